@@ -1,0 +1,248 @@
+package fanout
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// DeadLetters returns the queue's dead-letter queue: the messages whose
+// attempts are spent, whose handler returned [Permanent], or which were snoozed
+// or released too often. Each carries the history of its attempts. It is made
+// when it is first needed, is named after its queue with "/dead" behind, and
+// holds up to [WithDeadLetterCapacity] letters: look with [Queue.Peek], take
+// with Receive, send back with [Queue.Redrive].
+//
+// When it is full, a dead message is parked in its own queue: it isn't
+// delivered again, counts against that queue's capacity, and moves as soon as
+// there is room. So a message is in its queue or in the dead-letter queue, and
+// never in neither.
+//
+// A dead-letter queue has no dead-letter queue of its own: there DeadLetters
+// returns the queue itself.
+func (q *Queue[T]) DeadLetters() *Queue[T] {
+	if q.source != nil {
+		return q
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.deadLocked()
+}
+
+func (q *Queue[T]) deadLocked() *Queue[T] {
+	if q.dead == nil {
+		set := defaultQueueSettings()
+		set.capacity, set.overflow = q.set.deadCapacity, q.set.deadOverflow
+		set.visibility, set.backoff = q.set.visibility, q.set.backoff
+		set.maxAttempts = Unlimited
+		q.dead = newQueue(q.t, q.name+"/dead", set, nil, q)
+		q.dead.closed = q.closed
+		if !q.closed {
+			q.core.live.Add(1)
+		}
+	}
+	return q.dead
+}
+
+// buryLocked moves entry i, whose state has been left, to the dead-letter
+// queue, or parks it. The lock of a queue comes before that of its dead-letter
+// queue, so that the move is one step for everybody else.
+func (q *Queue[T]) buryLocked(i int32, fx *effects) *effects {
+	h := q.win.At(i)
+	if q.sendLocked(h, &fx) {
+		q.win.Remove(i)
+		q.allow.Add(1)
+		return fx
+	}
+	q.putLocked(i, parked)
+	q.counters.parked++
+	return q.noteItemLocked(fx, parkedEvent, &h.item, lastAttempt(h.hist))
+}
+
+// sendLocked puts h's message into the dead-letter queue if there is room.
+func (q *Queue[T]) sendLocked(h *held[T], fx **effects) bool {
+	d := q.deadLocked()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	if d.win.Len() >= d.set.capacity {
+		if d.set.overflow != DropOldest || !d.dropOldestLocked(0, fx) {
+			d.starving.Store(true)
+			return false
+		}
+	}
+	d.offered++
+	d.allow.Add(-1)
+	i := d.win.Add(held[T]{item: h.item, hist: h.hist})
+	d.putLocked(i, backlogged)
+	d.handOnLocked()
+	q.counters.deadLettered++
+	*fx = q.noteItemLocked(*fx, deadLettered, &h.item, lastAttempt(h.hist))
+	return true
+}
+
+// lastAttempt is what an event says of the attempt that made a message dead.
+func lastAttempt(h *history) Event {
+	a := h.attempts[len(h.attempts)-1]
+	return Event{Attempt: a.Number, Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
+}
+
+// unpark moves what is parked to the dead-letter queue, as far as there is room.
+func (q *Queue[T]) unpark() {
+	q.mu.Lock()
+	var fx *effects
+	for !q.closed {
+		i, ok := q.parked.First()
+		if !ok || !q.sendLocked(q.win.At(i), &fx) {
+			break
+		}
+		q.win.Pull(&q.parked, i)
+		q.freeLocked(i)
+	}
+	q.checkDrainedLocked()
+	q.mu.Unlock()
+	fx.perform()
+	q.madeRoom()
+}
+
+// Peek returns up to most of the queue's messages, those published first
+// first, without taking any: they stay ready for others. It sees what is
+// neither in flight nor parked. What it returns can be read, History included,
+// but owns nothing: settling it returns [ErrStale].
+func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
+	if most < 1 {
+		return nil, invalid("Peek", most, "at least 1")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	ds := q.peekLocked()
+	if !q.direct && !q.closed {
+		for c := q.cursor; c.Pos() < q.log.Published() && len(ds) < most; {
+			it := c.Next()
+			ds = append(ds, Delivery[T]{Body: it.body, q: q, ext: it.ext, seq: it.seq, at: it.at, attempt: 1})
+		}
+	}
+	q.mu.Unlock()
+	return ds[:min(most, len(ds))], nil
+}
+
+// peekLocked returns what of the window is neither in flight nor parked, in
+// the order of publication.
+func (q *Queue[T]) peekLocked() []Delivery[T] {
+	var ds []Delivery[T]
+	q.win.All(func(i int32) bool {
+		m, h := q.win.Meta(i), q.win.At(i)
+		if m.State != inFlight && m.State != handling && m.State != parked {
+			ds = append(ds, Delivery[T]{
+				Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, entry: i,
+				attempt: int32(min(m.Spent+1, 1<<31-1)),
+			})
+		}
+		return true
+	})
+	slices.SortFunc(ds, func(a, b Delivery[T]) int { return cmp.Compare(a.seq, b.seq) })
+	return ds
+}
+
+// Redrive sends dead letters back to this queue, and to no other: all that are
+// in its dead-letter queue when it is called, or those that the options select.
+// It returns how many moved. Their attempts start anew, their histories stay,
+// and they go before the backlog. Letters that a consumer of the dead-letter
+// queue has in hand are left there.
+//
+// Redriven messages take room as published ones do. For a full queue Redrive
+// waits, in turn with publishers, whatever the overflow policy, until ctx ends;
+// then it returns ctx's error beside how many it has moved, or [ErrClosed]. An
+// option for another T is [ErrInvalidOption].
+func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
+	if q.source != nil {
+		return 0, fmt.Errorf("%w: Redrive of %q: redrive the queue that the dead letters come from, %q", ErrUnsupported, q.name, q.source.name)
+	}
+	var set redriveSettings
+	if err := applyAll(options, func(o RedriveOption) error { return o.applyRedrive(&set) }); err != nil {
+		return 0, err
+	}
+	preds, err := typed[func(Delivery[T]) bool]("RedriveIf", set.preds, reflect.TypeFor[T]())
+	if err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	q.mu.Lock()
+	d := q.dead
+	q.mu.Unlock()
+	if d == nil {
+		return 0, nil
+	}
+	d.mu.Lock()
+	letters := d.peekLocked()
+	d.mu.Unlock()
+	letters, err = selectLetters(letters, set.ids, preds)
+	if err != nil || len(letters) == 0 {
+		return 0, err
+	}
+	o := &offer[T]{redrive: q, letters: letters}
+	err = q.t.offer(ctx, o, false)
+	return o.moved, err
+}
+
+// selectLetters applies a Redrive's options, with no lock held.
+func selectLetters[T any](letters []Delivery[T], ids map[string]bool, preds []func(Delivery[T]) bool) (kept []Delivery[T], err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			kept, err = nil, fmt.Errorf("fanout: RedriveIf: %w", panicError(p))
+		}
+	}()
+	for _, l := range letters {
+		keep := ids == nil || ids[l.ID()]
+		for _, pred := range preds {
+			keep = keep && pred(l)
+		}
+		if keep {
+			kept = append(kept, l)
+		}
+	}
+	return kept, nil
+}
+
+// redriveLocked moves letters back as far as there is room. It returns those
+// that remain, and how many moved. The topic's mu is held.
+func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Delivery[T], moved int, fx *effects) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	d := q.dead
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(letters) > 0 && q.room(head) > 0 {
+		l := letters[0]
+		letters = letters[1:]
+		// The letter may have been taken, settled or redriven meanwhile.
+		if d.closed || !d.win.Holds(l.entry) || d.win.At(l.entry).seq != l.seq {
+			continue
+		}
+		m := d.win.Meta(l.entry)
+		if m.State == inFlight || m.State == handling {
+			continue
+		}
+		h := *d.win.At(l.entry)
+		d.takeOutLocked(l.entry)
+		d.freeLocked(l.entry)
+		d.counters.redriven++
+		i := q.win.Add(held[T]{item: h.item, hist: h.hist})
+		q.allow.Add(-1)
+		q.counters.redriven++
+		q.putLocked(i, due)
+		moved++
+		fx = q.noteItemLocked(fx, redriven, &h.item, Event{})
+	}
+	d.armLocked(d.core.now())
+	q.handOnLocked()
+	return letters, moved, fx
+}

@@ -1,0 +1,472 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Errors returned by this package, to be matched with [errors.Is]. What is
+// returned wraps them and names the topic, the queue and the value involved.
+var (
+	// ErrClosed is returned by every operation on a topic that shuts down or is
+	// closed, and on a closed queue. A Publish that returns it has published
+	// nothing.
+	ErrClosed = errors.New("fanout: closed")
+
+	// ErrQueueFull is returned by a publish when a queue with the [Reject]
+	// policy is full, and by TryPublish when it would have to wait for any queue.
+	ErrQueueFull = errors.New("fanout: queue full")
+	// ErrBatchTooLarge is returned by PublishMessages for a batch with more
+	// messages for a [Block] or [Reject] queue than that queue's capacity.
+	ErrBatchTooLarge = errors.New("fanout: batch too large")
+	// ErrInvalidMessage is returned by PublishMessages for a message with a
+	// field that can't be; it names the message, the field and the value.
+	ErrInvalidMessage = errors.New("fanout: invalid message")
+
+	// ErrStale is returned when a delivery is settled or extended that no longer
+	// owns its message: its visibility timeout has passed, or the message was
+	// taken back. Nothing has happened to the message.
+	ErrStale = errors.New("fanout: stale delivery")
+	// ErrSettled is returned when a delivery is settled or extended that was
+	// settled before. Nothing has happened to the message.
+	ErrSettled = errors.New("fanout: delivery already settled")
+
+	// ErrInvalidOption is returned where options or other arguments are given;
+	// it names the option and the value.
+	ErrInvalidOption = errors.New("fanout: invalid option")
+	// ErrUnsupported is returned for what this topic or queue cannot do.
+	ErrUnsupported = errors.New("fanout: unsupported")
+)
+
+// Unlimited is the value that stands for no limit, in [WithCapacity],
+// [WithMaxAttempts] and [WithDeadLetterCapacity]. Zero never does.
+const Unlimited = int(^uint(0) >> 1)
+
+// A Message is what a publisher hands in: a body, and what it wants to say
+// about it. It is an input only; what a consumer gets is a [Delivery].
+type Message[T any] struct {
+	// Body is handed to every queue as it is, not copied: what it points to is
+	// shared by all its receivers and should not be changed.
+	Body T
+
+	// ID identifies the message in deliveries, dead letters, hooks and logs. By
+	// default it is a UUID of version 7, made from the time of publication, a
+	// counter and the topic's random bits. IDs are not checked for uniqueness.
+	ID string
+
+	// Attributes travel with the message. Publishing copies the map.
+	Attributes map[string]string
+
+	// Delay hides the message in every queue for so long after its publication;
+	// it then goes before the backlog. Zero leaves it to the queue's
+	// [WithDelay]; a negative delay is [ErrInvalidMessage].
+	Delay time.Duration
+}
+
+// A Handler works on one delivery. What it returns settles the delivery, unless
+// the handler settled it itself: nil acknowledges, an error makes the queue
+// deliver the message again after its backoff, and [Permanent], [RetryAfter]
+// and [Snooze] say it more exactly. A panic or [runtime.Goexit] counts as a
+// failed attempt and is recorded as such; neither stops the worker.
+//
+// The context has no deadline, since [Delivery.Extend] can move it, and carries
+// no value of the publisher's. It is cancelled, with a cause that wraps
+// [ErrStale] or [ErrClosed], when the visibility timeout passes and when the
+// subscriber, the queue or the topic stops while the handler runs. It belongs
+// to this run of the handler: hand context.WithoutCancel(ctx) to what outlives it.
+type Handler[T any] func(ctx context.Context, d Delivery[T]) error
+
+// A Delivery is one handing-over of one message to one consumer. It is a value:
+// copies are the same delivery, and changing a copy's Body changes nobody
+// else's. It owns its message until it is settled, or until its visibility
+// timeout passes, whichever comes first; after that every method that settles
+// returns [ErrSettled] or [ErrStale] and touches nothing, a newer delivery of
+// the same message least of all.
+//
+// Methods that settle and extend take a context for engines that do I/O. In
+// memory they never wait and ignore it, even a cancelled one: work that is done
+// can be acknowledged during a shutdown. All methods may be called concurrently.
+type Delivery[T any] struct {
+	// Body is what was published. It is shared with the other queues' deliveries.
+	Body T
+
+	q       *Queue[T]
+	ext     *extra
+	hist    *history
+	seq     uint64
+	at      int64
+	stamp   uint64
+	entry   int32
+	attempt int32
+}
+
+// ID is the message's ID: the publisher's, or a UUID of version 7. It is the
+// same in every queue, at every attempt, and after a redrive.
+func (d Delivery[T]) ID() string {
+	if d.q == nil {
+		return ""
+	}
+	return d.q.core.id(d.seq, d.at, d.ext)
+}
+
+// Attribute returns one of the message's attributes.
+func (d Delivery[T]) Attribute(name string) (value string, ok bool) {
+	if d.ext == nil {
+		return "", false
+	}
+	value, ok = d.ext.attributes[name]
+	return value, ok
+}
+
+// Attributes returns a copy of the message's attributes, nil if it has none.
+func (d Delivery[T]) Attributes() map[string]string {
+	if d.ext == nil {
+		return nil
+	}
+	return maps.Clone(d.ext.attributes)
+}
+
+// PublishedAt is when the message was published.
+func (d Delivery[T]) PublishedAt() time.Time {
+	if d.q == nil {
+		return time.Time{}
+	}
+	return d.q.core.time(d.at)
+}
+
+// Attempt is the number of this attempt: 1 for the first delivery, one more for
+// each attempt that was spent since the message was published or redriven.
+// Snoozes and releases spend none.
+func (d Delivery[T]) Attempt() int { return int(d.attempt) }
+
+// History returns how the attempts before this one ended, oldest first, those
+// before a redrive included. A message that is retried without limit keeps its
+// first attempt and the last few dozen.
+func (d Delivery[T]) History() []Attempt {
+	if d.hist == nil {
+		return nil
+	}
+	return slices.Clone(d.hist.attempts)
+}
+
+// Queue is the name of the queue that made the delivery, or, in a dead-letter
+// queue, of that dead-letter queue.
+func (d Delivery[T]) Queue() string {
+	if d.q == nil {
+		return ""
+	}
+	return d.q.name
+}
+
+// Deadline is when the delivery's visibility timeout passes, extensions
+// included, or the zero Time if the delivery no longer owns its message.
+func (d Delivery[T]) Deadline() time.Time {
+	if d.q == nil {
+		return time.Time{}
+	}
+	return d.q.deadline(d.entry, d.stamp)
+}
+
+// Ack acknowledges the message: this queue is done with it.
+// It returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Ack(ctx context.Context) error {
+	return d.settle(verdict{cause: Acked})
+}
+
+// Nack gives the message back, to be delivered again after the queue's backoff.
+// It spends an attempt. It returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Nack(ctx context.Context) error {
+	return d.settle(verdict{cause: Nacked, wait: fromBackoff})
+}
+
+// NackAfter gives the message back, to be delivered again after wait, at the
+// earliest after a millisecond. It spends an attempt. A negative wait is
+// [ErrInvalidOption] and settles nothing; else it returns what Nack does.
+func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
+	if wait < 0 {
+		return fmt.Errorf("%w: NackAfter(%v): want a duration that is not negative", ErrInvalidOption, wait)
+	}
+	return d.settle(verdict{cause: Nacked, wait: max(wait, minWait)})
+}
+
+// Settle settles the delivery as a handler that returned err would: nil
+// acknowledges, and [Permanent], [RetryAfter] and [Snooze] are understood. It
+// gives those who receive for themselves the outcomes that handlers have, with
+// err in the message's history. It returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Settle(ctx context.Context, err error) error {
+	return d.settle(judge(err))
+}
+
+func (d Delivery[T]) settle(v verdict) error {
+	if d.q == nil {
+		return fmt.Errorf("%w: the zero Delivery", ErrStale)
+	}
+	return d.q.settle(d.entry, d.stamp, d.attempt, v)
+}
+
+// Extend makes the visibility timeout end by from now, or when it would have
+// ended if that is later. As with ChangeMessageVisibility in SQS the time
+// counts from the call. A duration that isn't positive is [ErrInvalidOption];
+// else it returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
+	if by <= 0 {
+		return fmt.Errorf("%w: Extend(%v): want a positive duration", ErrInvalidOption, by)
+	}
+	if d.q == nil {
+		return fmt.Errorf("%w: the zero Delivery", ErrStale)
+	}
+	return d.q.extend(d.entry, d.stamp, by)
+}
+
+// Permanent wraps err to say that no further attempt can succeed: the message
+// is dead-lettered now. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{verdict{cause: PermanentlyFailed, err: err}}
+}
+
+// RetryAfter wraps err to say that the message should be delivered again after
+// wait instead of the queue's backoff, at the earliest after a millisecond. It
+// spends an attempt, as any failure. RetryAfter(nil, wait) is nil.
+func RetryAfter(err error, wait time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{verdict{cause: Failed, wait: max(wait, minWait), err: err}}
+}
+
+// Snooze is an outcome, not a failure: the message is not ripe, and should be
+// delivered again after wait, at the earliest after a millisecond. It spends no
+// attempt, but a message that was snoozed or released a thousand times since it
+// was published or redriven is dead-lettered.
+func Snooze(wait time.Duration) error {
+	return &outcome{verdict{cause: Snoozed, wait: max(wait, minWait)}}
+}
+
+// outcome is a verdict as an error, for a handler to return.
+type outcome struct{ verdict }
+
+func (o *outcome) Error() string {
+	switch {
+	case o.cause == Snoozed:
+		return fmt.Sprintf("fanout: snooze for %v", o.wait)
+	case o.cause == PermanentlyFailed:
+		return "permanent: " + o.err.Error()
+	}
+	return o.err.Error()
+}
+
+func (o *outcome) Unwrap() error { return o.err }
+
+// A verdict says how a delivery ends.
+type verdict struct {
+	cause Cause
+	wait  time.Duration // until the next delivery; or fromBackoff
+	err   error
+	stack string
+}
+
+const (
+	minWait                   = time.Millisecond
+	fromBackoff time.Duration = -1
+	// passesLimit is after how many snoozes and releases a message is dead.
+	passesLimit = 1000
+)
+
+// judge turns what a handler returned into a verdict.
+func judge(err error) verdict {
+	if err == nil {
+		return verdict{cause: Acked}
+	}
+	var o *outcome
+	if errors.As(err, &o) {
+		v := o.verdict
+		if v.cause != Snoozed {
+			v.err = err
+		}
+		return v
+	}
+	if errors.Is(err, ErrClosed) {
+		return verdict{cause: Released, wait: fromBackoff, err: err}
+	}
+	return verdict{cause: Failed, wait: fromBackoff, err: err}
+}
+
+// A Cause says how an attempt ended.
+type Cause uint8
+
+// The causes. All but Acked, Snoozed and Released spend one of the message's attempts.
+const (
+	Acked             Cause = iota + 1 // acknowledged
+	Failed                             // the handler returned an error
+	Panicked                           // the handler panicked
+	Exited                             // the handler called runtime.Goexit
+	TimedOut                           // the visibility timeout passed
+	Nacked                             // given back by Nack or NackAfter
+	PermanentlyFailed                  // the handler returned Permanent
+	Expired                            // the message's time to live passed
+	Snoozed                            // the handler returned Snooze
+	Released                           // given back by a shutdown
+)
+
+var causeNames = [...]string{
+	"none", "acked", "failed", "panicked", "exited", "timed out", "nacked",
+	"permanent", "expired", "snoozed", "released",
+}
+
+func (c Cause) String() string {
+	if int(c) < len(causeNames) {
+		return causeNames[c]
+	}
+	return fmt.Sprintf("Cause(%d)", uint8(c))
+}
+
+func (c Cause) spends() bool { return c != Acked && c != Snoozed && c != Released }
+
+// An Attempt is how one delivery of a message ended.
+type Attempt struct {
+	// Number is 1 for the message's first delivery and counts on through
+	// snoozes, releases and redrives.
+	Number int
+	// Cause says how it ended.
+	Cause Cause
+	// Queue is the queue that made the delivery.
+	Queue string
+	// Start is when the delivery was made, and Elapsed how long it lasted.
+	Start   time.Time
+	Elapsed time.Duration
+	// Err is what the handler returned or panicked with, nil if there was none.
+	Err error
+	// Stack is where a panic came from, at most 8 KiB of it.
+	Stack string
+}
+
+// String tells the attempt in one line, without the stack.
+func (a Attempt) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "attempt %d: %v after %v", a.Number, a.Cause, a.Elapsed.Round(time.Microsecond))
+	if a.Err != nil {
+		fmt.Fprintf(&b, ": %v", a.Err)
+	}
+	return b.String()
+}
+
+// A history is what ended attempts left behind. It is never changed, so that a
+// delivery can carry it: each attempt makes a new one that shares what came before.
+type history struct {
+	attempts []Attempt
+}
+
+// with returns h and a behind it, numbered. Of more than keep attempts it keeps
+// the first and the newer half.
+func (h *history) with(a Attempt, keep int) *history {
+	if h == nil {
+		a.Number = 1
+		return &history{attempts: []Attempt{a}}
+	}
+	old := h.attempts
+	a.Number = old[len(old)-1].Number + 1
+	if len(old) >= keep {
+		kept := make([]Attempt, 0, len(old))
+		kept = append(kept, old[0])
+		old = append(kept, old[len(old)/2:]...)
+	}
+	return &history{attempts: append(old, a)}
+}
+
+// extra is what few messages have. It is never changed after publication.
+type extra struct {
+	id         string
+	attributes map[string]string
+	delay      time.Duration
+}
+
+// An item is a message as the log and the queues keep it.
+type item[T any] struct {
+	seq  uint64 // number of the message in its topic
+	at   int64  // when it was published, on the topic's clock
+	ext  *extra // nil for most
+	body T
+}
+
+// message returns what would have to be published to have it again.
+func (it *item[T]) message(c *core) Message[T] {
+	m := Message[T]{Body: it.body, ID: c.id(it.seq, it.at, it.ext)}
+	if it.ext != nil {
+		m.Attributes = maps.Clone(it.ext.attributes)
+	}
+	return m
+}
+
+// A ShutdownError is returned by [Topic.Shutdown] when something was left
+// undone. It unwraps to the context's error if it was the context that ended
+// the wait.
+type ShutdownError struct {
+	Topic string
+	// Queues names the queues with something left, in the order of their names.
+	Queues []Left
+	// Err is why waiting ended: the context's cause, or nil if all that may be
+	// waited for was done and only delayed messages and parked ones are left.
+	Err error
+}
+
+// Left is what a shutdown left in one queue. [Topic.Leftovers] hands the
+// messages out.
+type Left struct {
+	Queue    string
+	Ready    int // waiting for a consumer
+	Retrying int // failed and waiting for their next attempt
+	Delayed  int // delayed or snoozed, not due yet
+	InFlight int // delivered and not settled
+	Parked   int // dead, with no room in the dead-letter queue
+	Released int // given back because the topic was closing
+	Running  int // handlers that have not returned yet
+}
+
+func (l Left) messages() int {
+	return l.Ready + l.Retrying + l.Delayed + l.InFlight + l.Parked + l.Released
+}
+
+func (l Left) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "queue %q:", l.Queue)
+	sep := " "
+	for _, f := range []struct {
+		n    int
+		name string
+	}{
+		{l.Ready, "ready"}, {l.Retrying, "retrying"}, {l.Delayed, "delayed"}, {l.InFlight, "in flight"},
+		{l.Parked, "parked"}, {l.Released, "released"}, {l.Running, "handlers running"},
+	} {
+		if f.n > 0 {
+			fmt.Fprintf(&b, "%s%d %s", sep, f.n, f.name)
+			sep = ", "
+		}
+	}
+	return b.String()
+}
+
+func (e *ShutdownError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "fanout: shutdown of topic %q left ", e.Topic)
+	for i, l := range e.Queues {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(l.String())
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+// Unwrap returns e.Err.
+func (e *ShutdownError) Unwrap() error { return e.Err }

@@ -1,0 +1,348 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Hooks are functions that are called as things happen, as those of
+// net/http/httptrace are: set the ones you want. Each is called in the goroutine
+// that caused the event, after the fact, with no lock held, possibly
+// concurrently with others; a panic in one is recovered and logged. Those that
+// are nil cost nothing.
+//
+// Since calls may overtake each other, each event carries Seq: the events of
+// one queue happened in the order of their numbers.
+type Hooks struct {
+	// Published is called for each message that a topic accepted.
+	// Event.Queue is empty and Event.Seq counts the topic's messages.
+	Published func(Event)
+	// Delivered is called when a message is handed to a consumer.
+	Delivered func(Event)
+	// Settled is called when an attempt ended, whatever the Cause. Wait is how
+	// long the message waits before it is ready again.
+	Settled func(Event)
+	// DeadLettered is called when a message went to the dead-letter queue, with
+	// the last attempt's Cause and Err.
+	DeadLettered func(Event)
+	// Parked is called when a dead message found its dead-letter queue full.
+	Parked func(Event)
+	// Redriven is called when a dead letter went back to its queue.
+	Redriven func(Event)
+	// Dropped is called when messages were lost in a way that the user chose,
+	// told by Reason. Count says how many; MessageID is set if it is one.
+	Dropped func(Event)
+	// Stuck is called when a handler is still running as its visibility timeout passes.
+	Stuck func(Event)
+	// Late is called when a handler returned an error, told by Err, after its
+	// delivery had been settled or lost, so that nothing could be done with it.
+	Late func(Event)
+}
+
+// An Event is what a hook is told.
+type Event struct {
+	Topic, Queue string
+	// Seq orders the events of one queue.
+	Seq uint64
+	// Time is when it happened.
+	Time time.Time
+	// MessageID is the message's ID, empty if the event is about several.
+	MessageID string
+	// Attempt is the number of the attempt, 0 if there was none.
+	Attempt int
+	Cause   Cause
+	Err     error
+	// Elapsed is how long the delivery lasted.
+	Elapsed time.Duration
+	// Wait is how long until the message is ready again.
+	Wait time.Duration
+	// Reason is why messages were dropped.
+	Reason DropReason
+	// Count is the number of messages, 1 for most events.
+	Count int
+}
+
+// A DropReason says why messages were lost.
+type DropReason uint8
+
+const (
+	// DroppedOldest is the [DropOldest] policy of a full queue.
+	DroppedOldest DropReason = iota + 1
+	// DroppedNewest is the [DropNewest] policy of a full queue.
+	DroppedNewest
+	// DroppedByClose is a queue or topic that was closed with messages in it.
+	DroppedByClose
+)
+
+func (r DropReason) String() string {
+	switch r {
+	case DroppedOldest:
+		return "drop oldest"
+	case DroppedNewest:
+		return "drop newest"
+	case DroppedByClose:
+		return "close"
+	}
+	return fmt.Sprintf("DropReason(%d)", uint8(r))
+}
+
+// kind numbers the hooks, and what else can be reported.
+type kind uint8
+
+const (
+	published kind = iota
+	delivered
+	settled
+	deadLettered
+	parkedEvent
+	redriven
+	dropped
+	stuckEvent
+	late
+	kinds
+)
+
+func (h *Hooks) byKind() [kinds]func(Event) {
+	return [kinds]func(Event){
+		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.Late,
+	}
+}
+
+// logLines are the kinds that are logged as well as hooked, with their lines.
+var logLines = [kinds]string{
+	parkedEvent: "fanout: dead-letter queue is full, messages are parked",
+	dropped:     "fanout: messages dropped",
+	stuckEvent:  "fanout: handler is still running after its visibility timeout",
+	late:        "fanout: handler failed after its delivery had been settled or lost",
+}
+
+// effects are what is to be done once the locks are released: events to be
+// told and contexts to be cancelled. Nil is none, so that having none is free.
+type effects struct {
+	events  []heldEvent
+	cancels []heldCancel
+}
+
+type heldEvent struct {
+	to   *reporter
+	kind kind
+	Event
+}
+
+type heldCancel struct {
+	ctx   *handlerContext
+	cause error
+}
+
+// and returns the effects of both.
+func (fx *effects) and(more *effects) *effects {
+	if fx == nil || more == nil {
+		if fx == nil {
+			return more
+		}
+		return fx
+	}
+	fx.events = append(fx.events, more.events...)
+	fx.cancels = append(fx.cancels, more.cancels...)
+	return fx
+}
+
+func (fx *effects) cancel(ctx *handlerContext, cause error) *effects {
+	return fx.and(&effects{cancels: []heldCancel{{ctx, cause}}})
+}
+
+// hooked reports whether anybody wants to hear of events of kind k.
+func (q *Queue[T]) hooked(k kind) bool { return q.core.funcs[k] != nil || logLines[k] != "" }
+
+// noteLocked adds an event to fx, if anybody wants to hear of it.
+func (q *Queue[T]) noteLocked(fx *effects, k kind, e Event) *effects {
+	if !q.hooked(k) {
+		return fx
+	}
+	q.seq++
+	e.Seq, e.Time = q.seq, time.Now()
+	return fx.and(&effects{events: []heldEvent{{&q.report, k, e}}})
+}
+
+// noteItemLocked is noteLocked for an event about one message.
+func (q *Queue[T]) noteItemLocked(fx *effects, k kind, it *item[T], e Event) *effects {
+	if !q.hooked(k) {
+		return fx
+	}
+	e.MessageID, e.Count = q.core.id(it.seq, it.at, it.ext), 1
+	return q.noteLocked(fx, k, e)
+}
+
+// deliveredLocked notes that d was made.
+func (q *Queue[T]) deliveredLocked(d *Delivery[T]) *effects {
+	if !q.hooked(delivered) {
+		return nil
+	}
+	return q.noteLocked(nil, delivered, Event{MessageID: d.ID(), Attempt: d.Attempt(), Count: 1})
+}
+
+// perform does what fx holds. No lock is held.
+func (fx *effects) perform() {
+	if fx == nil {
+		return
+	}
+	for _, c := range fx.cancels {
+		c.ctx.cancel(c.cause)
+	}
+	for _, e := range fx.events {
+		e.to.tell(e.kind, e.Event)
+	}
+}
+
+// A reporter tells a queue's events to the hooks and the log. It keeps the log
+// to a line a second for each kind: the first of a kind is logged at once, what
+// comes within a second after is counted, and told by a one-shot timer.
+//
+// Its mutex guards the fields below it, is held for a few stores and is the
+// last of all locks.
+type reporter struct {
+	core  *core
+	queue string
+
+	mu      sync.Mutex
+	kinds   [kinds]backlog
+	timer   *time.Timer
+	armed   bool // a flush is to come
+	stopped bool
+}
+
+// backlog is what of a kind has not been logged yet.
+type backlog struct {
+	until int64 // no line before this instant
+	count int
+	last  Event
+}
+
+const logEvery = int64(time.Second)
+
+// tell calls hooks and logs. No lock is held.
+func (r *reporter) tell(k kind, e Event) {
+	e.Topic, e.Queue = r.core.name, r.queue
+	if f := r.core.funcs[k]; f != nil {
+		r.core.call(f, e)
+	}
+	if logLines[k] == "" {
+		return
+	}
+	r.mu.Lock()
+	b := &r.kinds[k]
+	now := r.core.now()
+	if now < b.until && !r.stopped {
+		b.count += e.Count
+		b.last = e
+		if !r.armed {
+			r.armed = true
+			r.core.live.Add(1)
+			wait := time.Duration(b.until - now)
+			if r.timer == nil {
+				r.timer = time.AfterFunc(wait, r.flush)
+			} else {
+				r.timer.Reset(wait)
+			}
+		}
+		r.mu.Unlock()
+		return
+	}
+	e.Count += b.count
+	*b = backlog{until: now + logEvery}
+	r.mu.Unlock()
+	r.log(k, e)
+}
+
+// flush logs what has waited for its second. Run by the timer; stop waits for
+// it through the topic's count of what is alive.
+func (r *reporter) flush() {
+	defer r.core.release()
+	r.flushDue(false)
+}
+
+func (r *reporter) flushDue(all bool) {
+	var due [kinds]backlog
+	r.mu.Lock()
+	now := r.core.now()
+	next := int64(-1)
+	for k := range r.kinds {
+		b := &r.kinds[k]
+		switch {
+		case b.count == 0:
+		case all || b.until <= now:
+			due[k] = *b
+			*b = backlog{until: now + logEvery}
+		case next < 0 || b.until < next:
+			next = b.until
+		}
+	}
+	if !all {
+		r.armed = next >= 0
+		if r.armed {
+			r.core.live.Add(1)
+			r.timer.Reset(time.Duration(next - now))
+		}
+	}
+	r.mu.Unlock()
+	for k, b := range due {
+		if b.count > 0 {
+			b.last.Count = b.count
+			r.log(kind(k), b.last)
+		}
+	}
+}
+
+// stop logs what is left, and from now on everything at once.
+func (r *reporter) stop() {
+	r.mu.Lock()
+	r.stopped = true
+	ended := r.armed && r.timer.Stop()
+	if ended {
+		r.armed = false
+	}
+	r.mu.Unlock()
+	r.flushDue(true)
+	if ended {
+		r.core.release()
+	}
+}
+
+func (r *reporter) log(k kind, e Event) {
+	attrs := []slog.Attr{slog.String("topic", e.Topic), slog.String("queue", e.Queue), slog.Int("count", e.Count)}
+	if e.Reason != 0 {
+		attrs = append(attrs, slog.String("reason", e.Reason.String()))
+	}
+	if e.MessageID != "" {
+		attrs = append(attrs, slog.String("message_id", e.MessageID))
+	}
+	if e.Attempt != 0 {
+		attrs = append(attrs, slog.Int("attempt", e.Attempt))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.Any("error", e.Err))
+	}
+	r.core.log(logLines[k], attrs...)
+}
+
+// call runs a hook and survives its panic.
+func (c *core) call(f func(Event), e Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log("fanout: a hook panicked", slog.String("topic", e.Topic), slog.String("queue", e.Queue), slog.Any("panic", p))
+		}
+	}()
+	f(e)
+}
+
+func (c *core) log(line string, attrs ...slog.Attr) {
+	defer func() { _ = recover() }() // a log that panics has nobody to tell
+	l := c.logger
+	if l == nil {
+		l = slog.Default()
+	}
+	l.LogAttrs(context.Background(), slog.LevelWarn, line, attrs...)
+}

@@ -1,0 +1,56 @@
+package window
+
+// A List is a chain of entries of one window. The zero List is empty.
+type List struct {
+	first, last int32 // an entry's number plus one; 0 is none
+	n           int
+}
+
+// Len is the number of entries in l.
+func (l *List) Len() int { return l.n }
+
+// First returns l's first entry.
+func (l *List) First() (i int32, ok bool) { return l.first - 1, l.first != 0 }
+
+// Push appends entry i, which is linked nowhere, to l.
+func (w *Window[E]) Push(l *List, i int32) { w.link(l, i, inList) }
+
+// Pull takes entry i out of l, which holds it.
+func (w *Window[E]) Pull(l *List, i int32) { w.unlink(l, i) }
+
+// Pop takes the first entry out of l.
+func (w *Window[E]) Pop(l *List) (i int32, ok bool) {
+	i, ok = l.First()
+	if ok {
+		w.unlink(l, i)
+	}
+	return i, ok
+}
+
+func (w *Window[E]) link(l *List, i int32, where uint8) {
+	m := w.Meta(i)
+	m.prev, m.next, m.where = l.last, 0, where
+	if l.last == 0 {
+		l.first = i + 1
+	} else {
+		w.Meta(l.last - 1).next = i + 1
+	}
+	l.last = i + 1
+	l.n++
+}
+
+func (w *Window[E]) unlink(l *List, i int32) {
+	m := w.Meta(i)
+	if m.prev == 0 {
+		l.first = m.next
+	} else {
+		w.Meta(m.prev - 1).next = m.next
+	}
+	if m.next == 0 {
+		l.last = m.prev
+	} else {
+		w.Meta(m.next - 1).prev = m.prev
+	}
+	m.prev, m.next, m.where = 0, 0, nowhere
+	l.n--
+}

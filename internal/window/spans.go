@@ -1,0 +1,65 @@
+package window
+
+import "slices"
+
+// maxSpans bounds what Spans remembers: 16 bytes each.
+const maxSpans = 4096
+
+// Spans is a set of stamps, kept as ranges. It remembers which deliveries lost
+// their message, so that a late settlement can be told from a second one for
+// as long as anyone is likely to ask: stamps are given in order and time-outs
+// come in order, so a million that time out together are a few ranges. When it
+// holds more than a few thousand ranges it forgets the older half.
+//
+// Invariant: ranges are disjoint, not adjacent, and in order. The zero Spans is
+// empty.
+type Spans struct {
+	ranges []span
+}
+
+type span struct{ lo, hi uint64 } // both ends included
+
+// Add puts stamp into the set.
+func (s *Spans) Add(stamp uint64) {
+	k := s.search(stamp)
+	if k < len(s.ranges) && s.ranges[k].lo <= stamp {
+		return
+	}
+	joinsNext := k < len(s.ranges) && s.ranges[k].lo == stamp+1
+	joinsPrev := k > 0 && s.ranges[k-1].hi+1 == stamp
+	switch {
+	case joinsNext && joinsPrev:
+		s.ranges[k-1].hi = s.ranges[k].hi
+		s.ranges = slices.Delete(s.ranges, k, k+1)
+	case joinsNext:
+		s.ranges[k].lo = stamp
+	case joinsPrev:
+		s.ranges[k-1].hi = stamp
+	default:
+		if len(s.ranges) == maxSpans {
+			s.ranges = slices.Delete(s.ranges, 0, maxSpans/2)
+			k = max(k-maxSpans/2, 0)
+		}
+		s.ranges = slices.Insert(s.ranges, k, span{stamp, stamp})
+	}
+}
+
+// Has reports whether stamp is in the set.
+func (s *Spans) Has(stamp uint64) bool {
+	k := s.search(stamp)
+	return k < len(s.ranges) && s.ranges[k].lo <= stamp
+}
+
+// search returns the first range that does not end before stamp.
+func (s *Spans) search(stamp uint64) int {
+	k, _ := slices.BinarySearchFunc(s.ranges, stamp, func(r span, x uint64) int {
+		switch {
+		case r.hi < x:
+			return -1
+		case r.hi > x:
+			return 1
+		}
+		return 0
+	})
+	return k
+}

@@ -1,0 +1,200 @@
+// Package window keeps the messages that a queue has taken out of its topic's
+// log and not settled yet, by a small number each, and lets the queue find
+// them by what it needs next: the first of a list, the one whose time has
+// come, the one that was published first.
+//
+// Everything here is constant time but for the deadlines that come out of
+// order and the search for the oldest, which are O(log n). Memory is taken in
+// chunks as messages come and given back as they go. Nothing is safe for
+// concurrent use: a queue's lock guards its window.
+package window
+
+import "math/bits"
+
+// chunkLen is how many entries are allocated together: few enough that an idle
+// queue keeps little, enough that a busy one allocates seldom.
+const chunkLen = 16
+
+const allFree = 1<<chunkLen - 1
+
+// Where an entry is linked.
+const (
+	nowhere = iota
+	inList  // in a List of the owner's
+	inLine  // in the window's line of deadlines
+	inHeap  // in the window's heap of deadlines
+)
+
+// Meta is what the window keeps of each entry beside its value: 32 bytes.
+type Meta struct {
+	// Stamp is the fence. It is unique in the window and given anew at every
+	// change of state, so that whoever holds an older one no longer owns the
+	// entry. Zero while the entry is free.
+	Stamp uint64
+	// Deadline is the instant that the entry waits for, if it is scheduled.
+	Deadline int64
+
+	prev, next int32 // neighbours in a list, their number plus one; 0 is none
+	where      uint8
+
+	// The rest is the owner's.
+	State  uint8
+	Passes uint16 // settlements that spent no attempt
+	Spent  uint32 // attempts
+}
+
+type chunk[E any] struct {
+	free  uint32 // bit i: entry i is free
+	metas [chunkLen]Meta
+	vals  [chunkLen]E
+}
+
+// A Window holds values of type E.
+//
+// Invariants:
+//   - an entry is free, or in at most one list, or scheduled, never two of these;
+//   - every entry with room in its chunk is found through open;
+//   - at most one chunk is entirely free.
+//
+// The zero Window is empty and ready for use.
+type Window[E any] struct {
+	chunks []*chunk[E] // nil where a chunk was given back
+	open   []int32     // numbers of chunks that have a free entry
+	holes  []int32     // numbers of chunks that were given back
+	spare  int32       // chunks that are entirely free: zero or one
+	n      int
+	stamp  uint64
+
+	line  List     // scheduled, deadlines in order
+	heap  lazyHeap // scheduled, the others; by deadline
+	elder lazyHeap // ranked by the owner, see Rank
+}
+
+// Len is the number of entries held.
+func (w *Window[E]) Len() int { return w.n }
+
+// Add takes a free entry, sets its value and returns its number.
+func (w *Window[E]) Add(v E) int32 {
+	if len(w.open) == 0 {
+		w.grow()
+	}
+	ci := w.open[len(w.open)-1]
+	c := w.chunks[ci]
+	if c.free == allFree {
+		w.spare--
+	}
+	bit := bits.TrailingZeros32(c.free)
+	c.free &^= 1 << bit
+	if c.free == 0 {
+		w.open = w.open[:len(w.open)-1]
+	}
+	w.n++
+	w.stamp++
+	c.metas[bit] = Meta{Stamp: w.stamp}
+	c.vals[bit] = v
+	return ci*chunkLen + int32(bit)
+}
+
+func (w *Window[E]) grow() {
+	c := &chunk[E]{free: allFree}
+	var ci int32
+	if n := len(w.holes); n > 0 {
+		ci, w.holes = w.holes[n-1], w.holes[:n-1]
+		w.chunks[ci] = c
+	} else {
+		ci = int32(len(w.chunks))
+		w.chunks = append(w.chunks, c)
+	}
+	w.open = append(w.open, ci)
+	w.spare++
+}
+
+// Remove frees entry i, which is in no list and not scheduled.
+func (w *Window[E]) Remove(i int32) {
+	ci, bit := i/chunkLen, i%chunkLen
+	c := w.chunks[ci]
+	var zero E
+	c.vals[bit] = zero
+	c.metas[bit] = Meta{}
+	if c.free == 0 {
+		w.open = append(w.open, ci)
+	}
+	c.free |= 1 << bit
+	w.n--
+	if c.free != allFree {
+		return
+	}
+	if w.spare == 0 {
+		w.spare++
+		return
+	}
+	// A second chunk is empty: give it back. Which of the two is open does not
+	// matter, so it is the one at hand; it is searched for from the end, where
+	// a chunk that just became free most often stands.
+	for k := len(w.open) - 1; ; k-- {
+		if w.open[k] == ci {
+			w.open[k] = w.open[len(w.open)-1]
+			w.open = w.open[:len(w.open)-1]
+			break
+		}
+	}
+	w.chunks[ci] = nil
+	w.holes = append(w.holes, ci)
+	if len(w.holes) == len(w.chunks)-int(w.spare) && w.n == 0 {
+		w.shrink()
+	}
+}
+
+// shrink gives back the tables of an empty window, so that an idle queue does
+// not keep what a flood made it need.
+func (w *Window[E]) shrink() {
+	for _, c := range w.chunks {
+		if c != nil {
+			w.chunks, w.open, w.holes = []*chunk[E]{c}, []int32{0}, nil
+			w.heap, w.elder = lazyHeap{}, lazyHeap{}
+			return
+		}
+	}
+}
+
+// At returns the value of entry i. The pointer is good until the entry is removed.
+func (w *Window[E]) At(i int32) *E { return &w.chunks[i/chunkLen].vals[i%chunkLen] }
+
+// Meta returns entry i's meta. The pointer is good until the entry is removed.
+func (w *Window[E]) Meta(i int32) *Meta { return &w.chunks[i/chunkLen].metas[i%chunkLen] }
+
+// Owns reports whether stamp is still entry i's, for any i and stamp that the
+// window ever gave out.
+func (w *Window[E]) Owns(i int32, stamp uint64) bool {
+	ci := int(i / chunkLen)
+	return stamp != 0 && ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp == stamp
+}
+
+// Holds reports whether entry i, for any i that the window ever gave out, is
+// held, be it by the message it was given for or by another.
+func (w *Window[E]) Holds(i int32) bool {
+	ci := int(i / chunkLen)
+	return ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp != 0
+}
+
+// Restamp gives entry i a new stamp, so that every older one is void, and returns it.
+func (w *Window[E]) Restamp(i int32) uint64 {
+	w.stamp++
+	w.Meta(i).Stamp = w.stamp
+	return w.stamp
+}
+
+// All calls f with every entry held, in no order, until f returns false.
+// f may not add or remove.
+func (w *Window[E]) All(f func(i int32) bool) {
+	for ci, c := range w.chunks {
+		if c == nil {
+			continue
+		}
+		for used := ^c.free & allFree; used != 0; used &= used - 1 {
+			if !f(int32(ci)*chunkLen + int32(bits.TrailingZeros32(used))) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,539 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gofanout/fanout/internal/log"
+)
+
+// A Topic is where messages of type T are published: each goes to every queue
+// of the topic whose filter accepts it. A topic without queues accepts messages
+// and forgets them.
+//
+// All methods may be called concurrently, from handlers and hooks too. A topic
+// is made by [NewTopic] and ends with [Topic.Shutdown] or [Topic.Close].
+type Topic[T any] struct {
+	// A topic is a log, a queue is a window over it: one append puts a message
+	// into every queue, all at once and in one order. Whether it may be appended
+	// is decided under mu; see offer.go. The lock order is topic, queue,
+	// dead-letter queue; the mutexes of sleepers, reporters and handler contexts
+	// are leaves. Nothing waits under any of them.
+	//
+	// Invariants:
+	//   - limit <= q.allow for every queue q that reads the log, so that an
+	//     append below limit finds room in all of them; it is -1 if some queue
+	//     must be looked at for every message;
+	//   - messages enter a queue in the order of their seq, only under mu;
+	//   - no waiter is left that could be admitted.
+
+	*core
+
+	log      *log.Log[item[T]] // appended to under mu
+	sleep    sleepers[T]
+	filtered atomic.Pointer[[]*Queue[T]] // queues with a filter; nil if none. Replaced under mu
+
+	mu sync.Mutex // guards the fields below
+
+	state   topicState
+	seq     uint64 // messages published
+	last    int64  // when the latest was; publication times never decrease
+	limit   int64  // head may grow to this without looking at any queue
+	queues  map[string]*Queue[T]
+	open    []*Queue[T] // without a filter, in the order they were opened
+	orphans []*Queue[T] // dead-letter queues that outlived their queue
+	closedQ []*Queue[T] // the queues that Close or Shutdown closed
+
+	waiters []*waiter[T]
+	pass    uint64 // of the latest look at the waiters
+
+	shutdown *ShutdownError // what ending the topic left; set with state closed
+}
+
+type topicState uint8
+
+const (
+	topicOpen    topicState = iota
+	topicClosing            // Shutdown was called: no new messages
+	topicClosed
+)
+
+// NewTopic returns a topic. It does no I/O and starts no goroutine. The name
+// appears in errors, hooks and logs; it need not be unique. It returns
+// [ErrInvalidOption] for an empty name or a bad option.
+func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
+	if name == "" {
+		return nil, invalid("NewTopic", `""`, "a name that is not empty")
+	}
+	var set topicSettings
+	err := applyAll(options, func(o TopicOption) error { return o.applyTopic(&set) })
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCore(name, set)
+	if err != nil {
+		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
+	}
+	return &Topic[T]{
+		core:   c,
+		log:    log.New[item[T]](1),
+		limit:  math.MaxInt64,
+		queues: map[string]*Queue[T]{},
+	}, nil
+}
+
+// Name is the topic's name.
+func (t *Topic[T]) Name() string { return t.name }
+
+// OpenQueue makes a queue that gets every message published from now on that
+// its filter accepts. A Publish under way at the same time may or may not reach
+// it. ctx bounds the set-up only; in memory there is nothing to wait for.
+//
+// It returns [ErrClosed], or [ErrInvalidOption] for a bad option, an empty
+// name, the name of a queue that is open, or a filter for another T.
+func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueOption) (*Queue[T], error) {
+	set := defaultQueueSettings()
+	if err := applyAll(options, func(o QueueOption) error { return o.applyQueue(&set) }); err != nil {
+		return nil, err
+	}
+	return t.openQueue(ctx, name, set)
+}
+
+// Subscribe opens a queue and runs h over it by a pool of workers: OpenQueue
+// and Queue.Subscribe in one. To stop the workers use the Subscriber; the queue
+// stays open, and fills, until its Close.
+func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...SubscribeOption) (*Subscriber[T], error) {
+	set := defaultQueueSettings()
+	sub := subscriberSettings{concurrency: 1}
+	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
+		return nil, err
+	}
+	if err := checkSubscribe(ctx, h); err != nil {
+		return nil, err
+	}
+	q, err := t.openQueue(ctx, name, set)
+	if err != nil {
+		return nil, err
+	}
+	return q.subscribe(h, sub)
+}
+
+func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings) (*Queue[T], error) {
+	if ctx == nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if name == "" {
+		return nil, invalid("OpenQueue", `""`, "a name that is not empty")
+	}
+	filters, err := typed[func(T) bool]("WithFilter", set.filters, reflect.TypeFor[T]())
+	if err != nil {
+		return nil, err
+	}
+	q := newQueue(t, name, set, filters, nil)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state != topicOpen {
+		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, ErrClosed)
+	}
+	if t.queues[name] != nil {
+		return nil, invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that no open queue of the topic has")
+	}
+	t.live.Add(1)
+	t.queues[name] = q
+	if q.filters != nil {
+		t.setFilteredLocked(append(t.filteredQueues(), q))
+		return q, nil
+	}
+	t.open = append(t.open, q)
+	t.resizeLocked()
+	if !q.direct {
+		q.cursor = t.log.Cursor()
+		q.joined = q.cursor.Pos()
+		q.allow.Add(q.joined)
+	}
+	t.relimitLocked()
+	return q, nil
+}
+
+func newQueue[T any](t *Topic[T], name string, set queueSettings, filters []func(T) bool, source *Queue[T]) *Queue[T] {
+	q := &Queue[T]{
+		core: t.core, t: t, log: t.log, name: name, set: set, filters: filters, source: source,
+		direct:  filters != nil || set.delay > 0 || source != nil,
+		keep:    64,
+		sleepAt: awake,
+	}
+	if set.maxAttempts != Unlimited {
+		q.keep = min(set.maxAttempts, math.MaxInt32) + passesLimit
+	}
+	q.report.core, q.report.queue = t.core, name
+	q.allow.Store(int64(min(set.capacity, math.MaxInt/4)))
+	return q
+}
+
+// filteredQueues returns a copy of the list of queues with a filter.
+func (t *Topic[T]) filteredQueues() []*Queue[T] {
+	if p := t.filtered.Load(); p != nil {
+		return slices.Clone(*p)
+	}
+	return nil
+}
+
+func (t *Topic[T]) setFilteredLocked(qs []*Queue[T]) {
+	if len(qs) == 0 {
+		t.filtered.Store(nil)
+		return
+	}
+	t.filtered.Store(&qs)
+}
+
+// resizeLocked chooses the length of the log's segments. A segment stays as
+// long as any queue reads in it, and with it what was consumed before: a
+// quarter of the smallest capacity keeps that in proportion.
+func (t *Topic[T]) resizeLocked() {
+	size := 256
+	for _, q := range t.open {
+		if !q.direct {
+			size = min(size, q.set.capacity/4)
+		}
+	}
+	t.log.Resize(size)
+}
+
+// relimitLocked keeps the invariant about limit, after anything but settling
+// has changed what a queue holds.
+func (t *Topic[T]) relimitLocked() {
+	t.limit = math.MaxInt64
+	for _, q := range t.open {
+		if q.direct {
+			t.limit = -1
+			return
+		}
+		t.limit = min(t.limit, q.allow.Load())
+	}
+	if len(t.open) == 0 {
+		t.log.Forget()
+	}
+}
+
+// Queue returns the open queue of that name, or nil.
+func (t *Topic[T]) Queue(name string) *Queue[T] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.queues[name]
+}
+
+// Queues returns the topic's queues in the order of their names: those that are
+// open or, when the topic is closed, those that were.
+func (t *Topic[T]) Queues() []*Queue[T] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.queuesLocked()
+}
+
+func (t *Topic[T]) queuesLocked() []*Queue[T] {
+	qs := slices.Clone(t.closedQ)
+	if t.state != topicClosed {
+		qs = slices.Collect(maps.Values(t.queues))
+	}
+	slices.SortFunc(qs, func(a, b *Queue[T]) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return qs
+}
+
+// TopicStats is a snapshot of a topic's counters.
+type TopicStats struct {
+	Topic     string
+	Published uint64 // messages published
+	Waiting   int    // publishes and redrives that wait for room
+	Queues    int    // open queues
+}
+
+// Stats returns a snapshot of the topic's counters. Those of its queues are
+// taken one by one, by [Queue.Stats].
+func (t *Topic[T]) Stats() TopicStats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return TopicStats{Topic: t.name, Published: t.seq, Waiting: len(t.waiters), Queues: len(t.queues)}
+}
+
+// Shutdown ends the topic cleanly. From the call on publishes get [ErrClosed],
+// those that wait for room too. Then it waits until the queues are worked off:
+// until nothing is ready, in flight or waiting for a retry, and no handler
+// runs. Handlers run on with live contexts, and callers of Receive can take
+// what is left. It does not wait for what is delayed or snoozed, nor for what
+// is parked. A queue that nobody consumes is waited for until ctx ends.
+//
+// When that is done or ctx ends, the topic is closed as by Close. If anything is
+// left, Shutdown returns a [*ShutdownError] that says how much per queue,
+// handlers still running included, and [Topic.Leftovers] hands the messages
+// out. An attempt that fails with an error that wraps ErrClosed, because it
+// published to a topic that was closing, is released, not spent, and is among
+// what is left. Dead letters stay in their dead-letter queues, for [Queue.Peek].
+//
+// Calling it again, or after Close, waits for the same end and returns the same.
+func (t *Topic[T]) Shutdown(ctx context.Context) error {
+	t.mu.Lock()
+	var waiters []*waiter[T]
+	if t.state == topicOpen {
+		t.state = topicClosing
+		waiters = t.refuseWaitersLocked()
+	}
+	qs := t.queuesLocked()
+	t.mu.Unlock()
+	for _, w := range waiters {
+		close(w.decided)
+	}
+	for _, q := range qs {
+		q.drain()
+	}
+	err := t.awaitDrained(ctx, qs)
+	if err == nil {
+		err = t.awaitDrained(ctx, t.drainDead(qs))
+	}
+	t.end(err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.shutdown != nil {
+		return t.shutdown
+	}
+	return nil
+}
+
+// drainDead makes the dead-letter queues give out no more letters, and returns them.
+func (t *Topic[T]) drainDead(qs []*Queue[T]) []*Queue[T] {
+	t.mu.Lock()
+	ds := slices.Clone(t.orphans)
+	t.mu.Unlock()
+	for _, q := range qs {
+		q.mu.Lock()
+		if q.dead != nil {
+			ds = append(ds, q.dead)
+		}
+		q.mu.Unlock()
+	}
+	for _, d := range ds {
+		d.drain()
+	}
+	return ds
+}
+
+// awaitDrained waits until all queues are drained at once, or ctx ends.
+func (t *Topic[T]) awaitDrained(ctx context.Context, qs []*Queue[T]) error {
+	for again := true; again; {
+		again = false
+		for _, q := range qs {
+			ch := q.awaitDrained()
+			if ch == nil {
+				continue
+			}
+			again = true // others may have got something to do meanwhile
+			select {
+			case <-ch:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return nil
+}
+
+// Close ends the topic at once: publishes, receives and settlements get
+// [ErrClosed] from now on, running handlers' contexts are cancelled with a
+// cause that wraps it, and what the queues hold is lost, counted, told to the
+// hooks and the log; [Topic.Leftovers] still hands it out. Close doesn't wait
+// for handlers: Done does. Calling it again does nothing. It returns nil.
+func (t *Topic[T]) Close() error {
+	t.end(ErrClosed)
+	return nil
+}
+
+// end closes the topic if it is not closed, and keeps what is left for Shutdown.
+func (t *Topic[T]) end(why error) {
+	t.mu.Lock()
+	if t.state == topicClosed {
+		t.mu.Unlock()
+		return
+	}
+	qs := t.queuesLocked()
+	t.state = topicClosed
+	t.closedQ = qs
+	waiters := t.refuseWaitersLocked()
+	orphans := t.orphans
+	t.orphans, t.open = nil, nil
+	clear(t.queues)
+	t.filtered.Store(nil)
+	left := &ShutdownError{Topic: t.name}
+	if !errors.Is(why, ErrClosed) {
+		left.Err = why
+	}
+	var fx *effects
+	for _, q := range qs {
+		q.gone = true
+		l, more := q.closeNow()
+		fx = fx.and(more)
+		if l.messages() > 0 || l.Running > 0 {
+			left.Queues = append(left.Queues, l)
+		}
+		if d := q.deadIfAny(); d != nil {
+			orphans = append(orphans, d)
+		}
+	}
+	for _, d := range orphans {
+		_, more := d.closeNow()
+		fx = fx.and(more)
+	}
+	if len(left.Queues) > 0 {
+		t.shutdown = left
+	}
+	t.mu.Unlock()
+
+	for _, w := range waiters {
+		close(w.decided)
+	}
+	fx.perform()
+	for _, q := range append(slices.Clone(qs), orphans...) {
+		q.report.stop()
+	}
+	t.release()
+}
+
+// Done returns a channel that is closed when the topic is closed and the last
+// of its goroutines and timers is gone. Handlers that never return keep it open.
+func (t *Topic[T]) Done() <-chan struct{} { return t.done }
+
+// Leftovers returns what the queues held when the topic was closed, by the
+// name of the queue, as messages that can be published again: with their IDs
+// and attributes. It returns nil before that.
+func (t *Topic[T]) Leftovers() map[string][]Message[T] {
+	t.mu.Lock()
+	qs := t.closedQ
+	t.mu.Unlock()
+	var left map[string][]Message[T]
+	for _, q := range qs {
+		if ms := q.Leftovers(); len(ms) > 0 {
+			if left == nil {
+				left = make(map[string][]Message[T])
+			}
+			left[q.name] = ms
+		}
+	}
+	return left
+}
+
+// A sleepers list holds the queues that read the log and have a consumer with
+// nothing to do. A publisher that finds it not empty takes it whole and wakes
+// them; a queue that found nothing ready enters itself and then looks at the
+// log once more, so that no message falls in between.
+//
+// Its mutex guards the fields below it, and each queue's place in the list.
+type sleepers[T any] struct {
+	n atomic.Int32 // len(list), for a look without the lock
+
+	mu   sync.Mutex
+	list []*Queue[T]
+}
+
+// awake is the place of a queue that is not in the list.
+const awake = -1
+
+// add enters q and reports whether it was not in the list.
+func (s *sleepers[T]) add(q *Queue[T]) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.sleepAt != awake {
+		return false
+	}
+	q.sleepAt = len(s.list)
+	s.list = append(s.list, q)
+	s.n.Store(int32(len(s.list)))
+	return true
+}
+
+func (s *sleepers[T]) remove(q *Queue[T]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.sleepAt == awake {
+		return
+	}
+	last := len(s.list) - 1
+	s.list[q.sleepAt] = s.list[last]
+	s.list[q.sleepAt].sleepAt = q.sleepAt
+	s.list[last] = nil
+	s.list = s.list[:last]
+	q.sleepAt = awake
+	s.n.Store(int32(last))
+}
+
+// wakeHerself is how many sleepers a publisher wakes itself. With more, it
+// starts a goroutine that halves the list with others, so that a publish to
+// ten thousand idle queues costs no more than one to sixteen.
+const wakeHerself = 16
+
+// wakeAll wakes every queue in the list.
+func (t *Topic[T]) wakeAll() {
+	if t.sleep.n.Load() == 0 {
+		return
+	}
+	var few [wakeHerself]*Queue[T]
+	s := &t.sleep
+	s.mu.Lock()
+	list := s.list
+	for _, q := range list {
+		q.sleepAt = awake
+	}
+	if len(list) <= len(few) {
+		n := copy(few[:], list)
+		clear(list)
+		s.list, list = list[:0], few[:n]
+	} else {
+		s.list = nil
+	}
+	s.n.Store(0)
+	s.mu.Unlock()
+	if len(list) > len(few) {
+		t.live.Add(1)
+		go t.wakeMany(list)
+		return
+	}
+	for _, q := range list {
+		q.wake()
+	}
+}
+
+// wakeMany wakes a long list. Started by wakeAll and by itself; ends when its
+// part is woken; Done waits for it.
+func (t *Topic[T]) wakeMany(list []*Queue[T]) {
+	defer t.release()
+	for len(list) > wakeHerself {
+		half := len(list) / 2
+		t.live.Add(1)
+		go t.wakeMany(list[half:])
+		list = list[:half]
+	}
+	for _, q := range list {
+		q.wake()
+	}
+}
+
+// timeOf gives the messages published now their time, which never decreases.
+func (t *Topic[T]) timeOf(now int64) int64 {
+	t.last = max(t.last, now)
+	return t.last
+}
+
+func isClosed(err error) bool { return errors.Is(err, ErrClosed) }
