@@ -208,7 +208,7 @@ type reporter struct {
 	queue string
 
 	mu      sync.Mutex
-	kinds   [kinds]backlog
+	kinds   *[kinds]backlog // made when there is first something to log
 	timer   *time.Timer
 	armed   bool // a flush is to come
 	stopped bool
@@ -233,6 +233,9 @@ func (r *reporter) tell(k kind, e Event) {
 		return
 	}
 	r.mu.Lock()
+	if r.kinds == nil {
+		r.kinds = new([kinds]backlog)
+	}
 	b := &r.kinds[k]
 	now := r.core.now()
 	if now < b.until && !r.stopped {
@@ -269,7 +272,10 @@ func (r *reporter) flushDue(all bool) {
 	r.mu.Lock()
 	now := r.core.now()
 	next := int64(-1)
-	for k := range r.kinds {
+	for k := range kinds {
+		if r.kinds == nil {
+			break
+		}
 		b := &r.kinds[k]
 		switch {
 		case b.count == 0:

@@ -1,0 +1,1099 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The tests in this file are the promises of the package, one by one.
+// `go test -list Promise .` is their table of contents.
+
+// --- 1. All or none ---
+
+func TestPromise01AllOrNoneThroughAFullRejectQueue(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		a := openQueue(t, top, "a")
+		full := openQueue(t, top, "full", WithCapacity(1), WithOverflow(Reject))
+		dropper := openQueue(t, top, "dropper", WithCapacity(1), WithOverflow(DropOldest))
+		publish(t, top, 1)
+
+		for _, try := range []func() error{
+			func() error { return top.Publish(ctx, 2) },
+			func() error { return top.TryPublish(ctx, 2) },
+			func() error { return top.PublishMessages(ctx, Message[int]{Body: 2}) },
+			func() error { return top.PublishMessages(ctx, Message[int]{Body: 2, Delay: time.Second}) },
+		} {
+			err := try()
+			require.ErrorIs(t, err, ErrQueueFull)
+			require.ErrorContains(t, err, `"full"`)
+			require.Equal(t, []int{1}, bodies(t, a))
+			require.Equal(t, []int{1}, bodies(t, full))
+			require.Equal(t, []int{1}, bodies(t, dropper), "nothing is dropped for a message that is refused")
+			require.Zero(t, dropper.Stats().Dropped)
+			check(t, top)
+		}
+		require.Equal(t, uint64(1), top.Stats().Published)
+		top.Close()
+	})
+}
+
+func TestPromise01AllOrNoneWhenTheContextEndsWhileWaiting(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		a := openQueue(t, top, "a")
+		full := openQueue(t, top, "full", WithCapacity(1))
+		publish(t, top, 1)
+
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
+		require.ErrorIs(t, top.Publish(gone, 2), context.Canceled)
+
+		start := time.Now()
+		short, cancel := context.WithTimeout(ctx, 3*time.Second)
+		defer cancel()
+		err := top.Publish(short, 2)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, `"full"`)
+		require.Equal(t, 3*time.Second, time.Since(start))
+		require.Equal(t, []int{1}, bodies(t, a))
+
+		// Nothing is left behind: room made later is for those who come later.
+		require.NoError(t, receive(t, full).Ack(ctx))
+		publish(t, top, 3)
+		require.Equal(t, []int{1, 3}, bodies(t, a))
+		require.Equal(t, []int{3}, bodies(t, full))
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise01AllOrNoneWhenItsOnlyRoomGiverIsCancelled(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		s := subscribe(t, top, "full", func(ctx context.Context, d Delivery[int]) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}, WithCapacity(1))
+		publish(t, top, 1)
+		err := make(chan error)
+		go func() { err <- top.Publish(ctx, 2) }()
+		synctest.Wait()
+		require.Equal(t, 1, top.Stats().Waiting)
+
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		require.Error(t, s.Shutdown(soon))
+		synctest.Wait()
+		require.Equal(t, 1, top.Stats().Waiting, "the message is back in its queue, which is still full")
+		require.NoError(t, s.Queue().Close())
+		require.NoError(t, <-err, "a queue that closes leaves the wait")
+		require.Equal(t, uint64(2), top.Stats().Published)
+		top.Close()
+	})
+}
+
+func TestPromise01AllOrNoneWhenTheTopicEndsWhileWaiting(t *testing.T) {
+	for name, end := range map[string]func(*Topic[int], context.Context){
+		"Close": func(top *Topic[int], ctx context.Context) { top.Close() },
+		"Shutdown": func(top *Topic[int], ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			_ = top.Shutdown(ctx)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				a := openQueue(t, top, "a")
+				openQueue(t, top, "full", WithCapacity(1))
+				publish(t, top, 1)
+				err := make(chan error)
+				go func() { err <- top.Publish(ctx, 2) }()
+				synctest.Wait()
+				go end(top, ctx)
+				require.ErrorIs(t, <-err, ErrClosed)
+				<-top.Done()
+				require.Equal(t, []Message[int]{{Body: 1, ID: a.Leftovers()[0].ID}}, a.Leftovers())
+				for _, err := range []error{top.Publish(ctx, 3), top.TryPublish(ctx, 3), top.PublishMessages(ctx, Message[int]{})} {
+					require.ErrorIs(t, err, ErrClosed)
+				}
+				_, err2 := top.OpenQueue(ctx, "late")
+				require.ErrorIs(t, err2, ErrClosed)
+			})
+		})
+	}
+}
+
+func TestPromise01AllOrNoneOfABatch(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		a := openQueue(t, top, "a", WithCapacity(100))
+		b := openQueue(t, top, "b", WithCapacity(3))
+		batch := func(bodies ...int) (ms []Message[int]) {
+			for _, n := range bodies {
+				ms = append(ms, Message[int]{Body: n})
+			}
+			return ms
+		}
+		err := top.PublishMessages(ctx, batch(1, 2, 3, 4)...)
+		require.ErrorIs(t, err, ErrBatchTooLarge)
+		require.ErrorContains(t, err, "4 messages")
+		require.ErrorContains(t, err, `"b"`)
+		require.NoError(t, top.PublishMessages(ctx, batch(1, 2)...))
+		require.ErrorIs(t, top.TryPublishMessages(ctx, batch(3, 4)...), ErrQueueFull, "one fits, two don't: none goes in")
+		require.Equal(t, []int{1, 2}, bodies(t, a))
+
+		done := make(chan error)
+		go func() { done <- top.PublishMessages(ctx, batch(3, 4)...) }()
+		synctest.Wait()
+		require.Equal(t, []int{1, 2}, bodies(t, a))
+		require.NoError(t, receive(t, b).Ack(ctx))
+		require.NoError(t, <-done)
+		require.Equal(t, []int{1, 2, 3, 4}, bodies(t, a))
+		require.Equal(t, []int{2, 3, 4}, bodies(t, b))
+		require.NoError(t, top.PublishMessages(ctx), "no message is no error")
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise01AllOrNoneWhenAFilterPanics(t *testing.T) {
+	top := newTopic[int](t)
+	defer top.Close()
+	a := openQueue(t, top, "a")
+	openQueue(t, top, "odd", WithFilter(func(n int) bool {
+		if n < 0 {
+			panic("negative")
+		}
+		return n%2 == 1
+	}))
+	err := top.Publish(t.Context(), -1)
+	require.ErrorContains(t, err, `filter of queue "odd"`)
+	require.ErrorContains(t, err, "negative")
+	require.Empty(t, bodies(t, a))
+	publish(t, top, 1)
+	require.Equal(t, []int{1}, bodies(t, a))
+}
+
+func TestPromise01PublishesWaitInTheOrderOfTheirArrival(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		a := openQueue(t, top, "a", WithCapacity(2))
+		publish(t, top, 0, 0)
+		for n := 1; n <= 5; n++ {
+			go func() {
+				if n == 3 { // a batch that needs both places does not starve
+					_ = top.PublishMessages(ctx, Message[int]{Body: 3}, Message[int]{Body: 3})
+					return
+				}
+				_ = top.Publish(ctx, n)
+			}()
+			synctest.Wait()
+		}
+		require.Equal(t, 5, top.Stats().Waiting)
+		require.ErrorIs(t, top.TryPublish(ctx, 6), ErrQueueFull)
+		var got []int
+		for range 8 {
+			d := receive(t, a)
+			got = append(got, d.Body)
+			require.NoError(t, d.Ack(ctx))
+			synctest.Wait()
+			check(t, top)
+		}
+		require.Equal(t, []int{0, 0, 1, 2, 3, 3, 4, 5}, got)
+		top.Close()
+	})
+}
+
+func TestPromise01ALaterPublishOvertakesOnlyIfItSharesNoQueue(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		even := openQueue(t, top, "even", WithCapacity(1), WithFilter(func(n int) bool { return n%2 == 0 }))
+		odd := openQueue(t, top, "odd", WithCapacity(1), WithFilter(func(n int) bool { return n%2 == 1 }))
+		publish(t, top, 0)
+		waiting := make(chan error)
+		go func() { waiting <- top.Publish(ctx, 2) }()
+		synctest.Wait()
+		publish(t, top, 1) // for odd only: goes by
+		require.Equal(t, []int{1}, bodies(t, odd))
+		go func() { waiting <- top.Publish(ctx, 4) }()
+		synctest.Wait()
+		require.Equal(t, 2, top.Stats().Waiting)
+		for _, want := range []int{0, 2, 4} {
+			d := receive(t, even)
+			require.Equal(t, want, d.Body)
+			require.NoError(t, d.Ack(ctx))
+			if want < 4 {
+				require.NoError(t, <-waiting)
+			}
+		}
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise01AllOrNoneWithQueuesComingAndGoing(t *testing.T) {
+	// One queue stays from the first to the last; others come and go. What one
+	// of those got between two messages is what the first queue got between them.
+	ctx := t.Context()
+	top := newTopic[int](t)
+	all := openQueue(t, top, "all", WithCapacity(Unlimited))
+	var published atomic.Int64
+	var publishers, others sync.WaitGroup
+	stop := make(chan struct{})
+	for range 3 {
+		publishers.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if rand.IntN(3) == 0 {
+					if top.PublishMessages(ctx, Message[int]{Body: n}, Message[int]{Body: n}) == nil {
+						published.Add(2)
+					}
+				} else if top.TryPublish(ctx, n) == nil {
+					published.Add(1)
+				}
+				runtime.Gosched()
+			}
+		})
+	}
+	var got [4][][]uint64
+	for g := range got {
+		others.Go(func() {
+			for n := range 100 {
+				q := openQueue(t, top, fmt.Sprint(g), WithCapacity(1+rand.IntN(8)))
+				var seqs []uint64
+				for range rand.IntN(200) {
+					d, ok, err := q.TryReceive(ctx)
+					if !ok || err != nil {
+						runtime.Gosched()
+						continue
+					}
+					seqs = append(seqs, d.seq)
+					_ = d.Ack(ctx)
+				}
+				if n%2 == 0 {
+					check(t, top)
+				}
+				_ = q.Close()
+				got[g] = append(got[g], seqs)
+			}
+		})
+	}
+	others.Wait()
+	close(stop)
+	publishers.Wait()
+	var order []uint64
+	for {
+		d, ok, err := all.TryReceive(ctx)
+		require.NoError(t, err)
+		if !ok {
+			break
+		}
+		order = append(order, d.seq)
+		_ = d.Ack(ctx)
+	}
+	require.Len(t, order, int(published.Load()), "nil means that it is in the queue, an error that it is not")
+	require.True(t, slices.IsSorted(order))
+	for _, runs := range got {
+		for _, seqs := range runs {
+			for k := 1; k < len(seqs); k++ {
+				require.Equal(t, seqs[k-1]+1, seqs[k], "a message is missing in between")
+			}
+		}
+	}
+	top.Close()
+	<-top.Done()
+}
+
+// --- 2. Bounded ---
+
+func TestPromise02CapacityCountsReadyDelayedRetryingParkedAndInFlight(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithCapacity(5), WithOverflow(Reject), WithMaxAttempts(2), WithDeadLetterCapacity(1),
+			WithBackoff(Constant(time.Hour)))
+		publish(t, top, 1, 2)
+		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy))) // fills the dead-letter queue
+		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy))) // parked
+		publish(t, top, 3, 4)
+		require.NoError(t, receive(t, q).Nack(ctx)) // retrying
+		receive(t, q)                               // in flight
+		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 5, Delay: time.Minute}))
+		publish(t, top, 6) // ready
+		s := q.Stats()
+		require.Equal(t, [6]int{1, 1, 1, 1, 1, 1}, [6]int{s.Ready, s.Delayed, s.Retrying, s.InFlight, s.Parked, s.Dead})
+		require.Equal(t, 5, s.Unsettled())
+		depth, err := q.Depth(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 5, depth)
+		require.ErrorIs(t, top.Publish(ctx, 7), ErrQueueFull)
+		check(t, top)
+
+		d, err := q.DeadLetters().Receive(ctx)
+		require.NoError(t, err)
+		require.NoError(t, d.Ack(ctx)) // room for what is parked
+		publish(t, top, 7)
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise02DroppingQueuesAreBoundedToo(t *testing.T) {
+	for _, row := range []struct {
+		overflow Overflow
+		left     []int
+	}{
+		{DropOldest, []int{5, 6, 7, 8}},
+		{DropNewest, []int{0, 1, 2, 3}},
+	} {
+		for _, direct := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v direct %t", row.overflow, direct), func(t *testing.T) {
+				top := newTopic[int](t)
+				options := []QueueOption{WithCapacity(4), WithOverflow(row.overflow)}
+				if direct {
+					options = append(options, WithFilter(func(int) bool { return true }))
+				}
+				q := openQueue(t, top, "q", options...)
+				for n := range 9 {
+					publish(t, top, n)
+					check(t, top)
+				}
+				require.Equal(t, row.left, bodies(t, q))
+				require.Equal(t, uint64(5), q.Stats().Dropped)
+				require.Equal(t, uint64(9), q.Stats().Published)
+
+				batch := make([]Message[int], 10)
+				for n := range batch {
+					batch[n].Body = 100 + n
+				}
+				require.NoError(t, top.PublishMessages(t.Context(), batch...), "larger than the capacity")
+				check(t, top)
+				if row.overflow == DropOldest {
+					require.Equal(t, []int{106, 107, 108, 109}, bodies(t, q))
+				} else {
+					require.Equal(t, row.left, bodies(t, q))
+				}
+				top.Close()
+			})
+		}
+	}
+}
+
+func TestPromise02DropOldestSparesWhatIsInFlight(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		for _, direct := range []bool{false, true} {
+			top := newTopic[int](t)
+			options := []QueueOption{WithCapacity(3), WithOverflow(DropOldest), WithBackoff(Constant(time.Minute))}
+			if direct {
+				options = append(options, WithFilter(func(int) bool { return true }))
+			}
+			q := openQueue(t, top, "q", options...)
+			publish(t, top, 0, 1, 2)
+			inHand := []Delivery[int]{receive(t, q), receive(t, q), receive(t, q)}
+			publish(t, top, 3) // everything is in flight: the new one is dropped
+			require.Empty(t, bodies(t, q))
+			require.NoError(t, inHand[1].Nack(ctx)) // retrying: the oldest that can be dropped
+			publish(t, top, 4)
+			require.Equal(t, []int{4}, bodies(t, q))
+			require.NoError(t, inHand[0].Nack(ctx))
+			publish(t, top, 5) // 0 is older than 4
+			require.Equal(t, []int{4, 5}, bodies(t, q))
+			require.NoError(t, inHand[2].Ack(ctx))
+			require.Equal(t, uint64(3), q.Stats().Dropped)
+			check(t, top)
+			require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 6, Delay: time.Second}, Message[int]{Body: 7}))
+			require.Equal(t, []int{5, 6, 7}, bodies(t, q))
+			check(t, top)
+			top.Close()
+		}
+	})
+}
+
+func TestPromise02AnIdleQueueWithAMillionPlacesCostsAlmostNothing(t *testing.T) {
+	top := newTopic[int](t)
+	defer top.Close()
+	before := heap()
+	for n := range 100 {
+		openQueue(t, top, fmt.Sprint(n), WithCapacity(1_000_000))
+	}
+	require.Less(t, (heap()-before)/100, int64(2048))
+	runtime.KeepAlive(top)
+}
+
+func TestPromise02AFloodKeepsMemoryFlat(t *testing.T) {
+	type payload [64]byte
+	top := newTopic[*payload](t)
+	for n := range 4 {
+		subscribe(t, top, fmt.Sprint(n), func(context.Context, Delivery[*payload]) error { return nil }, WithCapacity(256))
+	}
+	openQueue(t, top, "paused newest", WithCapacity(256), WithOverflow(DropNewest))
+	openQueue(t, top, "paused oldest", WithCapacity(256), WithOverflow(DropOldest))
+	before := heap()
+	for range 200_000 {
+		require.NoError(t, top.Publish(t.Context(), new(payload)))
+	}
+	require.Less(t, heap()-before, int64(1<<20), "200,000 messages of 64 bytes went through queues of 256")
+	top.Close()
+	<-top.Done()
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// --- 3. At least once ---
+
+func TestPromise03EveryMessageIsDeliveredUntilItIsAcknowledged(t *testing.T) {
+	// Handlers fail in every way; every message is acknowledged exactly once in
+	// the end, and never delivered after.
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		const messages = 500
+		top := newTopic[int](t)
+		type ledger struct {
+			sync.Mutex
+			acked, after [messages]int
+		}
+		var books [3]ledger
+		for k := range books {
+			subscribe(t, top, fmt.Sprint(k), func(ctx context.Context, d Delivery[int]) error {
+				l := &books[k]
+				l.Lock()
+				if l.acked[d.Body] > 0 {
+					l.after[d.Body]++
+				}
+				l.Unlock()
+				switch (d.Body + d.Attempt()*7) % 6 {
+				case 0:
+					return errBusy
+				case 1:
+					panic("boom")
+				case 2:
+					runtime.Goexit()
+				case 3:
+					<-ctx.Done() // times out
+					return context.Cause(ctx)
+				case 4:
+					if len(d.History()) < 3 {
+						return Snooze(time.Second)
+					}
+				}
+				if err := d.Ack(ctx); err != nil {
+					return err
+				}
+				l.Lock()
+				l.acked[d.Body]++
+				l.Unlock()
+				return nil
+			}, WithConcurrency(1+k*7), WithMaxAttempts(Unlimited), WithVisibilityTimeout(time.Second), WithCapacity(50))
+		}
+		for n := range messages {
+			publish(t, top, n)
+		}
+		time.Sleep(time.Hour) // Shutdown would not wait for snoozes
+		require.NoError(t, top.Shutdown(ctx))
+		for k := range books {
+			for n := range messages {
+				require.Equal(t, 1, books[k].acked[n], "queue %d, message %d", k, n)
+				require.Zero(t, books[k].after[n])
+			}
+		}
+		<-top.Done()
+	})
+}
+
+func TestPromise03EveryLossIsCountedHookedAndLogged(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var log syncBuffer
+		var mu sync.Mutex
+		hooked := map[DropReason]int{}
+		top, err := NewTopic[int]("payments", WithLogger(log.logger()), WithHooks(Hooks{Dropped: func(e Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			hooked[e.Reason] += e.Count
+			if e.Count == 1 && e.Reason != DroppedByClose && e.MessageID == "" {
+				t.Error("a dropped message is named")
+			}
+		}}))
+		require.NoError(t, err)
+		oldest := openQueue(t, top, "oldest", WithCapacity(2), WithOverflow(DropOldest))
+		newest := openQueue(t, top, "newest", WithCapacity(2), WithOverflow(DropNewest))
+		for n := range 12 {
+			publish(t, top, n)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, 2, strings.Count(log.String(), "queue=oldest"), "the first at once, the others after a second:\n%s", log.String())
+		require.Contains(t, log.String(), `queue=oldest count=9 reason="drop oldest"`)
+		require.NoError(t, oldest.Close())
+		require.NoError(t, top.Close())
+		require.Equal(t, map[DropReason]int{DroppedOldest: 10, DroppedNewest: 10, DroppedByClose: 4}, hooked)
+		require.Equal(t, uint64(12), oldest.Stats().Dropped)
+		require.Equal(t, uint64(12), newest.Stats().Dropped)
+		require.Equal(t, 2, strings.Count(log.String(), "count=2 reason=close"), "%s", log.String())
+		<-top.Done()
+	})
+}
+
+// --- 4. A delivery is fenced ---
+
+func TestPromise04ALateSettlementIsStaleAndTouchesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
+		publish(t, top, 1)
+		old := receive(t, q)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		requireStale := func() {
+			t.Helper()
+			require.ErrorIs(t, old.Ack(ctx), ErrStale)
+			require.ErrorIs(t, old.Nack(ctx), ErrStale)
+			require.ErrorIs(t, old.NackAfter(ctx, time.Hour), ErrStale)
+			require.ErrorIs(t, old.Extend(ctx, time.Hour), ErrStale)
+			require.ErrorIs(t, old.Settle(ctx, Permanent(errBusy)), ErrStale)
+			require.True(t, old.Deadline().IsZero())
+		}
+		requireStale()
+		newer := receive(t, q)
+		require.Equal(t, 2, newer.Attempt())
+		requireStale()
+		require.Equal(t, 1, q.Stats().InFlight)
+		require.NoError(t, newer.Ack(ctx))
+		requireStale()
+		publish(t, top, 2) // the entry is used again
+		receive(t, q)
+		requireStale()
+		require.ErrorIs(t, newer.Ack(ctx), ErrSettled)
+		require.Equal(t, 1, q.Stats().InFlight)
+		check(t, top)
+		top.Close()
+		require.ErrorIs(t, old.Ack(ctx), ErrClosed)
+	})
+}
+
+func TestPromise04ASecondSettlementIsSettled(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		first := map[string]func(Delivery[int]) error{
+			"Ack":       func(d Delivery[int]) error { return d.Ack(ctx) },
+			"Nack":      func(d Delivery[int]) error { return d.Nack(ctx) },
+			"NackAfter": func(d Delivery[int]) error { return d.NackAfter(ctx, 0) },
+			"Permanent": func(d Delivery[int]) error { return d.Settle(ctx, Permanent(errBusy)) },
+			"Snooze":    func(d Delivery[int]) error { return d.Settle(ctx, Snooze(time.Second)) },
+		}
+		for name, settle := range first {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q")
+			publish(t, top, 1)
+			d := receive(t, q)
+			require.NoError(t, settle(d), name)
+			before := q.Stats()
+			copied := d
+			for _, second := range first {
+				require.ErrorIs(t, second(copied), ErrSettled, name)
+			}
+			require.ErrorIs(t, d.Extend(ctx, time.Second), ErrSettled)
+			require.Equal(t, before, q.Stats(), name)
+			top.Close()
+		}
+	})
+}
+
+func TestPromise04OneOfManyConcurrentSettlementsWins(t *testing.T) {
+	top := newTopic[int](t)
+	q := openQueue(t, top, "q", WithMaxAttempts(Unlimited), WithVisibilityTimeout(2*time.Millisecond), WithBackoff(Constant(time.Millisecond)))
+	ctx := t.Context()
+	for n := range 300 {
+		publish(t, top, n)
+		var acked atomic.Int32
+		for acked.Load() == 0 {
+			d, err := q.Receive(ctx)
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			var won atomic.Int32
+			for k := range 4 {
+				wg.Go(func() {
+					if n%3 == 0 && k == 0 {
+						time.Sleep(2 * time.Millisecond) // about when the timeout passes
+					}
+					var err error
+					if k%2 == 0 {
+						if err = d.Ack(ctx); err == nil {
+							acked.Add(1)
+						}
+					} else if n%5 == 0 {
+						err = d.Nack(ctx)
+					} else {
+						err = ErrSettled
+					}
+					if err == nil {
+						won.Add(1)
+					} else if !errors.Is(err, ErrSettled) && !errors.Is(err, ErrStale) {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			require.LessOrEqual(t, won.Load(), int32(1))
+		}
+		require.Equal(t, int32(1), acked.Load())
+		require.Zero(t, q.Stats().Unsettled())
+	}
+	top.Close()
+	<-top.Done()
+}
+
+func TestPromise04AHandlerThatKeepsItsDeliverySettlesLateInVain(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		kept := make(chan Delivery[int], 2)
+		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			kept <- d
+			return nil
+		})
+		publish(t, top, 1, 2)
+		synctest.Wait()
+		d1, d2 := <-kept, <-kept
+		require.ErrorIs(t, d1.Nack(ctx), ErrSettled)
+		require.ErrorIs(t, d2.Ack(ctx), ErrSettled)
+		require.Equal(t, []int{1, 2}, []int{d1.Body, d2.Body})
+		require.Equal(t, uint64(2), top.Queue("q").Stats().Acked)
+		require.NoError(t, top.Shutdown(ctx))
+	})
+}
+
+// --- 5. Isolation ---
+
+func TestPromise05ABadHandlerAffectsNoOtherSubscriber(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		var good atomic.Int32
+		subscribe(t, top, "good", func(context.Context, Delivery[int]) error { good.Add(1); return nil })
+		forever := make(chan struct{})
+		for name, h := range map[string]Handler[int]{
+			"slow":    func(context.Context, Delivery[int]) error { time.Sleep(time.Hour); return nil },
+			"failing": func(context.Context, Delivery[int]) error { return errBusy },
+			"panics":  func(context.Context, Delivery[int]) error { panic(errBusy) },
+			"blocked": func(context.Context, Delivery[int]) error { <-forever; return nil },
+			"exits":   func(context.Context, Delivery[int]) error { runtime.Goexit(); return nil },
+		} {
+			subscribe(t, top, name, h, WithConcurrency(2), WithVisibilityTimeout(time.Minute))
+		}
+		start := time.Now()
+		for n := range 100 {
+			publish(t, top, n)
+		}
+		synctest.Wait()
+		require.Equal(t, int32(100), good.Load())
+		require.Equal(t, start, time.Now(), "nobody waited for anybody")
+		require.Equal(t, 100, top.Queue("blocked").Stats().Unsettled())
+
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		s := top.Queue("blocked").Stats()
+		require.Equal(t, 2, s.Stuck)
+		require.Equal(t, uint64(2), s.TimedOut)
+		require.Equal(t, 2, s.Workers, "a stuck handler keeps its worker")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Positive(t, top.Queue("exits").Stats().Exited)
+		require.Equal(t, 100, top.Queue("exits").Stats().Dead, "each attempt of each message had a worker")
+		require.Equal(t, 100, top.Queue("panics").Stats().Dead)
+		top.Close()
+		close(forever)
+		<-top.Done()
+	})
+}
+
+func TestPromise05AStuckHandlersMessageGoesToOthersAndItsContextIsCancelled(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		type seen struct {
+			attempt int
+			at      time.Duration
+			cause   error
+		}
+		start := time.Now()
+		log := make(chan seen, 10)
+		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			if d.Attempt() == 1 {
+				_, has := ctx.Deadline()
+				require.False(t, has)
+				<-ctx.Done()
+				log <- seen{1, time.Since(start), context.Cause(ctx)}
+				time.Sleep(time.Hour) // does not listen
+				return errBusy
+			}
+			log <- seen{d.Attempt(), time.Since(start), ctx.Err()}
+			return nil
+		}, WithConcurrency(2), WithVisibilityTimeout(10*time.Second))
+		publish(t, top, 1)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		a, b := <-log, <-log
+		if a.attempt == 2 {
+			a, b = b, a
+		}
+		require.Equal(t, 10*time.Second, a.at)
+		require.ErrorIs(t, a.cause, ErrStale)
+		require.ErrorContains(t, a.cause, "10s")
+		require.Equal(t, seen{2, 10 * time.Second, nil}, b)
+		require.Equal(t, 1, s.Queue().Stats().Stuck)
+		require.NoError(t, top.Shutdown(ctx))
+		require.Zero(t, s.Queue().Stats().Stuck)
+		require.Equal(t, time.Hour+10*time.Second, time.Since(start), "Shutdown waited for the stuck handler")
+	})
+}
+
+func TestPromise05NoLockIsHeldWhileUserCodeRuns(t *testing.T) {
+	// Every piece of user code calls back into everything.
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var top *Topic[int]
+		var calls atomic.Int32
+		poke := func() {
+			calls.Add(1)
+			top.Stats()
+			for _, q := range top.Queues() {
+				q.Stats()
+				_, _ = q.Peek(ctx, 1)
+				q.DeadLetters().Stats()
+			}
+			if calls.Load() < 2000 { // publishing calls filters and hooks again
+				_ = top.TryPublish(ctx, -1)
+			}
+		}
+		hook := func(Event) { poke() }
+		top = newTopic[int](t, WithHooks(Hooks{
+			Published: hook, Delivered: hook, Settled: hook, DeadLettered: hook, Parked: hook,
+			Redriven: hook, Dropped: hook, Stuck: hook, Late: hook,
+		}))
+		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			poke()
+			if d.Body < 0 {
+				return nil
+			}
+			switch d.Body % 3 {
+			case 0:
+				return errBusy
+			case 1:
+				time.Sleep(2 * time.Second)
+			}
+			return Permanent(errBusy)
+		}, WithConcurrency(3), WithVisibilityTimeout(time.Second), WithMaxAttempts(2), WithDeadLetterCapacity(2),
+			WithFilter(func(int) bool { poke(); return true }),
+			WithBackoff(BackoffFunc(func(int) time.Duration { poke(); return time.Second })))
+		openQueue(t, top, "small", WithCapacity(2), WithOverflow(DropOldest))
+		for n := range 10 {
+			publish(t, top, n)
+		}
+		time.Sleep(time.Minute)
+		_, err := top.Queue("q").Redrive(ctx, RedriveIf(func(Delivery[int]) bool { poke(); return true }))
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		require.Positive(t, calls.Load())
+		top.Close()
+		<-top.Done()
+	})
+}
+
+// --- 6. No poison spin ---
+
+func TestPromise06AFailedMessageWaitsAndIsDeadLetteredAfterMaxAttempts(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		start := time.Now()
+		var at []time.Duration
+		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			at = append(at, time.Since(start))
+			return errBusy
+		}, WithMaxAttempts(4), WithBackoff(Constant(3*time.Second)))
+		publish(t, top, 1)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, []time.Duration{0, 3 * time.Second, 6 * time.Second, 9 * time.Second}, at)
+		require.Equal(t, 1, s.Queue().Stats().Dead)
+		require.Equal(t, uint64(4), s.Queue().Stats().Failed)
+		check(t, top)
+		require.NoError(t, top.Shutdown(ctx))
+	})
+}
+
+func TestPromise06NoRetryComesInLessThanAMillisecond(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		for name, outcome := range map[string]func() error{
+			"failed":     func() error { return errBusy },
+			"RetryAfter": func() error { return RetryAfter(errBusy, 0) },
+			"negative":   func() error { return RetryAfter(errBusy, -time.Hour) },
+			"snoozed":    func() error { return Snooze(0) },
+			"panicked":   func() error { panic("boom") },
+			"exited":     func() error { runtime.Goexit(); return nil },
+			"released":   func() error { return ErrClosed },
+		} {
+			top := newTopic[int](t)
+			var calls atomic.Int32
+			subscribe(t, top, "q", func(context.Context, Delivery[int]) error {
+				calls.Add(1)
+				return outcome()
+			}, WithMaxAttempts(Unlimited), WithConcurrency(4), WithBackoff(BackoffFunc(func(int) time.Duration { return -1 })))
+			publish(t, top, 1)
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+			require.Equal(t, int32(101), calls.Load(), name)
+			top.Close()
+			<-top.Done()
+		}
+	})
+}
+
+func TestPromise06ExponentialBackoffIsUniformBetweenHalfAndWhole(t *testing.T) {
+	b := Exponential(100*time.Millisecond, time.Second)
+	for attempt, whole := range []time.Duration{0, 100, 200, 400, 800, 1000, 1000} {
+		if attempt == 0 {
+			continue
+		}
+		whole *= time.Millisecond
+		least, most, sum := whole, time.Duration(0), time.Duration(0)
+		const n = 2000
+		for range n {
+			d := b.after(attempt)
+			least, most, sum = min(least, d), max(most, d), sum+d
+		}
+		require.GreaterOrEqual(t, least, whole/2)
+		require.LessOrEqual(t, most, whole)
+		require.Less(t, least, whole*55/100, "the lower end is reached")
+		require.Greater(t, most, whole*95/100, "the upper end is reached")
+		require.InDelta(t, float64(whole)*.75, float64(sum/n), float64(whole)*.02)
+	}
+	require.LessOrEqual(t, b.after(math.MaxInt), time.Second)
+}
+
+// --- 7. Attempts are counted by cause ---
+
+func TestPromise07AttemptsAreCountedByCauseAndTheDeadLetterTellsAll(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[string](t)
+		start := time.Now()
+		var mu sync.Mutex
+		var attempts []int
+		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[string]) error {
+			mu.Lock()
+			attempts = append(attempts, d.Attempt())
+			mu.Unlock()
+			switch len(d.History()) {
+			case 0:
+				time.Sleep(100 * time.Millisecond)
+				return errBusy
+			case 1:
+				panic("boom")
+			case 2:
+				runtime.Goexit()
+			case 3:
+				return Snooze(time.Minute)
+			case 4:
+				time.Sleep(2 * time.Second) // times out
+				return nil
+			case 5:
+				return fmt.Errorf("downstream: %w", ErrClosed)
+			case 6:
+				return d.NackAfter(ctx, 5*time.Second)
+			case 7:
+				return RetryAfter(errBusy, time.Hour)
+			}
+			return fmt.Errorf("no such order: %w", Permanent(errBusy))
+		}, WithVisibilityTimeout(time.Second), WithMaxAttempts(100), WithBackoff(Constant(10*time.Second)), WithConcurrency(2))
+		publish(t, top, "x")
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+
+		st := s.Queue().Stats()
+		require.Equal(t, [9]uint64{0, 2, 1, 1, 1, 1, 1, 1, 1}, [9]uint64{
+			st.Acked, st.Failed, st.Panicked, st.Exited, st.TimedOut, st.Nacked, st.PermanentlyFailed, st.Snoozed, st.ReleasedCount,
+		})
+		require.Equal(t, []int{1, 2, 3, 4, 4, 5, 5, 6, 7}, attempts, "a snooze and a release spend none")
+
+		dead, err := s.Queue().DeadLetters().Peek(ctx, 10)
+		require.NoError(t, err)
+		require.Len(t, dead, 1)
+		type line struct {
+			number  int
+			cause   Cause
+			start   time.Duration
+			elapsed time.Duration
+			err     string
+		}
+		var got []line
+		for _, a := range dead[0].History() {
+			l := line{a.Number, a.Cause, a.Start.Sub(start), a.Elapsed, ""}
+			if a.Err != nil {
+				l.err = a.Err.Error()
+			}
+			got = append(got, l)
+			require.Equal(t, a.Cause == Panicked, a.Stack != "")
+			require.Equal(t, "q", a.Queue)
+		}
+		const s10, ms = 10 * time.Second, time.Millisecond
+		require.Equal(t, []line{
+			{1, Failed, 0, 100 * ms, "busy"},
+			{2, Panicked, 10100 * ms, 0, "panic: boom"},
+			{3, Exited, 20100 * ms, 0, ""},
+			{4, Snoozed, 30100 * ms, 0, ""},
+			{5, TimedOut, 90100 * ms, time.Second, ""},
+			{6, Released, 91100 * ms, 0, "downstream: fanout: closed"},
+			{7, Nacked, 101100 * ms, 0, ""},
+			{8, Failed, 106100 * ms, 0, "busy"},
+			{9, PermanentlyFailed, time.Hour + 106100*ms, 0, "no such order: permanent: busy"},
+		}, got)
+		require.Contains(t, dead[0].History()[1].Stack, "promise_test.go")
+
+		n, err := s.Queue().Redrive(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		synctest.Wait()
+		require.Equal(t, 1, attempts[len(attempts)-1], "a redrive starts a fresh count")
+		dead, _ = s.Queue().DeadLetters().Peek(ctx, 10)
+		require.Len(t, dead[0].History(), 10, "and keeps the history")
+		require.NoError(t, top.Shutdown(ctx))
+	})
+}
+
+func TestPromise07AMessageSnoozedAThousandTimesIsDead(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return Snooze(time.Second) })
+		publish(t, top, 1)
+		time.Sleep(999 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 1, s.Queue().Stats().Dead)
+		require.Equal(t, uint64(1000), s.Queue().Stats().Snoozed)
+		dead, _ := s.Queue().DeadLetters().Peek(ctx, 1)
+		h := dead[0].History()
+		require.Len(t, h, 1000)
+		require.Equal(t, 1000, h[999].Number)
+		require.NoError(t, top.Shutdown(ctx))
+	})
+}
+
+// Promises 10 to 12 are in promise_time_test.go.
+
+// --- 9. Nothing is lost on the way to the dead ---
+
+func TestPromise09WhatFindsTheDeadLetterQueueFullIsParkedUntilThereIsRoom(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var parkedIDs []string
+		top := newTopic[int](t, WithHooks(Hooks{Parked: func(e Event) { parkedIDs = append(parkedIDs, e.MessageID) }}))
+		q := openQueue(t, top, "q", WithCapacity(4), WithOverflow(Reject), WithMaxAttempts(1), WithDeadLetterCapacity(2))
+		publish(t, top, 1, 2, 3, 4)
+		for range 4 {
+			require.NoError(t, receive(t, q).Nack(ctx))
+			check(t, top)
+		}
+		require.Equal(t, []int{1, 2}, bodies(t, q.DeadLetters()))
+		s := q.Stats()
+		require.Equal(t, [3]int{2, 2, 2}, [3]int{s.Parked, s.Dead, s.Unsettled()})
+		require.Len(t, parkedIDs, 2)
+		requireEmpty(t, q)
+		publish(t, top, 5, 6)
+		require.ErrorIs(t, top.Publish(ctx, 7), ErrQueueFull, "parked messages count against the capacity")
+
+		require.NoError(t, receive(t, q.DeadLetters()).Ack(ctx))
+		require.Equal(t, []int{2, 3}, bodies(t, q.DeadLetters()))
+		require.Equal(t, 1, q.Stats().Parked)
+		publish(t, top, 7)
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		n, err := q.Redrive(soon, RedriveIf(func(d Delivery[int]) bool { return d.Body == 2 }))
+		require.Zero(t, n, "the queue is full")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		top.Close()
+	})
+}
+
+func TestPromise09AParkedMessageMovesWhenARedriveMakesRoom(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterCapacity(1))
+		publish(t, top, 1, 2, 3)
+		for range 3 {
+			require.NoError(t, receive(t, q).Nack(ctx))
+		}
+		n, err := q.Redrive(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, []int{2}, bodies(t, q.DeadLetters()))
+		require.Equal(t, 1, q.Stats().Parked)
+		require.Equal(t, 1, receive(t, q).Body)
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise09DeadLettersAreDroppedOnlyIfAsked(t *testing.T) {
+	top := newTopic[int](t)
+	q := openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterCapacity(2), WithDeadLetterOverflow(DropOldest))
+	publish(t, top, 1, 2, 3, 4)
+	for range 4 {
+		require.NoError(t, receive(t, q).Nack(t.Context()))
+		check(t, top)
+	}
+	require.Equal(t, []int{3, 4}, bodies(t, q.DeadLetters()))
+	require.Zero(t, q.Stats().Parked)
+	require.Equal(t, uint64(2), q.DeadLetters().Stats().Dropped)
+	top.Close()
+}
+
+func TestPromise09AMessageIsNeverInNeitherQueue(t *testing.T) {
+	// Sampled all along: each message is in its queue or among the dead.
+	top := newTopic[int](t)
+	const n = 200
+	s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return Permanent(errBusy) },
+		WithConcurrency(4), WithDeadLetterCapacity(10), WithCapacity(n))
+	batch := make([]Message[int], n)
+	require.NoError(t, top.PublishMessages(t.Context(), batch...))
+	q := s.Queue()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if s := q.Stats(); s.Unsettled()+s.Dead+int(s.Redriven) < n {
+				t.Errorf("%d of %d messages are somewhere: %+v", s.Unsettled()+s.Dead, n, s)
+				return
+			}
+			runtime.Gosched()
+		}
+	})
+	for range 300 {
+		_, err := q.Redrive(t.Context())
+		require.NoError(t, err)
+		runtime.Gosched()
+	}
+	close(stop)
+	wg.Wait()
+	top.Close()
+	<-top.Done()
+}

@@ -1,0 +1,559 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// --- 10. Clean end ---
+
+func TestPromise10ShutdownWorksOffWhatIsReadyRetryingAndInFlight(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		start := time.Now()
+		var done atomic.Int32
+		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			time.Sleep(time.Second)
+			if ctx.Err() != nil {
+				t.Error("a handler's context is live while the topic drains")
+			}
+			if d.Attempt() == 1 && d.Body%2 == 0 {
+				return errBusy
+			}
+			done.Add(1)
+			return nil
+		}, WithBackoff(Constant(10*time.Second)))
+		pull := openQueue(t, top, "pull")
+		publish(t, top, 1, 2, 3, 4)
+		go func() {
+			n := 0
+			for d, err := range pull.Deliveries(ctx) {
+				require.NoError(t, err)
+				time.Sleep(5 * time.Second)
+				require.NoError(t, d.Ack(ctx))
+				n++
+			}
+			require.Equal(t, 4, n, "received empty, then closed")
+		}()
+		synctest.Wait()
+		require.NoError(t, top.Shutdown(ctx))
+		require.Equal(t, int32(4), done.Load())
+		require.Equal(t, 20*time.Second, time.Since(start))
+		<-top.Done()
+		require.Empty(t, top.Leftovers())
+		require.NoError(t, top.Shutdown(ctx), "again")
+	})
+}
+
+func TestPromise10ShutdownDoesNotWaitForDelaysAndSnoozes(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			if d.Body == 1 {
+				return Snooze(time.Hour)
+			}
+			return nil
+		})
+		publish(t, top, 1)
+		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 2, ID: "two", Delay: time.Hour, Attributes: map[string]string{"a": "b"}}))
+		synctest.Wait()
+		start := time.Now()
+		err := top.Shutdown(ctx)
+		require.Zero(t, time.Since(start))
+		var left *ShutdownError
+		require.ErrorAs(t, err, &left)
+		require.Equal(t, []Left{{Queue: "q", Delayed: 2}}, left.Queues)
+		require.NoError(t, left.Err)
+		ms := top.Leftovers()["q"]
+		require.Len(t, ms, 2)
+		require.Equal(t, Message[int]{Body: 2, ID: "two", Attributes: map[string]string{"a": "b"}}, ms[1])
+		require.Equal(t, err, top.Shutdown(ctx), "the same again")
+		<-top.Done()
+	})
+}
+
+func TestPromise10WhenTheContextEndsHandlersAreCancelledAndTheErrorSaysWhatIsLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		causes := make(chan error, 1)
+		subscribe(t, top, "a", func(ctx context.Context, d Delivery[int]) error {
+			<-ctx.Done()
+			causes <- context.Cause(ctx)
+			time.Sleep(time.Minute)
+			return nil
+		}, WithVisibilityTimeout(time.Hour))
+		b := openQueue(t, top, "b", WithBackoff(Constant(time.Hour)), WithMaxAttempts(2), WithDeadLetterCapacity(1))
+		openQueue(t, top, "drained", WithFilter(func(int) bool { return false }))
+		publish(t, top, 1, 2, 3, 4, 5)
+		require.NoError(t, receive(t, b).Nack(ctx))
+		require.NoError(t, receive(t, b).Settle(ctx, Permanent(errBusy)))
+		require.NoError(t, receive(t, b).Settle(ctx, Permanent(errBusy)))
+		inHand := receive(t, b)
+
+		start := time.Now()
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		err := top.Shutdown(soon)
+		require.Equal(t, time.Second, time.Since(start))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		var left *ShutdownError
+		require.ErrorAs(t, err, &left)
+		require.Equal(t, []Left{
+			{Queue: "a", Ready: 4, InFlight: 1, Running: 1},
+			{Queue: "b", Ready: 1, Retrying: 1, InFlight: 1, Parked: 1},
+		}, left.Queues)
+		require.Equal(t, `fanout: shutdown of topic "payments" left queue "a": 4 ready, 1 in flight, 1 handlers running; `+
+			`queue "b": 1 ready, 1 retrying, 1 in flight, 1 parked: context deadline exceeded`, err.Error())
+		require.ErrorIs(t, <-causes, ErrClosed)
+		require.ErrorIs(t, inHand.Ack(ctx), ErrClosed)
+
+		all := top.Leftovers()
+		require.Len(t, all["a"], 5)
+		require.Equal(t, []int{1, 3, 4, 5}, []int{all["b"][0].Body, all["b"][1].Body, all["b"][2].Body, all["b"][3].Body})
+		require.Equal(t, []int{2}, bodies(t, b.DeadLetters()), "dead letters stay readable")
+		select {
+		case <-top.Done():
+			t.Fatal("a handler is still running")
+		default:
+		}
+		<-top.Done()
+		require.Equal(t, time.Second+time.Minute, time.Since(start))
+	})
+}
+
+func TestPromise10AnAttemptThatPublishesToAClosingTopicIsReleased(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		calls := 0
+		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			calls++
+			time.Sleep(time.Second)
+			return top.Publish(ctx, d.Body+1)
+		}, WithMaxAttempts(1))
+		publish(t, top, 1)
+		synctest.Wait()
+		err := top.Shutdown(ctx)
+		var left *ShutdownError
+		require.ErrorAs(t, err, &left)
+		require.Equal(t, []Left{{Queue: "q", Released: 1}}, left.Queues)
+		require.Equal(t, 1, calls, "it is not tried again while the topic closes")
+		require.Equal(t, 1, top.Leftovers()["q"][0].Body)
+		s := top.Queues()[0].Stats()
+		require.Zero(t, s.DeadLettered)
+		require.Equal(t, uint64(1), s.ReleasedCount)
+	})
+}
+
+func TestPromise10CloseReturnsAtOnceAndDoneWaitsForTheLastWorker(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		causes := make(chan error, 2)
+		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			<-ctx.Done()
+			causes <- context.Cause(ctx)
+			time.Sleep(time.Minute)
+			return errBusy
+		}, WithConcurrency(2))
+		pull := openQueue(t, top, "pull")
+		receiving := make(chan error)
+		go func() {
+			for {
+				if _, err := pull.Receive(ctx); err != nil {
+					receiving <- err
+					return
+				}
+			}
+		}()
+		publish(t, top, 1, 2, 3)
+		synctest.Wait()
+		start := time.Now()
+		for range 3 {
+			require.NoError(t, top.Close())
+		}
+		require.ErrorIs(t, <-receiving, ErrClosed)
+		require.Zero(t, time.Since(start))
+		<-top.Done()
+		<-s.Done()
+		require.Equal(t, time.Minute, time.Since(start))
+		require.ErrorIs(t, <-causes, ErrClosed)
+		require.ErrorIs(t, <-causes, ErrClosed)
+		require.Len(t, top.Leftovers()["q"], 3)
+		require.Equal(t, []string{"pull", "q"}, []string{top.Queues()[0].Name(), top.Queues()[1].Name()})
+		err := top.Shutdown(ctx)
+		var left *ShutdownError
+		require.ErrorAs(t, err, &left, "it says what Close left")
+
+		_, err = s.Queue().Subscribe(ctx, func(context.Context, Delivery[int]) error { return nil })
+		require.ErrorIs(t, err, ErrClosed)
+		_, _, err = pull.TryReceive(ctx)
+		require.ErrorIs(t, err, ErrClosed)
+		_, err = pull.Redrive(ctx)
+		require.NoError(t, err, "it has no dead letters")
+	})
+}
+
+func TestPromise10NoGoroutineAndNoTimerRemains(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for range 20 {
+		top := newTopic[int](t)
+		for n := range 10 {
+			subscribe(t, top, fmt.Sprint(n), func(ctx context.Context, d Delivery[int]) error {
+				if d.Body%3 == 0 {
+					return errBusy
+				}
+				return nil
+			}, WithConcurrency(3))
+		}
+		for n := range 100 {
+			publish(t, top, n)
+		}
+		top.Close()
+		<-top.Done()
+		for _, q := range top.Queues() {
+			require.False(t, q.armed)
+			require.Zero(t, q.running)
+			require.False(t, q.report.armed)
+		}
+	}
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, time.Millisecond)
+}
+
+func TestPromise10AQueueThatClosesLosesWhatItHeldAndKeepsItsDeadLetters(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publish(t, top, 1, 2, 3)
+		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+		d := receive(t, q)
+		dead := q.DeadLetters()
+		require.ErrorIs(t, dead.Close(), ErrUnsupported)
+		require.NoError(t, q.Close())
+		require.NoError(t, q.Close())
+		require.ErrorIs(t, d.Ack(ctx), ErrClosed)
+		require.Equal(t, uint64(2), q.Stats().Dropped)
+		require.Len(t, q.Leftovers(), 2)
+		require.Nil(t, top.Queue("q"))
+		publish(t, top, 4)
+		require.Equal(t, []int{1}, bodies(t, dead))
+		_, err := q.Redrive(ctx)
+		require.ErrorIs(t, err, ErrClosed)
+		require.NoError(t, receive(t, dead).Ack(ctx), "dead letters can still be worked off")
+
+		again := openQueue(t, top, "q")
+		publish(t, top, 5)
+		require.Equal(t, []int{5}, bodies(t, again), "the name is free again")
+		require.NoError(t, dead.Close())
+		_, _, err = dead.TryReceive(ctx)
+		require.ErrorIs(t, err, ErrClosed)
+		require.NoError(t, again.Close())
+		require.NoError(t, top.Shutdown(ctx))
+		<-top.Done()
+	})
+}
+
+func TestPromise10ASubscribersShutdownLeavesTheQueueOpen(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			time.Sleep(time.Second)
+			return nil
+		})
+		publish(t, top, 1, 2)
+		synctest.Wait()
+		start := time.Now()
+		require.NoError(t, s.Shutdown(ctx))
+		require.Equal(t, time.Second, time.Since(start), "it waits for the handler that runs, and starts no other")
+		require.NoError(t, s.Shutdown(ctx))
+		require.Equal(t, []int{2}, bodies(t, s.Queue()))
+
+		var attempt int
+		causes := make(chan error, 1)
+		stuck, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+			<-ctx.Done()
+			causes <- context.Cause(ctx)
+			time.Sleep(time.Hour)
+			return nil
+		})
+		require.NoError(t, err)
+		synctest.Wait()
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		err = stuck.Shutdown(soon)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "1 handlers still running")
+		require.ErrorIs(t, <-causes, ErrClosed)
+
+		third, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+			attempt = d.Attempt()
+			return nil
+		})
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, 1, attempt, "a released message goes to others at once and has spent no attempt")
+		require.NoError(t, third.Shutdown(ctx))
+		<-stuck.Done()
+		require.NoError(t, top.Shutdown(ctx))
+	})
+}
+
+// --- 11. Time is virtual in tests ---
+
+func TestPromise11VisibilityTimeoutsComeAtTheExactInstant(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(7*time.Second))
+		start := time.Now()
+		publish(t, top, 1, 2)
+		d := receive(t, q)
+		require.Equal(t, start.Add(7*time.Second), d.Deadline())
+		other := receive(t, q, WithVisibilityTimeout(20*time.Second))
+		require.Equal(t, start.Add(20*time.Second), other.Deadline())
+		again, err := q.Receive(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 7*time.Second, time.Since(start), "ready at the deadline, without a backoff")
+		require.Equal(t, [2]int{1, 2}, [2]int{again.Body, again.Attempt()})
+
+		require.NoError(t, again.Extend(ctx, time.Minute)) // counted from the call
+		require.Equal(t, start.Add(67*time.Second), again.Deadline())
+		require.NoError(t, again.Extend(ctx, time.Second), "never to an earlier one")
+		require.Equal(t, start.Add(67*time.Second), again.Deadline())
+
+		last, err := q.Receive(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 20*time.Second, time.Since(start))
+		require.Equal(t, 2, last.Body)
+		require.NoError(t, last.Ack(ctx))
+		again, err = q.Receive(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 67*time.Second, time.Since(start))
+		require.Equal(t, 3, again.Attempt())
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise11APushDeliverysTimeoutComesAtItsDeadline(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		handled := make(chan time.Duration, 100)
+		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			from := time.Now()
+			if d.Body%5 != 0 || d.Attempt() > 1 {
+				time.Sleep(300 * time.Millisecond)
+				return nil
+			}
+			<-ctx.Done()
+			handled <- time.Since(from)
+			return nil
+		}, WithVisibilityTimeout(time.Second), WithConcurrency(2))
+		for n := range 50 {
+			publish(t, top, n)
+		}
+		require.NoError(t, top.Shutdown(ctx))
+		close(handled)
+		n := 0
+		for after := range handled {
+			n++
+			require.GreaterOrEqual(t, after, time.Second)
+			require.LessOrEqual(t, after, time.Second+time.Millisecond)
+		}
+		require.Equal(t, 10, n)
+	})
+}
+
+func TestPromise11DelaysEndAtTheExactInstantAndGoBeforeTheBacklog(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		late := openQueue(t, top, "late", WithDelay(10*time.Second))
+		start := time.Now()
+		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 1, Delay: 3 * time.Second}, Message[int]{Body: 2}))
+		publish(t, top, 3, 4)
+		require.Equal(t, 2, receive(t, q).Body)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 1, receive(t, q).Body, "what has become due goes before the backlog")
+		require.Equal(t, 3, receive(t, q).Body)
+
+		for _, want := range []struct {
+			body int
+			at   time.Duration
+		}{{1, 3 * time.Second}, {2, 10 * time.Second}, {3, 10 * time.Second}, {4, 10 * time.Second}} {
+			d, err := late.Receive(ctx)
+			require.NoError(t, err)
+			require.Equal(t, want.body, d.Body)
+			require.Equal(t, want.at, time.Since(start))
+			require.Equal(t, start, d.PublishedAt())
+			require.NoError(t, d.Ack(ctx))
+		}
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise11RetriesComeAtTheExactInstant(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithBackoff(BackoffFunc(func(n int) time.Duration { return time.Duration(n) * time.Second })))
+		start := time.Now()
+		publish(t, top, 1)
+		for _, step := range []struct {
+			settle func(Delivery[int]) error
+			wait   time.Duration
+		}{
+			{func(d Delivery[int]) error { return d.Nack(ctx) }, time.Second},
+			{func(d Delivery[int]) error { return d.NackAfter(ctx, 5*time.Second) }, 5 * time.Second},
+			{func(d Delivery[int]) error { return d.Settle(ctx, Snooze(7*time.Second)) }, 7 * time.Second},
+			{func(d Delivery[int]) error { return d.Settle(ctx, RetryAfter(errBusy, 9*time.Second)) }, 9 * time.Second},
+			{func(d Delivery[int]) error { return d.Settle(ctx, errBusy) }, 4 * time.Second},
+		} {
+			d, err := q.Receive(ctx)
+			require.NoError(t, err)
+			from := time.Now()
+			require.NoError(t, step.settle(d))
+			d, err = q.Receive(ctx)
+			require.NoError(t, err)
+			require.Equal(t, step.wait, time.Since(from))
+			require.NoError(t, d.Settle(ctx, Snooze(time.Millisecond)))
+		}
+		_ = start
+		top.Close()
+	})
+}
+
+func TestPromise11ADayOfTimeoutsPassesInNoTime(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithMaxAttempts(Unlimited))
+		start := time.Now()
+		publish(t, top, 1)
+		for time.Since(start) < 24*time.Hour {
+			_, err := q.Receive(ctx)
+			require.NoError(t, err)
+		}
+		require.Equal(t, uint64(24*60*2), q.Stats().TimedOut)
+		d, err := q.Receive(ctx)
+		require.NoError(t, err)
+		require.Less(t, len(d.History()), 100, "the history of a message that is retried without limit is bounded")
+		require.Equal(t, 24*60*2+1, d.History()[len(d.History())-1].Number)
+		top.Close()
+	})
+}
+
+func TestPromise11AWaitingReceiverIsServedInTheOrderOfArrivalAndEndsWithItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		got := make(chan [2]int, 3)
+		gone, cancel := context.WithCancelCause(ctx)
+		for k := range 3 {
+			c := ctx
+			if k == 1 {
+				c = gone
+			}
+			go func() {
+				d, err := q.Receive(c)
+				if err != nil {
+					require.ErrorIs(t, err, errBusy)
+					return
+				}
+				got <- [2]int{k, d.Body}
+			}()
+			synctest.Wait()
+		}
+		cancel(errBusy)
+		synctest.Wait()
+		publish(t, top, 10, 20)
+		synctest.Wait()
+		a, b := <-got, <-got
+		if a[0] > b[0] {
+			a, b = b, a
+		}
+		require.Equal(t, 0, a[0])
+		require.Equal(t, 2, b[0])
+		require.Equal(t, 30, a[1]+b[1])
+		top.Close()
+	})
+}
+
+// --- 12. Idle costs nothing ---
+
+func TestPromise12AnIdleQueueOwnsNoGoroutineAndNoTimer(t *testing.T) {
+	before := runtime.NumGoroutine()
+	bytes := heap()
+	const n = 10_000
+	top := newTopic[int](t)
+	for k := range n {
+		subscribe(t, top, fmt.Sprint(k), func(context.Context, Delivery[int]) error { return nil }, WithConcurrency(4))
+	}
+	require.Equal(t, before, runtime.NumGoroutine())
+	require.LessOrEqual(t, (heap()-bytes)/n, int64(1024+512), "bytes for an idle queue with a subscriber")
+	for _, q := range top.Queues()[:10] {
+		require.Nil(t, q.timer)
+	}
+	publish(t, top, 1)
+	require.Eventually(t, func() bool {
+		for _, q := range top.Queues() {
+			if s := q.Stats(); s.Acked != 1 || s.Workers != 0 {
+				return false
+			}
+		}
+		return true
+	}, 10*time.Second, 10*time.Millisecond)
+	for _, q := range top.Queues() {
+		q.mu.Lock()
+		armed := q.armed
+		q.mu.Unlock()
+		require.False(t, armed, "nothing is in flight or delayed")
+	}
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, time.Millisecond)
+	top.Close()
+	<-top.Done()
+}
+
+func TestPromise12TheTimerStopsWhenNothingWaitsForIt(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithMaxAttempts(1))
+		for _, settle := range []func(Delivery[int]) error{
+			func(d Delivery[int]) error { return d.Ack(ctx) },
+			func(d Delivery[int]) error { return d.Nack(ctx) },
+			func(d Delivery[int]) error { time.Sleep(time.Hour); synctest.Wait(); return nil },
+		} {
+			publish(t, top, 1)
+			d := receive(t, q)
+			check(t, top) // armed
+			require.NoError(t, settle(d))
+			require.Zero(t, q.Stats().InFlight)
+			check(t, top) // not armed
+		}
+		top.Close()
+	})
+}
+
+func TestPromise12ATopicWithoutQueuesKeepsNothing(t *testing.T) {
+	type big [1 << 10]byte
+	top := newTopic[*big](t)
+	before := heap()
+	for range 10_000 {
+		require.NoError(t, top.Publish(t.Context(), new(big)))
+	}
+	require.Less(t, heap()-before, int64(1<<18))
+	q := openQueue(t, top, "q")
+	require.NoError(t, q.Close())
+	for range 10_000 {
+		require.NoError(t, top.Publish(t.Context(), new(big)))
+	}
+	require.Less(t, heap()-before, int64(1<<18), "after the last queue has gone, too")
+	require.Equal(t, uint64(20_000), top.Stats().Published)
+	top.Close()
+	require.True(t, errors.Is(top.Publish(t.Context(), nil), ErrClosed))
+}
