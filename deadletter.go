@@ -66,6 +66,11 @@ func (q *Queue[T]) sendLocked(h *held[T], fx **effects) bool {
 	d := q.deadLocked()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return q.sendBothLocked(d, h, fx)
+}
+
+// sendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
+func (q *Queue[T]) sendBothLocked(d *Queue[T], h *held[T], fx **effects) bool {
 	if d.closed {
 		return false
 	}
@@ -109,7 +114,7 @@ func (q *Queue[T]) unpark() {
 	q.madeRoom()
 }
 
-// Peek returns up to most of the queue's messages, those published first
+// Peek returns up to most of the queue's messages ([Unlimited] is all), those published first
 // first, without taking any: they stay ready for others. It sees what is
 // neither in flight nor parked. What it returns can be read, History included,
 // but owns nothing: settling it returns [ErrStale].
@@ -212,15 +217,18 @@ func selectLetters[T any](letters []Delivery[T], ids map[string]bool, preds []fu
 	return kept, nil
 }
 
-// redriveLocked moves letters back as far as there is room. It returns those
-// that remain, and how many moved. The topic's mu is held.
+// redriveLocked moves letters back as far as there is room. A letter takes the
+// place of a parked message if it must, which takes the letter's: a queue that
+// is full of parked messages and its full dead-letter queue could otherwise wait
+// for each other for ever. It returns the letters that remain, and how many
+// moved. The topic's mu is held.
 func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Delivery[T], moved int, fx *effects) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	d := q.dead
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(letters) > 0 && q.room(head) > 0 {
+	for len(letters) > 0 && (q.room(head) > 0 || q.parked.Len() > 0) {
 		l := letters[0]
 		letters = letters[1:]
 		// The letter may have been taken, settled or redriven meanwhile.
@@ -235,6 +243,12 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		d.takeOutLocked(l.entry)
 		d.freeLocked(l.entry)
 		d.counters.redriven++
+		if q.room(head) <= 0 {
+			p, _ := q.parked.First()
+			q.sendBothLocked(d, q.win.At(p), &fx)
+			q.win.Pull(&q.parked, p)
+			q.freeLocked(p)
+		}
 		i := q.win.Add(held[T]{item: h.item, hist: h.hist})
 		q.allow.Add(-1)
 		q.counters.redriven++

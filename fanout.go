@@ -1,3 +1,94 @@
+// Package fanout fans messages out, inside one process, from topics into bounded
+// queues, as Amazon SNS and SQS do between services.
+//
+// The nouns, and how they relate:
+//
+//   - A [Topic] is where messages of one type are published. Each message goes
+//     to every queue of the topic.
+//   - A [Queue] is one subscription: it keeps its own copy of each message until
+//     a consumer acknowledges it, and holds no more than its capacity.
+//   - A [Delivery] is one handing-over of a message to one consumer. It hides the
+//     message from the others for a visibility timeout, and ends when it is
+//     settled: acknowledged, given back to be retried, or dead-lettered.
+//   - A [Subscriber] is a pool of workers that run a [Handler] over a queue.
+//     Those who would rather ask call [Queue.Receive] or range over
+//     [Queue.Deliveries].
+//   - A dead-letter queue is a [Queue] of messages whose attempts are spent,
+//     each with the history of its attempts. [Queue.Redrive] sends them back.
+//
+// A payment is published once; the inventory and the shipping service each work
+// from a queue of their own, so neither floods nor fails the other:
+//
+//	payments, err := fanout.NewTopic[PaymentSucceeded]("payments")
+//	_, err = payments.Subscribe(ctx, "inventory", reserveStock, fanout.WithConcurrency(8))
+//	_, err = payments.Subscribe(ctx, "shipping", bookCarrier, fanout.WithMaxAttempts(10))
+//	err = payments.Publish(ctx, PaymentSucceeded{OrderID: "o-17", Cents: 4999})
+//	...
+//	err = payments.Shutdown(ctx) // stop intake, work off, wait for handlers
+//
+// # Delivery guarantees
+//
+//   - All or none. Publish returns nil: the message is in every queue whose
+//     filter accepts it, save where that queue's own Drop policy dropped it. It
+//     returns an error: it is in none, and nothing was dropped for it. The same
+//     holds for a batch.
+//   - Bounded. A queue never holds more unsettled messages than its capacity:
+//     ready, delayed, retrying, parked and in flight together. So a retry never
+//     fails for want of room.
+//   - At least once. An accepted message is delivered until it is acknowledged
+//     or dead-lettered. The only losses are those you chose, by a Drop policy or
+//     by Close; each is counted, told to a hook, and logged.
+//   - A delivery is fenced. Settling one whose visibility timeout has passed
+//     returns [ErrStale] and never touches the newer delivery; a second settle
+//     returns [ErrSettled].
+//   - No poison spin. A failed message waits before it is retried, at least a
+//     millisecond, and is dead-lettered after exactly [WithMaxAttempts] spent attempts.
+//   - Attempts are counted by cause. Snoozes, and releases by a shutdown, spend
+//     none. The dead letter carries the whole history: when, how long, which
+//     cause, which error, the stack of a panic.
+//   - Nothing is lost on the way to the dead. A message is in its queue or in its
+//     dead-letter queue; if that is full it is parked where it is.
+//   - Clean end. [Topic.Shutdown] works the queues off and says, queue by queue,
+//     what is left; [Topic.Leftovers] hands it out. [Topic.Done] closes when no
+//     goroutine and no timer of the topic remains.
+//
+// What it does not do: messages live in memory and end with the process; there
+// is no exactly-once, no priority, no wildcard, no network.
+//
+// # Concurrency
+//
+// Every method may be called from any goroutine, from handlers and hooks too.
+// No lock is held while user code runs: handlers, filters, backoffs, hooks, loggers.
+//
+//  1. All queues see one order of messages, and one publisher's messages in the
+//     order it published them. Queues are not in step with each other.
+//  2. A queue gives out what has become due (retries, delays that end, time-outs)
+//     before its backlog, and the backlog in the order of publication. With
+//     several consumers, or after a retry, messages can be handled out of order.
+//  3. A handler runs in at most [WithConcurrency] goroutines at once, and each of
+//     its deliveries belongs to one of them.
+//  4. A publish with a full [Block] queue waits in the order of arrival. One that
+//     came later goes ahead only if it shares no queue with it.
+//  5. A slow, failing, panicking, blocked or exiting handler affects no other
+//     subscriber, except by filling its queue, if that blocks publishers.
+//
+// Less formally: publish from anywhere, and let each subscriber be as slow as it
+// must; its queue is what it may cost you.
+//
+// What is expected of a handler: that it can meet a message twice, and that it
+// returns when its context is cancelled. One that doesn't keeps its worker until
+// it returns, is counted in [Stats].Stuck, and its message goes to others. A
+// handler that publishes to a topic whose full queue only it could empty waits
+// for itself: publish with a context that ends, with TryPublish, or to a queue
+// with another overflow policy.
+//
+// # Testing
+//
+// The package uses time only through package time, never blocks while it holds a
+// mutex, and has no package-level goroutine or timer: in [testing/synctest] its
+// time is virtual, and every timeout, retry and delay comes at its exact
+// instant. An idle topic owns no goroutine, so that a test that forgets nothing
+// ends clean.
 package fanout
 
 import (
@@ -254,11 +345,8 @@ func Snooze(wait time.Duration) error {
 type outcome struct{ verdict }
 
 func (o *outcome) Error() string {
-	switch {
-	case o.cause == Snoozed:
+	if o.cause == Snoozed {
 		return fmt.Sprintf("fanout: snooze for %v", o.wait)
-	case o.cause == PermanentlyFailed:
-		return "permanent: " + o.err.Error()
 	}
 	return o.err.Error()
 }

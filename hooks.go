@@ -102,12 +102,13 @@ const (
 	dropped
 	stuckEvent
 	late
+	lateCancelled // late, because the handler heard that it was: hooked, not logged
 	kinds
 )
 
 func (h *Hooks) byKind() [kinds]func(Event) {
 	return [kinds]func(Event){
-		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.Late,
+		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.Late, h.Late,
 	}
 }
 

@@ -89,7 +89,6 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		q.spillLocked()
 		q.left = q.messagesLocked()
 		if n := len(q.left); n > 0 {
-			q.counters.dropped += uint64(n)
 			fx = q.noteLocked(fx, dropped, Event{Reason: DroppedByClose, Count: n})
 		}
 		q.win = window.Window[held[T]]{}

@@ -393,7 +393,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 	if q.gone {
 		return nil, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
-	for len(o.letters) > 0 && q.hasRoomOrGate(t.log.Head(), 1) {
+	for again := true; again; again = len(o.letters) > 0 && q.hasRoomOrGate(t.log.Head(), 1) {
 		var moved int
 		var more *effects
 		o.letters, moved, more = q.redriveLocked(o.letters, t.log.Head())
@@ -408,12 +408,13 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 }
 
 // after does what remains once an offer was admitted, as a whole or in part. No
-// lock is held.
+// lock is held; an offer admitted in part is a waiter's again, so that only what
+// of it never changes may be looked at.
 func (t *Topic[T]) after(o *offer[T], fx *effects) {
 	fx.perform()
 	if o.redrive == nil {
 		t.wakeAll()
-	} else if o.moved > 0 {
+	} else {
 		o.redrive.DeadLetters().madeRoom()
 	}
 }

@@ -151,7 +151,9 @@ type counters struct {
 type receiver struct{ ready chan struct{} }
 
 // Stats is a snapshot of a queue. All its numbers belong to one instant:
-// Published + Redriven = Acked + DeadLettered + Dropped + what the queue holds.
+// Published + Redriven = Acked + DeadLettered + Dropped + Left + Unsettled().
+// In a dead-letter queue Published counts the letters that came, and Redriven
+// those that went back.
 type Stats struct {
 	Topic, Queue string
 	Capacity     int
@@ -176,7 +178,8 @@ type Stats struct {
 	Delivered    uint64 // deliveries made
 	DeadLettered uint64
 	Redriven     uint64
-	Dropped      uint64 // by a Drop policy or by Close
+	Dropped      uint64 // by a Drop policy
+	Left         uint64 // held when the queue was closed, see Leftovers
 	TimesParked  uint64 // messages that had to be parked
 
 	// Attempts that ended, by cause.
@@ -203,7 +206,7 @@ func (q *Queue[T]) Stats() Stats {
 		Published:    q.publishedLocked(),
 		Delivered:    q.counters.delivered,
 		DeadLettered: q.counters.deadLettered, Redriven: q.counters.redriven,
-		Dropped: q.counters.dropped, TimesParked: q.counters.parked,
+		Dropped: q.counters.dropped, Left: uint64(len(q.left)), TimesParked: q.counters.parked,
 	}
 	e := q.counters.ended
 	s.Acked, s.Failed, s.Panicked, s.Exited, s.TimedOut = e[Acked], e[Failed], e[Panicked], e[Exited], e[TimedOut]

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -277,8 +278,12 @@ func (w *worker[T]) finish(d *Delivery[T], v verdict) {
 	if err == nil || isClosed(err) || v.cause == Acked {
 		return
 	}
+	k := late
+	if errors.Is(v.err, ErrStale) || errors.Is(v.err, context.Canceled) {
+		k = lateCancelled
+	}
 	q.mu.Lock()
-	fx := q.noteLocked(nil, late, Event{
+	fx := q.noteLocked(nil, k, Event{
 		MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Count: 1,
 	})
 	q.mu.Unlock()

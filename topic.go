@@ -42,10 +42,14 @@ type Topic[T any] struct {
 
 	mu sync.Mutex // guards the fields below
 
-	state   topicState
-	seq     uint64 // messages published
-	last    int64  // when the latest was; publication times never decrease
-	limit   int64  // head may grow to this without looking at any queue
+	state topicState
+	seq   uint64 // messages published
+	last  int64  // when the latest was; publication times never decrease
+	limit int64  // head may grow to this without looking at any queue
+	// segment is the length of the log's segments. A segment stays as long as
+	// any queue reads in it, and with it what was consumed before: a quarter of
+	// the smallest capacity keeps that in proportion.
+	segment int
 	queues  map[string]*Queue[T]
 	open    []*Queue[T] // without a filter, in the order they were opened
 	orphans []*Queue[T] // dead-letter queues that outlived their queue
@@ -82,10 +86,11 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
 	}
 	return &Topic[T]{
-		core:   c,
-		log:    log.New[item[T]](1),
-		limit:  math.MaxInt64,
-		queues: map[string]*Queue[T]{},
+		core:    c,
+		log:     log.New[item[T]](1),
+		limit:   math.MaxInt64,
+		segment: maxSegment,
+		queues:  map[string]*Queue[T]{},
 	}, nil
 }
 
@@ -156,13 +161,16 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 		return q, nil
 	}
 	t.open = append(t.open, q)
-	t.resizeLocked()
-	if !q.direct {
-		q.cursor = t.log.Cursor()
-		q.joined = q.cursor.Pos()
-		q.allow.Add(q.joined)
+	if q.direct {
+		t.limit = -1
+		return q, nil
 	}
-	t.relimitLocked()
+	t.segment = min(t.segment, set.capacity/4)
+	t.log.Resize(t.segment)
+	q.cursor = t.log.Cursor()
+	q.joined = q.cursor.Pos()
+	q.allow.Add(q.joined)
+	t.limit = min(t.limit, q.allow.Load())
 	return q, nil
 }
 
@@ -197,17 +205,18 @@ func (t *Topic[T]) setFilteredLocked(qs []*Queue[T]) {
 	t.filtered.Store(&qs)
 }
 
-// resizeLocked chooses the length of the log's segments. A segment stays as
-// long as any queue reads in it, and with it what was consumed before: a
-// quarter of the smallest capacity keeps that in proportion.
+// maxSegment is the most messages that a segment of the log holds.
+const maxSegment = 256
+
+// resizeLocked chooses the length of the log's segments anew.
 func (t *Topic[T]) resizeLocked() {
-	size := 256
+	t.segment = maxSegment
 	for _, q := range t.open {
 		if !q.direct {
-			size = min(size, q.set.capacity/4)
+			t.segment = min(t.segment, q.set.capacity/4)
 		}
 	}
-	t.log.Resize(size)
+	t.log.Resize(t.segment)
 }
 
 // relimitLocked keeps the invariant about limit, after anything but settling
