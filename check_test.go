@@ -133,6 +133,13 @@ func (q *Queue[T]) checkLocked(head int64) error {
 		return nil
 	}
 	sum := 0
+	line := 0
+	for _, k := range q.keys {
+		line += k.line.Len()
+	}
+	if line != q.n[blocked] {
+		return fmt.Errorf("%d messages stand behind others of their key, %d are blocked", line, q.n[blocked])
+	}
 	for s, n := range q.n {
 		sum += n
 		if l := q.listOf(uint8(s)); l != nil && l.Len() != n {
@@ -162,9 +169,9 @@ func (q *Queue[T]) checkLocked(head int64) error {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)
 	}
 	c := q.counters
-	in := q.publishedLocked()
+	in := q.publishedLocked(q.inLogLocked())
 	out := c.ended[Acked] + c.dropped + c.deadLettered
-	if q.source == nil {
+	if !q.letters {
 		in += c.redriven
 	} else {
 		out += c.redriven

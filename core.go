@@ -1,8 +1,10 @@
 package fanout
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -75,6 +77,16 @@ func (c *core) id(seq uint64, at int64, ext *extra) string {
 	binary.BigEndian.PutUint64(u[:8], ms<<16|7<<12|frac)
 	binary.BigEndian.PutUint64(u[8:], 2<<62|seq&(1<<26-1)<<36|c.random)
 	return u.String()
+}
+
+// contextError is the error of a context that has ended: what errors.Is finds
+// is both ctx.Err() and, if it was given one, its cause.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == err {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }
 
 // errNilContext is what a nil context gets.

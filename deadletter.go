@@ -8,12 +8,17 @@ import (
 	"slices"
 )
 
+// deadSuffix makes the name of a queue's own dead-letter queue. No other queue
+// may have such a name.
+const deadSuffix = "/dead"
+
 // DeadLetters returns the queue's dead-letter queue: the messages whose
-// attempts are spent, whose handler returned [Permanent], or which were snoozed
-// or released too often. Each carries the history of its attempts. It is made
-// when it is first needed, is named after its queue with "/dead" behind, and
-// holds up to [WithDeadLetterCapacity] letters: look with [Queue.Peek], take
-// with Receive, send back with [Queue.Redrive].
+// attempts are spent, whose handler returned [Permanent], whose time to live has
+// passed, or which were snoozed or released too often. Each carries the history
+// of its attempts. It is made when it is first needed, is named after its queue
+// with "/dead" behind, and holds up to [WithDeadLetterCapacity] letters: look
+// with [Queue.Peek], take with Receive, send back with [Queue.Redrive]. A queue
+// opened [WithDeadLetterQueue] has that one instead.
 //
 // When it is full, a dead message is parked in its own queue: it isn't
 // delivered again, counts against that queue's capacity, and moves as soon as
@@ -23,7 +28,7 @@ import (
 // A dead-letter queue has no dead-letter queue of its own: there DeadLetters
 // returns the queue itself.
 func (q *Queue[T]) DeadLetters() *Queue[T] {
-	if q.source != nil {
+	if q.letters {
 		return q
 	}
 	q.mu.Lock()
@@ -36,8 +41,8 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 		set := defaultQueueSettings()
 		set.capacity, set.overflow = q.set.deadCapacity, q.set.deadOverflow
 		set.visibility, set.backoff = q.set.visibility, q.set.backoff
-		set.maxAttempts = Unlimited
-		q.dead = newQueue(q.t, q.name+"/dead", set, nil, q)
+		q.dead = newDeadLetterQueue(q.core, q.t, q.name+deadSuffix, set)
+		q.dead.source = q
 		q.dead.closed = q.closed
 		if !q.closed {
 			q.core.live.Add(1)
@@ -46,63 +51,129 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 	return q.dead
 }
 
+func newDeadLetterQueue[T any](c *core, t *Topic[T], name string, set queueSettings) *Queue[T] {
+	set.maxAttempts = Unlimited
+	d := newQueue(c, t, name, set)
+	d.letters, d.direct = true, true
+	return d
+}
+
+// NewDeadLetterQueue returns a dead-letter queue that several queues can share,
+// of one topic or of several, by [WithDeadLetterQueue]. Each letter remembers
+// its queue, and that queue's Redrive moves only its own. It belongs to whoever
+// made it: the end of a topic doesn't close it, Close does.
+//
+// Its defaults are those of any dead-letter queue; change them by
+// [WithDeadLetterCapacity], [WithDeadLetterOverflow], [WithVisibilityTimeout],
+// [WithHooks] and [WithLogger]. It returns [ErrInvalidOption] for an empty name
+// or a bad option.
+func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue[T], error) {
+	if name == "" {
+		return nil, invalid("NewDeadLetterQueue", `""`, "a name that is not empty")
+	}
+	set := defaultQueueSettings()
+	var top topicSettings
+	err := applyAll(options, func(o DeadLetterOption) error { return o.applyDeadLetters(&top, &set) })
+	if err != nil {
+		return nil, err
+	}
+	set.capacity, set.overflow = set.deadCapacity, set.deadOverflow
+	c, err := newCore(name, top)
+	if err != nil {
+		return nil, fmt.Errorf("fanout: dead-letter queue %q: %w", name, err)
+	}
+	return newDeadLetterQueue[T](c, nil, name, set), nil
+}
+
 // buryLocked moves entry i, whose state has been left, to the dead-letter
 // queue, or parks it. The lock of a queue comes before that of its dead-letter
 // queue, so that the move is one step for everybody else.
 func (q *Queue[T]) buryLocked(i int32, fx *effects) *effects {
 	h := q.win.At(i)
-	if q.sendLocked(h, &fx) {
-		q.win.Remove(i)
-		q.allow.Add(1)
+	if q.sendLocked(i, &fx) {
+		q.removeLocked(i)
 		return fx
 	}
+	q.leaveKeyLocked(i)
 	q.putLocked(i, parked)
 	q.counters.parked++
-	return q.noteItemLocked(fx, parkedEvent, &h.item, lastAttempt(h.hist))
+	return q.noteItemLocked(fx, parkedEvent, &h.item, q.lastAttempt(i))
 }
 
-// sendLocked puts h's message into the dead-letter queue if there is room.
-func (q *Queue[T]) sendLocked(h *held[T], fx **effects) bool {
+// sendLocked copies entry i's message to the dead-letter queue if there is room.
+func (q *Queue[T]) sendLocked(i int32, fx **effects) bool {
 	d := q.deadLocked()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return q.sendBothLocked(d, h, fx)
+	return q.sendBothLocked(d, i, fx)
 }
 
 // sendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
-func (q *Queue[T]) sendBothLocked(d *Queue[T], h *held[T], fx **effects) bool {
+func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
 	if d.closed {
 		return false
 	}
 	if d.win.Len() >= d.set.capacity {
 		if d.set.overflow != DropOldest || !d.dropOldestLocked(0, fx) {
+			if !slices.Contains(d.starved, q) {
+				d.starved = append(d.starved, q)
+			}
 			d.starving.Store(true)
 			return false
 		}
+		d.armLocked(d.core.now())
 	}
 	d.offered++
 	d.allow.Add(-1)
-	i := d.win.Add(held[T]{item: h.item, hist: h.hist})
-	d.putLocked(i, backlogged)
+	h := q.win.At(i)
+	d.putLocked(d.win.Add(held[T]{item: q.letter(d, h.item), hist: h.hist}), backlogged)
 	d.handOnLocked()
 	q.counters.deadLettered++
-	*fx = q.noteItemLocked(*fx, deadLettered, &h.item, lastAttempt(h.hist))
+	*fx = q.noteItemLocked(*fx, deadLettered, &h.item, q.lastAttempt(i))
 	return true
 }
 
+// letter returns q's message as dead-letter queue d keeps it. In one that is
+// shared, times, numbers and IDs of several topics come together: they become
+// d's own, and the message takes its ID and its origin along.
+func (q *Queue[T]) letter(d *Queue[T], it item[T]) item[T] {
+	if d.source != nil {
+		return it
+	}
+	it.ext = it.ext.with(func(x *extra) {
+		x.id = q.core.id(it.seq, it.at, it.ext)
+		x.source, x.seq = q, it.seq
+	})
+	it.at = int64(q.core.time(it.at).Sub(d.core.epoch))
+	it.seq = d.offered
+	return it
+}
+
+// unletter is the reverse of letter, for a message whose time to live begins anew.
+func (q *Queue[T]) unletter(d *Queue[T], it item[T], now int64) item[T] {
+	if d.source == nil {
+		it.seq = it.ext.seq
+		it.at = int64(d.core.time(it.at).Sub(q.core.epoch))
+	}
+	if it.ext != nil || q.set.ttl > 0 {
+		it.ext = it.ext.with(func(x *extra) { x.born, x.source, x.seq = now, nil, 0 })
+	}
+	return it
+}
+
 // lastAttempt is what an event says of the attempt that made a message dead.
-func lastAttempt(h *history) Event {
+func (q *Queue[T]) lastAttempt(i int32) Event {
+	h := q.win.At(i).hist
 	a := h.attempts[len(h.attempts)-1]
-	return Event{Attempt: a.Number, Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
+	return Event{Attempt: int(q.win.Meta(i).Spent), Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
 }
 
 // unpark moves what is parked to the dead-letter queue, as far as there is room.
-func (q *Queue[T]) unpark() {
+func (q *Queue[T]) unpark() (fx *effects) {
 	q.mu.Lock()
-	var fx *effects
 	for !q.closed {
 		i, ok := q.parked.First()
-		if !ok || !q.sendLocked(q.win.At(i), &fx) {
+		if !ok || !q.sendLocked(i, &fx) {
 			break
 		}
 		q.win.Pull(&q.parked, i)
@@ -110,20 +181,23 @@ func (q *Queue[T]) unpark() {
 	}
 	q.checkDrainedLocked()
 	q.mu.Unlock()
-	fx.perform()
-	q.madeRoom()
+	return fx.and(q.madeRoom())
 }
 
-// Peek returns up to most of the queue's messages ([Unlimited] is all), those published first
-// first, without taking any: they stay ready for others. It sees what is
-// neither in flight nor parked. What it returns can be read, History included,
-// but owns nothing: settling it returns [ErrStale].
+// Peek returns up to most of the queue's messages ([Unlimited] is all) in the order of
+// publication, without taking any: they stay ready for others. It sees what is
+// neither in flight nor parked; nothing is in flight in a closed queue. What it
+// returns can be read, History included, but owns nothing: settling it returns
+// [ErrStale], or [ErrClosed].
 func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 	if most < 1 {
 		return nil, invalid("Peek", most, "at least 1")
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx == nil {
+		return nil, fmt.Errorf("%w: Peek: %w", ErrInvalidOption, errNilContext)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("fanout: peek at %q: %w", q.name, contextError(ctx))
 	}
 	q.mu.Lock()
 	ds := q.peekLocked()
@@ -143,7 +217,8 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 	var ds []Delivery[T]
 	q.win.All(func(i int32) bool {
 		m, h := q.win.Meta(i), q.win.At(i)
-		if m.State != inFlight && m.State != handling && m.State != parked {
+		inHand := (m.State == inFlight || m.State == handling) && !q.closed
+		if !inHand && m.State != parked {
 			ds = append(ds, Delivery[T]{
 				Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, entry: i,
 				attempt: int32(min(m.Spent+1, 1<<31-1)),
@@ -166,8 +241,8 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 // then it returns ctx's error beside how many it has moved, or [ErrClosed]. An
 // option for another T is [ErrInvalidOption].
 func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
-	if q.source != nil {
-		return 0, fmt.Errorf("%w: Redrive of %q: redrive the queue that the dead letters come from, %q", ErrUnsupported, q.name, q.source.name)
+	if q.letters {
+		return 0, fmt.Errorf("%w: Redrive of %q: redrive the queue that the dead letters come from", ErrUnsupported, q.name)
 	}
 	var set redriveSettings
 	if err := applyAll(options, func(o RedriveOption) error { return o.applyRedrive(&set) }); err != nil {
@@ -177,8 +252,11 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 	if err != nil {
 		return 0, err
 	}
-	if err := ctx.Err(); err != nil {
-		return 0, err
+	if ctx == nil {
+		return 0, fmt.Errorf("%w: Redrive: %w", ErrInvalidOption, errNilContext)
+	}
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, contextError(ctx))
 	}
 	q.mu.Lock()
 	d := q.dead
@@ -189,12 +267,17 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 	d.mu.Lock()
 	letters := d.peekLocked()
 	d.mu.Unlock()
+	if d.source == nil {
+		letters = slices.DeleteFunc(letters, func(l Delivery[T]) bool { return l.ext.source != any(q) })
+	}
 	letters, err = selectLetters(letters, set.ids, preds)
 	if err != nil || len(letters) == 0 {
 		return 0, err
 	}
 	o := &offer[T]{redrive: q, letters: letters}
-	err = q.t.offer(ctx, o, false)
+	if err = q.t.offer(ctx, o, false); err != nil {
+		err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)
+	}
 	return o.moved, err
 }
 
@@ -225,6 +308,7 @@ func selectLetters[T any](letters []Delivery[T], ids map[string]bool, preds []fu
 func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Delivery[T], moved int, fx *effects) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := q.core.now()
 	d := q.dead
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -245,11 +329,11 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		d.counters.redriven++
 		if q.room(head) <= 0 {
 			p, _ := q.parked.First()
-			q.sendBothLocked(d, q.win.At(p), &fx)
+			q.sendBothLocked(d, p, &fx)
 			q.win.Pull(&q.parked, p)
 			q.freeLocked(p)
 		}
-		i := q.win.Add(held[T]{item: h.item, hist: h.hist})
+		i := q.win.Add(held[T]{item: q.unletter(d, h.item, now), hist: h.hist})
 		q.allow.Add(-1)
 		q.counters.redriven++
 		q.putLocked(i, due)

@@ -78,9 +78,10 @@
 // What is expected of a handler: that it can meet a message twice, and that it
 // returns when its context is cancelled. One that doesn't keeps its worker until
 // it returns, is counted in [Stats].Stuck, and its message goes to others. A
-// handler that publishes to a topic whose full queue only it could empty waits
-// for itself: publish with a context that ends, with TryPublish, or to a queue
-// with another overflow policy.
+// handler that publishes should pass its context on: a publish that could only
+// wait for handlers that wait for it gets [ErrWouldDeadlock] then. One that needs
+// a lock which a publisher holds while it waits can't be helped; such a wait ends
+// with its context, and is reported to [Hooks].Stalled and the log while it lasts.
 //
 // # Testing
 //
@@ -115,6 +116,11 @@ var (
 	// ErrBatchTooLarge is returned by PublishMessages for a batch with more
 	// messages for a [Block] or [Reject] queue than that queue's capacity.
 	ErrBatchTooLarge = errors.New("fanout: batch too large")
+	// ErrWouldDeadlock is returned by a publish inside a handler that could only
+	// wait for ever: for a full queue all of whose consumers are handlers that
+	// wait in the same cycle. It names the cycle, over several topics too. The
+	// publish must get a context that comes from the handler's.
+	ErrWouldDeadlock = errors.New("fanout: would deadlock")
 	// ErrInvalidMessage is returned by PublishMessages for a message with a
 	// field that can't be; it names the message, the field and the value.
 	ErrInvalidMessage = errors.New("fanout: invalid message")
@@ -156,7 +162,26 @@ type Message[T any] struct {
 	// Delay hides the message in every queue for so long after its publication;
 	// it then goes before the backlog. Zero leaves it to the queue's
 	// [WithDelay]; a negative delay is [ErrInvalidMessage].
+	// It can't be combined with an ordering key, as in SQS FIFO: [ErrUnsupported].
 	Delay time.Duration
+
+	// TimeToLive limits the start of a delivery: a message that was not given
+	// to a consumer within it is dead-lettered as [Expired], and so is one that
+	// was, and failed after it. It counts from the publication, or from a
+	// redrive. Zero leaves it to the queue's [WithTimeToLive]; a negative one is
+	// [ErrInvalidMessage].
+	TimeToLive time.Duration
+
+	// OrderingKey orders the message among those with the same key: in each
+	// queue one of them at a time is in flight, and they are delivered in the
+	// order of publication, retries and snoozes included, while other keys go
+	// on. It needs a topic made [WithOrdering], else it is [ErrUnsupported].
+	OrderingKey string
+
+	// DeduplicationID makes the topic accept the message once: while it
+	// remembers the ID, publishing it again returns nil and does nothing. It
+	// needs a topic made [WithDeduplication], else it is [ErrUnsupported].
+	DeduplicationID string
 }
 
 // A Handler works on one delivery. What it returns settles the delivery, unless
@@ -177,7 +202,8 @@ type Handler[T any] func(ctx context.Context, d Delivery[T]) error
 // else's. It owns its message until it is settled, or until its visibility
 // timeout passes, whichever comes first; after that every method that settles
 // returns [ErrSettled] or [ErrStale] and touches nothing, a newer delivery of
-// the same message least of all.
+// the same message least of all. At the very instant of the deadline either may
+// come first.
 //
 // Methods that settle and extend take a context for engines that do I/O. In
 // memory they never wait and ignore it, even a cancelled one: work that is done
@@ -232,7 +258,8 @@ func (d Delivery[T]) PublishedAt() time.Time {
 
 // Attempt is the number of this attempt: 1 for the first delivery, one more for
 // each attempt that was spent since the message was published or redriven.
-// Snoozes and releases spend none.
+// Snoozes and releases spend none. A dead-letter queue counts its own
+// deliveries; how often the letter was tried before is in its History.
 func (d Delivery[T]) Attempt() int { return int(d.attempt) }
 
 // History returns how the attempts before this one ended, oldest first, those
@@ -473,7 +500,25 @@ func (h *history) with(a Attempt, keep int) *history {
 type extra struct {
 	id         string
 	attributes map[string]string
+	key        string
+	dedup      string
 	delay      time.Duration
+	ttl        time.Duration
+
+	// Of dead letters and what was redriven from them.
+	born   int64  // when the time to live began, on the queue's clock; 0: at publication
+	source any    // in a shared dead-letter queue, the *Queue[T] it came from
+	seq    uint64 // and the number that it had there
+}
+
+// with returns a copy of x, or a new extra if x is nil, that f has changed.
+func (x *extra) with(f func(x *extra)) *extra {
+	var c extra
+	if x != nil {
+		c = *x
+	}
+	f(&c)
+	return &c
 }
 
 // An item is a message as the log and the queues keep it.
@@ -488,9 +533,15 @@ type item[T any] struct {
 func (it *item[T]) message(c *core) Message[T] {
 	m := Message[T]{Body: it.body, ID: c.id(it.seq, it.at, it.ext)}
 	if it.ext != nil {
-		m.Attributes = maps.Clone(it.ext.attributes)
+		it.fill(&m)
 	}
 	return m
+}
+
+// fill sets what of m is in it's extra, but for the ID and the delay.
+func (it *item[T]) fill(m *Message[T]) {
+	m.Attributes = maps.Clone(it.ext.attributes)
+	m.OrderingKey, m.DeduplicationID, m.TimeToLive = it.ext.key, it.ext.dedup, it.ext.ttl
 }
 
 // A ShutdownError is returned by [Topic.Shutdown] when something was left
@@ -515,11 +566,12 @@ type Left struct {
 	InFlight int // delivered and not settled
 	Parked   int // dead, with no room in the dead-letter queue
 	Released int // given back because the topic was closing
+	Blocked  int // waiting behind another message with their ordering key
 	Running  int // handlers that have not returned yet
 }
 
 func (l Left) messages() int {
-	return l.Ready + l.Retrying + l.Delayed + l.InFlight + l.Parked + l.Released
+	return l.Ready + l.Retrying + l.Delayed + l.InFlight + l.Parked + l.Released + l.Blocked
 }
 
 func (l Left) String() string {
@@ -531,14 +583,25 @@ func (l Left) String() string {
 		name string
 	}{
 		{l.Ready, "ready"}, {l.Retrying, "retrying"}, {l.Delayed, "delayed"}, {l.InFlight, "in flight"},
-		{l.Parked, "parked"}, {l.Released, "released"}, {l.Running, "handlers running"},
+		{l.Parked, "parked"}, {l.Released, "released"}, {l.Blocked, "blocked"},
 	} {
 		if f.n > 0 {
 			fmt.Fprintf(&b, "%s%d %s", sep, f.n, f.name)
 			sep = ", "
 		}
 	}
+	if l.Running > 0 {
+		b.WriteString(sep + plural(l.Running, "handler") + " running")
+	}
 	return b.String()
+}
+
+// plural counts things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func (e *ShutdownError) Error() string {

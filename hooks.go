@@ -37,6 +37,10 @@ type Hooks struct {
 	Dropped func(Event)
 	// Stuck is called when a handler is still running as its visibility timeout passes.
 	Stuck func(Event)
+	// Stalled is called when a publish or redrive has waited long for room in a
+	// queue, ten seconds and every ten seconds more, by the one that waits.
+	// Elapsed is how long, Stats tells of the queue.
+	Stalled func(Event)
 	// Late is called when a handler returned an error, told by Err, after its
 	// delivery had been settled or lost, so that nothing could be done with it.
 	Late func(Event)
@@ -61,6 +65,8 @@ type Event struct {
 	Wait time.Duration
 	// Reason is why messages were dropped.
 	Reason DropReason
+	// Stats is a snapshot of the queue, for Stalled.
+	Stats *Stats
 	// Count is the number of messages, 1 for most events.
 	Count int
 }
@@ -75,6 +81,8 @@ const (
 	DroppedNewest
 	// DroppedByClose is a queue or topic that was closed with messages in it.
 	DroppedByClose
+	// DroppedByPurge is [Queue.Purge].
+	DroppedByPurge
 )
 
 func (r DropReason) String() string {
@@ -85,6 +93,8 @@ func (r DropReason) String() string {
 		return "drop newest"
 	case DroppedByClose:
 		return "close"
+	case DroppedByPurge:
+		return "purge"
 	}
 	return fmt.Sprintf("DropReason(%d)", uint8(r))
 }
@@ -101,6 +111,7 @@ const (
 	redriven
 	dropped
 	stuckEvent
+	stalledEvent
 	late
 	lateCancelled // late, because the handler heard that it was: hooked, not logged
 	kinds
@@ -108,20 +119,23 @@ const (
 
 func (h *Hooks) byKind() [kinds]func(Event) {
 	return [kinds]func(Event){
-		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.Late, h.Late,
+		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.Stalled, h.Late, h.Late,
 	}
 }
 
 // logLines are the kinds that are logged as well as hooked, with their lines.
 var logLines = [kinds]string{
-	parkedEvent: "fanout: dead-letter queue is full, messages are parked",
-	dropped:     "fanout: messages dropped",
-	stuckEvent:  "fanout: handler is still running after its visibility timeout",
-	late:        "fanout: handler failed after its delivery had been settled or lost",
+	parkedEvent:  "fanout: dead-letter queue is full, messages are parked",
+	dropped:      "fanout: messages dropped",
+	stuckEvent:   "fanout: handler is still running after its visibility timeout",
+	stalledEvent: "fanout: a publish waits for room in a queue",
+	late:         "fanout: handler failed after its delivery had been settled or lost",
 }
 
 // effects are what is to be done once the locks are released: events to be
 // told and contexts to be cancelled. Nil is none, so that having none is free.
+// They are performed last: a hook may block, publish, or end its goroutine, and
+// nobody else may wait meanwhile for what there is room for.
 type effects struct {
 	events  []heldEvent
 	cancels []heldCancel
@@ -288,7 +302,7 @@ func (r *reporter) flushDue(all bool) {
 		}
 	}
 	if !all {
-		r.armed = next >= 0
+		r.armed = next >= 0 && !r.stopped // else stop logs the rest
 		if r.armed {
 			r.core.live.Add(1)
 			r.timer.Reset(time.Duration(next - now))
@@ -328,6 +342,13 @@ func (r *reporter) log(k kind, e Event) {
 	}
 	if e.Attempt != 0 {
 		attrs = append(attrs, slog.Int("attempt", e.Attempt))
+	}
+	if e.Elapsed != 0 {
+		attrs = append(attrs, slog.Duration("elapsed", e.Elapsed))
+	}
+	if s := e.Stats; s != nil {
+		attrs = append(attrs, slog.Int("depth", s.Unsettled()), slog.Int("ready", s.Ready), slog.Int("in_flight", s.InFlight),
+			slog.Int("workers", s.Workers), slog.Int("stuck", s.Stuck))
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.Any("error", e.Err))

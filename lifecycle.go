@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 
@@ -17,22 +18,34 @@ import (
 // are, and its name is free again. Close doesn't wait for handlers. Calling it
 // again does nothing.
 //
-// A dead-letter queue ends with its topic; closing it while its queue is open
-// is [ErrUnsupported].
+// A queue's own dead-letter queue ends with its topic; closing it while its
+// queue is open is [ErrUnsupported]. One made by [NewDeadLetterQueue] is closed
+// by whoever made it; what is dead after that is parked.
 func (q *Queue[T]) Close() error {
 	t := q.t
+	if t == nil {
+		_, fx := q.closeNow()
+		defer q.report.stop()
+		fx.perform()
+		return nil
+	}
 	t.mu.Lock()
 	if q.gone {
 		t.mu.Unlock()
 		return nil
 	}
-	if q.source != nil && !q.source.gone {
+	if q.letters && !q.source.gone {
 		t.mu.Unlock()
 		return fmt.Errorf("%w: closing the dead-letter queue %q: close %q first", ErrUnsupported, q.name, q.source.name)
 	}
+	if t.state == topicClosed { // a dead-letter queue, closed with the topic
+		t.mu.Unlock()
+		return nil
+	}
 	q.gone = true
+	t.live.Add(1) // the reporter may arm a timer until it is stopped
 	_, fx := q.closeNow()
-	if q.source != nil {
+	if q.letters {
 		t.orphans = without(t.orphans, q)
 	} else {
 		delete(t.queues, q.name)
@@ -47,9 +60,10 @@ func (q *Queue[T]) Close() error {
 		}
 	}
 	t.mu.Unlock()
+	fx = fx.and(t.admitWaiters())
+	defer t.release()
+	defer q.report.stop()
 	fx.perform()
-	q.report.stop()
-	t.admitWaiters()
 	return nil
 }
 
@@ -60,9 +74,13 @@ func without[E comparable](list []E, e E) []E {
 	return list
 }
 
+// deadIfAny returns the queue's own dead-letter queue, if it has been made.
 func (q *Queue[T]) deadIfAny() *Queue[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.dead == nil || q.dead.source == nil {
+		return nil
+	}
 	return q.dead
 }
 
@@ -84,10 +102,11 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		return l, nil
 	}
 	l = q.leftLocked()
-	q.offered = q.publishedLocked()
-	if q.source == nil {
+	q.offered = q.publishedLocked(q.inLogLocked())
+	if !q.letters {
 		q.spillLocked()
 		q.left = q.messagesLocked()
+		q.keys = nil
 		if n := len(q.left); n > 0 {
 			fx = q.noteLocked(fx, dropped, Event{Reason: DroppedByClose, Count: n})
 		}
@@ -97,10 +116,12 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		clear(q.n[:])
 	}
 	q.closed = true
-	q.t.sleep.remove(q)
+	if q.t != nil {
+		q.t.sleep.remove(q)
+	}
 	for _, s := range slices.Clone(q.subs) {
 		for _, w := range s.busy {
-			fx = fx.cancel(w.ctx, fmt.Errorf("%w: queue %q", ErrClosed, q.name))
+			fx = w.cancelLocked(fx, fmt.Errorf("%w: queue %q", ErrClosed, q.name))
 		}
 		s.stopLocked()
 	}
@@ -118,6 +139,7 @@ func (q *Queue[T]) leftLocked() Left {
 	l := Left{
 		Queue: q.name, Ready: q.readyLocked(), Retrying: q.n[retrying], Delayed: q.n[delayed],
 		InFlight: q.n[inFlight] + q.n[handling], Parked: q.n[parked], Released: q.n[released],
+		Blocked: q.n[blocked],
 	}
 	for _, s := range q.subs {
 		l.Running += len(s.busy)
@@ -165,10 +187,94 @@ func (q *Queue[T]) isDrainedLocked() bool {
 		return true
 	}
 	busy := q.n[inFlight] + q.n[handling] + q.running
-	if q.source == nil {
+	if !q.letters && !q.paused {
 		busy += q.readyLocked() + q.n[retrying]
+		if q.n[blocked] > 0 {
+			busy += q.n[blocked] - q.blockedForLong()
+		}
 	}
 	return busy == 0
+}
+
+// Pause makes the queue give out no messages until Resume. Deliveries that were
+// made go on, and publishes go on filling the queue; receivers wait, TryReceive
+// finds nothing, and Shutdown doesn't wait for what the queue holds. Pausing a
+// paused queue does nothing. It returns [ErrClosed]; ctx is for engines.
+func (q *Queue[T]) Pause(ctx context.Context) error { return q.setPaused(true) }
+
+// Resume ends a Pause. Resuming a queue that isn't paused does nothing. It
+// returns [ErrClosed]; ctx is for engines.
+func (q *Queue[T]) Resume(ctx context.Context) error { return q.setPaused(false) }
+
+func (q *Queue[T]) setPaused(paused bool) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return fmt.Errorf("%w: queue %q", ErrClosed, q.name)
+	}
+	q.paused = paused
+	q.checkDrainedLocked()
+	q.handOnLocked()
+	return nil
+}
+
+// Purge drops all that the queue holds, what is in flight too, as PurgeQueue in
+// SQS does: settling those deliveries returns [ErrStale], and the contexts of
+// handlers that have one are cancelled with a cause that wraps it. What is
+// dropped is counted, told to the hooks and the log. Dead letters stay. Purge
+// returns how many messages it dropped, or [ErrClosed]; ctx is for engines.
+func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
+	if q.t != nil { // else it is a shared dead-letter queue, which reads no log
+		q.t.mu.Lock()
+	}
+	dropped, fx, err := q.purge()
+	if q.t != nil {
+		q.t.mu.Unlock()
+	}
+	fx.and(q.madeRoom()).perform()
+	return dropped, err
+}
+
+// purge empties the queue. The topic's mu is held.
+func (q *Queue[T]) purge() (n int, fx *effects, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return 0, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
+	}
+	n = q.win.Len() + q.inLogLocked()
+	if n == 0 {
+		return 0, nil, nil
+	}
+	all := make([]int32, 0, q.win.Len())
+	q.win.All(func(i int32) bool {
+		all = append(all, i)
+		return true
+	})
+	cause := fmt.Errorf("%w: queue %q was purged", ErrStale, q.name)
+	for _, i := range all {
+		m := q.win.Meta(i)
+		if m.State == inFlight || m.State == handling {
+			q.stale.Add(m.Stamp)
+			if w := q.workerOf(m.Stamp); w != nil {
+				fx = w.cancelLocked(fx, cause)
+			}
+		}
+		q.takeOutLocked(i)
+		q.n[m.State]--
+		q.win.Remove(i)
+	}
+	q.keys = nil
+	allow := int64(min(q.set.capacity, maxCapacity))
+	if !q.direct {
+		q.cursor.SkipTo(q.log.Published())
+		allow += q.cursor.Pos()
+	}
+	q.allow.Store(allow)
+	q.counters.dropped += uint64(n)
+	q.armLocked(q.core.now())
+	q.checkDrainedLocked()
+	return n, q.noteLocked(fx, dropped, Event{Reason: DroppedByPurge, Count: n}), nil
 }
 
 func (q *Queue[T]) checkDrainedLocked() {
@@ -180,7 +286,7 @@ func (q *Queue[T]) checkDrainedLocked() {
 
 // checkHomeLocked tells the topic once nothing of a closed queue runs.
 func (q *Queue[T]) checkHomeLocked() {
-	if q.closed && !q.home && q.running == 0 && !q.armed {
+	if q.closed && !q.home && q.running == 0 && !q.armed && q.ticking == 0 {
 		q.home = true
 		q.core.release()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Publish hands body to every queue whose filter accepts it, all or none: when
@@ -42,6 +43,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool, err erro
 		t.log.Append(it)
 		t.log.Publish()
 	}
+	t.retained.add(it)
 	t.mu.Unlock()
 	t.wakeAll()
 	if t.funcs[published] != nil {
@@ -91,9 +93,21 @@ func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 		if m.Delay < 0 {
 			return nil, fmt.Errorf("%w: message %d: Delay is %v: want a duration that is not negative", ErrInvalidMessage, k, m.Delay)
 		}
+		switch {
+		case m.TimeToLive < 0:
+			return nil, fmt.Errorf("%w: message %d: TimeToLive is %v: want a duration that is not negative", ErrInvalidMessage, k, m.TimeToLive)
+		case m.OrderingKey != "" && !t.ordering:
+			return nil, fmt.Errorf("%w: message %d: OrderingKey is %q, but topic %q was not made WithOrdering", ErrUnsupported, k, m.OrderingKey, t.name)
+		case m.OrderingKey != "" && m.Delay > 0:
+			return nil, fmt.Errorf("%w: message %d: Delay is %v and OrderingKey %q: with a key, delay the queue", ErrUnsupported, k, m.Delay, m.OrderingKey)
+		case m.DeduplicationID != "" && t.dedup == nil:
+			return nil, fmt.Errorf("%w: message %d: DeduplicationID is %q, but topic %q was not made WithDeduplication", ErrUnsupported, k, m.DeduplicationID, t.name)
+		}
 		items[k].body = m.Body
-		if m.ID != "" || len(m.Attributes) > 0 || m.Delay > 0 {
-			items[k].ext = &extra{id: m.ID, attributes: maps.Clone(m.Attributes), delay: m.Delay}
+		x := extra{id: m.ID, key: m.OrderingKey, dedup: m.DeduplicationID, delay: m.Delay, ttl: m.TimeToLive}
+		if len(m.Attributes) > 0 || x.id != "" || x.key != "" || x.dedup != "" || x.delay > 0 || x.ttl > 0 {
+			x.attributes = maps.Clone(m.Attributes)
+			items[k].ext = &x
 		}
 	}
 	return items, nil
@@ -104,6 +118,7 @@ func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 type offer[T any] struct {
 	items   []item[T]
 	delayed bool // some item has a delay of its own
+	dedup   bool // some item has a deduplication ID
 	rows    []row[T]
 
 	redrive *Queue[T]
@@ -123,6 +138,18 @@ type waiter[T any] struct {
 	*offer[T]
 	decided chan struct{}
 	err     error
+	run     *run // of the handler that publishes, or nil
+	// again gets a token when the waiter was looked at and has to wait on,
+	// perhaps for another queue.
+	again chan struct{}
+}
+
+// lookAgain has w look for a deadlock again.
+func (w *waiter[T]) lookAgain() {
+	select {
+	case w.again <- struct{}{}:
+	default: // it will
+	}
 }
 
 func (t *Topic[T]) publish(ctx context.Context, items []item[T], try bool) error {
@@ -138,11 +165,14 @@ func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error 
 		return fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return contextError(ctx)
 	}
 	o := &offer[T]{items: slices.Clone(items)}
 	for _, it := range items {
-		o.delayed = o.delayed || it.ext != nil && it.ext.delay > 0
+		if it.ext != nil {
+			o.delayed = o.delayed || it.ext.delay > 0
+			o.dedup = o.dedup || it.ext.dedup != ""
+		}
 	}
 	if err := t.applyFilters(o); err != nil {
 		return err
@@ -169,7 +199,7 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 	for _, q = range *p {
 		r := row[T]{q: q}
 		for k := range o.items {
-			if q.accepts(o.items[k].body) {
+			if q.accepts(&o.items[k]) {
 				r.accepted = append(r.accepted, k)
 			}
 		}
@@ -180,9 +210,9 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 	return nil
 }
 
-func (q *Queue[T]) accepts(body T) bool {
+func (q *Queue[T]) accepts(it *item[T]) bool {
 	for _, f := range q.filters {
-		if !f(body) {
+		if !f(it) {
 			return false
 		}
 	}
@@ -193,7 +223,7 @@ func (q *Queue[T]) accepts(body T) bool {
 func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	t.mu.Lock()
 	full, fx, err := t.firstLookLocked(o)
-	w := &waiter[T]{offer: o, decided: make(chan struct{})}
+	w := &waiter[T]{offer: o, decided: make(chan struct{}), again: make(chan struct{}, 1), run: runOf(ctx)}
 	if full != nil && !try {
 		t.waiters = append(t.waiters, w)
 	}
@@ -203,7 +233,7 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	case err != nil:
 		return err
 	case full == nil || moved > 0:
-		t.after(o, fx)
+		fx.and(t.after(o)).perform()
 	}
 	if full == nil {
 		return nil
@@ -212,22 +242,64 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 		return fmt.Errorf("%w: queue %q", ErrQueueFull, full.name)
 	}
 
-	select {
-	case <-w.decided:
-		return w.err
-	case <-ctx.Done():
-	}
+	err = t.await(ctx, w, full)
 	t.mu.Lock()
 	k := slices.Index(t.waiters, w)
-	if k < 0 { // decided meanwhile: what was decided is what happened
+	if k < 0 { // decided, perhaps just now: what was decided is what happened
 		t.mu.Unlock()
 		<-w.decided
 		return w.err
 	}
 	t.waiters = slices.Delete(t.waiters, k, k+1)
 	t.mu.Unlock()
-	t.admitWaiters() // those behind this one may not share the queue it waited for
-	return fmt.Errorf("%w while waiting for room in queue %q", context.Cause(ctx), full.name)
+	t.admitWaiters().perform() // those behind this one may not share the queue it waited for
+	return err
+}
+
+// stallAfter is how long a publish waits before it is reported, and how long
+// until it is reported again.
+const stallAfter = 10 * time.Second
+
+// await waits until w is decided, and returns early with an error if ctx ends
+// or if it would wait for ever.
+func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *Queue[T]) error {
+	since := t.now()
+	hw := &handlerWait{blockers: func() []waitQueue { return t.blockersOf(w) }}
+	if w.run != nil {
+		w.run.add(hw)
+		defer w.run.remove(hw)
+	}
+	stalled := time.NewTimer(stallAfter)
+	defer stalled.Stop()
+	for {
+		if w.run != nil {
+			if err := w.run.deadlock(hw); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-w.decided:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("%w while waiting for room in queue %q", contextError(ctx), full.name)
+		case <-w.again:
+		case <-stalled.C:
+			if qs := t.blockersOf(w); len(qs) > 0 {
+				full = qs[0].(*Queue[T]) // it may have become another
+			}
+			full.reportStall(time.Duration(t.now() - since))
+			stalled.Reset(stallAfter)
+		}
+	}
+}
+
+// reportStall tells that a publish has been waiting for room.
+func (q *Queue[T]) reportStall(waited time.Duration) {
+	s := q.Stats()
+	q.mu.Lock()
+	fx := q.noteLocked(nil, stalledEvent, Event{Elapsed: waited, Count: 1, Stats: &s})
+	q.mu.Unlock()
+	fx.perform()
 }
 
 // firstLookLocked admits a new offer, unless one that came before it waits for
@@ -236,7 +308,8 @@ func (t *Topic[T]) firstLookLocked(o *offer[T]) (full *Queue[T], fx *effects, er
 	if t.state != topicOpen {
 		return nil, nil, ErrClosed
 	}
-	if len(t.waiters) > 0 {
+	t.dropDuplicatesLocked(o)
+	if len(t.waiters) > 0 && (o.redrive != nil || len(o.items) > 0) {
 		t.pass++
 		for _, w := range t.waiters {
 			t.claimLocked(w.offer)
@@ -262,7 +335,7 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *Queue[T], n int) bool
 			return
 		}
 		for _, q := range t.open {
-			if !yield(q, len(o.items)) {
+			if len(o.items) == 0 || !yield(q, len(o.items)) {
 				return
 			}
 		}
@@ -275,10 +348,13 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *Queue[T], n int) bool
 }
 
 // claimLocked marks the targets of an offer that waits: who comes later and
-// wants one of them waits behind it.
+// wants one of them waits behind it. Nobody waits for a queue that drops, so
+// that a redrive to one, which does wait, keeps no publish waiting.
 func (t *Topic[T]) claimLocked(o *offer[T]) {
 	for q := range t.targets(o) {
-		q.mark = t.pass
+		if o.redrive == nil || !q.set.overflow.drops() {
+			q.mark = t.pass
+		}
 	}
 }
 
@@ -319,7 +395,11 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 	if o.redrive != nil {
 		return t.admitRedriveLocked(o)
 	}
+	t.dropDuplicatesLocked(o)
 	head, n := t.log.Head(), len(o.items)
+	if n == 0 {
+		return nil, nil, nil
+	}
 	if len(o.rows) == 0 && !o.delayed && head+int64(n) <= t.limit {
 		t.stampLocked(o)
 		t.appendLocked(o)
@@ -373,8 +453,16 @@ func (q *Queue[T]) hasRoomOrGate(head, n int64) bool {
 func (t *Topic[T]) stampLocked(o *offer[T]) {
 	at := t.timeOf(t.now())
 	for k := range o.items {
+		it := &o.items[k]
 		t.seq++
-		o.items[k].seq, o.items[k].at = t.seq, at
+		it.seq, it.at = t.seq, at
+		t.retained.add(*it)
+		if it.ext != nil && it.ext.dedup != "" {
+			t.dedup.remember(it.ext.dedup, at)
+		}
+	}
+	if o.dedup {
+		t.armDedupLocked(at)
 	}
 }
 
@@ -410,13 +498,12 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 // after does what remains once an offer was admitted, as a whole or in part. No
 // lock is held; an offer admitted in part is a waiter's again, so that only what
 // of it never changes may be looked at.
-func (t *Topic[T]) after(o *offer[T], fx *effects) {
-	fx.perform()
-	if o.redrive == nil {
-		t.wakeAll()
-	} else {
-		o.redrive.DeadLetters().madeRoom()
+func (t *Topic[T]) after(o *offer[T]) *effects {
+	if o.redrive != nil {
+		return o.redrive.DeadLetters().madeRoom()
 	}
+	t.wakeAll()
+	return nil
 }
 
 func (t *Topic[T]) tellPublished(items []item[T]) {
@@ -431,9 +518,8 @@ func (t *Topic[T]) tellPublished(items []item[T]) {
 // One that still has to wait holds back those behind it that share a queue
 // with it, and no others. A redrive that moved some of its letters goes behind
 // the others for the rest.
-func (t *Topic[T]) admitWaiters() {
+func (t *Topic[T]) admitWaiters() (fx *effects) {
 	var admitted, decided, waiting, again []*waiter[T]
-	var fx *effects
 	t.mu.Lock()
 	t.pass++
 	for _, w := range t.waiters {
@@ -460,14 +546,23 @@ func (t *Topic[T]) admitWaiters() {
 		}
 	}
 	t.waiters = append(waiting, again...)
-	t.mu.Unlock()
-	fx.perform()
-	for _, w := range admitted {
-		t.after(w.offer, nil)
+	var inHandlers []*waiter[T]
+	for _, w := range t.waiters {
+		if w.run != nil {
+			inHandlers = append(inHandlers, w)
+		}
 	}
+	t.mu.Unlock()
 	for _, w := range decided {
 		close(w.decided)
 	}
+	for _, w := range inHandlers {
+		w.lookAgain()
+	}
+	for _, w := range admitted {
+		fx = fx.and(t.after(w.offer))
+	}
+	return fx
 }
 
 // refuseWaitersLocked decides about all waiters that the topic is closed. The
@@ -515,6 +610,15 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 	return fx
 }
 
+// replay adds what was published before the queue was opened.
+func (q *Queue[T]) replay(past []item[T]) {
+	for k := range past {
+		q.addLocked(&past[k])
+	}
+	q.offered += uint64(len(past))
+	q.armLocked(q.core.now())
+}
+
 func (q *Queue[T]) addLocked(it *item[T]) {
 	i := q.win.Add(held[T]{item: *it})
 	q.allow.Add(-1)
@@ -555,6 +659,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
 			q.dropOldestLocked(end, &fx)
 		}
 		q.cursor.SkipTo(q.cursor.Pos()) // lets go of the log behind what was dropped
+		q.armLocked(q.core.now())
 		return fx
 	}
 	q.spillLocked()

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"time"
+
+	"github.com/gofanout/fanout/internal/policy"
 )
 
 // Options come in scopes, so that one in the wrong place does not compile:
@@ -32,6 +34,10 @@ type (
 	}
 	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch and Deliveries.
 	ReceiveOption interface{ applyReceive(*receiveSettings) error }
+	// A DeadLetterOption configures [NewDeadLetterQueue].
+	DeadLetterOption interface {
+		applyDeadLetters(*topicSettings, *queueSettings) error
+	}
 	// A RedriveOption selects what [Queue.Redrive] moves.
 	RedriveOption interface{ applyRedrive(*redriveSettings) error }
 )
@@ -40,8 +46,12 @@ type (
 // is held as an any and given its type back once, in OpenQueue or Redrive.
 type (
 	topicSettings struct {
-		hooks  Hooks
-		logger *slog.Logger
+		hooks       Hooks
+		logger      *slog.Logger
+		ordering    bool
+		dedupWindow time.Duration
+		dedupMax    int
+		retention   int
 	}
 	queueSettings struct {
 		capacity     int
@@ -50,7 +60,10 @@ type (
 		maxAttempts  int
 		backoff      Backoff
 		delay        time.Duration
-		filters      []any // each a func(T) bool
+		ttl          time.Duration
+		replay       int
+		filters      []any // each a func(T) bool, a func(Message[T]) bool or a func(*extra) bool
+		deadLetters  any   // a *Queue[T], or nil
 		deadCapacity int
 		deadOverflow Overflow
 	}
@@ -79,13 +92,26 @@ func defaultQueueSettings() queueSettings {
 }
 
 type (
-	topicOption      func(*topicSettings) error
-	queueOption      func(*queueSettings) error
-	subscriberOption func(*subscriberSettings) error
-	redriveOption    func(*redriveSettings) error
+	topicOption       func(*topicSettings) error
+	queueOption       func(*queueSettings) error
+	sharedTopicOption func(*topicSettings) error
+	deadLetterOption  func(*queueSettings) error
+	subscriberOption  func(*subscriberSettings) error
+	redriveOption     func(*redriveSettings) error
 )
 
-func (o topicOption) applyTopic(s *topicSettings) error { return o(s) }
+func (o topicOption) applyTopic(s *topicSettings) error       { return o(s) }
+func (o sharedTopicOption) applyTopic(s *topicSettings) error { return o(s) }
+func (o sharedTopicOption) applyDeadLetters(s *topicSettings, _ *queueSettings) error {
+	return o(s)
+}
+func (o deadLetterOption) applyQueue(s *queueSettings) error { return o(s) }
+func (o deadLetterOption) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
+	return o(q)
+}
+func (o deadLetterOption) applyDeadLetters(_ *topicSettings, q *queueSettings) error {
+	return o(q)
+}
 func (o queueOption) applyQueue(s *queueSettings) error { return o(s) }
 func (o queueOption) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
 	return o(q)
@@ -115,8 +141,11 @@ func applyAll[O any](options []O, apply func(O) error) error {
 
 // WithHooks has the functions of h called as things happen, see [Hooks].
 // h is copied. The default is none.
-func WithHooks(h Hooks) TopicOption {
-	return topicOption(func(s *topicSettings) error {
+func WithHooks(h Hooks) interface {
+	TopicOption
+	DeadLetterOption
+} {
+	return sharedTopicOption(func(s *topicSettings) error {
 		s.hooks = h
 		return nil
 	})
@@ -125,8 +154,11 @@ func WithHooks(h Hooks) TopicOption {
 // WithLogger sets where losses and stalls are reported, at most one line a
 // second for each queue and kind, with a count; bodies are never logged. The
 // default is slog.Default(); for silence give it a logger with slog.DiscardHandler.
-func WithLogger(l *slog.Logger) TopicOption {
-	return topicOption(func(s *topicSettings) error {
+func WithLogger(l *slog.Logger) interface {
+	TopicOption
+	DeadLetterOption
+} {
+	return sharedTopicOption(func(s *topicSettings) error {
 		if l == nil {
 			return invalid("WithLogger", nil, "a logger")
 		}
@@ -158,7 +190,7 @@ const (
 	// Reject makes the publish fail with [ErrQueueFull], for all queues.
 	Reject
 	// DropOldest drops what was published first among the queue's messages that
-	// are not in flight; if all are in flight it drops the new one.
+	// are neither in flight nor parked; if all are, it drops the new one.
 	DropOldest
 	// DropNewest drops the new message, for this queue only.
 	DropNewest
@@ -199,6 +231,7 @@ func WithOverflow(o Overflow) QueueOption {
 func WithVisibilityTimeout(d time.Duration) interface {
 	QueueOption
 	ReceiveOption
+	DeadLetterOption
 } {
 	return visibilityTimeout(d)
 }
@@ -214,6 +247,9 @@ func (o visibilityTimeout) set(d *time.Duration) error {
 }
 func (o visibilityTimeout) applyQueue(s *queueSettings) error { return o.set(&s.visibility) }
 func (o visibilityTimeout) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
+	return o.set(&q.visibility)
+}
+func (o visibilityTimeout) applyDeadLetters(_ *topicSettings, q *queueSettings) error {
 	return o.set(&q.visibility)
 }
 func (o visibilityTimeout) applyReceive(s *receiveSettings) error { return o.set(&s.visibility) }
@@ -235,7 +271,7 @@ func WithMaxAttempts(n int) QueueOption {
 func WithBackoff(b Backoff) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if b.err != nil {
-			return fmt.Errorf("%w: WithBackoff(%w)", ErrInvalidOption, b.err)
+			return fmt.Errorf("%w: WithBackoff: %w", ErrInvalidOption, b.err)
 		}
 		if b.wait == nil {
 			return invalid("WithBackoff", "Backoff{}", "Constant, Exponential or BackoffFunc")
@@ -316,6 +352,131 @@ func WithDelay(d time.Duration) QueueOption {
 	})
 }
 
+// WithTimeToLive limits how long a message may wait in this queue for a
+// delivery to start, for messages that set no [Message].TimeToLive of their own.
+// One in flight may finish; if it fails after that, it dies as [Expired]. What
+// has expired is dead-lettered when its turn comes. The default is none.
+func WithTimeToLive(d time.Duration) QueueOption {
+	return queueOption(func(s *queueSettings) error {
+		if d <= 0 {
+			return invalid("WithTimeToLive", d, "a positive duration")
+		}
+		s.ttl = d
+		return nil
+	})
+}
+
+// WithReplay begins the queue with the last n messages that were published
+// before it and that its filter accepts, oldest first: at most what the topic
+// retains, see [WithRetention], and at most the queue's capacity. What has
+// expired is skipped. On a topic that retains nothing it is [ErrUnsupported].
+func WithReplay(n int) QueueOption {
+	return queueOption(func(s *queueSettings) error {
+		if n < 1 {
+			return invalid("WithReplay", n, "at least 1")
+		}
+		s.replay = n
+		return nil
+	})
+}
+
+// WithDeadLetterQueue has the queue's dead messages go to d, made by
+// [NewDeadLetterQueue], which other queues can share. T must be the topic's,
+// else OpenQueue fails.
+func WithDeadLetterQueue[T any](d *Queue[T]) QueueOption {
+	return queueOption(func(s *queueSettings) error {
+		if d == nil || !d.letters || d.t != nil {
+			return invalid("WithDeadLetterQueue", d.describe(), "a queue made by NewDeadLetterQueue")
+		}
+		s.deadLetters = d
+		return nil
+	})
+}
+
+func (q *Queue[T]) describe() string {
+	if q == nil {
+		return "nil"
+	}
+	return fmt.Sprintf("%q", q.name)
+}
+
+// WithOrdering lets messages have an [Message].OrderingKey.
+func WithOrdering() TopicOption {
+	return topicOption(func(s *topicSettings) error {
+		s.ordering = true
+		return nil
+	})
+}
+
+// WithDeduplication lets messages have a [Message].DeduplicationID. The topic
+// remembers each for window after it was published, after the message was
+// acknowledged too, but not more than most of them: then it forgets the oldest,
+// which [TopicStats].Forgotten counts. In SQS FIFO the window is 5 minutes.
+func WithDeduplication(window time.Duration, most int) TopicOption {
+	return topicOption(func(s *topicSettings) error {
+		if window <= 0 {
+			return invalid("WithDeduplication", window, "a positive window")
+		}
+		if most < 1 {
+			return invalid("WithDeduplication", most, "at least 1 ID")
+		}
+		s.dedupWindow, s.dedupMax = window, most
+		return nil
+	})
+}
+
+// WithRetention has the topic keep its last n messages for queues that are
+// opened later [WithReplay]. The default is none.
+func WithRetention(n int) TopicOption {
+	return topicOption(func(s *topicSettings) error {
+		if n < 1 || n == Unlimited {
+			return invalid("WithRetention", n, "at least 1 and not Unlimited")
+		}
+		s.retention = n
+		return nil
+	})
+}
+
+// WithMessageFilter is [WithFilter] for a predicate on the whole message: body,
+// attributes, ordering key. Its ID is empty unless the publisher set one.
+func WithMessageFilter[T any](keep func(m Message[T]) bool) QueueOption {
+	return queueOption(func(s *queueSettings) error {
+		if keep == nil {
+			return invalid("WithMessageFilter", nil, "a function")
+		}
+		s.filters = append(s.filters, keep)
+		return nil
+	})
+}
+
+// WithFilterPolicy lets only those messages into the queue whose attributes
+// match an SNS filter policy, in JSON:
+//
+//	{"region": ["eu", {"prefix": "us-"}], "cents": [{"numeric": [">=", 10000]}]}
+//
+// Keys must all match, of a list one condition is enough. It knows exact strings,
+// numbers, true, false and null, anything-but, prefix, suffix,
+// equals-ignore-case, numeric, exists, cidr, and $or, within SNS's limits: 5 keys,
+// 150 combinations. Attributes are strings here: one that reads as a number also
+// meets numeric conditions, and one that is a JSON array matches if one of its
+// elements does. A bad policy is [ErrInvalidOption] that names the key and says
+// what SNS would say.
+func WithFilterPolicy(json string) QueueOption {
+	return queueOption(func(s *queueSettings) error {
+		p, err := policy.Parse(json)
+		if err != nil {
+			return fmt.Errorf("%w: WithFilterPolicy: %w", ErrInvalidOption, err)
+		}
+		s.filters = append(s.filters, func(x *extra) bool {
+			if x == nil {
+				return p.Match(nil)
+			}
+			return p.Match(x.attributes)
+		})
+		return nil
+	})
+}
+
 // WithFilter lets only those messages into the queue whose body keep accepts;
 // with several filters, those that all accept. T is taken from keep and must be
 // the topic's, else OpenQueue fails.
@@ -336,8 +497,11 @@ func WithFilter[T any](keep func(body T) bool) QueueOption {
 // WithDeadLetterCapacity bounds the queue's dead-letter queue. When that is
 // full, dead messages are parked in their own queue, see [Queue.DeadLetters].
 // The default is 1,024; [Unlimited] is none.
-func WithDeadLetterCapacity(messages int) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+func WithDeadLetterCapacity(messages int) interface {
+	QueueOption
+	DeadLetterOption
+} {
+	return deadLetterOption(func(s *queueSettings) error {
 		if messages < 1 {
 			return invalid("WithDeadLetterCapacity", messages, "at least 1")
 		}
@@ -349,8 +513,11 @@ func WithDeadLetterCapacity(messages int) QueueOption {
 // WithDeadLetterOverflow sets what happens to a dead message when the
 // dead-letter queue is full. Block, the default, parks it in its own queue;
 // [DropOldest] drops the oldest dead letter.
-func WithDeadLetterOverflow(o Overflow) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+func WithDeadLetterOverflow(o Overflow) interface {
+	QueueOption
+	DeadLetterOption
+} {
+	return deadLetterOption(func(s *queueSettings) error {
 		if o != Block && o != DropOldest {
 			return invalid("WithDeadLetterOverflow", o, "Block or DropOldest")
 		}
@@ -397,6 +564,30 @@ func RedriveIf[T any](keep func(d Delivery[T]) bool) RedriveOption {
 		s.preds = append(s.preds, keep)
 		return nil
 	})
+}
+
+// filtersOf gives filters their type back.
+func filtersOf[T any](held []any) (fs []func(*item[T]) bool, err error) {
+	for _, h := range held {
+		switch keep := h.(type) {
+		case func(T) bool:
+			fs = append(fs, func(it *item[T]) bool { return keep(it.body) })
+		case func(Message[T]) bool:
+			fs = append(fs, func(it *item[T]) bool {
+				m := Message[T]{Body: it.body}
+				if it.ext != nil {
+					m.ID = it.ext.id
+					it.fill(&m)
+				}
+				return keep(m)
+			})
+		case func(*extra) bool:
+			fs = append(fs, func(it *item[T]) bool { return keep(it.ext) })
+		default:
+			return nil, fmt.Errorf("%w: WithFilter was given a %T, but the topic carries %v", ErrInvalidOption, h, reflect.TypeFor[T]())
+		}
+	}
+	return fs, nil
 }
 
 // typed gives options that were held without T their type back. This is the

@@ -112,7 +112,7 @@ func TestPromise10WhenTheContextEndsHandlersAreCancelledAndTheErrorSaysWhatIsLef
 			{Queue: "a", Ready: 4, InFlight: 1, Running: 1},
 			{Queue: "b", Ready: 1, Retrying: 1, InFlight: 1, Parked: 1},
 		}, left.Queues)
-		require.Equal(t, `fanout: shutdown of topic "payments" left queue "a": 4 ready, 1 in flight, 1 handlers running; `+
+		require.Equal(t, `fanout: shutdown of topic "payments" left queue "a": 4 ready, 1 in flight, 1 handler running; `+
 			`queue "b": 1 ready, 1 retrying, 1 in flight, 1 parked: context deadline exceeded`, err.Error())
 		require.ErrorIs(t, <-causes, ErrClosed)
 		require.ErrorIs(t, inHand.Ack(ctx), ErrClosed)
@@ -290,7 +290,7 @@ func TestPromise10ASubscribersShutdownLeavesTheQueueOpen(t *testing.T) {
 		defer cancel()
 		err = stuck.Shutdown(soon)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "1 handlers still running")
+		require.ErrorContains(t, err, "1 handler still running")
 		require.ErrorIs(t, <-causes, ErrClosed)
 
 		third, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {

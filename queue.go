@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -46,6 +47,8 @@ const (
 	parked
 	// released was given back while the topic was closing.
 	released
+	// blocked stands in line behind another message of its ordering key.
+	blocked
 	states
 )
 
@@ -88,9 +91,10 @@ type Queue[T any] struct {
 	name    string
 	set     queueSettings
 	keep    int // attempts to keep of a history
-	filters []func(T) bool
+	filters []func(*item[T]) bool
 	direct  bool
-	source  *Queue[T] // whose dead-letter queue this is, or nil
+	letters bool      // this is a dead-letter queue
+	source  *Queue[T] // the only queue whose dead letters it gets, or nil
 	report  reporter
 
 	// allow is how far the log may grow before this queue is full; for a direct
@@ -117,6 +121,7 @@ type Queue[T any] struct {
 	released window.List
 	n        [states]int
 	stale    window.Spans // deliveries that lost their message
+	keys     map[string]*keyLine
 
 	receivers []*receiver
 	subs      []*Subscriber[T]
@@ -126,9 +131,12 @@ type Queue[T any] struct {
 	timer   *time.Timer
 	timerAt int64
 	armed   bool
+	ticking int // goroutines of the timer that have begun and not ended
 
-	dead *Queue[T]
+	dead    *Queue[T]
+	starved []*Queue[T] // with messages parked for want of room here
 
+	paused   bool
 	draining bool          // the topic shuts down
 	drained  chan struct{} // closes when nothing is left that Shutdown waits for
 	closed   bool
@@ -165,6 +173,8 @@ type Stats struct {
 	InFlight int // delivered, neither settled nor timed out
 	Parked   int // dead, waiting for room in the dead-letter queue
 	Released int // given back by a shutdown
+	Blocked  int // waiting behind another message with their ordering key
+	Paused   bool
 
 	// Dead is what the dead-letter queue holds.
 	Dead int
@@ -189,7 +199,7 @@ type Stats struct {
 
 // Unsettled is the number of messages that count against the capacity.
 func (s Stats) Unsettled() int {
-	return s.Ready + s.Delayed + s.Retrying + s.InFlight + s.Parked + s.Released
+	return s.Ready + s.Delayed + s.Retrying + s.InFlight + s.Parked + s.Released + s.Blocked
 }
 
 // Name is the queue's name.
@@ -198,12 +208,14 @@ func (q *Queue[T]) Name() string { return q.name }
 // Stats returns a snapshot of the queue's counters.
 func (q *Queue[T]) Stats() Stats {
 	q.mu.Lock()
+	inLog := q.inLogLocked()
 	s := Stats{
 		Topic: q.core.name, Queue: q.name, Capacity: q.set.capacity,
-		Ready: q.readyLocked(), Delayed: q.n[delayed], Retrying: q.n[retrying],
+		Ready: q.n[due] + q.n[backlogged] + inLog, Delayed: q.n[delayed], Retrying: q.n[retrying],
 		InFlight: q.n[inFlight] + q.n[handling], Parked: q.n[parked], Released: q.n[released],
+		Blocked: q.n[blocked], Paused: q.paused,
 		Workers:      q.running,
-		Published:    q.publishedLocked(),
+		Published:    q.publishedLocked(inLog),
 		Delivered:    q.counters.delivered,
 		DeadLettered: q.counters.deadLettered, Redriven: q.counters.redriven,
 		Dropped: q.counters.dropped, Left: uint64(len(q.left)), TimesParked: q.counters.parked,
@@ -232,11 +244,13 @@ func (q *Queue[T]) Depth(ctx context.Context) (int, error) {
 	return q.Stats().Unsettled(), nil
 }
 
-func (q *Queue[T]) publishedLocked() uint64 {
+// publishedLocked counts what was published to the queue, given what of it is
+// in the log still: publishers don't hold mu, so that is read once.
+func (q *Queue[T]) publishedLocked(inLog int) uint64 {
 	if q.direct || q.closed {
 		return q.offered
 	}
-	return q.offered + uint64(q.log.Published()-q.joined)
+	return q.offered + uint64(q.cursor.Pos()-q.joined) + uint64(inLog)
 }
 
 // readyLocked counts what could be claimed now.
@@ -278,51 +292,49 @@ func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Deliv
 }
 
 func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (Delivery[T], error) {
-	q.mu.Lock()
-	if ctx.Err() == nil {
-		if d, ok := q.takeLocked(vis); ok {
-			fx := q.deliveredLocked(&d)
+	var r *receiver
+	for {
+		q.mu.Lock()
+		if r != nil {
+			if k := slices.Index(q.receivers, r); k >= 0 {
+				q.receivers = slices.Delete(q.receivers, k, k+1)
+			}
+		}
+		switch {
+		case q.closed:
 			q.mu.Unlock()
-			fx.perform()
+			return Delivery[T]{}, q.receiveError(errQueueClosed)
+		case ctx.Err() != nil:
+			// Whoever woke this receiver meant it to take a message: wake another.
+			q.handOnLocked()
+			q.mu.Unlock()
+			return Delivery[T]{}, q.receiveError(contextError(ctx))
+		}
+		d, fx, ok := q.takeLocked(vis)
+		if !ok {
+			if r == nil {
+				r = &receiver{ready: make(chan struct{}, 1)}
+				q.receivers = append(q.receivers, r)
+			} else { // woken in vain: somebody was quicker, and it keeps its place
+				q.receivers = slices.Insert(q.receivers, 0, r)
+			}
+			q.handOnLocked()
+		}
+		q.mu.Unlock()
+		fx.and(q.madeRoom()).perform()
+		if ok {
 			return d, nil
 		}
-	}
-	r := &receiver{ready: make(chan struct{}, 1)}
-	for {
-		if err := ctx.Err(); err != nil {
-			q.mu.Unlock()
-			return Delivery[T]{}, q.receiveError(context.Cause(ctx))
-		}
-		if q.closed {
-			q.mu.Unlock()
-			return Delivery[T]{}, q.receiveError(ErrClosed)
-		}
-		q.receivers = append(q.receivers, r)
-		q.handOnLocked()
-		q.mu.Unlock()
-
 		select {
 		case <-r.ready:
 		case <-ctx.Done():
 		}
-
-		q.mu.Lock()
-		if k := slices.Index(q.receivers, r); k >= 0 {
-			q.receivers = slices.Delete(q.receivers, k, k+1)
-		}
-		if ctx.Err() != nil {
-			// Whoever woke this receiver meant it to take a message: wake another.
-			q.handOnLocked()
-			continue
-		}
-		if d, ok := q.takeLocked(vis); ok {
-			fx := q.deliveredLocked(&d)
-			q.mu.Unlock()
-			fx.perform()
-			return d, nil
-		}
 	}
 }
+
+// errQueueClosed is ErrClosed from a receive, to be told from one that a
+// context was cancelled with.
+var errQueueClosed = fmt.Errorf("%w", ErrClosed)
 
 func (q *Queue[T]) receiveError(err error) error {
 	return fmt.Errorf("fanout: receive from %q: %w", q.name, err)
@@ -335,21 +347,18 @@ func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d 
 	if err != nil {
 		return d, false, err
 	}
-	if ctx.Err() != nil {
-		return d, false, q.receiveError(context.Cause(ctx))
-	}
 	q.mu.Lock()
-	if q.closed {
+	switch {
+	case q.closed:
 		q.mu.Unlock()
-		return d, false, q.receiveError(ErrClosed)
+		return d, false, q.receiveError(errQueueClosed)
+	case ctx.Err() != nil:
+		q.mu.Unlock()
+		return d, false, q.receiveError(contextError(ctx))
 	}
-	d, ok = q.takeLocked(vis)
-	var fx *effects
-	if ok {
-		fx = q.deliveredLocked(&d)
-	}
+	d, fx, ok := q.takeLocked(vis)
 	q.mu.Unlock()
-	fx.perform()
+	fx.and(q.madeRoom()).perform()
 	return d, ok, nil
 }
 
@@ -372,15 +381,15 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 	batch[0] = d
 	var fx *effects
 	for len(batch) < most {
-		d, ok := q.takeLocked(vis)
+		d, more, ok := q.takeLocked(vis)
+		fx = fx.and(more)
 		if !ok {
 			break
 		}
-		fx = fx.and(q.deliveredLocked(&d))
 		batch = append(batch, d)
 	}
 	q.mu.Unlock()
-	fx.perform()
+	fx.and(q.madeRoom()).perform()
 	return batch, nil
 }
 
@@ -400,7 +409,7 @@ func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) ite
 				return
 			}
 		}
-		if !isClosed(err) {
+		if !errors.Is(err, errQueueClosed) {
 			yield(Delivery[T]{}, err)
 		}
 	}
@@ -420,44 +429,63 @@ func (q *Queue[T]) receiveSettings(ctx context.Context, options []ReceiveOption)
 
 // takeLocked claims a message for a caller and sees to it that other consumers
 // are woken for what remains.
-func (q *Queue[T]) takeLocked(vis time.Duration) (Delivery[T], bool) {
-	d, ok := q.claimLocked(vis, inFlight)
+func (q *Queue[T]) takeLocked(vis time.Duration) (d Delivery[T], fx *effects, ok bool) {
+	d, fx, ok = q.claimLocked(vis, inFlight)
 	if ok {
 		q.handOnLocked()
 	}
-	return d, ok
+	return d, fx, ok
 }
 
-// claimLocked puts the next ready message in flight: what has become due goes
-// before the backlog.
-func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], ok bool) {
-	if !q.servesLocked() {
-		return d, false
+// claimLocked puts the next message in flight, in the given state. It may have
+// buried some that came too late, and freed their room, even if it returns none.
+func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], fx *effects, ok bool) {
+	if !q.servesLocked() || q.readyLocked() == 0 {
+		return d, nil, false
 	}
-	i, ok := q.win.Pop(&q.due)
+	now := q.core.now()
+	i, fx, ok := q.nextLocked(now)
 	if !ok {
-		i, ok = q.win.Pop(&q.backlog)
-	}
-	switch {
-	case ok:
-		q.n[q.win.Meta(i).State]--
-		q.win.Restamp(i)
-	case q.inLogLocked() > 0:
-		i = q.win.Add(held[T]{item: *q.cursor.Next()})
-	default:
-		return d, false
+		q.checkDrainedLocked()
+		return d, fx, false
 	}
 	m, h := q.win.Meta(i), q.win.At(i)
 	m.State = state
 	q.n[state]++
 	q.counters.delivered++
-	h.start = q.core.now()
-	q.win.Schedule(i, after(h.start, vis))
-	q.armLocked(h.start)
-	return Delivery[T]{
+	h.start = now
+	q.win.Schedule(i, after(now, vis))
+	q.armLocked(now)
+	d = Delivery[T]{
 		Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at,
 		stamp: m.Stamp, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
-	}, true
+	}
+	return d, fx.and(q.deliveredLocked(&d)), true
+}
+
+// nextLocked takes the next message that may be delivered out of its list or
+// the log: what has become due goes before the backlog.
+func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
+	for {
+		i, ok = q.win.Pop(&q.due)
+		if !ok {
+			i, ok = q.win.Pop(&q.backlog)
+		}
+		switch {
+		case ok:
+			q.n[q.win.Meta(i).State]--
+			q.win.Restamp(i)
+		case q.inLogLocked() > 0:
+			i = q.win.Add(held[T]{item: *q.cursor.Next()})
+		default:
+			return 0, fx, false
+		}
+		if q.expired(&q.win.At(i).item, now) {
+			fx = q.expireLocked(i, now, fx)
+		} else if q.headOfKeyLocked(i) {
+			return i, fx, true
+		}
+	}
 }
 
 // --- waking ---
@@ -502,10 +530,10 @@ func (q *Queue[T]) idleLocked() (sub *Subscriber[T], ok bool) {
 	return nil, len(q.receivers) > 0
 }
 
-// servesLocked reports whether the queue gives out messages: a dead-letter
-// queue stops when its topic shuts down, any other when it is closed.
+// servesLocked reports whether the queue gives out messages: not while it is
+// paused or closed, and a dead-letter queue not while its topic shuts down.
 func (q *Queue[T]) servesLocked() bool {
-	return !q.closed && (q.source == nil || !q.draining)
+	return !q.closed && !q.paused && (!q.letters || !q.draining)
 }
 
 // wake is called by whoever took the queue out of the topic's list of sleepers.
@@ -536,8 +564,11 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 
 // settle ends the delivery with the given stamp as v says.
 func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error {
-	if v.wait == fromBackoff || q.source != nil && v.cause == PermanentlyFailed {
-		v.wait = q.set.backoff.after(int(attempt)) // the user's code: before the lock
+	if v.wait == fromBackoff || q.letters && v.cause == PermanentlyFailed {
+		v.wait = 0
+		if q.letters || !v.cause.spends() || int64(attempt) < int64(q.set.maxAttempts) {
+			v.wait = q.set.backoff.after(int(attempt)) // the user's code: before the lock
+		}
 	}
 	var now int64
 	if v.cause != Acked || q.hooked(settled) {
@@ -553,8 +584,7 @@ func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error
 	q.armLocked(now)
 	q.handOnLocked()
 	q.mu.Unlock()
-	fx.perform()
-	q.madeRoom()
+	fx.and(q.madeRoom()).perform()
 	return nil
 }
 
@@ -586,8 +616,23 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 	}
 	q.n[m.State]--
 	switch {
-	case spent && q.source == nil:
+	case q.letters: // a dead-letter queue retries for ever
+		q.retryLocked(i, v, now)
+	case spent:
 		fx = q.buryLocked(i, fx)
+	case q.expired(&h.item, now):
+		fx = q.expireLocked(i, now, fx)
+	default:
+		q.retryLocked(i, v, now)
+	}
+	q.checkDrainedLocked()
+	return fx
+}
+
+// retryLocked puts entry i, whose state has been left, where it waits for its
+// next delivery.
+func (q *Queue[T]) retryLocked(i int32, v verdict, now int64) {
+	switch {
 	case v.cause == Released && q.draining:
 		q.putLocked(i, released)
 	case v.wait <= 0:
@@ -600,8 +645,29 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 		q.putLocked(i, state)
 		q.win.Schedule(i, after(now, v.wait))
 	}
-	q.checkDrainedLocked()
-	return fx
+}
+
+// expired reports whether a message's time to live has passed.
+func (q *Queue[T]) expired(it *item[T], now int64) bool {
+	ttl, born := q.set.ttl, it.at
+	if it.ext != nil {
+		if it.ext.ttl > 0 {
+			ttl = it.ext.ttl
+		}
+		if it.ext.born > 0 {
+			born = it.ext.born
+		}
+	}
+	return ttl > 0 && !q.letters && now >= after(born, ttl)
+}
+
+// expireLocked buries entry i, whose state has been left, because its time to
+// live has passed.
+func (q *Queue[T]) expireLocked(i int32, now int64, fx *effects) *effects {
+	h := q.win.At(i)
+	q.counters.ended[Expired]++
+	h.hist = h.hist.with(Attempt{Cause: Expired, Queue: q.name, Start: q.core.time(now)}, q.keep)
+	return q.buryLocked(i, fx)
 }
 
 // putLocked gives entry i, which is in no list, a state that is not in flight.
@@ -613,7 +679,14 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 	if l := q.listOf(state); l != nil {
 		q.win.Push(l, i)
 	}
-	if q.set.overflow == DropOldest && state != backlogged {
+	if state != backlogged && state != parked {
+		q.rankLocked(i)
+	}
+}
+
+// rankLocked makes entry i known to a queue that drops its oldest.
+func (q *Queue[T]) rankLocked(i int32) {
+	if q.set.overflow == DropOldest {
 		q.win.Rank(i, int64(q.win.At(i).seq))
 	}
 }
@@ -621,7 +694,9 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 // takeOutLocked takes entry i, which is not in flight, out of its list or the schedule.
 func (q *Queue[T]) takeOutLocked(i int32) {
 	state := q.win.Meta(i).State
-	if l := q.listOf(state); l != nil {
+	if state == blocked {
+		q.win.Pull(&q.keys[keyOf(&q.win.At(i).item)].line, i)
+	} else if l := q.listOf(state); l != nil {
 		q.win.Pull(l, i)
 	} else {
 		q.win.Unschedule(i)
@@ -647,18 +722,31 @@ func (q *Queue[T]) listOf(state uint8) *window.List {
 // it the message from the queue.
 func (q *Queue[T]) freeLocked(i int32) {
 	q.n[q.win.Meta(i).State]--
+	q.removeLocked(i)
+}
+
+// removeLocked is freeLocked for an entry whose state has been left.
+func (q *Queue[T]) removeLocked(i int32) {
+	q.leaveKeyLocked(i)
 	q.win.Remove(i)
 	q.allow.Add(1)
 }
 
-// madeRoom tells those who wait for room, if there are any. No lock is held.
-func (q *Queue[T]) madeRoom() {
+// madeRoom lets those in who wait for room, if there are any. No lock is held.
+func (q *Queue[T]) madeRoom() (fx *effects) {
 	if q.gated.Load() && q.gated.CompareAndSwap(true, false) {
-		q.t.admitWaiters()
+		fx = q.t.admitWaiters()
 	}
 	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
-		q.source.unpark()
+		q.mu.Lock()
+		starved := q.starved
+		q.starved = nil
+		q.mu.Unlock()
+		for _, source := range starved {
+			fx = fx.and(source.unpark())
+		}
 	}
+	return fx
 }
 
 // extend moves the deadline of the delivery with the given stamp.
@@ -710,47 +798,43 @@ func (q *Queue[T]) armLocked(now int64) {
 	}
 }
 
-// tickLen bounds how many entries one taking of the lock sees to.
+// tickLen bounds how many entries one tick sees to: for more, the timer fires
+// again at once, so that none waits for the hooks of others.
 const tickLen = 1024
 
-// tick sees to all whose time has come: what waited for it is ready, and what
+// tick sees to those whose time has come: what waited for it is ready, and what
 // was in flight has timed out. It runs in the timer's goroutine, which the
-// queue's close waits for through armed.
+// queue's close waits for through armed and ticking.
 func (q *Queue[T]) tick() {
 	q.mu.Lock()
 	q.armed = false
+	q.ticking++
+	defer q.ticked() // even if a hook ends the goroutine
 	var fx *effects
-	for again := true; again && !q.closed; {
-		now := q.core.now()
-		again = false
-		for k := 0; k < tickLen; k++ {
-			i, ok := q.win.PopDue(now)
-			if !ok {
-				break
-			}
-			again = k == tickLen-1
-			if state := q.win.Meta(i).State; state == inFlight || state == handling {
-				fx = fx.and(q.timeOutLocked(i, now))
-			} else {
-				q.n[state]--
-				q.putLocked(i, due)
-			}
+	now := q.core.now()
+	for n := 0; n < tickLen && !q.closed; n++ {
+		i, ok := q.win.PopDue(now)
+		if !ok {
+			break
 		}
-		q.handOnLocked()
-		if again {
-			q.mu.Unlock()
-			fx.perform()
-			fx = nil
-			q.madeRoom()
-			q.mu.Lock()
+		if state := q.win.Meta(i).State; state == inFlight || state == handling {
+			fx = fx.and(q.timeOutLocked(i, now))
 		} else {
-			q.armLocked(now)
+			q.n[state]--
+			q.putLocked(i, due)
 		}
 	}
+	q.handOnLocked()
+	q.armLocked(now)
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+}
+
+func (q *Queue[T]) ticked() {
+	q.mu.Lock()
+	q.ticking--
 	q.checkHomeLocked()
 	q.mu.Unlock()
-	fx.perform()
-	q.madeRoom()
 }
 
 // timeOutLocked ends the delivery of entry i because its visibility timeout has
@@ -765,7 +849,7 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
 			w.stuck = true
 			w.s.stuck++
 			cause := fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start))
-			fx = fx.cancel(w.ctx, cause)
+			fx = w.cancelLocked(fx, cause)
 			fx = q.noteItemLocked(fx, stuckEvent, &h.item, Event{
 				Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.start),
 			})

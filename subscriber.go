@@ -52,6 +52,9 @@ type worker[T any] struct {
 	place int // in busy
 	stuck bool
 	ctx   *handlerContext // made anew once a handler has used it
+	run   run             // what the context tells to publishes
+	// cancelled says that ctx is, or is about to be: no other run may have it.
+	cancelled bool
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
@@ -76,7 +79,10 @@ func checkSubscribe[T any](ctx context.Context, h Handler[T]) error {
 	if h == nil {
 		return invalid("Subscribe", "nil handler", "a handler")
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return fmt.Errorf("fanout: subscribe: %w", contextError(ctx))
+	}
+	return nil
 }
 
 func (q *Queue[T]) subscribe(h Handler[T], set subscriberSettings) (*Subscriber[T], error) {
@@ -106,6 +112,9 @@ func (s *Subscriber[T]) Done() <-chan struct{} { return s.done }
 // context's and says how many handlers are running still. The queue stays
 // open. Calling it again waits again.
 func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
+	}
 	q := s.q
 	q.mu.Lock()
 	s.stopLocked()
@@ -125,7 +134,7 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	running := len(s.busy)
 	var fx *effects
 	for _, w := range s.busy {
-		fx = fx.cancel(w.ctx, fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
+		fx = w.cancelLocked(fx, fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
 		if q.ownedLocked(w.entry, w.stamp) == nil {
 			q.stale.Add(w.stamp)
 			q.win.Unschedule(w.entry)
@@ -135,13 +144,12 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	q.armLocked(now)
 	q.handOnLocked()
 	q.mu.Unlock()
-	fx.perform()
-	q.madeRoom()
+	fx.and(q.madeRoom()).perform()
 	if running == 0 {
 		<-s.done // workers between two messages: they are on their way home
 		return nil
 	}
-	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %d handlers still running: %w", q.name, running, context.Cause(ctx))
+	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.name, plural(running, "handler"), contextError(ctx))
 }
 
 // stopLocked makes the workers end, and takes the subscriber from its queue
@@ -173,6 +181,7 @@ func (s *Subscriber[T]) startLocked() {
 		w, s.idle = s.idle[n-1], s.idle[:n-1]
 	} else {
 		w = &worker[T]{s: s}
+		w.run.queue, w.run.lock = s.q, s.q.locked
 	}
 	s.running++
 	s.q.running++
@@ -206,8 +215,20 @@ func (w *worker[T]) next() (d Delivery[T], ctx *handlerContext, ok bool) {
 	s, q := w.s, w.s.q
 	q.mu.Lock()
 	w.putDownLocked()
-	if !s.stopping && !q.closed {
-		d, ok = q.claimLocked(q.set.visibility, handling)
+	var fx *effects
+	expired := q.counters.ended[Expired]
+	if !s.stopping {
+		d, fx, ok = q.claimLocked(q.set.visibility, handling)
+	}
+	for !ok && q.counters.ended[Expired] != expired {
+		// Some came too late: that is told while the worker still counts.
+		q.mu.Unlock()
+		fx.and(q.madeRoom()).perform()
+		q.mu.Lock()
+		expired, fx = q.counters.ended[Expired], nil
+		if !s.stopping {
+			d, fx, ok = q.claimLocked(q.set.visibility, handling)
+		}
 	}
 	if !ok {
 		s.running--
@@ -221,17 +242,23 @@ func (w *worker[T]) next() (d Delivery[T], ctx *handlerContext, ok bool) {
 		return d, nil, false
 	}
 	if w.ctx == nil || !w.ctx.fresh() {
-		w.ctx = new(handlerContext)
+		w.ctx = &handlerContext{run: &w.run}
 	}
 	w.stamp, w.entry = d.stamp, d.entry
 	w.place = len(s.busy)
 	s.busy = append(s.busy, w)
 	ctx = w.ctx
 	q.handOnLocked()
-	fx := q.deliveredLocked(&d)
 	q.mu.Unlock()
-	fx.perform()
+	fx.and(q.madeRoom()).perform()
 	return d, ctx, true
+}
+
+// locked runs f while it holds the queue's lock.
+func (q *Queue[T]) locked(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f()
 }
 
 // putDownLocked says that the worker's handler runs no longer.
@@ -250,6 +277,15 @@ func (w *worker[T]) putDownLocked() {
 		w.stuck = false
 		s.stuck--
 	}
+	if w.cancelled {
+		w.cancelled, w.ctx = false, nil
+	}
+}
+
+// cancelLocked adds to fx that the handler's context is cancelled.
+func (w *worker[T]) cancelLocked(fx *effects, cause error) *effects {
+	w.cancelled = true
+	return fx.cancel(w.ctx, cause)
 }
 
 // handle runs the handler on d and settles d as it says.
@@ -265,9 +301,9 @@ func (w *worker[T]) handle(ctx *handlerContext, d Delivery[T]) {
 		}
 		w.finish(&d, v)
 	}()
-	err := w.s.handler(ctx, d)
+	v := judge(w.s.handler(ctx, d)) // an error that panics when it is looked at is the handler's
 	returned = true
-	w.finish(&d, judge(err))
+	w.finish(&d, v)
 }
 
 // finish settles d. The handler may have done so itself, or come too late: what
@@ -279,7 +315,7 @@ func (w *worker[T]) finish(d *Delivery[T], v verdict) {
 		return
 	}
 	k := late
-	if errors.Is(v.err, ErrStale) || errors.Is(v.err, context.Canceled) {
+	if heardOfIt(v.err) {
 		k = lateCancelled
 	}
 	q.mu.Lock()
@@ -288,6 +324,13 @@ func (w *worker[T]) finish(d *Delivery[T], v verdict) {
 	})
 	q.mu.Unlock()
 	fx.perform()
+}
+
+// heardOfIt reports whether err says that the handler's context was cancelled.
+// Looking at what was panicked with may panic again.
+func heardOfIt(err error) bool {
+	defer func() { _ = recover() }()
+	return errors.Is(err, ErrStale) || errors.Is(err, context.Canceled)
 }
 
 func panicError(p any) error {
@@ -310,7 +353,10 @@ func stack() string {
 // Its mutex guards the fields below it and is a leaf: only package context's
 // own locks are taken under it.
 type handlerContext struct {
+	run *run
+
 	mu    sync.Mutex
+	asked bool
 	inner context.Context
 	end   context.CancelCauseFunc
 	cause error
@@ -321,7 +367,7 @@ type handlerContext struct {
 func (c *handlerContext) fresh() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.inner == nil && c.cause == nil
+	return c.inner == nil && c.cause == nil && !c.asked
 }
 
 func (c *handlerContext) cancel(cause error) {
@@ -353,4 +399,12 @@ func (c *handlerContext) real() context.Context {
 func (c *handlerContext) Deadline() (time.Time, bool) { return time.Time{}, false }
 func (c *handlerContext) Done() <-chan struct{}       { return c.real().Done() }
 func (c *handlerContext) Err() error                  { return c.real().Err() }
-func (c *handlerContext) Value(key any) any           { return c.real().Value(key) }
+func (c *handlerContext) Value(key any) any {
+	if key == (runKey{}) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.asked = true
+		return c.run
+	}
+	return c.real().Value(key)
+}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -36,13 +37,17 @@ type Topic[T any] struct {
 
 	*core
 
+	ordering bool
 	log      *log.Log[item[T]] // appended to under mu
 	sleep    sleepers[T]
 	filtered atomic.Pointer[[]*Queue[T]] // queues with a filter; nil if none. Replaced under mu
 
 	mu sync.Mutex // guards the fields below
 
-	state topicState
+	state    topicState
+	dedup    *deduplicator // nil without WithDeduplication
+	retained retained[T]
+
 	seq   uint64 // messages published
 	last  int64  // when the latest was; publication times never decrease
 	limit int64  // head may grow to this without looking at any queue
@@ -85,13 +90,19 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
 	}
-	return &Topic[T]{
-		core:    c,
-		log:     log.New[item[T]](1),
-		limit:   math.MaxInt64,
-		segment: maxSegment,
-		queues:  map[string]*Queue[T]{},
-	}, nil
+	t := &Topic[T]{
+		core:     c,
+		ordering: set.ordering,
+		log:      log.New[item[T]](1),
+		retained: retained[T]{size: set.retention},
+		limit:    math.MaxInt64,
+		segment:  maxSegment,
+		queues:   map[string]*Queue[T]{},
+	}
+	if set.dedupMax > 0 {
+		t.dedup = &deduplicator{window: set.dedupWindow, max: set.dedupMax}
+	}
+	return t, nil
 }
 
 // Name is the topic's name.
@@ -134,20 +145,36 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	if ctx == nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, contextError(ctx))
 	}
-	if name == "" {
-		return nil, invalid("OpenQueue", `""`, "a name that is not empty")
+	if name == "" || strings.HasSuffix(name, deadSuffix) {
+		return nil, invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that is not empty and does not end in "+deadSuffix)
 	}
-	filters, err := typed[func(T) bool]("WithFilter", set.filters, reflect.TypeFor[T]())
+	filters, err := filtersOf[T](set.filters)
 	if err != nil {
 		return nil, err
 	}
-	q := newQueue(t, name, set, filters, nil)
+	q := newQueue(t.core, t, name, set)
+	q.filters = filters
+	q.direct = filters != nil || set.delay > 0
+	q.log = t.log
+	if set.deadLetters != nil {
+		ds, err := typed[*Queue[T]]("WithDeadLetterQueue", []any{set.deadLetters}, reflect.TypeFor[T]())
+		if err != nil {
+			return nil, err
+		}
+		q.dead = ds[0]
+	}
+	if set.replay > 0 && t.retained.size == 0 {
+		return nil, fmt.Errorf("%w: WithReplay(%d): topic %q retains nothing, make it WithRetention", ErrUnsupported, set.replay, t.name)
+	}
 
-	t.mu.Lock()
+	past, err := t.pastLocked(q)
 	defer t.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
+	}
 	if t.state != topicOpen {
 		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, ErrClosed)
 	}
@@ -156,6 +183,7 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	}
 	t.live.Add(1)
 	t.queues[name] = q
+	q.replay(past)
 	if q.filters != nil {
 		t.setFilteredLocked(append(t.filteredQueues(), q))
 		return q, nil
@@ -174,20 +202,18 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	return q, nil
 }
 
-func newQueue[T any](t *Topic[T], name string, set queueSettings, filters []func(T) bool, source *Queue[T]) *Queue[T] {
-	q := &Queue[T]{
-		core: t.core, t: t, log: t.log, name: name, set: set, filters: filters, source: source,
-		direct:  filters != nil || set.delay > 0 || source != nil,
-		keep:    64,
-		sleepAt: awake,
-	}
+func newQueue[T any](c *core, t *Topic[T], name string, set queueSettings) *Queue[T] {
+	q := &Queue[T]{core: c, t: t, name: name, set: set, keep: 64, sleepAt: awake}
 	if set.maxAttempts != Unlimited {
 		q.keep = min(set.maxAttempts, math.MaxInt32) + passesLimit
 	}
-	q.report.core, q.report.queue = t.core, name
-	q.allow.Store(int64(min(set.capacity, math.MaxInt/4)))
+	q.report.core, q.report.queue = c, name
+	q.allow.Store(int64(min(set.capacity, maxCapacity)))
 	return q
 }
+
+// maxCapacity is what Unlimited means for a capacity, with room to calculate.
+const maxCapacity = math.MaxInt / 4
 
 // filteredQueues returns a copy of the list of queues with a filter.
 func (t *Topic[T]) filteredQueues() []*Queue[T] {
@@ -270,6 +296,11 @@ type TopicStats struct {
 	Published uint64 // messages published
 	Waiting   int    // publishes and redrives that wait for room
 	Queues    int    // open queues
+	Retained  int    // messages kept for queues opened later
+
+	Duplicates uint64 // messages not published, for their deduplication ID
+	Remembered int    // deduplication IDs remembered
+	Forgotten  uint64 // deduplication IDs forgotten before their time, for want of room
 }
 
 // Stats returns a snapshot of the topic's counters. Those of its queues are
@@ -277,7 +308,14 @@ type TopicStats struct {
 func (t *Topic[T]) Stats() TopicStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return TopicStats{Topic: t.name, Published: t.seq, Waiting: len(t.waiters), Queues: len(t.queues)}
+	s := TopicStats{
+		Topic: t.name, Published: t.seq, Waiting: len(t.waiters), Queues: len(t.queues), Retained: len(t.retained.ring),
+	}
+	if d := t.dedup; d != nil {
+		d.expire(t.now())
+		s.Duplicates, s.Remembered, s.Forgotten = d.duplicates, len(d.until), d.forgotten
+	}
+	return s
 }
 
 // Shutdown ends the topic cleanly. From the call on publishes get [ErrClosed],
@@ -296,6 +334,9 @@ func (t *Topic[T]) Stats() TopicStats {
 //
 // Calling it again, or after Close, waits for the same end and returns the same.
 func (t *Topic[T]) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
+	}
 	t.mu.Lock()
 	var waiters []*waiter[T]
 	if t.state == topicOpen {
@@ -329,11 +370,9 @@ func (t *Topic[T]) drainDead(qs []*Queue[T]) []*Queue[T] {
 	ds := slices.Clone(t.orphans)
 	t.mu.Unlock()
 	for _, q := range qs {
-		q.mu.Lock()
-		if q.dead != nil {
-			ds = append(ds, q.dead)
+		if d := q.deadIfAny(); d != nil {
+			ds = append(ds, d)
 		}
-		q.mu.Unlock()
 	}
 	for _, d := range ds {
 		d.drain()
@@ -354,7 +393,7 @@ func (t *Topic[T]) awaitDrained(ctx context.Context, qs []*Queue[T]) error {
 			select {
 			case <-ch:
 			case <-ctx.Done():
-				return context.Cause(ctx)
+				return contextError(ctx)
 			}
 		}
 	}
@@ -367,11 +406,12 @@ func (t *Topic[T]) awaitDrained(ctx context.Context, qs []*Queue[T]) error {
 // hooks and the log; [Topic.Leftovers] still hands it out. Close doesn't wait
 // for handlers: Done does. Calling it again does nothing. It returns nil.
 func (t *Topic[T]) Close() error {
-	t.end(ErrClosed)
+	t.end(nil)
 	return nil
 }
 
-// end closes the topic if it is not closed, and keeps what is left for Shutdown.
+// end closes the topic if it is not closed, and keeps what is left for
+// Shutdown, with why it did not wait any longer.
 func (t *Topic[T]) end(why error) {
 	t.mu.Lock()
 	if t.state == topicClosed {
@@ -386,10 +426,9 @@ func (t *Topic[T]) end(why error) {
 	t.orphans, t.open = nil, nil
 	clear(t.queues)
 	t.filtered.Store(nil)
-	left := &ShutdownError{Topic: t.name}
-	if !errors.Is(why, ErrClosed) {
-		left.Err = why
-	}
+	t.stopDedupLocked()
+	t.retained = retained[T]{}
+	left := &ShutdownError{Topic: t.name, Err: why}
 	var fx *effects
 	for _, q := range qs {
 		q.gone = true
@@ -414,11 +453,13 @@ func (t *Topic[T]) end(why error) {
 	for _, w := range waiters {
 		close(w.decided)
 	}
+	defer t.release()
+	defer func() {
+		for _, q := range append(slices.Clone(qs), orphans...) {
+			q.report.stop()
+		}
+	}()
 	fx.perform()
-	for _, q := range append(slices.Clone(qs), orphans...) {
-		q.report.stop()
-	}
-	t.release()
 }
 
 // Done returns a channel that is closed when the topic is closed and the last
@@ -511,11 +552,11 @@ func (t *Topic[T]) wakeAll() {
 		s.list, list = list[:0], few[:n]
 	} else {
 		s.list = nil
+		t.live.Add(1) // for wakeMany: later the topic may have ended
 	}
 	s.n.Store(0)
 	s.mu.Unlock()
 	if len(list) > len(few) {
-		t.live.Add(1)
 		go t.wakeMany(list)
 		return
 	}

@@ -12,6 +12,37 @@ func (l *List) Len() int { return l.n }
 // First returns l's first entry.
 func (l *List) First() (i int32, ok bool) { return l.first - 1, l.first != 0 }
 
+// Last returns l's last entry.
+func (l *List) Last() (i int32, ok bool) { return l.last - 1, l.last != 0 }
+
+// Prev returns the entry before entry i in the list that holds i.
+func (w *Window[E]) Prev(i int32) (before int32, ok bool) {
+	before = w.Meta(i).prev
+	return before - 1, before != 0
+}
+
+// PushAfter puts entry i, which is linked nowhere, into l: behind entry before
+// if ok is true, and else at the front.
+func (w *Window[E]) PushAfter(l *List, i, before int32, ok bool) {
+	next := l.first
+	if ok {
+		next = w.Meta(before).next
+	}
+	if next == 0 {
+		w.Push(l, i)
+		return
+	}
+	m, n := w.Meta(i), w.Meta(next-1)
+	m.prev, m.next, m.where = n.prev, next, inList
+	if n.prev == 0 {
+		l.first = i + 1
+	} else {
+		w.Meta(n.prev - 1).next = i + 1
+	}
+	n.prev = i + 1
+	l.n++
+}
+
 // Push appends entry i, which is linked nowhere, to l.
 func (w *Window[E]) Push(l *List, i int32) { w.link(l, i, inList) }
 

@@ -316,7 +316,7 @@ func (m *model) compareOwner(p pass) error {
 }
 
 func TestAWindowFollowsItsModel(t *testing.T) {
-	seeds := uint64(20)
+	seeds := uint64(12)
 	if testing.Short() {
 		seeds = 5
 	}
@@ -338,7 +338,7 @@ func TestAWindowFollowsItsModelWhenOneOperationIsFrequent(t *testing.T) {
 	for favourite := range byte(ops) {
 		t.Run(fmt.Sprintf("op %d", favourite), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(favourite), 3))
-			program := make([]byte, 0, 300)
+			program := make([]byte, 0, 240)
 			for len(program) < cap(program) {
 				op := favourite
 				if r.IntN(3) > 0 {

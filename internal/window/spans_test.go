@@ -63,7 +63,7 @@ func requireSame(t *testing.T, m spansModel, s *Spans, upTo uint64) {
 }
 
 func TestSpansFollowTheirModel(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		const upTo = 300
 		r := rand.New(rand.NewPCG(seed, 8))
 		m, s := spansModel{}, &Spans{}

@@ -45,6 +45,7 @@ type Meta struct {
 
 type chunk[E any] struct {
 	free  uint32 // bit i: entry i is free
+	at    int32  // its place in open, while it has a free entry
 	metas [chunkLen]Meta
 	vals  [chunkLen]E
 }
@@ -105,6 +106,7 @@ func (w *Window[E]) grow() {
 		ci = int32(len(w.chunks))
 		w.chunks = append(w.chunks, c)
 	}
+	c.at = int32(len(w.open))
 	w.open = append(w.open, ci)
 	w.spare++
 }
@@ -117,6 +119,7 @@ func (w *Window[E]) Remove(i int32) {
 	c.vals[bit] = zero
 	c.metas[bit] = Meta{}
 	if c.free == 0 {
+		c.at = int32(len(w.open))
 		w.open = append(w.open, ci)
 	}
 	c.free |= 1 << bit
@@ -129,15 +132,10 @@ func (w *Window[E]) Remove(i int32) {
 		return
 	}
 	// A second chunk is empty: give it back. Which of the two is open does not
-	// matter, so it is the one at hand; it is searched for from the end, where
-	// a chunk that just became free most often stands.
-	for k := len(w.open) - 1; ; k-- {
-		if w.open[k] == ci {
-			w.open[k] = w.open[len(w.open)-1]
-			w.open = w.open[:len(w.open)-1]
-			break
-		}
-	}
+	// matter, so it is the one at hand.
+	last := w.open[len(w.open)-1]
+	w.open[c.at], w.chunks[last].at = last, c.at
+	w.open = w.open[:len(w.open)-1]
 	w.chunks[ci] = nil
 	w.holes = append(w.holes, ci)
 	if len(w.holes) == len(w.chunks)-int(w.spare) && w.n == 0 {
@@ -152,6 +150,7 @@ func (w *Window[E]) shrink() {
 		if c != nil {
 			w.chunks, w.open, w.holes = []*chunk[E]{c}, []int32{0}, nil
 			w.heap, w.elder = lazyHeap{}, lazyHeap{}
+			c.at = 0
 			return
 		}
 	}
@@ -177,7 +176,7 @@ func (w *Window[E]) Holds(i int32) bool {
 	return ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp != 0
 }
 
-// Restamp gives entry i a new stamp, so that every older one is void, and returns it.
+// Restamp gives entry i, which is not scheduled, a new stamp, so that every older one is void, and returns it.
 func (w *Window[E]) Restamp(i int32) uint64 {
 	w.stamp++
 	w.Meta(i).Stamp = w.stamp

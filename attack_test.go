@@ -1,0 +1,462 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The tests in this file are interleavings that went wrong once, or could. Most
+// are made to happen exactly: by a hook that runs in between, or by holding the
+// lock that one of the two needs next.
+
+// within fails the test, and tells what the topic holds, if ch isn't closed soon.
+func within[T any](t *testing.T, top *Topic[T], ch <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "it takes too long: "+what, dump(top))
+	}
+}
+
+func isOpen(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return false
+	default:
+		return true
+	}
+}
+
+func TestPromise01AnEmptyBatchNeedsNoRoom(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		openQueue(t, top, "full", WithCapacity(1))
+		publish(t, top, 1)
+		go top.Publish(ctx, 2) // waits; others wait behind it
+		synctest.Wait()
+		require.NoError(t, top.TryPublishMessages(ctx))
+		require.NoError(t, top.PublishMessages(ctx))
+		top.Close()
+	})
+}
+
+func TestPromise01ARedriveThatWaitsHoldsNoPublishBackWhereMessagesAreDropped(t *testing.T) {
+	for _, policy := range []Overflow{DropOldest, DropNewest} {
+		t.Run(policy.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q", WithCapacity(1), WithOverflow(policy))
+				other := openQueue(t, top, "other")
+				publish(t, top, 1)
+				require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+				publish(t, top, 2)
+				d := receive(t, q)
+				moved := make(chan int, 1)
+				go func() {
+					n, _ := q.Redrive(ctx)
+					moved <- n
+				}()
+				synctest.Wait()
+				require.Equal(t, 1, top.Stats().Waiting)
+
+				require.NoError(t, top.TryPublish(ctx, 3), "the queue drops, so that nobody waits for it")
+				require.Equal(t, []int{1, 2, 3}, bodies(t, other))
+				require.NoError(t, d.Ack(ctx))
+				require.Equal(t, 1, <-moved)
+				require.Equal(t, []int{1}, bodies(t, q))
+				check(t, top)
+				top.Close()
+			})
+		})
+	}
+}
+
+func TestPromise03AHookThatPublishesKeepsNobodyWaitingForRoomThatIsThere(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var top *Topic[int]
+		var once sync.Once
+		top = newTopic[int](t, WithHooks(Hooks{Settled: func(Event) {
+			once.Do(func() { _ = top.Publish(ctx, 3) })
+		}}))
+		q := openQueue(t, top, "q", WithCapacity(1))
+		publish(t, top, 1)
+		go top.Publish(ctx, 2)
+		synctest.Wait()
+		go receive(t, q).Ack(ctx) // the hook waits behind 2, for which there is room now
+		synctest.Wait()
+		for want := 2; want <= 3; want++ {
+			d := receive(t, q)
+			require.Equal(t, want, d.Body)
+			require.NoError(t, d.Ack(ctx))
+			synctest.Wait()
+		}
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise03AHookThatEndsItsGoroutineKeepsNoPublisherWaiting(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t, WithHooks(Hooks{Dropped: func(Event) { runtime.Goexit() }}))
+		full := openQueue(t, top, "full", WithCapacity(1))
+		openQueue(t, top, "dropper", WithCapacity(1), WithOverflow(DropNewest))
+		publish(t, top, 1)
+		got := make(chan error, 1)
+		go func() { got <- top.Publish(ctx, 2) }()
+		synctest.Wait()
+		go receive(t, full).Ack(ctx) // admits 2, which the other queue drops
+		synctest.Wait()
+		select {
+		case err := <-got:
+			require.NoError(t, err)
+		default:
+			require.Fail(t, "the publisher was admitted and never told")
+		}
+		check(t, top)
+		go top.Close()
+		<-top.Done()
+	})
+}
+
+func TestPromise03ManyTimeoutsAtOnceWaitForNoHook(t *testing.T) {
+	const many = 3000
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var blocked atomic.Bool
+		release := make(chan struct{})
+		top := newTopic[int](t, WithHooks(Hooks{Settled: func(Event) {
+			if blocked.CompareAndSwap(false, true) {
+				<-release
+			}
+		}}))
+		q := openQueue(t, top, "q", WithCapacity(many), WithVisibilityTimeout(time.Second))
+		for n := range many {
+			publish(t, top, n)
+		}
+		ds, err := q.ReceiveBatch(ctx, many)
+		require.NoError(t, err)
+		require.Len(t, ds, many)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, many, q.Stats().Ready)
+		check(t, top)
+		close(release)
+		top.Close()
+	})
+}
+
+func TestPromise03TheBooksBalanceWhileAPublishDrops(t *testing.T) {
+	for _, policy := range []Overflow{DropOldest, DropNewest} {
+		t.Run(policy.String(), func(t *testing.T) {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q", WithCapacity(1), WithOverflow(policy))
+			next := openQueue(t, top, "next", WithCapacity(1), WithOverflow(policy))
+			publish(t, top, 1)
+			receive(t, q)
+
+			next.mu.Lock() // the publisher looks at q, then at next
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = top.Publish(context.Background(), 2)
+			}()
+			require.Eventually(t, func() bool { return q.Stats().Dropped == 1 }, 10*time.Second, time.Millisecond)
+			s := q.Stats()
+			next.mu.Unlock()
+			<-done
+			require.Equal(t, s.Published, s.Dropped+uint64(s.Unsettled()), "%+v", s)
+			check(t, top)
+			top.Close()
+		})
+	}
+}
+
+// deref is an error of the kind that is returned as a nil pointer by mistake.
+type deref struct{ err error }
+
+func (e *deref) Error() string { return "deref" }
+func (e *deref) Unwrap() error { return e.err }
+
+func TestPromise05AnErrorThatPanicsWhenItIsLookedAtFailsItsAttemptOnly(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		s := subscribe(t, top, "q", func(_ context.Context, d Delivery[int]) error {
+			switch d.Body {
+			case 1:
+				var e *deref
+				return e
+			case 2:
+				var e *deref
+				panic(e)
+			case 3: // too late, and then it panics
+				_ = d.Ack(ctx)
+				var e *deref
+				panic(e)
+			}
+			return nil
+		}, WithMaxAttempts(1))
+		publish(t, top, 1, 2, 3, 4)
+		synctest.Wait()
+		st := s.Queue().Stats()
+		require.Equal(t, [2]uint64{2, 2}, [2]uint64{st.Acked, st.Panicked})
+		require.Equal(t, 2, st.Dead)
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise05ATimeoutCancelsNoLaterRun(t *testing.T) {
+	top := newTopic[int](t)
+	type run struct {
+		body int
+		end  chan struct{}
+	}
+	runs := make(chan run, 10)
+	causes := make(chan error, 10)
+	var first atomic.Pointer[handlerContext]
+	q := openQueue(t, top, "q", WithVisibilityTimeout(100*time.Millisecond), WithMaxAttempts(1))
+	_, err := q.Subscribe(context.Background(), func(ctx context.Context, d Delivery[int]) error {
+		r := run{d.Body, make(chan struct{})}
+		if d.Body == 1 {
+			first.Store(ctx.(*handlerContext))
+		}
+		if d.Body == 3 {
+			_ = d.Extend(ctx, time.Hour)
+		}
+		runs <- r
+		<-r.end
+		if d.Body == 3 {
+			causes <- context.Cause(ctx)
+		}
+		return nil
+	}, WithConcurrency(2))
+	require.NoError(t, err)
+	publish(t, top, 1)
+	one := <-runs
+	publish(t, top, 2)
+	two := <-runs
+
+	// Both time out; the cancellation of the first is held up, and with it that
+	// of the second, whose worker goes on meanwhile.
+	first.Load().mu.Lock()
+	for q.Stats().TimedOut < 2 {
+		runtime.Gosched()
+	}
+	publish(t, top, 3)
+	close(two.end)
+	three := <-runs
+	require.Equal(t, 3, three.body)
+	first.Load().mu.Unlock()
+	time.Sleep(50 * time.Millisecond)
+	close(three.end)
+	require.NoError(t, <-causes, "the context belongs to a delivery that has an hour left")
+	close(one.end)
+	require.NoError(t, top.Shutdown(context.Background()))
+	within(t, top, top.Done(), "the end")
+}
+
+func TestPromise09WhatAConsumerOfDeadLettersHeldAtTheEndCanBePeekedAt(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publish(t, top, 1, 2)
+		for range 2 {
+			require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+		}
+		d := receive(t, q.DeadLetters())
+		require.Equal(t, []int{2}, bodies(t, q.DeadLetters()))
+		top.Close()
+		require.ErrorIs(t, d.Ack(ctx), ErrClosed)
+		require.Equal(t, []int{1, 2}, bodies(t, q.DeadLetters()))
+	})
+}
+
+func TestPromise10AHookThatClosesTheTopicInTheMiddleOfAQueuesClose(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var top *Topic[int]
+		top = newTopic[int](t, WithHooks(Hooks{Dropped: func(e Event) {
+			if e.Reason == DroppedByClose {
+				top.Close()
+			}
+		}}))
+		q := openQueue(t, top, "q", WithCapacity(1), WithOverflow(DropNewest))
+		publish(t, top, 1, 2) // a line is logged: the next is to wait for its second
+		require.NoError(t, q.Close())
+		synctest.Wait()
+		require.False(t, isOpen(top.Done()))
+	})
+}
+
+func TestPromise10DoneWaitsForTheHooksOfATimeout(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		release := make(chan struct{})
+		top := newTopic[int](t, WithHooks(Hooks{Settled: func(Event) { <-release }}))
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
+		publish(t, top, 1)
+		receive(t, q)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		top.Close()
+		synctest.Wait()
+		require.True(t, isOpen(top.Done()), "a goroutine of the topic's runs a hook")
+		close(release)
+		synctest.Wait()
+		require.False(t, isOpen(top.Done()))
+	})
+}
+
+func TestPromise10AHookThatEndsTheGoroutineOfATimeoutIsNotWaitedForForEver(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t, WithHooks(Hooks{Settled: func(e Event) { runtime.Goexit() }}))
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second), WithMaxAttempts(2))
+		publish(t, top, 1)
+		for range 2 {
+			receive(t, q)
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		require.Equal(t, 1, q.Stats().Dead)
+		check(t, top)
+		top.Close()
+		synctest.Wait()
+		require.False(t, isOpen(top.Done()))
+	})
+}
+
+func TestPromise10AHookThatEndsTheGoroutineOfACloseDoesNotKeepTheTopic(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t, WithHooks(Hooks{Dropped: func(e Event) { runtime.Goexit() }}))
+		a := openQueue(t, top, "a", WithCapacity(1))
+		openQueue(t, top, "b")
+		publish(t, top, 1)
+		got := make(chan error, 1)
+		go func() { got <- top.Publish(ctx, 2) }()
+		synctest.Wait()
+		go a.Close()
+		require.NoError(t, <-got, "the queue that it waited for is gone")
+		go top.Close()
+		<-top.Done()
+	})
+}
+
+func TestPromise10AReportThatEndsArmsNoTimer(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		r := &q.report
+		r.tell(dropped, Event{Count: 1})
+		time.Sleep(time.Second / 2)
+		r.tell(stuckEvent, Event{Count: 1})
+		r.tell(stuckEvent, Event{Count: 1}) // to be told at 1.5 s
+		// The timer is about to run as the queue closes.
+		r.mu.Lock()
+		r.stopped = true
+		r.armed = !r.timer.Stop()
+		r.mu.Unlock()
+		r.flush()
+		require.False(t, r.armed)
+		top.Close()
+		synctest.Wait()
+		require.False(t, isOpen(top.Done()))
+	})
+}
+
+// A publisher that has taken the list of sleepers owns nothing that keeps the
+// topic alive, unless it says so while they are in the list.
+func TestPromise10ClosingWhileAPublisherWakesManyQueues(t *testing.T) {
+	rounds := 1500
+	if testing.Short() {
+		rounds = 200
+	}
+	for range rounds {
+		top := newTopic[int](t)
+		var received sync.WaitGroup
+		ctx := context.Background()
+		for n := range 2 * wakeHerself {
+			q := openQueue(t, top, string(rune('A'+n)))
+			received.Go(func() {
+				if d, err := q.Receive(ctx); err == nil {
+					_ = d.Ack(ctx)
+				}
+			})
+		}
+		for top.sleep.n.Load() <= wakeHerself {
+			runtime.Gosched()
+		}
+		received.Go(func() { _ = top.Publish(ctx, 1) })
+		received.Go(func() { _ = top.Close() })
+		received.Wait()
+		within(t, top, top.Done(), "the end")
+	}
+}
+
+func TestPromise11AWaitingReceiverThatWasWokenInVainKeepsItsPlace(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		got := make(chan [2]int, 2)
+		for n := range 2 {
+			go func() {
+				d, _ := q.Receive(ctx)
+				got <- [2]int{n, d.Body}
+			}()
+			synctest.Wait()
+		}
+		q.mu.Lock() // the first is woken, and somebody else is quicker
+		q.receivers[0].ready <- struct{}{}
+		q.receivers = q.receivers[1:]
+		q.mu.Unlock()
+		synctest.Wait()
+		publish(t, top, 1)
+		require.Equal(t, [2]int{0, 1}, <-got)
+		publish(t, top, 2)
+		require.Equal(t, [2]int{1, 2}, <-got)
+		top.Close()
+	})
+}
+
+func TestPromise12TheTimerStopsWhenWhatItWaitsForIsDropped(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithCapacity(2), WithOverflow(DropOldest),
+			WithBackoff(Constant(time.Hour)), WithMaxAttempts(1),
+			WithDeadLetterCapacity(1), WithDeadLetterOverflow(DropOldest))
+		publish(t, top, 1)
+		require.NoError(t, receive(t, q).Settle(ctx, Snooze(time.Hour)))
+		check(t, top)
+		publish(t, top, 2, 3)
+		require.Equal(t, []int{2, 3}, bodies(t, q))
+		check(t, top)
+
+		require.NoError(t, receive(t, q).Nack(ctx))
+		require.NoError(t, receive(t, q.DeadLetters()).Nack(ctx)) // waits for its backoff
+		require.NoError(t, receive(t, q).Nack(ctx))
+		require.Equal(t, []int{3}, bodies(t, q.DeadLetters()))
+		check(t, top)
+		top.Close()
+	})
+}
+
+// dump tells what the topic and its queues hold, for a test that hangs.
+func dump[T any](top *Topic[T]) string {
+	s := ""
+	line := func(format string, args ...any) { s += fmt.Sprintf(format, args...) + "\n" }
+	line("%+v; alive: %d", top.Stats(), top.live.Load())
+	for _, q := range top.Queues() {
+		line("%+v", q.Stats())
+		q.mu.Lock()
+		line("  allow %d, gated %t, receivers %d, subscribers %d, armed %t, asleep at %d",
+			q.allow.Load(), q.gated.Load(), len(q.receivers), len(q.subs), q.armed, q.sleepAt)
+		q.mu.Unlock()
+	}
+	buf := make([]byte, 1<<20)
+	return s + string(buf[:runtime.Stack(buf, true)])
+}

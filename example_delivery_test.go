@@ -1,0 +1,358 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+func ExampleDelivery_Ack() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+
+	d, _ := audit.Receive(ctx)
+	fmt.Println(d.Ack(ctx))
+	fmt.Println(d.Ack(ctx))
+	fmt.Println(audit.Depth(ctx))
+	// Output:
+	// <nil>
+	// fanout: delivery already settled: queue "audit"
+	// 0 <nil>
+}
+
+// Once the visibility timeout has passed, the message is somebody else's. Who
+// had it can't settle it any more.
+func ExampleDelivery_Ack_stale() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+
+	slow, _ := audit.Receive(ctx, fanout.WithVisibilityTimeout(time.Millisecond))
+	next, _ := audit.Receive(ctx) // waits for the millisecond to pass
+
+	fmt.Println(errors.Is(slow.Ack(ctx), fanout.ErrStale))
+	fmt.Println(next.Body, "attempt", next.Attempt(), next.Ack(ctx))
+	// Output:
+	// true
+	// o-17 attempt 2 <nil>
+}
+
+func ExampleDelivery_Nack() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit", fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+	orders.Publish(ctx, "o-17")
+
+	d, _ := audit.Receive(ctx)
+	d.Nack(ctx)
+
+	d, _ = audit.Receive(ctx) // after the queue's backoff
+	fmt.Println(d.Body, "attempt", d.Attempt())
+	d.Ack(ctx)
+	// Output:
+	// o-17 attempt 2
+}
+
+func ExampleDelivery_NackAfter() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+
+	d, _ := audit.Receive(ctx)
+	d.NackAfter(ctx, 10*time.Minute)
+
+	s := audit.Stats()
+	fmt.Println(s.Ready, "ready,", s.Retrying, "retrying")
+	// Output:
+	// 0 ready, 1 retrying
+}
+
+// Settle gives those who receive for themselves the outcomes that handlers have.
+func ExampleDelivery_Settle() {
+	ctx := context.Background()
+	work := func(id string) error {
+		switch id {
+		case "o-18":
+			return fanout.RetryAfter(errors.New("busy"), time.Minute)
+		case "o-19":
+			return fanout.Permanent(errors.New("no such customer"))
+		}
+		return nil
+	}
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+
+	batch, _ := billing.ReceiveBatch(ctx, 3)
+	for _, d := range batch {
+		if err := d.Settle(ctx, work(d.Body)); err != nil {
+			fmt.Println(err)
+		}
+	}
+	s := billing.Stats()
+	fmt.Println(s.Acked, "acked,", s.Retrying, "retrying,", s.Dead, "dead")
+	// Output:
+	// 1 acked, 1 retrying, 1 dead
+}
+
+func ExampleDelivery_Extend() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit", fanout.WithVisibilityTimeout(time.Minute))
+	orders.Publish(ctx, "o-17")
+
+	d, _ := audit.Receive(ctx)
+	if err := d.Extend(ctx, time.Hour); err != nil { // from now
+		fmt.Println(err)
+	}
+	fmt.Println(time.Until(d.Deadline()).Round(time.Minute))
+	d.Ack(ctx)
+	// Output:
+	// 1h0m0s
+}
+
+func ExampleDelivery_Deadline() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit", fanout.WithVisibilityTimeout(5*time.Minute))
+	orders.Publish(ctx, "o-17")
+
+	d, _ := audit.Receive(ctx)
+	fmt.Println(time.Until(d.Deadline()).Round(time.Minute))
+	d.Ack(ctx)
+	fmt.Println(d.Deadline().IsZero()) // the message is nobody's any more
+	// Output:
+	// 5m0s
+	// true
+}
+
+func ExampleDelivery_ID() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.PublishMessages(ctx,
+		fanout.Message[string]{Body: "o-17", ID: "payment-4711"},
+		fanout.Message[string]{Body: "o-18"},
+	)
+
+	d, _ := audit.Receive(ctx)
+	fmt.Println(d.ID())
+	d.Ack(ctx)
+	d, _ = audit.Receive(ctx)
+	fmt.Println("a UUID of version", d.ID()[14:15])
+	d.Ack(ctx)
+	// Output:
+	// payment-4711
+	// a UUID of version 7
+}
+
+func ExampleDelivery_Attribute() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.PublishMessages(ctx, fanout.Message[string]{
+		Body: "o-17", Attributes: map[string]string{"region": "eu"},
+	})
+
+	d, _ := audit.Receive(ctx)
+	fmt.Println(d.Attribute("region"))
+	fmt.Println(d.Attribute("currency"))
+	d.Ack(ctx)
+	// Output:
+	// eu true
+	//  false
+}
+
+func ExampleDelivery_Attributes() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.PublishMessages(ctx, fanout.Message[string]{
+		Body: "o-17", Attributes: map[string]string{"region": "eu", "currency": "EUR"},
+	})
+
+	d, _ := audit.Receive(ctx)
+	fmt.Println(d.Attributes()) // a copy
+	d.Ack(ctx)
+	// Output:
+	// map[currency:EUR region:eu]
+}
+
+func ExampleDelivery_PublishedAt() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+
+	d, _ := audit.Receive(ctx)
+	if time.Since(d.PublishedAt()) > time.Hour {
+		fmt.Println("too old")
+	}
+	fmt.Println(d.Ack(ctx))
+	// Output:
+	// <nil>
+}
+
+func ExampleDelivery_Attempt() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		fmt.Println(d.Body, "attempt", d.Attempt())
+		if d.Attempt() < 3 {
+			return errors.New("busy")
+		}
+		return nil
+	}, fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	// Output:
+	// o-17 attempt 1
+	// o-17 attempt 2
+	// o-17 attempt 3
+}
+
+func ExampleDelivery_History() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.Publish(ctx, "o-17")
+	for _, err := range []error{errors.New("busy"), errors.New("still busy")} {
+		d, _ := billing.Receive(ctx)
+		d.Settle(ctx, fanout.RetryAfter(err, time.Millisecond))
+	}
+
+	d, _ := billing.Receive(ctx)
+	for _, a := range d.History() {
+		fmt.Println(a.Number, a.Queue, a.Cause, a.Err)
+	}
+	d.Ack(ctx)
+	// Output:
+	// 1 billing failed busy
+	// 2 billing failed still busy
+}
+
+func ExampleDelivery_Queue() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	handler := func(ctx context.Context, d fanout.Delivery[string]) error {
+		fmt.Println(d.Queue(), d.Body)
+		return nil
+	}
+	orders.Subscribe(ctx, "billing", handler)
+	orders.Subscribe(ctx, "shipping", handler)
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	// Unordered output:
+	// billing o-17
+	// shipping o-17
+}
+
+func ExamplePermanent() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		return fanout.Permanent(errors.New("no such customer"))
+	})
+	billing := orders.Queue("billing")
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	fmt.Println(billing.Stats().Dead, "dead after", billing.Stats().Delivered, "attempt")
+	// Output:
+	// 1 dead after 1 attempt
+}
+
+func ExampleRetryAfter() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		fmt.Println("attempt", d.Attempt())
+		if d.Attempt() == 1 {
+			// The bank said when to come back, and knows better than the backoff.
+			return fanout.RetryAfter(errors.New("too many requests"), 2*time.Millisecond)
+		}
+		return nil
+	})
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	// Output:
+	// attempt 1
+	// attempt 2
+}
+
+func ExampleSnooze() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	var packed atomic.Bool
+	done := make(chan struct{})
+	orders.Subscribe(ctx, "shipping", func(ctx context.Context, d fanout.Delivery[string]) error {
+		if !packed.Swap(true) {
+			return fanout.Snooze(time.Millisecond) // not yet; spends no attempt
+		}
+		fmt.Println("send", d.Body, "at attempt", d.Attempt())
+		close(done)
+		return nil
+	})
+
+	orders.Publish(ctx, "o-17")
+	<-done
+	// Output:
+	// send o-17 at attempt 1
+}
+
+func ExampleHandler() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+
+	// Middleware is a function from Handler to Handler.
+	announced := func(h fanout.Handler[string]) fanout.Handler[string] {
+		return func(ctx context.Context, d fanout.Delivery[string]) error {
+			fmt.Println("begin", d.Body)
+			defer fmt.Println("end", d.Body)
+			return h(ctx, d)
+		}
+	}
+	bill := func(ctx context.Context, d fanout.Delivery[string]) error {
+		fmt.Println("bill", d.Body)
+		return nil
+	}
+	orders.Subscribe(ctx, "billing", announced(bill))
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	// Output:
+	// begin o-17
+	// bill o-17
+	// end o-17
+}
+
+// A panic is a failed attempt. It stops neither the worker nor the program.
+func ExampleHandler_panic() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		if d.Attempt() == 1 {
+			panic("no ink")
+		}
+		fmt.Println(d.History()[0].Cause, "with", d.History()[0].Err)
+		return nil
+	}, fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	// Output:
+	// panicked with panic: no ink
+}

@@ -1,0 +1,341 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+func ExampleWithCapacity() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithCapacity(2))
+
+	// What is in flight takes room until it is settled.
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+	d, _ := billing.Receive(ctx)
+	fmt.Println(orders.TryPublish(ctx, "o-19"))
+	d.Ack(ctx)
+	fmt.Println(orders.TryPublish(ctx, "o-19"))
+	// Output:
+	// fanout: publish to "orders": fanout: queue full: queue "billing"
+	// <nil>
+}
+
+func ExampleUnlimited() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	_, err := orders.OpenQueue(ctx, "billing",
+		fanout.WithCapacity(fanout.Unlimited),
+		fanout.WithMaxAttempts(fanout.Unlimited),
+	)
+	fmt.Println(err)
+
+	// Zero never stands for no limit.
+	_, err = orders.OpenQueue(ctx, "audit", fanout.WithCapacity(0))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// fanout: invalid option: WithCapacity(0): want at least 1
+}
+
+func ExampleWithOverflow_reject() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.OpenQueue(ctx, "billing", fanout.WithCapacity(1), fanout.WithOverflow(fanout.Reject))
+	audit, _ := orders.OpenQueue(ctx, "audit")
+
+	orders.Publish(ctx, "o-17")
+	fmt.Println(orders.Publish(ctx, "o-18"))
+	fmt.Println(audit.Stats().Ready, "in the other queue") // all or none
+	// Output:
+	// fanout: publish to "orders": fanout: queue full: queue "billing" holds 1
+	// 1 in the other queue
+}
+
+func ExampleWithOverflow_dropOldest() {
+	ctx := context.Background()
+	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler)) // else what is dropped is logged
+	prices, _ := fanout.NewTopic[int]("prices", quiet)
+	latest, _ := prices.OpenQueue(ctx, "latest", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropOldest))
+
+	for _, cents := range []int{4999, 5999, 3999} {
+		prices.Publish(ctx, cents)
+	}
+	d, _ := latest.Receive(ctx)
+	fmt.Println(d.Body, "after", latest.Stats().Dropped, "dropped")
+	d.Ack(ctx)
+	// Output:
+	// 3999 after 2 dropped
+}
+
+func ExampleWithOverflow_dropNewest() {
+	ctx := context.Background()
+	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler)) // else what is dropped is logged
+	prices, _ := fanout.NewTopic[int]("prices", quiet)
+	samples, _ := prices.OpenQueue(ctx, "samples", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropNewest))
+
+	for _, cents := range []int{4999, 5999, 3999} {
+		prices.Publish(ctx, cents)
+	}
+	d, _ := samples.Receive(ctx)
+	fmt.Println(d.Body, "before", samples.Stats().Dropped, "dropped")
+	d.Ack(ctx)
+	// Output:
+	// 4999 before 2 dropped
+}
+
+func ExampleWithVisibilityTimeout() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit", fanout.WithVisibilityTimeout(10*time.Minute))
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+
+	d, _ := audit.Receive(ctx) // for all deliveries of the queue
+	fmt.Println(time.Until(d.Deadline()).Round(time.Minute))
+	d.Ack(ctx)
+
+	d, _ = audit.Receive(ctx, fanout.WithVisibilityTimeout(time.Hour)) // for this one
+	fmt.Println(time.Until(d.Deadline()).Round(time.Minute))
+	d.Ack(ctx)
+	// Output:
+	// 10m0s
+	// 1h0m0s
+}
+
+func ExampleWithMaxAttempts() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		fmt.Println("attempt", d.Attempt())
+		return errors.New("no such customer")
+	}, fanout.WithMaxAttempts(3), fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+	billing := orders.Queue("billing")
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	fmt.Println(billing.Stats().Dead, "dead")
+	// Output:
+	// attempt 1
+	// attempt 2
+	// attempt 3
+	// 1 dead
+}
+
+func ExampleWithBackoff() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithHooks(fanout.Hooks{
+		Settled: func(e fanout.Event) { fmt.Println(e.Cause, "wait", e.Wait) },
+	}))
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithBackoff(fanout.Constant(3*time.Second)))
+
+	orders.Publish(ctx, "o-17")
+	d, _ := billing.Receive(ctx)
+	d.Nack(ctx)
+	// Output:
+	// nacked wait 3s
+}
+
+func ExampleConstant() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		if h := d.History(); len(h) > 0 {
+			waited := time.Since(h[0].Start.Add(h[0].Elapsed))
+			fmt.Println(waited >= 2*time.Millisecond)
+			return nil
+		}
+		return errors.New("busy")
+	}, fanout.WithBackoff(fanout.Constant(2*time.Millisecond)))
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+	// Output:
+	// true
+}
+
+// About 100 ms after the first attempt, 200 ms after the second and so on, up
+// to 30 s; each between half of that and the whole.
+func ExampleExponential() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithHooks(fanout.Hooks{
+		Settled: func(e fanout.Event) {
+			fmt.Println(50*time.Millisecond <= e.Wait && e.Wait <= 100*time.Millisecond)
+		},
+	}))
+	billing, _ := orders.OpenQueue(ctx, "billing",
+		fanout.WithBackoff(fanout.Exponential(100*time.Millisecond, 30*time.Second)))
+
+	orders.Publish(ctx, "o-17")
+	d, _ := billing.Receive(ctx)
+	d.Nack(ctx)
+	// Output:
+	// true
+}
+
+func ExampleBackoffFunc() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithHooks(fanout.Hooks{
+		Settled: func(e fanout.Event) { fmt.Println("attempt", e.Attempt, "wait", e.Wait) },
+	}))
+	billing, _ := orders.OpenQueue(ctx, "billing",
+		fanout.WithBackoff(fanout.BackoffFunc(func(attempt int) time.Duration {
+			return time.Duration(attempt*attempt) * time.Millisecond
+		})))
+
+	orders.Publish(ctx, "o-17")
+	for range 3 {
+		d, _ := billing.Receive(ctx)
+		d.Nack(ctx)
+	}
+	// Output:
+	// attempt 1 wait 1ms
+	// attempt 2 wait 4ms
+	// attempt 3 wait 9ms
+}
+
+func ExampleWithDelay() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	reminders, _ := orders.OpenQueue(ctx, "reminders", fanout.WithDelay(24*time.Hour))
+
+	orders.Publish(ctx, "o-17")
+	s := reminders.Stats()
+	fmt.Println(s.Ready, "ready,", s.Delayed, "delayed")
+	// Output:
+	// 0 ready, 1 delayed
+}
+
+func ExampleWithFilter() {
+	type order struct {
+		ID    string
+		Cents int
+	}
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[order]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit",
+		fanout.WithFilter(func(o order) bool { return o.Cents > 100_000 }))
+
+	orders.Publish(ctx, order{ID: "o-17", Cents: 4_999})
+	orders.Publish(ctx, order{ID: "o-18", Cents: 250_000})
+
+	d, _ := audit.Receive(ctx)
+	fmt.Println(d.Body.ID, "of", audit.Stats().Published)
+	d.Ack(ctx)
+	// Output:
+	// o-18 of 1
+}
+
+// A dead message that finds no room is parked in its own queue: it is not lost,
+// and moves when there is room.
+func ExampleWithDeadLetterCapacity() {
+	ctx := context.Background()
+	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler)) // else parking is logged
+	orders, _ := fanout.NewTopic[string]("orders", quiet)
+	billing, _ := orders.OpenQueue(ctx, "billing",
+		fanout.WithMaxAttempts(1), fanout.WithDeadLetterCapacity(1))
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+	for range 2 {
+		d, _ := billing.Receive(ctx)
+		d.Nack(ctx)
+	}
+	fmt.Println(billing.Stats().Dead, "dead,", billing.Stats().Parked, "parked")
+
+	letter, _ := billing.DeadLetters().Receive(ctx)
+	letter.Ack(ctx)
+	fmt.Println(billing.Stats().Dead, "dead,", billing.Stats().Parked, "parked")
+	// Output:
+	// 1 dead, 1 parked
+	// 1 dead, 0 parked
+}
+
+func ExampleWithDeadLetterOverflow() {
+	ctx := context.Background()
+	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler)) // else what is dropped is logged
+	orders, _ := fanout.NewTopic[string]("orders", quiet)
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithMaxAttempts(1),
+		fanout.WithDeadLetterCapacity(1), fanout.WithDeadLetterOverflow(fanout.DropOldest))
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+	for range 2 {
+		d, _ := billing.Receive(ctx)
+		d.Nack(ctx)
+	}
+
+	letters, _ := billing.DeadLetters().Peek(ctx, 10)
+	for _, d := range letters {
+		fmt.Println(d.Body)
+	}
+	// Output:
+	// o-18
+}
+
+func ExampleWithConcurrency() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	var together sync.WaitGroup
+	together.Add(3)
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		together.Done()
+		together.Wait() // until three handlers run
+		fmt.Println("bill", d.Body)
+		return nil
+	}, fanout.WithConcurrency(3))
+
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+	orders.Shutdown(ctx)
+	// Unordered output:
+	// bill o-17
+	// bill o-18
+	// bill o-19
+}
+
+func ExampleWithHooks() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithHooks(fanout.Hooks{
+		Published:    func(e fanout.Event) { fmt.Println("published", e.MessageID) },
+		Delivered:    func(e fanout.Event) { fmt.Println("delivered", e.MessageID, "by", e.Queue) },
+		Settled:      func(e fanout.Event) { fmt.Println("settled", e.MessageID, e.Cause) },
+		DeadLettered: func(e fanout.Event) { fmt.Println("dead", e.MessageID, e.Err) },
+	}))
+	billing, _ := orders.OpenQueue(ctx, "billing")
+
+	orders.PublishMessages(ctx, fanout.Message[string]{Body: "o-17", ID: "payment-4711"})
+	d, _ := billing.Receive(ctx)
+	d.Settle(ctx, fanout.Permanent(errors.New("no such customer")))
+	// Output:
+	// published payment-4711
+	// delivered payment-4711 by billing
+	// settled payment-4711 permanent
+	// dead payment-4711 no such customer
+}
+
+func ExampleWithLogger() {
+	ctx := context.Background()
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{} // for the sake of the example
+			}
+			return a
+		},
+	}))
+	prices, _ := fanout.NewTopic[int]("prices", fanout.WithLogger(logger))
+	prices.OpenQueue(ctx, "latest", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropOldest))
+
+	prices.PublishMessages(ctx, fanout.Message[int]{Body: 4999, ID: "p-1"})
+	prices.PublishMessages(ctx, fanout.Message[int]{Body: 5999, ID: "p-2"})
+	// Output:
+	// level=WARN msg="fanout: messages dropped" topic=prices queue=latest count=1 reason="drop oldest" message_id=p-1
+}

@@ -1,0 +1,333 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+func ExampleQueue_Receive() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+
+	d, err := audit.Receive(ctx) // waits for a message
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(d.Body)
+	d.Ack(ctx)
+
+	ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	_, err = audit.Receive(ctx)
+	fmt.Println(err)
+	// Output:
+	// o-17
+	// fanout: receive from "audit": context deadline exceeded
+}
+
+func ExampleQueue_TryReceive() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+
+	for {
+		d, ok, err := audit.TryReceive(ctx) // doesn't wait
+		if err != nil || !ok {
+			break
+		}
+		fmt.Println(d.Body)
+		d.Ack(ctx)
+	}
+	fmt.Println("nothing more")
+	// Output:
+	// o-17
+	// nothing more
+}
+
+func ExampleQueue_ReceiveBatch() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+
+	batch, err := audit.ReceiveBatch(ctx, 10) // waits for one, takes what is there
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, d := range batch {
+		fmt.Println(d.Body)
+		d.Ack(ctx)
+	}
+	// Output:
+	// o-17
+	// o-18
+	// o-19
+}
+
+func ExampleQueue_Deliveries() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+	go orders.Shutdown(ctx) // the loop ends when the queue is received empty
+
+	for d, err := range audit.Deliveries(ctx) {
+		if err != nil {
+			fmt.Println(err) // ctx has ended
+			break
+		}
+		fmt.Println(d.Body)
+		d.Ack(ctx)
+	}
+	// Output:
+	// o-17
+	// o-18
+	// o-19
+}
+
+// Several subscribers of one queue compete for its messages.
+func ExampleQueue_Subscribe() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	handler := func(ctx context.Context, d fanout.Delivery[string]) error {
+		fmt.Println("bill", d.Body)
+		return nil
+	}
+	billing.Subscribe(ctx, handler)
+	billing.Subscribe(ctx, handler, fanout.WithConcurrency(4))
+
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+	orders.Shutdown(ctx)
+	// Unordered output:
+	// bill o-17
+	// bill o-18
+}
+
+func ExampleQueue_Peek() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+
+	first, _ := audit.Peek(ctx, 1)
+	for _, d := range first {
+		fmt.Println(d.Body)
+	}
+	fmt.Println(audit.Stats().Ready, "are still ready")
+	// Output:
+	// o-17
+	// 2 are still ready
+}
+
+func ExampleQueue_DeadLetters() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		return errors.New("no such customer")
+	}, fanout.WithMaxAttempts(2), fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+	billing := orders.Queue("billing")
+
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+
+	letters, _ := billing.DeadLetters().Peek(ctx, 10)
+	for _, d := range letters {
+		fmt.Println(d.Queue(), d.Body)
+		for _, a := range d.History() {
+			fmt.Println(a.Number, a.Cause, a.Err)
+		}
+	}
+	// Output:
+	// billing/dead o-17
+	// 1 failed no such customer
+	// 2 failed no such customer
+}
+
+// A dead-letter queue is a queue like any other: it can be consumed.
+func ExampleQueue_DeadLetters_receive() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.Publish(ctx, "o-17")
+	d, _ := billing.Receive(ctx)
+	d.Settle(ctx, fanout.Permanent(errors.New("no such customer")))
+
+	letter, _ := billing.DeadLetters().Receive(ctx)
+	fmt.Println(letter.Body, letter.History()[0].Err)
+	letter.Ack(ctx)
+	fmt.Println(billing.Stats().Dead)
+	// Output:
+	// o-17 no such customer
+	// 0
+}
+
+func ExampleQueue_Redrive() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithMaxAttempts(1))
+	orders.Publish(ctx, "o-17")
+	d, _ := billing.Receive(ctx)
+	d.Settle(ctx, errors.New("the bank is down"))
+	fmt.Println(billing.Stats().Dead, "dead")
+
+	// The bank is up again.
+	moved, err := billing.Redrive(ctx)
+	fmt.Println(moved, err)
+
+	d, _ = billing.Receive(ctx)
+	fmt.Println(d.Body, "attempt", d.Attempt(), "after", len(d.History()), "before the redrive")
+	d.Ack(ctx)
+	// Output:
+	// 1 dead
+	// 1 <nil>
+	// o-17 attempt 1 after 1 before the redrive
+}
+
+func ExampleRedriveIDs() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithMaxAttempts(1))
+	orders.PublishMessages(ctx,
+		fanout.Message[string]{Body: "o-17", ID: "payment-4711"},
+		fanout.Message[string]{Body: "o-18", ID: "payment-4712"},
+	)
+	for range 2 {
+		d, _ := billing.Receive(ctx)
+		d.Nack(ctx)
+	}
+
+	moved, _ := billing.Redrive(ctx, fanout.RedriveIDs("payment-4712"))
+	d, _ := billing.Receive(ctx)
+	fmt.Println(moved, d.Body)
+	d.Ack(ctx)
+	// Output:
+	// 1 o-18
+}
+
+func ExampleRedriveIf() {
+	ctx := context.Background()
+	errBankDown := errors.New("the bank is down")
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithMaxAttempts(1))
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+	for _, err := range []error{errors.New("no such customer"), errBankDown} {
+		d, _ := billing.Receive(ctx)
+		d.Settle(ctx, err)
+	}
+
+	moved, _ := billing.Redrive(ctx, fanout.RedriveIf(func(d fanout.Delivery[string]) bool {
+		attempts := d.History()
+		return errors.Is(attempts[len(attempts)-1].Err, errBankDown)
+	}))
+	d, _ := billing.Receive(ctx)
+	fmt.Println(moved, d.Body)
+	d.Ack(ctx)
+	// Output:
+	// 1 o-18
+}
+
+func ExampleQueue_Stats() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+	d, _ := billing.Receive(ctx)
+	d.Ack(ctx)
+	d, _ = billing.Receive(ctx)
+	d.NackAfter(ctx, time.Minute)
+
+	s := billing.Stats()
+	fmt.Println(s.Published, "published:", s.Acked, "acked,", s.Retrying, "retrying,", s.Ready, "ready")
+	// Output:
+	// 3 published: 1 acked, 1 retrying, 1 ready
+}
+
+func ExampleStats_Unsettled() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithCapacity(10))
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+	billing.Receive(ctx) // in flight: takes room until it is settled
+
+	s := billing.Stats()
+	fmt.Println(s.Unsettled(), "of", s.Capacity)
+	// Output:
+	// 2 of 10
+}
+
+func ExampleQueue_Depth() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+
+	depth, err := billing.Depth(ctx)
+	fmt.Println(depth, err)
+	// Output:
+	// 2 <nil>
+}
+
+func ExampleQueue_Close() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+
+	audit.Close()
+
+	_, err := audit.Receive(ctx)
+	fmt.Println(errors.Is(err, fanout.ErrClosed))
+	fmt.Println(orders.Publish(ctx, "o-17")) // the topic goes on without it
+	// Output:
+	// true
+	// <nil>
+}
+
+func ExampleQueue_Leftovers() {
+	ctx := context.Background()
+	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler)) // else the loss is logged
+	orders, _ := fanout.NewTopic[string]("orders", quiet)
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	orders.Publish(ctx, "o-17")
+
+	audit.Close()
+
+	// Whoever takes the place of the queue can have what was in it.
+	orders.OpenQueue(ctx, "audit")
+	fmt.Println(orders.PublishMessages(ctx, audit.Leftovers()...))
+	fmt.Println(orders.Queue("audit").Stats().Ready)
+	// Output:
+	// <nil>
+	// 1
+}
+
+func ExampleQueue_Name() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+
+	fmt.Println(audit.Name(), audit.DeadLetters().Name())
+	// Output:
+	// audit audit/dead
+}
