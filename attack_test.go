@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -367,6 +368,47 @@ func TestPromise10AReportThatEndsArmsNoTimer(t *testing.T) {
 		synctest.Wait()
 		require.False(t, isOpen(top.Done()))
 	})
+}
+
+func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d *Queue[int]
+		d, err := NewDeadLetterQueue[int]("shared", WithLogger(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		d.report.tell(dropped, Event{Count: 1}) // a line is logged: the next is to wait for its second
+		d.report.mu.Lock()                      // holds Close up where it stops the reporter
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			_ = d.Close()
+		}()
+		for open := true; open; runtime.Gosched() {
+			d.mu.Lock()
+			open = !d.closed
+			d.mu.Unlock()
+		}
+		alive := d.core.live.Load()
+		d.report.mu.Unlock()
+		<-closed
+		require.Positive(t, alive, "a timer that the reporter arms now would be nobody's")
+		require.NoError(t, d.Close())
+		require.False(t, isOpen(d.core.done))
+	})
+}
+
+func TestPromise11WhatIsReplayedCanBeDueBeforeItsQueueIsOpen(t *testing.T) {
+	top := newTopic[int](t, WithRetention(100))
+	for n, delay := range []time.Duration{time.Nanosecond, time.Hour} {
+		require.NoError(t, top.PublishMessages(context.Background(), Message[int]{Body: n, Delay: delay}))
+	}
+	for range 300 {
+		q := openQueue(t, top, "q", WithReplay(100))
+		require.Eventually(t, func() bool { return q.Stats().Ready == 1 }, 10*time.Second, 100*time.Microsecond)
+		check(t, top)
+		require.NoError(t, q.Close())
+	}
+	require.NoError(t, top.Close())
+	within(t, top, top.Done(), "the end")
 }
 
 // A publisher that has taken the list of sleepers owns nothing that keeps the

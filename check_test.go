@@ -165,6 +165,9 @@ func (q *Queue[T]) checkLocked(head int64) error {
 		return fmt.Errorf("allow is %d, want %d", got, allow)
 	}
 	at, ok := q.win.NextDue()
+	if q.limited > 0 && (!ok || q.limited < at) {
+		at, ok = q.limited, true
+	}
 	if ok != q.armed || ok && q.timerAt > at {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)
 	}

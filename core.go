@@ -21,12 +21,16 @@ type core struct {
 	wall   int64     // epoch in Unix nanoseconds
 	random uint64    // 36 bits that tell this topic's IDs from others'
 	funcs  [kinds]func(Event)
-	logger *slog.Logger // nil: slog.Default() at the time of logging
+	around []Interceptor // around handlers
+	logger *slog.Logger  // nil: slog.Default() at the time of logging
 
 	// live counts the owners of goroutines and timers: the topic until it is
 	// closed, each queue until its last worker and its timer are gone, each
 	// goroutine that wakes others, each pending report. done closes at zero.
 	live atomic.Int64
+
+	stacksAt atomic.Int64 // when stacks were last collected, 0: never
+
 	done chan struct{}
 }
 
@@ -35,7 +39,7 @@ func newCore(name string, s topicSettings) (*core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{name: name, funcs: s.hooks.byKind(), logger: s.logger, done: make(chan struct{})}
+	c := &core{name: name, funcs: s.hooks.byKind(), around: s.handling, logger: s.logger, done: make(chan struct{})}
 	c.epoch = time.Now()
 	c.wall = c.epoch.UnixNano()
 	c.random = binary.BigEndian.Uint64(id[8:]) & (1<<36 - 1)

@@ -37,6 +37,11 @@ type Hooks struct {
 	Dropped func(Event)
 	// Stuck is called when a handler is still running as its visibility timeout passes.
 	Stuck func(Event)
+	// StuckStack is called after Stuck with the handler's stack in Event.Stack.
+	// Collecting it stops the world, so it is done only if StuckStack is set, and
+	// at most once a minute for each topic; for others that are stuck meanwhile
+	// it isn't called.
+	StuckStack func(Event)
 	// Stalled is called when a publish or redrive has waited long for room in a
 	// queue, ten seconds and every ten seconds more, by the one that waits.
 	// Elapsed is how long, Stats tells of the queue.
@@ -65,10 +70,16 @@ type Event struct {
 	Wait time.Duration
 	// Reason is why messages were dropped.
 	Reason DropReason
+	// Subscriber is the file and line that subscribed, for Stuck and Late.
+	Subscriber string
+	// Stack is the handler's stack, for StuckStack.
+	Stack string
 	// Stats is a snapshot of the queue, for Stalled.
 	Stats *Stats
 	// Count is the number of messages, 1 for most events.
 	Count int
+
+	goroutine *string // whose stack StuckStack tells
 }
 
 // A DropReason says why messages were lost.
@@ -111,6 +122,7 @@ const (
 	redriven
 	dropped
 	stuckEvent
+	stuckStackEvent
 	stalledEvent
 	late
 	lateCancelled // late, because the handler heard that it was: hooked, not logged
@@ -119,7 +131,7 @@ const (
 
 func (h *Hooks) byKind() [kinds]func(Event) {
 	return [kinds]func(Event){
-		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.Stalled, h.Late, h.Late,
+		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.StuckStack, h.Stalled, h.Late, h.Late,
 	}
 }
 
@@ -241,6 +253,11 @@ const logEvery = int64(time.Second)
 // tell calls hooks and logs. No lock is held.
 func (r *reporter) tell(k kind, e Event) {
 	e.Topic, e.Queue = r.core.name, r.queue
+	if k == stuckStackEvent {
+		if e.Stack = r.core.stackOf(e.goroutine); e.Stack == "" {
+			return
+		}
+	}
 	if f := r.core.funcs[k]; f != nil {
 		r.core.call(f, e)
 	}
@@ -339,6 +356,9 @@ func (r *reporter) log(k kind, e Event) {
 	}
 	if e.MessageID != "" {
 		attrs = append(attrs, slog.String("message_id", e.MessageID))
+	}
+	if e.Subscriber != "" {
+		attrs = append(attrs, slog.String("subscriber", e.Subscriber))
 	}
 	if e.Attempt != 0 {
 		attrs = append(attrs, slog.Int("attempt", e.Attempt))

@@ -24,7 +24,17 @@ import (
 func (q *Queue[T]) Close() error {
 	t := q.t
 	if t == nil {
+		q.mu.Lock()
+		closed := q.closed
+		if !closed {
+			q.core.live.Add(1) // the reporter may arm a timer until it is stopped
+		}
+		q.mu.Unlock()
+		if closed {
+			return nil
+		}
 		_, fx := q.closeNow()
+		defer q.core.release()
 		defer q.report.stop()
 		fx.perform()
 		return nil

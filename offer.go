@@ -27,7 +27,7 @@ func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 // publishFast publishes one message when there is nothing to look at and
 // nobody to wait for: one short lock, one append. It reports whether it has.
 func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool, err error) {
-	if ctx == nil || ctx.Err() != nil || t.filtered.Load() != nil {
+	if ctx == nil || ctx.Err() != nil || t.before != nil || t.filtered.Load() != nil {
 		return false, nil
 	}
 	now := t.now()
@@ -153,11 +153,18 @@ func (w *waiter[T]) lookAgain() {
 }
 
 func (t *Topic[T]) publish(ctx context.Context, items []item[T], try bool) error {
-	err := t.tryAll(ctx, items, try)
+	err := t.intercepted(ctx, items, try)
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
+}
+
+func (t *Topic[T]) intercepted(ctx context.Context, items []item[T], try bool) error {
+	if t.before == nil {
+		return t.tryAll(ctx, items, try)
+	}
+	return intercept(ctx, t.before, t.publishing(items), func(ctx context.Context) error { return t.tryAll(ctx, items, try) })
 }
 
 func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error {

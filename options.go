@@ -52,6 +52,8 @@ type (
 		dedupWindow time.Duration
 		dedupMax    int
 		retention   int
+		publishing  []Interceptor
+		handling    []Interceptor
 	}
 	queueSettings struct {
 		capacity     int
@@ -68,7 +70,12 @@ type (
 		deadOverflow Overflow
 	}
 	subscriberSettings struct {
-		concurrency int
+		concurrency    int
+		batch          int           // most messages of a batch handler
+		every          time.Duration // between two deliveries; 0: no limit
+		autoExtend     time.Duration // 0: off
+		handlerTimeout time.Duration // 0: none
+		interceptors   []Interceptor
 	}
 	receiveSettings struct {
 		visibility time.Duration
@@ -537,6 +544,68 @@ func WithConcurrency(workers int) SubscriberOption {
 		s.concurrency = workers
 		return nil
 	})
+}
+
+// WithBatchSize sets how many messages a [BatchHandler] gets at most. The
+// default is 10, as in SQS. Other handlers get one.
+func WithBatchSize(messages int) SubscriberOption {
+	return subscriberOption(func(s *subscriberSettings) error {
+		if messages < 1 {
+			return invalid("WithBatchSize", messages, "at least 1")
+		}
+		s.batch = messages
+		return nil
+	})
+}
+
+// WithRateLimit bounds how many deliveries a second the subscriber starts,
+// evenly spaced. A message waits in its queue meanwhile, for anybody. The
+// default is no limit.
+func WithRateLimit(perSecond float64) SubscriberOption {
+	return subscriberOption(func(s *subscriberSettings) error {
+		every := float64(time.Second) / perSecond
+		if !(perSecond > 0) || every < 1 || every > float64(24*365*time.Hour) {
+			return invalid("WithRateLimit", perSecond, "a rate between one a year and one a nanosecond")
+		}
+		s.every = time.Duration(every)
+		return nil
+	})
+}
+
+// MaxAutoExtend is as long as SQS lets a message be in flight. It is what
+// [WithAutoExtend] is usually given.
+const MaxAutoExtend = 12 * time.Hour
+
+// WithAutoExtend extends the visibility timeout for as long as the handler
+// runs, up to longest after its start: then a long handler needs no long
+// timeout. In memory nothing can happen to the handler but its end, so this
+// makes the timeout longest; on an engine it renews the lease. The default is off.
+func WithAutoExtend(longest time.Duration) SubscriberOption {
+	return subscriberOption(func(s *subscriberSettings) error {
+		if longest <= 0 {
+			return invalid("WithAutoExtend", longest, "a positive duration")
+		}
+		s.autoExtend = longest
+		return nil
+	})
+}
+
+// WithHandlerTimeout cancels the context of a handler that runs longer than d,
+// with a cause that wraps context.DeadlineExceeded. The delivery goes on until
+// the handler returns, whose error then counts as any, or until the visibility
+// timeout passes, which is another thing. The default is none.
+func WithHandlerTimeout(d time.Duration) SubscriberOption {
+	return subscriberOption(func(s *subscriberSettings) error {
+		if d <= 0 {
+			return invalid("WithHandlerTimeout", d, "a positive duration")
+		}
+		s.handlerTimeout = d
+		return nil
+	})
+}
+
+func defaultSubscriberSettings() subscriberSettings {
+	return subscriberSettings{concurrency: 1, batch: 10}
 }
 
 // RedriveIDs selects dead letters by the IDs of their messages.

@@ -502,7 +502,7 @@ func TestPromise12AnIdleQueueOwnsNoGoroutineAndNoTimer(t *testing.T) {
 		}, WithConcurrency(4))
 	}
 	require.LessOrEqual(t, runtime.NumGoroutine(), before)
-	require.LessOrEqual(t, (heap()-bytes)/n, int64(1024+512), "bytes for an idle queue with a subscriber")
+	require.LessOrEqual(t, (heap()-bytes)/n, int64(2048), "bytes for an idle queue with a subscriber")
 	for round := range 2 {
 		publish(t, top, 1)
 		require.Eventually(t, func() bool {

@@ -81,8 +81,8 @@ type Queue[T any] struct {
 	//     counts the entries of each state;
 	//   - if anything is ready and a consumer is idle, one has been woken or
 	//     the queue is in the topic's list of sleepers;
-	//   - the timer is armed, for the schedule's first instant or earlier, while
-	//     the schedule is not empty; and not armed otherwise.
+	//   - the timer is armed, for the schedule's first instant or the end of a
+	//     rate limit's pause or earlier, while there is either; else it is not.
 
 	// Immutable after OpenQueue.
 	core    *core
@@ -131,7 +131,8 @@ type Queue[T any] struct {
 	timer   *time.Timer
 	timerAt int64
 	armed   bool
-	ticking int // goroutines of the timer that have begun and not ended
+	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
+	ticking int   // goroutines of the timer that have begun and not ended
 
 	dead    *Queue[T]
 	starved []*Queue[T] // with messages parked for want of room here
@@ -495,7 +496,7 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 // is woken calls it again after taking a message, so that as many consumers
 // come as there are messages, one after the other.
 func (q *Queue[T]) handOnLocked() {
-	sub, idle := q.idleLocked()
+	sub, limited, idle := q.idleLocked()
 	for idle {
 		switch {
 		case !q.servesLocked():
@@ -505,8 +506,11 @@ func (q *Queue[T]) handOnLocked() {
 				r := q.receivers[0]
 				q.receivers = slices.Delete(q.receivers, 0, 1)
 				r.ready <- struct{}{} // has room: a receiver is in the list without a token
-			} else {
+			} else if sub != nil {
 				sub.startLocked()
+			} else {
+				q.limited = limited // until when the timer will come
+				q.armLocked(q.core.now())
 			}
 			return
 		case q.direct || !q.t.sleep.add(q):
@@ -517,17 +521,25 @@ func (q *Queue[T]) handOnLocked() {
 	}
 }
 
-// idleLocked reports whether any consumer could take a message now, and which
-// subscriber's turn it would be.
-func (q *Queue[T]) idleLocked() (sub *Subscriber[T], ok bool) {
+// idleLocked reports whether any consumer could take a message, and which
+// subscriber's turn it would be; if only their rate limits keep subscribers
+// from it, until when.
+func (q *Queue[T]) idleLocked() (sub *Subscriber[T], limited int64, ok bool) {
 	for k := range q.subs {
 		s := q.subs[(q.nextSub+k)%len(q.subs)]
-		if !s.stopping && s.running < s.set.concurrency {
+		if s.stopping || s.running >= s.set.concurrency {
+			continue
+		}
+		at := s.limitedLocked()
+		if at == 0 {
 			q.nextSub = (q.nextSub + k + 1) % len(q.subs)
-			return s, true
+			return s, 0, true
+		}
+		if limited == 0 || at < limited {
+			limited = at
 		}
 	}
-	return nil, len(q.receivers) > 0
+	return nil, limited, limited > 0 || len(q.receivers) > 0
 }
 
 // servesLocked reports whether the queue gives out messages: not while it is
@@ -780,6 +792,9 @@ func (q *Queue[T]) deadline(i int32, stamp uint64) time.Time {
 // instant that no longer matters is left alone: it costs less to let it fire.
 func (q *Queue[T]) armLocked(now int64) {
 	at, ok := q.win.NextDue()
+	if q.limited > 0 && (!ok || q.limited < at) {
+		at, ok = q.limited, true
+	}
 	switch {
 	case !ok || q.closed:
 		if q.armed && q.timer.Stop() {
@@ -812,6 +827,9 @@ func (q *Queue[T]) tick() {
 	defer q.ticked() // even if a hook ends the goroutine
 	var fx *effects
 	now := q.core.now()
+	if q.limited <= now {
+		q.limited = 0
+	}
 	for n := 0; n < tickLen && !q.closed; n++ {
 		i, ok := q.win.PopDue(now)
 		if !ok {
@@ -838,21 +856,34 @@ func (q *Queue[T]) ticked() {
 }
 
 // timeOutLocked ends the delivery of entry i because its visibility timeout has
-// passed. If a handler has it, its context is cancelled and it counts as stuck
-// until it returns.
+// passed, or extends it if its subscriber says so. If a handler has it, its
+// context is cancelled and it counts as stuck until it returns.
 func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
 	m, h := q.win.Meta(i), q.win.At(i)
+	var w *worker[T]
+	if m.State == handling {
+		w = q.workerOf(m.Stamp)
+	}
+	if w != nil && w.s.set.autoExtend > 0 {
+		if until := after(h.start, w.s.set.autoExtend); now < until {
+			q.win.Schedule(i, min(after(now, q.set.visibility), until))
+			return nil
+		}
+	}
 	q.stale.Add(m.Stamp)
 	var fx *effects
-	if m.State == handling {
-		if w := q.workerOf(m.Stamp); w != nil {
+	if w != nil {
+		if !w.stuck {
 			w.stuck = true
 			w.s.stuck++
 			cause := fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start))
 			fx = w.cancelLocked(fx, cause)
-			fx = q.noteItemLocked(fx, stuckEvent, &h.item, Event{
+			e := Event{
 				Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.start),
-			})
+				Subscriber: w.s.site, goroutine: w.goroutine.Load(),
+			}
+			fx = q.noteItemLocked(fx, stuckEvent, &h.item, e)
+			fx = q.noteItemLocked(fx, stuckStackEvent, &h.item, e)
 		}
 	}
 	return fx.and(q.endLocked(i, verdict{cause: TimedOut}, now))
@@ -862,8 +893,10 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
 func (q *Queue[T]) workerOf(stamp uint64) *worker[T] {
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			if w.stamp == stamp {
-				return w
+			for _, c := range w.claims {
+				if c.stamp == stamp {
+					return w
+				}
 			}
 		}
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,12 +30,16 @@ type Subscriber[T any] struct {
 
 	// Immutable.
 	q       *Queue[T]
-	handler Handler[T]
+	handler BatchHandler[T]
+	most    int // messages that the handler gets
 	set     subscriberSettings
+	site    string // file and line that subscribed
 
 	// Guarded by the queue's mu.
 	running  int
 	stuck    int
+	nextAt   int64 // no delivery may start before, for the rate limit
+	labels   context.Context
 	busy     []*worker[T]
 	idle     []*worker[T] // to be used again
 	stopping bool
@@ -47,36 +53,64 @@ type worker[T any] struct {
 	s *Subscriber[T]
 
 	// Guarded by the queue's mu.
-	stamp uint64 // of the delivery in hand, 0 between two
-	entry int32
-	place int // in busy
-	stuck bool
-	ctx   *handlerContext // made anew once a handler has used it
-	run   run             // what the context tells to publishes
+	claims []claim // the deliveries in hand, none between two runs
+	place  int     // in busy
+	stuck  bool
+	ctx    *handlerContext // made anew once a handler has used it
+	run    run             // what the context tells to publishes
 	// cancelled says that ctx is, or is about to be: no other run may have it.
 	cancelled bool
+
+	one       [1]Delivery[T] // where a handler's only delivery is kept
+	goroutine atomic.Pointer[string]
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
 // queue has already. ctx bounds the set-up only; in memory there is nothing to
 // wait for. It returns [ErrClosed] or [ErrInvalidOption].
 func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...SubscriberOption) (*Subscriber[T], error) {
-	set := subscriberSettings{concurrency: 1}
+	set := defaultSubscriberSettings()
 	err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) })
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, h); err != nil {
+	if err := checkSubscribe(ctx, h == nil); err != nil {
 		return nil, err
 	}
-	return q.subscribe(h, set)
+	return q.subscribe(single(h), 1, set)
 }
 
-func checkSubscribe[T any](ctx context.Context, h Handler[T]) error {
+// A BatchHandler works on several deliveries at once, at least one and at most
+// [WithBatchSize], as many as were ready. What it returns settles those that it
+// left unsettled: nil acknowledges them, an error, Permanent, RetryAfter,
+// Snooze, a panic or runtime.Goexit hold for each. All else is as for a [Handler].
+// The slice is the handler's to keep.
+type BatchHandler[T any] func(ctx context.Context, ds []Delivery[T]) error
+
+// single makes a handler of one delivery a batch handler.
+func single[T any](h Handler[T]) BatchHandler[T] {
+	return func(ctx context.Context, ds []Delivery[T]) error { return h(ctx, ds[0]) }
+}
+
+// SubscribeBatch is [Queue.Subscribe] for a handler that takes several messages
+// at a time.
+func (q *Queue[T]) SubscribeBatch(ctx context.Context, h BatchHandler[T], options ...SubscriberOption) (*Subscriber[T], error) {
+	set := defaultSubscriberSettings()
+	err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) })
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSubscribe(ctx, h == nil); err != nil {
+		return nil, err
+	}
+	return q.subscribe(h, set.batch, set)
+}
+
+func checkSubscribe(ctx context.Context, noHandler bool) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
 	}
-	if h == nil {
+	if noHandler {
 		return invalid("Subscribe", "nil handler", "a handler")
 	}
 	if ctx.Err() != nil {
@@ -85,8 +119,14 @@ func checkSubscribe[T any](ctx context.Context, h Handler[T]) error {
 	return nil
 }
 
-func (q *Queue[T]) subscribe(h Handler[T], set subscriberSettings) (*Subscriber[T], error) {
-	s := &Subscriber[T]{q: q, handler: h, set: set, done: make(chan struct{})}
+func (q *Queue[T]) subscribe(h BatchHandler[T], most int, set subscriberSettings) (*Subscriber[T], error) {
+	if around := append(slices.Clip(q.core.around), set.interceptors...); len(around) > 0 {
+		inner := h
+		h = func(ctx context.Context, ds []Delivery[T]) error {
+			return intercept(ctx, around, infoOf(ds), func(ctx context.Context) error { return inner(ctx, ds) })
+		}
+	}
+	s := &Subscriber[T]{q: q, handler: h, most: most, set: set, site: callSite(), done: make(chan struct{})}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -135,10 +175,12 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	var fx *effects
 	for _, w := range s.busy {
 		fx = w.cancelLocked(fx, fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
-		if q.ownedLocked(w.entry, w.stamp) == nil {
-			q.stale.Add(w.stamp)
-			q.win.Unschedule(w.entry)
-			fx = fx.and(q.endLocked(w.entry, verdict{cause: Released}, now))
+		for _, c := range w.claims {
+			if q.ownedLocked(c.entry, c.stamp) == nil {
+				q.stale.Add(c.stamp)
+				q.win.Unschedule(c.entry)
+				fx = fx.and(q.endLocked(c.entry, verdict{cause: Released}, now))
+			}
 		}
 	}
 	q.armLocked(now)
@@ -174,6 +216,15 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	}
 }
 
+// limitedLocked returns until when the rate limit lets no delivery start, 0 if
+// one may start now.
+func (s *Subscriber[T]) limitedLocked() int64 {
+	if s.set.every == 0 || s.nextAt <= s.q.core.now() {
+		return 0
+	}
+	return s.nextAt
+}
+
 // startLocked starts one more worker.
 func (s *Subscriber[T]) startLocked() {
 	var w *worker[T]
@@ -182,6 +233,9 @@ func (s *Subscriber[T]) startLocked() {
 	} else {
 		w = &worker[T]{s: s}
 		w.run.queue, w.run.lock = s.q, s.q.locked
+	}
+	if s.labels == nil {
+		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.q.core.name, "queue", s.q.name, "subscriber", s.site))
 	}
 	s.running++
 	s.q.running++
@@ -192,6 +246,8 @@ func (s *Subscriber[T]) startLocked() {
 // ready or its subscriber stops; the subscriber's done waits for it, as does
 // the queue's close.
 func (w *worker[T]) work() {
+	pprof.SetGoroutineLabels(w.s.labels)
+	w.goroutine.Store(w.s.q.core.goroutine())
 	ended := false
 	defer func() {
 		if !ended {
@@ -201,36 +257,39 @@ func (w *worker[T]) work() {
 		}
 	}()
 	for {
-		d, ctx, ok := w.next()
-		if !ok {
+		ds, ctx := w.next()
+		if ctx == nil {
 			ended = true
 			return
 		}
-		w.handle(ctx, d)
+		w.handle(ctx, ds)
 	}
 }
 
-// next claims a message, or gives the worker back and returns false.
-func (w *worker[T]) next() (d Delivery[T], ctx *handlerContext, ok bool) {
+// A claim names a delivery.
+type claim struct {
+	stamp uint64
+	entry int32
+}
+
+// next claims as many messages as the handler takes, or gives the worker back
+// and returns no context.
+func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 	s, q := w.s, w.s.q
 	q.mu.Lock()
 	w.putDownLocked()
 	var fx *effects
 	expired := q.counters.ended[Expired]
-	if !s.stopping {
-		d, fx, ok = q.claimLocked(q.set.visibility, handling)
-	}
-	for !ok && q.counters.ended[Expired] != expired {
+	ds := w.claimLocked(&fx)
+	for len(ds) == 0 && q.counters.ended[Expired] != expired {
 		// Some came too late: that is told while the worker still counts.
 		q.mu.Unlock()
 		fx.and(q.madeRoom()).perform()
 		q.mu.Lock()
 		expired, fx = q.counters.ended[Expired], nil
-		if !s.stopping {
-			d, fx, ok = q.claimLocked(q.set.visibility, handling)
-		}
+		ds = w.claimLocked(&fx)
 	}
-	if !ok {
+	if len(ds) == 0 {
 		s.running--
 		q.running--
 		s.idle = append(s.idle, w)
@@ -239,19 +298,42 @@ func (w *worker[T]) next() (d Delivery[T], ctx *handlerContext, ok bool) {
 		q.checkHomeLocked()
 		q.handOnLocked()
 		q.mu.Unlock()
-		return d, nil, false
+		return nil, nil
 	}
 	if w.ctx == nil || !w.ctx.fresh() {
 		w.ctx = &handlerContext{run: &w.run}
 	}
-	w.stamp, w.entry = d.stamp, d.entry
 	w.place = len(s.busy)
 	s.busy = append(s.busy, w)
-	ctx = w.ctx
+	ctx := w.ctx
 	q.handOnLocked()
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
-	return d, ctx, true
+	return ds, ctx
+}
+
+// claimLocked claims messages if the subscriber may have any.
+func (w *worker[T]) claimLocked(fx **effects) (ds []Delivery[T]) {
+	s, q := w.s, w.s.q
+	if s.stopping || s.limitedLocked() > 0 {
+		return nil
+	}
+	if s.most == 1 {
+		ds = w.one[:0]
+	}
+	for len(ds) < s.most {
+		d, more, ok := q.claimLocked(q.set.visibility, handling)
+		*fx = (*fx).and(more)
+		if !ok {
+			break
+		}
+		ds = append(ds, d)
+		w.claims = append(w.claims, claim{d.stamp, d.entry})
+	}
+	if s.set.every > 0 && len(ds) > 0 {
+		s.nextAt = after(max(q.core.now(), s.nextAt), time.Duration(len(ds))*s.set.every)
+	}
+	return ds
 }
 
 // locked runs f while it holds the queue's lock.
@@ -263,7 +345,7 @@ func (q *Queue[T]) locked(f func()) {
 
 // putDownLocked says that the worker's handler runs no longer.
 func (w *worker[T]) putDownLocked() {
-	if w.stamp == 0 {
+	if len(w.claims) == 0 {
 		return
 	}
 	s := w.s
@@ -272,7 +354,8 @@ func (w *worker[T]) putDownLocked() {
 	s.busy[w.place].place = w.place
 	s.busy[last] = nil
 	s.busy = s.busy[:last]
-	w.stamp = 0
+	w.claims = w.claims[:0]
+	clear(w.one[:])
 	if w.stuck {
 		w.stuck = false
 		s.stuck--
@@ -288,42 +371,69 @@ func (w *worker[T]) cancelLocked(fx *effects, cause error) *effects {
 	return fx.cancel(w.ctx, cause)
 }
 
-// handle runs the handler on d and settles d as it says.
-func (w *worker[T]) handle(ctx *handlerContext, d Delivery[T]) {
+// handle runs the handler on ds and settles them as it says.
+func (w *worker[T]) handle(ctx *handlerContext, ds []Delivery[T]) {
+	var timeout *time.Timer
+	if d := w.s.set.handlerTimeout; d > 0 {
+		q := w.s.q
+		q.core.live.Add(1)
+		timeout = time.AfterFunc(d, func() {
+			defer q.core.release()
+			ctx.cancel(fmt.Errorf("%w: queue %q: the handler timeout of %v has passed", context.DeadlineExceeded, q.name, d))
+		})
+	}
 	returned := false
 	defer func() {
-		if returned {
-			return
-		}
 		v := verdict{cause: Exited, wait: fromBackoff}
 		if p := recover(); p != nil {
 			v.cause, v.err, v.stack = Panicked, panicError(p), stack()
 		}
-		w.finish(&d, v)
+		if !returned {
+			w.stopTimeout(timeout)
+			w.finish(ds, v)
+		}
 	}()
-	v := judge(w.s.handler(ctx, d)) // an error that panics when it is looked at is the handler's
+	v := judge(w.s.handler(ctx, ds)) // an error that panics when it is looked at is the handler's
 	returned = true
-	w.finish(&d, v)
+	w.stopTimeout(timeout)
+	w.finish(ds, v)
 }
 
-// finish settles d. The handler may have done so itself, or come too late: what
-// it says then is told, not done.
-func (w *worker[T]) finish(d *Delivery[T], v verdict) {
-	q := w.s.q
-	err := q.settle(d.entry, d.stamp, d.attempt, v)
-	if err == nil || isClosed(err) || v.cause == Acked {
+// stopTimeout ends the handler timeout. If it is too late to stop it, the
+// context is cancelled or about to be: no other run may have it.
+func (w *worker[T]) stopTimeout(timeout *time.Timer) {
+	if timeout == nil {
 		return
 	}
-	k := late
-	if heardOfIt(v.err) {
-		k = lateCancelled
+	q := w.s.q
+	if timeout.Stop() {
+		q.core.release()
+		return
 	}
-	q.mu.Lock()
-	fx := q.noteLocked(nil, k, Event{
-		MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Count: 1,
-	})
-	q.mu.Unlock()
-	fx.perform()
+	q.locked(func() { w.cancelled = true })
+}
+
+// finish settles ds. The handler may have done so itself, or come too late: what
+// it says then is told, not done.
+func (w *worker[T]) finish(ds []Delivery[T], v verdict) {
+	q := w.s.q
+	for k := range ds {
+		d := &ds[k]
+		err := q.settle(d.entry, d.stamp, d.attempt, v)
+		if err == nil || isClosed(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
+			continue
+		}
+		k := late
+		if heardOfIt(v.err) {
+			k = lateCancelled
+		}
+		q.mu.Lock()
+		fx := q.noteLocked(nil, k, Event{
+			MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
+		})
+		q.mu.Unlock()
+		fx.perform()
+	}
 }
 
 // heardOfIt reports whether err says that the handler's context was cancelled.

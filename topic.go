@@ -38,6 +38,7 @@ type Topic[T any] struct {
 	*core
 
 	ordering bool
+	before   []Interceptor     // around publishes
 	log      *log.Log[item[T]] // appended to under mu
 	sleep    sleepers[T]
 	filtered atomic.Pointer[[]*Queue[T]] // queues with a filter; nil if none. Replaced under mu
@@ -93,6 +94,7 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	t := &Topic[T]{
 		core:     c,
 		ordering: set.ordering,
+		before:   set.publishing,
 		log:      log.New[item[T]](1),
 		retained: retained[T]{size: set.retention},
 		limit:    math.MaxInt64,
@@ -127,18 +129,36 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueO
 // stays open, and fills, until its Close.
 func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...SubscribeOption) (*Subscriber[T], error) {
 	set := defaultQueueSettings()
-	sub := subscriberSettings{concurrency: 1}
+	sub := defaultSubscriberSettings()
 	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, h); err != nil {
+	if err := checkSubscribe(ctx, h == nil); err != nil {
 		return nil, err
 	}
 	q, err := t.openQueue(ctx, name, set)
 	if err != nil {
 		return nil, err
 	}
-	return q.subscribe(h, sub)
+	return q.subscribe(single(h), 1, sub)
+}
+
+// SubscribeBatch is [Topic.Subscribe] for a handler that takes several messages
+// at a time.
+func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandler[T], options ...SubscribeOption) (*Subscriber[T], error) {
+	set := defaultQueueSettings()
+	sub := defaultSubscriberSettings()
+	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
+		return nil, err
+	}
+	if err := checkSubscribe(ctx, h == nil); err != nil {
+		return nil, err
+	}
+	q, err := t.openQueue(ctx, name, set)
+	if err != nil {
+		return nil, err
+	}
+	return q.subscribe(h, sub.batch, sub)
 }
 
 func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings) (*Queue[T], error) {
@@ -181,6 +201,8 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	if t.queues[name] != nil {
 		return nil, invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that no open queue of the topic has")
 	}
+	q.mu.Lock() // what is replayed may be due at once, and the timer begin
+	defer q.mu.Unlock()
 	t.live.Add(1)
 	t.queues[name] = q
 	q.replay(past)

@@ -171,11 +171,11 @@ func TestABadPolicyIsRefusedInTheWordsOfSNS(t *testing.T) {
 
 func TestAnErrorReadsAsASentence(t *testing.T) {
 	_, err := Parse(`{"price": [100, {"numeric": ["=", "x"]}]}`)
-	require.EqualError(t, err, `fanout: invalid filter policy: key "price", condition 2: Invalid parameter: FilterPolicy: Value of equals must be numeric`)
+	require.EqualError(t, err, `invalid filter policy: key "price", condition 2: Invalid parameter: FilterPolicy: Value of equals must be numeric`)
 	_, err = Parse(`{"price": {"usd": [100]}}`)
-	require.EqualError(t, err, `fanout: invalid filter policy: key "price": Invalid parameter: Filter policy scope MessageAttributes does not support nested filter policy`)
+	require.EqualError(t, err, `invalid filter policy: key "price": Invalid parameter: Filter policy scope MessageAttributes does not support nested filter policy`)
 	_, err = Parse(`[]`)
-	require.EqualError(t, err, `fanout: invalid filter policy: Invalid parameter: FilterPolicy: Filter is not an object`)
+	require.EqualError(t, err, `invalid filter policy: Invalid parameter: FilterPolicy: Filter is not an object`)
 }
 
 func TestTheLimitsThemselvesAreAllowed(t *testing.T) {
