@@ -52,7 +52,7 @@ func FuzzArray(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) || text == "" || text[0] != '[' {
-			t.Skip()
+			return
 		}
 		want, wantOK := readArrayAs(text)
 		// Each field matches what is equal to one element and nothing else.
