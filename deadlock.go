@@ -31,11 +31,10 @@ type waitState struct {
 	runs [][]*handlerWait // of each handler that runs: its publishes that wait
 }
 
-// A run is what a handler's context tells of its worker. Its fields are guarded
-// by the mu of the worker's queue.
+// A run is what a handler's context tells to the publishes it is given to.
 type run struct {
 	queue waitQueue
-	lock  func(f func())
+	lock  func(f func()) // runs f under the queue's mu, which guards waits
 	waits []*handlerWait
 }
 
@@ -144,7 +143,7 @@ func (q *Queue[T]) waitState() (s waitState) {
 			s.free = true
 		}
 		for _, w := range sub.busy {
-			s.runs = append(s.runs, slices.Clone(w.run.waits))
+			s.runs = append(s.runs, slices.Clone(w.ctx.run.waits))
 		}
 	}
 	s.free = s.free || len(s.runs) == 0

@@ -530,6 +530,11 @@ func (t *Topic[T]) admitWaiters() (fx *effects) {
 	t.mu.Lock()
 	t.pass++
 	for _, w := range t.waiters {
+		t.dropDuplicatesLocked(w.offer)
+		if w.redrive == nil && len(w.items) == 0 { // published by another meanwhile
+			decided = append(decided, w)
+			continue
+		}
 		if t.claimedLocked(w.offer) != nil {
 			t.claimLocked(w.offer)
 			waiting = append(waiting, w)

@@ -283,7 +283,7 @@ func (q *Queue[T]) room(head int64) int64 {
 // returns [ErrClosed] once the queue is closed (a topic that shuts down closes
 // its queues when they are drained, so they can be received empty), the
 // context's error when ctx ends first, and [ErrInvalidOption]. Waiting
-// receivers are served in the order of their arrival.
+// receivers are woken in the order of their arrival.
 func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Delivery[T], error) {
 	vis, err := q.receiveSettings(ctx, options)
 	if err != nil {

@@ -57,7 +57,6 @@ type worker[T any] struct {
 	place  int     // in busy
 	stuck  bool
 	ctx    *handlerContext // made anew once a handler has used it
-	run    run             // what the context tells to publishes
 	// cancelled says that ctx is, or is about to be: no other run may have it.
 	cancelled bool
 
@@ -232,7 +231,6 @@ func (s *Subscriber[T]) startLocked() {
 		w, s.idle = s.idle[n-1], s.idle[:n-1]
 	} else {
 		w = &worker[T]{s: s}
-		w.run.queue, w.run.lock = s.q, s.q.locked
 	}
 	if s.labels == nil {
 		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.q.core.name, "queue", s.q.name, "subscriber", s.site))
@@ -301,7 +299,7 @@ func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 		return nil, nil
 	}
 	if w.ctx == nil || !w.ctx.fresh() {
-		w.ctx = &handlerContext{run: &w.run}
+		w.ctx = &handlerContext{run: run{queue: q, lock: q.locked}}
 	}
 	w.place = len(s.busy)
 	s.busy = append(s.busy, w)
@@ -463,7 +461,7 @@ func stack() string {
 // Its mutex guards the fields below it and is a leaf: only package context's
 // own locks are taken under it.
 type handlerContext struct {
-	run *run
+	run run // what it tells to publishes
 
 	mu    sync.Mutex
 	asked bool
@@ -514,7 +512,7 @@ func (c *handlerContext) Value(key any) any {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.asked = true
-		return c.run
+		return &c.run
 	}
 	return c.real().Value(key)
 }
