@@ -168,7 +168,7 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if q.limited > 0 && (!ok || q.limited < at) {
 		at, ok = q.limited, true
 	}
-	if ok != q.armed || ok && q.timerAt > at {
+	if ok && !q.armed || !ok && q.armed && q.running == 0 || ok && q.timerAt > at {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)
 	}
 	c := q.counters

@@ -25,8 +25,9 @@ const deadSuffix = "/dead"
 // there is room. So a message is in its queue or in the dead-letter queue, and
 // never in neither.
 //
-// A dead-letter queue has no dead-letter queue of its own: there DeadLetters
-// returns the queue itself.
+// A dead-letter queue has no dead-letter queue of its own: what fails there is
+// retried for ever, with Permanent too, and there DeadLetters returns the queue
+// itself.
 func (q *Queue[T]) DeadLetters() *Queue[T] {
 	if q.letters {
 		return q

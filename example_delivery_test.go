@@ -356,3 +356,82 @@ func ExampleHandler_panic() {
 	// Output:
 	// panicked with panic: no ink
 }
+
+func ExampleDelivery_OrderingKey() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithOrdering())
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.PublishMessages(ctx, fanout.Message[string]{Body: "o-17", OrderingKey: "ann"})
+
+	d, _ := billing.Receive(ctx)
+	fmt.Println(d.OrderingKey())
+	d.Ack(ctx)
+	// Output:
+	// ann
+}
+
+// A delivery is a value. A copy is the same delivery, and settles it.
+func ExampleDelivery() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.Publish(ctx, "o-17")
+
+	d, _ := billing.Receive(ctx)
+	later := d
+	later.Body = "changed" // for nobody else
+	fmt.Println(d.Body, later.Ack(ctx))
+	fmt.Println(errors.Is(d.Ack(ctx), fanout.ErrSettled))
+	// Output:
+	// o-17 <nil>
+	// true
+}
+
+func ExampleErrSettled() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.Publish(ctx, "o-17")
+
+	d, _ := billing.Receive(ctx)
+	d.Ack(ctx)
+	fmt.Println(errors.Is(d.Nack(ctx), fanout.ErrSettled))
+	fmt.Println(errors.Is(d.Extend(ctx, time.Minute), fanout.ErrSettled))
+	// Output:
+	// true
+	// true
+}
+
+// Whose message was taken by somebody else learns it from any method that settles.
+func ExampleErrStale() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithVisibilityTimeout(time.Millisecond))
+	orders.Publish(ctx, "o-17")
+
+	d, _ := billing.Receive(ctx)
+	time.Sleep(2 * time.Millisecond)
+	if err := d.Extend(ctx, time.Minute); errors.Is(err, fanout.ErrStale) {
+		fmt.Println("stop: it is not ours any more")
+	}
+	// Output:
+	// stop: it is not ours any more
+}
+
+func ExampleAttempt() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		panic("no ink")
+	}, fanout.WithMaxAttempts(1))
+	billing := orders.Queue("billing")
+	orders.Publish(ctx, "o-17")
+	orders.Shutdown(ctx)
+
+	letters, _ := billing.DeadLetters().Peek(ctx, 1)
+	for _, a := range letters[0].History() {
+		fmt.Println(a.Number, a.Queue, a.Cause, a.Err, "with a stack:", a.Stack != "")
+	}
+	// Output:
+	// 1 billing panicked panic: no ink with a stack: true
+}

@@ -339,3 +339,166 @@ func ExampleWithLogger() {
 	// Output:
 	// level=WARN msg="fanout: messages dropped" topic=prices queue=latest count=1 reason="drop oldest" message_id=p-1
 }
+
+// A predicate on the whole message: its body, its attributes, its keys.
+func ExampleWithMessageFilter() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[int]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit",
+		fanout.WithMessageFilter(func(m fanout.Message[int]) bool {
+			return m.Body > 100_000 && m.Attributes["region"] == "eu"
+		}))
+
+	orders.PublishMessages(ctx,
+		fanout.Message[int]{Body: 4_999, Attributes: map[string]string{"region": "eu"}},
+		fanout.Message[int]{Body: 250_000, Attributes: map[string]string{"region": "us"}},
+		fanout.Message[int]{Body: 150_000, Attributes: map[string]string{"region": "eu"}},
+	)
+	d, _ := audit.Receive(ctx)
+	fmt.Println(d.Body, "of", audit.Stats().Published)
+	d.Ack(ctx)
+	// Output:
+	// 150000 of 1
+}
+
+// A filter policy as SNS has it, on attributes: it can come from a file.
+func ExampleWithFilterPolicy() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	america, err := orders.OpenQueue(ctx, "america",
+		fanout.WithFilterPolicy(`{"region": ["ca", {"prefix": "us-"}], "cents": [{"numeric": [">=", 10000]}]}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	publish := func(body, region, cents string) {
+		orders.PublishMessages(ctx, fanout.Message[string]{
+			Body: body, Attributes: map[string]string{"region": region, "cents": cents},
+		})
+	}
+	publish("o-17", "us-east", "4999")
+	publish("o-18", "us-west", "25000")
+	publish("o-19", "eu", "25000")
+	publish("o-20", "ca", "10000")
+
+	batch, _ := america.ReceiveBatch(ctx, 10)
+	for _, d := range batch {
+		fmt.Println(d.Body)
+		d.Ack(ctx)
+	}
+	// Output:
+	// o-18
+	// o-20
+}
+
+func ExampleWithFilterPolicy_invalid() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	_, err := orders.OpenQueue(ctx, "america", fanout.WithFilterPolicy(`{"region": "us"}`))
+	fmt.Println(errors.Is(err, fanout.ErrInvalidOption))
+	fmt.Println(err)
+	// Output:
+	// true
+	// fanout: invalid option: WithFilterPolicy: invalid filter policy: key "region": Invalid parameter: FilterPolicy: "region" must be an object or an array
+}
+
+func ExampleWithTimeToLive() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	screen, _ := orders.OpenQueue(ctx, "screen", fanout.WithTimeToLive(time.Millisecond))
+	archive, _ := orders.OpenQueue(ctx, "archive")
+	orders.Publish(ctx, "o-17")
+	time.Sleep(2 * time.Millisecond)
+
+	_, ok, _ := screen.TryReceive(ctx)
+	fmt.Println("on the screen:", ok, screen.Stats().Expired, "expired")
+	_, ok, _ = archive.TryReceive(ctx)
+	fmt.Println("in the archive:", ok)
+	// Output:
+	// on the screen: false 1 expired
+	// in the archive: true
+}
+
+func ExampleBackoff() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	for name, b := range map[string]fanout.Backoff{
+		"billing":  fanout.Exponential(100*time.Millisecond, 30*time.Second),
+		"shipping": fanout.Constant(time.Minute),
+		"audit":    fanout.BackoffFunc(func(attempt int) time.Duration { return time.Duration(attempt) * time.Second }),
+	} {
+		if _, err := orders.OpenQueue(ctx, name, fanout.WithBackoff(b)); err != nil {
+			fmt.Println(err)
+		}
+	}
+	_, err := orders.OpenQueue(ctx, "mails", fanout.WithBackoff(fanout.Constant(0)))
+	fmt.Println(err)
+	// Output:
+	// fanout: invalid option: WithBackoff: Constant(0s): want a positive duration
+}
+
+func ExampleOverflow_String() {
+	for _, o := range []fanout.Overflow{fanout.Block, fanout.Reject, fanout.DropOldest, fanout.DropNewest} {
+		fmt.Println(o)
+	}
+	// Output:
+	// Block
+	// Reject
+	// DropOldest
+	// DropNewest
+}
+
+// Block is the default: the publish waits, until there is room.
+func ExampleWithOverflow_block() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithCapacity(1), fanout.WithOverflow(fanout.Block))
+	orders.Publish(ctx, "o-17")
+
+	published := make(chan error)
+	go func() { published <- orders.Publish(ctx, "o-18") }()
+	d, _ := billing.Receive(ctx)
+	d.Ack(ctx) // makes room
+	fmt.Println(<-published)
+	// Output:
+	// <nil>
+}
+
+// Options are values, to be kept for several queues.
+func ExampleQueueOption() {
+	ctx := context.Background()
+	patient := []fanout.QueueOption{
+		fanout.WithMaxAttempts(10),
+		fanout.WithBackoff(fanout.Exponential(time.Second, time.Hour)),
+	}
+	orders, _ := fanout.NewTopic[string]("orders")
+	for _, name := range []string{"billing", "shipping"} {
+		q, err := orders.OpenQueue(ctx, name, patient...)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(q.Name())
+	}
+	// Output:
+	// billing
+	// shipping
+}
+
+// Subscribe takes options for the queue and for its workers.
+func ExampleSubscribeOption() {
+	ctx := context.Background()
+	options := []fanout.SubscribeOption{fanout.WithCapacity(10), fanout.WithConcurrency(4)}
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, err := orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		return nil
+	}, options...)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(billing.Queue().Stats().Capacity)
+	// Output:
+	// 10
+}

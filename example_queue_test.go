@@ -331,3 +331,125 @@ func ExampleQueue_Name() {
 	// Output:
 	// audit audit/dead
 }
+
+// A paused queue fills, and gives nothing out.
+func ExampleQueue_Pause() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+
+	if err := billing.Pause(ctx); err != nil {
+		fmt.Println(err)
+	}
+	orders.Publish(ctx, "o-17")
+	_, ok, _ := billing.TryReceive(ctx)
+	s := billing.Stats()
+	fmt.Println("received:", ok, "ready:", s.Ready, "paused:", s.Paused)
+	// Output:
+	// received: false ready: 1 paused: true
+}
+
+func ExampleQueue_Resume() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		fmt.Println("bill", d.Body)
+		return nil
+	})
+	billing.Queue().Pause(ctx) // while the bank is being serviced
+	orders.Publish(ctx, "o-17")
+	fmt.Println(billing.Queue().Stats().Ready, "waiting")
+
+	billing.Queue().Resume(ctx)
+	orders.Shutdown(ctx)
+	// Output:
+	// 1 waiting
+	// bill o-17
+}
+
+func ExampleQueue_Purge() {
+	ctx := context.Background()
+	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler)) // else the loss is logged
+	orders, _ := fanout.NewTopic[string]("orders", quiet)
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+	d, _ := billing.Receive(ctx)
+
+	dropped, err := billing.Purge(ctx)
+	fmt.Println(dropped, err)
+	fmt.Println(d.Ack(ctx)) // what was in flight is gone too
+	// Output:
+	// 3 <nil>
+	// fanout: stale delivery: queue "billing"
+}
+
+// One dead-letter queue for all that goes wrong.
+func ExampleNewDeadLetterQueue() {
+	ctx := context.Background()
+	dead, err := fanout.NewDeadLetterQueue[string]("dead", fanout.WithDeadLetterCapacity(10_000))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer dead.Close() // it belongs to whoever made it
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithDeadLetterQueue(dead))
+	shipping, _ := orders.OpenQueue(ctx, "shipping", fanout.WithDeadLetterQueue(dead))
+	orders.Publish(ctx, "o-17")
+
+	for _, q := range []*fanout.Queue[string]{billing, shipping} {
+		d, _ := q.Receive(ctx)
+		d.Settle(ctx, fanout.Permanent(errors.New("no such customer")))
+	}
+	letters, _ := dead.Peek(ctx, fanout.Unlimited)
+	for _, l := range letters {
+		fmt.Println(l.Body, "from", l.History()[0].Queue)
+	}
+	// Output:
+	// o-17 from billing
+	// o-17 from shipping
+}
+
+// Each letter remembers where it came from: redrive takes a queue's own.
+func ExampleWithDeadLetterQueue() {
+	ctx := context.Background()
+	dead, _ := fanout.NewDeadLetterQueue[string]("dead")
+	defer dead.Close()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithMaxAttempts(1), fanout.WithDeadLetterQueue(dead))
+	shipping, _ := orders.OpenQueue(ctx, "shipping", fanout.WithMaxAttempts(1), fanout.WithDeadLetterQueue(dead))
+	orders.Publish(ctx, "o-17")
+	for _, q := range []*fanout.Queue[string]{billing, shipping} {
+		d, _ := q.Receive(ctx)
+		d.Nack(ctx)
+	}
+
+	moved, err := shipping.Redrive(ctx)
+	fmt.Println(moved, err)
+	fmt.Println(billing.Stats().Ready, shipping.Stats().Ready, dead.Stats().Ready)
+	// Output:
+	// 1 <nil>
+	// 0 1 1
+}
+
+func ExampleStats() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing", fanout.WithMaxAttempts(1))
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+	d, _ := billing.Receive(ctx)
+	d.Ack(ctx)
+	d, _ = billing.Receive(ctx)
+	d.Nack(ctx)
+
+	s := billing.Stats() // of one instant, so that the books balance
+	fmt.Println(s.Published, s.Acked, s.DeadLettered, s.Unsettled())
+	fmt.Println(s.Published+s.Redriven == s.Acked+s.DeadLettered+s.Dropped+s.Left+uint64(s.Unsettled()))
+	// Output:
+	// 3 1 1 1
+	// true
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/gofanout/fanout"
 )
@@ -153,4 +154,32 @@ func ExampleSubscriber_Queue() {
 	fmt.Println(billing.Queue().Name(), billing.Queue().Stats().Capacity)
 	// Output:
 	// billing 1024
+}
+
+func ExampleLeft_String() {
+	ctx := context.Background()
+	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler))
+	orders, _ := fanout.NewTopic[string]("orders", quiet)
+	orders.OpenQueue(ctx, "reminders")
+	orders.PublishMessages(ctx, fanout.Message[string]{Body: "o-17", Delay: time.Hour})
+
+	// Everything else is done, and what is delayed isn't waited for.
+	err := orders.Shutdown(ctx)
+	var left *fanout.ShutdownError
+	if errors.As(err, &left) {
+		fmt.Println(left.Queues[0], left.Err)
+	}
+	// Output:
+	// queue "reminders": 1 delayed <nil>
+}
+
+func ExampleErrClosed() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.Close()
+
+	_, err := orders.OpenQueue(ctx, "audit")
+	fmt.Println(errors.Is(err, fanout.ErrClosed), errors.Is(orders.Publish(ctx, "o-17"), fanout.ErrClosed))
+	// Output:
+	// true true
 }

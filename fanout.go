@@ -248,6 +248,14 @@ func (d Delivery[T]) Attributes() map[string]string {
 	return maps.Clone(d.ext.attributes)
 }
 
+// OrderingKey is the message's ordering key, empty if it has none.
+func (d Delivery[T]) OrderingKey() string {
+	if d.ext == nil {
+		return ""
+	}
+	return d.ext.key
+}
+
 // PublishedAt is when the message was published.
 func (d Delivery[T]) PublishedAt() time.Time {
 	if d.q == nil {

@@ -16,14 +16,22 @@ import (
 // a [ReceiveOption] to Receive and its siblings, a [RedriveOption] to Redrive.
 // None needs T to be spelled. Order doesn't matter; of two equal ones the last wins.
 type (
-	// A TopicOption configures [NewTopic].
+	// A TopicOption configures [NewTopic]: [WithOrdering], [WithDeduplication],
+	// [WithRetention], [WithHooks], [WithLogger], [WithPublishInterceptor],
+	// [WithHandlerInterceptor].
 	TopicOption interface{ applyTopic(*topicSettings) error }
-	// A QueueOption configures [Topic.OpenQueue] and the queue of [Topic.Subscribe].
+	// A QueueOption configures [Topic.OpenQueue] and the queue of
+	// [Topic.Subscribe]: [WithCapacity], [WithOverflow], [WithVisibilityTimeout],
+	// [WithMaxAttempts], [WithBackoff], [WithDelay], [WithTimeToLive],
+	// [WithFilter], [WithMessageFilter], [WithFilterPolicy], [WithReplay],
+	// [WithDeadLetterCapacity], [WithDeadLetterOverflow], [WithDeadLetterQueue].
 	QueueOption interface {
 		SubscribeOption
 		applyQueue(*queueSettings) error
 	}
-	// A SubscriberOption configures [Queue.Subscribe] and the workers of [Topic.Subscribe].
+	// A SubscriberOption configures [Queue.Subscribe] and the workers of
+	// [Topic.Subscribe]: [WithConcurrency], [WithBatchSize], [WithRateLimit],
+	// [WithAutoExtend], [WithHandlerTimeout], [WithHandlerInterceptor].
 	SubscriberOption interface {
 		SubscribeOption
 		applySubscriber(*subscriberSettings) error
@@ -32,13 +40,15 @@ type (
 	SubscribeOption interface {
 		applySubscribe(*queueSettings, *subscriberSettings) error
 	}
-	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch and Deliveries.
+	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch and
+	// Deliveries: [WithVisibilityTimeout].
 	ReceiveOption interface{ applyReceive(*receiveSettings) error }
-	// A DeadLetterOption configures [NewDeadLetterQueue].
+	// A DeadLetterOption configures [NewDeadLetterQueue]: [WithDeadLetterCapacity],
+	// [WithDeadLetterOverflow], [WithVisibilityTimeout], [WithHooks], [WithLogger].
 	DeadLetterOption interface {
 		applyDeadLetters(*topicSettings, *queueSettings) error
 	}
-	// A RedriveOption selects what [Queue.Redrive] moves.
+	// A RedriveOption selects what [Queue.Redrive] moves: [RedriveIDs], [RedriveIf].
 	RedriveOption interface{ applyRedrive(*redriveSettings) error }
 )
 

@@ -57,6 +57,13 @@ func openWith(o QueueOption) func(s *stage) error {
 	}
 }
 
+func subscribeWith(o SubscribeOption) func(s *stage) error {
+	return func(s *stage) error {
+		_, err := s.top.Subscribe(s.ctx, "other", handleNothing, o)
+		return err
+	}
+}
+
 func receiveWith(o ReceiveOption) func(s *stage) error {
 	return func(s *stage) error {
 		_, err := s.q.Receive(s.ctx, o)
@@ -106,7 +113,59 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 		{"nil topic option", func(s *stage) error { return topicWith(nil) }, []string{"option 0", "nil"}, nil},
 		{"nil logger", func(s *stage) error { return topicWith(WithLogger(nil)) }, []string{"WithLogger", "nil"}, nil},
 
+		{"no deduplication window", func(s *stage) error { return topicWith(WithDeduplication(0, 1)) }, []string{"WithDeduplication(0s)"}, nil},
+		{"no deduplication IDs", func(s *stage) error { return topicWith(WithDeduplication(time.Minute, 0)) }, []string{"WithDeduplication(0)"}, nil},
+		{"no retention", func(s *stage) error { return topicWith(WithRetention(0)) }, []string{"WithRetention(0)"}, nil},
+		{"unlimited retention", func(s *stage) error { return topicWith(WithRetention(Unlimited)) }, []string{"WithRetention", "Unlimited"}, nil},
+		{"nil publish interceptor", func(s *stage) error { return topicWith(WithPublishInterceptor(nil)) }, []string{"WithPublishInterceptor", "nil"}, nil},
+		{"nil handler interceptor", func(s *stage) error { return topicWith(WithHandlerInterceptor(nil)) }, []string{"WithHandlerInterceptor", "nil"}, nil},
+		{"empty name of a shared dead-letter queue", func(s *stage) error {
+			_, err := NewDeadLetterQueue[int]("")
+			return err
+		}, []string{"NewDeadLetterQueue", `""`}, nil},
+		{"bad option to a shared dead-letter queue", func(s *stage) error {
+			_, err := NewDeadLetterQueue[int]("dead", WithDeadLetterCapacity(-1))
+			return err
+		}, []string{"WithDeadLetterCapacity(-1)"}, nil},
+
 		// Options of a queue.
+		{"name of a dead-letter queue", func(s *stage) error {
+			_, err := s.top.OpenQueue(s.ctx, "other/dead")
+			return err
+		}, []string{"OpenQueue", `"other/dead"`}, nil},
+		{"no time to live", openWith(WithTimeToLive(0)), []string{"WithTimeToLive(0s)"}, nil},
+		{"negative time to live", openWith(WithTimeToLive(-time.Second)), []string{"WithTimeToLive(-1s)"}, nil},
+		{"no replay", openWith(WithReplay(0)), []string{"WithReplay(0)"}, nil},
+		{"replay without retention", openWith(WithReplay(3)), []string{"WithReplay(3)", "WithRetention"}, ErrUnsupported},
+		{"nil message filter", openWith(WithMessageFilter[int](nil)), []string{"WithMessageFilter", "nil"}, nil},
+		{"message filter for another type", openWith(WithMessageFilter(func(Message[string]) bool { return true })), []string{"WithFilter", "string", "carries int"}, nil},
+		{"bad filter policy", openWith(WithFilterPolicy(`{"price": [{"numeric": ["<"]}]}`)), []string{"WithFilterPolicy", `"price"`, "Invalid parameter"}, nil},
+		{"no shared dead-letter queue", openWith(WithDeadLetterQueue[int](nil)), []string{"WithDeadLetterQueue", "nil"}, nil},
+		{"a queue that is no shared dead-letter queue", func(s *stage) error {
+			_, err := s.top.OpenQueue(s.ctx, "other", WithDeadLetterQueue(s.top.Queue("audit")))
+			return err
+		}, []string{"WithDeadLetterQueue", `"audit"`}, nil},
+		{"a shared dead-letter queue for another type", func(s *stage) error {
+			d, err := NewDeadLetterQueue[string]("dead")
+			if err != nil {
+				return err
+			}
+			_, err = s.top.OpenQueue(s.ctx, "other", WithDeadLetterQueue(d))
+			return err
+		}, []string{"WithDeadLetterQueue", "Queue[string]", "carries int"}, nil},
+		{"no batch size", subscribeWith(WithBatchSize(0)), []string{"WithBatchSize(0)"}, nil},
+		{"no rate", subscribeWith(WithRateLimit(0)), []string{"WithRateLimit(0)"}, nil},
+		{"negative rate", subscribeWith(WithRateLimit(-1)), []string{"WithRateLimit(-1)"}, nil},
+		{"no number for a rate", subscribeWith(WithRateLimit(math.NaN())), []string{"WithRateLimit(NaN)"}, nil},
+		{"no automatic extension", subscribeWith(WithAutoExtend(0)), []string{"WithAutoExtend(0s)"}, nil},
+		{"no handler timeout", subscribeWith(WithHandlerTimeout(-1)), []string{"WithHandlerTimeout(-1ns)"}, nil},
+		{"nil batch handler", func(s *stage) error {
+			_, err := s.top.SubscribeBatch(s.ctx, "other", nil)
+			return err
+		}, []string{"Subscribe", "nil handler"}, nil},
+		{"negative time to live of a message", func(s *stage) error {
+			return s.top.PublishMessages(s.ctx, Message[int]{TimeToLive: -time.Second})
+		}, []string{"message 0", "TimeToLive", "-1s"}, ErrInvalidMessage},
 		{"nil queue option", openWith(nil), []string{"option 0", "nil"}, nil},
 		{"nil queue option behind a good one", func(s *stage) error {
 			_, err := s.top.OpenQueue(s.ctx, "other", WithCapacity(1), nil)

@@ -82,7 +82,8 @@ type Queue[T any] struct {
 	//   - if anything is ready and a consumer is idle, one has been woken or
 	//     the queue is in the topic's list of sleepers;
 	//   - the timer is armed, for the schedule's first instant or the end of a
-	//     rate limit's pause or earlier, while there is either; else it is not.
+	//     rate limit's pause or earlier, while there is either; else it is not,
+	//     once the last worker has ended.
 
 	// Immutable after OpenQueue.
 	core    *core
@@ -797,7 +798,9 @@ func (q *Queue[T]) armLocked(now int64) {
 	}
 	switch {
 	case !ok || q.closed:
-		if q.armed && q.timer.Stop() {
+		// A worker that goes on will need it in a moment: stopping and starting a
+		// timer costs more than all the rest of a delivery.
+		if q.armed && (q.running == 0 || q.closed) && q.timer.Stop() {
 			q.armed = false
 		}
 		return

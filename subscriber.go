@@ -66,7 +66,8 @@ type worker[T any] struct {
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
 // queue has already. ctx bounds the set-up only; in memory there is nothing to
-// wait for. It returns [ErrClosed] or [ErrInvalidOption].
+// wait for. It returns [ErrClosed], [ErrInvalidOption], or ctx's error if it has
+// ended.
 func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...SubscriberOption) (*Subscriber[T], error) {
 	set := defaultSubscriberSettings()
 	err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) })
@@ -291,6 +292,9 @@ func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 		s.running--
 		q.running--
 		s.idle = append(s.idle, w)
+		if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
+			q.armLocked(0) // stops the timer
+		}
 		s.checkDoneLocked()
 		q.checkDrainedLocked()
 		q.checkHomeLocked()

@@ -114,8 +114,9 @@ func (t *Topic[T]) Name() string { return t.name }
 // its filter accepts. A Publish under way at the same time may or may not reach
 // it. ctx bounds the set-up only; in memory there is nothing to wait for.
 //
-// It returns [ErrClosed], or [ErrInvalidOption] for a bad option, an empty
-// name, the name of a queue that is open, or a filter for another T.
+// It returns [ErrClosed]; [ErrInvalidOption] for a bad option, an empty name, the
+// name of a queue that is open, or a filter for another T; [ErrUnsupported] for
+// what the topic wasn't made for; ctx's error if it has ended.
 func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueOption) (*Queue[T], error) {
 	set := defaultQueueSettings()
 	if err := applyAll(options, func(o QueueOption) error { return o.applyQueue(&set) }); err != nil {
