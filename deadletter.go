@@ -345,3 +345,30 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 	q.handOnLocked()
 	return letters, moved, fx
 }
+
+// RedriveIDs selects dead letters by the IDs of their messages.
+func RedriveIDs(ids ...string) RedriveOption {
+	return redriveOption(func(s *redriveSettings) error {
+		if s.ids == nil {
+			s.ids = make(map[string]bool, len(ids))
+		}
+		for _, id := range ids {
+			s.ids[id] = true
+		}
+		return nil
+	})
+}
+
+// RedriveIf selects the dead letters that keep accepts; several options select
+// what all of them accept. The delivery given to keep can be read, its history
+// included, but not settled. keep runs without a lock; a panic in it makes
+// Redrive fail before anything has moved.
+func RedriveIf[T any](keep func(d Delivery[T]) bool) RedriveOption {
+	return redriveOption(func(s *redriveSettings) error {
+		if keep == nil {
+			return invalid("RedriveIf", nil, "a function")
+		}
+		s.preds = append(s.preds, keep)
+		return nil
+	})
+}

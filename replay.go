@@ -78,3 +78,12 @@ func (q *Queue[T]) accepted(its []item[T]) (kept []item[T], err error) {
 	}
 	return kept, nil
 }
+
+// replay adds what was published before the queue was opened.
+func (q *Queue[T]) replay(past []item[T]) {
+	for k := range past {
+		q.addLocked(&past[k])
+	}
+	q.offered += uint64(len(past))
+	q.armLocked(q.core.now())
+}

@@ -107,11 +107,10 @@ func (p *printer) work(ctx context.Context, q *fanout.Queue[invoice]) error {
 		case errors.Is(err, errNoPaper):
 			// Another printer may have some. This one is refilled meanwhile.
 			fmt.Fprintf(p.out, "%s: %v, given back\n", d.Body.Order, err)
-			err = d.Nack(ctx)
-			p.paper = 500
-			if err != nil {
+			if err := d.Nack(ctx); err != nil {
 				return err
 			}
+			p.paper = 500
 		case err != nil:
 			return err
 		default:

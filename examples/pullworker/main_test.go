@@ -25,8 +25,8 @@ o-20: attempt 1, pages: 1
 o-19: attempt 2, pages: 2
 4 printed in 5 deliveries: 1 given back, 0 timed out
 `, out.String())
-		// Seven pages, o-20 among them, until 420 ms; o-19 is back 100 ms after
-		// 360 ms, when o-20 has been printed; its two pages take 120 ms.
+		// Six pages take 360 ms. Then o-19 is given back for 100 ms, o-20 is
+		// printed meanwhile, and the two pages of o-19 take 120 ms.
 		require.Equal(t, 580*time.Millisecond, time.Since(begin))
 	})
 }

@@ -1,0 +1,161 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// A Delivery is one handing-over of one message to one consumer. It is a value:
+// copies are the same delivery, and changing a copy's Body changes nobody
+// else's. It owns its message until it is settled, or until its visibility
+// timeout passes, whichever comes first; after that every method that settles
+// returns [ErrSettled] or [ErrStale] and touches nothing, a newer delivery of
+// the same message least of all. At the very instant of the deadline either may
+// come first.
+//
+// Methods that settle and extend take a context for engines that do I/O. In
+// memory they never wait and ignore it, even a cancelled one: work that is done
+// can be acknowledged during a shutdown. All methods may be called concurrently.
+type Delivery[T any] struct {
+	// Body is what was published. It is shared with the other queues' deliveries.
+	Body T
+
+	q       *Queue[T]
+	ext     *extra
+	hist    *history
+	seq     uint64
+	at      int64
+	stamp   uint64
+	entry   int32
+	attempt int32
+}
+
+// ID is the message's ID: the publisher's, or a UUID of version 7. It is the
+// same in every queue, at every attempt, and after a redrive.
+func (d Delivery[T]) ID() string {
+	if d.q == nil {
+		return ""
+	}
+	return d.q.core.id(d.seq, d.at, d.ext)
+}
+
+// Attribute returns one of the message's attributes.
+func (d Delivery[T]) Attribute(name string) (value string, ok bool) {
+	if d.ext == nil {
+		return "", false
+	}
+	value, ok = d.ext.attributes[name]
+	return value, ok
+}
+
+// Attributes returns a copy of the message's attributes, nil if it has none.
+func (d Delivery[T]) Attributes() map[string]string {
+	if d.ext == nil {
+		return nil
+	}
+	return maps.Clone(d.ext.attributes)
+}
+
+// OrderingKey is the message's ordering key, empty if it has none.
+func (d Delivery[T]) OrderingKey() string {
+	if d.ext == nil {
+		return ""
+	}
+	return d.ext.key
+}
+
+// PublishedAt is when the message was published.
+func (d Delivery[T]) PublishedAt() time.Time {
+	if d.q == nil {
+		return time.Time{}
+	}
+	return d.q.core.time(d.at)
+}
+
+// Attempt is the number of this attempt: 1 for the first delivery, one more for
+// each attempt that was spent since the message was published or redriven.
+// Snoozes and releases spend none. A dead-letter queue counts its own
+// deliveries; how often the letter was tried before is in its History.
+func (d Delivery[T]) Attempt() int { return int(d.attempt) }
+
+// History returns how the attempts before this one ended, oldest first, those
+// before a redrive included. A message that is retried without limit keeps its
+// first attempt and the last few dozen.
+func (d Delivery[T]) History() []Attempt {
+	if d.hist == nil {
+		return nil
+	}
+	return slices.Clone(d.hist.attempts)
+}
+
+// Queue is the name of the queue that made the delivery, or, in a dead-letter
+// queue, of that dead-letter queue.
+func (d Delivery[T]) Queue() string {
+	if d.q == nil {
+		return ""
+	}
+	return d.q.name
+}
+
+// Deadline is when the delivery's visibility timeout passes, extensions
+// included, or the zero Time if the delivery no longer owns its message.
+func (d Delivery[T]) Deadline() time.Time {
+	if d.q == nil {
+		return time.Time{}
+	}
+	return d.q.deadline(d.entry, d.stamp)
+}
+
+// Ack acknowledges the message: this queue is done with it.
+// It returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Ack(ctx context.Context) error {
+	return d.settle(verdict{cause: Acked})
+}
+
+// Nack gives the message back, to be delivered again after the queue's backoff.
+// It spends an attempt. It returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Nack(ctx context.Context) error {
+	return d.settle(verdict{cause: Nacked, wait: fromBackoff})
+}
+
+// NackAfter gives the message back, to be delivered again after wait, at the
+// earliest after a millisecond. It spends an attempt. A negative wait is
+// [ErrInvalidOption] and settles nothing; else it returns what Nack does.
+func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
+	if wait < 0 {
+		return fmt.Errorf("%w: NackAfter(%v): want a duration that is not negative", ErrInvalidOption, wait)
+	}
+	return d.settle(verdict{cause: Nacked, wait: max(wait, minWait)})
+}
+
+// Settle settles the delivery as a handler that returned err would: nil
+// acknowledges, and [Permanent], [RetryAfter] and [Snooze] are understood. It
+// gives those who receive for themselves the outcomes that handlers have, with
+// err in the message's history. It returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Settle(ctx context.Context, err error) error {
+	return d.settle(judge(err))
+}
+
+func (d Delivery[T]) settle(v verdict) error {
+	if d.q == nil {
+		return fmt.Errorf("%w: the zero Delivery", ErrStale)
+	}
+	return d.q.settle(d.entry, d.stamp, d.attempt, v)
+}
+
+// Extend makes the visibility timeout end by from now, or when it would have
+// ended if that is later. As with ChangeMessageVisibility in SQS the time
+// counts from the call. A duration that isn't positive is [ErrInvalidOption];
+// else it returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
+	if by <= 0 {
+		return fmt.Errorf("%w: Extend(%v): want a positive duration", ErrInvalidOption, by)
+	}
+	if d.q == nil {
+		return fmt.Errorf("%w: the zero Delivery", ErrStale)
+	}
+	return d.q.extend(d.entry, d.stamp, by)
+}

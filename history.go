@@ -1,0 +1,58 @@
+package fanout
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// An Attempt is how one delivery of a message ended.
+type Attempt struct {
+	// Number is 1 for the message's first delivery and counts on through
+	// snoozes, releases and redrives.
+	Number int
+	// Cause says how it ended.
+	Cause Cause
+	// Queue is the queue that made the delivery.
+	Queue string
+	// Start is when the delivery was made, and Elapsed how long it lasted.
+	Start   time.Time
+	Elapsed time.Duration
+	// Err is what the handler returned or panicked with, nil if there was none.
+	Err error
+	// Stack is where a panic came from, at most 8 KiB of it.
+	Stack string
+}
+
+// String tells the attempt in one line, without the stack.
+func (a Attempt) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "attempt %d: %v after %v", a.Number, a.Cause, a.Elapsed.Round(time.Microsecond))
+	if a.Err != nil {
+		fmt.Fprintf(&b, ": %v", a.Err)
+	}
+	return b.String()
+}
+
+// A history is what ended attempts left behind. It is never changed, so that a
+// delivery can carry it: each attempt makes a new one that shares what came before.
+type history struct {
+	attempts []Attempt
+}
+
+// with returns h and a behind it, numbered. Of more than keep attempts it keeps
+// the first and the newer half.
+func (h *history) with(a Attempt, keep int) *history {
+	if h == nil {
+		a.Number = 1
+		return &history{attempts: []Attempt{a}}
+	}
+	old := h.attempts
+	a.Number = old[len(old)-1].Number + 1
+	if len(old) >= keep {
+		kept := make([]Attempt, 0, len(old))
+		kept = append(kept, old[0])
+		old = append(kept, old[len(old)/2:]...)
+	}
+	return &history{attempts: append(old, a)}
+}

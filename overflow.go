@@ -1,0 +1,121 @@
+package fanout
+
+// add puts items, or those of them with the given indexes, into the window of a
+// queue that is direct, or that gets messages with a delay of their own. The
+// topic's mu is held.
+func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(items)
+	if accepted != nil {
+		n = len(accepted)
+	}
+	q.offered += uint64(n)
+	q.spillLocked()
+	over := q.win.Len() + n - q.set.capacity
+	for k := range n {
+		it := &items[k]
+		if accepted != nil {
+			it = &items[accepted[k]]
+		}
+		if q.set.overflow == DropNewest && k >= n-over {
+			fx = q.dropLocked(fx, it, DroppedNewest)
+			continue
+		}
+		q.addLocked(it)
+	}
+	if q.set.overflow == DropOldest {
+		for ; over > 0; over-- {
+			q.dropOldestLocked(0, &fx)
+		}
+	}
+	q.armLocked(q.core.now())
+	q.handOnLocked()
+	return fx
+}
+
+func (q *Queue[T]) addLocked(it *item[T]) {
+	i := q.win.Add(held[T]{item: *it})
+	q.allow.Add(-1)
+	delay := q.set.delay
+	if it.ext != nil && it.ext.delay > 0 {
+		delay = it.ext.delay
+	}
+	if delay == 0 {
+		q.putLocked(i, backlogged)
+		return
+	}
+	q.putLocked(i, delayed)
+	q.win.Schedule(i, after(it.at, delay))
+}
+
+// spillLocked takes the backlog out of the log into the window, so that what is
+// added to the window comes behind it, or so that the cursor can pass what the
+// queue does not get.
+func (q *Queue[T]) spillLocked() {
+	for n := q.inLogLocked(); n > 0; n-- {
+		q.putLocked(q.win.Add(held[T]{item: *q.cursor.Next()}), backlogged)
+	}
+}
+
+// overflow makes a queue that reads the log, and has too little room for items,
+// drop what its policy says. The items have been appended at head and are not
+// visible to consumers yet. The topic's mu is held.
+func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	end := head + int64(len(items))
+	over := int(end - q.allow.Load())
+	if over <= 0 {
+		return nil // room was made meanwhile
+	}
+	if q.set.overflow == DropOldest {
+		for ; over > 0; over-- {
+			q.dropOldestLocked(end, &fx)
+		}
+		q.cursor.SkipTo(q.cursor.Pos()) // lets go of the log behind what was dropped
+		q.armLocked(q.core.now())
+		return fx
+	}
+	q.spillLocked()
+	for k := range items {
+		if k < len(items)-over {
+			q.putLocked(q.win.Add(held[T]{item: items[k]}), backlogged)
+		} else {
+			fx = q.dropLocked(fx, &items[k], DroppedNewest)
+			q.allow.Add(1)
+		}
+	}
+	q.cursor.SkipTo(end)
+	q.handOnLocked()
+	return fx
+}
+
+// dropOldestLocked drops what was published first among what is not in flight,
+// and reports whether there was anything. The log is read up to end, which may
+// be beyond what consumers see.
+func (q *Queue[T]) dropOldestLocked(end int64, fx **effects) bool {
+	i, seq, ok := q.win.Lowest()
+	if b, found := q.backlog.First(); found && (!ok || q.win.At(b).seq < uint64(seq)) {
+		i, seq, ok = b, int64(q.win.At(b).seq), true
+	}
+	if !q.direct && q.cursor.Pos() < end {
+		if it := q.cursor.Peek(); !ok || it.seq < uint64(seq) {
+			q.cursor.Next()
+			q.allow.Add(1)
+			*fx = q.dropLocked(*fx, it, DroppedOldest)
+			return true
+		}
+	}
+	if ok {
+		*fx = q.dropLocked(*fx, &q.win.At(i).item, DroppedOldest)
+		q.takeOutLocked(i)
+		q.freeLocked(i)
+	}
+	return ok
+}
+
+func (q *Queue[T]) dropLocked(fx *effects, it *item[T], why DropReason) *effects {
+	q.counters.dropped++
+	return q.noteItemLocked(fx, dropped, it, Event{Reason: why})
+}

@@ -1,0 +1,287 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+)
+
+// A receiver waits in Receive. ready holds one token once it has been woken.
+type receiver struct{ ready chan struct{} }
+
+// Receive takes the next message, and waits for one if there is none. It
+// returns [ErrClosed] once the queue is closed (a topic that shuts down closes
+// its queues when they are drained, so they can be received empty), the
+// context's error when ctx ends first, and [ErrInvalidOption]. Waiting
+// receivers are woken in the order of their arrival.
+func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Delivery[T], error) {
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return Delivery[T]{}, err
+	}
+	return q.receive(ctx, vis)
+}
+
+func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (Delivery[T], error) {
+	var r *receiver
+	for {
+		q.mu.Lock()
+		if r != nil {
+			if k := slices.Index(q.receivers, r); k >= 0 {
+				q.receivers = slices.Delete(q.receivers, k, k+1)
+			}
+		}
+		switch {
+		case q.closed:
+			q.mu.Unlock()
+			return Delivery[T]{}, q.receiveError(errQueueClosed)
+		case ctx.Err() != nil:
+			// Whoever woke this receiver meant it to take a message: wake another.
+			q.handOnLocked()
+			q.mu.Unlock()
+			return Delivery[T]{}, q.receiveError(contextError(ctx))
+		}
+		d, fx, ok := q.takeLocked(vis)
+		if !ok {
+			if r == nil {
+				r = &receiver{ready: make(chan struct{}, 1)}
+				q.receivers = append(q.receivers, r)
+			} else { // woken in vain: somebody was quicker, and it keeps its place
+				q.receivers = slices.Insert(q.receivers, 0, r)
+			}
+			q.handOnLocked()
+		}
+		q.mu.Unlock()
+		fx.and(q.madeRoom()).perform()
+		if ok {
+			return d, nil
+		}
+		select {
+		case <-r.ready:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// errQueueClosed is ErrClosed from a receive, to be told from one that a
+// context was cancelled with.
+var errQueueClosed = fmt.Errorf("%w", ErrClosed)
+
+func (q *Queue[T]) receiveError(err error) error {
+	return fmt.Errorf("fanout: receive from %q: %w", q.name, err)
+}
+
+// TryReceive takes the next message if there is one; it doesn't wait. ok says
+// whether there was. It returns the errors of Receive.
+func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d Delivery[T], ok bool, err error) {
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return d, false, err
+	}
+	q.mu.Lock()
+	switch {
+	case q.closed:
+		q.mu.Unlock()
+		return d, false, q.receiveError(errQueueClosed)
+	case ctx.Err() != nil:
+		q.mu.Unlock()
+		return d, false, q.receiveError(contextError(ctx))
+	}
+	d, fx, ok := q.takeLocked(vis)
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+	return d, ok, nil
+}
+
+// ReceiveBatch takes up to most messages. It waits until there is one, then
+// returns what is there. It returns the errors of Receive.
+func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...ReceiveOption) ([]Delivery[T], error) {
+	if most < 1 {
+		return nil, invalid("ReceiveBatch", most, "at least 1")
+	}
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	d, err := q.receive(ctx, vis)
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	batch := make([]Delivery[T], 1, 1+min(most-1, q.readyLocked()))
+	batch[0] = d
+	var fx *effects
+	for len(batch) < most {
+		d, more, ok := q.takeLocked(vis)
+		fx = fx.and(more)
+		if !ok {
+			break
+		}
+		batch = append(batch, d)
+	}
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+	return batch, nil
+}
+
+// Deliveries returns an iterator that receives one message after the other:
+//
+//	for d, err := range q.Deliveries(ctx) {
+//
+// It ends without an error when the queue is closed, as ranging over a closed
+// channel does. Any other error is yielded once, with the zero Delivery, and
+// ends it: ctx's, or [ErrInvalidOption]. Each delivery is the loop's to settle.
+func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) iter.Seq2[Delivery[T], error] {
+	return func(yield func(Delivery[T], error) bool) {
+		vis, err := q.receiveSettings(ctx, options)
+		for err == nil {
+			var d Delivery[T]
+			if d, err = q.receive(ctx, vis); err == nil && !yield(d, nil) {
+				return
+			}
+		}
+		if !errors.Is(err, errQueueClosed) {
+			yield(Delivery[T]{}, err)
+		}
+	}
+}
+
+func (q *Queue[T]) receiveSettings(ctx context.Context, options []ReceiveOption) (time.Duration, error) {
+	if ctx == nil {
+		return 0, fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
+	}
+	if len(options) == 0 {
+		return q.set.visibility, nil
+	}
+	s := receiveSettings{visibility: q.set.visibility}
+	err := applyAll(options, func(o ReceiveOption) error { return o.applyReceive(&s) })
+	return s.visibility, err
+}
+
+// takeLocked claims a message for a caller and sees to it that other consumers
+// are woken for what remains.
+func (q *Queue[T]) takeLocked(vis time.Duration) (d Delivery[T], fx *effects, ok bool) {
+	d, fx, ok = q.claimLocked(vis, inFlight)
+	if ok {
+		q.handOnLocked()
+	}
+	return d, fx, ok
+}
+
+// claimLocked puts the next message in flight, in the given state. It may have
+// buried some that came too late, and freed their room, even if it returns none.
+func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], fx *effects, ok bool) {
+	if !q.servesLocked() || q.readyLocked() == 0 {
+		return d, nil, false
+	}
+	now := q.core.now()
+	i, fx, ok := q.nextLocked(now)
+	if !ok {
+		q.checkDrainedLocked()
+		return d, fx, false
+	}
+	m, h := q.win.Meta(i), q.win.At(i)
+	m.State = state
+	q.n[state]++
+	q.counters.delivered++
+	h.start = now
+	q.win.Schedule(i, after(now, vis))
+	q.armLocked(now)
+	d = Delivery[T]{
+		Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at,
+		stamp: m.Stamp, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
+	}
+	return d, fx.and(q.deliveredLocked(&d)), true
+}
+
+// nextLocked takes the next message that may be delivered out of its list or
+// the log: what has become due goes before the backlog.
+func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
+	for {
+		i, ok = q.win.Pop(&q.due)
+		if !ok {
+			i, ok = q.win.Pop(&q.backlog)
+		}
+		switch {
+		case ok:
+			q.n[q.win.Meta(i).State]--
+			q.win.Restamp(i)
+		case q.inLogLocked() > 0:
+			i = q.win.Add(held[T]{item: *q.cursor.Next()})
+		default:
+			return 0, fx, false
+		}
+		if q.expired(&q.win.At(i).item, now) {
+			fx = q.expireLocked(i, now, fx)
+		} else if q.headOfKeyLocked(i) {
+			return i, fx, true
+		}
+	}
+}
+
+// handOnLocked keeps the invariant about idle consumers: it wakes one if there
+// is something for it, and otherwise sees that the next publish will. Whoever
+// is woken calls it again after taking a message, so that as many consumers
+// come as there are messages, one after the other.
+func (q *Queue[T]) handOnLocked() {
+	sub, limited, idle := q.idleLocked()
+	for idle {
+		switch {
+		case !q.servesLocked():
+			return
+		case q.readyLocked() > 0:
+			if len(q.receivers) > 0 {
+				r := q.receivers[0]
+				q.receivers = slices.Delete(q.receivers, 0, 1)
+				r.ready <- struct{}{} // has room: a receiver is in the list without a token
+			} else if sub != nil {
+				sub.startLocked()
+			} else {
+				q.limited = limited // until when the timer will come
+				q.armLocked(q.core.now())
+			}
+			return
+		case q.direct || !q.t.sleep.add(q):
+			return
+		case q.log.Published() <= q.cursor.Pos():
+			return // a later publish finds the queue in the list
+		}
+	}
+}
+
+// idleLocked reports whether any consumer could take a message, and which
+// subscriber's turn it would be; if only their rate limits keep subscribers
+// from it, until when.
+func (q *Queue[T]) idleLocked() (sub *Subscriber[T], limited int64, ok bool) {
+	for k := range q.subs {
+		s := q.subs[(q.nextSub+k)%len(q.subs)]
+		if s.stopping || s.running >= s.set.concurrency {
+			continue
+		}
+		at := s.limitedLocked()
+		if at == 0 {
+			q.nextSub = (q.nextSub + k + 1) % len(q.subs)
+			return s, 0, true
+		}
+		if limited == 0 || at < limited {
+			limited = at
+		}
+	}
+	return nil, limited, limited > 0 || len(q.receivers) > 0
+}
+
+// servesLocked reports whether the queue gives out messages: not while it is
+// paused or closed, and a dead-letter queue not while its topic shuts down.
+func (q *Queue[T]) servesLocked() bool {
+	return !q.closed && !q.paused && (!q.letters || !q.draining)
+}
+
+// wake is called by whoever took the queue out of the topic's list of sleepers.
+func (q *Queue[T]) wake() {
+	q.mu.Lock()
+	q.handOnLocked()
+	q.mu.Unlock()
+}

@@ -1,0 +1,123 @@
+package fanout
+
+import (
+	"fmt"
+	"time"
+)
+
+// armLocked keeps the invariant about the timer. A timer that is armed for an
+// instant that no longer matters is left alone: it costs less to let it fire.
+func (q *Queue[T]) armLocked(now int64) {
+	at, ok := q.win.NextDue()
+	if q.limited > 0 && (!ok || q.limited < at) {
+		at, ok = q.limited, true
+	}
+	switch {
+	case !ok || q.closed:
+		// A worker that goes on will need it in a moment: stopping and starting a
+		// timer costs more than all the rest of a delivery.
+		if q.armed && (q.running == 0 || q.closed) && q.timer.Stop() {
+			q.armed = false
+		}
+		return
+	case q.armed && (q.timerAt <= at || !q.timer.Stop()):
+		return // it comes in time, or it is about to run and arms itself again
+	}
+	q.armed, q.timerAt = true, at
+	wait := time.Duration(max(at-now, 0))
+	if q.timer == nil {
+		q.timer = time.AfterFunc(wait, q.tick)
+	} else {
+		q.timer.Reset(wait)
+	}
+}
+
+// tickLen bounds how many entries one tick sees to: for more, the timer fires
+// again at once, so that none waits for the hooks of others.
+const tickLen = 1024
+
+// tick sees to those whose time has come: what waited for it is ready, and what
+// was in flight has timed out. It runs in the timer's goroutine, which the
+// queue's close waits for through armed and ticking.
+func (q *Queue[T]) tick() {
+	q.mu.Lock()
+	q.armed = false
+	q.ticking++
+	defer q.ticked() // even if a hook ends the goroutine
+	var fx *effects
+	now := q.core.now()
+	if q.limited <= now {
+		q.limited = 0
+	}
+	for n := 0; n < tickLen && !q.closed; n++ {
+		i, ok := q.win.PopDue(now)
+		if !ok {
+			break
+		}
+		if state := q.win.Meta(i).State; state == inFlight || state == handling {
+			fx = fx.and(q.timeOutLocked(i, now))
+		} else {
+			q.n[state]--
+			q.putLocked(i, due)
+		}
+	}
+	q.handOnLocked()
+	q.armLocked(now)
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+}
+
+func (q *Queue[T]) ticked() {
+	q.mu.Lock()
+	q.ticking--
+	q.checkHomeLocked()
+	q.mu.Unlock()
+}
+
+// timeOutLocked ends the delivery of entry i because its visibility timeout has
+// passed, or extends it if its subscriber says so. If a handler has it, its
+// context is cancelled and it counts as stuck until it returns.
+func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
+	m, h := q.win.Meta(i), q.win.At(i)
+	var w *worker[T]
+	if m.State == handling {
+		w = q.workerOf(m.Stamp)
+	}
+	if w != nil && w.s.set.autoExtend > 0 {
+		if until := after(h.start, w.s.set.autoExtend); now < until {
+			q.win.Schedule(i, min(after(now, q.set.visibility), until))
+			return nil
+		}
+	}
+	q.stale.Add(m.Stamp)
+	var fx *effects
+	if w != nil {
+		if !w.stuck {
+			w.stuck = true
+			w.s.stuck++
+			cause := fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start))
+			fx = w.cancelLocked(fx, cause)
+			e := Event{
+				Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.start),
+				Subscriber: w.s.site, goroutine: w.goroutine.Load(),
+			}
+			fx = q.noteItemLocked(fx, stuckEvent, &h.item, e)
+			fx = q.noteItemLocked(fx, stuckStackEvent, &h.item, e)
+		}
+	}
+	return fx.and(q.endLocked(i, verdict{cause: TimedOut}, now))
+}
+
+// workerOf returns the worker whose delivery has the given stamp.
+func (q *Queue[T]) workerOf(stamp uint64) *worker[T] {
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			for _, c := range w.claims {
+				if c.stamp == stamp {
+					return w
+				}
+			}
+		}
+	}
+	return nil
+}

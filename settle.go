@@ -1,0 +1,237 @@
+package fanout
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/gofanout/fanout/internal/window"
+)
+
+// ownedLocked returns nil if stamp still owns entry i in flight, and otherwise
+// the error that says why not.
+func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
+	var err error
+	switch {
+	case q.closed:
+		err = ErrClosed
+	case q.win.Owns(i, stamp) && (q.win.Meta(i).State == inFlight || q.win.Meta(i).State == handling):
+		return nil
+	case stamp == 0 || q.stale.Has(stamp):
+		err = ErrStale
+	default:
+		err = ErrSettled
+	}
+	return fmt.Errorf("%w: queue %q", err, q.name)
+}
+
+// settle ends the delivery with the given stamp as v says.
+func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error {
+	if v.wait == fromBackoff || q.letters && v.cause == PermanentlyFailed {
+		v.wait = 0
+		if q.letters || !v.cause.spends() || int64(attempt) < int64(q.set.maxAttempts) {
+			v.wait = q.set.backoff.after(int(attempt)) // the user's code: before the lock
+		}
+	}
+	var now int64
+	if v.cause != Acked || q.hooked(settled) {
+		now = q.core.now()
+	}
+	q.mu.Lock()
+	if err := q.ownedLocked(i, stamp); err != nil {
+		q.mu.Unlock()
+		return err
+	}
+	q.win.Unschedule(i)
+	fx := q.endLocked(i, v, now)
+	q.armLocked(now)
+	q.handOnLocked()
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+	return nil
+}
+
+// endLocked ends the delivery of entry i, which is no longer scheduled.
+func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
+	m, h := q.win.Meta(i), q.win.At(i)
+	q.counters.ended[v.cause]++
+	var fx *effects
+	fx = q.noteItemLocked(fx, settled, &h.item, Event{
+		Attempt: int(m.Spent) + 1, Cause: v.cause, Err: v.err, Elapsed: time.Duration(now - h.start), Wait: v.wait,
+	})
+	if v.cause == Acked {
+		q.freeLocked(i)
+		q.checkDrainedLocked()
+		return fx
+	}
+	h.hist = h.hist.with(Attempt{
+		Cause: v.cause, Queue: q.name, Err: v.err, Stack: v.stack,
+		Start: q.core.time(h.start), Elapsed: time.Duration(now - h.start),
+	}, q.keep)
+	q.win.Restamp(i)
+	spent := false
+	if v.cause.spends() {
+		m.Spent++
+		spent = v.cause == PermanentlyFailed || v.cause == Expired || int64(m.Spent) >= int64(q.set.maxAttempts)
+	} else if v.wait > 0 || v.cause == Snoozed {
+		m.Passes++
+		spent = m.Passes >= passesLimit
+	}
+	q.n[m.State]--
+	switch {
+	case q.letters: // a dead-letter queue retries for ever
+		q.retryLocked(i, v, now)
+	case spent:
+		fx = q.buryLocked(i, fx)
+	case q.expired(&h.item, now):
+		fx = q.expireLocked(i, now, fx)
+	default:
+		q.retryLocked(i, v, now)
+	}
+	q.checkDrainedLocked()
+	return fx
+}
+
+// retryLocked puts entry i, whose state has been left, where it waits for its
+// next delivery.
+func (q *Queue[T]) retryLocked(i int32, v verdict, now int64) {
+	switch {
+	case v.cause == Released && q.draining:
+		q.putLocked(i, released)
+	case v.wait <= 0:
+		q.putLocked(i, due)
+	default:
+		state := retrying
+		if v.cause == Snoozed {
+			state = delayed
+		}
+		q.putLocked(i, state)
+		q.win.Schedule(i, after(now, v.wait))
+	}
+}
+
+// expired reports whether a message's time to live has passed.
+func (q *Queue[T]) expired(it *item[T], now int64) bool {
+	ttl, born := q.set.ttl, it.at
+	if it.ext != nil {
+		if it.ext.ttl > 0 {
+			ttl = it.ext.ttl
+		}
+		if it.ext.born > 0 {
+			born = it.ext.born
+		}
+	}
+	return ttl > 0 && !q.letters && now >= after(born, ttl)
+}
+
+// expireLocked buries entry i, whose state has been left, because its time to
+// live has passed.
+func (q *Queue[T]) expireLocked(i int32, now int64, fx *effects) *effects {
+	h := q.win.At(i)
+	q.counters.ended[Expired]++
+	h.hist = h.hist.with(Attempt{Cause: Expired, Queue: q.name, Start: q.core.time(now)}, q.keep)
+	return q.buryLocked(i, fx)
+}
+
+// putLocked gives entry i, which is in no list, a state that is not in flight.
+// The caller schedules it if the state is one that waits.
+func (q *Queue[T]) putLocked(i int32, state uint8) {
+	m := q.win.Meta(i)
+	m.State = state
+	q.n[state]++
+	if l := q.listOf(state); l != nil {
+		q.win.Push(l, i)
+	}
+	if state != backlogged && state != parked {
+		q.rankLocked(i)
+	}
+}
+
+// rankLocked makes entry i known to a queue that drops its oldest.
+func (q *Queue[T]) rankLocked(i int32) {
+	if q.set.overflow == DropOldest {
+		q.win.Rank(i, int64(q.win.At(i).seq))
+	}
+}
+
+// takeOutLocked takes entry i, which is not in flight, out of its list or the schedule.
+func (q *Queue[T]) takeOutLocked(i int32) {
+	state := q.win.Meta(i).State
+	if state == blocked {
+		q.win.Pull(&q.keys[keyOf(&q.win.At(i).item)].line, i)
+	} else if l := q.listOf(state); l != nil {
+		q.win.Pull(l, i)
+	} else {
+		q.win.Unschedule(i)
+	}
+}
+
+// listOf returns the list that holds the entries of a state, or nil if they are scheduled.
+func (q *Queue[T]) listOf(state uint8) *window.List {
+	switch state {
+	case backlogged:
+		return &q.backlog
+	case due:
+		return &q.due
+	case parked:
+		return &q.parked
+	case released:
+		return &q.released
+	}
+	return nil
+}
+
+// freeLocked removes entry i, which is in no list and not scheduled, and with
+// it the message from the queue.
+func (q *Queue[T]) freeLocked(i int32) {
+	q.n[q.win.Meta(i).State]--
+	q.removeLocked(i)
+}
+
+// removeLocked is freeLocked for an entry whose state has been left.
+func (q *Queue[T]) removeLocked(i int32) {
+	q.leaveKeyLocked(i)
+	q.win.Remove(i)
+	q.allow.Add(1)
+}
+
+// madeRoom lets those in who wait for room, if there are any. No lock is held.
+func (q *Queue[T]) madeRoom() (fx *effects) {
+	if q.gated.Load() && q.gated.CompareAndSwap(true, false) {
+		fx = q.t.admitWaiters()
+	}
+	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
+		q.mu.Lock()
+		starved := q.starved
+		q.starved = nil
+		q.mu.Unlock()
+		for _, source := range starved {
+			fx = fx.and(source.unpark())
+		}
+	}
+	return fx
+}
+
+// extend moves the deadline of the delivery with the given stamp.
+func (q *Queue[T]) extend(i int32, stamp uint64, by time.Duration) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.ownedLocked(i, stamp); err != nil {
+		return err
+	}
+	now := q.core.now()
+	if at := after(now, by); at > q.win.Meta(i).Deadline {
+		q.win.Unschedule(i)
+		q.win.Schedule(i, at)
+		q.armLocked(now)
+	}
+	return nil
+}
+
+func (q *Queue[T]) deadline(i int32, stamp uint64) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ownedLocked(i, stamp) != nil {
+		return time.Time{}
+	}
+	return q.core.time(q.win.Meta(i).Deadline)
+}

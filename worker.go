@@ -1,0 +1,261 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"runtime/pprof"
+	"sync/atomic"
+	"time"
+)
+
+// A worker is what one worker goroutine has of its own. Its fields but s are
+// the goroutine's, except where said.
+type worker[T any] struct {
+	s *Subscriber[T]
+
+	// Guarded by the queue's mu.
+	claims []claim // the deliveries in hand, none between two runs
+	place  int     // in busy
+	stuck  bool
+	ctx    *handlerContext // made anew once a handler has used it
+	// cancelled says that ctx is, or is about to be: no other run may have it.
+	cancelled bool
+
+	one       [1]Delivery[T] // where a handler's only delivery is kept
+	goroutine atomic.Pointer[string]
+}
+
+// startLocked starts one more worker.
+func (s *Subscriber[T]) startLocked() {
+	var w *worker[T]
+	if n := len(s.idle); n > 0 {
+		w, s.idle = s.idle[n-1], s.idle[:n-1]
+	} else {
+		w = &worker[T]{s: s}
+	}
+	if s.labels == nil {
+		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.q.core.name, "queue", s.q.name, "subscriber", s.site))
+	}
+	s.running++
+	s.q.running++
+	go w.work()
+}
+
+// work is the worker's goroutine. Started by startLocked; ends when nothing is
+// ready or its subscriber stops; the subscriber's done waits for it, as does
+// the queue's close.
+func (w *worker[T]) work() {
+	pprof.SetGoroutineLabels(w.s.labels)
+	w.goroutine.Store(w.s.q.core.goroutine())
+	ended := false
+	defer func() {
+		if !ended {
+			// The handler, or a hook, called runtime.Goexit, which cannot be
+			// stopped: another goroutine takes this one's place.
+			go w.work()
+		}
+	}()
+	for {
+		ds, ctx := w.next()
+		if ctx == nil {
+			ended = true
+			return
+		}
+		w.handle(ctx, ds)
+	}
+}
+
+// A claim names a delivery.
+type claim struct {
+	stamp uint64
+	entry int32
+}
+
+// next claims as many messages as the handler takes, or gives the worker back
+// and returns no context.
+func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
+	s, q := w.s, w.s.q
+	q.mu.Lock()
+	w.putDownLocked()
+	var fx *effects
+	expired := q.counters.ended[Expired]
+	ds := w.claimLocked(&fx)
+	for len(ds) == 0 && q.counters.ended[Expired] != expired {
+		// Some came too late: that is told while the worker still counts.
+		q.mu.Unlock()
+		fx.and(q.madeRoom()).perform()
+		q.mu.Lock()
+		expired, fx = q.counters.ended[Expired], nil
+		ds = w.claimLocked(&fx)
+	}
+	if len(ds) == 0 {
+		s.running--
+		q.running--
+		s.idle = append(s.idle, w)
+		if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
+			q.armLocked(0) // stops the timer
+		}
+		s.checkDoneLocked()
+		q.checkDrainedLocked()
+		q.checkHomeLocked()
+		q.handOnLocked()
+		q.mu.Unlock()
+		return nil, nil
+	}
+	if w.ctx == nil || !w.ctx.fresh() {
+		w.ctx = &handlerContext{run: run{queue: q, lock: q.locked}}
+	}
+	w.place = len(s.busy)
+	s.busy = append(s.busy, w)
+	ctx := w.ctx
+	q.handOnLocked()
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+	return ds, ctx
+}
+
+// claimLocked claims messages if the subscriber may have any.
+func (w *worker[T]) claimLocked(fx **effects) (ds []Delivery[T]) {
+	s, q := w.s, w.s.q
+	if s.stopping || s.limitedLocked() > 0 {
+		return nil
+	}
+	if s.most == 1 {
+		ds = w.one[:0]
+	}
+	for len(ds) < s.most {
+		d, more, ok := q.claimLocked(q.set.visibility, handling)
+		*fx = (*fx).and(more)
+		if !ok {
+			break
+		}
+		ds = append(ds, d)
+		w.claims = append(w.claims, claim{d.stamp, d.entry})
+	}
+	if s.set.every > 0 && len(ds) > 0 {
+		s.nextAt = after(max(q.core.now(), s.nextAt), time.Duration(len(ds))*s.set.every)
+	}
+	return ds
+}
+
+// locked runs f while it holds the queue's lock.
+func (q *Queue[T]) locked(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f()
+}
+
+// putDownLocked says that the worker's handler runs no longer.
+func (w *worker[T]) putDownLocked() {
+	if len(w.claims) == 0 {
+		return
+	}
+	s := w.s
+	last := len(s.busy) - 1
+	s.busy[w.place] = s.busy[last]
+	s.busy[w.place].place = w.place
+	s.busy[last] = nil
+	s.busy = s.busy[:last]
+	w.claims = w.claims[:0]
+	clear(w.one[:])
+	if w.stuck {
+		w.stuck = false
+		s.stuck--
+	}
+	if w.cancelled {
+		w.cancelled, w.ctx = false, nil
+	}
+}
+
+// cancelLocked adds to fx that the handler's context is cancelled.
+func (w *worker[T]) cancelLocked(fx *effects, cause error) *effects {
+	w.cancelled = true
+	return fx.cancel(w.ctx, cause)
+}
+
+// handle runs the handler on ds and settles them as it says.
+func (w *worker[T]) handle(ctx *handlerContext, ds []Delivery[T]) {
+	var timeout *time.Timer
+	if d := w.s.set.handlerTimeout; d > 0 {
+		q := w.s.q
+		q.core.live.Add(1)
+		timeout = time.AfterFunc(d, func() {
+			defer q.core.release()
+			ctx.cancel(fmt.Errorf("%w: queue %q: the handler timeout of %v has passed", context.DeadlineExceeded, q.name, d))
+		})
+	}
+	returned := false
+	defer func() {
+		v := verdict{cause: Exited, wait: fromBackoff}
+		if p := recover(); p != nil {
+			v.cause, v.err, v.stack = Panicked, panicError(p), stack()
+		}
+		if !returned {
+			w.stopTimeout(timeout)
+			w.finish(ds, v)
+		}
+	}()
+	v := judge(w.s.handler(ctx, ds)) // an error that panics when it is looked at is the handler's
+	returned = true
+	w.stopTimeout(timeout)
+	w.finish(ds, v)
+}
+
+// stopTimeout ends the handler timeout. If it is too late to stop it, the
+// context is cancelled or about to be: no other run may have it.
+func (w *worker[T]) stopTimeout(timeout *time.Timer) {
+	if timeout == nil {
+		return
+	}
+	q := w.s.q
+	if timeout.Stop() {
+		q.core.release()
+		return
+	}
+	q.locked(func() { w.cancelled = true })
+}
+
+// finish settles ds. The handler may have done so itself, or come too late: what
+// it says then is told, not done.
+func (w *worker[T]) finish(ds []Delivery[T], v verdict) {
+	q := w.s.q
+	for k := range ds {
+		d := &ds[k]
+		err := q.settle(d.entry, d.stamp, d.attempt, v)
+		if err == nil || isClosed(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
+			continue
+		}
+		k := late
+		if heardOfIt(v.err) {
+			k = lateCancelled
+		}
+		q.mu.Lock()
+		fx := q.noteLocked(nil, k, Event{
+			MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
+		})
+		q.mu.Unlock()
+		fx.perform()
+	}
+}
+
+// heardOfIt reports whether err says that the handler's context was cancelled.
+// Looking at what was panicked with may panic again.
+func heardOfIt(err error) bool {
+	defer func() { _ = recover() }()
+	return errors.Is(err, ErrStale) || errors.Is(err, context.Canceled)
+}
+
+func panicError(p any) error {
+	if err, ok := p.(error); ok {
+		return fmt.Errorf("panic: %w", err)
+	}
+	return fmt.Errorf("panic: %v", p)
+}
+
+// stack returns the stack of a panic, as its message's history keeps it.
+func stack() string {
+	s := debug.Stack()
+	return string(s[:min(len(s), 8<<10)])
+}
