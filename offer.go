@@ -143,9 +143,12 @@ func (t *Topic[T]) intercepted(ctx context.Context, items []item[T], try bool) e
 	if t.before == nil {
 		return t.tryAll(ctx, items, try)
 	}
-	return intercept(ctx, t.before, t.publishing(items), func(ctx context.Context) error { return t.tryAll(ctx, items, try) })
+	return intercept(ctx, t.before, t.publishing(items), func(ctx context.Context) error {
+		return t.tryAll(ctx, slices.Clone(items), try) // next may be called again
+	})
 }
 
+// tryAll publishes items, which are its own from here on.
 func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
@@ -153,7 +156,7 @@ func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error 
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
-	o := &offer[T]{items: slices.Clone(items)}
+	o := &offer[T]{items: items}
 	for _, it := range items {
 		if it.ext != nil {
 			o.delayed = o.delayed || it.ext.delay > 0

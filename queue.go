@@ -13,7 +13,7 @@ import (
 // The life of a message in one queue. Each arrow is one function below; the
 // states in brackets all count against the capacity.
 //
-//	                    ┌──────────────── due (wakeDue) ──────────────┐
+//	                    ┌──────────────── due (by tick) ──────────────┐
 //	                    ▼                                             │
 //	publish ─▶ [ready: log ─▶ backlog ─▶ due]                 [delayed│retrying]
 //	              │            ▲                                      ▲

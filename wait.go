@@ -31,8 +31,9 @@ func (w *waiter[T]) lookAgain() {
 func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	t.mu.Lock()
 	full, fx, err := t.firstLookLocked(o)
-	w := &waiter[T]{offer: o, decided: make(chan struct{}), again: make(chan struct{}, 1), run: runOf(ctx)}
+	var w *waiter[T]
 	if full != nil && !try {
+		w = &waiter[T]{offer: o, decided: make(chan struct{}), again: make(chan struct{}, 1)}
 		t.waiters = append(t.waiters, w)
 	}
 	moved := o.moved
@@ -73,15 +74,19 @@ const stallAfter = 10 * time.Second
 func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *Queue[T]) error {
 	since := t.now()
 	hw := &handlerWait{blockers: func() []waitQueue { return t.blockersOf(w) }}
-	if w.run != nil {
-		w.run.add(hw)
-		defer w.run.remove(hw)
+	run := runOf(ctx) // asks the user's context: without a lock
+	if run != nil {
+		t.mu.Lock()
+		w.run = run
+		t.mu.Unlock()
+		run.add(hw)
+		defer run.remove(hw)
 	}
 	stalled := time.NewTimer(stallAfter)
 	defer stalled.Stop()
 	for {
-		if w.run != nil {
-			if err := w.run.deadlock(hw); err != nil {
+		if run != nil {
+			if err := run.deadlock(hw); err != nil {
 				return err
 			}
 		}
