@@ -495,8 +495,8 @@ func dump[T any](top *Topic[T]) string {
 	for _, q := range top.Queues() {
 		line("%+v", q.Stats())
 		q.mu.Lock()
-		line("  allow %d, gated %t, receivers %d, subscribers %d, armed %t, asleep at %d",
-			q.allow.Load(), q.gated.Load(), len(q.receivers), len(q.subs), q.armed, q.sleepAt)
+		line("  allow %d, gate %d, receivers %d, subscribers %d, armed %t, asleep at %d",
+			q.allow.Load(), q.gate.Load(), len(q.receivers), len(q.subs), q.armed, q.sleepAt)
 		q.mu.Unlock()
 	}
 	buf := make([]byte, 1<<20)

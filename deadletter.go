@@ -260,8 +260,11 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, contextError(ctx))
 	}
 	q.mu.Lock()
-	d := q.dead
+	d, closed := q.dead, q.closed
 	q.mu.Unlock()
+	if closed {
+		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, ErrClosed)
+	}
 	if d == nil {
 		return 0, nil
 	}
@@ -342,6 +345,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		fx = q.noteItemLocked(fx, redriven, &h.item, Event{})
 	}
 	d.armLocked(d.core.now())
+	d.handOnLocked() // a letter that went may have been the head of its key
 	q.handOnLocked()
 	return letters, moved, fx
 }

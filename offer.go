@@ -103,10 +103,11 @@ func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 			return nil, fmt.Errorf("%w: message %d: DeduplicationID is %q, but topic %q was not made WithDeduplication", ErrUnsupported, k, m.DeduplicationID, t.name)
 		}
 		items[k].body = m.Body
-		x := extra{id: m.ID, key: m.OrderingKey, dedup: m.DeduplicationID, delay: m.Delay, ttl: m.TimeToLive}
-		if len(m.Attributes) > 0 || x.id != "" || x.key != "" || x.dedup != "" || x.delay > 0 || x.ttl > 0 {
-			x.attributes = maps.Clone(m.Attributes)
-			items[k].ext = &x
+		if m.ID != "" || len(m.Attributes) > 0 || m.OrderingKey != "" || m.DeduplicationID != "" || m.Delay > 0 || m.TimeToLive > 0 {
+			items[k].ext = &extra{
+				id: m.ID, attributes: maps.Clone(m.Attributes), key: m.OrderingKey, dedup: m.DeduplicationID,
+				delay: m.Delay, ttl: m.TimeToLive,
+			}
 		}
 	}
 	return items, nil
@@ -274,8 +275,16 @@ func (q *Queue[T]) hasRoomOrGate(head, n int64) bool {
 	if q.room(head) >= n {
 		return true
 	}
-	q.gated.Store(true)
-	return q.room(head) >= n // made before the gate was seen?
+	target := n
+	if !q.direct {
+		target += head
+	}
+	for {
+		g := q.gate.Load()
+		if g != 0 && g <= target || q.gate.CompareAndSwap(g, target) {
+			return q.room(head) >= n // made before the gate was seen?
+		}
+	}
 }
 
 func (t *Topic[T]) stampLocked(o *offer[T]) {

@@ -97,10 +97,11 @@ type Queue[T any] struct {
 	// allow is how far the log may grow before this queue is full; for a direct
 	// queue it is the room left. Written under mu, read by publishers without.
 	allow atomic.Int64
-	// gated is set by a publisher that waits for room here, and starving by the
-	// source that waits for room in this dead-letter queue. Who makes room
-	// clears it and goes to tell them.
-	gated, starving atomic.Bool
+	// gate is what allow must reach before a publisher that waits for room here
+	// can go on, 0 if none waits. starving is set by a source that waits for room
+	// in this dead-letter queue. Who makes the room clears them and goes to tell.
+	gate     atomic.Int64
+	starving atomic.Bool
 
 	// Guarded by the topic's mu.
 	gone bool   // closed, or about to be

@@ -196,7 +196,7 @@ func (q *Queue[T]) removeLocked(i int32) {
 
 // madeRoom lets those in who wait for room, if there are any. No lock is held.
 func (q *Queue[T]) madeRoom() (fx *effects) {
-	if q.gated.Load() && q.gated.CompareAndSwap(true, false) {
+	if g := q.gate.Load(); g != 0 && q.allow.Load() >= g && q.gate.CompareAndSwap(g, 0) {
 		fx = q.t.admitWaiters()
 	}
 	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
