@@ -44,7 +44,7 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 		set.visibility, set.backoff = q.set.visibility, q.set.backoff
 		q.dead = newDeadLetterQueue(q.core, q.t, q.name+deadSuffix, set)
 		q.dead.source = q
-		q.dead.closed, q.dead.draining = q.closed, q.draining
+		q.dead.closed, q.dead.draining = q.closed, q.drainingDead
 		if !q.closed {
 			q.core.live.Add(1)
 		}

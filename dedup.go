@@ -111,7 +111,7 @@ func (t *Topic[T]) stopDedupLocked() {
 }
 
 // dropDuplicatesLocked takes out of an offer what was published before, or
-// stands earlier in the same batch.
+// stands earlier in the same batch. They count once the offer is published.
 func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 	if !o.dedup {
 		return
@@ -124,7 +124,7 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 		if it.ext != nil && it.ext.dedup != "" {
 			id := it.ext.dedup
 			if batch[id] || t.dedup.has(id, now) {
-				t.dedup.duplicates++
+				o.duplicates++
 				moved[k] = -1
 				continue
 			}
@@ -154,4 +154,13 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 		}
 	}
 	o.rows = rows
+}
+
+// countDuplicatesLocked counts an offer's duplicates, now that the rest of it
+// is published: one that is refused has changed nothing.
+func (t *Topic[T]) countDuplicatesLocked(o *offer[T]) {
+	if o.dedup {
+		t.dedup.duplicates += o.duplicates
+		o.duplicates = 0
+	}
 }

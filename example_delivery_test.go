@@ -410,7 +410,7 @@ func ExampleErrStale() {
 	orders.Publish(ctx, "o-17")
 
 	d, _ := billing.Receive(ctx)
-	time.Sleep(2 * time.Millisecond)
+	billing.Receive(ctx, fanout.WithVisibilityTimeout(time.Minute)) // somebody else, after a millisecond
 	if err := d.Extend(ctx, time.Minute); errors.Is(err, fanout.ErrStale) {
 		fmt.Println("stop: it is not ours any more")
 	}

@@ -138,7 +138,7 @@ func ExampleErrUnsupported() {
 	fmt.Println(err)
 	// Output:
 	// true
-	// fanout: unsupported: message 0: OrderingKey is "ann", but topic "orders" was not made WithOrdering
+	// fanout: publish to "orders": fanout: unsupported: message 0: OrderingKey is "ann", but topic "orders" was not made WithOrdering
 }
 
 func ExampleErrInvalidMessage() {
@@ -153,7 +153,7 @@ func ExampleErrInvalidMessage() {
 	fmt.Println(err)
 	// Output:
 	// true 0
-	// fanout: invalid message: message 1: Delay is -1s: want a duration that is not negative
+	// fanout: publish to "orders": fanout: invalid message: message 1: Delay is -1s: want a duration that is not negative
 }
 
 func ExampleErrInvalidOption() {

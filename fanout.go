@@ -36,8 +36,8 @@
 //     ready, delayed, retrying, parked and in flight together. So a retry never
 //     fails for want of room.
 //   - At least once. An accepted message is delivered until it is acknowledged
-//     or dead-lettered. The only losses are those you chose, by a Drop policy or
-//     by Close; each is counted, told to a hook, and logged.
+//     or dead-lettered. The only losses are those you chose, by a Drop policy, by
+//     Purge or by Close; each is counted, told to a hook, and logged.
 //   - A delivery is fenced. Settling one whose visibility timeout has passed
 //     returns [ErrStale] and never touches the newer delivery; a second settle
 //     returns [ErrSettled].
@@ -239,6 +239,10 @@ type verdict struct {
 	wait  time.Duration // until the next delivery; or fromBackoff
 	err   error
 	stack string
+	// byCaller is a settlement that somebody asked for: it is late as soon as
+	// its deadline has passed. What a handler returns is late once the queue has
+	// noticed, which saves a look at the clock.
+	byCaller bool
 }
 
 const (

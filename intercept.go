@@ -10,8 +10,9 @@ import (
 // or one that comes from it, and returns what next returned or an error of its
 // own: around a publish the publisher gets it, around a handler it settles the
 // delivery as the handler's would. One that does not call next publishes
-// nothing, or skips the handler. It is called without a lock, concurrently; it
-// doesn't mention T, so one serves all topics.
+// nothing, or skips the handler; one that calls it again publishes again. It is
+// called without a lock, concurrently; it doesn't mention T, so one serves all
+// topics. A panic is the publisher's, or the handler's.
 type Interceptor func(ctx context.Context, info Info, next func(context.Context) error) error
 
 // Info tells an [Interceptor] what it stands around.

@@ -43,6 +43,7 @@ func (it *item[T]) message(c *core) Message[T] {
 	m := Message[T]{Body: it.body, ID: c.id(it.seq, it.at, it.ext)}
 	if it.ext != nil {
 		it.fill(&m)
+		m.DeduplicationID = ""
 	}
 	return m
 }

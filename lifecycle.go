@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/window"
@@ -95,8 +96,9 @@ func (q *Queue[T]) deadIfAny() *Queue[T] {
 }
 
 // Leftovers returns what the queue held when it was closed, in the order of
-// publication, as messages that can be published again: with their IDs and
-// attributes. It returns nil before that.
+// publication, as messages that can be published again: with their IDs,
+// attributes and ordering keys, what is left of their delays, and without the
+// deduplication IDs that would keep them from it. It returns nil before that.
 func (q *Queue[T]) Leftovers() []Message[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -158,15 +160,19 @@ func (q *Queue[T]) leftLocked() Left {
 }
 
 func (q *Queue[T]) messagesLocked() []Message[T] {
-	its := make([]*item[T], 0, q.win.Len())
+	all := make([]int32, 0, q.win.Len())
 	q.win.All(func(i int32) bool {
-		its = append(its, &q.win.At(i).item)
+		all = append(all, i)
 		return true
 	})
-	slices.SortFunc(its, func(a, b *item[T]) int { return cmp.Compare(a.seq, b.seq) })
-	ms := make([]Message[T], len(its))
-	for k, it := range its {
-		ms[k] = it.message(q.core)
+	slices.SortFunc(all, func(a, b int32) int { return cmp.Compare(q.win.At(a).seq, q.win.At(b).seq) })
+	now := q.core.now()
+	ms := make([]Message[T], len(all))
+	for k, i := range all {
+		ms[k] = q.win.At(i).message(q.core)
+		if m := q.win.Meta(i); m.State == delayed && ms[k].OrderingKey == "" {
+			ms[k].Delay = time.Duration(max(m.Deadline-now, 0))
+		}
 	}
 	return ms
 }

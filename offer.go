@@ -60,7 +60,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool, err erro
 func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) error {
 	items, err := t.items(messages)
 	if err != nil {
-		return err
+		return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
 	}
 	return t.publish(ctx, items, false)
 }
@@ -80,7 +80,7 @@ func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T]) error {
 	items, err := t.items(messages)
 	if err != nil {
-		return err
+		return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
 	}
 	return t.publish(ctx, items, true)
 }
@@ -119,7 +119,9 @@ type offer[T any] struct {
 	items   []item[T]
 	delayed bool // some item has a delay of its own
 	dedup   bool // some item has a deduplication ID
-	rows    []row[T]
+	// duplicates counts the items taken out for theirs.
+	duplicates uint64
+	rows       []row[T]
 
 	redrive *Queue[T]
 	letters []Delivery[T]
@@ -227,6 +229,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 	t.dropDuplicatesLocked(o)
 	head, n := t.log.Head(), len(o.items)
 	if n == 0 {
+		t.countDuplicatesLocked(o)
 		return nil, nil, nil
 	}
 	if len(o.rows) == 0 && !o.delayed && head+int64(n) <= t.limit {
@@ -299,6 +302,7 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 		}
 	}
 	if o.dedup {
+		t.countDuplicatesLocked(o)
 		t.armDedupLocked(at)
 	}
 }

@@ -181,7 +181,7 @@ func WithLogger(l *slog.Logger) interface {
 	})
 }
 
-// WithOrdering lets messages have an [Message].OrderingKey.
+// WithOrdering lets messages have a [Message].OrderingKey.
 func WithOrdering() TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		s.ordering = true

@@ -96,7 +96,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
 // be beyond what consumers see.
 func (q *Queue[T]) dropOldestLocked(end int64, fx **effects) bool {
 	i, seq, ok := q.win.Lowest()
-	if b, found := q.backlog.First(); found && (!ok || q.win.At(b).seq < uint64(seq)) {
+	if b, found := q.backlog.First(); found && !q.letters && (!ok || q.win.At(b).seq < uint64(seq)) {
 		i, seq, ok = b, int64(q.win.At(b).seq), true
 	}
 	if !q.direct && q.cursor.Pos() < end {

@@ -76,7 +76,7 @@ func TestPromise10ShutdownDoesNotWaitForDelaysAndSnoozes(t *testing.T) {
 		require.NoError(t, left.Err)
 		ms := top.Leftovers()["q"]
 		require.Len(t, ms, 2)
-		require.Equal(t, Message[int]{Body: 2, ID: "two", Attributes: map[string]string{"a": "b"}}, ms[1])
+		require.Equal(t, Message[int]{Body: 2, ID: "two", Attributes: map[string]string{"a": "b"}, Delay: time.Hour}, ms[1])
 		require.Equal(t, err, top.Shutdown(ctx), "the same again")
 		<-top.Done()
 	})

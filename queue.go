@@ -136,11 +136,13 @@ type Queue[T any] struct {
 	starved []*Queue[T] // with messages parked for want of room here
 
 	paused   bool
-	draining bool          // the topic shuts down
-	drained  chan struct{} // closes when nothing is left that Shutdown waits for
-	closed   bool
-	home     bool         // closed, and nothing of it runs
-	left     []Message[T] // what it held when it closed
+	draining bool // the topic shuts down
+	// drainingDead is draining for the dead-letter queue, made or not.
+	drainingDead bool
+	drained      chan struct{} // closes when nothing is left that Shutdown waits for
+	closed       bool
+	home         bool         // closed, and nothing of it runs
+	left         []Message[T] // what it held when it closed
 
 	joined   int64  // the log's head when the queue was opened
 	offered  uint64 // messages added other than through the log

@@ -24,6 +24,15 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 	return fmt.Errorf("%w: queue %q", err, q.name)
 }
 
+// inTimeLocked returns an error if the deadline of entry i has passed, though the
+// timer, which sees to it, has not come yet.
+func (q *Queue[T]) inTimeLocked(i int32, now int64) error {
+	if now > q.win.Meta(i).Deadline {
+		return fmt.Errorf("%w: queue %q", ErrStale, q.name)
+	}
+	return nil
+}
+
 // settle ends the delivery with the given stamp as v says.
 func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error {
 	if v.wait == fromBackoff || q.letters && v.cause == PermanentlyFailed {
@@ -33,11 +42,15 @@ func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error
 		}
 	}
 	var now int64
-	if v.cause != Acked || q.hooked(settled) {
+	if v.byCaller || v.cause != Acked || q.hooked(settled) {
 		now = q.core.now()
 	}
 	q.mu.Lock()
-	if err := q.ownedLocked(i, stamp); err != nil {
+	err := q.ownedLocked(i, stamp)
+	if err == nil && v.byCaller {
+		err = q.inTimeLocked(i, now)
+	}
+	if err != nil {
 		q.mu.Unlock()
 		return err
 	}
@@ -141,7 +154,8 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 	if l := q.listOf(state); l != nil {
 		q.win.Push(l, i)
 	}
-	if state != backlogged && state != parked {
+	// A backlog is in the order of publication, but letters come as they die.
+	if state != parked && (state != backlogged || q.letters) {
 		q.rankLocked(i)
 	}
 }
@@ -219,6 +233,9 @@ func (q *Queue[T]) extend(i int32, stamp uint64, by time.Duration) error {
 		return err
 	}
 	now := q.core.now()
+	if err := q.inTimeLocked(i, now); err != nil {
+		return err
+	}
 	if at := after(now, by); at > q.win.Meta(i).Deadline {
 		q.win.Unschedule(i)
 		q.win.Schedule(i, at)

@@ -137,6 +137,9 @@ func (t *Topic[T]) drainDead(qs []*Queue[T]) []*Queue[T] {
 	ds := slices.Clone(t.orphans)
 	t.mu.Unlock()
 	for _, q := range qs {
+		q.mu.Lock()
+		q.drainingDead = true
+		q.mu.Unlock()
 		if d := q.deadIfAny(); d != nil {
 			ds = append(ds, d)
 		}
@@ -194,7 +197,7 @@ func (t *Topic[T]) end(why error) {
 	clear(t.queues)
 	t.filtered.Store(nil)
 	t.stopDedupLocked()
-	t.retained = retained[T]{}
+	t.retained.ring, t.retained.next = nil, 0 // OpenQueue reads the size without the lock
 	left := &ShutdownError{Topic: t.name, Err: why}
 	var fx *effects
 	for _, q := range qs {
@@ -234,8 +237,8 @@ func (t *Topic[T]) end(why error) {
 func (t *Topic[T]) Done() <-chan struct{} { return t.done }
 
 // Leftovers returns what the queues held when the topic was closed, by the
-// name of the queue, as messages that can be published again: with their IDs
-// and attributes. It returns nil before that.
+// name of the queue, as messages that can be published again, see
+// [Queue.Leftovers]. It returns nil before that.
 func (t *Topic[T]) Leftovers() map[string][]Message[T] {
 	t.mu.Lock()
 	qs := t.closedQ

@@ -284,10 +284,16 @@ func (t *Topic[T]) relimitLocked() {
 	}
 }
 
-// Queue returns the open queue of that name, or nil.
+// Queue returns the open queue of that name or, when the topic is closed, the
+// one that was; nil if there is none.
 func (t *Topic[T]) Queue(name string) *Queue[T] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, q := range t.closedQ {
+		if q.name == name {
+			return q
+		}
+	}
 	return t.queues[name]
 }
 

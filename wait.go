@@ -180,6 +180,7 @@ func (t *Topic[T]) admitWaiters() (fx *effects) {
 	for _, w := range t.waiters {
 		t.dropDuplicatesLocked(w.offer)
 		if w.redrive == nil && len(w.items) == 0 { // published by another meanwhile
+			t.countDuplicatesLocked(w.offer)
 			decided = append(decided, w)
 			continue
 		}

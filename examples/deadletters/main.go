@@ -108,8 +108,7 @@ func ship(stdout io.Writer, postcodeOK func(string) bool) fanout.Handler[order] 
 
 func isNumber(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
-// workedOff waits until the queue holds nothing that is ready, in flight or
-// to be retried.
+// workedOff waits until every message of the queue is acknowledged or dead.
 func workedOff(ctx context.Context, q *fanout.Queue[order]) error {
 	for {
 		left, err := q.Depth(ctx)
