@@ -165,6 +165,11 @@ func TestRowOverflow(t *testing.T) {
 			b := waiting(ctx, top, Message[int]{Body: 4}, Message[int]{Body: 5})
 			c := waiting(ctx, top, Message[int]{Body: 6}) // shares one with b, which came before
 			requireWaiting(t, c)
+			soon, cancel := context.WithCancel(ctx)
+			d := waiting(soon, top, Message[int]{Body: 7})
+			cancel() // has all looked at again
+			require.ErrorIs(t, requireDecided(t, d), context.Canceled)
+			requireWaiting(t, c)
 			require.NoError(t, receive(t, o).Ack(ctx))
 			require.NoError(t, requireDecided(t, a))
 			requireWaiting(t, b)
@@ -912,6 +917,14 @@ func TestRowDeduplication(t *testing.T) {
 			require.Equal(t, []int{4, 6, 7}, bodies(t, q))
 			require.Equal(t, uint64(4), top.Stats().Published)
 			require.Equal(t, uint64(4), top.Stats().Duplicates)
+
+			elapse(time.Second)
+			publishAll(t, top, dedup(9, "z")) // a second after x, for which the timer comes
+			elapse(window - 1)
+			publishAll(t, top, dedup(10, "z"))
+			elapse(1)
+			publishAll(t, top, dedup(11, "z"))
+			require.Equal(t, []int{4, 6, 7, 9, 11}, bodies(t, q))
 			check(t, top)
 			top.Close()
 			<-top.Done()
@@ -1372,6 +1385,22 @@ func TestRowPurgeAndClose(t *testing.T) {
 			require.ErrorIs(t, err, ErrClosed)
 		})
 	})
+	t.Run("purge keys", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t, WithOrdering())
+			q := openQueue(t, top, "q")
+			publishAll(t, top, keyed("a", 1, 2)...)
+			receive(t, q)
+			requireEmpty(t, q)
+			_, err := q.Purge(ctx)
+			require.NoError(t, err)
+			publishAll(t, top, append(keyed("b", 3), keyed("a", 4)...)...)
+			require.Equal(t, 3, receive(t, q).Body)
+			require.Equal(t, 4, receive(t, q).Body, "no key remembers what was purged")
+			check(t, top)
+			top.Close()
+		})
+	})
 	t.Run("close a queue", func(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			lost := map[DropReason]int{}
@@ -1514,6 +1543,13 @@ func TestRowRateLimit(t *testing.T) {
 			require.NoError(t, q.Resume(ctx))
 			elapse(time.Second)
 			require.Equal(t, []string{"0s: 1", "15s: 2"}, y.read())
+			elapse(9*time.Second - 1)
+			publish(t, top, 4)
+			require.NoError(t, q.Resume(ctx)) // looks for somebody to wake, before the time
+			synctest.Wait()
+			require.Empty(t, y.read())
+			elapse(1)
+			require.Equal(t, []string{"25s: 3"}, y.read())
 			q.mu.Lock()
 			require.True(t, q.armed)
 			q.mu.Unlock()
@@ -1711,36 +1747,46 @@ func TestRowHooks(t *testing.T) {
 
 func TestRowMessageID(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
+		type stream struct {
+			top     *Topic[int]
+			q, twin *Queue[int]
+			last    string
+		}
+		var streams []*stream
 		seen := map[string]bool{}
-		for range 20 { // topics that were made at the same instant
-			top := newTopic[int](t)
-			q := openQueue(t, top, "q")
-			twin := openQueue(t, top, "twin", WithFilter(func(int) bool { return true }))
-			last := ""
-			for n := range 50 {
-				if n%10 == 0 {
-					elapse(1234567 * time.Nanosecond)
-				}
-				publishAll(t, top, Message[int]{Body: n}, Message[int]{Body: n})
+		for range 20 { // topics that are made, and publish, at the same instants
+			x := &stream{top: newTopic[int](t)}
+			x.q = openQueue(t, x.top, "q")
+			x.twin = openQueue(t, x.top, "twin", WithFilter(func(int) bool { return true }))
+			streams = append(streams, x)
+		}
+		for n := range 50 {
+			if n%10 == 0 {
+				elapse(1234567 * time.Nanosecond)
+			}
+			for _, x := range streams {
+				publishAll(t, x.top, Message[int]{Body: n}, Message[int]{Body: n})
 				for range 2 {
-					d := receive(t, q)
+					d := receive(t, x.q)
 					id, err := uuid.Parse(d.ID())
 					require.NoError(t, err)
 					require.Equal(t, uuid.Version(7), id.Version())
 					require.Equal(t, uuid.RFC4122, id.Variant())
-					require.Equal(t, d.ID(), receive(t, twin).ID(), "the same in every queue")
+					require.Equal(t, d.ID(), receive(t, x.twin).ID(), "the same in every queue")
 					sec, ns := id.Time().UnixTime()
 					require.Equal(t, time.Now().UnixMilli(), time.Unix(sec, ns).UnixMilli())
 					require.Equal(t, time.Now(), d.PublishedAt(), "one clock reading for a call")
-					require.Greater(t, d.ID(), last, "they sort in the order of publication")
+					require.Greater(t, d.ID(), x.last, "they sort in the order of publication")
 					require.False(t, seen[d.ID()])
-					last, seen[last] = d.ID(), true
+					x.last, seen[d.ID()] = d.ID(), true
 					require.NoError(t, d.Ack(ctx))
 				}
 			}
-			publishAll(t, top, Message[int]{ID: "mine"})
-			require.Equal(t, "mine", receive(t, q).ID())
-			top.Close()
+		}
+		for _, x := range streams {
+			publishAll(t, x.top, Message[int]{ID: "mine"})
+			require.Equal(t, "mine", receive(t, x.q).ID())
+			x.top.Close()
 		}
 	})
 }
