@@ -289,6 +289,7 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 	q.allow.Store(allow)
 	q.counters.dropped += uint64(n)
 	q.armLocked(q.core.now())
+	q.handOnLocked()
 	q.checkDrainedLocked()
 	return n, q.noteLocked(fx, dropped, Event{Reason: DroppedByPurge, Count: n}), nil
 }

@@ -228,6 +228,10 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 // come as there are messages, one after the other.
 func (q *Queue[T]) handOnLocked() {
 	sub, limited, idle := q.idleLocked()
+	if q.limited > 0 && (limited == 0 || q.readyLocked() == 0) {
+		q.limited = 0 // nobody waits for that any more
+		q.armLocked(q.core.now())
+	}
 	for idle {
 		switch {
 		case !q.servesLocked():

@@ -2184,3 +2184,24 @@ func TestALongWaitIsReportedEveryTenSecondsWithTheQueueItIsFor(t *testing.T) {
 		top.Close()
 	})
 }
+
+func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		for name, end := range map[string]func(s *Subscriber[int]) error{
+			"a receiver took it": func(s *Subscriber[int]) error { return receive(t, s.Queue()).Ack(ctx) },
+			"purged":             func(s *Subscriber[int]) error { _, err := s.Queue().Purge(ctx); return err },
+			"shut down":          func(s *Subscriber[int]) error { return s.Shutdown(ctx) },
+		} {
+			top := newTopic[int](t)
+			s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return nil }, WithRateLimit(0.001))
+			publish(t, top, 1, 2)
+			synctest.Wait()
+			require.Equal(t, 1, s.Queue().Stats().Ready)
+			require.True(t, s.Queue().armed)
+			require.NoError(t, end(s), name)
+			require.False(t, s.Queue().armed, name)
+			check(t, top)
+			top.Close()
+		}
+	})
+}

@@ -135,6 +135,7 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	q := s.q
 	q.mu.Lock()
 	s.stopLocked()
+	q.handOnLocked()
 	q.mu.Unlock()
 	select {
 	case <-s.done:
