@@ -46,15 +46,7 @@ type Subscriber[T any] struct {
 // wait for. It returns [ErrClosed], [ErrInvalidOption], or ctx's error if it has
 // ended.
 func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...SubscriberOption) (*Subscriber[T], error) {
-	set := defaultSubscriberSettings()
-	err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) })
-	if err != nil {
-		return nil, err
-	}
-	if err := checkSubscribe(ctx, h == nil); err != nil {
-		return nil, err
-	}
-	return q.subscribe(single(h), 1, set)
+	return q.subscribe(ctx, h == nil, single(h), false, options)
 }
 
 // A BatchHandler works on several deliveries at once, at least one and at most
@@ -72,15 +64,18 @@ func single[T any](h Handler[T]) BatchHandler[T] {
 // SubscribeBatch is [Queue.Subscribe] for a handler that takes several messages
 // at a time.
 func (q *Queue[T]) SubscribeBatch(ctx context.Context, h BatchHandler[T], options ...SubscriberOption) (*Subscriber[T], error) {
+	return q.subscribe(ctx, h == nil, h, true, options)
+}
+
+func (q *Queue[T]) subscribe(ctx context.Context, none bool, h BatchHandler[T], batch bool, options []SubscriberOption) (*Subscriber[T], error) {
 	set := defaultSubscriberSettings()
-	err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) })
-	if err != nil {
+	if err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) }); err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, h == nil); err != nil {
+	if err := checkSubscribe(ctx, none); err != nil {
 		return nil, err
 	}
-	return q.subscribe(h, set.batch, set)
+	return q.start(h, batch, set)
 }
 
 func checkSubscribe(ctx context.Context, noHandler bool) error {
@@ -96,7 +91,12 @@ func checkSubscribe(ctx context.Context, noHandler bool) error {
 	return nil
 }
 
-func (q *Queue[T]) subscribe(h BatchHandler[T], most int, set subscriberSettings) (*Subscriber[T], error) {
+// start adds a subscriber to the queue.
+func (q *Queue[T]) start(h BatchHandler[T], batch bool, set subscriberSettings) (*Subscriber[T], error) {
+	most := 1
+	if batch {
+		most = set.batch
+	}
 	if around := append(slices.Clip(q.core.around), set.interceptors...); len(around) > 0 {
 		inner := h
 		h = func(ctx context.Context, ds []Delivery[T]) error {

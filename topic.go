@@ -129,37 +129,28 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueO
 // and Queue.Subscribe in one. To stop the workers use the Subscriber; the queue
 // stays open, and fills, until its Close.
 func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...SubscribeOption) (*Subscriber[T], error) {
-	set := defaultQueueSettings()
-	sub := defaultSubscriberSettings()
-	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
-		return nil, err
-	}
-	if err := checkSubscribe(ctx, h == nil); err != nil {
-		return nil, err
-	}
-	q, err := t.openQueue(ctx, name, set)
-	if err != nil {
-		return nil, err
-	}
-	return q.subscribe(single(h), 1, sub)
+	return t.subscribe(ctx, name, h == nil, single(h), false, options)
 }
 
 // SubscribeBatch is [Topic.Subscribe] for a handler that takes several messages
 // at a time.
 func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandler[T], options ...SubscribeOption) (*Subscriber[T], error) {
-	set := defaultQueueSettings()
-	sub := defaultSubscriberSettings()
+	return t.subscribe(ctx, name, h == nil, h, true, options)
+}
+
+func (t *Topic[T]) subscribe(ctx context.Context, name string, none bool, h BatchHandler[T], batch bool, options []SubscribeOption) (*Subscriber[T], error) {
+	set, sub := defaultQueueSettings(), defaultSubscriberSettings()
 	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, h == nil); err != nil {
+	if err := checkSubscribe(ctx, none); err != nil {
 		return nil, err
 	}
 	q, err := t.openQueue(ctx, name, set)
 	if err != nil {
 		return nil, err
 	}
-	return q.subscribe(h, sub.batch, sub)
+	return q.start(h, batch, sub)
 }
 
 func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings) (*Queue[T], error) {
