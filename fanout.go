@@ -64,7 +64,8 @@
 //     order it published them. Queues are not in step with each other.
 //  2. A queue gives out what has become due (retries, delays that end, time-outs)
 //     before its backlog, and the backlog in the order of publication. With
-//     several consumers, or after a retry, messages can be handled out of order.
+//     several consumers, or after a retry, messages can be handled out of order,
+//     unless they have an ordering key.
 //  3. A handler runs in at most [WithConcurrency] goroutines at once, and each of
 //     its deliveries belongs to one of them.
 //  4. A publish with a full [Block] queue waits in the order of arrival. One that
