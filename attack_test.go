@@ -422,7 +422,7 @@ func TestPromise10ClosingWhileAPublisherWakesManyQueues(t *testing.T) {
 		top := newTopic[int](t)
 		var received sync.WaitGroup
 		ctx := context.Background()
-		for n := range 2 * wakeHerself {
+		for n := range 2 * wakesItself {
 			q := openQueue(t, top, string(rune('A'+n)))
 			received.Go(func() {
 				if d, err := q.Receive(ctx); err == nil {
@@ -430,7 +430,7 @@ func TestPromise10ClosingWhileAPublisherWakesManyQueues(t *testing.T) {
 				}
 			})
 		}
-		for top.sleep.n.Load() <= wakeHerself {
+		for top.sleep.n.Load() <= wakesItself {
 			runtime.Gosched()
 		}
 		received.Go(func() { _ = top.Publish(ctx, 1) })

@@ -26,7 +26,8 @@ type core struct {
 
 	// live counts the owners of goroutines and timers: the topic until it is
 	// closed, each queue until its last worker and its timer are gone, each
-	// goroutine that wakes others, each pending report. done closes at zero.
+	// goroutine that wakes others, each pending report, the deduplicator's timer,
+	// each handler's timeout. done closes at zero.
 	live atomic.Int64
 
 	stacksAt atomic.Int64 // when stacks were last collected, 0: never

@@ -28,6 +28,7 @@ func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Deliv
 func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (Delivery[T], error) {
 	var r *receiver
 	for {
+		ended := ctx.Err() != nil // asks the user's context: before the lock
 		q.mu.Lock()
 		if r != nil {
 			if k := slices.Index(q.receivers, r); k >= 0 {
@@ -38,7 +39,7 @@ func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (Delivery[T],
 		case q.closed:
 			q.mu.Unlock()
 			return Delivery[T]{}, q.receiveError(errQueueClosed)
-		case ctx.Err() != nil:
+		case ended:
 			// Whoever woke this receiver meant it to take a message: wake another.
 			q.handOnLocked()
 			q.mu.Unlock()
@@ -81,12 +82,13 @@ func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d 
 	if err != nil {
 		return d, false, err
 	}
+	ended := ctx.Err() != nil
 	q.mu.Lock()
 	switch {
 	case q.closed:
 		q.mu.Unlock()
 		return d, false, q.receiveError(errQueueClosed)
-	case ctx.Err() != nil:
+	case ended:
 		q.mu.Unlock()
 		return d, false, q.receiveError(contextError(ctx))
 	}

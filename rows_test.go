@@ -2205,3 +2205,83 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 		}
 	})
 }
+
+func TestRowConcurrencyAnInterceptorThatLeavesNextRunningKeepsItsDelivery(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		gate := make(chan struct{})
+		late := make(chan Delivery[int], 1)
+		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+			if d.Body == 1 {
+				late <- d
+			}
+			return nil
+		}, WithHandlerInterceptor(func(ctx context.Context, info Info, next func(context.Context) error) error {
+			if info.MessageID == "first" {
+				go func() {
+					<-gate
+					_ = next(ctx)
+				}()
+				return nil // gives up waiting
+			}
+			return next(ctx)
+		}))
+		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 1, ID: "first"}, Message[int]{Body: 2}))
+		synctest.Wait()
+		close(gate)
+		require.Equal(t, "first", (<-late).ID())
+		require.NoError(t, top.Shutdown(ctx))
+	})
+}
+
+// askingContext asks the queue whenever it is asked.
+type askingContext struct {
+	context.Context
+	q *Queue[int]
+}
+
+func (c askingContext) Err() error {
+	c.q.Stats()
+	return c.Context.Err()
+}
+
+func TestPromise05NoLockIsHeldWhileAContextIsAsked(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publish(t, top, 1, 2)
+		asking := askingContext{ctx, q}
+		_, err := q.Receive(asking)
+		require.NoError(t, err)
+		_, ok, err := q.TryReceive(asking)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.NoError(t, top.Publish(asking, 3))
+		_, err = q.Peek(asking, 1)
+		require.NoError(t, err)
+		top.Close()
+	})
+}
+
+func TestPromise10AHookThatBlocksKeepsNoShutdownOfASubscriberWaiting(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		release := make(chan struct{})
+		top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(Event) { <-release }}))
+		s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return nil }, WithTimeToLive(time.Second))
+		q := s.Queue()
+		require.NoError(t, q.Pause(ctx))
+		publish(t, top, 1)
+		time.Sleep(time.Second)
+		require.NoError(t, q.Resume(ctx)) // its worker tells that the message has expired
+		synctest.Wait()
+		start := time.Now()
+		soon, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		require.ErrorIs(t, s.Shutdown(soon), context.DeadlineExceeded)
+		require.Equal(t, time.Minute, time.Since(start))
+		close(release)
+		<-s.Done()
+		top.Close()
+		<-top.Done()
+	})
+}

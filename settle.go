@@ -84,7 +84,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 	spent := false
 	if v.cause.spends() {
 		m.Spent++
-		spent = v.cause == PermanentlyFailed || v.cause == Expired || int64(m.Spent) >= int64(q.set.maxAttempts)
+		spent = v.cause == PermanentlyFailed || int64(m.Spent) >= int64(q.set.maxAttempts)
 	} else if v.wait > 0 || v.cause == Snoozed {
 		m.Passes++
 		spent = m.Passes >= passesLimit

@@ -14,8 +14,9 @@ type ShutdownError struct {
 	Topic string
 	// Queues names the queues with something left, in the order of their names.
 	Queues []Left
-	// Err is why waiting ended: the context's cause, or nil if all that may be
-	// waited for was done and only delayed messages and parked ones are left.
+	// Err is why waiting ended: the context's error with its cause, or nil if all
+	// that is waited for was done and only what isn't is left: what is delayed,
+	// snoozed, parked, released, paused, or behind one of these.
 	Err error
 }
 

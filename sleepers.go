@@ -49,17 +49,17 @@ func (s *sleepers[T]) remove(q *Queue[T]) {
 	s.n.Store(int32(last))
 }
 
-// wakeHerself is how many sleepers a publisher wakes itself. With more, it
+// wakesItself is how many sleepers a publisher wakes itself. With more, it
 // starts a goroutine that halves the list with others, so that a publish to
 // ten thousand idle queues costs no more than one to sixteen.
-const wakeHerself = 16
+const wakesItself = 16
 
 // wakeAll wakes every queue in the list.
 func (t *Topic[T]) wakeAll() {
 	if t.sleep.n.Load() == 0 {
 		return
 	}
-	var few [wakeHerself]*Queue[T]
+	var few [wakesItself]*Queue[T]
 	s := &t.sleep
 	s.mu.Lock()
 	list := s.list
@@ -89,7 +89,7 @@ func (t *Topic[T]) wakeAll() {
 // part is woken; Done waits for it.
 func (t *Topic[T]) wakeMany(list []*Queue[T]) {
 	defer t.release()
-	for len(list) > wakeHerself {
+	for len(list) > wakesItself {
 		half := len(list) / 2
 		t.live.Add(1)
 		go t.wakeMany(list[half:])

@@ -13,9 +13,9 @@ import (
 // All methods may be called concurrently. A subscriber is made by
 // [Topic.Subscribe] or [Queue.Subscribe].
 type Subscriber[T any] struct {
-	// A worker is a goroutine that claims one message, runs the handler on it,
-	// settles it and claims the next, until there is none. The queue starts it
-	// when something is ready (handOnLocked) and it ends by itself.
+	// A worker is a goroutine that claims what the handler takes at a time, runs
+	// the handler on it, settles it and claims the next, until there is none. The
+	// queue starts it when something is ready (handOnLocked) and it ends by itself.
 	//
 	// Invariants:
 	//   - running <= concurrency, and running counts the worker goroutines;
@@ -100,6 +100,7 @@ func (q *Queue[T]) start(h BatchHandler[T], batch bool, set subscriberSettings) 
 	if around := append(slices.Clip(q.core.around), set.interceptors...); len(around) > 0 {
 		inner := h
 		h = func(ctx context.Context, ds []Delivery[T]) error {
+			ds = slices.Clone(ds) // an interceptor may leave next running, and the worker goes on
 			return intercept(ctx, around, infoOf(ds), func(ctx context.Context) error { return inner(ctx, ds) })
 		}
 	}
@@ -165,11 +166,16 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	q.handOnLocked()
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
-	if running == 0 {
-		<-s.done // workers between two messages: they are on their way home
-		return nil
+	what := plural(running, "handler")
+	if running == 0 { // workers between two messages: on their way home, or a hook keeps them
+		select {
+		case <-s.done:
+			return nil
+		default:
+			what = "a worker"
+		}
 	}
-	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.name, plural(running, "handler"), contextError(ctx))
+	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.name, what, contextError(ctx))
 }
 
 // stopLocked makes the workers end, and takes the subscriber from its queue

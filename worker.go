@@ -188,14 +188,15 @@ func (w *worker[T]) handle(ctx *handlerContext, ds []Delivery[T]) {
 	}
 	returned := false
 	defer func() {
+		if returned {
+			return // a panic from here on is ours, and not to be hidden
+		}
 		v := verdict{cause: Exited, wait: fromBackoff}
 		if p := recover(); p != nil {
 			v.cause, v.err, v.stack = Panicked, panicError(p), stack()
 		}
-		if !returned {
-			w.stopTimeout(timeout)
-			w.finish(ds, v)
-		}
+		w.stopTimeout(timeout)
+		w.finish(ds, v)
 	}()
 	v := judge(w.s.handler(ctx, ds)) // an error that panics when it is looked at is the handler's
 	returned = true
