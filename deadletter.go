@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 )
@@ -98,7 +99,24 @@ func (q *Queue[T]) buryLocked(i int32, fx *effects) *effects {
 	q.leaveKeyLocked(i)
 	q.putLocked(i, parked)
 	q.counters.parked++
+	q.offerSwapLocked()
 	return q.noteItemLocked(fx, parkedEvent, &h.item, q.lastAttempt(i))
+}
+
+// offerSwapLocked has a redrive that waits for room here looked at, since it can
+// change places with what is parked: it makes the gate as low as no allow is,
+// so that the next madeRoom goes to tell.
+func (q *Queue[T]) offerSwapLocked() {
+	for g := q.gate.Load(); g != 0 && !q.gate.CompareAndSwap(g, math.MinInt64); {
+		g = q.gate.Load()
+	}
+}
+
+// canSwap reports whether a redrive could change places with something parked.
+func (q *Queue[T]) canSwap() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.parked.Len() > 0
 }
 
 // sendLocked copies entry i's message to the dead-letter queue if there is room.

@@ -322,7 +322,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 	if q.gone {
 		return nil, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
-	for again := true; again; again = len(o.letters) > 0 && q.hasRoomOrGate(t.log.Head(), 1) {
+	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(t.log.Head(), 1) || q.canSwap()) {
 		var moved int
 		var more *effects
 		o.letters, moved, more = q.redriveLocked(o.letters, t.log.Head())
