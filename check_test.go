@@ -149,12 +149,13 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if sum != q.win.Len() {
 		return fmt.Errorf("states count %d, the window holds %d", sum, q.win.Len())
 	}
-	unsettled := q.win.Len() + q.inLogLocked()
+	q.countHeldLocked()
+	unsettled := q.win.Len() + q.inLogLocked() + q.held
 	if unsettled > q.set.capacity {
 		return fmt.Errorf("holds %d, capacity %d", unsettled, q.set.capacity)
 	}
 	capacity := int64(min(q.set.capacity, math.MaxInt/4))
-	allow := capacity - int64(q.win.Len())
+	allow := capacity - int64(q.win.Len()) - int64(q.held)
 	if !q.direct {
 		allow += q.cursor.Pos()
 		if q.cursor.Pos() > head {
@@ -167,6 +168,9 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	at, ok := q.win.NextDue()
 	if q.limited > 0 && (!ok || q.limited < at) {
 		at, ok = q.limited, true
+	}
+	if q.lookAt > 0 && (!ok || q.lookAt < at) {
+		at, ok = q.lookAt, true
 	}
 	if ok && !q.armed || !ok && q.armed && q.running == 0 || ok && q.timerAt > at {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)

@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,23 +16,21 @@ import (
 type handlerContext struct {
 	run run // what it tells to publishes
 
+	used atomic.Bool // somebody looked at it: no other run may have it
+
 	mu    sync.Mutex
-	asked bool
 	inner context.Context
 	end   context.CancelCauseFunc
 	cause error
 }
 
-// fresh reports whether the context can serve another run: nobody has looked
-// at it and it is not cancelled.
-func (c *handlerContext) fresh() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.inner == nil && c.cause == nil && !c.asked
+func newHandlerContext[T any](q *Queue[T]) *handlerContext {
+	return &handlerContext{run: run{queue: q, lock: q.locked}}
 }
 
 func (c *handlerContext) cancel(cause error) {
 	c.mu.Lock()
+	c.used.Store(true)
 	first := c.cause == nil
 	if first {
 		c.cause = cause
@@ -46,6 +45,7 @@ func (c *handlerContext) cancel(cause error) {
 func (c *handlerContext) real() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.used.Store(true)
 	if c.inner == nil {
 		c.inner, c.end = context.WithCancelCause(context.Background())
 		if c.cause != nil {
@@ -61,9 +61,7 @@ func (c *handlerContext) Done() <-chan struct{}       { return c.real().Done() }
 func (c *handlerContext) Err() error                  { return c.real().Err() }
 func (c *handlerContext) Value(key any) any {
 	if key == (runKey{}) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.asked = true
+		c.used.Store(true)
 		return &c.run
 	}
 	return c.real().Value(key)

@@ -219,6 +219,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 		return nil, fmt.Errorf("fanout: peek at %q: %w", q.name, contextError(ctx))
 	}
 	q.mu.Lock()
+	q.takeAllBackLocked()
 	ds := q.peekLocked()
 	if !q.direct && !q.closed {
 		for c := q.cursor; c.Pos() < q.log.Published() && len(ds) < most; {

@@ -172,7 +172,7 @@ func (t *Topic[T]) blockersOf(w *waiter[T]) (full []waitQueue) {
 		}
 		for q, n := range t.targets(o) {
 			wanted[q] = true
-			if (q.set.overflow == Block || o.redrive != nil) && q.room(head) < int64(n) {
+			if (q.set.overflow == Block || o.redrive != nil) && !q.hasRoom(head, int64(n)) {
 				full = append(full, q)
 			}
 		}

@@ -113,6 +113,7 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 	if q.closed {
 		return l, nil
 	}
+	q.gatherLocked()
 	l = q.leftLocked()
 	q.offered = q.publishedLocked(q.inLogLocked())
 	if !q.letters {
@@ -229,6 +230,9 @@ func (q *Queue[T]) setPaused(paused bool) error {
 		return fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
 	q.paused = paused
+	if paused {
+		q.takeAllBackLocked()
+	}
 	q.checkDrainedLocked()
 	q.handOnLocked()
 	return nil
@@ -258,6 +262,7 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 	if q.closed {
 		return 0, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
+	q.gatherLocked()
 	n = q.win.Len() + q.inLogLocked()
 	if n == 0 {
 		return 0, nil, nil

@@ -212,7 +212,7 @@ func (t *Topic[T]) refusedLocked(o *offer[T]) error {
 		if n > q.set.capacity {
 			return fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", ErrBatchTooLarge, n, q.name, q.set.capacity)
 		}
-		if q.set.overflow == Reject && q.room(head) < int64(n) {
+		if q.set.overflow == Reject && !q.hasRoom(head, int64(n)) {
 			return fmt.Errorf("%w: queue %q holds %d", ErrQueueFull, q.name, q.set.capacity-int(max(q.room(head), 0)))
 		}
 	}
@@ -272,10 +272,20 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 	return nil, fx, nil
 }
 
+// hasRoom reports whether there is room for n messages, that of messages just
+// done included.
+func (q *Queue[T]) hasRoom(head, n int64) bool {
+	if q.room(head) >= n {
+		return true
+	}
+	q.countHeld()
+	return q.room(head) >= n
+}
+
 // hasRoomOrGate reports whether there is room for n messages. If not, whoever
 // makes some will come to admit waiters.
 func (q *Queue[T]) hasRoomOrGate(head, n int64) bool {
-	if q.room(head) >= n {
+	if q.hasRoom(head, n) {
 		return true
 	}
 	target := n
@@ -285,7 +295,7 @@ func (q *Queue[T]) hasRoomOrGate(head, n int64) bool {
 	for {
 		g := q.gate.Load()
 		if g != 0 && g <= target || q.gate.CompareAndSwap(g, target) {
-			return q.room(head) >= n // made before the gate was seen?
+			return q.hasRoom(head, n) // made before the gate was seen?
 		}
 	}
 }

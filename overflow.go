@@ -12,7 +12,11 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 	}
 	q.offered += uint64(n)
 	q.spillLocked()
-	over := q.win.Len() + n - q.set.capacity
+	q.countHeldLocked()
+	over := q.win.Len() + q.held + n - q.set.capacity
+	if over > 0 {
+		q.takeAllBackLocked()
+	}
 	for k := range n {
 		it := &items[k]
 		if accepted != nil {
@@ -65,6 +69,8 @@ func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end := head + int64(len(items))
+	q.countHeldLocked()
+	q.takeAllBackLocked()
 	over := int(end - q.allow.Load())
 	if over <= 0 {
 		return nil // room was made meanwhile

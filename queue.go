@@ -71,8 +71,8 @@ type Queue[T any] struct {
 	// leaves the log alone: publishers add to its window.
 	//
 	// Invariants:
-	//   - published - cursor + win.Len() <= capacity (the first term is 0 for a
-	//     direct queue); allow is cursor + capacity - win.Len();
+	//   - published - cursor + win.Len() + held <= capacity (the first term is 0 for
+	//     a direct queue); allow is cursor + capacity - win.Len() - held;
 	//   - an entry is in the list or the schedule that its state says, and n
 	//     counts the entries of each state;
 	//   - if anything is ready and a consumer is idle, one has been woken or
@@ -125,10 +125,13 @@ type Queue[T any] struct {
 	subs      []*Subscriber[T]
 	nextSub   int
 	running   int // worker goroutines of all subscribers
+	consumers int // how many there may be
+	held      int // messages in the hands of workers, see hand.go
 
 	timer   *time.Timer
 	timerAt int64
 	armed   bool
+	lookAt  int64 // when the timer looks at the hands of workers; 0: there is nothing to see
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
 	ticking int   // goroutines of the timer that have begun and not ended
 
@@ -207,10 +210,11 @@ func (q *Queue[T]) Name() string { return q.name }
 func (q *Queue[T]) Stats() Stats {
 	q.mu.Lock()
 	inLog := q.inLogLocked()
+	inFlightNow := q.currentLocked()
 	s := Stats{
 		Topic: q.core.name, Queue: q.name, Capacity: q.set.capacity,
-		Ready: q.n[due] + q.n[backlogged] + inLog, Delayed: q.n[delayed], Retrying: q.n[retrying],
-		InFlight: q.n[inFlight] + q.n[handling], Parked: q.n[parked], Released: q.n[released],
+		Ready: q.n[due] + q.n[backlogged] + inLog + q.held - inFlightNow, Delayed: q.n[delayed], Retrying: q.n[retrying],
+		InFlight: q.n[inFlight] + q.n[handling] + inFlightNow, Parked: q.n[parked], Released: q.n[released],
 		Blocked: q.n[blocked], Paused: q.paused,
 		Workers:      q.running,
 		Published:    q.publishedLocked(inLog),
@@ -253,7 +257,7 @@ func (q *Queue[T]) publishedLocked(inLog int) uint64 {
 
 // readyLocked counts what could be claimed now.
 func (q *Queue[T]) readyLocked() int {
-	return q.n[due] + q.n[backlogged] + q.inLogLocked()
+	return q.n[due] + q.n[backlogged] + q.inLogLocked() + q.waitingLocked()
 }
 
 // inLogLocked counts the backlog that is still in the log. The cursor stands

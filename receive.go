@@ -213,6 +213,8 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 			q.win.Restamp(i)
 		case q.inLogLocked() > 0:
 			i = q.win.Add(held[T]{item: *q.cursor.Next()})
+		case q.takeAllBackLocked():
+			continue
 		default:
 			return 0, fx, false
 		}

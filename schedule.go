@@ -12,6 +12,9 @@ func (q *Queue[T]) armLocked(now int64) {
 	if q.limited > 0 && (!ok || q.limited < at) {
 		at, ok = q.limited, true
 	}
+	if q.lookAt > 0 && (!ok || q.lookAt < at) {
+		at, ok = q.lookAt, true
+	}
 	switch {
 	case !ok || q.closed:
 		// A worker that goes on will need it in a moment: stopping and starting a
@@ -48,6 +51,9 @@ func (q *Queue[T]) tick() {
 	now := q.core.now()
 	if q.limited <= now {
 		q.limited = 0
+	}
+	if q.lookAt > 0 && q.lookAt <= now {
+		q.lookLocked(now)
 	}
 	for n := 0; n < tickLen && !q.closed; n++ {
 		i, ok := q.win.PopDue(now)

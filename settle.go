@@ -14,7 +14,7 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 	switch {
 	case q.closed:
 		err = ErrClosed
-	case q.win.Owns(i, stamp) && (q.win.Meta(i).State == inFlight || q.win.Meta(i).State == handling):
+	case i >= 0 && q.win.Owns(i, stamp) && (q.win.Meta(i).State == inFlight || q.win.Meta(i).State == handling):
 		return nil
 	case stamp == 0 || q.stale.Has(stamp):
 		err = ErrStale
@@ -35,17 +35,15 @@ func (q *Queue[T]) inTimeLocked(i int32, now int64) error {
 
 // settle ends the delivery with the given stamp as v says.
 func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error {
-	if v.wait == fromBackoff || q.letters && v.cause == PermanentlyFailed {
-		v.wait = 0
-		if q.letters || !v.cause.spends() || int64(attempt) < int64(q.set.maxAttempts) {
-			v.wait = q.set.backoff.after(int(attempt)) // the user's code: before the lock
-		}
-	}
+	v.wait = q.waitAfter(v, attempt)
 	var now int64
 	if v.byCaller || v.cause != Acked || q.hooked(settled) {
 		now = q.core.now()
 	}
 	q.mu.Lock()
+	if i == inHand {
+		i = q.entryOfLocked(stamp)
+	}
 	err := q.ownedLocked(i, stamp)
 	if err == nil && v.byCaller {
 		err = q.inTimeLocked(i, now)
@@ -54,13 +52,31 @@ func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error
 		q.mu.Unlock()
 		return err
 	}
+	fx := q.settleLocked(i, v, now)
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+	return nil
+}
+
+// waitAfter is how long a message waits after an attempt that ended as v says.
+// It calls the user's backoff: no lock is held.
+func (q *Queue[T]) waitAfter(v verdict, attempt int32) time.Duration {
+	if v.wait != fromBackoff && (!q.letters || v.cause != PermanentlyFailed) {
+		return v.wait
+	}
+	if q.letters || !v.cause.spends() || int64(attempt) < int64(q.set.maxAttempts) {
+		return q.set.backoff.after(int(attempt))
+	}
+	return 0
+}
+
+// settleLocked ends the delivery of entry i, which is in flight.
+func (q *Queue[T]) settleLocked(i int32, v verdict, now int64) *effects {
 	q.win.Unschedule(i)
 	fx := q.endLocked(i, v, now)
 	q.armLocked(now)
 	q.handOnLocked()
-	q.mu.Unlock()
-	fx.and(q.madeRoom()).perform()
-	return nil
+	return fx
 }
 
 // endLocked ends the delivery of entry i, which is no longer scheduled.
@@ -229,6 +245,9 @@ func (q *Queue[T]) madeRoom() (fx *effects) {
 func (q *Queue[T]) extend(i int32, stamp uint64, by time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if i == inHand {
+		i = q.entryOfLocked(stamp)
+	}
 	if err := q.ownedLocked(i, stamp); err != nil {
 		return err
 	}
@@ -247,6 +266,9 @@ func (q *Queue[T]) extend(i int32, stamp uint64, by time.Duration) error {
 func (q *Queue[T]) deadline(i int32, stamp uint64) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if i == inHand {
+		i = q.entryOfLocked(stamp)
+	}
 	if q.ownedLocked(i, stamp) != nil {
 		return time.Time{}
 	}

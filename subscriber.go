@@ -25,7 +25,9 @@ type Subscriber[T any] struct {
 	// Immutable.
 	q       *Queue[T]
 	handler BatchHandler[T]
-	most    int // messages that the handler gets
+	one     Handler[T] // handler, if it takes one message and nothing is around it
+	hold    bool       // its workers take messages by the hand
+	most    int        // messages that the handler gets
 	set     subscriberSettings
 	site    string // file and line that subscribed
 
@@ -46,7 +48,7 @@ type Subscriber[T any] struct {
 // wait for. It returns [ErrClosed], [ErrInvalidOption], or ctx's error if it has
 // ended.
 func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...SubscriberOption) (*Subscriber[T], error) {
-	return q.subscribe(ctx, h == nil, single(h), false, options)
+	return q.subscribe(ctx, h == nil, h, single(h), options)
 }
 
 // A BatchHandler works on several deliveries at once, at least one and at most
@@ -64,10 +66,10 @@ func single[T any](h Handler[T]) BatchHandler[T] {
 // SubscribeBatch is [Queue.Subscribe] for a handler that takes several messages
 // at a time.
 func (q *Queue[T]) SubscribeBatch(ctx context.Context, h BatchHandler[T], options ...SubscriberOption) (*Subscriber[T], error) {
-	return q.subscribe(ctx, h == nil, h, true, options)
+	return q.subscribe(ctx, h == nil, nil, h, options)
 }
 
-func (q *Queue[T]) subscribe(ctx context.Context, none bool, h BatchHandler[T], batch bool, options []SubscriberOption) (*Subscriber[T], error) {
+func (q *Queue[T]) subscribe(ctx context.Context, none bool, one Handler[T], h BatchHandler[T], options []SubscriberOption) (*Subscriber[T], error) {
 	set := defaultSubscriberSettings()
 	if err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) }); err != nil {
 		return nil, err
@@ -75,7 +77,7 @@ func (q *Queue[T]) subscribe(ctx context.Context, none bool, h BatchHandler[T], 
 	if err := checkSubscribe(ctx, none); err != nil {
 		return nil, err
 	}
-	return q.start(h, batch, set)
+	return q.start(one, h, set)
 }
 
 func checkSubscribe(ctx context.Context, noHandler bool) error {
@@ -91,26 +93,30 @@ func checkSubscribe(ctx context.Context, noHandler bool) error {
 	return nil
 }
 
-// start adds a subscriber to the queue.
-func (q *Queue[T]) start(h BatchHandler[T], batch bool, set subscriberSettings) (*Subscriber[T], error) {
+// start adds a subscriber to the queue. one is the handler, if it takes one
+// message at a time.
+func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettings) (*Subscriber[T], error) {
 	most := 1
-	if batch {
+	if one == nil {
 		most = set.batch
 	}
 	if around := append(slices.Clip(q.core.around), set.interceptors...); len(around) > 0 {
 		inner := h
+		one = nil
 		h = func(ctx context.Context, ds []Delivery[T]) error {
 			ds = slices.Clone(ds) // an interceptor may leave next running, and the worker goes on
 			return intercept(ctx, around, infoOf(ds), func(ctx context.Context) error { return inner(ctx, ds) })
 		}
 	}
-	s := &Subscriber[T]{q: q, handler: h, most: most, set: set, site: callSite(), done: make(chan struct{})}
+	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, set: set, site: callSite(), done: make(chan struct{})}
+	s.hold = s.canHold()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, fmt.Errorf("fanout: subscribe to %q: %w", q.name, ErrClosed)
 	}
 	q.subs = append(q.subs, s)
+	q.consumers += set.concurrency
 	q.handOnLocked()
 	return s, nil
 }
@@ -149,6 +155,7 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
+	q.gatherLocked()
 	now := q.core.now()
 	running := len(s.busy)
 	var fx *effects
@@ -185,6 +192,10 @@ func (s *Subscriber[T]) stopLocked() {
 		return
 	}
 	s.stopping = true
+	s.q.consumers -= s.set.concurrency
+	for _, w := range s.busy {
+		s.q.takeBackLocked(w)
+	}
 	s.checkDoneLocked()
 }
 

@@ -41,6 +41,7 @@ type Topic[T any] struct {
 	before   []Interceptor     // around publishes
 	log      *log.Log[item[T]] // appended to under mu
 	sleep    sleepers[T]
+	buffers  sync.Pool                   // of hands that are not in use: *[handLen]item[T]
 	filtered atomic.Pointer[[]*Queue[T]] // queues with a filter; nil if none. Replaced under mu
 
 	mu sync.Mutex // guards the fields below
@@ -129,16 +130,16 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueO
 // and Queue.Subscribe in one. To stop the workers use the Subscriber; the queue
 // stays open, and fills, until its Close.
 func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...SubscribeOption) (*Subscriber[T], error) {
-	return t.subscribe(ctx, name, h == nil, single(h), false, options)
+	return t.subscribe(ctx, name, h == nil, h, single(h), options)
 }
 
 // SubscribeBatch is [Topic.Subscribe] for a handler that takes several messages
 // at a time.
 func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandler[T], options ...SubscribeOption) (*Subscriber[T], error) {
-	return t.subscribe(ctx, name, h == nil, h, true, options)
+	return t.subscribe(ctx, name, h == nil, nil, h, options)
 }
 
-func (t *Topic[T]) subscribe(ctx context.Context, name string, none bool, h BatchHandler[T], batch bool, options []SubscribeOption) (*Subscriber[T], error) {
+func (t *Topic[T]) subscribe(ctx context.Context, name string, none bool, one Handler[T], h BatchHandler[T], options []SubscribeOption) (*Subscriber[T], error) {
 	set, sub := defaultQueueSettings(), defaultSubscriberSettings()
 	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
 		return nil, err
@@ -150,7 +151,7 @@ func (t *Topic[T]) subscribe(ctx context.Context, name string, none bool, h Batc
 	if err != nil {
 		return nil, err
 	}
-	return q.start(h, batch, sub)
+	return q.start(one, h, sub)
 }
 
 func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings) (*Queue[T], error) {

@@ -23,6 +23,21 @@ type worker[T any] struct {
 	// cancelled says that ctx is, or is about to be: no other run may have it.
 	cancelled bool
 
+	// The hand, see hand.go. The worker reads items without the lock.
+	items   []item[T] // none if there is no hand
+	base    uint64    // stamp of items[0]
+	counted int       // how many of items are counted as done or were picked up
+	told    int       // how many are counted as delivered
+	takenAt int64     // when it was taken
+	heldAt  int64     // from when on its age counts
+	startAt int64     // when items[startOf] started
+	startOf int
+	size    int // how many to take next
+	buffer  *[handLen]item[T]
+	first   [1]item[T] // for a hand of one
+
+	progress atomic.Uint64 // changed by the worker's steps, and under mu
+
 	one       [1]Delivery[T] // where a handler's only delivery is kept
 	goroutine atomic.Pointer[string]
 }
@@ -59,11 +74,15 @@ func (w *worker[T]) work() {
 	}()
 	for {
 		ds, ctx := w.next()
-		if ctx == nil {
+		switch {
+		case ctx == nil:
 			ended = true
 			return
+		case ds == nil:
+			w.runHand()
+		default:
+			w.handle(ctx, ds)
 		}
-		w.handle(ctx, ds)
 	}
 }
 
@@ -73,12 +92,24 @@ type claim struct {
 	entry int32
 }
 
-// next claims as many messages as the handler takes, or gives the worker back
-// and returns no context.
+// next claims as many messages as the handler takes, or a hand and returns no
+// deliveries, or gives the worker back and returns no context.
 func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 	s, q := w.s, w.s.q
 	q.mu.Lock()
 	w.putDownLocked()
+	if s.hold {
+		if q.inLogLocked() > 0 && w.holdLocked(q.core.now()) {
+			w.startedLocked()
+			q.mu.Unlock()
+			return nil, w.ctx
+		}
+		if n := q.waitingLocked(); n > 0 && n == q.readyLocked() {
+			q.mu.Unlock()
+			q.awaitHands()
+			q.mu.Lock()
+		}
+	}
 	var fx *effects
 	expired := q.counters.ended[Expired]
 	ds := w.claimLocked(&fx)
@@ -94,6 +125,9 @@ func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 		s.running--
 		q.running--
 		s.idle = append(s.idle, w)
+		if q.held == 0 {
+			q.lookAt = 0
+		}
 		if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
 			q.armLocked(0) // stops the timer
 		}
@@ -104,16 +138,22 @@ func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 		q.mu.Unlock()
 		return nil, nil
 	}
-	if w.ctx == nil || !w.ctx.fresh() {
-		w.ctx = &handlerContext{run: run{queue: q, lock: q.locked}}
-	}
-	w.place = len(s.busy)
-	s.busy = append(s.busy, w)
+	w.startedLocked()
 	ctx := w.ctx
-	q.handOnLocked()
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
 	return ds, ctx
+}
+
+// startedLocked enters a worker that has something in hand among the busy ones.
+func (w *worker[T]) startedLocked() {
+	s, q := w.s, w.s.q
+	if w.ctx == nil || w.ctx.used.Load() {
+		w.ctx = newHandlerContext(q)
+	}
+	w.place = len(s.busy)
+	s.busy = append(s.busy, w)
+	q.handOnLocked()
 }
 
 // claimLocked claims messages if the subscriber may have any.
@@ -149,10 +189,19 @@ func (q *Queue[T]) locked(f func()) {
 
 // putDownLocked says that the worker's handler runs no longer.
 func (w *worker[T]) putDownLocked() {
-	if len(w.claims) == 0 {
+	if len(w.claims) == 0 && len(w.items) == 0 {
 		return
 	}
 	s := w.s
+	if len(w.items) > 0 {
+		s.q.takeBackLocked(w)
+		w.items = nil
+		w.progress.Store(0)
+		if w.buffer != nil {
+			s.q.t.buffers.Put(w.buffer)
+			w.buffer = nil
+		}
+	}
 	last := len(s.busy) - 1
 	s.busy[w.place] = s.busy[last]
 	s.busy[w.place].place = w.place
@@ -228,17 +277,27 @@ func (w *worker[T]) finish(ds []Delivery[T], v verdict) {
 		if err == nil || isClosed(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
 			continue
 		}
-		k := late
-		if heardOfIt(v.err) {
-			k = lateCancelled
-		}
+		k := lateKind(v.err)
 		q.mu.Lock()
-		fx := q.noteLocked(nil, k, Event{
-			MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
-		})
+		fx := w.lateLocked(k, *d, v)
 		q.mu.Unlock()
 		fx.perform()
 	}
+}
+
+// lateLocked tells what a handler said too late.
+func (w *worker[T]) lateLocked(k kind, d Delivery[T], v verdict) *effects {
+	return w.s.q.noteLocked(nil, k, Event{
+		MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
+	})
+}
+
+// lateKind says whether a handler that was late failed for having heard so.
+func lateKind(err error) kind {
+	if heardOfIt(err) {
+		return lateCancelled
+	}
+	return late
 }
 
 // heardOfIt reports whether err says that the handler's context was cancelled.

@@ -21,6 +21,12 @@ func (w *Window[E]) Prev(i int32) (before int32, ok bool) {
 	return before - 1, before != 0
 }
 
+// Next returns the entry behind entry i in the list that holds i.
+func (w *Window[E]) Next(i int32) (behind int32, ok bool) {
+	behind = w.Meta(i).next
+	return behind - 1, behind != 0
+}
+
 // PushAfter puts entry i, which is linked nowhere, into l: behind entry before
 // if ok is true, and else at the front.
 func (w *Window[E]) PushAfter(l *List, i, before int32, ok bool) {

@@ -1,0 +1,491 @@
+package fanout
+
+import (
+	"runtime"
+	"time"
+)
+
+// A worker takes messages from the log by the hand: up to handLen at a time,
+// copied out under one lock and one reading of the clock. Then it runs its
+// handler on one after the other, and what that costs beside the handler is one
+// atomic step a message, which says at once that the one before is acknowledged
+// and that the next one has begun.
+//
+// All others see a hand through the worker's progress, and change it under the
+// queue's mu:
+//
+//	       done           current          waiting
+//	┌──────────────────┬───────────┬──────────────────────┐
+//	0               started-1   started                 limit     of items
+//
+//   - what is done is acknowledged; it is counted, and its room given back, when
+//     somebody asks (countLocked), at the latest when the hand is used up or a
+//     millisecond old;
+//   - current is in flight. Whoever needs more of it than that picks it up
+//     (pickUpLocked): then it is an entry of the window as any other, and the
+//     worker, whose next step fails, learns of it;
+//   - what waits is ready, and whoever has nothing better to do takes it back
+//     into the backlog (takeBackLocked) by lowering the limit. So no message
+//     waits behind a slow handler while another consumer is idle.
+//
+// A hand that is a millisecond old is looked at by the queue's timer, which
+// picks up the current message: its time-out counts from there, at most a
+// millisecond late and never early. The first message of a hand started when it
+// was claimed, and its time-out is exact.
+//
+// Only messages of which nothing is kept apart are taken so: no ordering key,
+// no time to live, no hooks that want to hear of each, no rate limit, no handler
+// timeout. The others are entries of the window from the start (claimLocked).
+
+const (
+	// handLen is the most messages in a hand.
+	handLen = 64
+	// handTime is how long a hand should last, and handAge when the timer looks
+	// at it.
+	handTime = int64(50 * time.Microsecond)
+	handAge  = time.Millisecond
+	// inHand is the entry of deliveries made from a hand.
+	inHand = int32(-1)
+)
+
+// progress is a worker's place in its hand.
+type progress uint64
+
+const pickedUp = progress(1) << 63
+
+func newProgress(started, limit int) progress { return progress(started)<<32 | progress(limit) }
+
+func (p progress) started() int { return int(p &^ pickedUp >> 32) }
+func (p progress) limit() int   { return int(uint32(p)) }
+func (p progress) waiting() int { return max(p.limit()-p.started(), 0) }
+func (p progress) next() progress {
+	return p + 1<<32
+}
+
+func (w *worker[T]) load() progress { return progress(w.progress.Load()) }
+func (w *worker[T]) swap(from, to progress) (ok bool) {
+	return w.progress.CompareAndSwap(uint64(from), uint64(to))
+}
+
+// canHold reports whether the subscriber's messages may be taken by the hand.
+func (s *Subscriber[T]) canHold() bool {
+	q := s.q
+	return s.one != nil && !q.direct && q.set.ttl == 0 && s.set.every == 0 && s.set.handlerTimeout == 0 &&
+		!q.hooked(delivered) && !q.hooked(settled)
+}
+
+// plain reports whether nothing of a message has to be kept apart.
+func (x *extra) plain() bool {
+	return x == nil || x.key == "" && x.ttl == 0 && x.born == 0
+}
+
+// holdLocked takes a hand from the log, and starts the first message, if there
+// is anything to take in this way.
+func (w *worker[T]) holdLocked(now int64) bool {
+	s, q := w.s, w.s.q
+	n := q.inLogLocked()
+	if !s.hold || n == 0 || s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 {
+		return false
+	}
+	n = min(n, w.sizeLocked(now, n), handLen)
+	items := w.first[:]
+	if n > 1 {
+		items = w.bufferOf(n)
+	}
+	k := 0
+	for ; k < n && q.cursor.Peek().ext.plain(); k++ {
+		items[k] = *q.cursor.Next()
+	}
+	if k == 0 {
+		return false
+	}
+	w.items, w.base, w.takenAt, w.heldAt, w.startAt, w.startOf = items[:k], q.win.Reserve(k), now, now, now, 0
+	w.counted, w.told = 0, 0
+	q.held += k
+	w.progress.Store(uint64(newProgress(1, k)))
+	if q.lookAt == 0 {
+		q.lookAt = after(now, min(handAge, q.set.visibility))
+		q.armLocked(now)
+	}
+	return true
+}
+
+// sizeLocked says how many messages to take: more as long as the handlers return
+// within microseconds, and never so many that other consumers find none.
+func (w *worker[T]) sizeLocked(now int64, ready int) int {
+	switch {
+	case len(w.items) == 0:
+		w.size = 1
+	case now-w.takenAt < handTime:
+		w.size = min(2*w.size, handLen)
+	default:
+		w.size = max(w.size/4, 1)
+	}
+	if c := w.s.q.consumers + len(w.s.q.receivers); c > 1 {
+		return min(w.size, max(ready/(2*c), 1))
+	}
+	return w.size
+}
+
+// bufferOf returns room for n items.
+func (w *worker[T]) bufferOf(n int) []item[T] {
+	if w.buffer == nil {
+		w.buffer, _ = w.s.q.t.buffers.Get().(*[handLen]item[T])
+		if w.buffer == nil {
+			w.buffer = new([handLen]item[T])
+		}
+	}
+	return w.buffer[:n]
+}
+
+// runHand runs the handler on what is in the worker's hand, and goes on with the
+// next for as long as there is one.
+func (w *worker[T]) runHand() {
+	handling, ended := true, false
+	defer func() {
+		if ended || !handling {
+			return // a panic of our own is not to be hidden
+		}
+		v := verdict{cause: Exited, wait: fromBackoff}
+		if p := recover(); p != nil {
+			v.cause, v.err, v.stack = Panicked, panicError(p), stack()
+		}
+		w.finishHeld(v)
+	}()
+	for more := true; more; {
+		v := judge(w.handleHeld())
+		handling = false
+		more = w.stepHeld(v)
+		handling = true
+	}
+	ended = true
+}
+
+// handleHeld is the fast path of a delivery: it runs the handler on one message
+// after the other until one needs more than to be acknowledged, or somebody has
+// picked it up, or there is no next.
+func (w *worker[T]) handleHeld() error {
+	p, ctx, handler := w.load()&^pickedUp, w.ctx, w.s.one
+	k := p.started() - 1
+	for {
+		it := &w.items[k]
+		err := handler(ctx, Delivery[T]{
+			Body: it.body, q: w.s.q, ext: it.ext, seq: it.seq, at: it.at,
+			stamp: w.base + uint64(k), entry: inHand, attempt: 1,
+		})
+		if err != nil || ctx.used.Load() || p.waiting() == 0 || !w.swap(p, p.next()) {
+			return err
+		}
+		*it = item[T]{} // the hand must not keep what is done
+		p = p.next()
+		k++
+	}
+}
+
+// stepHeld settles the current message and starts the next, of this hand or of
+// the next one. It reports whether there is one.
+func (w *worker[T]) stepHeld(v verdict) bool {
+	q := w.s.q
+	w.settleHeld(v, true)
+	if w.nextHeldLocked() {
+		q.mu.Unlock()
+		return true
+	}
+	w.putDownLocked()
+	q.mu.Unlock()
+	return false
+}
+
+// finishHeld settles the current message of a handler that did not return, and
+// gives back the rest of the hand.
+func (w *worker[T]) finishHeld(v verdict) { w.settleHeld(v, false) }
+
+// settleHeld settles the current message as v says. It performs what follows
+// from it and, if again is true, returns with the queue's mu locked.
+func (w *worker[T]) settleHeld(v verdict, again bool) {
+	q := w.s.q
+	var now int64
+	var tell kind
+	if v.cause != Acked {
+		v.wait = q.waitAfter(v, 1)
+		now = q.core.now()
+		tell = lateKind(v.err)
+	}
+	q.mu.Lock()
+	var fx *effects
+	if v.cause == Acked && len(w.claims) == 0 {
+		w.countLocked(w.load().started())
+	} else {
+		c := w.pickUpLocked()
+		if err := q.ownedLocked(c.entry, c.stamp); err == nil {
+			fx = q.settleLocked(c.entry, v, now)
+		} else if v.cause != Acked && !isClosed(err) {
+			fx = w.lateLocked(tell, w.heldDelivery(), v)
+		}
+	}
+	w.clearHeldLocked()
+	if q.drained != nil {
+		q.checkDrainedLocked()
+	}
+	if !again {
+		q.takeBackLocked(w)
+		q.handOnLocked()
+	}
+	if !again || fx != nil || q.tellsLocked() {
+		q.mu.Unlock()
+		fx.and(q.madeRoom()).perform()
+		if !again {
+			return
+		}
+		q.mu.Lock()
+	}
+}
+
+// tellsLocked reports whether somebody waits for the room there is.
+func (q *Queue[T]) tellsLocked() bool {
+	g := q.gate.Load()
+	return g != 0 && q.allow.Load() >= g
+}
+
+// nextHeldLocked starts the next message of the hand, or of a new hand.
+func (w *worker[T]) nextHeldLocked() bool {
+	q, p := w.s.q, w.load()
+	switch {
+	case p.waiting() > 0:
+		w.progress.Store(uint64(newProgress(p.started()+1, p.limit())))
+		if q.lookAt == 0 { // the last look was at this hand: its handlers are not quick
+			now := q.core.now()
+			w.heldAt, w.startAt, w.startOf = now, now, p.started()
+			q.lookAt = after(now, min(handAge, q.set.visibility))
+			q.armLocked(now)
+		}
+	case q.inLogLocked() == 0 || !w.holdLocked(q.core.now()):
+		return false
+	}
+	if w.cancelled || w.ctx.used.Load() {
+		w.cancelled, w.ctx = false, newHandlerContext(q)
+	}
+	q.handOnLocked()
+	return true
+}
+
+// heldDelivery is the delivery of the current message.
+func (w *worker[T]) heldDelivery() Delivery[T] {
+	k := w.load().started() - 1
+	it := &w.items[k]
+	return Delivery[T]{q: w.s.q, ext: it.ext, seq: it.seq, at: it.at, stamp: w.base + uint64(k), entry: inHand, attempt: 1}
+}
+
+// clearHeldLocked says that the current message is dealt with.
+func (w *worker[T]) clearHeldLocked() {
+	p := w.load()
+	w.items[p.started()-1] = item[T]{}
+	w.progress.Store(uint64(p &^ pickedUp))
+	w.claims = w.claims[:0]
+	if w.stuck {
+		w.stuck = false
+		w.s.stuck--
+	}
+}
+
+// countLocked counts what was done of the first n messages of the hand.
+func (w *worker[T]) countLocked(n int) {
+	q := w.s.q
+	if done := n - w.counted; done > 0 {
+		w.counted = n
+		q.held -= done
+		q.counters.ended[Acked] += uint64(done)
+		q.allow.Add(int64(done))
+	}
+	q.counters.delivered += uint64(w.load().started() - w.told)
+	w.told = w.load().started()
+}
+
+// countHeldLocked counts what is done of all hands, so that the queue's numbers
+// are those of this instant.
+func (q *Queue[T]) countHeldLocked() {
+	if q.held == 0 {
+		return
+	}
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			if len(w.items) > 0 {
+				w.countLocked(w.load().started() - 1)
+			}
+		}
+	}
+}
+
+// countHeld is countHeldLocked for one who needs the room.
+func (q *Queue[T]) countHeld() {
+	if q.direct {
+		return
+	}
+	q.mu.Lock()
+	q.countHeldLocked()
+	q.mu.Unlock()
+}
+
+// waitingLocked counts the messages in hands whose handlers have not started.
+func (q *Queue[T]) waitingLocked() (n int) {
+	if q.held == 0 {
+		return 0
+	}
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			n += w.load().waiting()
+		}
+	}
+	return n
+}
+
+// currentLocked counts the messages in hands that are in flight, and have not
+// been picked up.
+func (q *Queue[T]) currentLocked() int {
+	q.countHeldLocked()
+	return q.held - q.waitingLocked()
+}
+
+// pickUpLocked makes the current message an entry of the window, if it is none
+// yet, and returns its claim.
+func (w *worker[T]) pickUpLocked() claim {
+	q := w.s.q
+	if len(w.claims) > 0 {
+		return w.claims[0]
+	}
+	p := w.load()
+	for !w.swap(p, p|pickedUp) {
+		p = w.load()
+	}
+	k := p.started() - 1
+	w.countLocked(k)
+	w.counted = k + 1
+	q.held--
+	now := q.core.now()
+	start := now
+	if k == w.startOf {
+		start = w.startAt
+	}
+	stamp := w.base + uint64(k)
+	i := q.win.AddStamped(held[T]{item: w.items[k], start: start}, stamp)
+	q.win.Meta(i).State = handling
+	q.n[handling]++
+	q.win.Schedule(i, after(start, q.set.visibility))
+	q.armLocked(now)
+	w.claims = append(w.claims, claim{stamp, i})
+	return w.claims[0]
+}
+
+// current reports whether the worker runs its handler on a message of its hand.
+func (w *worker[T]) currentLocked() bool {
+	return len(w.items) > 0 && (len(w.claims) > 0 || w.load().started() > w.counted)
+}
+
+// entryOfLocked returns the entry of a delivery that was made from a hand, and
+// inHand if it is over.
+func (q *Queue[T]) entryOfLocked(stamp uint64) int32 {
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			if k := stamp - w.base; len(w.items) > 0 && k < uint64(len(w.items)) && int(k) == w.load().started()-1 && w.currentLocked() {
+				if c := w.pickUpLocked(); c.stamp == stamp { // else it has just gone on
+					return c.entry
+				}
+			}
+		}
+	}
+	return inHand
+}
+
+// takeBackLocked puts what waits in w's hand back into the backlog, before all
+// else there: it was published earlier.
+func (q *Queue[T]) takeBackLocked(w *worker[T]) {
+	if len(w.items) == 0 {
+		return
+	}
+	p := w.load()
+	for p.waiting() > 0 && !w.swap(p, p&pickedUp|newProgress(p.started(), p.started())) {
+		p = w.load()
+	}
+	for k := p.limit() - 1; k >= p.started(); k-- {
+		i := q.win.Add(held[T]{item: w.items[k]})
+		w.items[k] = item[T]{}
+		q.held--
+		q.putBackLocked(i)
+	}
+}
+
+// putBackLocked puts entry i into the backlog at the place of its publication.
+func (q *Queue[T]) putBackLocked(i int32) {
+	seq := q.win.At(i).seq
+	var before int32
+	next, found := q.backlog.First()
+	behind := false
+	for found && q.win.At(next).seq < seq {
+		before, behind = next, true
+		next, found = q.win.Next(next)
+	}
+	q.win.Meta(i).State = backlogged
+	q.n[backlogged]++
+	q.win.PushAfter(&q.backlog, i, before, behind)
+}
+
+// takeAllBackLocked takes back what waits in all hands, and reports whether
+// that was anything.
+func (q *Queue[T]) takeAllBackLocked() bool {
+	if q.held == 0 {
+		return false
+	}
+	n := q.n[backlogged]
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			q.takeBackLocked(w)
+		}
+	}
+	return q.n[backlogged] > n
+}
+
+// gatherLocked makes all that the queue's workers hold entries of the window.
+func (q *Queue[T]) gatherLocked() {
+	if !q.takeAllBackLocked() && q.held == 0 {
+		return
+	}
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			if w.currentLocked() {
+				w.pickUpLocked()
+			}
+		}
+	}
+}
+
+// lookLocked is the timer's look at the hands: those that have become old.
+func (q *Queue[T]) lookLocked(now int64) {
+	q.lookAt = 0
+	age := int64(min(handAge, q.set.visibility))
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			switch at := after(w.heldAt, time.Duration(age)); {
+			case len(w.items) == 0 || !w.currentLocked() || len(w.claims) > 0:
+			case at <= now:
+				w.countLocked(w.load().started() - 1)
+				w.pickUpLocked()
+			case q.lookAt == 0 || at < q.lookAt:
+				q.lookAt = at
+			}
+		}
+	}
+}
+
+// awaitHands gives other workers a moment to finish what waits in their hands,
+// before the caller takes it back from them.
+func (q *Queue[T]) awaitHands() {
+	for range 8 {
+		runtime.Gosched()
+		q.mu.Lock()
+		waiting := q.waitingLocked()
+		q.mu.Unlock()
+		if waiting == 0 {
+			return
+		}
+	}
+}
