@@ -222,10 +222,10 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 	q.takeAllBackLocked()
 	ds := q.peekLocked()
 	if !q.direct && !q.closed {
-		for c := q.cursor; c.Pos() < q.log.Published() && len(ds) < most; {
-			it := c.Next()
+		q.cursor.Scan(func(it *item[T]) bool {
 			ds = append(ds, Delivery[T]{Body: it.body, q: q, ext: it.ext, seq: it.seq, at: it.at, attempt: 1})
-		}
+			return len(ds) < most
+		})
 	}
 	q.mu.Unlock()
 	return ds[:min(most, len(ds))], nil

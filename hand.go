@@ -16,7 +16,7 @@ import (
 //
 //	       done           current          waiting
 //	┌──────────────────┬───────────┬──────────────────────┐
-//	0               started-1   started                 limit     of items
+//	0               started-1   started                 limit     of the hand
 //
 //   - what is done is acknowledged; it is counted, and its room given back, when
 //     somebody asks (countLocked), at the latest when the hand is used up or a
@@ -87,19 +87,22 @@ func (w *worker[T]) holdLocked(now int64) bool {
 	if !s.hold || n == 0 || s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 {
 		return false
 	}
-	n = min(n, w.sizeLocked(now, n), handLen)
-	items := w.first[:]
-	if n > 1 {
-		items = w.bufferOf(n)
-	}
+	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))
 	k := 0
-	for ; k < n && q.cursor.Peek().ext.plain(); k++ {
-		items[k] = *q.cursor.Next()
+	for k < len(run) && run[k].ext.plain() {
+		k++
 	}
 	if k == 0 {
 		return false
 	}
-	w.items, w.base, w.takenAt, w.heldAt, w.startAt, w.startOf = items[:k], q.win.Reserve(k), now, now, now, 0
+	ds, base := w.roomFor(k), q.win.Reserve(k)
+	for j := range ds {
+		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
+		d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
+		d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(j), inHand, 1
+	}
+	q.cursor.Step(k)
+	w.hand, w.base, w.takenAt, w.heldAt, w.startAt, w.startOf = ds, base, now, now, now, 0
 	w.counted, w.told = 0, 0
 	q.held += k
 	w.progress.Store(uint64(newProgress(1, k)))
@@ -114,7 +117,7 @@ func (w *worker[T]) holdLocked(now int64) bool {
 // within microseconds, and never so many that other consumers find none.
 func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	switch {
-	case len(w.items) == 0:
+	case len(w.hand) == 0:
 		w.size = 1
 	case now-w.takenAt < handTime:
 		w.size = min(2*w.size, handLen)
@@ -127,12 +130,15 @@ func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	return w.size
 }
 
-// bufferOf returns room for n items.
-func (w *worker[T]) bufferOf(n int) []item[T] {
+// roomFor returns room for a hand of n.
+func (w *worker[T]) roomFor(n int) []Delivery[T] {
+	if n == 1 {
+		return w.one[:]
+	}
 	if w.buffer == nil {
-		w.buffer, _ = w.s.q.t.buffers.Get().(*[handLen]item[T])
+		w.buffer, _ = w.s.q.t.buffers.Get().(*[handLen]Delivery[T])
 		if w.buffer == nil {
-			w.buffer = new([handLen]item[T])
+			w.buffer = new([handLen]Delivery[T])
 		}
 	}
 	return w.buffer[:n]
@@ -165,20 +171,14 @@ func (w *worker[T]) runHand() {
 // after the other until one needs more than to be acknowledged, or somebody has
 // picked it up, or there is no next.
 func (w *worker[T]) handleHeld() error {
-	p, ctx, handler := w.load()&^pickedUp, w.ctx, w.s.one
-	k := p.started() - 1
-	for {
-		it := &w.items[k]
-		err := handler(ctx, Delivery[T]{
-			Body: it.body, q: w.s.q, ext: it.ext, seq: it.seq, at: it.at,
-			stamp: w.base + uint64(k), entry: inHand, attempt: 1,
-		})
-		if err != nil || ctx.used.Load() || p.waiting() == 0 || !w.swap(p, p.next()) {
+	p, ctx, handler, hand := w.load()&^pickedUp, w.ctx, w.s.one, w.hand
+	for k := p.started() - 1; ; k++ {
+		err := handler(ctx, hand[k])
+		if err != nil || ctx.used.Load() || k+1 >= p.limit() || !w.swap(p, p.next()) {
 			return err
 		}
-		*it = item[T]{} // the hand must not keep what is done
+		hand[k].forget()
 		p = p.next()
-		k++
 	}
 }
 
@@ -220,7 +220,7 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 		if err := q.ownedLocked(c.entry, c.stamp); err == nil {
 			fx = q.settleLocked(c.entry, v, now)
 		} else if v.cause != Acked && !isClosed(err) {
-			fx = w.lateLocked(tell, w.heldDelivery(), v)
+			fx = w.lateLocked(tell, w.hand[w.load().started()-1], v)
 		}
 	}
 	w.clearHeldLocked()
@@ -269,17 +269,19 @@ func (w *worker[T]) nextHeldLocked() bool {
 	return true
 }
 
-// heldDelivery is the delivery of the current message.
-func (w *worker[T]) heldDelivery() Delivery[T] {
-	k := w.load().started() - 1
-	it := &w.items[k]
-	return Delivery[T]{q: w.s.q, ext: it.ext, seq: it.seq, at: it.at, stamp: w.base + uint64(k), entry: inHand, attempt: 1}
+// forget lets go of the message, so that a hand does not keep what is done.
+func (d *Delivery[T]) forget() {
+	var none T
+	d.Body, d.ext = none, nil
 }
+
+// item is the message that was delivered.
+func (d *Delivery[T]) item() item[T] { return item[T]{seq: d.seq, at: d.at, ext: d.ext, body: d.Body} }
 
 // clearHeldLocked says that the current message is dealt with.
 func (w *worker[T]) clearHeldLocked() {
 	p := w.load()
-	w.items[p.started()-1] = item[T]{}
+	w.hand[p.started()-1].forget()
 	w.progress.Store(uint64(p &^ pickedUp))
 	w.claims = w.claims[:0]
 	if w.stuck {
@@ -309,7 +311,7 @@ func (q *Queue[T]) countHeldLocked() {
 	}
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			if len(w.items) > 0 {
+			if len(w.hand) > 0 {
 				w.countLocked(w.load().started() - 1)
 			}
 		}
@@ -367,7 +369,7 @@ func (w *worker[T]) pickUpLocked() claim {
 		start = w.startAt
 	}
 	stamp := w.base + uint64(k)
-	i := q.win.AddStamped(held[T]{item: w.items[k], start: start}, stamp)
+	i := q.win.AddStamped(held[T]{item: w.hand[k].item(), start: start}, stamp)
 	q.win.Meta(i).State = handling
 	q.n[handling]++
 	q.win.Schedule(i, after(start, q.set.visibility))
@@ -378,7 +380,7 @@ func (w *worker[T]) pickUpLocked() claim {
 
 // current reports whether the worker runs its handler on a message of its hand.
 func (w *worker[T]) currentLocked() bool {
-	return len(w.items) > 0 && (len(w.claims) > 0 || w.load().started() > w.counted)
+	return len(w.hand) > 0 && (len(w.claims) > 0 || w.load().started() > w.counted)
 }
 
 // entryOfLocked returns the entry of a delivery that was made from a hand, and
@@ -386,7 +388,7 @@ func (w *worker[T]) currentLocked() bool {
 func (q *Queue[T]) entryOfLocked(stamp uint64) int32 {
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			if k := stamp - w.base; len(w.items) > 0 && k < uint64(len(w.items)) && int(k) == w.load().started()-1 && w.currentLocked() {
+			if k := stamp - w.base; len(w.hand) > 0 && k < uint64(len(w.hand)) && int(k) == w.load().started()-1 && w.currentLocked() {
 				if c := w.pickUpLocked(); c.stamp == stamp { // else it has just gone on
 					return c.entry
 				}
@@ -399,7 +401,7 @@ func (q *Queue[T]) entryOfLocked(stamp uint64) int32 {
 // takeBackLocked puts what waits in w's hand back into the backlog, before all
 // else there: it was published earlier.
 func (q *Queue[T]) takeBackLocked(w *worker[T]) {
-	if len(w.items) == 0 {
+	if len(w.hand) == 0 {
 		return
 	}
 	p := w.load()
@@ -407,8 +409,8 @@ func (q *Queue[T]) takeBackLocked(w *worker[T]) {
 		p = w.load()
 	}
 	for k := p.limit() - 1; k >= p.started(); k-- {
-		i := q.win.Add(held[T]{item: w.items[k]})
-		w.items[k] = item[T]{}
+		i := q.win.Add(held[T]{item: w.hand[k].item()})
+		w.hand[k].forget()
 		q.held--
 		q.putBackLocked(i)
 	}
@@ -465,7 +467,7 @@ func (q *Queue[T]) lookLocked(now int64) {
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			switch at := after(w.heldAt, time.Duration(age)); {
-			case len(w.items) == 0 || !w.currentLocked() || len(w.claims) > 0:
+			case len(w.hand) == 0 || !w.currentLocked() || len(w.claims) > 0:
 			case at <= now:
 				w.countLocked(w.load().started() - 1)
 				w.pickUpLocked()

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/window"
 )
 
@@ -124,7 +123,7 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 			fx = q.noteLocked(fx, dropped, Event{Reason: DroppedByClose, Count: n})
 		}
 		q.win = window.Window[held[T]]{}
-		q.cursor = log.Cursor[item[T]]{}
+		q.cursor.Close()
 		q.backlog, q.due, q.parked, q.released = window.List{}, window.List{}, window.List{}, window.List{}
 		clear(q.n[:])
 	}

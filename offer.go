@@ -31,8 +31,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool, err erro
 	}
 	now := t.now()
 	t.mu.Lock()
-	head := t.log.Head()
-	if head >= t.limit || t.state != topicOpen || len(t.waiters) > 0 {
+	if t.state != topicOpen || len(t.waiters) > 0 || !t.fitsLocked(1) {
 		t.mu.Unlock()
 		return false, nil
 	}
@@ -58,6 +57,9 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool, err erro
 // [ErrBatchTooLarge] for more messages than the capacity of a [Block] or
 // [Reject] queue that would take them. No message is no error.
 func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) error {
+	if t.publishPlain(ctx, messages) {
+		return nil
+	}
 	items, err := t.items(messages)
 	if err != nil {
 		return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
@@ -78,11 +80,65 @@ func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 // TryPublishMessages is PublishMessages without waiting: where that would wait
 // it returns [ErrQueueFull].
 func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T]) error {
+	if t.publishPlain(ctx, messages) {
+		return nil
+	}
 	items, err := t.items(messages)
 	if err != nil {
 		return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
 	}
 	return t.publish(ctx, items, true)
+}
+
+// publishPlain is publishFast for a batch of messages that are nothing but
+// their bodies.
+func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (done bool) {
+	if ctx == nil || ctx.Err() != nil || t.before != nil || t.filtered.Load() != nil || t.funcs[published] != nil || t.retained.size > 0 {
+		return false
+	}
+	for k := range messages {
+		if !messages[k].plain() {
+			return false
+		}
+	}
+	n := int64(len(messages))
+	now := t.now()
+	t.mu.Lock()
+	if t.state != topicOpen || len(t.waiters) > 0 || !t.fitsLocked(n) {
+		t.mu.Unlock()
+		return false
+	}
+	at, seq := t.timeOf(now), t.seq
+	t.seq += uint64(n)
+	for rest := messages; len(rest) > 0 && len(t.open) > 0; { // else nobody would read them
+		room := t.log.Extend(len(rest))
+		for k := range room {
+			seq++
+			room[k] = item[T]{seq: seq, at: at, body: rest[k].Body}
+		}
+		rest = rest[len(room):]
+	}
+	t.log.Publish()
+	t.mu.Unlock()
+	t.wakeAll()
+	return true
+}
+
+// fitsLocked reports whether n messages can be appended without looking at any
+// queue. What the topic remembers of the queues may have become better since.
+func (t *Topic[T]) fitsLocked(n int64) bool {
+	if t.log.Head()+n <= t.limit {
+		return true
+	}
+	if t.limit >= 0 {
+		t.relimitLocked()
+	}
+	return t.log.Head()+n <= t.limit
+}
+
+// plain reports whether m is nothing but its body.
+func (m *Message[T]) plain() bool {
+	return m.ID == "" && len(m.Attributes) == 0 && m.OrderingKey == "" && m.DeduplicationID == "" && m.Delay == 0 && m.TimeToLive == 0
 }
 
 // items checks messages and copies what the topic keeps of them.

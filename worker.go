@@ -23,22 +23,21 @@ type worker[T any] struct {
 	// cancelled says that ctx is, or is about to be: no other run may have it.
 	cancelled bool
 
-	// The hand, see hand.go. The worker reads items without the lock.
-	items   []item[T] // none if there is no hand
-	base    uint64    // stamp of items[0]
-	counted int       // how many of items are counted as done or were picked up
-	told    int       // how many are counted as delivered
-	takenAt int64     // when it was taken
-	heldAt  int64     // from when on its age counts
-	startAt int64     // when items[startOf] started
+	// The hand, see hand.go. The worker reads it without the lock.
+	hand    []Delivery[T] // empty if there is none
+	base    uint64        // stamp of hand[0]
+	counted int           // how many are counted as done or were picked up
+	told    int           // how many are counted as delivered
+	takenAt int64         // when it was taken
+	heldAt  int64         // from when on its age counts
+	startAt int64         // when hand[startOf] started
 	startOf int
 	size    int // how many to take next
-	buffer  *[handLen]item[T]
-	first   [1]item[T] // for a hand of one
+	buffer  *[handLen]Delivery[T]
 
 	progress atomic.Uint64 // changed by the worker's steps, and under mu
 
-	one       [1]Delivery[T] // where a handler's only delivery is kept
+	one       [1]Delivery[T] // where a single delivery is kept
 	goroutine atomic.Pointer[string]
 }
 
@@ -189,13 +188,13 @@ func (q *Queue[T]) locked(f func()) {
 
 // putDownLocked says that the worker's handler runs no longer.
 func (w *worker[T]) putDownLocked() {
-	if len(w.claims) == 0 && len(w.items) == 0 {
+	if len(w.claims) == 0 && len(w.hand) == 0 {
 		return
 	}
 	s := w.s
-	if len(w.items) > 0 {
+	if len(w.hand) > 0 {
 		s.q.takeBackLocked(w)
-		w.items = nil
+		w.hand = nil
 		w.progress.Store(0)
 		if w.buffer != nil {
 			s.q.t.buffers.Put(w.buffer)

@@ -1,27 +1,36 @@
 // Package log is a topic's log: an append-only sequence in segments, with one
 // writer at a time and any number of cursors that read it.
 //
-// Nothing here deletes. A segment is reachable from the segment before it and
-// from the cursors that stand in it, so the garbage collector takes it once
-// every cursor has passed. That is why only cursors may point at segments:
-// whoever wants to keep an element for longer copies it out.
+// A segment is reachable from the segment before it and from the cursors that
+// stand in it or before it, and from nowhere else. That is why only cursors may
+// point at segments: whoever wants to keep an element for longer copies it out.
+// The last cursor to leave a segment gives it back to be written anew, so that a
+// busy log makes no garbage.
 package log
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // A Log is written under its owner's lock and read without it.
 //
 // Invariants:
 //   - positions grow by one an element and are never given twice;
-//   - what stands below the published position never changes;
-//   - tail is the segment that holds position head-1, or the first one.
+//   - what stands below the published position never changes, until every cursor
+//     has left its segment;
+//   - tail is the segment that holds position head-1, or the first one;
+//   - a segment's readers counts the cursors that stand in it or before it.
 //
 // A Log is made by [New] and is not copied.
 type Log[E any] struct {
 	// Written by the writer alone, under the owner's lock.
-	tail *segment[E]
-	head int64
-	size int
+	tail    *segment[E]
+	head    int64
+	size    int
+	readers int32 // cursors
+
+	spare sync.Pool // segments to be written anew: *segment[E]
 
 	_ [64]byte // published is read by every consumer: it has a cache line of its own
 
@@ -31,9 +40,10 @@ type Log[E any] struct {
 }
 
 type segment[E any] struct {
-	base  int64 // position of items[0]
-	items []E
-	next  *segment[E]
+	base    int64 // position of items[0]
+	items   []E
+	next    *segment[E]
+	readers atomic.Int32
 }
 
 func (s *segment[E]) end() int64 { return s.base + int64(len(s.items)) }
@@ -45,25 +55,55 @@ func New[E any](size int) *Log[E] {
 	return l
 }
 
-// Resize sets how many elements the segments made from now on hold; at least
-// one. The writer calls it.
+// Resize sets how many elements the segments made from now on hold, at most; at
+// least one. The writer calls it.
 //
 // A segment is kept as a whole while any cursor stands in it, so its size is
 // also how much that has been consumed can still be pinned.
 func (l *Log[E]) Resize(size int) { l.size = max(size, 1) }
 
+// firstSize is the length of a log's first segment. Those that follow are longer,
+// up to the log's size, so that a topic that says little keeps little.
+const firstSize = 8
+
+// grow makes the tail a segment with room.
+func (l *Log[E]) grow() {
+	size := min(l.size, firstSize)
+	if l.tail != nil {
+		size = min(l.size, 4*len(l.tail.items))
+	}
+	s, _ := l.spare.Get().(*segment[E])
+	if s == nil || len(s.items) != size {
+		s = &segment[E]{items: make([]E, size)}
+	}
+	s.base = l.head
+	s.readers.Store(l.readers)
+	if l.tail != nil {
+		l.tail.next = s
+	}
+	l.tail = s
+}
+
 // Append adds e behind all others. Readers don't see it before [Log.Publish].
 // The writer calls it.
 func (l *Log[E]) Append(e E) {
 	if l.tail == nil || l.head == l.tail.end() {
-		s := &segment[E]{base: l.head, items: make([]E, l.size)}
-		if l.tail != nil {
-			l.tail.next = s
-		}
-		l.tail = s
+		l.grow()
 	}
 	l.tail.items[l.head-l.tail.base] = e
 	l.head++
+}
+
+// Extend makes room for at most n elements behind all others, at least for one,
+// and returns it for the writer to fill before it calls Publish.
+func (l *Log[E]) Extend(n int) []E {
+	if l.tail == nil || l.head == l.tail.end() {
+		l.grow()
+	}
+	k := int(l.head - l.tail.base)
+	n = min(n, len(l.tail.items)-k)
+	l.head += int64(n)
+	return l.tail.items[k : k+n]
 }
 
 // Publish shows readers all that has been appended. The writer calls it.
@@ -79,16 +119,21 @@ func (l *Log[E]) Published() int64 { return l.published.Load() }
 // when no cursor is left, so that a log that nobody reads keeps nothing.
 func (l *Log[E]) Forget() { l.tail = nil }
 
-// Cursor returns a cursor that stands at the head. The writer calls it.
+// Cursor returns a cursor that stands at the head. It is the log's until its
+// Close, and is not copied. The writer calls it.
 func (l *Log[E]) Cursor() Cursor[E] {
 	if l.tail == nil {
-		l.tail = &segment[E]{base: l.head, items: make([]E, l.size)}
+		l.grow()
 	}
-	return Cursor[E]{seg: l.tail, pos: l.head}
+	l.readers++
+	l.tail.readers.Add(1)
+	return Cursor[E]{log: l, seg: l.tail, pos: l.head}
 }
 
 // A Cursor is a reader's place in a log. It belongs to one goroutine at a time.
+// The zero Cursor reads nothing.
 type Cursor[E any] struct {
+	log *Log[E]
 	seg *segment[E]
 	pos int64
 }
@@ -98,7 +143,8 @@ func (c *Cursor[E]) Pos() int64 { return c.pos }
 
 // Next returns the element at the cursor and steps past it. The position must
 // be below [Log.Published], or the caller must be the writer and the position
-// below [Log.Head]. The element stays valid, but pins its segment: copy it.
+// below [Log.Head]. The element stays valid until the cursor is moved again:
+// copy it.
 func (c *Cursor[E]) Next() *E {
 	e := c.Peek()
 	c.pos++
@@ -108,9 +154,48 @@ func (c *Cursor[E]) Next() *E {
 // Peek returns the element at the cursor, as Next does, and stays.
 func (c *Cursor[E]) Peek() *E {
 	for c.pos >= c.seg.end() {
-		c.seg = c.seg.next
+		c.leave()
 	}
 	return &c.seg.items[c.pos-c.seg.base]
+}
+
+// Run returns the elements from the cursor on that stand together, at most n,
+// and stays. What holds for Next holds for all of them.
+func (c *Cursor[E]) Run(n int) []E {
+	for c.pos >= c.seg.end() {
+		c.leave()
+	}
+	k := int(c.pos - c.seg.base)
+	return c.seg.items[k:min(k+n, len(c.seg.items))]
+}
+
+// Step steps past the first n elements of a Run.
+func (c *Cursor[E]) Step(n int) { c.pos += int64(n) }
+
+// leave moves the cursor to the next segment. The last one to leave a segment
+// clears it, for the writer to use again.
+func (c *Cursor[E]) leave() {
+	s := c.seg
+	c.seg = s.next
+	if s.readers.Add(-1) == 0 {
+		clear(s.items)
+		s.next = nil
+		c.log.spare.Put(s)
+	}
+}
+
+// Scan calls f with each element from the cursor to the published position,
+// until f returns false. The cursor stays.
+func (c *Cursor[E]) Scan(f func(e *E) bool) {
+	s, end := c.seg, c.log.Published()
+	for pos := c.pos; pos < end; pos++ {
+		for pos >= s.end() {
+			s = s.next
+		}
+		if !f(&s.items[pos-s.base]) {
+			return
+		}
+	}
 }
 
 // SkipTo moves the cursor forward to pos, which is at most [Log.Head], and lets
@@ -119,6 +204,20 @@ func (c *Cursor[E]) Peek() *E {
 func (c *Cursor[E]) SkipTo(pos int64) {
 	c.pos = pos
 	for c.pos >= c.seg.end() && c.seg.next != nil {
-		c.seg = c.seg.next
+		c.leave()
 	}
+}
+
+// Close makes c the zero Cursor: the log keeps nothing for it any more. The
+// writer calls it, for a reader that it keeps from reading meanwhile.
+func (c *Cursor[E]) Close() {
+	if c.log == nil {
+		return
+	}
+	c.log.readers--
+	for c.seg.next != nil {
+		c.leave()
+	}
+	c.seg.readers.Add(-1)
+	*c = Cursor[E]{}
 }

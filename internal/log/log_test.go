@@ -125,17 +125,64 @@ func TestACursorThatCaughtUpContinuesInTheNextSegment(t *testing.T) {
 	}
 }
 
-func TestACopiedCursorMovesByItself(t *testing.T) {
+func TestAScanSeesWhatIsPublishedAndMovesNothing(t *testing.T) {
 	l := New[int64](2)
 	c := l.Cursor()
 	appendN(l, 5)
-	d := c
-	for range 5 {
-		c.Next()
+	l.Publish()
+	appendNext(l)
+	c.Next()
+	var seen []int64
+	c.Scan(func(e *int64) bool {
+		seen = append(seen, *e)
+		return true
+	})
+	require.Equal(t, []int64{value(1), value(2), value(3), value(4)}, seen)
+	require.EqualValues(t, 1, c.Pos())
+	c.Scan(func(e *int64) bool {
+		require.Equal(t, value(1), *e, "it ends when f says so")
+		return false
+	})
+	require.Equal(t, value(1), *c.Next())
+}
+
+func TestASegmentThatAllHaveLeftIsWrittenAnew(t *testing.T) {
+	l := New[int64](firstSize)
+	fast, slow := l.Cursor(), l.Cursor()
+	first := l.tail
+	appendN(l, firstSize+1)
+	l.Publish()
+	fast.SkipTo(l.Head())
+	require.EqualValues(t, 1, first.readers.Load())
+	require.Equal(t, value(0), *slow.Peek(), "somebody reads it still")
+	for range firstSize + 1 {
+		slow.Next()
 	}
-	require.EqualValues(t, 5, c.Pos())
-	require.Zero(t, d.Pos())
-	require.Equal(t, value(0), *d.Next())
+	require.Zero(t, first.readers.Load())
+	require.Equal(t, make([]int64, firstSize), first.items, "what it held is gone")
+	require.Nil(t, first.next)
+
+	last := l.Cursor()
+	appendN(l, firstSize)
+	for _, c := range []*Cursor[int64]{&fast, &slow, &last} {
+		require.Equal(t, value(c.Pos()), *c.Next())
+		c.Close()
+		require.Equal(t, Cursor[int64]{}, *c)
+		c.Close()
+	}
+	require.Zero(t, l.readers)
+	require.Zero(t, l.tail.readers.Load())
+}
+
+func TestTheFirstSegmentsAreShort(t *testing.T) {
+	l := New[int64](64)
+	c := l.Cursor()
+	appendN(l, firstSize+4*firstSize+64+1)
+	var sizes []int
+	for s := c.seg; s != nil; s = s.next {
+		sizes = append(sizes, len(s.items))
+	}
+	require.Equal(t, []int{firstSize, 4 * firstSize, 64, 64}, sizes)
 }
 
 func TestResizeChangesTheSegmentsMadeFromThenOn(t *testing.T) {
@@ -155,7 +202,7 @@ func TestResizeChangesTheSegmentsMadeFromThenOn(t *testing.T) {
 	for s := c.seg; s != nil; s = s.next {
 		sizes = append(sizes, len(s.items))
 	}
-	require.Equal(t, []int{4, 1, 1, 8, 1, 1}, sizes)
+	require.Equal(t, []int{4, 1, 1, 4, 8}, sizes)
 	checkCursor(t, l, c)
 	for pos := range l.Head() {
 		require.Equal(t, value(pos), *c.Next())
@@ -242,6 +289,9 @@ func TestALogFollowsItsModel(t *testing.T) {
 				c := l.Cursor()
 				cursors, at = append(cursors, &c), append(at, head)
 			case op == 10 && r.IntN(10) == 0:
+				for _, c := range cursors {
+					c.Close()
+				}
 				cursors, at = nil, nil
 				l.Forget()
 			case op == 11 && len(cursors) > 0:
@@ -255,6 +305,16 @@ func TestALogFollowsItsModel(t *testing.T) {
 			check(t, l)
 			require.Equal(t, head, l.Head())
 			require.Equal(t, published, l.Published())
+			require.EqualValues(t, len(cursors), l.readers)
+			readers := map[*segment[int64]]int32{}
+			for _, c := range cursors {
+				for s := c.seg; s != nil; s = s.next {
+					readers[s]++
+				}
+			}
+			for s, n := range readers {
+				require.Equal(t, n, s.readers.Load())
+			}
 			for k, c := range cursors {
 				require.Equal(t, at[k], c.Pos())
 				checkCursor(t, l, *c)
@@ -435,7 +495,7 @@ func TestTheSlowestCursorKeepsTheSegments(t *testing.T) {
 	slow.Next()
 	slow.Next()
 	require.Equal(t, []int{1, 2, 3, 4, 5}, alive(refs, 5))
-	runtime.KeepAlive(&slow) // the reader leaves
+	slow.Close()
 	require.Equal(t, []int{5}, alive(refs, 1))
 	runtime.KeepAlive(l)
 	runtime.KeepAlive(&fast)
