@@ -146,16 +146,16 @@ func (q *Queue[T]) checkLocked(head int64) error {
 			return fmt.Errorf("state %d counts %d, its list holds %d", s, n, l.Len())
 		}
 	}
-	if sum != q.win.Len() {
+	if sum != q.win.Len()+q.leases.n {
 		return fmt.Errorf("states count %d, the window holds %d", sum, q.win.Len())
 	}
 	q.countHeldLocked()
-	unsettled := q.win.Len() + q.inLogLocked() + q.held
+	unsettled := q.win.Len() + q.inLogLocked() + q.held + q.leases.n
 	if unsettled > q.set.capacity {
 		return fmt.Errorf("holds %d, capacity %d", unsettled, q.set.capacity)
 	}
 	capacity := int64(min(q.set.capacity, math.MaxInt/4))
-	allow := capacity - int64(q.win.Len()) - int64(q.held)
+	allow := capacity - int64(q.win.Len()) - int64(q.held) - int64(q.leases.n)
 	if !q.direct {
 		allow += q.cursor.Pos()
 		if q.cursor.Pos() > head {
@@ -166,13 +166,16 @@ func (q *Queue[T]) checkLocked(head int64) error {
 		return fmt.Errorf("allow is %d, want %d", got, allow)
 	}
 	at, ok := q.win.NextDue()
+	if due, found := q.leaseDueLocked(); found && (!ok || due < at) {
+		at, ok = due, true
+	}
 	if q.limited > 0 && (!ok || q.limited < at) {
 		at, ok = q.limited, true
 	}
 	if q.lookAt > 0 && (!ok || q.lookAt < at) {
 		at, ok = q.lookAt, true
 	}
-	if ok && !q.armed || !ok && q.armed && q.running == 0 || ok && q.timerAt > at {
+	if ok && !q.armed || !ok && q.armed && q.running == 0 && !q.brief || ok && q.timerAt > at {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)
 	}
 	c := q.counters

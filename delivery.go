@@ -143,7 +143,6 @@ func (d Delivery[T]) settle(v verdict) error {
 	if d.q == nil {
 		return fmt.Errorf("%w: the zero Delivery", ErrStale)
 	}
-	v.byCaller = true
 	return d.q.settle(d.entry, d.stamp, d.attempt, v)
 }
 

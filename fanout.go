@@ -240,10 +240,6 @@ type verdict struct {
 	wait  time.Duration // until the next delivery; or fromBackoff
 	err   error
 	stack string
-	// byCaller is a settlement that somebody asked for: it is late as soon as
-	// its deadline has passed. What a handler returns is late once the queue has
-	// noticed, which saves a look at the clock.
-	byCaller bool
 }
 
 const (

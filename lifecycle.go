@@ -113,12 +113,13 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		return l, nil
 	}
 	q.gatherLocked()
+	q.unleaseAllLocked()
 	l = q.leftLocked()
 	q.offered = q.publishedLocked(q.inLogLocked())
 	if !q.letters {
 		q.spillLocked()
 		q.left = q.messagesLocked()
-		q.keys = nil
+		q.keys, q.leases = nil, leases[T]{}
 		if n := len(q.left); n > 0 {
 			fx = q.noteLocked(fx, dropped, Event{Reason: DroppedByClose, Count: n})
 		}
@@ -262,6 +263,8 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 		return 0, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
 	q.gatherLocked()
+	q.unleaseAllLocked()
+	q.leases.moved = nil
 	n = q.win.Len() + q.inLogLocked()
 	if n == 0 {
 		return 0, nil, nil

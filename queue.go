@@ -71,10 +71,10 @@ type Queue[T any] struct {
 	// leaves the log alone: publishers add to its window.
 	//
 	// Invariants:
-	//   - published - cursor + win.Len() + held <= capacity (the first term is 0 for
-	//     a direct queue); allow is cursor + capacity - win.Len() - held;
+	//   - published - cursor + win.Len() + held + leases.n <= capacity (the first
+	//     term is 0 for a direct queue); allow is cursor + capacity less the others;
 	//   - an entry is in the list or the schedule that its state says, and n
-	//     counts the entries of each state;
+	//     counts the entries of each state, and inFlight what is leased too;
 	//   - if anything is ready and a consumer is idle, one has been woken or
 	//     the queue is in the topic's list of sleepers;
 	//   - the timer is armed, for the schedule's first instant or the end of a
@@ -127,9 +127,11 @@ type Queue[T any] struct {
 	running   int // worker goroutines of all subscribers
 	consumers int // how many there may be
 	held      int // messages in the hands of workers, see hand.go
+	leases    leases[T]
 
 	timer   *time.Timer
 	timerAt int64
+	brief   bool // it is armed for a moment only
 	armed   bool
 	lookAt  int64 // when the timer looks at the hands of workers; 0: there is nothing to see
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that

@@ -116,13 +116,18 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 	batch := make([]Delivery[T], 1, 1+min(most-1, q.readyLocked()))
 	batch[0] = d
 	var fx *effects
-	for len(batch) < most {
-		d, more, ok := q.takeLocked(vis)
-		fx = fx.and(more)
-		if !ok {
-			break
+	if len(batch) < cap(batch) {
+		now := q.core.now()
+		for len(batch) < most && q.servesLocked() {
+			d, more, ok := q.claimAtLocked(now, vis, inFlight)
+			fx = fx.and(more)
+			if !ok {
+				break
+			}
+			batch = append(batch, d)
 		}
-		batch = append(batch, d)
+		q.armLocked(now)
+		q.handOnLocked()
 	}
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
@@ -180,6 +185,21 @@ func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], f
 		return d, nil, false
 	}
 	now := q.core.now()
+	d, fx, ok = q.claimAtLocked(now, vis, state)
+	if ok {
+		q.armLocked(now)
+	}
+	return d, fx, ok
+}
+
+// claimAtLocked is claimLocked at a known instant, and leaves the timer to the
+// caller.
+func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d Delivery[T], fx *effects, ok bool) {
+	if state == inFlight {
+		if d, ok = q.leaseLocked(now, vis); ok {
+			return d, nil, true
+		}
+	}
 	i, fx, ok := q.nextLocked(now)
 	if !ok {
 		q.checkDrainedLocked()
@@ -191,7 +211,6 @@ func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], f
 	q.counters.delivered++
 	h.start = now
 	q.win.Schedule(i, after(now, vis))
-	q.armLocked(now)
 	d = Delivery[T]{
 		Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at,
 		stamp: m.Stamp, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),

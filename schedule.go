@@ -2,30 +2,43 @@ package fanout
 
 import (
 	"fmt"
+	"math/bits"
 	"time"
 )
 
 // armLocked keeps the invariant about the timer. A timer that is armed for an
 // instant that no longer matters is left alone: it costs less to let it fire.
-func (q *Queue[T]) armLocked(now int64) {
+func (q *Queue[T]) armLocked(now int64) { q.armForLocked(now, true) }
+
+// armForLocked arms the timer. A brief one comes soon, whatever it is armed for,
+// and finds most often that all is settled: so it is touched once a millisecond,
+// not once a message, and is gone a millisecond after the last.
+func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	at, ok := q.win.NextDue()
+	if due, found := q.leaseDueLocked(); found && (!ok || due < at) {
+		at, ok = due, true
+	}
 	if q.limited > 0 && (!ok || q.limited < at) {
-		at, ok = q.limited, true
+		at, ok, brief = q.limited, true, false
 	}
 	if q.lookAt > 0 && (!ok || q.lookAt < at) {
 		at, ok = q.lookAt, true
 	}
 	switch {
 	case !ok || q.closed:
-		// A worker that goes on will need it in a moment: stopping and starting a
-		// timer costs more than all the rest of a delivery.
-		if q.armed && (q.running == 0 || q.closed) && q.timer.Stop() {
+		// Who goes on will need it in a moment: stopping and starting a timer costs
+		// more than all the rest of a delivery.
+		if q.armed && (q.running == 0 && !q.brief || q.closed) && q.timer.Stop() {
 			q.armed = false
 		}
 		return
 	case q.armed && (q.timerAt <= at || !q.timer.Stop()):
 		return // it comes in time, or it is about to run and arms itself again
 	}
+	if soon := after(now, handAge); brief && soon < at {
+		at = soon
+	}
+	q.brief = brief
 	q.armed, q.timerAt = true, at
 	wait := time.Duration(max(at-now, 0))
 	if q.timer == nil {
@@ -56,7 +69,7 @@ func (q *Queue[T]) tick() {
 		q.lookLocked(now)
 	}
 	for n := 0; n < tickLen && !q.closed; n++ {
-		i, ok := q.win.PopDue(now)
+		i, ok := q.popDueLocked(now)
 		if !ok {
 			break
 		}
@@ -68,9 +81,20 @@ func (q *Queue[T]) tick() {
 		}
 	}
 	q.handOnLocked()
-	q.armLocked(now)
+	q.armForLocked(now, false)
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
+}
+
+// popDueLocked returns the entry whose deadline came first, no longer scheduled.
+func (q *Queue[T]) popDueLocked(now int64) (i int32, ok bool) {
+	if at, leased := q.leaseDueLocked(); leased && at <= now {
+		if first, ok := q.win.NextDue(); !ok || at < first {
+			l := q.leases.first
+			return q.unleaseLocked(l, bits.TrailingZeros64(l.open)), true
+		}
+	}
+	return q.win.PopDue(now)
 }
 
 func (q *Queue[T]) ticked() {

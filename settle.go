@@ -24,30 +24,41 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 	return fmt.Errorf("%w: queue %q", err, q.name)
 }
 
-// inTimeLocked returns an error if the deadline of entry i has passed, though the
-// timer, which sees to it, has not come yet.
-func (q *Queue[T]) inTimeLocked(i int32, now int64) error {
-	if now > q.win.Meta(i).Deadline {
-		return fmt.Errorf("%w: queue %q", ErrStale, q.name)
+// entryLocked returns the window's entry of a delivery; if the message is in a
+// hand or a lease, it makes it one.
+func (q *Queue[T]) entryLocked(i int32, stamp uint64) int32 {
+	switch {
+	case i == inHand:
+		return q.entryOfLocked(stamp)
+	case i < inHand:
+		return q.entryOfLeaseLocked(i, stamp)
 	}
-	return nil
+	return i
 }
 
 // settle ends the delivery with the given stamp as v says.
 func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error {
 	v.wait = q.waitAfter(v, attempt)
 	var now int64
-	if v.byCaller || v.cause != Acked || q.hooked(settled) {
+	if v.cause != Acked || q.hooked(settled) {
 		now = q.core.now()
 	}
 	q.mu.Lock()
-	if i == inHand {
-		i = q.entryOfLocked(stamp)
+	if i < inHand && v.cause == Acked && !q.closed && !q.hooked(settled) {
+		if l, k := q.leaseOfLocked(i, stamp); l != nil {
+			q.ackLeaseLocked(l, k)
+			if q.leases.n == 0 {
+				q.armLocked(0)
+				q.checkDrainedLocked()
+			}
+			q.handOnLocked()
+			q.mu.Unlock()
+			q.madeRoom().perform()
+			return nil
+		}
 	}
+	i = q.entryLocked(i, stamp)
 	err := q.ownedLocked(i, stamp)
-	if err == nil && v.byCaller {
-		err = q.inTimeLocked(i, now)
-	}
 	if err != nil {
 		q.mu.Unlock()
 		return err
@@ -82,6 +93,9 @@ func (q *Queue[T]) settleLocked(i int32, v verdict, now int64) *effects {
 // endLocked ends the delivery of entry i, which is no longer scheduled.
 func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 	m, h := q.win.Meta(i), q.win.At(i)
+	if len(q.leases.moved) > 0 {
+		delete(q.leases.moved, m.Stamp)
+	}
 	q.counters.ended[v.cause]++
 	var fx *effects
 	fx = q.noteItemLocked(fx, settled, &h.item, Event{
@@ -245,16 +259,11 @@ func (q *Queue[T]) madeRoom() (fx *effects) {
 func (q *Queue[T]) extend(i int32, stamp uint64, by time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if i == inHand {
-		i = q.entryOfLocked(stamp)
-	}
+	i = q.entryLocked(i, stamp)
 	if err := q.ownedLocked(i, stamp); err != nil {
 		return err
 	}
 	now := q.core.now()
-	if err := q.inTimeLocked(i, now); err != nil {
-		return err
-	}
 	if at := after(now, by); at > q.win.Meta(i).Deadline {
 		q.win.Unschedule(i)
 		q.win.Schedule(i, at)
@@ -266,9 +275,7 @@ func (q *Queue[T]) extend(i int32, stamp uint64, by time.Duration) error {
 func (q *Queue[T]) deadline(i int32, stamp uint64) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if i == inHand {
-		i = q.entryOfLocked(stamp)
-	}
+	i = q.entryLocked(i, stamp)
 	if q.ownedLocked(i, stamp) != nil {
 		return time.Time{}
 	}
