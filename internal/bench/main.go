@@ -1,0 +1,132 @@
+// Bench measures fanout beside bare channels, beside what is written by hand, and
+// beside its peers: in one process, in rounds, every message accounted for.
+//
+//	go run -C internal/bench . -quick
+//
+// It ends with tables, one line a figure for programs, and the goals.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// everySystem is what is compared, in the order of the tables.
+var everySystem = slices.Concat(
+	[]system{channels, channelsContext, handWritten},
+	ours,
+	[]system{
+		cskr, geth, asaskevichSync, asaskevichAsync, tailscale, natsCore,
+		watermillFree, watermillBlock, jetStream, nsqSystem, gocloud, goqiteSystem,
+	})
+
+var workloads = []workload{throughput, contended, latency, many, inFlight, life, flood}
+
+// Where a full run leaves its charts, from this module's directory.
+const chartsDir = "../docs/charts"
+
+func main() {
+	if err := command(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
+		os.Exit(2)
+	}
+}
+
+// command runs the program.
+func command(args []string, out, progress io.Writer) error {
+	set := flag.NewFlagSet("bench", flag.ContinueOnError)
+	set.SetOutput(progress)
+	quick := set.Bool("quick", false, "two short rounds of less: under two minutes, and less exact")
+	rounds := set.Int("rounds", 0, "`number` of rounds (default 5, or 2 with -quick)")
+	only := set.String("only", "", "only workloads and settings that match the `regexp`, as in 'W1 s16|W3'")
+	systems := set.String("peers", "", "only systems that match the `regexp`; bare channels always run, where they can")
+	svg := set.String("svg", "", "`directory` for the charts (default "+chartsDir+" for a full run, none for others)")
+	markdown := set.String("md", "", "`file` for the tables, as Markdown")
+	onlyGoals := set.Bool("goals", false, "print no tables but the goals'")
+	procs := set.Int("procs", 0, "GOMAXPROCS, if not 0")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	o := options{quick: *quick, rounds: *rounds, span: 150 * time.Millisecond}
+	if o.quick {
+		o.span = 30 * time.Millisecond
+	}
+	if o.rounds == 0 {
+		o.rounds = 5
+		if o.quick {
+			o.rounds = 2
+		}
+	}
+	var err error
+	if o.only, err = regexp.Compile("(?i)" + *only); err != nil {
+		return err
+	}
+	if o.peers, err = regexp.Compile(*systems); err != nil {
+		return err
+	}
+	if *procs > 0 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(*procs))
+	}
+	if *svg == "" && !o.quick && *only == "" && *systems == "" {
+		*svg = chartsDir
+	}
+
+	b := run(workloads, o, progress)
+	f := format{w: out}
+	f.text(machine(o))
+	if *onlyGoals {
+		b.writeTables(f, nil, goals())
+	} else {
+		writeSystems(f, everySystem)
+		b.writeTables(f, workloads, goals())
+	}
+	for _, fig := range slices.Concat(b.figures(), goalFigures(b, goals())) {
+		fmt.Fprintln(out, fig)
+	}
+	if *markdown != "" {
+		if err := writeMarkdown(b, o, *markdown); err != nil {
+			return err
+		}
+	}
+	if *svg != "" {
+		files, err := writeCharts(b, *svg)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(progress, "charts:", strings.Join(files, " "))
+	}
+	return nil
+}
+
+// machine says what it ran on.
+func machine(o options) string {
+	kind := "full"
+	if o.quick {
+		kind = "quick"
+	}
+	return fmt.Sprintf("%s, %s/%s, GOMAXPROCS %d, %s run, %d rounds.", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), kind, o.rounds)
+}
+
+func writeMarkdown(b *book, o options, file string) (err error) {
+	w, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	f := format{w: w, markdown: true}
+	f.heading(1, "Measurements")
+	f.text(machine(o))
+	writeSystems(f, everySystem)
+	b.writeTables(f, workloads, goals())
+	return nil
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+var inFlight = workload{
+	key: "W5", title: "Many in flight: N received one by one from one queue, none acknowledged",
+	note: "stored: bytes of a message that waits; bytes: more of one that is in flight; receive, ack (in random order), redeliver: ns each; expire: ns of processor time each, when all time out at once.",
+	cells: func(o options) (cells []cell) {
+		for _, n := range []int{10_000, 100_000, 1_000_000} {
+			for _, k := range keepers {
+				if k.most > 0 && n > k.most || k.slow && o.quick && n > 10_000 {
+					continue
+				}
+				cells = append(cells, cell{at: place{setting: fmt.Sprintf("n%d", n), system: k.name}, once: o.quick && n > 100_000,
+					measure: func() ([]value, error) { return keep(k, n) }})
+			}
+		}
+		return cells
+	},
+}
+
+// A keeper is a system from which deliveries can be taken and kept.
+type keeper struct {
+	name string
+	most int  // in flight that it is measured with; 0 is any
+	slow bool // a message takes microseconds
+	// open starts it for n messages whose deliveries time out after timeout.
+	open func(n int, timeout time.Duration) (held, error)
+}
+
+var keepers = []keeper{oursKept, mapHeap, mapTimers, jetStreamKept, gocloudKept}
+
+// Held is a queue whose consumer keeps deliveries.
+type held interface {
+	publish(ms []*payload) error
+	// receive takes one more delivery, which gets the next number, and returns
+	// the word of its message.
+	receive() (word uint64, err error)
+	// ack acknowledges a delivery by its number.
+	ack(k int) error
+	// flush returns when acknowledgements have taken effect.
+	flush() error
+	// expired is how many deliveries have timed out; ok is false if that can't be
+	// asked.
+	expired() (n int, ok bool)
+	stop() error
+}
+
+// keep measures the life of n messages twice: acknowledged, and timed out.
+func keep(k keeper, n int) ([]value, error) {
+	vs, err := keepAndAck(k, n)
+	if err != nil {
+		return nil, err
+	}
+	// Long enough that the first has not timed out when the last is received.
+	timeout := 100*time.Millisecond + 4*time.Duration(vs[0].v*float64(n))
+	more, err := keepAndExpire(k, n, timeout)
+	for tries := 1; errors.Is(err, errTooSlow) && tries < 5; tries++ { // the machine was busy with something else
+		timeout *= 2
+		more, err = keepAndExpire(k, n, timeout)
+	}
+	return append(vs, more...), err
+}
+
+func keepAndAck(k keeper, n int) (_ []value, err error) {
+	order := rand.New(rand.NewPCG(3, 4)).Perm(n)
+	h, err := k.open(n, time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.stop()) }()
+	empty := settled() // what a keeper reserves for the deliveries it keeps is not the system's
+	if err := publishTo(h, n); err != nil {
+		return nil, err
+	}
+	stored := settled()
+	receiving, err := receiveAll(h, n)
+	if err != nil {
+		return nil, err
+	}
+	taken := settled()
+	began := time.Now()
+	for _, d := range order {
+		if err := h.ack(d); err != nil {
+			return nil, err
+		}
+	}
+	if err := h.flush(); err != nil {
+		return nil, err
+	}
+	acking := time.Since(began)
+	per := func(v int64) float64 { return float64(v) / float64(n) }
+	return []value{
+		{"receive", "ns", per(int64(receiving))},
+		{"stored", "B", per(stored.minus(empty).bytes)},
+		{"bytes", "B", per(taken.minus(stored).bytes)},
+		{"ack", "ns", per(int64(acking))},
+	}, nil
+}
+
+var errTooSlow = errors.New("not all could be received before the first timed out")
+
+func keepAndExpire(k keeper, n int, timeout time.Duration) (_ []value, err error) {
+	h, err := k.open(n, timeout)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.stop()) }()
+	if _, ok := h.expired(); !ok {
+		return nil, nil
+	}
+	if err := publishTo(h, n); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	_, err = receiveAll(h, n)
+	if time.Since(began) >= timeout {
+		return nil, errTooSlow // what timed out meanwhile may have been received twice
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Deadlines are spread as the receives were, so the wall time says nothing. The
+	// process does nothing else: its processor time is what expiry costs.
+	cpu := cpuTime()
+	if got, _ := h.expired(); got > 0 && time.Since(began) < timeout {
+		return nil, fmt.Errorf("%d deliveries timed out too early", got)
+	}
+	time.Sleep(time.Until(began.Add(timeout)))
+	for giveUp := time.Now().Add(time.Minute); ; {
+		time.Sleep(5 * time.Millisecond)
+		if got, _ := h.expired(); got == n {
+			break
+		} else if time.Now().After(giveUp) {
+			return nil, fmt.Errorf("only %d of %d deliveries timed out", got, n)
+		}
+	}
+	cpu = cpuTime() - cpu
+	redelivering, err := receiveAll(h, n)
+	if err != nil {
+		return nil, fmt.Errorf("redelivery: %w", err)
+	}
+	per := func(d time.Duration) float64 { return float64(d) / float64(n) }
+	return []value{{"expire", "ns", per(cpu)}, {"redeliver", "ns", per(redelivering)}}, nil
+}
+
+func publishTo(h held, n int) error {
+	for k := 0; k < n; k += chunk {
+		if err := h.publish(ring[k%ringSize:][:min(chunk, n-k)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receiveAll receives n messages, and checks that it was each of them.
+func receiveAll(h held, n int) (time.Duration, error) {
+	began := time.Now()
+	var sum uint64
+	for range n {
+		word, err := h.receive()
+		if err != nil {
+			return 0, err
+		}
+		sum += word
+	}
+	took := time.Since(began)
+	if sum != sumOf(n) {
+		return 0, fmt.Errorf("%w: wrong messages were received", errLost)
+	}
+	return took, nil
+}
