@@ -1,0 +1,259 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+// nextInstant returns the next instant at which something happens by itself.
+func (m *topic) nextInstant() time.Duration {
+	next := time.Duration(math.MaxInt64)
+	for q := range m.all {
+		for _, x := range q.messages {
+			if !q.closed && x.waits() {
+				next = min(next, x.until)
+			}
+		}
+	}
+	if m.phase == draining || m.phase == burying {
+		next = min(next, m.limit)
+	}
+	var limits []time.Duration
+	for _, r := range m.receives {
+		limits = append(limits, r.limit)
+	}
+	for _, o := range m.offers {
+		limits = append(limits, o.limit)
+	}
+	for _, j := range m.joins {
+		limits = append(limits, j.limit)
+	}
+	for _, limit := range limits {
+		if limit > 0 {
+			next = min(next, limit)
+		}
+	}
+	return next
+}
+
+// An action is something that happens by itself now.
+type action struct {
+	do    func()
+	claim bool
+}
+
+// actions returns what happens now, in the likeliest order.
+func (m *topic) actions() (as []action) {
+	for q := range m.all {
+		if len(q.overdue(m.now)) > 0 {
+			as = append(as, action{do: func() { m.tick(q) }})
+		}
+	}
+	for q := range m.all {
+		if m.hungry(q) {
+			as = append(as, m.batchesToEnd(q)...)
+			as = append(as, action{do: func() { m.take(q, 0, 0) }, claim: true})
+		}
+	}
+	for _, q := range m.queues {
+		if m.unparks(q) {
+			as = append(as, action{do: func() { m.send(q, m.parkedOf(q)) }})
+		}
+	}
+	if k := m.admissible(); k >= 0 {
+		as = append(as, action{do: func() { m.admitWaiting(k) }})
+	}
+	as = append(as, m.callsToEnd()...)
+	if m.shutdownGoesOn() {
+		as = append(as, action{do: m.look})
+	}
+	return as
+}
+
+// batchesToEnd returns, as actions, that batches are what was there: what came
+// by itself in this step, because its time had come, or a publish that had waited,
+// or a letter, may have come after that.
+func (m *topic) batchesToEnd(q *queue) (as []action) {
+	for k, r := range m.receives {
+		more := slices.ContainsFunc(q.messages, func(x *message) bool {
+			return x.ready() && m.seen.taker[x.copyID()] == r.id
+		})
+		if m.stirred && !more && r.ref == q.ref && 0 < len(r.got) && len(r.got) < r.most {
+			as = append(as, action{do: func() { m.receives[k].most = len(r.got) }})
+		}
+	}
+	return as
+}
+
+// settleDown does what happens by itself, until nothing does. Things happen
+// concurrently, so any order is right; claims of several queues don't disturb
+// each other.
+func (m *topic) settleDown() {
+	for m.wrong == "" {
+		as := m.actions()
+		if len(as) == 0 {
+			break
+		}
+		k := 0
+		if slices.ContainsFunc(as, func(a action) bool { return !a.claim }) {
+			k = m.choose(len(as))
+		}
+		as[k].do()
+	}
+	m.doubt()
+	m.endReceives()
+	slices.SortFunc(m.results, func(a, b result) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// overdue returns the messages whose time has come.
+func (q *queue) overdue(now time.Duration) []*message {
+	var xs []*message
+	for _, x := range q.messages {
+		if !q.closed && x.waits() && x.until <= now {
+			xs = append(xs, x)
+		}
+	}
+	slices.SortFunc(xs, func(x, y *message) int {
+		return cmp.Or(cmp.Compare(x.until, y.until), cmp.Compare(x.turn, y.turn))
+	})
+	return xs
+}
+
+// tick sees to the messages of one queue whose time has come.
+func (m *topic) tick(q *queue) {
+	m.stirred = true
+	xs := q.overdue(m.now)
+	for len(xs) > 0 {
+		k := 0
+		if q.mayKill(xs) { // who dies first matters if there is not room for all
+			k = m.choose(len(xs))
+		}
+		x := xs[k]
+		xs = slices.Delete(xs, k, k+1)
+		if x.state == inFlight {
+			id := x.deliveryID()
+			m.lost(id, fanout.ErrStale)
+			m.timedOut(id)
+			m.end(q, x, outcome{cause: fanout.TimedOut})
+			continue
+		}
+		m.turn++
+		x.state, x.since, x.turn = due, m.now, m.turn
+	}
+}
+
+// mayKill reports whether several of xs are in flight, so that more than one
+// may die.
+func (q *queue) mayKill(xs []*message) bool {
+	n := 0
+	for _, x := range xs {
+		if x.state == inFlight {
+			n++
+		}
+	}
+	return n > 1 && !q.letters
+}
+
+// timedOut cancels the context of the handler that runs past its time.
+func (m *topic) timedOut(id deliveryID) {
+	for k := range m.runs {
+		if m.runs[k].delivery == id {
+			m.runs[k].stuck = true
+		}
+	}
+	m.cancel(id, fanout.ErrStale)
+}
+
+// cancel cancels the context of the handler that has a delivery, if any. One
+// that obeys returns, and what it returns comes too late.
+func (m *topic) cancel(id deliveryID, why error) {
+	for k, r := range m.runs {
+		if r.delivery != id {
+			continue
+		}
+		if r.why == nil {
+			m.runs[k].why = why
+		}
+		if m.subs[m.sub(r.sub)].obeys {
+			m.runs = slices.Delete(m.runs, k, k+1)
+		}
+		return
+	}
+}
+
+func (m *topic) sub(id int) int {
+	return slices.IndexFunc(m.subs, func(s subscriber) bool { return s.id == id })
+}
+
+// callsToEnd returns, as actions, the ends of the calls that wait no longer.
+func (m *topic) callsToEnd() (as []action) {
+	add := func(f func()) { as = append(as, action{do: f}) }
+	for k, o := range m.offers {
+		if o.limit > 0 && m.now >= o.limit {
+			add(func() {
+				m.offers = slices.Delete(m.offers, k, k+1)
+				m.finishOffer(o, context.DeadlineExceeded)
+			})
+		}
+	}
+	for k, r := range m.receives {
+		if r.limit > 0 && m.now >= r.limit && len(r.got) == 0 {
+			add(func() {
+				m.receives = slices.Delete(m.receives, k, k+1)
+				m.finish(result{ID: r.id, Err: context.DeadlineExceeded})
+			})
+		}
+	}
+	for k, j := range m.joins {
+		if m.running(j.sub) == 0 {
+			add(func() {
+				m.joins = slices.Delete(m.joins, k, k+1)
+				m.finish(result{ID: j.id})
+			})
+		}
+		// If two give up at once, the handlers may return in between or not.
+		if j.limit > 0 && m.now >= j.limit {
+			add(func() { m.giveUpJoin(k, context.DeadlineExceeded) })
+		}
+	}
+	return as
+}
+
+// endReceives ends the calls that got something.
+func (m *topic) endReceives() {
+	m.receives = slices.DeleteFunc(m.receives, func(r receive) bool {
+		if len(r.got) > 0 {
+			m.finish(result{ID: r.id, N: len(r.got), Got: r.got})
+		}
+		return len(r.got) > 0
+	})
+}
+
+// giveUp ends a call whose context was cancelled.
+func (m *topic) giveUp(id int) {
+	for k, o := range m.offers {
+		if o.id == id {
+			m.offers = slices.Delete(m.offers, k, k+1)
+			m.finishOffer(o, context.Canceled)
+			return
+		}
+	}
+	for k, r := range m.receives {
+		if r.id == id {
+			m.receives = slices.Delete(m.receives, k, k+1)
+			m.finish(result{ID: id, Err: context.Canceled})
+			return
+		}
+	}
+	for k, j := range m.joins {
+		if j.id == id {
+			m.giveUpJoin(k, context.Canceled)
+			return
+		}
+	}
+}

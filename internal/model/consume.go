@@ -1,0 +1,330 @@
+package model
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+// serves reports whether a queue gives out messages.
+func (q *queue) serves() bool {
+	return !q.closed && !q.paused && !(q.letters && q.draining)
+}
+
+// take delivers the next message to whoever the witness says, who must be idle,
+// or to the caller of TryReceive. It reports whether there was one.
+func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message) {
+	for q.serves() && m.wrong == "" {
+		next := q.next()
+		if len(next) == 0 {
+			return nil
+		}
+		x := next[m.pick(q, next)]
+		if q.expired(x, m.now) {
+			m.expire(q, x)
+			continue
+		}
+		if head, ok := q.heads[x.OrderingKey]; ok && head != x.seq {
+			x.state = blocked
+			continue
+		}
+		to, ok := m.seen.taker[x.copyID()]
+		switch {
+		case !ok:
+			m.refuse("a consumer is idle though a message is ready")
+			return nil
+		case caller != 0 && to != caller:
+			m.refuse("another consumer got the message")
+			return nil
+		case caller == 0:
+			visibility = m.hand(q, x, to)
+		}
+		m.deliver(q, x, visibility)
+		return x
+	}
+	return nil
+}
+
+// pick chooses among messages whose turn it may be. One that was not seen to be
+// delivered can only be one that is never delivered.
+func (m *topic) pick(q *queue, next []*message) int {
+	var can []int
+	for k, x := range next {
+		head, keyed := q.heads[x.OrderingKey]
+		_, seen := m.seen.taker[x.copyID()]
+		if seen || keyed && head != x.seq || q.expired(x, m.now) {
+			can = append(can, k)
+		}
+	}
+	if len(can) == 0 {
+		return 0
+	}
+	return can[m.choose(len(can))]
+}
+
+// hand has consumer number to get x, and returns the visibility timeout.
+func (m *topic) hand(q *queue, x *message, to int) time.Duration {
+	id := x.deliveryID()
+	id.nth++
+	for _, s := range m.idleSubs(q.ref) {
+		if s.id == to {
+			m.runs = append(m.runs, run{sub: s.id, delivery: id})
+			return q.set.visibility
+		}
+	}
+	// Receivers are woken in the order of their arrival, but one that was woken
+	// later may be quicker.
+	for k := range m.receives {
+		r := &m.receives[k]
+		if r.ref != q.ref || len(r.got) == r.most {
+			continue
+		}
+		if r.id == to {
+			r.got = append(r.got, deliveryView{id: id, messageView: x.view()})
+			return r.visibility
+		}
+	}
+	m.refuse("a consumer got a message that was not idle")
+	return time.Millisecond
+}
+
+// deliver puts x in flight.
+func (m *topic) deliver(q *queue, x *message, visibility time.Duration) {
+	if x.OrderingKey != "" {
+		q.setHead(x)
+	}
+	m.turn++
+	x.state, x.start, x.until, x.turn = inFlight, m.now, m.now+visibility, m.turn
+	x.nth++
+	q.count.Delivered++
+}
+
+// idleSubs returns the subscribers of a queue that could handle one more.
+func (m *topic) idleSubs(r ref) (idle []subscriber) {
+	for _, s := range m.subs {
+		if s.ref == r && !s.stopping && m.running(s.id) < s.concurrency {
+			idle = append(idle, s)
+		}
+	}
+	return idle
+}
+
+func (m *topic) running(sub int) (n int) {
+	for _, r := range m.runs {
+		if r.sub == sub {
+			n++
+		}
+	}
+	return n
+}
+
+// hungry reports whether a queue has a message for a consumer that is idle.
+func (m *topic) hungry(q *queue) bool {
+	if !q.serves() || !slices.ContainsFunc(q.messages, (*message).ready) {
+		return false
+	}
+	return len(m.idleSubs(q.ref)) > 0 || slices.ContainsFunc(m.receives, func(r receive) bool {
+		return r.ref == q.ref && len(r.got) < r.most
+	})
+}
+
+func (q *queue) setHead(x *message) {
+	if q.heads == nil {
+		q.heads = map[string]int{}
+	}
+	q.heads[x.OrderingKey] = x.seq
+}
+
+// next returns the messages whose turn it may be, the likeliest first: what has
+// become due goes before the backlog, the earlier first; the backlog goes in
+// the order of publication, that of a dead-letter queue as the letters came.
+func (q *queue) next() []*message {
+	var next []*message
+	for _, x := range q.messages {
+		if !x.ready() {
+			continue
+		}
+		before := -1
+		if len(next) > 0 {
+			y := next[0]
+			before = cmp.Compare(y.state, x.state) // due is the greater one
+			if before == 0 && (x.state == due || q.letters) {
+				before = cmp.Compare(x.since, y.since)
+			} else if before == 0 {
+				before = cmp.Compare(x.seq, y.seq)
+			}
+		}
+		if before < 0 {
+			next = next[:0]
+		}
+		if before <= 0 {
+			next = append(next, x)
+		}
+	}
+	if len(next) < 2 {
+		return next
+	}
+	slices.SortFunc(next, func(x, y *message) int { return cmp.Compare(x.turn, y.turn) })
+	// Messages of one key go in the order of publication, but letters as they
+	// came. One that was redriven comes late, wherever its turn is.
+	all := slices.Clone(next)
+	return slices.DeleteFunc(next, func(x *message) bool {
+		_, reached := q.heads[x.OrderingKey]
+		return x.OrderingKey != "" && !reached && !q.letters && slices.ContainsFunc(all, func(y *message) bool {
+			return y.OrderingKey == x.OrderingKey && y.seq < x.seq && !y.redriven
+		})
+	})
+}
+
+func (q *queue) expired(x *message, now time.Duration) bool {
+	ttl := cmp.Or(x.TimeToLive, q.set.ttl)
+	return ttl > 0 && !q.letters && now >= x.born+ttl
+}
+
+// endingsKept is more than the deliveries that a program settles late.
+const endingsKept = 100
+
+// lost says that a delivery owns nothing any more.
+func (m *topic) lost(id deliveryID, err error) {
+	m.endings = append(m.endings, ending{id, err})
+	m.endings = m.endings[max(len(m.endings)-endingsKept, 0):]
+}
+
+// owned returns the message that a delivery of q owns, or nil.
+func (m *topic) owned(q *queue, id deliveryID) *message {
+	for _, x := range q.messages {
+		if !q.closed && x.state == inFlight && x.deliveryID() == id {
+			return x
+		}
+	}
+	return nil
+}
+
+// owner returns the message that a delivery of q owns, or why it owns none.
+func (m *topic) owner(q *queue, id deliveryID) (*message, error) {
+	if q.closed {
+		return nil, fanout.ErrClosed
+	}
+	if x := m.owned(q, id); x != nil {
+		return x, nil
+	}
+	for k := len(m.endings) - 1; k >= 0; k-- {
+		if m.endings[k].id == id {
+			return nil, m.endings[k].err
+		}
+	}
+	m.refuse("a delivery was made that could not be")
+	return nil, nil
+}
+
+// An outcome is how a delivery is to end. A negative wait is the queue's backoff.
+type outcome struct {
+	cause fanout.Cause
+	wait  time.Duration
+	err   error
+}
+
+// settle ends a delivery of queue r.
+func (m *topic) settle(r ref, id deliveryID, o outcome) error {
+	q := m.at(r)
+	x, why := m.owner(q, id)
+	if x == nil {
+		return why
+	}
+	m.lost(id, fanout.ErrSettled)
+	if o.wait < 0 || q.letters && o.cause == fanout.PermanentlyFailed {
+		o.wait = m.backoff(q, x)
+	}
+	m.end(q, x, o)
+	return nil
+}
+
+// backoff returns how long x waits after the attempt that fails now.
+func (m *topic) backoff(q *queue, x *message) time.Duration {
+	shortest, longest := q.set.waits(x.spent + 1)
+	if shortest == longest {
+		return shortest
+	}
+	wait, ok := m.seen.waits[x.copyID()]
+	if ok && wait > 0 && (wait < shortest || wait > longest) {
+		m.refuse("a backoff is outside of its range")
+	}
+	return max(wait, shortest) // it was not told if the message does not wait
+}
+
+// end ends a delivery.
+func (m *topic) end(q *queue, x *message, o outcome) {
+	q.ended[o.cause]++
+	if o.cause == fanout.Acked {
+		m.remove(q, x)
+		return
+	}
+	x.note(attempt{Cause: o.cause, Queue: q.name, Start: x.start, Elapsed: m.now - x.start, Err: o.err})
+	spends := o.cause != fanout.Snoozed && o.cause != fanout.Released
+	if spends {
+		x.spent++
+	}
+	m.turn++
+	x.turn = m.turn
+	switch {
+	case !q.letters && spends && (o.cause == fanout.PermanentlyFailed || x.spent >= q.set.maxAttempts):
+		m.bury(q, x)
+	case q.expired(x, m.now):
+		m.expire(q, x)
+	case o.cause == fanout.Released && q.draining:
+		x.state = released
+	case o.wait == 0:
+		x.state, x.since = due, m.now
+	case o.cause == fanout.Snoozed:
+		x.state, x.until = delayed, m.now+o.wait
+	default:
+		x.state, x.until = retrying, m.now+o.wait
+	}
+}
+
+func (x *message) note(a attempt) {
+	a.Number = 1
+	if n := len(x.history); n > 0 {
+		a.Number = x.history[n-1].Number + 1
+	}
+	x.history = append(slices.Clip(x.history), a)
+}
+
+// extend moves the deadline of a delivery, never to an earlier one.
+func (m *topic) extend(r ref, id deliveryID, by time.Duration) error {
+	if by <= 0 {
+		return fanout.ErrInvalidOption
+	}
+	x, err := m.owner(m.at(r), id)
+	if x != nil {
+		x.until = max(x.until, m.now+by)
+	}
+	return err
+}
+
+// remove takes a message out of a queue. If it was the head of its key the next
+// one is due.
+func (m *topic) remove(q *queue, x *message) {
+	q.messages = slices.DeleteFunc(q.messages, func(y *message) bool { return x == y })
+	m.leaveKey(q, x)
+}
+
+func (m *topic) leaveKey(q *queue, x *message) {
+	if head, ok := q.heads[x.OrderingKey]; !ok || head != x.seq {
+		return
+	}
+	delete(q.heads, x.OrderingKey)
+	var next *message
+	for _, y := range q.messages {
+		if y.state == blocked && y.OrderingKey == x.OrderingKey && (next == nil || y.seq < next.seq) {
+			next = y
+		}
+	}
+	if next != nil {
+		m.turn++
+		next.state, next.since, next.turn = due, m.now, m.turn
+		q.setHead(next)
+	}
+}

@@ -1,0 +1,181 @@
+package model
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/gofanout/fanout"
+)
+
+func (m *topic) expire(q *queue, x *message) {
+	q.ended[fanout.Expired]++
+	x.note(attempt{Cause: fanout.Expired, Queue: q.name, Start: m.now})
+	m.bury(q, x)
+}
+
+// bury moves a message to the dead-letter queue, or parks it.
+func (m *topic) bury(q *queue, x *message) {
+	if !m.send(q, x) {
+		q.count.TimesParked++
+		x.state = parked
+		m.leaveKey(q, x)
+	}
+}
+
+func (m *topic) send(q *queue, x *message) bool {
+	d := m.deadOf(q)
+	if d.set.overflow == fanout.DropOldest && len(d.messages) >= d.set.capacity {
+		// A consumer there may be quicker than what is dropped.
+		for m.hungry(d) && m.choose(2) == 1 && m.wrong == "" {
+			m.take(d, 0, 0)
+		}
+	}
+	if d.closed || len(d.messages) >= d.set.capacity && (d.set.overflow != fanout.DropOldest || !m.dropOldest(d)) {
+		return false
+	}
+	m.stirred = true
+	m.remove(q, x)
+	q.count.DeadLettered++
+	d.count.Published++
+	y := *x
+	y.state, y.spent = backlog, 0
+	y.deaths++
+	if d.ref == sharedRef {
+		d.letter++
+		y.seq = d.letter
+	}
+	m.enter(d, &y)
+	return true
+}
+
+func (q *queue) parks() bool {
+	return slices.ContainsFunc(q.messages, func(x *message) bool { return x.state == parked })
+}
+
+// parkedOf returns one of the parked messages, or nil.
+func (m *topic) parkedOf(q *queue) *message {
+	var all []*message
+	for _, x := range q.messages {
+		if x.state == parked {
+			all = append(all, x)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	slices.SortFunc(all, func(x, y *message) int { return cmp.Compare(x.turn, y.turn) })
+	return all[m.choose(len(all))]
+}
+
+// unparks reports whether a parked message of q finds room.
+func (m *topic) unparks(q *queue) bool {
+	if q.closed || !q.parks() {
+		return false
+	}
+	d := m.deadOf(q)
+	if d.closed {
+		return false
+	}
+	return len(d.messages) < d.set.capacity || d.set.overflow == fanout.DropOldest && len(d.visible()) > 0
+}
+
+// redrive begins to move dead letters of queue k with the given bodies back, or
+// all for nil.
+func (m *topic) redrive(k int, bodies map[int]bool, o offer) (done bool, moved int, err error) {
+	q := m.queues[k]
+	if q.closed {
+		return true, 0, fanout.ErrClosed
+	}
+	d := m.deads[k]
+	if q.set.shared {
+		d = m.shared
+	}
+	if d == nil {
+		return true, 0, nil
+	}
+	o.redrive = k
+	for _, x := range d.visible() {
+		if x.root == k && (bodies == nil || bodies[x.Body]) {
+			o.letters = append(o.letters, letter{x.copyID(), x.deaths})
+		}
+	}
+	if len(o.letters) == 0 {
+		return true, 0, nil
+	}
+	before := q.count.Redriven
+	done, err = m.begin(o, false)
+	return done, int(q.count.Redriven - before), err
+}
+
+// redriveSome moves letters as far as there is room. It reports whether none is
+// left to move.
+func (m *topic) redriveSome(o *offer) bool {
+	q := m.queues[o.redrive]
+	d := m.deadOf(q)
+	for len(o.letters) > 0 && (len(q.messages) < q.set.capacity || q.parks()) {
+		l := o.letters[0]
+		o.letters = o.letters[1:]
+		k := slices.IndexFunc(d.messages, func(x *message) bool { return x.copyID() == l.copyID })
+		if d.closed || k < 0 || d.messages[k].state == inFlight {
+			continue // taken, settled or redriven meanwhile
+		}
+		x := d.messages[k]
+		if x.deaths != l.deaths && m.choose(2) == 0 {
+			continue // it was redriven and has died again
+		}
+		var p *message
+		if len(q.messages) >= q.set.capacity {
+			p = m.parkedOf(q)
+		}
+		m.remove(d, x)
+		if p != nil { // the two change places
+			m.send(q, p)
+		}
+		y := *x
+		y.state, y.spent, y.born, y.redriven, y.seq = due, 0, m.now, true, y.origin
+		m.enter(q, &y)
+		q.count.Redriven++
+		d.count.Redriven++
+		o.moved++
+	}
+	return len(o.letters) == 0
+}
+
+// visible returns what Peek shows, in the order of publication.
+func (q *queue) visible() []*message {
+	var xs []*message
+	for _, x := range q.messages {
+		if x.state != parked && (x.state != inFlight || q.closed) {
+			xs = append(xs, x)
+		}
+	}
+	slices.SortFunc(xs, func(x, y *message) int { return cmp.Compare(x.seq, y.seq) })
+	return xs
+}
+
+// purge drops all that a queue holds.
+func (m *topic) purge(r ref) (int, error) {
+	q := m.at(r)
+	if q.closed {
+		return 0, fanout.ErrClosed
+	}
+	n := len(q.messages)
+	for _, x := range q.messages {
+		if x.state == inFlight {
+			m.lost(x.deliveryID(), fanout.ErrStale)
+			m.cancel(x.deliveryID(), fanout.ErrStale)
+		}
+	}
+	q.messages, q.heads = nil, nil
+	q.count.Dropped += uint64(n)
+	return n, nil
+}
+
+func (m *topic) pause(r ref, paused bool) error {
+	q := m.at(r)
+	if q.closed {
+		return fanout.ErrClosed
+	}
+	q.paused = paused
+	return nil
+}

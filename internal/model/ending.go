@@ -1,0 +1,206 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+// subscribe adds a subscriber to a queue.
+func (m *topic) subscribe(s subscriber) error {
+	if m.at(s.ref).closed {
+		return fanout.ErrClosed
+	}
+	m.subs = append(m.subs, s)
+	return nil
+}
+
+// finishRun has a handler return. What it says counts if its delivery owns its
+// message still.
+func (m *topic) finishRun(r ref, id deliveryID, o outcome) {
+	m.runs = slices.DeleteFunc(m.runs, func(r run) bool { return r.delivery == id })
+	if m.owned(m.at(r), id) != nil {
+		_ = m.settle(r, id, o)
+	}
+}
+
+// stop begins a Subscriber.Shutdown.
+func (m *topic) stop(j join) {
+	m.subs[m.sub(j.sub)].stopping = true
+	m.joins = append(m.joins, j)
+}
+
+// giveUpJoin ends a Subscriber.Shutdown whose context has ended: the handlers'
+// messages are released.
+func (m *topic) giveUpJoin(k int, why error) {
+	j := m.joins[k]
+	m.joins = slices.Delete(m.joins, k, k+1)
+	s := m.subs[m.sub(j.sub)]
+	q := m.at(s.ref)
+	runs := slices.DeleteFunc(slices.Clone(m.runs), func(r run) bool { return r.sub != j.sub })
+	for len(runs) > 0 {
+		i := m.choose(len(runs))
+		id := runs[i].delivery
+		runs = slices.Delete(runs, i, i+1)
+		if x := m.owned(q, id); x != nil {
+			m.lost(id, fanout.ErrStale)
+			m.end(q, x, outcome{cause: fanout.Released})
+		}
+		m.cancel(id, fanout.ErrClosed)
+	}
+	m.finish(result{ID: j.id, Err: why})
+}
+
+// close closes a queue, or a dead-letter queue that outlived its queue.
+func (m *topic) close(r ref) error {
+	if r.kind == ownDead && !m.queues[r.queue].closed {
+		return fanout.ErrUnsupported
+	}
+	m.closeQueue(m.at(r))
+	return nil
+}
+
+func (m *topic) closeQueue(q *queue) {
+	if q.closed {
+		return
+	}
+	q.closed = true
+	for k, s := range m.subs {
+		if s.ref == q.ref {
+			m.subs[k].stopping = true
+			for _, r := range slices.Clone(m.runs) {
+				if r.sub == s.id {
+					m.cancel(r.delivery, fanout.ErrClosed)
+				}
+			}
+		}
+	}
+	m.receives = slices.DeleteFunc(m.receives, func(r receive) bool {
+		if r.ref == q.ref {
+			m.finish(result{ID: r.id, Err: fanout.ErrClosed})
+		}
+		return r.ref == q.ref
+	})
+	if q.letters {
+		return // it keeps its letters, to be looked at
+	}
+	slices.SortFunc(q.messages, func(x, y *message) int { return cmp.Compare(x.seq, y.seq) })
+	q.left = []fanout.Message[int]{}
+	for _, x := range q.messages {
+		y := x.Message
+		y.DeduplicationID, y.Delay = "", 0
+		if x.state == delayed && x.OrderingKey == "" {
+			y.Delay = max(x.until-m.now, 0)
+		}
+		q.left = append(q.left, y)
+	}
+	q.count.Left = uint64(len(q.left))
+	q.messages, q.heads = nil, nil
+}
+
+// shutdown begins a Shutdown whose context ends at limit.
+func (m *topic) shutdown(limit time.Duration) {
+	if m.phase != open {
+		return
+	}
+	m.phase, m.limit = draining, limit
+	for _, q := range m.queues {
+		q.draining = true
+	}
+	m.refuseOffers()
+}
+
+func (m *topic) refuseOffers() {
+	for _, o := range m.offers {
+		m.finishOffer(o, fanout.ErrClosed)
+	}
+	m.offers = nil
+}
+
+// shutdownGoesOn reports whether Shutdown has waited long enough.
+func (m *topic) shutdownGoesOn() bool {
+	switch m.phase {
+	case draining:
+		return m.now >= m.limit || !slices.ContainsFunc(m.queues, m.busy)
+	case burying:
+		return m.now >= m.limit || !slices.ContainsFunc(m.deads, m.busy)
+	}
+	return false
+}
+
+// look is what Shutdown does then.
+func (m *topic) look() {
+	switch {
+	case m.phase == draining && !slices.ContainsFunc(m.queues, m.busy):
+		m.phase = burying
+		for _, d := range m.deads {
+			if d != nil {
+				d.draining = true
+			}
+		}
+	case m.phase == burying && !slices.ContainsFunc(m.deads, m.busy):
+		m.endAll(nil)
+	default:
+		m.endAll(context.DeadlineExceeded)
+	}
+}
+
+// busy reports whether a queue holds anything that Shutdown waits for.
+func (m *topic) busy(q *queue) bool {
+	if q == nil || q.closed {
+		return false
+	}
+	for _, s := range m.subs {
+		if s.ref == q.ref && m.running(s.id) > 0 {
+			return true
+		}
+	}
+	for _, x := range q.messages {
+		waited := x.state == inFlight
+		if !q.letters && !q.paused {
+			waited = waited || x.ready() || x.state == retrying
+			if x.state == blocked {
+				for _, y := range q.messages {
+					if y.seq == q.heads[x.OrderingKey] && y.state != delayed && y.state != released {
+						waited = true
+					}
+				}
+			}
+		}
+		if waited {
+			return true
+		}
+	}
+	return false
+}
+
+// endAll closes the topic. A shared dead-letter queue goes on.
+func (m *topic) endAll(why error) {
+	if m.phase == ended {
+		return
+	}
+	m.phase = ended
+	m.refuseOffers()
+	for _, q := range m.queues {
+		s := m.stats(q)
+		l := fanout.Left{
+			Queue: q.name, Ready: s.Ready, Retrying: s.Retrying, Delayed: s.Delayed, InFlight: s.InFlight,
+			Parked: s.Parked, Released: s.Released, Blocked: s.Blocked, Running: s.Workers,
+		}
+		if !q.closed && l != (fanout.Left{Queue: q.name}) {
+			m.lefts = append(m.lefts, l)
+			m.why = why
+		}
+	}
+	slices.SortFunc(m.lefts, func(a, b fanout.Left) int { return cmp.Compare(a.Queue, b.Queue) })
+	for q := range m.all {
+		if q.ref != sharedRef {
+			q.last = !q.closed
+			m.closeQueue(q)
+		}
+	}
+	m.ids, m.retained = nil, nil
+}

@@ -1,0 +1,81 @@
+package model
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+// open opens a queue, perhaps with a subscriber.
+func (d *driver) open() {
+	name := fmt.Sprintf("q%d", d.draw(5))
+	if d.shared != nil { // letters tell by the name where they come from
+		name = fmt.Sprintf("q%d", len(d.queues))
+	}
+	if len(d.queues) >= 7 {
+		return
+	}
+	set := settings{
+		capacity: 1 + d.draw(6), overflow: fanout.Overflow(1 + d.draw(4)), visibility: d.ms(6), backoff: d.ms(4),
+		maxAttempts:  []int{1, 2, 3, fanout.Unlimited}[d.draw(4)],
+		deadCapacity: 1 + d.draw(3), deadOverflow: []fanout.Overflow{fanout.Block, fanout.DropOldest}[d.draw(2)],
+	}
+	if set.kind = backoffKind(d.draw(3)); set.kind == exponential && !d.hooked {
+		set.kind = constant
+	}
+	options := []fanout.QueueOption{
+		fanout.WithCapacity(set.capacity), fanout.WithOverflow(set.overflow), fanout.WithVisibilityTimeout(set.visibility),
+		fanout.WithBackoff(set.waiting()), fanout.WithMaxAttempts(set.maxAttempts),
+		fanout.WithDeadLetterCapacity(set.deadCapacity), fanout.WithDeadLetterOverflow(set.deadOverflow),
+	}
+	if d.shared != nil && d.draw(4) > 0 {
+		set.shared = true
+		options = append(options, fanout.WithDeadLetterQueue(d.shared))
+	}
+	if d.oneIn(4) {
+		set.delay = d.ms(3)
+		options = append(options, fanout.WithDelay(set.delay))
+	}
+	if d.oneIn(4) {
+		set.ttl = d.ms(10)
+		options = append(options, fanout.WithTimeToLive(set.ttl))
+	}
+	if d.oneIn(4) {
+		set.modulus, set.rest = 2+d.draw(2), d.draw(2)
+		options = append(options, d.filter(set))
+	}
+	if d.oneIn(3) {
+		set.replay = 1 + d.draw(4)
+		options = append(options, fanout.WithReplay(set.replay))
+	}
+	q, err := d.top.OpenQueue(d.ctx, name, options...)
+	d.say("open %s as %d %+v: %v", name, len(d.queues), set, err)
+	if err == nil {
+		d.queues = append(d.queues, q)
+		d.sharing = append(d.sharing, set.shared)
+	}
+	d.erring(err, func(m *topic) error { return m.open(name, set) })
+	if err == nil && d.oneIn(3) {
+		d.subscribeTo(ref{queue: len(d.queues) - 1}, q)
+	}
+}
+
+// waiting returns the backoff that the settings mean.
+func (s settings) waiting() fanout.Backoff {
+	switch s.kind {
+	case linear:
+		return fanout.BackoffFunc(func(attempt int) time.Duration { return time.Duration(attempt) * s.backoff })
+	case exponential:
+		return fanout.Exponential(s.backoff, 4*s.backoff)
+	}
+	return fanout.Constant(s.backoff)
+}
+
+// filter returns the filter that the settings mean, in one of its forms.
+func (d *driver) filter(s settings) fanout.QueueOption {
+	if d.draw(2) == 1 {
+		return fanout.WithMessageFilter(func(m fanout.Message[int]) bool { return s.accepts(m.Body) })
+	}
+	return fanout.WithFilter(s.accepts)
+}

@@ -1,0 +1,338 @@
+package model
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/gofanout/fanout"
+)
+
+// open opens a queue.
+func (m *topic) open(name string, set settings) error {
+	switch {
+	case set.replay > 0 && m.retention == 0:
+		return fanout.ErrUnsupported
+	case m.phase != open:
+		return fanout.ErrClosed
+	case m.named(name) != nil:
+		return fanout.ErrInvalidOption
+	}
+	q := &queue{ref: ref{queue: len(m.queues)}, topic: topicName, name: name, set: set}
+	m.queues, m.deads = append(m.queues, q), append(m.deads, nil)
+	var past []message
+	for _, x := range m.retained {
+		if set.accepts(x.Body) && !q.expired(&x, m.now) {
+			past = append(past, x)
+		}
+	}
+	for _, x := range past[max(len(past)-min(set.replay, set.capacity), 0):] {
+		m.add(q, x)
+	}
+	return nil
+}
+
+// add makes a copy of a published message for one queue, overflow included.
+func (m *topic) add(q *queue, x message) {
+	q.count.Published++
+	if len(q.messages) >= q.set.capacity && (q.set.overflow == fanout.DropNewest || !m.dropOldest(q)) {
+		q.count.Dropped++
+		return
+	}
+	x.root, x.state = q.ref.queue, backlog
+	if delay := cmp.Or(x.Delay, q.set.delay); delay > 0 {
+		x.state, x.until = delayed, x.at+delay
+	}
+	m.enter(q, &x)
+}
+
+func (m *topic) enter(q *queue, x *message) {
+	m.turn++
+	x.turn, x.since = m.turn, m.now
+	q.messages = append(q.messages, x)
+}
+
+// dropOldest drops what was published first of what is neither in flight nor parked.
+func (m *topic) dropOldest(q *queue) bool {
+	var oldest *message
+	for _, x := range q.messages {
+		if x.state != inFlight && x.state != parked && (oldest == nil || x.seq < oldest.seq) {
+			oldest = x
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	q.count.Dropped++
+	m.remove(q, oldest)
+	return true
+}
+
+// publish begins a publish. If it has to wait it does, unless try is set. Then
+// done is false.
+func (m *topic) publish(o offer, try bool) (done bool, err error) {
+	for _, x := range o.messages {
+		switch {
+		case x.Delay < 0 || x.TimeToLive < 0:
+			return true, fanout.ErrInvalidMessage
+		case x.OrderingKey != "" && (!m.ordering || x.Delay > 0), x.DeduplicationID != "" && m.maxIDs == 0:
+			return true, fanout.ErrUnsupported
+		}
+	}
+	o.known = len(m.queues)
+	return m.begin(o, try)
+}
+
+// begin admits a new offer, unless it has to wait.
+func (m *topic) begin(o offer, try bool) (done bool, err error) {
+	if m.phase != open {
+		return true, fanout.ErrClosed
+	}
+	o = m.fresh(o)
+	behind := m.isBehind(o, m.offers)
+	if behind {
+		var smaller []offer
+		for _, w := range m.offers {
+			smaller = append(smaller, m.smallest(w))
+		}
+		if !m.isBehind(o, smaller) { // whether they have become so by now
+			behind = m.choose(2) == 0
+		}
+	}
+	room, err := m.room(o)
+	switch {
+	case err != nil:
+		return true, err
+	case room && !behind:
+		if m.admit(&o) {
+			return true, nil
+		}
+	}
+	if try {
+		return true, fanout.ErrQueueFull
+	}
+	m.offers = append(m.offers, o)
+	return false, nil
+}
+
+// fresh takes the duplicates out of a publish and counts them later.
+func (m *topic) fresh(o offer) offer {
+	if o.redrives() {
+		return o
+	}
+	m.forget()
+	var fresh []fanout.Message[int]
+	for _, x := range o.messages {
+		same := func(y fanout.Message[int]) bool { return y.DeduplicationID == x.DeduplicationID }
+		if x.DeduplicationID == "" || !slices.ContainsFunc(fresh, same) && !m.remembers(x.DeduplicationID) {
+			fresh = append(fresh, x)
+		}
+	}
+	o.moved += len(o.messages) - len(fresh) // of a publish: its duplicates
+	o.messages = fresh
+	return o
+}
+
+// targets counts what an offer would add to each queue.
+func (m *topic) targets(o offer) map[*queue]int {
+	to := map[*queue]int{}
+	if o.redrives() {
+		if q := m.queues[o.redrive]; !q.closed {
+			to[q] = 1
+		}
+		return to
+	}
+	for k, q := range m.queues {
+		for _, x := range o.messages {
+			// A queue that was opened while the offer waits gets it if it takes all.
+			if !q.closed && q.set.accepts(x.Body) && (k < o.known || !q.set.filtered()) {
+				to[q]++
+			}
+		}
+	}
+	return to
+}
+
+// keepsWaiting reports whether w, which waits, comes before o: whether they
+// share a queue. Nobody waits for a queue that drops but a redrive, and for
+// that no publish does.
+func (m *topic) keepsWaiting(w, o offer) bool {
+	to := m.targets(o)
+	for q := range m.targets(w) {
+		if to[q] > 0 && !(w.redrives() && q.set.drops()) {
+			return true
+		}
+	}
+	return false
+}
+
+// room reports whether all queues have room for an offer, a redrive's for one
+// letter. An error says that waiting would not help.
+func (m *topic) room(o offer) (ok bool, err error) {
+	if o.redrives() {
+		q := m.queues[o.redrive]
+		return q.closed || len(q.messages) < q.set.capacity || q.parks(), nil
+	}
+	ok = true
+	var refusals []error
+	to := m.targets(o)
+	for _, q := range m.queues {
+		n, room := to[q], q.set.capacity-len(q.messages)
+		switch {
+		case n == 0 || q.set.drops():
+		case n > q.set.capacity:
+			refusals = append(refusals, fanout.ErrBatchTooLarge)
+		case n > room && q.set.overflow == fanout.Reject:
+			refusals = append(refusals, fanout.ErrQueueFull)
+		case n > room:
+			ok = false
+		}
+	}
+	if len(refusals) > 0 {
+		return false, refusals[m.choose(len(refusals))]
+	}
+	return ok, nil
+}
+
+// admit adds an offer to its queues. It reports whether that is all: a redrive
+// may have moved some of its letters only.
+func (m *topic) admit(o *offer) bool {
+	if o.redrives() {
+		return m.redriveSome(o)
+	}
+	m.duplicates += uint64(o.moved)
+	to := m.targets(*o)
+	for _, x := range o.messages {
+		m.seq++
+		y := message{Message: x, seq: m.seq, origin: m.seq, at: m.now, born: m.now}
+		m.retained = append(m.retained, y)
+		m.retained = m.retained[max(len(m.retained)-m.retention, 0):]
+		if x.DeduplicationID != "" {
+			if len(m.ids) == m.maxIDs {
+				m.ids = m.ids[1:]
+				m.forgotten++
+			}
+			m.ids = append(m.ids, rememberedID{x.DeduplicationID, m.now + m.window})
+		}
+		for _, q := range m.queues {
+			if to[q] > 0 && q.set.accepts(x.Body) {
+				m.add(q, y)
+			}
+		}
+	}
+	return true
+}
+
+// admissible returns the first waiting offer whose turn it is and that can go
+// on, or -1. Offers become smaller when some of their messages are published by
+// others meanwhile. One that could go on for that reason alone, or because one
+// before it became smaller, does so when somebody looks at it.
+func (m *topic) admissible() int {
+	for k, o := range m.offers {
+		if !m.isBehind(o, m.offers[:k]) && m.decidable(o) {
+			return k
+		}
+		if !m.seen.finished[o.id] {
+			continue
+		}
+		var before []offer
+		for _, w := range m.offers[:k] {
+			before = append(before, m.smallest(w))
+		}
+		if o := m.smallest(o); !m.isBehind(o, before) && m.decidable(o) {
+			return k
+		}
+	}
+	return -1
+}
+
+func (m *topic) isBehind(o offer, before []offer) bool {
+	return slices.ContainsFunc(before, func(w offer) bool { return m.keepsWaiting(w, o) })
+}
+
+// smallest takes all messages out of an offer that are duplicates or have been.
+func (m *topic) smallest(o offer) offer {
+	o = m.fresh(o)
+	o.messages = slices.DeleteFunc(slices.Clone(o.messages), func(x fanout.Message[int]) bool {
+		return slices.Contains(o.doubtful, x.Body)
+	})
+	return o
+}
+
+// decidable is room without a choice. One that a queue opened meanwhile would
+// refuse is refused when somebody looks at it.
+func (m *topic) decidable(o offer) bool {
+	asked, choices := m.asked, m.choices
+	ok, err := m.room(o)
+	m.asked, m.choices = asked, choices
+	return ok || err != nil && m.seen.finished[o.id]
+}
+
+// admitWaiting lets offer number k go on.
+func (m *topic) admitWaiting(k int) {
+	o := m.fresh(m.offers[k])
+	m.offers = slices.Delete(m.offers, k, k+1)
+	o = m.withoutDoubtful(o)
+	switch ok, err := m.room(o); {
+	case err != nil:
+		m.finish(result{ID: o.id, Err: err})
+		return
+	case !ok:
+		m.refuse("a publish that waits is let in without room")
+		return
+	}
+	if o.redrives() && m.queues[o.redrive].closed {
+		m.finish(result{ID: o.id, N: o.moved, Err: fanout.ErrClosed})
+		return
+	}
+	m.stirred = true
+	if !m.admit(&o) {
+		m.offers = append(m.offers, o) // behind the others for the rest
+		return
+	}
+	m.finishOffer(o, nil)
+}
+
+// withoutDoubtful takes out messages that are no duplicates any more, but may
+// have been found to be.
+func (m *topic) withoutDoubtful(o offer) offer {
+	o.messages = slices.DeleteFunc(slices.Clone(o.messages), func(x fanout.Message[int]) bool {
+		out := slices.Contains(o.doubtful, x.Body) && m.choose(2) == 1
+		if out {
+			o.moved++
+		}
+		return out
+	})
+	return o
+}
+
+// doubt notes which messages of those who wait are duplicates now.
+func (m *topic) doubt() {
+	m.forget()
+	for k := range m.offers {
+		o := &m.offers[k]
+		for _, x := range o.messages {
+			if m.remembers(x.DeduplicationID) && !slices.Contains(o.doubtful, x.Body) {
+				o.doubtful = append(slices.Clip(o.doubtful), x.Body)
+			}
+		}
+	}
+}
+
+func (m *topic) finishOffer(o offer, err error) {
+	r := result{ID: o.id, Err: err}
+	if o.redrives() {
+		r.N = o.moved
+	}
+	m.finish(r)
+}
+
+func (m *topic) finish(r result) { m.results = append(m.results, r) }
+
+func (m *topic) remembers(id string) bool {
+	return slices.ContainsFunc(m.ids, func(x rememberedID) bool { return x.id == id })
+}
+
+// forget forgets the deduplication IDs whose time has passed.
+func (m *topic) forget() {
+	m.ids = slices.DeleteFunc(m.ids, func(x rememberedID) bool { return x.until <= m.now })
+}
