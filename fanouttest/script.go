@@ -1,0 +1,231 @@
+package fanouttest
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+// A script is the faults of a queue's handlers or of a topic's publishes.
+type script struct {
+	what string
+
+	mu    sync.Mutex // guards the fields below, and the counts of faults
+	rules []*Fault
+}
+
+// A Fault says when something goes wrong, and, by one of its last methods,
+// what: until one of those is called nothing does. It counts from that call on.
+//
+//	orders.Handling("billing").Nth(2).Fail(errDown)
+//	orders.Handling("billing").Message("o-17").First(3).TimeOut()
+//	orders.Publishing().Nth(1).Fail(fanout.ErrQueueFull)
+//
+// A fault that doesn't strike as often as it says by the end of the test fails
+// it. Several that strike at once come one around the other, the first one
+// outermost. All strike inside the interceptors that the topic was given and
+// around those of the subscriber.
+type Fault struct {
+	script  *script
+	message string
+	nth     []int
+	first   int
+	do      fanout.Interceptor
+	name    string
+
+	seen, struck int // guarded by the script's mu
+}
+
+// Handling makes faults in the runs of a queue's handlers, those opened later
+// too. A dead-letter queue's name is its queue's with "/dead" behind. A run of a batch handler is one, and told by the first of its messages.
+//
+// Nothing stands around Receive and its siblings: those who pull are tested by
+// Nack, by letting time pass, by [fanout.Queue.Pause], and by what they do with
+// ErrStale.
+func (t *Topic[T]) Handling(queue string) *Fault {
+	return &Fault{script: t.scriptOf(queue, "Handling("+quote(queue)+")")}
+}
+
+// Publishing makes faults in the topic's publishes. A batch is one, and told by
+// the first of its messages; only IDs that the publisher gives are known.
+func (t *Topic[T]) Publishing() *Fault {
+	return &Fault{script: t.scriptOf("", "Publishing()")}
+}
+
+func (t *Topic[T]) scriptOf(queue, what string) *script {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.scripts[queue]
+	if s == nil {
+		s = &script{what: what}
+		t.scripts[queue] = s
+	}
+	return s
+}
+
+// Message narrows the fault to the message with an ID. What is counted then is
+// that message only.
+func (f *Fault) Message(id string) *Fault {
+	return &Fault{script: f.script, message: id, nth: f.nth, first: f.first}
+}
+
+// Nth makes the fault strike the n-th, 1 being the next, or several.
+func (f *Fault) Nth(n ...int) *Fault {
+	return &Fault{script: f.script, message: f.message, nth: slices.Clone(n)}
+}
+
+// First makes the fault strike the next n. Without First and Nth it strikes all.
+func (f *Fault) First(n int) *Fault {
+	return &Fault{script: f.script, message: f.message, first: n}
+}
+
+// Fail makes the handler fail with err, or the publish be refused with it,
+// without doing anything. err may be a Permanent, RetryAfter or Snooze.
+func (f *Fault) Fail(err error) {
+	f.add(fmt.Sprintf("Fail(%v)", err), func(context.Context, fanout.Info, func(context.Context) error) error { return err })
+}
+
+// Panic makes the handler, or the publish, panic with v.
+func (f *Fault) Panic(v any) {
+	f.add(fmt.Sprintf("Panic(%v)", v), func(context.Context, fanout.Info, func(context.Context) error) error { panic(v) })
+}
+
+// Exit ends the handler's goroutine, or the publisher's, by runtime.Goexit.
+func (f *Fault) Exit() {
+	f.add("Exit()", func(context.Context, fanout.Info, func(context.Context) error) error {
+		runtime.Goexit()
+		return nil
+	})
+}
+
+// TimeOut makes the handler hang until its visibility timeout passes, or the
+// publish until its context ends, without doing anything. It lasts as long as
+// that, which in virtual time is no time.
+func (f *Fault) TimeOut() {
+	f.add("TimeOut()", func(ctx context.Context, _ fanout.Info, _ func(context.Context) error) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+}
+
+// Delay makes the handler, or the publish, begin d later, or fail if its context
+// ends before.
+func (f *Fault) Delay(d time.Duration) {
+	f.add(fmt.Sprintf("Delay(%v)", d), func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return next(ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+}
+
+// Duplicate makes the handler run twice on the same delivery, one run after the
+// other, as if a message came again whose acknowledgement was lost; if the first
+// run fails there is no second. Of a publish it makes two.
+func (f *Fault) Duplicate() {
+	f.add("Duplicate()", func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
+		if err := next(ctx); err != nil {
+			return err
+		}
+		return next(ctx)
+	})
+}
+
+// Do makes i stand around the handler, or the publish: any fault that the other
+// methods don't offer, one after the work is done for example.
+func (f *Fault) Do(i fanout.Interceptor) { f.add("Do", i) }
+
+// add puts a copy of the fault into its script.
+func (f *Fault) add(name string, do fanout.Interceptor) {
+	rule := &Fault{script: f.script, message: f.message, nth: f.nth, first: f.first, do: do, name: name}
+	s := f.script
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = append(s.rules, rule)
+}
+
+func (f *Fault) String() string {
+	var b strings.Builder
+	b.WriteString(f.script.what)
+	if f.message != "" {
+		fmt.Fprintf(&b, ".Message(%q)", f.message)
+	}
+	if f.nth != nil {
+		fmt.Fprintf(&b, ".Nth(%s)", strings.Trim(fmt.Sprint(f.nth), "[]"))
+	} else if f.first > 0 {
+		fmt.Fprintf(&b, ".First(%d)", f.first)
+	}
+	return b.String() + "." + f.name
+}
+
+// wanted is how often the fault has to strike.
+func (f *Fault) wanted() int {
+	if f.nth != nil {
+		return len(f.nth)
+	}
+	return max(f.first, 1)
+}
+
+// strikesLocked counts one more handler or publish.
+func (f *Fault) strikesLocked(id string) bool {
+	if f.message != "" && f.message != id {
+		return false
+	}
+	f.seen++
+	if f.nth != nil && !slices.Contains(f.nth, f.seen) || f.nth == nil && f.first > 0 && f.seen > f.first {
+		return false
+	}
+	f.struck++
+	return true
+}
+
+// strike is the interceptor, of handlers and of publishes, that does what the
+// scripts say.
+func (t *Topic[T]) strike(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+	t.mu.Lock()
+	s := t.scripts[info.Queue]
+	t.mu.Unlock()
+	if s == nil {
+		return next(ctx)
+	}
+	s.mu.Lock()
+	var striking []fanout.Interceptor
+	for _, f := range s.rules {
+		if f.strikesLocked(info.MessageID) {
+			striking = append(striking, f.do)
+		}
+	}
+	s.mu.Unlock()
+	for _, do := range slices.Backward(striking) {
+		inner := next
+		next = func(ctx context.Context) error { return do(ctx, info, inner) }
+	}
+	return next(ctx)
+}
+
+// unstruck lists the faults that struck less often than they should.
+func (t *Topic[T]) unstruck() (lines []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.scripts {
+		s.mu.Lock()
+		for _, f := range s.rules {
+			if f.struck < f.wanted() {
+				lines = append(lines, fmt.Sprintf("%v: struck %d times, of %d", f, f.struck, f.wanted()))
+			}
+		}
+		s.mu.Unlock()
+	}
+	slices.Sort(lines)
+	return lines
+}
