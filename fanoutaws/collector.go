@@ -1,0 +1,178 @@
+package fanoutaws
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/gofanout/fanout/engine"
+)
+
+const (
+	// requestMost is how long a request may take before it is given up.
+	requestMost = 30 * time.Second
+	// flushersMost is how many requests of one kind a queue has under way. One
+	// more settlement goes at once, as long as there are fewer; what comes while
+	// all are busy goes in the next one's, ten at a time. So a settlement waits
+	// for no timer, and a busy queue pays for a tenth of the requests.
+	flushersMost = 2
+)
+
+// A settlement is a deletion, or a change of a visibility timeout.
+type settlement struct {
+	handle  string
+	seconds int32
+	done    chan error // one, sent by flush
+}
+
+// A collector sends settlements that meet in one request.
+type collector struct {
+	q    *queue
+	send func(context.Context, []*settlement) error // sets no done; may fail as a whole or by [entryErrors]
+
+	mu       sync.Mutex // guards the fields below
+	pending  []*settlement
+	flushers int
+}
+
+func newCollector(q *queue, send func(context.Context, []*settlement) error) *collector {
+	return &collector{q: q, send: send}
+}
+
+// do performs s, and returns when SQS has answered or ctx ends; then it may
+// still be performed.
+func (c *collector) do(ctx context.Context, s settlement) error {
+	s.done = make(chan error, 1)
+	if c.add(&s) && !c.q.start(c.flush) {
+		return engine.ErrClosed
+	}
+	select {
+	case err := <-s.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.q.ctx.Done():
+		return engine.ErrClosed
+	}
+}
+
+// add enters s, and reports if one more flusher is needed.
+func (c *collector) add(s *settlement) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = append(c.pending, s)
+	if c.flushers == flushersMost {
+		return false
+	}
+	c.flushers++
+	return true
+}
+
+// take returns up to ten settlements, nil if there are none, and then counts
+// the flusher out.
+func (c *collector) take() []*settlement {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := min(len(c.pending), batchMost)
+	if n == 0 {
+		c.pending = nil
+		c.flushers--
+		return nil
+	}
+	ss := c.pending[:n:n]
+	c.pending = c.pending[n:]
+	return ss
+}
+
+// flush sends what is pending. Started by do; ends when nothing is; joined by Close.
+func (c *collector) flush() {
+	for ss := c.take(); ss != nil; ss = c.take() {
+		ctx, cancel := context.WithTimeout(c.q.ctx, requestMost)
+		err := c.send(ctx, ss)
+		cancel()
+		failed, perEntry := err.(entryErrors)
+		for _, s := range ss {
+			if perEntry {
+				s.done <- failed[s]
+			} else {
+				s.done <- err
+			}
+		}
+	}
+}
+
+// entryErrors are the errors of the settlements of a batch that failed in part.
+type entryErrors map[*settlement]error
+
+func (e entryErrors) Error() string {
+	for _, err := range e {
+		return strconv.Itoa(len(e)) + " of a batch failed; one: " + err.Error()
+	}
+	return "none of a batch failed"
+}
+
+// deleteBatch deletes messages.
+func (q *queue) deleteBatch(ctx context.Context, ss []*settlement) error {
+	in := &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.place.url)}
+	for k, s := range ss {
+		in.Entries = append(in.Entries, sqstypes.DeleteMessageBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(k)), ReceiptHandle: aws.String(s.handle),
+		})
+	}
+	out, err := q.sqs.DeleteMessageBatch(ctx, in)
+	if err != nil {
+		return err
+	}
+	done := make([]*string, 0, len(out.Successful))
+	for _, e := range out.Successful {
+		done = append(done, e.Id)
+	}
+	return perEntry(ss, done, out.Failed)
+}
+
+// changeBatch changes visibility timeouts. A 0 is sent, which it would not be
+// in a ReceiveMessage.
+func (q *queue) changeBatch(ctx context.Context, ss []*settlement) error {
+	in := &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: aws.String(q.place.url)}
+	for k, s := range ss {
+		in.Entries = append(in.Entries, sqstypes.ChangeMessageVisibilityBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(k)), ReceiptHandle: aws.String(s.handle), VisibilityTimeout: s.seconds,
+		})
+	}
+	out, err := q.sqs.ChangeMessageVisibilityBatch(ctx, in)
+	if err != nil {
+		return err
+	}
+	done := make([]*string, 0, len(out.Successful))
+	for _, e := range out.Successful {
+		done = append(done, e.Id)
+	}
+	return perEntry(ss, done, out.Failed)
+}
+
+// perEntry sorts an answer by settlement; nil if all succeeded.
+func perEntry(ss []*settlement, done []*string, failed []sqstypes.BatchResultErrorEntry) error {
+	errs := make(entryErrors, len(ss))
+	for _, s := range ss {
+		errs[s] = errNoAnswer
+	}
+	for _, id := range done {
+		if k, err := strconv.Atoi(aws.ToString(id)); err == nil && 0 <= k && k < len(ss) {
+			delete(errs, ss[k])
+		}
+	}
+	for _, f := range failed {
+		if k, err := strconv.Atoi(aws.ToString(f.Id)); err == nil && 0 <= k && k < len(ss) {
+			errs[ss[k]] = sqsEntryError(f)
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return errs
+}

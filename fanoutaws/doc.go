@@ -1,0 +1,58 @@
+// Package fanoutaws is the engine that keeps fanout's topics on Amazon SNS and
+// its queues on Amazon SQS. Publishers, handlers, options, retries and histories
+// stay as they are; only the topic is made another way:
+//
+//	e, err := fanoutaws.New(sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg))
+//	payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e))
+//
+// # What becomes of what
+//
+//   - A topic is an SNS topic; with ordering or deduplication a FIFO topic.
+//   - A queue is an SQS queue with a dead-letter queue, a policy that lets the
+//     topic send to it, and a subscription with raw delivery and, if there is
+//     one, the filter policy. All are made when a queue is opened, or only looked
+//     at, see [WithExisting]. Nothing is ever deleted.
+//   - A lease is SQS's visibility timeout, a retry's wait and an extension are
+//     ChangeMessageVisibility, an acknowledgement is DeleteMessage. Those that
+//     meet are sent together, up to ten in one request.
+//   - A dead letter is sent to the dead-letter queue with the history of its
+//     attempts, then deleted. SQS's own redrive policy is a net at a thousand
+//     receives, for messages that end the process each time.
+//
+// # On the wire
+//
+// The body is what the codec made, in base64 if it isn't text that SQS takes.
+// Attributes are SNS attributes of type String; see [WithNumberAttributes] for
+// numbers. One attribute more, named fanout, has the message's ID, the time of
+// its publication and whatever else it carries, as JSON. SQS takes ten
+// attributes, so nine are the user's.
+//
+// What others publish to the topic, or send to the queue, is received too: with
+// the ID, the time and the attributes that SNS or SQS gave it, and without its
+// envelope if the subscription isn't raw.
+//
+// # Time
+//
+// SQS counts in whole seconds: leases and waits are rounded up. It hides a
+// message for twelve hours from its receipt at the longest, extensions and
+// the wait of a retry included.
+//
+// SNS knows no delays, and a queue's DelaySeconds holds for messages with a delay
+// of their own too. So Receive hides what is not due until it is: whoever reads
+// the queue by other means sees it earlier, and it counts as in flight meanwhile,
+// of which SQS allows 120,000 a queue. For more than that make the queue with a
+// DelaySeconds; it is taken into account, and is then the shortest delay.
+//
+// # What to know
+//
+//   - SQS doesn't bound queues: a publisher never waits.
+//   - A batch is published ten by ten, and may succeed in part, see
+//     [engine.PartialError]. Of FIFO topics nothing after the first request with a
+//     failure is tried.
+//   - A standard queue lets a late settlement through. Each process refuses its
+//     own by the clock; another process can't know.
+//   - A FIFO queue hands out one message a request, since one key's messages
+//     would come together. Its window of deduplication is five minutes.
+//   - Messages that SQS is handing out in the instant of a Close are hidden until
+//     their lease ends.
+package fanoutaws

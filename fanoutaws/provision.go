@@ -1,0 +1,274 @@
+package fanoutaws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/gofanout/fanout/engine"
+)
+
+// topicARN makes the topic or finds it.
+func (e *Engine) topicARN(ctx context.Context, name string, fifo bool) (string, error) {
+	called := e.names.Topic(name)
+	if a, ok := parseARN(called); ok {
+		if strings.HasSuffix(a.name, fifoSuffix) != fifo {
+			return "", mismatch("topic "+a.name, "being a FIFO topic", !fifo, fifo)
+		}
+		return called, nil
+	}
+	called, err := awsName("topic", called, fifo, 256)
+	if err != nil {
+		return "", err
+	}
+	if e.existing {
+		return e.findTopic(ctx, called)
+	}
+	in := &sns.CreateTopicInput{Name: aws.String(called)}
+	if fifo {
+		in.Attributes = map[string]string{"FifoTopic": "true"}
+	}
+	out, err := e.sns.CreateTopic(ctx, in)
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(out.TopicArn), nil
+}
+
+// findTopic looks through the account's topics: there is no request that
+// finds one by its name without making it.
+func (e *Engine) findTopic(ctx context.Context, called string) (string, error) {
+	pages := sns.NewListTopicsPaginator(e.sns, &sns.ListTopicsInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, t := range page.Topics {
+			if a, ok := parseARN(aws.ToString(t.TopicArn)); ok && a.name == called {
+				return aws.ToString(t.TopicArn), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("SNS has no topic %s; without WithExisting it would be made, and WithNames can say another, or its ARN", called)
+}
+
+const sizeAttribute = "MaximumMessageSize"
+
+// ensureSize sees to it that the topic takes messages as large as ours may be.
+// A topic says its size only if it isn't the default.
+func (e *Engine) ensureSize(ctx context.Context, topicARN string) error {
+	if !e.sized {
+		return nil
+	}
+	out, err := e.sns.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: aws.String(topicARN)})
+	if err != nil {
+		return err
+	}
+	have := snsDefault
+	if n, err := strconv.Atoi(out.Attributes[sizeAttribute]); err == nil {
+		have = n
+	}
+	switch {
+	case have >= e.size:
+		return nil
+	case e.existing:
+		return mismatch("topic "+topicARN, sizeAttribute, have, e.size)
+	}
+	_, err = e.sns.SetTopicAttributes(ctx, &sns.SetTopicAttributesInput{
+		TopicArn: aws.String(topicARN), AttributeName: aws.String(sizeAttribute), AttributeValue: aws.String(strconv.Itoa(e.size)),
+	})
+	return err
+}
+
+// A place is an SQS queue that exists.
+type place struct {
+	url, arn   string
+	attributes map[string]string
+}
+
+// findPlace looks a queue up by its name or its ARN.
+func (e *Engine) findPlace(ctx context.Context, called string) (place, error) {
+	in := &sqs.GetQueueUrlInput{QueueName: aws.String(called)}
+	if a, ok := parseARN(called); ok {
+		in.QueueName, in.QueueOwnerAWSAccountId = aws.String(a.name), aws.String(a.account)
+	}
+	out, err := e.sqs.GetQueueUrl(ctx, in)
+	if err != nil {
+		return place{}, err
+	}
+	return e.describe(ctx, aws.ToString(out.QueueUrl))
+}
+
+func (e *Engine) describe(ctx context.Context, url string) (place, error) {
+	out, err := e.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(url), AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameAll},
+	})
+	if err != nil {
+		return place{}, err
+	}
+	return place{url, out.Attributes["QueueArn"], out.Attributes}, nil
+}
+
+// ensurePlace makes a queue with the attributes wanted, or finds the one that
+// is there. It doesn't compare.
+func (e *Engine) ensurePlace(ctx context.Context, called string, want map[string]string) (p place, made bool, err error) {
+	p, err = e.findPlace(ctx, called)
+	if !isMissing(err) || e.existing {
+		return p, false, missing(err, called)
+	}
+	if _, isARN := parseARN(called); isARN {
+		return p, false, missing(err, called)
+	}
+	out, err := e.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(called), Attributes: want})
+	var exists *sqstypes.QueueNameExists
+	if errors.As(err, &exists) { // somebody made it meanwhile, with other attributes
+		p, err = e.findPlace(ctx, called)
+		return p, false, err
+	}
+	if err != nil {
+		return p, false, fmt.Errorf("making %s: %w", called, err)
+	}
+	p, err = e.describe(ctx, aws.ToString(out.QueueUrl))
+	return p, true, err
+}
+
+func missing(err error, called string) error {
+	if isMissing(err) {
+		return fmt.Errorf("SQS has no queue %s; without WithExisting it would be made, and WithNames can say another, or its ARN: %w", called, err)
+	}
+	return err
+}
+
+// sourceName is what a queue is called in SQS, deadName its dead-letter queue:
+// names or ARNs.
+func (e *Engine) sourceName(topicName, queueName string, fifo bool) (string, error) {
+	return checkQueueName(e.names.Queue(topicName, queueName), fifo)
+}
+
+func (e *Engine) deadName(topicName, queueName string, fifo bool) (string, error) {
+	return checkQueueName(e.names.DeadLetters(topicName, queueName), fifo)
+}
+
+func checkQueueName(called string, fifo bool) (string, error) {
+	a, ok := parseARN(called)
+	switch {
+	case !ok:
+		return awsName("queue", called, fifo, 80)
+	case strings.HasSuffix(a.name, fifoSuffix) != fifo:
+		return "", mismatch("queue "+a.name, "being a FIFO queue", !fifo, fifo)
+	}
+	return called, nil
+}
+
+// findQueues returns a queue and its dead-letter queue, which must exist: the
+// one that the redrive policy names, or the one of that name.
+func (e *Engine) findQueues(ctx context.Context, topicName, queueName string, fifo bool) (source, dead place, err error) {
+	called, err := e.sourceName(topicName, queueName, fifo)
+	if err != nil {
+		return source, dead, err
+	}
+	if source, err = e.findPlace(ctx, called); err != nil {
+		return source, dead, missing(err, called)
+	}
+	r, err := parseRedrive(source.attributes[redriveAttribute])
+	if err != nil {
+		return source, dead, err
+	}
+	if called = r.Target; called == "" {
+		if called, err = e.deadName(topicName, queueName, fifo); err != nil {
+			return source, dead, err
+		}
+	}
+	dead, err = e.findPlace(ctx, called)
+	return source, dead, missing(err, called)
+}
+
+// ensureQueues makes the two queues of spec, or compares them.
+func (t *topic) ensureQueues(ctx context.Context, spec engine.QueueSpec) (source, dead place, err error) {
+	if t.e.existing {
+		if source, dead, err = t.e.findQueues(ctx, t.name, spec.Name, t.fifo); err == nil {
+			err = t.compare(ctx, source, dead, spec)
+		}
+		return source, dead, err
+	}
+	sourceName, err := t.e.sourceName(t.name, spec.Name, t.fifo)
+	if err != nil {
+		return source, dead, err
+	}
+	deadName, err := t.e.deadName(t.name, spec.Name, t.fifo)
+	if err != nil {
+		return source, dead, err
+	}
+	if sourceName == deadName {
+		return source, dead, fmt.Errorf("the queue and its dead-letter queue are both called %s", sourceName)
+	}
+	if err := t.e.claim(t.name, spec.Name, sourceName, deadName); err != nil {
+		return source, dead, err
+	}
+	want := map[string]string{"MessageRetentionPeriod": wholeSeconds(deadRetention)}
+	if t.fifo {
+		want["FifoQueue"] = "true"
+	}
+	if dead, _, err = t.e.ensurePlace(ctx, deadName, want); err != nil {
+		return source, dead, err
+	}
+	// The policy is there when the queue begins to exist: a policy that is set
+	// later takes SQS up to a minute, in which SNS's messages would be lost.
+	if want, err = t.sourceAttributes(sourceName, dead, spec); err != nil {
+		return source, dead, err
+	}
+	source, made, err := t.e.ensurePlace(ctx, sourceName, want)
+	if err == nil && !made {
+		err = t.compare(ctx, source, dead, spec)
+	}
+	return source, dead, err
+}
+
+// sourceAttributes are those that a queue is made with.
+func (t *topic) sourceAttributes(called string, dead place, spec engine.QueueSpec) (map[string]string, error) {
+	sourceARN := called
+	if _, ok := parseARN(called); !ok {
+		a, ok := parseARN(dead.arn)
+		if !ok {
+			return nil, fmt.Errorf("SQS says that the ARN of %s is %q", dead.url, dead.arn)
+		}
+		a.name = called
+		sourceARN = a.String()
+	}
+	want := map[string]string{
+		// Requests say how long they wait, but other readers may not.
+		"ReceiveMessageWaitTimeSeconds": "20",
+		"Policy":                        newQueuePolicy(sourceARN, t.arn),
+	}
+	if spec.Visibility > 0 {
+		want["VisibilityTimeout"] = wholeSeconds(spec.Visibility)
+	}
+	if t.e.retention > 0 {
+		want["MessageRetentionPeriod"] = wholeSeconds(t.e.retention)
+	}
+	if needsNet(spec) {
+		want[redriveAttribute] = newRedrive(dead.arn)
+	}
+	if t.fifo {
+		want["FifoQueue"] = "true"
+		// SNS hands its deduplication IDs on, so this decides nothing there; some
+		// emulators want it.
+		want["ContentBasedDeduplication"] = "true"
+	}
+	return want, nil
+}
+
+// wholeSeconds writes d as SQS wants it, rounded up.
+func wholeSeconds(d time.Duration) string { return strconv.Itoa(int(seconds(d))) }
+
+// seconds rounds d up, as a lease or a wait must not be shorter than asked.
+func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.Second) }

@@ -1,0 +1,260 @@
+package fanoutaws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/gofanout/fanout/engine"
+)
+
+// A queue is an SQS queue: one that is subscribed to a topic, or the
+// dead-letter queue of one that is.
+//
+// Invariants:
+//   - every goroutine of the queue is counted in wg, which grows only under mu
+//     and only while closed is false;
+//   - a poll is in orphans or has a Receive that waits for it, never both.
+type queue struct {
+	sqs        *sqs.Client
+	settings   settings
+	place      place
+	fifo       bool
+	visibility time.Duration // the lease if a Receive asks for none
+	delay      time.Duration // of what has none of its own
+	dead       *queue        // nil in a dead-letter queue
+	source     *queue        // nil in any other
+	deletes    *collector
+	changes    *collector
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // guards the fields below
+	closed  bool
+	orphans []*poll        // nobody waits for them at present
+	unmade  map[string]int // receives that were no deliveries, by SQS's message ID
+	wg      sync.WaitGroup
+}
+
+// OpenQueue makes the two queues and the subscription, or compares them.
+func (t *topic) OpenQueue(ctx context.Context, spec engine.QueueSpec) (engine.Queue, error) {
+	if t.closed.Load() {
+		return nil, engine.ErrClosed
+	}
+	q, err := t.openQueue(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("fanoutaws: queue %q of topic %q: %w", spec.Name, t.name, err)
+	}
+	return q, nil
+}
+
+func (t *topic) openQueue(ctx context.Context, spec engine.QueueSpec) (*queue, error) {
+	switch {
+	case spec.Visibility > visibleMost:
+		return nil, fmt.Errorf("a visibility timeout of %v: SQS takes 12 hours", spec.Visibility)
+	case spec.Delay > delayMost:
+		return nil, fmt.Errorf("a delay of %v: SQS takes 15 minutes", spec.Delay)
+	}
+	source, dead, err := t.ensureQueues(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.e.claim(t.name, spec.Name, source.arn, dead.arn); err != nil {
+		return nil, err
+	}
+	if err := t.ensureSubscription(ctx, source.arn, spec.FilterPolicy); err != nil {
+		return nil, err
+	}
+	q, d := t.e.newQueue(source, t.fifo, spec.Visibility), t.e.newQueue(dead, t.fifo, spec.Visibility)
+	q.delay = spec.Delay
+	q.dead, d.source = d, q
+	return q, nil
+}
+
+func (e *Engine) newQueue(p place, fifo bool, visibility time.Duration) *queue {
+	q := &queue{sqs: e.sqs, settings: e.settings, place: p, fifo: fifo, visibility: visibility}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.deletes, q.changes = newCollector(q, q.deleteBatch), newCollector(q, q.changeBatch)
+	return q
+}
+
+// A receipt is one lease of one message.
+type receipt struct {
+	handle    string
+	messageID string // SQS's
+	received  time.Time
+
+	// ends is when the lease does, as time since received; 0 once it was settled.
+	ends atomic.Int64
+}
+
+// live returns the receipt as ours, or an error if its lease has ended by this
+// process's clock.
+func (q *queue) live(ctx context.Context, r engine.Receipt) (*receipt, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	own, ok := r.(*receipt)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("fanoutaws: bug: a receipt of type %T", r)
+	case q.ctx.Err() != nil:
+		return nil, engine.ErrClosed
+	case time.Since(own.received) >= time.Duration(own.ends.Load()):
+		return nil, engine.ErrStale
+	}
+	return own, nil
+}
+
+// Ack deletes the message.
+func (q *queue) Ack(ctx context.Context, r engine.Receipt) error {
+	own, err := q.live(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := q.deletes.do(ctx, settlement{handle: own.handle}); err != nil {
+		return q.wrap("delete", err)
+	}
+	q.forget(own)
+	return nil
+}
+
+// forget ends a receipt whose message is gone.
+func (q *queue) forget(own *receipt) {
+	own.ends.Store(0)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.unmade, own.messageID)
+}
+
+// Return makes the message visible after wait, or as near to that as SQS lets
+// it: at the end of the 12 hours after the receipt. SQS can't keep state.
+func (q *queue) Return(ctx context.Context, r engine.Receipt, wait time.Duration, _ []byte) error {
+	own, err := q.live(ctx, r)
+	if err != nil {
+		return err
+	}
+	// A second is left for the way there, since SQS refuses what is above.
+	wait = max(0, min(wait, visibleMost-time.Since(own.received)-2*time.Second))
+	if err := q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(wait)}); err != nil {
+		return q.wrap("return", err)
+	}
+	own.ends.Store(0)
+	return nil
+}
+
+// Extend makes the message visible after lease.
+func (q *queue) Extend(ctx context.Context, r engine.Receipt, lease time.Duration) error {
+	own, err := q.live(ctx, r)
+	if err != nil {
+		return err
+	}
+	since := time.Since(own.received)
+	if lease <= 0 || since+lease > visibleMost {
+		return q.wrap("extend", fmt.Errorf("by %v, %v after the receipt: SQS hides a message for 12 hours in all", lease, since))
+	}
+	if err := q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(lease)}); err != nil {
+		return q.wrap("extend", err)
+	}
+	own.ends.Store(int64(since + lease))
+	return nil
+}
+
+// Stats asks SQS for its counts.
+func (q *queue) Stats(ctx context.Context) (engine.Stats, error) {
+	if q.ctx.Err() != nil {
+		return engine.Stats{}, engine.ErrClosed
+	}
+	out, err := q.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(q.place.url),
+		AttributeNames: []sqstypes.QueueAttributeName{
+			sqstypes.QueueAttributeNameApproximateNumberOfMessages,
+			sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed,
+			sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
+		},
+	})
+	if err != nil {
+		return engine.Stats{}, q.wrap("stats", err)
+	}
+	var s engine.Stats
+	for name, n := range map[sqstypes.QueueAttributeName]*int{
+		sqstypes.QueueAttributeNameApproximateNumberOfMessages:           &s.Ready,
+		sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed:    &s.Delayed,
+		sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible: &s.InFlight,
+	} {
+		if *n, err = strconv.Atoi(out.Attributes[string(name)]); err != nil {
+			return engine.Stats{}, q.wrap("stats", fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return s, nil
+}
+
+// Purge has SQS drop everything, which takes it up to a minute, and may take
+// what comes meanwhile too. SQS does it once a minute at most.
+func (q *queue) Purge(ctx context.Context) (dropped int, err error) {
+	s, err := q.Stats(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := q.sqs.PurgeQueue(ctx, &sqs.PurgeQueueInput{QueueUrl: aws.String(q.place.url)}); err != nil {
+		return 0, q.wrap("purge", err)
+	}
+	return s.Ready + s.Delayed + s.InFlight, nil
+}
+
+// DeadLetters returns the dead-letter queue.
+func (q *queue) DeadLetters() engine.Queue {
+	if q.dead == nil {
+		return nil
+	}
+	return q.dead
+}
+
+// Close ends what waits, and waits for the goroutines that did it for others.
+func (q *queue) Close() error {
+	if q.dead != nil {
+		_ = q.dead.Close() // it never fails
+	}
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.cancel()
+	q.wg.Wait()
+	return nil
+}
+
+// start runs f in a goroutine that Close waits for, unless the queue is closed.
+func (q *queue) start(f func()) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.startLocked(f)
+}
+
+func (q *queue) startLocked(f func()) bool {
+	if q.closed {
+		return false
+	}
+	q.wg.Go(f)
+	return true
+}
+
+// wrap names the queue and what failed. What fails since the queue was
+// closed is ErrClosed.
+func (q *queue) wrap(what string, err error) error {
+	switch {
+	case errors.Is(err, engine.ErrClosed):
+		return engine.ErrClosed
+	case q.ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return engine.ErrClosed
+	}
+	return fmt.Errorf("fanoutaws: %s: %s: %w", q.place.arn, what, settleError(err))
+}

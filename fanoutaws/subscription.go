@@ -1,0 +1,138 @@
+package fanoutaws
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+)
+
+// ensureSubscription subscribes the queue to the topic, or compares the
+// subscription that there is. Whether that is raw doesn't matter: Receive reads
+// envelopes too.
+func (t *topic) ensureSubscription(ctx context.Context, queueARN, policy string) error {
+	if err := t.checkNumbers(policy); err != nil {
+		return err
+	}
+	pages := sns.NewListSubscriptionsByTopicPaginator(t.e.sns, &sns.ListSubscriptionsByTopicInput{TopicArn: aws.String(t.arn)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range page.Subscriptions {
+			if aws.ToString(s.Protocol) == "sqs" && aws.ToString(s.Endpoint) == queueARN {
+				return t.compareSubscription(ctx, aws.ToString(s.SubscriptionArn), queueARN, policy)
+			}
+		}
+	}
+	if t.e.existing {
+		return mismatch("queue "+queueARN, "the subscription", "missing", "one to "+t.arn)
+	}
+	attributes := map[string]string{"RawMessageDelivery": "true"}
+	if policy != "" {
+		attributes["FilterPolicy"] = policy
+	}
+	_, err := t.e.sns.Subscribe(ctx, &sns.SubscribeInput{
+		TopicArn: aws.String(t.arn), Protocol: aws.String("sqs"), Endpoint: aws.String(queueARN),
+		Attributes: attributes, ReturnSubscriptionArn: true,
+	})
+	return err
+}
+
+// compareSubscription doesn't change a filter policy that differs: other
+// processes may have opened the queue with that one.
+func (t *topic) compareSubscription(ctx context.Context, subscriptionARN, queueARN, policy string) error {
+	out, err := t.e.sns.GetSubscriptionAttributes(ctx, &sns.GetSubscriptionAttributesInput{SubscriptionArn: aws.String(subscriptionARN)})
+	if err != nil {
+		return err
+	}
+	have := out.Attributes["FilterPolicy"]
+	what := "queue " + queueARN
+	switch scope := out.Attributes["FilterPolicyScope"]; {
+	case have != "" && scope == "MessageBody":
+		return mismatch(what, "FilterPolicyScope", scope, "MessageAttributes")
+	case !samePolicy(have, policy):
+		return mismatch(what, "FilterPolicy", orNone(have), orNone(policy))
+	}
+	return nil
+}
+
+func orNone(policy string) string {
+	if policy == "" {
+		return "none"
+	}
+	return policy
+}
+
+// samePolicy compares as JSON. {} is how SNS writes that there is no policy.
+func samePolicy(a, b string) bool {
+	x, errX := readPolicy(a)
+	y, errY := readPolicy(b)
+	return errX == nil && errY == nil && reflect.DeepEqual(x, y)
+}
+
+func readPolicy(text string) (map[string]any, error) {
+	p := map[string]any{}
+	if text == "" {
+		return p, nil
+	}
+	d := json.NewDecoder(bytes.NewBufferString(text))
+	d.UseNumber() // 100 and 100.0 are different policies, and 1e400 is no error
+	return p, d.Decode(&p)
+}
+
+// checkNumbers refuses a policy that could never match: SNS compares numbers
+// with attributes of type Number, which only WithNumberAttributes makes.
+func (t *topic) checkNumbers(policy string) error {
+	p, err := readPolicy(policy)
+	if err != nil {
+		return fmt.Errorf("filter policy: %w", err)
+	}
+	names := numberNames(p)
+	slices.Sort(names)
+	for _, name := range names {
+		if !t.e.numbers[name] {
+			return fmt.Errorf("filter policy: it compares attribute %q with a number, and that is sent as a string: "+
+				"make the engine WithNumberAttributes(%q), here and where messages are published", name, name)
+		}
+	}
+	return nil
+}
+
+// numberNames are the attributes that a policy compares with numbers.
+func numberNames(policy map[string]any) (names []string) {
+	for name, conditions := range policy {
+		list, _ := conditions.([]any)
+		for _, c := range list {
+			object, isObject := c.(map[string]any)
+			switch {
+			case name == "$or" && isObject:
+				names = append(names, numberNames(object)...)
+			case isNumeric(c):
+				names = append(names, name)
+			}
+		}
+	}
+	return slices.Compact(names)
+}
+
+func isNumeric(condition any) bool {
+	switch c := condition.(type) {
+	case json.Number:
+		return true
+	case map[string]any:
+		if _, ok := c["numeric"]; ok {
+			return true
+		}
+		return isNumeric(c["anything-but"])
+	case []any:
+		return slices.ContainsFunc(c, isNumeric)
+	}
+	return false
+}
