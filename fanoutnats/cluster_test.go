@@ -1,0 +1,330 @@
+package fanoutnats_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/fanoutnats"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+)
+
+// childRole says, in a child process, what it is to be. The children are this very
+// test binary, so that they can be killed as processes are.
+const (
+	childRole   = "FANOUTNATS_CHILD"
+	childConfig = "FANOUTNATS_CHILD_CONFIG"
+)
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(childRole) {
+	case "":
+		os.Exit(m.Run())
+	case "server":
+		childServer()
+	case "worker":
+		childWorker()
+	}
+}
+
+// A child is a child process. It says "ready" on its standard output, and ends when
+// its standard input does, so that none is left behind.
+type child struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func startChild(t *testing.T, role string, config any) *child {
+	t.Helper()
+	b, err := json.Marshal(config)
+	require.NoError(t, err)
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	c := &child{cmd: exec.Command(exe)}
+	c.cmd.Env = append(os.Environ(), childRole+"="+role, childConfig+"="+string(b))
+	c.cmd.Stderr = os.Stderr
+	c.in, err = c.cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := c.cmd.StdoutPipe()
+	require.NoError(t, err)
+	c.out = bufio.NewReader(out)
+	require.NoError(t, c.cmd.Start())
+	return c
+}
+
+func (c *child) ready(t *testing.T) {
+	t.Helper()
+	line, err := c.out.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "ready\n", line)
+}
+
+// kill is SIGKILL: the process gets no chance to do anything.
+func (c *child) kill(t *testing.T) {
+	t.Helper()
+	require.NoError(t, c.cmd.Process.Kill())
+	_, err := io.Copy(io.Discard, c.out) // or Wait would close it while it is read
+	require.NoError(t, err)
+	require.ErrorContains(t, c.cmd.Wait(), "killed")
+}
+
+// A cluster is three servers, each a process.
+type cluster struct {
+	configs []serverConfig
+	servers []*child
+}
+
+type serverConfig struct {
+	Name, Dir  string
+	Port, Peer int
+	Peers      []int
+}
+
+// startCluster starts three servers on ports that are free now, and waits until they
+// have a leader.
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	dir := t.TempDir()
+	var listeners []net.Listener
+	var ports []int
+	for range 6 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		listeners = append(listeners, l)
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	for _, l := range listeners {
+		require.NoError(t, l.Close())
+	}
+	c := &cluster{servers: make([]*child, 3)}
+	for k := range c.servers {
+		name := fmt.Sprintf("s%d", k)
+		c.configs = append(c.configs, serverConfig{name, filepath.Join(dir, name), ports[k], ports[3+k], ports[3:]})
+		c.start(t, k)
+	}
+	t.Cleanup(func() {
+		for _, s := range c.servers {
+			s.kill(t)
+		}
+	})
+	for _, s := range c.servers {
+		s.ready(t)
+	}
+	return c
+}
+
+func (c *cluster) start(t *testing.T, k int) {
+	t.Helper()
+	c.servers[k] = startChild(t, "server", c.configs[k])
+}
+
+// connect connects a client that lives through restarts.
+func (c *cluster) connect(t testing.TB, options ...nats.Option) jetstream.JetStream {
+	t.Helper()
+	var urls []string
+	for _, s := range c.configs {
+		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", s.Port))
+	}
+	options = append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond)}, options...)
+	nc, err := nats.Connect(strings.Join(urls, ","), options...)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+// childServer is a server of a cluster, until its parent ends.
+func childServer() {
+	var c serverConfig
+	check(json.Unmarshal([]byte(os.Getenv(childConfig)), &c))
+	var routes []*url.URL
+	for _, p := range c.Peers {
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", p)})
+	}
+	s, err := server.NewServer(&server.Options{
+		ServerName: c.Name, Host: "127.0.0.1", Port: c.Port, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: c.Dir, Routes: routes,
+		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: c.Peer},
+	})
+	check(err)
+	s.Start()
+	for !s.ReadyForConnections(patience) || !s.JetStreamIsCurrent() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	say("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	s.Shutdown()
+}
+
+// check is for child processes, which have no testing.T.
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// leader is the server that leads the topic's stream, the worst one to lose.
+func (c *cluster) leader(t *testing.T, js jetstream.JetStream, stream string) int {
+	t.Helper()
+	s, err := js.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	for k := range c.configs {
+		if c.configs[k].Name == s.CachedInfo().Cluster.Leader {
+			return k
+		}
+	}
+	t.Fatalf("stream %s has no leader", stream)
+	return 0
+}
+
+// current waits until all servers have all of the stream.
+func (c *cluster) current(t *testing.T, js jetstream.JetStream, stream string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := js.Stream(t.Context(), stream)
+		if err != nil || s.CachedInfo().Cluster == nil || len(s.CachedInfo().Cluster.Replicas) != 2 {
+			return false
+		}
+		for _, r := range s.CachedInfo().Cluster.Replicas {
+			if !r.Current || r.Offline {
+				return false
+			}
+		}
+		return true
+	}, 3*patience, 50*time.Millisecond)
+}
+
+func TestNothingConfirmedIsLostWhenAServerOfAClusterIsKilled(t *testing.T) {
+	c := startCluster(t)
+	js := c.connect(t)
+	e, err := fanoutnats.New(js, fanoutnats.WithReplicas(3), fanoutnats.WithTimeout(3*patience))
+	require.NoError(t, err)
+	top := openTopic(t, e, engine.TopicSpec{Name: "cluster"})
+	q := openQueue(t, top, engine.QueueSpec{Name: "q", Visibility: 2 * time.Second})
+	other := openQueue(t, top, engine.QueueSpec{Name: "other", Visibility: 2 * time.Second})
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	book, load := newLedger(), &load{t: t, top: top}
+	for k := range 2 {
+		load.wg.Go(func() { load.publish(ctx, k, book) })
+		load.wg.Go(func() { load.handle(ctx, q, book) })
+	}
+	const stream = "fanout-messages-cluster"
+	for round := range 2 {
+		load.goOn(t, 200)
+		k := c.leader(t, js, stream)
+		t.Logf("round %d: %s, the leader, is killed after %d messages", round, c.configs[k].Name, load.published.Load())
+		c.servers[k].kill(t)
+		load.goOn(t, 200) // two of three go on
+		c.start(t, k)
+		c.servers[k].ready(t)
+		load.goOn(t, 200)
+		c.current(t, js, stream)
+	}
+	cancel()
+	load.wg.Wait()
+
+	drain(t, q, book)
+	drain(t, q.DeadLetters(), book)
+	lost, duplicates := book.balance()
+	t.Logf("2 kills: %d confirmed, %d publishes failed, the slowest took %v; %d lost, %d handled more than once",
+		len(book.confirmed), load.failed.Load(), time.Duration(load.slowest.Load()).Round(time.Millisecond), len(lost), duplicates)
+	require.Empty(t, lost)
+
+	// The other queue has never been received from, and has all of them too.
+	all := newLedger()
+	for id := range book.confirmed {
+		all.confirm(id)
+	}
+	drain(t, other, all)
+	lost, _ = all.balance()
+	require.Empty(t, lost)
+}
+
+// A load publishes to a topic and handles what comes, through whatever happens.
+type load struct {
+	t                          *testing.T
+	top                        engine.Topic
+	published, failed, slowest atomic.Int64
+	wg                         sync.WaitGroup
+}
+
+// goOn waits until n more messages were published.
+func (l *load) goOn(t *testing.T, n int64) {
+	t.Helper()
+	from := l.published.Load()
+	require.Eventually(t, func() bool { return l.published.Load() >= from+n }, 3*patience, 10*time.Millisecond)
+}
+
+func (l *load) publish(ctx context.Context, publisher int, book *ledger) {
+	for n := 0; ctx.Err() == nil; n++ {
+		ms := messages(1 + n%2*4)
+		var ids []string
+		for k := range ms {
+			ms[k].ID = fmt.Sprintf("%d-%d-%d", publisher, n, k)
+			ids = append(ids, ms[k].ID)
+		}
+		began := time.Now()
+		once, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := l.top.Publish(once, ms)
+		cancel()
+		took := int64(time.Since(began))
+		for old := l.slowest.Load(); took > old && !l.slowest.CompareAndSwap(old, took); old = l.slowest.Load() {
+		}
+		if err != nil {
+			l.failed.Add(1)
+			continue
+		}
+		book.confirm(ids...)
+		l.published.Add(int64(len(ms)))
+	}
+}
+
+func (l *load) handle(ctx context.Context, q engine.Queue, book *ledger) {
+	for ctx.Err() == nil {
+		rs, err := q.Receive(ctx, 10, 0)
+		if err != nil && ctx.Err() == nil {
+			l.t.Logf("Receive: %v", err)
+			continue
+		}
+		for k, r := range rs {
+			once, cancel := context.WithTimeout(ctx, time.Second)
+			switch {
+			case k%5 == 3:
+				_ = q.Return(once, r.Receipt, time.Millisecond, []byte("state"))
+			case k%5 == 4:
+				_ = q.DeadLetter(once, r.Receipt, r.Message)
+			default:
+				book.handle(r.ID)
+				_ = q.Ack(once, r.Receipt) // if it fails the message comes again
+			}
+			cancel()
+		}
+	}
+}
+
+func TestDuplicatesInABatchAreLeftOutOnACluster(t *testing.T) {
+	c := startCluster(t)
+	e, err := fanoutnats.New(c.connect(t), fanoutnats.WithReplicas(3), fanoutnats.WithTimeout(3*patience))
+	require.NoError(t, err)
+	requireNoDuplicates(t, e)
+}

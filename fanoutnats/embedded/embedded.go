@@ -1,0 +1,142 @@
+// Package embedded runs a NATS JetStream server inside the process, with its files
+// in a directory, as an engine for topics that outlive the process.
+//
+//	e, err := embedded.Open("/var/lib/shop/queues")
+//	defer e.Close()
+//	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e))
+//
+// There is no listener and no port: the client talks to the server through memory.
+// One process at a time may open a directory; the lock that sees to it ends with the
+// process, however it ends. What was confirmed is in the files: by default
+// it is flushed to the disk before Publish returns.
+//
+// A program that imports this package links the whole server, about 16 MB. One that
+// talks to servers elsewhere imports package fanoutnats only.
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/fanoutnats"
+	"github.com/gofrs/flock"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// startTimeout is how long Open waits for the server to accept connections, after it
+// has read its files.
+const startTimeout = 30 * time.Second
+
+// An Engine is an engine.Engine with the server that it runs on.
+type Engine struct {
+	*fanoutnats.Engine
+
+	dir    string
+	server *server.Server
+	conn   *nats.Conn
+	lock   *flock.Flock
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Open starts a server on dir, which is made if it isn't there, and connects to it.
+// It blocks while the server reads what is in the directory. A directory that another
+// process has open is an error.
+func Open(dir string, options ...Option) (*Engine, error) {
+	s := settings{syncAlways: true, maxPayload: 8 << 20}
+	for _, o := range options {
+		if err := o(&s); err != nil {
+			return nil, fmt.Errorf("embedded: %w", err)
+		}
+	}
+	e, err := open(dir, s)
+	if err != nil {
+		return nil, fmt.Errorf("embedded: open %s: %w", dir, err)
+	}
+	return e, nil
+}
+
+func open(dir string, s settings) (_ *Engine, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	e := &Engine{dir: dir, lock: flock.New(filepath.Join(dir, "lock"))}
+	locked, err := e.lock.TryLock()
+	if err != nil {
+		return nil, err
+	}
+	if !locked {
+		return nil, errors.New("it is open already, here or in another process")
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	e.server, err = server.NewServer(&server.Options{
+		ServerName: "fanout", DontListen: true, NoSigs: true, NoLog: s.logger == nil,
+		JetStream: true, StoreDir: dir, JetStreamMaxStore: s.maxStore,
+		SyncAlways: s.syncAlways, SyncInterval: s.syncInterval, MaxPayload: s.maxPayload,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.logger != nil {
+		e.server.SetLoggerV2(&logger{s.logger}, false, false, false)
+	}
+	e.server.Start()
+	if !e.server.ReadyForConnections(startTimeout) {
+		return nil, fmt.Errorf("the server is not ready after %v", startTimeout)
+	}
+	if !e.server.JetStreamEnabled() {
+		return nil, errors.New("the server could not open its store; embedded.WithLogger tells why")
+	}
+	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.Name("fanout"), nats.MaxReconnects(-1))
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(e.conn)
+	if err != nil {
+		return nil, err
+	}
+	e.Engine, err = fanoutnats.New(js, s.engine...)
+	return e, err
+}
+
+// Name returns "embedded NATS JetStream".
+func (e *Engine) Name() string { return "embedded NATS JetStream" }
+
+// Capabilities says what is kept: what JetStream keeps, for this process.
+func (e *Engine) Capabilities() engine.Capabilities {
+	c := e.Engine.Capabilities()
+	c[engine.Fencing] = engine.Support{Kept: true, Note: "one process has the directory, and refuses by its own clock"}
+	c[engine.Distributed] = engine.Support{Note: "one process has the directory; use fanoutnats with servers"}
+	return c
+}
+
+// Dir returns the directory that the engine was opened on.
+func (e *Engine) Dir() string { return e.dir }
+
+// Conn returns the connection to the server, for whoever wants more of NATS from
+// it. It is the engine's to close.
+func (e *Engine) Conn() *nats.Conn { return e.conn }
+
+// Close ends the connection and the server, and waits until the server's goroutines
+// have ended and its files are closed. Close the topics before: what they wait for
+// ends with an error. Calling it again does nothing.
+func (e *Engine) Close() error {
+	if e.conn != nil {
+		e.conn.Close()
+	}
+	if e.server != nil {
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+	}
+	return e.lock.Unlock()
+}

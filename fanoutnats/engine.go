@@ -1,0 +1,90 @@
+package fanoutnats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// An Engine is an [engine.Engine] on NATS JetStream. It holds nothing that has to
+// be closed: the connection is its maker's.
+type Engine struct {
+	js jetstream.JetStream
+	nc *nats.Conn
+
+	settings settings
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// New makes an engine on js, which has the domain or API prefix if there is one.
+// The servers must be 2.14 or newer. It does no I/O, and fails for options that make
+// no sense.
+//
+// The engine needs js's connection for as long as it is used. For a connection
+// that lives through the restart of servers give nats.MaxReconnects(-1).
+func New(js jetstream.JetStream, options ...Option) (*Engine, error) {
+	if js == nil {
+		return nil, errors.New("fanoutnats: New: js is nil")
+	}
+	s := settings{prefix: "fanout", replicas: 1, timeout: 15 * time.Second}
+	for _, o := range options {
+		if err := o(&s); err != nil {
+			return nil, fmt.Errorf("fanoutnats: %w", err)
+		}
+	}
+	return &Engine{js: js, nc: js.Conn(), settings: s}, nil
+}
+
+// Name returns "NATS JetStream".
+func (e *Engine) Name() string { return "NATS JetStream" }
+
+// OpenTopic makes the topic's three streams, or finds them. See
+// [engine.Engine].
+func (e *Engine) OpenTopic(caller context.Context, spec engine.TopicSpec) (engine.Topic, error) {
+	ctx, cancel := e.limit(caller)
+	defer cancel()
+	t := newTopic(e, spec)
+	if err := t.openStreams(ctx); err != nil {
+		return nil, t.wrap(caller, "open", err)
+	}
+	return t, nil
+}
+
+// limit gives a context without a deadline the engine's timeout, since an answer
+// of a server may be lost.
+
+func (e *Engine) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, e.settings.timeout)
+}
+
+// late tells the engine's timeout from the end of the caller's context, whose
+// error it would look like.
+func (e *Engine) late(caller context.Context, err error) error {
+	if caller.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %v: %w", e.settings.timeout, nats.ErrTimeout)
+	}
+	return err
+}
+
+// api is the subject of a request to the JetStream API.
+func (e *Engine) api(what string) string {
+	o := e.js.Options()
+	switch {
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "." + what
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API." + what
+	default:
+		return "$JS.API." + what
+	}
+}

@@ -1,0 +1,109 @@
+package fanoutnats
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// An Option is given to [New].
+type Option func(*settings) error
+
+type settings struct {
+	prefix      string
+	replicas    int
+	replicasSet bool
+	memory      bool
+	maxMessages int64
+	maxBytes    int64
+	timeout     time.Duration
+}
+
+func (s *settings) storage() jetstream.StorageType {
+	if s.memory {
+		return jetstream.MemoryStorage
+	}
+	return jetstream.FileStorage
+}
+
+// WithReplicas says on how many servers of a cluster each message is kept, 1, 3 or
+// 5; the default is 1. With 3, a confirmed message survives the loss of any one
+// server. A topic that exists with another number is engine.ErrMismatch; without
+// this option it is taken as it is.
+func WithReplicas(n int) Option {
+	return func(s *settings) error {
+		if n < 1 || n > 5 {
+			return fmt.Errorf("WithReplicas(%d): want 1 to 5", n)
+		}
+		s.replicas, s.replicasSet = n, true
+		return nil
+	}
+}
+
+// WithMemoryStorage keeps messages in the memory of the servers instead of their
+// files: they survive this process, and not the servers. With replicas they survive
+// as long as most servers do. The default is files.
+func WithMemoryStorage() Option {
+	return func(s *settings) error {
+		s.memory = true
+		return nil
+	}
+}
+
+// WithPrefix begins the names of all streams and subjects, so that several
+// applications can share an account. It is up to 32 letters, digits and '_'; the
+// default is "fanout".
+func WithPrefix(prefix string) Option {
+	return func(s *settings) error {
+		if prefix == "" || len(prefix) > 32 {
+			return fmt.Errorf("WithPrefix(%q): want 1 to 32 characters", prefix)
+		}
+		for _, c := range []byte(prefix) {
+			// Without '-', or the prefix could not be told from what comes after it.
+			if !plain(c) && c != '_' || c == '-' {
+				return fmt.Errorf("WithPrefix(%q): want letters, digits and '_'", prefix)
+			}
+		}
+		s.prefix = prefix
+		return nil
+	}
+}
+
+// WithMaxMessages limits how many messages a topic's stream holds, for all its
+// queues together. A publish beyond it fails with engine.ErrFull. It is set when a
+// topic is made; the default is no limit.
+func WithMaxMessages(n int64) Option {
+	return func(s *settings) error {
+		if n < 1 {
+			return fmt.Errorf("WithMaxMessages(%d): want 1 or more", n)
+		}
+		s.maxMessages = n
+		return nil
+	}
+}
+
+// WithMaxBytes limits how many bytes a topic's stream holds, as
+// [WithMaxMessages] does their number.
+func WithMaxBytes(n int64) Option {
+	return func(s *settings) error {
+		if n < 1 {
+			return fmt.Errorf("WithMaxBytes(%d): want 1 or more", n)
+		}
+		s.maxBytes = n
+		return nil
+	}
+}
+
+// WithTimeout says how long a call whose context has no deadline waits for the
+// servers to answer, and how long a Receive puts up with servers that say nothing;
+// the default is 15 seconds. The election of a new leader takes up to 10.
+func WithTimeout(d time.Duration) Option {
+	return func(s *settings) error {
+		if d <= 0 {
+			return fmt.Errorf("WithTimeout(%v): want more than 0", d)
+		}
+		s.timeout = d
+		return nil
+	}
+}

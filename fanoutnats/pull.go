@@ -1,0 +1,255 @@
+package fanoutnats
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// pullExpires is how long a server keeps a pull request that it has no messages
+// for; then it says so. If it doesn't for silence more, the request is lost with it.
+const (
+	pullExpires = 5 * time.Second
+	silence     = 2 * time.Second
+)
+
+// held is how long a message that came when nobody waited for it is kept for the
+// next Receive, before it is given back for anybody.
+const held = time.Second
+
+// maxPull is how many bytes a pull request asks for, one message more or less. A
+// server cuts off a client that has 64 MiB to read.
+const maxPull = 16 << 20
+
+// A pull is the inbox of one Receive at a time, and the request that it has sent.
+// The adapter asks for itself, and not through package jetstream, because of the
+// messages that come when their Receive has gone: there they would be dropped, and
+// hidden until AckWait has passed. In a cluster that can't be prevented: it takes a
+// while until all servers know that an inbox is gone. So it stays, with the request
+// that is open, for the next Receive.
+type pull struct {
+	queue *queue
+	inbox string
+	sub   *nats.Subscription
+
+	mu       sync.Mutex // guards the fields below; taken after queue.mu if both are
+	msgs     []*nats.Msg
+	first    time.Time   // when the first of msgs came
+	asked    time.Time   // when the request was sent
+	want     int         // how many messages it can still bring
+	open     bool        // the server has it, as far as is known
+	bringing bool        // it has ended with messages, which may come after its end
+	err      error       // why it ended, if it is a failure
+	taken    bool        // by a Receive
+	gone     bool        // nobody waits any more, and never will
+	timer    *time.Timer // runs giveBack; nil if not taken and without messages
+
+	news chan struct{} // has one if there is something new; sent by arrived
+}
+
+// newPull subscribes to an inbox. It is taken.
+func (q *queue) newPull() (*pull, error) {
+	p := &pull{queue: q, inbox: q.topic.engine.nc.NewInbox(), taken: true, news: make(chan struct{}, 1)}
+	var err error
+	if p.sub, err = q.topic.engine.nc.Subscribe(p.inbox, p.arrived); err != nil {
+		return nil, err
+	}
+	// What was asked for is taken, or it would stay away until AckWait has passed.
+	return p, p.sub.SetPendingLimits(-1, -1)
+}
+
+// promising says how soon a message is to be expected: 2 if there is one, 1 if
+// there is a request, 0 if there is nothing.
+func (p *pull) promising() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case len(p.msgs) > 0:
+		return 2
+	case p.open:
+		return 1
+	}
+	return 0
+}
+
+// take gives the pull to a Receive.
+func (p *pull) take() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken = true
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+}
+
+// free is take's opposite.
+func (p *pull) free() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken = false
+	p.keepLocked()
+}
+
+// keepLocked keeps messages that nobody has taken for a while.
+func (p *pull) keepLocked() {
+	if !p.taken && len(p.msgs) > 0 && p.timer == nil {
+		p.timer = time.AfterFunc(held, p.giveBack)
+	}
+}
+
+// giveBack gives back the messages that nobody has taken.
+//
+// Started by keepLocked, held later; ends at once. After the queue's Close it finds
+// nothing to do.
+func (p *pull) giveBack() {
+	p.mu.Lock()
+	if p.taken {
+		p.mu.Unlock()
+		return
+	}
+	p.timer = nil
+	msgs := p.msgs
+	p.msgs = nil
+	p.mu.Unlock()
+	for _, m := range msgs {
+		p.queue.hide(m.Reply, 0)
+	}
+}
+
+// request asks the server for up to most messages, if there is neither a message nor
+// a request yet: those that it has now, or the first that it gets.
+func (p *pull) request(most int) error {
+	p.mu.Lock()
+	if len(p.msgs) > 0 || p.open {
+		p.mu.Unlock()
+		return nil
+	}
+	p.want, p.open, p.bringing, p.err, p.asked = most, true, false, nil, time.Now()
+	p.mu.Unlock()
+	ask, err := json.Marshal(struct {
+		Batch    int           `json:"batch"`
+		MaxBytes int64         `json:"max_bytes"`
+		Expires  time.Duration `json:"expires"`
+		NoWait   bool          `json:"no_wait"`
+	}{most, maxPull + p.queue.topic.engine.nc.MaxPayload(), pullExpires, true})
+	if err != nil {
+		return err
+	}
+	return p.queue.topic.engine.nc.PublishRequest(p.queue.next, p.inbox, ask)
+}
+
+// arrived takes what comes to the inbox. The client's library calls it, in the
+// goroutine of the subscription.
+func (p *pull) arrived(m *nats.Msg) {
+	p.mu.Lock()
+	message := m.Reply != ""
+	switch {
+	case p.gone:
+		p.mu.Unlock()
+		if message {
+			p.queue.hide(m.Reply, 0)
+		}
+		return
+	case message:
+		if len(p.msgs) == 0 {
+			p.first = time.Now()
+		}
+		p.msgs = append(p.msgs, m)
+		p.want--
+		p.open = p.open && p.want > 0
+		p.keepLocked()
+	default:
+		p.endLocked(m.Header.Get("Status"), m.Header.Get("Description"))
+	}
+	p.mu.Unlock()
+	select {
+	case p.news <- struct{}{}:
+	default: // there is one already
+	}
+}
+
+// endLocked understands the end of a request.
+func (p *pull) endLocked(status, text string) {
+	p.open = false
+	switch {
+	case status == "404":
+		// "No more messages": said only after the first. On a consumer with replicas
+		// it overtakes them.
+		p.bringing = true
+	case status == "408": // expired
+	case status == "503":
+		p.err = nats.ErrNoResponders
+	case status == "409" && passing(text): // it is asked again
+	default:
+		p.err = fmt.Errorf("the server refuses a pull request: %s %s", status, text)
+	}
+}
+
+// passing reports whether a conflict goes away by itself.
+func passing(text string) bool {
+	for _, s := range []string{"leadership change", "server shutdown", "batch completed", "exceeded maxwaiting", "exceeds maxbytes"} {
+		if strings.Contains(strings.ToLower(text), s) {
+			return true
+		}
+	}
+	return false
+}
+
+// look says how long to wait for news: not at all if that is 0. Then some says
+// whether there are messages, and if there are none, err may say why.
+func (p *pull) look() (some bool, wait time.Duration, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	some = len(p.msgs) > 0
+	switch {
+	case some && p.open, !some && p.bringing:
+		return some, rest, nil
+	case some:
+		return true, 0, nil
+	case p.open:
+		return false, max(time.Until(p.asked)+pullExpires+silence, time.Millisecond), nil
+	default:
+		return false, 0, p.err
+	}
+}
+
+// lose forgets a request that the server says nothing of.
+func (p *pull) lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open, p.bringing = false, false
+}
+
+// messages takes up to most of the messages that have come, and says when the first
+// did.
+func (p *pull) messages(most int) ([]*nats.Msg, time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	msgs := p.msgs
+	p.msgs = nil
+	if len(msgs) > most {
+		msgs, p.msgs = msgs[:most:most], msgs[most:]
+	}
+	return msgs, p.first
+}
+
+// end gives up the inbox. What comes after, until the server knows, is given
+// back.
+func (p *pull) end() {
+	p.take()
+	p.mu.Lock()
+	p.gone = true
+	msgs := p.msgs
+	p.msgs = nil
+	p.mu.Unlock()
+	for _, m := range msgs {
+		p.queue.hide(m.Reply, 0)
+	}
+	// It fails only if the connection is closed, and then it is gone too.
+	_ = p.sub.Drain()
+}

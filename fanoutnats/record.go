@@ -1,0 +1,92 @@
+package fanoutnats
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A record is what Return was given for one message, in the stream of records
+// under the message's own subject, of which the stream keeps one. It goes when
+// the message is settled. If a crash comes between, it stays until sweep: its
+// message never comes again, nor does its number.
+
+// records is the prefix of the subjects of the queue's records.
+func (q *queue) records() string { return q.topic.names.records(q.token, q.source != nil) }
+
+func (q *queue) recordOf(sequence uint64) string {
+	return q.records() + strconv.FormatUint(sequence, 10)
+}
+
+// remember writes l's record.
+func (q *queue) remember(ctx context.Context, l *lease, wait time.Duration, state []byte) error {
+	msg := &nats.Msg{Subject: q.recordOf(l.sequence), Data: state, Header: nats.Header{
+		headerWait: []string{strconv.FormatInt(int64(max(wait, 0)), 10)},
+	}}
+	if err := fits(msg, q.topic.engine.nc.MaxPayload()); err != nil {
+		return err
+	}
+	return q.topic.engine.storeAgain(ctx, msg)
+}
+
+// recall reads the record of a message into l and r, and says when the message was
+// to come again. Without a record it does nothing.
+func (q *queue) recall(ctx context.Context, l *lease, into *engine.Received) (due time.Time, err error) {
+	r, err := ask(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return q.topic.records.GetLastMsgForSubject(ctx, q.recordOf(l.sequence))
+	})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	l.record, into.State = r.Sequence, nil
+	if len(r.Data) > 0 {
+		into.State = r.Data
+	}
+	wait, err := strconv.ParseInt(r.Header.Get(headerWait), 10, 64)
+	if err != nil {
+		wait = 0 // somebody else's: the state counts
+	}
+	return r.Time.Add(time.Duration(wait)), nil
+}
+
+// forget removes l's record, once the message is settled. If it fails, sweep
+// will.
+func (q *queue) forget(ctx context.Context, l *lease) {
+	if l.record != 0 {
+		_ = q.topic.records.DeleteMsg(ctx, l.record)
+	}
+}
+
+// sweep removes the records of messages that are settled: those below the
+// consumer's floor.
+func (q *queue) sweep(ctx context.Context) error {
+	info, err := ask(ctx, q.consumer.Info)
+	if err != nil {
+		return err
+	}
+	s, err := ask(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		return q.topic.records.Info(ctx, jetstream.WithSubjectFilter(q.records()+">"))
+	})
+	if err != nil {
+		return err
+	}
+	for subject := range s.State.Subjects {
+		sequence, err := strconv.ParseUint(strings.TrimPrefix(subject, q.records()), 10, 64)
+		if err != nil || sequence > info.AckFloor.Stream {
+			continue
+		}
+		if err := purge(ctx, q.topic.records, subject); err != nil {
+			return err
+		}
+	}
+	return nil
+}
