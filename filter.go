@@ -14,10 +14,14 @@ func WithMessageFilter[T any](keep func(m Message[T]) bool) QueueOption {
 		if keep == nil {
 			return invalid("WithMessageFilter", nil, "a function")
 		}
-		s.filters = append(s.filters, keep)
+		s.filters = append(s.filters, messageFilter{keep})
 		return nil
 	})
 }
+
+// A messageFilter is a func(Message[T]) bool, told from one that is given to
+// [WithFilter].
+type messageFilter struct{ keep any }
 
 // WithFilterPolicy lets only those messages into the queue whose attributes
 // match an SNS filter policy, in JSON:
@@ -67,20 +71,24 @@ func WithFilter[T any](keep func(body T) bool) QueueOption {
 // filtersOf gives filters their type back.
 func filtersOf[T any](held []any) (fs []func(*item[T]) bool, err error) {
 	for _, h := range held {
-		switch keep := h.(type) {
+		switch h := h.(type) {
 		case func(T) bool:
-			fs = append(fs, func(it *item[T]) bool { return keep(it.body) })
-		case func(Message[T]) bool:
+			fs = append(fs, func(it *item[T]) bool { return h(it.body) })
+		case messageFilter:
+			keep, err := typed[func(Message[T]) bool]("WithMessageFilter", []any{h.keep}, reflect.TypeFor[T]())
+			if err != nil {
+				return nil, err
+			}
 			fs = append(fs, func(it *item[T]) bool {
 				m := Message[T]{Body: it.body}
 				if it.ext != nil {
 					m.ID = it.ext.id
 					it.fill(&m)
 				}
-				return keep(m)
+				return keep[0](m)
 			})
 		case func(*extra) bool:
-			fs = append(fs, func(it *item[T]) bool { return keep(it.ext) })
+			fs = append(fs, func(it *item[T]) bool { return h(it.ext) })
 		default:
 			return nil, fmt.Errorf("%w: WithFilter was given a %T, but the topic carries %v", ErrInvalidOption, h, reflect.TypeFor[T]())
 		}

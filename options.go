@@ -71,7 +71,7 @@ type (
 		delay        time.Duration
 		ttl          time.Duration
 		replay       int
-		filters      []any // each a func(T) bool, a func(Message[T]) bool or a func(*extra) bool
+		filters      []any // each a func(T) bool, a messageFilter or a func(*extra) bool
 		deadLetters  any   // a *Queue[T], or nil
 		deadCapacity int
 		deadOverflow Overflow
