@@ -55,30 +55,42 @@ type leases[T any] struct {
 func (l *lease[T]) entry() int32 { return inHand - 1 - l.slot }
 func slotOf(entry int32) int32   { return inHand - 1 - entry }
 
-// leaseLocked puts the next message of the log in flight, for a caller, if
-// nothing about it has to be kept apart.
-func (q *Queue[T]) leaseLocked(now int64, vis time.Duration) (d Delivery[T], ok bool) {
-	if q.direct || q.n[due] > 0 || q.n[backlogged] > 0 || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(delivered) || q.inLogLocked() == 0 {
-		return d, false
+// leaseLocked puts the next messages of the log in flight, for a caller, as many
+// as ds has room for and nothing has to be kept apart about. It returns how many.
+func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (n int) {
+	if q.direct || q.n[due] > 0 || q.n[backlogged] > 0 || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(delivered) {
+		return 0
 	}
-	it := q.cursor.Peek()
-	if !it.ext.plain() {
-		return d, false
+	ds = ds[:min(len(ds), q.inLogLocked())]
+	for n < len(ds) {
+		run := q.cursor.Run(len(ds) - n)
+		if !run[0].ext.plain() {
+			break
+		}
+		l := q.lastLeaseLocked()
+		first := len(l.msgs)
+		room := l.msgs[first:min(first+len(run), cap(l.msgs))]
+		k := 0
+		for k < len(room) && run[k].ext.plain() {
+			it, m, d := &run[k], &room[k], &ds[n+k] // field by field: a literal would be copied
+			m.item, m.start = *it, now
+			d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
+			d.q, d.stamp, d.entry, d.attempt = q, l.base+uint64(first+k), l.entry(), 1
+			k++
+		}
+		l.msgs = l.msgs[:first+k]
+		l.open |= mask(first, k)
+		q.cursor.Step(k)
+		n += k
 	}
-	l := q.lastLeaseLocked()
-	k := len(l.msgs)
-	l.msgs = l.msgs[:k+1]
-	m := &l.msgs[k]
-	m.item, m.start = *it, now
-	q.cursor.Step(1)
-	l.open |= 1 << k
-	q.leases.n++
-	q.n[inFlight]++
-	q.counters.delivered++
-	d.Body, d.q, d.ext, d.seq, d.at = m.body, q, m.ext, m.seq, m.at
-	d.stamp, d.entry, d.attempt = l.base+uint64(k), l.entry(), 1
-	return d, true
+	q.leases.n += n
+	q.n[inFlight] += n
+	q.counters.delivered += uint64(n)
+	return n
 }
+
+// mask has the n bits from the given one on.
+func mask(from, n int) uint64 { return (1<<n - 1) << from }
 
 // lastLeaseLocked returns a lease that has room.
 func (q *Queue[T]) lastLeaseLocked() *lease[T] {
@@ -129,12 +141,17 @@ func (q *Queue[T]) leaseOfLocked(entry int32, stamp uint64) (l *lease[T], k int)
 	return l, int(stamp - l.base)
 }
 
-// endLeaseLocked takes message k out of its lease, and gives the lease back with
-// the last of them.
-func (q *Queue[T]) endLeaseLocked(l *lease[T], k int) {
-	l.open &^= 1 << k
-	l.msgs[k] = leased[T]{}
-	q.leases.n--
+// endLeaseLocked takes the messages of some bits out of their lease, and gives
+// the lease back with the last of them.
+func (q *Queue[T]) endLeaseLocked(l *lease[T], ended uint64) {
+	l.open &^= ended
+	q.leases.n -= bits.OnesCount64(ended)
+	for left := ended; left != 0; {
+		k := bits.TrailingZeros64(left)
+		n := bits.TrailingZeros64(^(left >> k))
+		clear(l.msgs[k : k+n])
+		left &^= mask(k, n)
+	}
 	if l.open != 0 || l == q.leases.last && q.leases.first == l {
 		return
 	}
@@ -166,12 +183,35 @@ func (q *Queue[T]) dropLeaseLocked(l *lease[T]) {
 	}
 }
 
-// ackLeaseLocked acknowledges message k of a lease.
-func (q *Queue[T]) ackLeaseLocked(l *lease[T], k int) {
-	q.endLeaseLocked(l, k)
-	q.n[inFlight]--
-	q.counters.ended[Acked]++
-	q.allow.Add(1)
+// ackLeaseLocked acknowledges the messages of some bits of a lease. Nothing
+// becomes ready by it, so that nobody has to be woken.
+func (q *Queue[T]) ackLeaseLocked(l *lease[T], acked uint64) {
+	n := bits.OnesCount64(acked)
+	q.endLeaseLocked(l, acked)
+	q.n[inFlight] -= n
+	q.counters.ended[Acked] += uint64(n)
+	q.allow.Add(int64(n))
+	if q.leases.n == 0 {
+		if !q.brief { // else the timer comes in a moment, and sees that there is nothing
+			q.armLocked(0)
+		}
+		q.checkDrainedLocked()
+	}
+}
+
+// ackLeased acknowledges a message that is in a lease, and reports whether it
+// was. It is the fast path of Ack.
+func (q *Queue[T]) ackLeased(entry int32, stamp uint64) bool {
+	q.mu.Lock()
+	l, k := q.leaseOfLocked(entry, stamp)
+	if l == nil || q.closed || q.hooked(settled) {
+		q.mu.Unlock()
+		return false
+	}
+	q.ackLeaseLocked(l, 1<<k)
+	q.mu.Unlock()
+	q.madeRoom().perform()
+	return true
 }
 
 // unleaseLocked makes message k of a lease an entry of the window, in flight and
@@ -185,7 +225,7 @@ func (q *Queue[T]) unleaseLocked(l *lease[T], k int) int32 {
 		q.leases.moved = make(map[uint64]int32)
 	}
 	q.leases.moved[stamp] = i
-	q.endLeaseLocked(l, k)
+	q.endLeaseLocked(l, 1<<k)
 	return i
 }
 
@@ -234,19 +274,29 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 	var failed []error
 	var others []int
 	q.mu.Lock()
-	for k := range ds {
+	leased := !q.closed && !q.hooked(settled)
+	for k := 0; k < len(ds); {
 		d := &ds[k]
-		if d.q == q && !q.closed && d.entry < inHand && !q.hooked(settled) {
-			if l, n := q.leaseOfLocked(d.entry, d.stamp); l != nil {
-				q.ackLeaseLocked(l, n)
-				continue
-			}
+		var l *lease[T]
+		var n int
+		if leased && d.q == q && d.entry < inHand {
+			l, n = q.leaseOfLocked(d.entry, d.stamp)
 		}
-		others = append(others, k)
+		if l == nil {
+			others = append(others, k)
+			k++
+			continue
+		}
+		acked := uint64(1) << n
+		for k++; k < len(ds) && ds[k].q == q && ds[k].entry == d.entry; k++ {
+			bit := uint64(1) << (ds[k].stamp - l.base) // 0 if it is beyond the lease
+			if l.open&bit&^acked == 0 {
+				break
+			}
+			acked |= bit
+		}
+		q.ackLeaseLocked(l, acked)
 	}
-	q.armLocked(0)
-	q.checkDrainedLocked()
-	q.handOnLocked()
 	q.mu.Unlock()
 	q.madeRoom().perform()
 	for _, k := range others {

@@ -122,6 +122,7 @@ type Queue[T any] struct {
 	keys     map[string]*keyLine
 
 	receivers []*receiver
+	spare     *receiver // to be used again
 	subs      []*Subscriber[T]
 	nextSub   int
 	running   int // worker goroutines of all subscribers

@@ -25,7 +25,18 @@ func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Deliv
 	return q.receive(ctx, vis)
 }
 
-func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (Delivery[T], error) {
+func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (d Delivery[T], err error) {
+	var one [1]Delivery[T]
+	err = q.await(ctx, func() (fx *effects, ok bool) {
+		n, fx := q.takeLocked(one[:], vis)
+		return fx, n > 0
+	})
+	return one[0], err
+}
+
+// await calls take, with the queue's mu locked, until it has taken something,
+// and waits in between until there may be something to take.
+func (q *Queue[T]) await(ctx context.Context, take func() (fx *effects, ok bool)) error {
 	var r *receiver
 	for {
 		ended := ctx.Err() != nil // asks the user's context: before the lock
@@ -38,33 +49,54 @@ func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (Delivery[T],
 		switch {
 		case q.closed:
 			q.mu.Unlock()
-			return Delivery[T]{}, q.receiveError(errQueueClosed)
+			return q.receiveError(errQueueClosed)
 		case ended:
 			// Whoever woke this receiver meant it to take a message: wake another.
 			q.handOnLocked()
 			q.mu.Unlock()
-			return Delivery[T]{}, q.receiveError(contextError(ctx))
+			return q.receiveError(contextError(ctx))
 		}
-		d, fx, ok := q.takeLocked(vis)
-		if !ok {
-			if r == nil {
-				r = &receiver{ready: make(chan struct{}, 1)}
-				q.receivers = append(q.receivers, r)
-			} else { // woken in vain: somebody was quicker, and it keeps its place
-				q.receivers = slices.Insert(q.receivers, 0, r)
-			}
+		fx, ok := take()
+		switch {
+		case ok && r == nil:
+		case ok:
+			q.spareLocked(r)
+		case r == nil:
+			r = q.receiverLocked()
+			q.receivers = append(q.receivers, r)
+			q.handOnLocked()
+		default: // woken in vain: somebody was quicker, and it keeps its place
+			q.receivers = slices.Insert(q.receivers, 0, r)
 			q.handOnLocked()
 		}
 		q.mu.Unlock()
 		fx.and(q.madeRoom()).perform()
 		if ok {
-			return d, nil
+			return nil
 		}
 		select {
 		case <-r.ready:
 		case <-ctx.Done():
 		}
 	}
+}
+
+// receiverLocked returns a receiver that nobody uses, and spareLocked gives one
+// back that is in no list any more.
+func (q *Queue[T]) receiverLocked() *receiver {
+	if r := q.spare; r != nil {
+		q.spare = nil
+		return r
+	}
+	return &receiver{ready: make(chan struct{}, 1)}
+}
+
+func (q *Queue[T]) spareLocked(r *receiver) {
+	select {
+	case <-r.ready: // its context ended as it was woken
+	default:
+	}
+	q.spare = r
 }
 
 // errQueueClosed is ErrClosed from a receive, to be told from one that a
@@ -92,10 +124,11 @@ func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d 
 		q.mu.Unlock()
 		return d, false, q.receiveError(contextError(ctx))
 	}
-	d, fx, ok := q.takeLocked(vis)
+	var one [1]Delivery[T]
+	n, fx := q.takeLocked(one[:], vis)
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
-	return d, ok, nil
+	return one[0], n > 0, nil
 }
 
 // ReceiveBatch takes up to most messages. It waits until there is one, then
@@ -108,29 +141,19 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 	if err != nil {
 		return nil, err
 	}
-	d, err := q.receive(ctx, vis)
+	var batch []Delivery[T]
+	err = q.await(ctx, func() (fx *effects, ok bool) {
+		if !q.servesLocked() {
+			return nil, false
+		}
+		batch = make([]Delivery[T], min(most, q.readyLocked()))
+		n, fx := q.takeLocked(batch, vis)
+		batch = batch[:n]
+		return fx, n > 0
+	})
 	if err != nil {
 		return nil, err
 	}
-	q.mu.Lock()
-	batch := make([]Delivery[T], 1, 1+min(most-1, q.readyLocked()))
-	batch[0] = d
-	var fx *effects
-	if len(batch) < cap(batch) {
-		now := q.core.now()
-		for len(batch) < most && q.servesLocked() {
-			d, more, ok := q.claimAtLocked(now, vis, inFlight)
-			fx = fx.and(more)
-			if !ok {
-				break
-			}
-			batch = append(batch, d)
-		}
-		q.armLocked(now)
-		q.handOnLocked()
-	}
-	q.mu.Unlock()
-	fx.and(q.madeRoom()).perform()
 	return batch, nil
 }
 
@@ -168,14 +191,31 @@ func (q *Queue[T]) receiveSettings(ctx context.Context, options []ReceiveOption)
 	return s.visibility, err
 }
 
-// takeLocked claims a message for a caller and sees to it that other consumers
-// are woken for what remains.
-func (q *Queue[T]) takeLocked(vis time.Duration) (d Delivery[T], fx *effects, ok bool) {
-	d, fx, ok = q.claimLocked(vis, inFlight)
-	if ok {
+// takeLocked claims messages for a caller, as many as ds has room for, and sees
+// to it that other consumers are woken for what remains. It may have buried some
+// that came too late, and freed their room, even if it takes none.
+func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int, fx *effects) {
+	if !q.servesLocked() || q.readyLocked() == 0 {
+		return 0, nil
+	}
+	now := q.core.now()
+	n = q.leaseLocked(ds, now, vis)
+	for n < len(ds) {
+		d, more, ok := q.claimAtLocked(now, vis, inFlight)
+		fx = fx.and(more)
+		if !ok {
+			break
+		}
+		ds[n] = d
+		n++
+	}
+	if n > 0 {
+		if !q.armed || q.timerAt > after(now, vis) {
+			q.armLocked(now)
+		}
 		q.handOnLocked()
 	}
-	return d, fx, ok
+	return n, fx
 }
 
 // claimLocked puts the next message in flight, in the given state. It may have
@@ -195,11 +235,6 @@ func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], f
 // claimAtLocked is claimLocked at a known instant, and leaves the timer to the
 // caller.
 func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d Delivery[T], fx *effects, ok bool) {
-	if state == inFlight {
-		if d, ok = q.leaseLocked(now, vis); ok {
-			return d, nil, true
-		}
-	}
 	i, fx, ok := q.nextLocked(now)
 	if !ok {
 		q.checkDrainedLocked()

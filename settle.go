@@ -44,19 +44,6 @@ func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error
 		now = q.core.now()
 	}
 	q.mu.Lock()
-	if i < inHand && v.cause == Acked && !q.closed && !q.hooked(settled) {
-		if l, k := q.leaseOfLocked(i, stamp); l != nil {
-			q.ackLeaseLocked(l, k)
-			if q.leases.n == 0 {
-				q.armLocked(0)
-				q.checkDrainedLocked()
-			}
-			q.handOnLocked()
-			q.mu.Unlock()
-			q.madeRoom().perform()
-			return nil
-		}
-	}
 	i = q.entryLocked(i, stamp)
 	err := q.ownedLocked(i, stamp)
 	if err != nil {
