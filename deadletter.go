@@ -91,6 +91,9 @@ func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue
 // queue, or parks it. The lock of a queue comes before that of its dead-letter
 // queue, so that the move is one step for everybody else.
 func (q *Queue[T]) buryLocked(i int32, fx *effects) *effects {
+	if q.remote != nil {
+		return fx.and(q.buryRemoteLocked(i))
+	}
 	h := q.win.At(i)
 	if q.sendLocked(i, &fx) {
 		q.removeLocked(i)
@@ -218,6 +221,13 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("fanout: peek at %q: %w", q.name, contextError(ctx))
 	}
+	if q.remote != nil {
+		ds, err := q.remote.peek(ctx, most)
+		if err != nil {
+			return ds, fmt.Errorf("fanout: peek at %q: %w", q.name, err)
+		}
+		return ds, nil
+	}
 	q.mu.Lock()
 	q.takeAllBackLocked()
 	ds := q.peekLocked()
@@ -283,6 +293,13 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 	q.mu.Unlock()
 	if closed {
 		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, ErrClosed)
+	}
+	if q.remote != nil {
+		moved, err := q.remote.redrive(ctx, set, preds)
+		if err != nil {
+			err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)
+		}
+		return moved, err
 	}
 	if d == nil {
 		return 0, nil

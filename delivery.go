@@ -115,13 +115,13 @@ func (d Delivery[T]) Ack(ctx context.Context) error {
 	if d.entry < inHand && d.q.ackLeased(d.entry, d.stamp) {
 		return nil
 	}
-	return d.settle(verdict{cause: Acked})
+	return d.settle(ctx, verdict{cause: Acked})
 }
 
 // Nack gives the message back, to be delivered again after the queue's backoff.
 // It spends an attempt. It returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Nack(ctx context.Context) error {
-	return d.settle(verdict{cause: Nacked, wait: fromBackoff})
+	return d.settle(ctx, verdict{cause: Nacked, wait: fromBackoff})
 }
 
 // NackAfter gives the message back, to be delivered again after wait, at the
@@ -131,7 +131,7 @@ func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
 	if wait < 0 {
 		return fmt.Errorf("%w: NackAfter(%v): want a duration that is not negative", ErrInvalidOption, wait)
 	}
-	return d.settle(verdict{cause: Nacked, wait: max(wait, minWait)})
+	return d.settle(ctx, verdict{cause: Nacked, wait: max(wait, minWait)})
 }
 
 // Settle settles the delivery as a handler that returned err would: nil
@@ -139,14 +139,14 @@ func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
 // gives those who receive for themselves the outcomes that handlers have, with
 // err in the message's history. It returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Settle(ctx context.Context, err error) error {
-	return d.settle(judge(err))
+	return d.settle(ctx, judge(err))
 }
 
-func (d Delivery[T]) settle(v verdict) error {
+func (d Delivery[T]) settle(ctx context.Context, v verdict) error {
 	if d.q == nil {
 		return fmt.Errorf("%w: the zero Delivery", ErrStale)
 	}
-	return d.q.settle(d.entry, d.stamp, d.attempt, v)
+	return d.q.settle(ctx, d.entry, d.stamp, d.attempt, v)
 }
 
 // Extend makes the visibility timeout end by from now, or when it would have
@@ -160,5 +160,5 @@ func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
 	if d.q == nil {
 		return fmt.Errorf("%w: the zero Delivery", ErrStale)
 	}
-	return d.q.extend(d.entry, d.stamp, by)
+	return d.q.extend(ctx, d.entry, d.stamp, by)
 }

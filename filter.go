@@ -41,6 +41,7 @@ func WithFilterPolicy(json string) QueueOption {
 		if err != nil {
 			return fmt.Errorf("%w: WithFilterPolicy: %w", ErrInvalidOption, err)
 		}
+		s.policies = append(s.policies, json)
 		s.filters = append(s.filters, func(x *extra) bool {
 			if x == nil {
 				return p.Match(nil)

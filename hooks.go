@@ -46,6 +46,10 @@ type Hooks struct {
 	// queue, ten seconds and every ten seconds more, by the one that waits.
 	// Elapsed is how long, Stats tells of the queue.
 	Stalled func(Event)
+	// EngineFailed is called when an engine failed at what the queue does by itself:
+	// receiving for its workers, or telling of a time-out. It is tried again, or
+	// the engine's lease ends and the message comes again. Err says what happened.
+	EngineFailed func(Event)
 	// Late is called when a handler returned an error, told by Err, after its
 	// delivery had been settled or lost, so that nothing could be done with it.
 	Late func(Event)
@@ -124,6 +128,7 @@ const (
 	stuckEvent
 	stuckStackEvent
 	stalledEvent
+	engineFailed
 	late
 	lateCancelled // late, because the handler heard that it was: hooked, not logged
 	kinds
@@ -131,7 +136,7 @@ const (
 
 func (h *Hooks) byKind() [kinds]func(Event) {
 	return [kinds]func(Event){
-		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.StuckStack, h.Stalled, h.Late, h.Late,
+		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.StuckStack, h.Stalled, h.EngineFailed, h.Late, h.Late,
 	}
 }
 
@@ -141,6 +146,7 @@ var logLines = [kinds]string{
 	dropped:      "fanout: messages dropped",
 	stuckEvent:   "fanout: handler is still running after its visibility timeout",
 	stalledEvent: "fanout: a publish waits for room in a queue",
+	engineFailed: "fanout: the engine failed",
 	late:         "fanout: handler failed after its delivery had been settled or lost",
 }
 
@@ -151,6 +157,7 @@ var logLines = [kinds]string{
 type effects struct {
 	events  []heldEvent
 	cancels []heldCancel
+	calls   []func() // of engines
 }
 
 type heldEvent struct {
@@ -174,6 +181,7 @@ func (fx *effects) and(more *effects) *effects {
 	}
 	fx.events = append(fx.events, more.events...)
 	fx.cancels = append(fx.cancels, more.cancels...)
+	fx.calls = append(fx.calls, more.calls...)
 	return fx
 }
 
@@ -218,6 +226,9 @@ func (fx *effects) perform() {
 	}
 	for _, c := range fx.cancels {
 		c.ctx.cancel(c.cause)
+	}
+	for _, call := range fx.calls {
+		call()
 	}
 	for _, e := range fx.events {
 		e.to.tell(e.kind, e.Event)

@@ -18,6 +18,8 @@ type extra struct {
 	born   int64  // when the time to live began, on the queue's clock; 0: at publication
 	source any    // in a shared dead-letter queue, the *Queue[T] it came from
 	seq    uint64 // and the number that it had there
+
+	lease *remoteLease // of a message that an engine keeps
 }
 
 // with returns a copy of x, or a new extra if x is nil, that f has changed.

@@ -55,6 +55,16 @@ func (q *Queue[T]) Close() error {
 	q.gone = true
 	t.live.Add(1) // the reporter may arm a timer until it is stopped
 	_, fx := q.closeNow()
+	if q.remote != nil { // its dead letters stay where they are, in the engine
+		delete(t.queues, q.name)
+		_, more := q.dead.closeNow()
+		t.mu.Unlock()
+		defer t.release()
+		defer q.report.stop()
+		defer q.dead.report.stop()
+		fx.and(more).perform()
+		return remoteError(q.remote.eq.Close())
+	}
 	if q.letters {
 		t.orphans = without(t.orphans, q)
 	} else {
@@ -116,7 +126,11 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 	q.unleaseAllLocked()
 	l = q.leftLocked()
 	q.offered = q.publishedLocked(q.inLogLocked())
-	if !q.letters {
+	if q.remote != nil {
+		q.win = window.Window[held[T]]{}
+		q.backlog, q.due, q.keys = window.List{}, window.List{}, nil
+		clear(q.n[:])
+	} else if !q.letters {
 		q.spillLocked()
 		q.left = q.messagesLocked()
 		q.keys, q.leases = nil, leases[T]{}
@@ -129,6 +143,10 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		clear(q.n[:])
 	}
 	q.closed = true
+	if q.remote != nil {
+		q.remote.resumeLocked()
+		q.remote.stopPollLocked()
+	}
 	if q.t != nil {
 		q.t.sleep.remove(q)
 	}
@@ -204,6 +222,9 @@ func (q *Queue[T]) isDrainedLocked() bool {
 		return true
 	}
 	busy := q.n[inFlight] + q.n[handling] + q.running
+	if q.remote != nil {
+		busy += q.remote.pending
+	}
 	if !q.letters && !q.paused {
 		busy += q.readyLocked() + q.n[retrying]
 		if q.n[blocked] > 0 {
@@ -233,6 +254,10 @@ func (q *Queue[T]) setPaused(paused bool) error {
 	if paused {
 		q.takeAllBackLocked()
 	}
+	if q.remote != nil {
+		q.remote.stopPollLocked()
+		q.remote.resumeLocked()
+	}
 	q.checkDrainedLocked()
 	q.handOnLocked()
 	return nil
@@ -244,6 +269,9 @@ func (q *Queue[T]) setPaused(paused bool) error {
 // dropped is counted, told to the hooks and the log. Dead letters stay. Purge
 // returns how many messages it dropped, or [ErrClosed]; ctx is for engines.
 func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
+	if q.remote != nil {
+		return q.remote.purge(ctx)
+	}
 	if q.t != nil { // else it is a shared dead-letter queue, which reads no log
 		q.t.mu.Lock()
 	}
@@ -310,7 +338,7 @@ func (q *Queue[T]) checkDrainedLocked() {
 
 // checkHomeLocked tells the topic once nothing of a closed queue runs.
 func (q *Queue[T]) checkHomeLocked() {
-	if q.closed && !q.home && q.running == 0 && !q.armed && q.ticking == 0 {
+	if q.closed && !q.home && q.running == 0 && !q.armed && q.ticking == 0 && !q.remote.busyLocked() {
 		q.home = true
 		q.core.release()
 	}

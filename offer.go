@@ -215,6 +215,9 @@ func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error 
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
+	if t.remote != nil {
+		return t.publishRemote(ctx, items, try)
+	}
 	o := &offer[T]{items: items}
 	for _, it := range items {
 		if it.ext != nil {

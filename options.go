@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"reflect"
 	"time"
+
+	"github.com/gofanout/fanout/engine"
 )
 
 // Options come in scopes, so that one in the wrong place does not compile:
@@ -15,7 +17,7 @@ import (
 type (
 	// A TopicOption configures [NewTopic]: [WithOrdering], [WithDeduplication],
 	// [WithRetention], [WithHooks], [WithLogger], [WithPublishInterceptor],
-	// [WithHandlerInterceptor].
+	// [WithHandlerInterceptor], [WithEngine], [WithCodec].
 	TopicOption interface{ applyTopic(*topicSettings) error }
 	// A QueueOption configures [Topic.OpenQueue] and the queue of
 	// [Topic.Subscribe]: [WithCapacity], [WithOverflow], [WithVisibilityTimeout],
@@ -59,6 +61,9 @@ type (
 		dedupWindow time.Duration
 		dedupMax    int
 		retention   int
+		engine      engine.Engine
+		without     []engine.Feature
+		codec       Codec
 		publishing  []Interceptor
 		handling    []Interceptor
 	}
@@ -75,7 +80,11 @@ type (
 		deadLetters  any   // a *Queue[T], or nil
 		deadCapacity int
 		deadOverflow Overflow
+		policies     []string // those of filters that are SNS's
+		asked        asked
 	}
+	// asked says what a user set that an engine can't be asked for silently.
+	asked              struct{ capacity, overflow, deadCapacity bool }
 	subscriberSettings struct {
 		concurrency    int
 		batch          int           // most messages of a batch handler

@@ -13,7 +13,7 @@ func WithCapacity(messages int) QueueOption {
 		if messages < 1 {
 			return invalid("WithCapacity", messages, "at least 1")
 		}
-		s.capacity = messages
+		s.capacity, s.asked.capacity = messages, true
 		return nil
 	})
 }
@@ -56,7 +56,7 @@ func WithOverflow(o Overflow) QueueOption {
 		if o < Block || o > DropNewest {
 			return invalid("WithOverflow", o, "Block, Reject, DropOldest or DropNewest")
 		}
-		s.overflow = o
+		s.overflow, s.asked.overflow = o, true
 		return nil
 	})
 }
@@ -175,7 +175,7 @@ func WithDeadLetterCapacity(messages int) interface {
 		if messages < 1 {
 			return invalid("WithDeadLetterCapacity", messages, "at least 1")
 		}
-		s.deadCapacity = messages
+		s.deadCapacity, s.asked.deadCapacity = messages, true
 		return nil
 	})
 }

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,6 +94,7 @@ type Queue[T any] struct {
 	letters bool      // this is a dead-letter queue
 	source  *Queue[T] // the only queue whose dead letters it gets, or nil
 	report  reporter
+	remote  *remoteQueue[T] // nil in memory
 
 	// allow is how far the log may grow before this queue is full; for a direct
 	// queue it is the room left. Written under mu, read by publishers without.
@@ -246,6 +248,13 @@ func (q *Queue[T]) Stats() Stats {
 // counters of Stats it asks the engine, and may do I/O there; in memory the two
 // agree and there is no error.
 func (q *Queue[T]) Depth(ctx context.Context) (int, error) {
+	if q.remote != nil {
+		s, err := q.remote.eq.Stats(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("fanout: depth of %q: %w", q.name, remoteError(err))
+		}
+		return s.Ready + s.Delayed + s.InFlight, nil
+	}
 	return q.Stats().Unsettled(), nil
 }
 

@@ -26,6 +26,13 @@ func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Deliv
 }
 
 func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (d Delivery[T], err error) {
+	if q.remote != nil {
+		ds, err := q.remote.receive(ctx, 1, vis)
+		if err != nil {
+			return d, err
+		}
+		return ds[0], nil
+	}
 	var one [1]Delivery[T]
 	err = q.await(ctx, func() (fx *effects, ok bool) {
 		n, fx := q.takeLocked(one[:], vis)
@@ -107,12 +114,16 @@ func (q *Queue[T]) receiveError(err error) error {
 	return fmt.Errorf("fanout: receive from %q: %w", q.name, err)
 }
 
-// TryReceive takes the next message if there is one; it doesn't wait. ok says
-// whether there was. It returns the errors of Receive.
+// TryReceive takes the next message if there is one; it doesn't wait, but for an
+// engine's answer, for up to a second. ok says whether there was one. It returns
+// the errors of Receive.
 func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d Delivery[T], ok bool, err error) {
 	vis, err := q.receiveSettings(ctx, options)
 	if err != nil {
 		return d, false, err
+	}
+	if q.remote != nil {
+		return q.remote.tryReceive(ctx, vis)
 	}
 	ended := ctx.Err() != nil
 	q.mu.Lock()
@@ -140,6 +151,9 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 	vis, err := q.receiveSettings(ctx, options)
 	if err != nil {
 		return nil, err
+	}
+	if q.remote != nil {
+		return q.remote.receive(ctx, most, vis)
 	}
 	var batch []Delivery[T]
 	err = q.await(ctx, func() (fx *effects, ok bool) {
@@ -286,7 +300,7 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 // come as there are messages, one after the other.
 func (q *Queue[T]) handOnLocked() {
 	sub, limited, idle := q.idleLocked()
-	if q.limited > 0 && (limited == 0 || q.readyLocked() == 0) {
+	if q.limited > 0 && (limited == 0 || q.readyLocked() == 0 && q.remote == nil) {
 		q.limited = 0 // nobody waits for that any more
 		q.armLocked(q.core.now())
 	}
@@ -301,6 +315,14 @@ func (q *Queue[T]) handOnLocked() {
 				r.ready <- struct{}{} // has room: a receiver is in the list without a token
 			} else if sub != nil {
 				sub.startLocked()
+			} else {
+				q.limited = limited // until when the timer will come
+				q.armLocked(q.core.now())
+			}
+			return
+		case q.remote != nil:
+			if sub != nil {
+				q.remote.pollLocked()
 			} else {
 				q.limited = limited // until when the timer will come
 				q.armLocked(q.core.now())

@@ -115,7 +115,11 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
 	}
 	if w != nil && w.s.set.autoExtend > 0 {
 		if until := after(h.start, w.s.set.autoExtend); now < until {
-			q.win.Schedule(i, min(after(now, q.set.visibility), until))
+			next := min(after(now, q.set.visibility), until)
+			q.win.Schedule(i, next)
+			if q.remote != nil {
+				return q.remote.extendLocked(i, time.Duration(next-now))
+			}
 			return nil
 		}
 	}

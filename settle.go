@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -37,7 +38,11 @@ func (q *Queue[T]) entryLocked(i int32, stamp uint64) int32 {
 }
 
 // settle ends the delivery with the given stamp as v says.
-func (q *Queue[T]) settle(i int32, stamp uint64, attempt int32, v verdict) error {
+// Without a ctx an engine is given a while.
+func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt int32, v verdict) error {
+	if q.remote != nil {
+		return q.remote.settle(ctx, i, stamp, attempt, v)
+	}
 	v.wait = q.waitAfter(v, attempt)
 	var now int64
 	if v.cause != Acked || q.hooked(settled) {
@@ -79,6 +84,9 @@ func (q *Queue[T]) settleLocked(i int32, v verdict, now int64) *effects {
 
 // endLocked ends the delivery of entry i, which is no longer scheduled.
 func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
+	if q.remote != nil {
+		return q.endRemoteLocked(i, v, now)
+	}
 	m, h := q.win.Meta(i), q.win.At(i)
 	if len(q.leases.moved) > 0 {
 		delete(q.leases.moved, m.Stamp)
@@ -243,7 +251,10 @@ func (q *Queue[T]) madeRoom() (fx *effects) {
 }
 
 // extend moves the deadline of the delivery with the given stamp.
-func (q *Queue[T]) extend(i int32, stamp uint64, by time.Duration) error {
+func (q *Queue[T]) extend(ctx context.Context, i int32, stamp uint64, by time.Duration) error {
+	if q.remote != nil {
+		return q.remote.extend(ctx, i, stamp, by)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	i = q.entryLocked(i, stamp)

@@ -123,6 +123,9 @@ func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	if err == nil {
 		err = t.awaitDrained(ctx, t.drainDead(qs))
 	}
+	if err == nil && t.remote != nil {
+		err = t.awaitEmpty(ctx, qs)
+	}
 	t.end(err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -205,6 +208,9 @@ func (t *Topic[T]) end(why error) {
 		q.gone = true
 		l, more := q.closeNow()
 		fx = fx.and(more)
+		if q.remote != nil && why != nil { // what the engine holds was not waited for to the end
+			l.Ready, l.InFlight = max(l.Ready, q.remote.left.Ready), max(l.InFlight, q.remote.left.InFlight)
+		}
 		if l.messages() > 0 || l.Running > 0 {
 			left.Queues = append(left.Queues, l)
 		}
@@ -231,6 +237,22 @@ func (t *Topic[T]) end(why error) {
 		}
 	}()
 	fx.perform()
+	if t.remote != nil {
+		for _, q := range qs {
+			_ = q.remote.eq.Close()
+		}
+		t.remote.close()
+	}
+}
+
+// awaitEmpty waits until the engine holds nothing that Shutdown waits for.
+func (t *Topic[T]) awaitEmpty(ctx context.Context, qs []*Queue[T]) error {
+	for _, q := range qs {
+		if err := q.remote.awaitEmpty(ctx); err != nil {
+			return err
+		}
+	}
+	return t.awaitDrained(ctx, qs)
 }
 
 // Done returns a channel that is closed when the topic is closed and the last

@@ -196,6 +196,9 @@ func (s *Subscriber[T]) stopLocked() {
 	for _, w := range s.busy {
 		s.q.takeBackLocked(w)
 	}
+	if s.q.remote != nil {
+		s.q.remote.stopPollLocked()
+	}
 	s.checkDoneLocked()
 }
 

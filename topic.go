@@ -37,6 +37,7 @@ type Topic[T any] struct {
 
 	*core
 
+	remote   *remoteTopic // nil in memory
 	ordering bool
 	before   []Interceptor     // around publishes
 	log      *log.Log[item[T]] // appended to under mu
@@ -89,11 +90,16 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	if err != nil {
 		return nil, err
 	}
+	remote, err := newRemoteTopic(name, set)
+	if err != nil {
+		return nil, err
+	}
 	c, err := newCore(name, set)
 	if err != nil {
 		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
 	}
 	t := &Topic[T]{
+		remote:   remote,
 		core:     c,
 		ordering: set.ordering,
 		before:   set.publishing,
@@ -102,6 +108,9 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 		limit:    math.MaxInt64,
 		segment:  maxSegment,
 		queues:   map[string]*Queue[T]{},
+	}
+	if remote != nil {
+		t.limit = -1 // so that publishes come to look, and find the engine
 	}
 	if set.dedupMax > 0 {
 		t.dedup = &deduplicator{window: set.dedupWindow, max: set.dedupMax}
@@ -168,6 +177,13 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	filters, err := filtersOf[T](set.filters)
 	if err != nil {
 		return nil, err
+	}
+	if t.remote != nil {
+		q, err := t.openRemote(ctx, name, set, filters)
+		if err != nil {
+			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
+		}
+		return q, nil
 	}
 	q := newQueue(t.core, t, name, set)
 	q.filters = filters
@@ -264,6 +280,9 @@ func (t *Topic[T]) resizeLocked() {
 // relimitLocked keeps the invariant about limit, after anything but settling
 // has changed what a queue holds.
 func (t *Topic[T]) relimitLocked() {
+	if t.remote != nil {
+		return
+	}
 	t.limit = math.MaxInt64
 	for _, q := range t.open {
 		if q.direct {

@@ -1,8 +1,6 @@
 package enginetest
 
 import (
-	"fmt"
-
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
 )
@@ -12,5 +10,11 @@ func engineOptions(e engine.Engine) ([]fanout.TopicOption, error) {
 	if e == nil {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("engine %q: %w", e.Name(), fanout.ErrUnsupported)
+	var without []engine.Feature
+	for _, f := range []engine.Feature{engine.Bounded, engine.AllOrNone} {
+		if !e.Capabilities()[f].Kept {
+			without = append(without, f)
+		}
+	}
+	return []fanout.TopicOption{fanout.WithEngine(e, without...)}, nil
 }

@@ -1,0 +1,82 @@
+package fanout
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/gofanout/fanout/engine"
+)
+
+// A Codec turns a message's body into bytes and back, for engines. The memory
+// engine has none: there a body is passed on as it is.
+//
+// Its methods are called concurrently. Decode is given a pointer to the topic's
+// type. An error of Encode makes the publish fail; what Decode refuses goes to
+// the dead-letter queue at once.
+type Codec interface {
+	Encode(body any) ([]byte, error)
+	Decode(data []byte, body any) error
+	// ContentType names the encoding, as in HTTP.
+	ContentType() string
+}
+
+// JSON is the codec that engines use unless [WithCodec] says otherwise: that of
+// package encoding/json.
+var JSON Codec = jsonCodec{}
+
+type jsonCodec struct{}
+
+func (jsonCodec) Encode(body any) ([]byte, error)    { return json.Marshal(body) }
+func (jsonCodec) Decode(data []byte, body any) error { return json.Unmarshal(data, body) }
+func (jsonCodec) ContentType() string                { return "application/json" }
+
+// WithCodec sets how bodies are encoded for an engine. The default is [JSON]. On
+// a topic without [WithEngine] it is [ErrInvalidOption]: nothing is encoded there.
+func WithCodec(c Codec) TopicOption {
+	return topicOption(func(s *topicSettings) error {
+		if c == nil {
+			return invalid("WithCodec", nil, "a codec")
+		}
+		s.codec = c
+		return nil
+	})
+}
+
+// WithEngine has the topic's queues kept by an engine instead of the memory of
+// the process: NATS JetStream, Amazon SNS + SQS, or one of your own, see package
+// engine. Handlers, options, retries, histories and hooks are the same.
+//
+// Two promises an engine may be unable to keep: that queues are bounded
+// ([engine.Bounded]) and that a publish is all or none ([engine.AllOrNone]).
+// Name here those that you do without; one that the engine doesn't keep and that
+// isn't named makes NewTopic fail with [ErrUnsupported]. Whatever else is asked
+// for and can't be kept is refused where it is asked for, with the engine, the
+// option and what would work instead in the error.
+func WithEngine(e engine.Engine, without ...engine.Feature) TopicOption {
+	return topicOption(func(s *topicSettings) error {
+		if e == nil {
+			return invalid("WithEngine", nil, "an engine")
+		}
+		for _, f := range without {
+			if f != engine.Bounded && f != engine.AllOrNone {
+				return invalid("WithEngine", fmt.Sprintf("%s, %v", e.Name(), f), "to do without engine.Bounded or engine.AllOrNone only")
+			}
+		}
+		s.engine, s.without = e, without
+		return nil
+	})
+}
+
+// A PublishError is returned by PublishMessages on an engine that published some
+// of a batch and not the others. It unwraps to their errors.
+type PublishError struct {
+	Topic string
+	// Failed has an error for the index of each message that was not published.
+	Failed map[int]error
+	err    error
+}
+
+func (e *PublishError) Error() string { return e.err.Error() }
+
+// Unwrap returns what the engine said.
+func (e *PublishError) Unwrap() error { return e.err }

@@ -1,0 +1,775 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+)
+
+// A remoteQueue is what a queue has of its engine. The queue's mu guards the
+// fields below.
+//
+// Invariants: every entry of the window has a lease; pending counts what is being
+// told to the engine; polling says that the poller runs, and it does only while
+// some worker is free.
+type remoteQueue[T any] struct {
+	// Immutable.
+	q  *Queue[T]
+	on *remoteTopic
+	eq engine.Queue
+
+	polling  bool
+	stopPoll context.CancelFunc // of the poller that runs
+	resumed  chan struct{}      // closed by Resume and Close; made when somebody waits for it
+	pending  int
+	memories memories
+	left     engine.Stats // what a shutdown found in the engine
+}
+
+// A remoteLease is what an entry has of the engine's.
+type remoteLease struct {
+	receipt    engine.Receipt
+	msg        engine.Message
+	deliveries int
+	born       time.Time // when the time to live began, if not at publication
+}
+
+func newRemoteQueue[T any](q *Queue[T], eq engine.Queue) *remoteQueue[T] {
+	return &remoteQueue[T]{q: q, on: q.t.remote, eq: eq}
+}
+
+// lease is what the engine is asked for a visibility timeout of vis.
+func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
+	lease := time.Duration(after(int64(vis), leaseSlack))
+	if most := r.on.caps[engine.Visibility].Most; most > 0 {
+		lease = min(lease, most)
+	}
+	return lease
+}
+
+// receive asks the engine for messages, for a caller.
+func (r *remoteQueue[T]) receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
+	q := r.q
+	if err := r.on.need(true, fmt.Sprintf("WithVisibilityTimeout(%v)", vis), engine.Visibility, vis); err != nil {
+		return nil, err
+	}
+	for {
+		if err := r.awaitServing(ctx); err != nil {
+			return nil, q.receiveError(err)
+		}
+		got, err := r.eq.Receive(ctx, most, r.lease(vis))
+		if err != nil {
+			return nil, q.receiveError(r.receiveError(ctx, err))
+		}
+		if ds := r.deliver(got, vis); len(ds) > 0 {
+			return ds, nil
+		}
+	}
+}
+
+// tryReceive is receive for one who does not want to wait.
+func (r *remoteQueue[T]) tryReceive(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error) {
+	q := r.q
+	soon, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	q.mu.Lock()
+	paused := !q.closed && !q.servesLocked()
+	q.mu.Unlock()
+	if paused {
+		return d, false, nil
+	}
+	ds, err := r.receive(soon, 1, vis)
+	switch {
+	case err == nil:
+		return ds[0], true, nil
+	case ctx.Err() == nil && soon.Err() != nil:
+		return d, false, nil
+	}
+	return d, false, err
+}
+
+func (r *remoteQueue[T]) receiveError(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, engine.ErrClosed):
+		return errQueueClosed
+	case ctx.Err() != nil:
+		return contextError(ctx)
+	}
+	return remoteError(err)
+}
+
+// awaitServing waits while the queue is paused.
+func (r *remoteQueue[T]) awaitServing(ctx context.Context) error {
+	q := r.q
+	for {
+		ended := ctx.Err() != nil
+		q.mu.Lock()
+		if q.closed {
+			q.mu.Unlock()
+			return errQueueClosed
+		}
+		if ended || q.servesLocked() {
+			q.mu.Unlock()
+			if ended {
+				return contextError(ctx)
+			}
+			return nil
+		}
+		if r.resumed == nil {
+			r.resumed = make(chan struct{})
+		}
+		resumed := r.resumed
+		q.mu.Unlock()
+		select {
+		case <-resumed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// resumeLocked tells those who wait in awaitServing to look again.
+func (r *remoteQueue[T]) resumeLocked() {
+	if r.resumed != nil {
+		close(r.resumed)
+		r.resumed = nil
+	}
+}
+
+// deliver puts what was received in flight, for a caller.
+func (r *remoteQueue[T]) deliver(got []engine.Received, vis time.Duration) (ds []Delivery[T]) {
+	q := r.q
+	arrivals := r.decode(got)
+	q.mu.Lock()
+	now := q.core.now()
+	var fx *effects
+	for k := range arrivals {
+		i, more, ok := r.enterLocked(&arrivals[k], now)
+		fx = fx.and(more)
+		if !ok {
+			continue
+		}
+		m, h := q.win.Meta(i), q.win.At(i)
+		m.State = inFlight
+		q.n[inFlight]++
+		q.counters.delivered++
+		h.start = now
+		q.win.Schedule(i, after(now, vis))
+		d := Delivery[T]{
+			Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, stamp: m.Stamp, entry: i, attempt: int32(m.Spent + 1),
+		}
+		fx = fx.and(q.deliveredLocked(&d))
+		ds = append(ds, d)
+	}
+	q.armLocked(now)
+	q.mu.Unlock()
+	fx.perform()
+	return ds
+}
+
+// An arrival is a message received and decoded, or why it can't be.
+type arrival[T any] struct {
+	held[T]
+	spent    uint32
+	passes   uint16
+	rejected bool  // by a filter
+	err      error // of the codec
+	panicked error // of a filter
+	stack    string
+	wait     time.Duration // until it is tried again then
+}
+
+// decode decodes what was received and asks the filters. It calls the user's
+// code: no lock is held.
+func (r *remoteQueue[T]) decode(got []engine.Received) []arrival[T] {
+	as := make([]arrival[T], len(got))
+	for k := range got {
+		r.decodeOne(&got[k], &as[k])
+	}
+	return as
+}
+
+func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
+	q := r.q
+	data := m.State
+	if !r.on.caps[engine.State].Kept && !q.letters {
+		q.mu.Lock()
+		if known := r.memories.take(m.ID); known != nil {
+			data = known
+		}
+		q.mu.Unlock()
+	}
+	state, hist := decodeState(data)
+	a.hist = hist
+	if !q.letters {
+		// Leases that ended without a word, in a process that is gone, were attempts.
+		lost := max(m.Deliveries-1-state.Deliveries, 0)
+		a.spent, a.passes = uint32(state.Spent)+uint32(lost), state.Passes
+		for range min(lost, maxStateAttempts) {
+			a.hist = a.hist.with(Attempt{Cause: TimedOut, Queue: q.name, Start: time.Now(), Err: errLeaseLost}, q.keep)
+		}
+	} else {
+		a.spent = uint32(max(m.Deliveries-1, 0))
+	}
+	a.at = int64(m.PublishedAt.Sub(q.core.epoch))
+	a.ext = &extra{
+		id: m.ID, attributes: m.Attributes, key: m.OrderingKey, ttl: m.TimeToLive,
+		lease: &remoteLease{receipt: m.Receipt, msg: m.Message, deliveries: m.Deliveries, born: state.Born},
+	}
+	if !state.Born.IsZero() {
+		a.ext.born = max(int64(state.Born.Sub(q.core.epoch)), 1)
+	}
+	if a.err = r.on.codec.Decode(m.Body, &a.body); a.err != nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			a.panicked, a.stack = fmt.Errorf("filter of queue %q: %w", q.name, panicError(p)), stack()
+			a.wait = q.waitAfter(verdict{cause: Panicked, wait: fromBackoff}, int32(a.spent+1))
+		}
+	}()
+	a.rejected = !q.accepts(&a.item)
+}
+
+// errLeaseLost is the error of an attempt that somebody made who is gone.
+var errLeaseLost = errors.New("fanout: the lease ended without a word from whoever had it")
+
+// enterLocked makes an arrival an entry, with no state yet, unless its way ends here.
+func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *effects, ok bool) {
+	q := r.q
+	q.offered++
+	a.seq = q.offered
+	a.start = now
+	i = q.win.Add(a.held)
+	m := q.win.Meta(i)
+	m.Spent, m.Passes, m.State = a.spent, a.passes, inFlight
+	end := verdict{}
+	switch {
+	case q.closed:
+		end = verdict{cause: Released}
+	case a.rejected:
+		fx = r.tell(i, remoteEnd{ack: true})
+		q.win.Remove(i)
+		return i, fx, false
+	case a.err != nil:
+		end = verdict{cause: PermanentlyFailed, err: fmt.Errorf("fanout: decode: %w", a.err)}
+	case a.panicked != nil:
+		end = verdict{cause: Panicked, wait: a.wait, err: a.panicked, stack: a.stack}
+	case !q.letters && int64(m.Spent) >= int64(q.set.maxAttempts):
+		fx = q.buryRemoteLocked(i)
+		return i, fx, false
+	case q.expired(&q.win.At(i).item, now):
+		return i, q.expireLocked(i, now, nil), false
+	default:
+		return i, nil, true
+	}
+	q.n[inFlight]++
+	return i, q.endRemoteLocked(i, end, now), false
+}
+
+// pollLocked sees to it that the poller runs.
+func (r *remoteQueue[T]) pollLocked() {
+	if r.polling || r.q.closed {
+		return
+	}
+	var ctx context.Context
+	r.polling = true
+	ctx, r.stopPoll = context.WithCancel(context.Background())
+	go r.poll(ctx)
+}
+
+// stopPollLocked ends the poller's wait if no worker is there to serve.
+func (r *remoteQueue[T]) stopPollLocked() {
+	if r.polling && (r.q.closed || !r.q.servesLocked() || r.wantLocked() <= 0) {
+		r.stopPoll()
+	}
+}
+
+// wantLocked is how many messages the queue's workers could begin with now.
+func (r *remoteQueue[T]) wantLocked() (n int) {
+	q := r.q
+	for _, s := range q.subs {
+		switch {
+		case s.stopping || s.limitedLocked() > 0:
+		case s.set.every > 0:
+			n++
+		default:
+			n += min((s.set.concurrency-s.running)*s.most, mostPolled)
+		}
+	}
+	return n - q.readyLocked()
+}
+
+// poll receives for the queue's workers. Started by pollLocked; ends when no
+// worker is free, or nobody may be served; the queue's close waits for it.
+func (r *remoteQueue[T]) poll(ctx context.Context) {
+	q := r.q
+	stop := r.stopPoll
+	defer stop()
+	for failures := 0; ; {
+		ended := ctx.Err() != nil
+		q.mu.Lock()
+		n := 0
+		if !ended && !q.closed && q.servesLocked() {
+			n = r.wantLocked()
+		}
+		if n <= 0 {
+			fx := r.restLocked()
+			q.mu.Unlock()
+			fx.perform()
+			return
+		}
+		q.mu.Unlock()
+		got, err := r.eq.Receive(ctx, min(n, mostPolled), r.lease(q.set.visibility))
+		if err != nil && !errors.Is(err, engine.ErrClosed) && ctx.Err() == nil {
+			q.report.tell(engineFailed, Event{Time: time.Now(), Err: fmt.Errorf("receive: %w", remoteError(err)), Count: 1})
+			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))
+			failures = min(failures+1, 10)
+			continue
+		}
+		failures = 0
+		if err != nil && ctx.Err() == nil { // the engine's queue was closed by somebody else
+			stop()
+		}
+		arrivals := r.decode(got)
+		q.mu.Lock()
+		now := q.core.now()
+		var fx *effects
+		for k := range arrivals {
+			i, more, ok := r.enterLocked(&arrivals[k], now)
+			fx = fx.and(more)
+			if ok {
+				q.putLocked(i, backlogged)
+			}
+		}
+		q.handOnLocked()
+		q.mu.Unlock()
+		fx.perform()
+	}
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// restLocked ends the poller: what nobody is there for goes back to the engine.
+func (r *remoteQueue[T]) restLocked() (fx *effects) {
+	q := r.q
+	r.polling = false
+	if q.closed || !q.servesLocked() || !slices.ContainsFunc(q.subs, func(s *Subscriber[T]) bool { return !s.stopping }) {
+		for _, l := range []uint8{due, backlogged} {
+			for {
+				i, ok := q.win.Pop(q.listOf(l))
+				if !ok {
+					break
+				}
+				q.win.Restamp(i)
+				fx = fx.and(q.endRemoteLocked(i, verdict{cause: Released}, q.core.now()))
+			}
+		}
+	}
+	q.handOnLocked() // somebody may have become free meanwhile
+	q.checkDrainedLocked()
+	q.checkHomeLocked()
+	return fx
+}
+
+// A remoteEnd is how a lease ends, as the engine is told.
+type remoteEnd struct {
+	ack, bury bool
+	wait      time.Duration
+	state     []byte
+}
+
+// planLocked says how the delivery of entry i ends by v: what the engine is told,
+// the history then, and what it counts. It changes nothing.
+func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEnd, hist *history, spent uint32, passes uint16) {
+	q := r.q
+	m, h := q.win.Meta(i), q.win.At(i)
+	hist, spent, passes = h.hist, m.Spent, m.Passes
+	if v.cause == Acked {
+		return remoteEnd{ack: true}, hist, spent, passes
+	}
+	if v.cause != Released || v.err != nil {
+		hist = hist.with(Attempt{
+			Cause: v.cause, Queue: q.name, Err: v.err, Stack: v.stack,
+			Start: q.core.time(h.start), Elapsed: time.Duration(now - h.start),
+		}, q.keep)
+	}
+	end.wait = max(v.wait, 0)
+	if v.cause.spends() {
+		spent++
+		end.bury = v.cause == PermanentlyFailed || int64(spent) >= int64(q.set.maxAttempts)
+	} else if v.wait > 0 || v.cause == Snoozed {
+		passes++
+		end.bury = passes >= passesLimit
+	}
+	if !end.bury && !q.letters && v.cause != Released && q.expired(&h.item, now) {
+		end.bury = true
+		hist = hist.with(Attempt{Cause: Expired, Queue: q.name, Start: q.core.time(now)}, q.keep)
+	}
+	end.bury = end.bury && !q.letters
+	if most := r.on.caps[engine.RetryDelay].Most; most > 0 {
+		end.wait = min(end.wait, most)
+	}
+	s := remoteState{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
+	end.state = s.encode(hist)
+	return end, hist, spent, passes
+}
+
+// do tells the engine how a lease ends. A message that finds no way to the dead
+// letters is parked: it comes again, and tries again.
+func (r *remoteQueue[T]) do(ctx context.Context, l *remoteLease, end remoteEnd) (parked bool, err error) {
+	wait := end.wait
+	switch {
+	case end.ack:
+		return false, remoteError(r.eq.Ack(ctx, l.receipt))
+	case end.bury:
+		m := l.msg
+		m.State = end.state
+		if err = r.eq.DeadLetter(ctx, l.receipt, m); err == nil || errors.Is(err, engine.ErrStale) {
+			return false, remoteError(err)
+		}
+		parked, wait = true, parkedWait
+	}
+	if !r.on.caps[engine.State].Kept {
+		r.q.mu.Lock()
+		r.memories.put(l.msg.ID, end.state)
+		r.q.mu.Unlock()
+	}
+	return parked, remoteError(r.eq.Return(ctx, l.receipt, wait, end.state))
+}
+
+// parkedWait is when a message that was refused by the dead-letter queue tries again.
+const parkedWait = 5 * time.Second
+
+// settle ends the delivery with the given stamp as v says, for whoever has it. If
+// the engine fails, the delivery is as it was before.
+func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt int32, v verdict) error {
+	q := r.q
+	if ctx == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.Background(), settleTime)
+		defer cancel()
+	}
+	v.wait = q.waitAfter(v, attempt)
+	now := q.core.now()
+	q.mu.Lock()
+	err := q.ownedLocked(i, stamp)
+	if err == nil && now > q.win.Meta(i).Deadline {
+		err = fmt.Errorf("%w: queue %q", ErrStale, q.name)
+	}
+	if err != nil {
+		q.mu.Unlock()
+		return err
+	}
+	m, h := q.win.Meta(i), q.win.At(i)
+	deadline, lease, it, start := m.Deadline, h.ext.lease, h.item, h.start
+	q.win.Unschedule(i)
+	during := q.win.Restamp(i) // whoever settles it meanwhile comes second
+	end, hist, spent, _ := r.planLocked(i, v, now)
+	r.pending++
+	q.mu.Unlock()
+	parked, err := r.do(ctx, lease, end)
+	q.mu.Lock()
+	r.pending--
+	var fx *effects
+	if !q.closed && q.win.Owns(i, during) {
+		if err != nil && !errors.Is(err, ErrStale) {
+			m := q.win.Meta(i)
+			m.Stamp = stamp
+			q.win.Schedule(i, deadline)
+			q.armLocked(q.core.now())
+		} else {
+			if err == nil {
+				fx = r.countLocked(&it, v, end, parked, hist, spent, time.Duration(now-start))
+			} else {
+				q.stale.Add(stamp)
+			}
+			q.n[q.win.Meta(i).State]--
+			q.leaveKeyLocked(i)
+			q.win.Remove(i)
+		}
+	}
+	q.checkDrainedLocked()
+	q.checkHomeLocked()
+	q.handOnLocked()
+	q.mu.Unlock()
+	fx.perform()
+	if err != nil {
+		return fmt.Errorf("queue %q: %w", q.name, err)
+	}
+	return nil
+}
+
+// countLocked counts and notes how an attempt ended.
+func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, parked bool, hist *history, spent uint32, elapsed time.Duration) (fx *effects) {
+	q := r.q
+	q.counters.ended[v.cause]++
+	fx = q.noteItemLocked(fx, settled, it, Event{Attempt: int(spent), Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
+	if !end.bury {
+		return fx
+	}
+	last := hist.attempts[len(hist.attempts)-1]
+	if last.Cause == Expired {
+		q.counters.ended[Expired]++
+	}
+	e := Event{Attempt: int(spent), Cause: last.Cause, Err: last.Err, Elapsed: last.Elapsed}
+	if parked {
+		q.counters.parked++
+		return q.noteItemLocked(fx, parkedEvent, it, e)
+	}
+	q.counters.deadLettered++
+	return q.noteItemLocked(fx, deadLettered, it, e)
+}
+
+// endRemoteLocked ends the delivery of entry i, which is no longer scheduled, for
+// nobody who could wait: the entry is gone, and the engine is told as an effect.
+func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
+	r := q.remote
+	h := q.win.At(i)
+	end, hist, spent, _ := r.planLocked(i, v, now)
+	fx := r.countLocked(&h.item, v, end, false, hist, spent, time.Duration(now-h.start))
+	q.n[q.win.Meta(i).State]--
+	fx = fx.and(r.tell(i, end))
+	q.leaveKeyLocked(i)
+	q.win.Remove(i)
+	return fx
+}
+
+// buryRemoteLocked has entry i, whose state has been left, go to the engine's
+// dead-letter queue.
+func (q *Queue[T]) buryRemoteLocked(i int32) (fx *effects) {
+	m, h := q.win.Meta(i), q.win.At(i)
+	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
+	q.counters.deadLettered++
+	fx = q.noteItemLocked(fx, deadLettered, &h.item, q.lastAttempt(i))
+	fx = fx.and(q.remote.tell(i, remoteEnd{bury: true, state: s.encode(h.hist)}))
+	q.leaveKeyLocked(i)
+	q.win.Remove(i)
+	return fx
+}
+
+// tell has the engine told, as an effect, how the lease of entry i ends. The
+// queue's mu is held.
+func (r *remoteQueue[T]) tell(i int32, end remoteEnd) *effects {
+	lease := r.q.win.At(i).ext.lease
+	return r.later("settle", func(ctx context.Context) error {
+		_, err := r.do(ctx, lease, end)
+		if errors.Is(err, ErrStale) {
+			return nil // it is with somebody else, or about to be
+		}
+		return err
+	})
+}
+
+// later has f done as an effect, which the queue's end waits for. The queue's mu
+// is held.
+func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) error) *effects {
+	r.pending++
+	return &effects{calls: []func(){func() {
+		q := r.q
+		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+		defer cancel()
+		err := f(ctx)
+		q.mu.Lock()
+		r.pending--
+		q.checkDrainedLocked()
+		q.checkHomeLocked()
+		q.mu.Unlock()
+		if err != nil && !isClosed(err) {
+			q.report.tell(engineFailed, Event{Time: time.Now(), Err: fmt.Errorf("%s: %w", what, err), Count: 1})
+		}
+	}}}
+}
+
+// extend moves the deadline of the delivery with the given stamp, here and in the
+// engine.
+func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by time.Duration) error {
+	q := r.q
+	if err := r.on.need(true, fmt.Sprintf("Extend(%v)", by), engine.Visibility, by); err != nil {
+		return err
+	}
+	now := q.core.now()
+	q.mu.Lock()
+	err := q.ownedLocked(i, stamp)
+	var lease *remoteLease
+	if err == nil {
+		if lease = q.win.At(i).ext.lease; now > q.win.Meta(i).Deadline {
+			err = fmt.Errorf("%w: queue %q", ErrStale, q.name)
+		}
+	}
+	at := after(now, by)
+	enough := err == nil && at <= q.win.Meta(i).Deadline
+	q.mu.Unlock()
+	if err != nil || enough {
+		return err
+	}
+	if err := r.eq.Extend(ctx, lease.receipt, r.lease(by)); err != nil {
+		return fmt.Errorf("queue %q: %w", q.name, remoteError(err))
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.ownedLocked(i, stamp); err != nil {
+		return err
+	}
+	if at > q.win.Meta(i).Deadline {
+		q.win.Unschedule(i)
+		q.win.Schedule(i, at)
+		q.armLocked(q.core.now())
+	}
+	return nil
+}
+
+// extendLocked has the engine extend the lease of entry i, as an effect.
+func (r *remoteQueue[T]) extendLocked(i int32, by time.Duration) *effects {
+	lease := r.q.win.At(i).ext.lease
+	return r.later("extend", func(ctx context.Context) error { return remoteError(r.eq.Extend(ctx, lease.receipt, r.lease(by))) })
+}
+
+// busyLocked reports whether something of the queue runs still.
+func (r *remoteQueue[T]) busyLocked() bool { return r != nil && (r.polling || r.pending > 0) }
+
+// probe takes what the queue has, up to most messages, without waiting long.
+func (r *remoteQueue[T]) probe(ctx context.Context, most int) ([]engine.Received, error) {
+	soon, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	got, err := r.eq.Receive(soon, most, r.lease(r.q.set.visibility))
+	switch {
+	case err == nil:
+		return got, nil
+	case ctx.Err() != nil:
+		return nil, contextError(ctx)
+	case soon.Err() != nil:
+		return nil, nil
+	}
+	return nil, remoteError(err)
+}
+
+// unreceive gives back what was looked at only: it spends nothing.
+func (r *remoteQueue[T]) unreceive(ctx context.Context, got []engine.Received) {
+	for k := range got {
+		s, h := decodeState(got[k].State)
+		s.Deliveries = got[k].Deliveries
+		_, _ = r.do(ctx, &remoteLease{receipt: got[k].Receipt, msg: got[k].Message}, remoteEnd{state: s.encode(h)})
+	}
+}
+
+// peek looks at dead letters: it receives them and gives them back.
+func (r *remoteQueue[T]) peek(ctx context.Context, most int) (ds []Delivery[T], err error) {
+	if !r.q.letters {
+		return nil, r.on.refuse("Peek", "only dead letters can be looked at there; Depth says how many messages there are")
+	}
+	var all []engine.Received
+	for len(all) < most && err == nil {
+		var got []engine.Received
+		if got, err = r.probe(ctx, min(most-len(all), mostPolled)); len(got) == 0 {
+			break
+		}
+		all = append(all, got...)
+	}
+	for _, a := range r.decode(all) {
+		ds = append(ds, Delivery[T]{Body: a.body, q: r.q, ext: a.ext, hist: a.hist, at: a.at, entry: inHand, attempt: int32(a.spent + 1)})
+	}
+	r.unreceive(ctx, all)
+	return ds, err
+}
+
+// redrive moves dead letters back to the queue. Those that are not selected stay
+// leased until it is done, so that each is met once.
+func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
+	q, dead := r.q, r.q.dead.remote
+	var kept []engine.Received
+	defer func() {
+		later, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		defer cancel()
+		dead.unreceive(later, kept)
+	}()
+	for {
+		got, err := dead.probe(ctx, mostPolled)
+		if err != nil || len(got) == 0 {
+			return moved, err
+		}
+		for k, a := range dead.decode(got) {
+			d := Delivery[T]{Body: a.body, q: q.dead, ext: a.ext, hist: a.hist, at: a.at, entry: inHand, attempt: int32(a.spent + 1)}
+			one, err := selectLetters([]Delivery[T]{d}, set.ids, preds)
+			if err != nil || len(one) == 0 {
+				kept = append(kept, got[k])
+				if err != nil {
+					kept = append(kept, got[k+1:]...)
+					return moved, err
+				}
+				continue
+			}
+			m := got[k].Message
+			s := remoteState{Born: time.Now()}
+			m.State = s.encode(a.hist)
+			if err := dead.eq.Redrive(ctx, got[k].Receipt, m); err != nil {
+				kept = append(kept, got[k:]...)
+				return moved, remoteError(err)
+			}
+			moved++
+			q.mu.Lock()
+			q.counters.redriven++
+			fx := q.noteLocked(nil, redriven, Event{MessageID: m.ID, Count: 1})
+			q.mu.Unlock()
+			fx.perform()
+		}
+	}
+}
+
+// purge drops what the engine holds of the queue, and takes back what is in flight here.
+func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
+	q := r.q
+	n, err := r.eq.Purge(ctx)
+	if err != nil {
+		return n, fmt.Errorf("fanout: purge of %q: %w", q.name, remoteError(err))
+	}
+	_, fx, err := q.purge()
+	fx.perform()
+	q.mu.Lock()
+	fx = q.noteLocked(nil, dropped, Event{Reason: DroppedByPurge, Count: n})
+	q.counters.dropped += uint64(n)
+	q.mu.Unlock()
+	if n > 0 {
+		fx.perform()
+	}
+	return n, err
+}
+
+// awaitEmpty waits until the engine holds nothing of the queue that is ready or
+// in flight, here or elsewhere.
+func (r *remoteQueue[T]) awaitEmpty(ctx context.Context) error {
+	q := r.q
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		q.mu.Lock()
+		paused, closed := q.paused, q.closed
+		q.mu.Unlock()
+		if closed {
+			return nil
+		}
+		s, err := r.eq.Stats(ctx)
+		if err == nil {
+			q.mu.Lock()
+			r.left = s
+			q.mu.Unlock()
+		}
+		if paused || err == nil && s.Ready+s.InFlight == 0 {
+			return nil
+		}
+		pause(ctx, wait)
+		if ctx.Err() != nil {
+			return contextError(ctx)
+		}
+	}
+}
