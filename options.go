@@ -84,7 +84,7 @@ type (
 		asked        asked
 	}
 	// asked says what a user set that an engine can't be asked for silently.
-	asked              struct{ capacity, overflow, deadCapacity bool }
+	asked              struct{ capacity, overflow, visibility, deadCapacity bool }
 	subscriberSettings struct {
 		concurrency    int
 		batch          int           // most messages of a batch handler

@@ -83,9 +83,12 @@ func (o visibilityTimeout) set(d *time.Duration) error {
 	*d = time.Duration(o)
 	return nil
 }
-func (o visibilityTimeout) applyQueue(s *queueSettings) error { return o.set(&s.visibility) }
+func (o visibilityTimeout) applyQueue(s *queueSettings) error {
+	s.asked.visibility = true
+	return o.set(&s.visibility)
+}
 func (o visibilityTimeout) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
-	return o.set(&q.visibility)
+	return o.applyQueue(q)
 }
 func (o visibilityTimeout) applyDeadLetters(_ *topicSettings, q *queueSettings) error {
 	return o.set(&q.visibility)

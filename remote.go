@@ -71,6 +71,10 @@ func newRemoteTopic(name string, s topicSettings) (*remoteTopic, error) {
 				ErrUnsupported, name, r.engine.Name(), f, r.caps[f].Note)
 		}
 	}
+	if !r.caps[engine.RetryDelay].Kept {
+		return nil, fmt.Errorf("%w: topic %q: engine %q does not keep %v, without which what fails would be tried without a pause",
+			ErrUnsupported, name, r.engine.Name(), engine.RetryDelay)
+	}
 	err := r.need(s.ordering, "WithOrdering()", engine.Ordering, 0)
 	if err == nil {
 		err = r.need(s.dedupMax > 0, fmt.Sprintf("WithDeduplication(%v)", s.dedupWindow), engine.Deduplication, s.dedupWindow)
@@ -106,7 +110,7 @@ func (r *remoteTopic) checkQueue(s *queueSettings) error {
 		r.need(s.asked.capacity, fmt.Sprintf("WithCapacity(%d)", s.capacity), engine.Bounded, 0),
 		r.need(s.asked.overflow && !s.overflow.drops(), fmt.Sprintf("WithOverflow(%v)", s.overflow), engine.Bounded, 0),
 		r.need(s.asked.deadCapacity, fmt.Sprintf("WithDeadLetterCapacity(%d)", s.deadCapacity), engine.Bounded, 0),
-		r.need(true, fmt.Sprintf("WithVisibilityTimeout(%v)", s.visibility), engine.Visibility, s.visibility),
+		r.need(s.asked.visibility, fmt.Sprintf("WithVisibilityTimeout(%v)", s.visibility), engine.Visibility, s.visibility),
 		r.need(s.delay > 0, fmt.Sprintf("WithDelay(%v)", s.delay), engine.QueueDelay, s.delay),
 		r.refuseIf(s.asked.overflow && s.overflow.drops(), fmt.Sprintf("WithOverflow(%v)", s.overflow), "no engine drops; let Block wait or Reject refuse"),
 		r.refuseIf(s.replay > 0, fmt.Sprintf("WithReplay(%d)", s.replay), "replay is for topics in memory"),
@@ -255,6 +259,9 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set queueSetting
 	if err := r.checkQueue(&set); err != nil {
 		return nil, err
 	}
+	if most := r.caps[engine.Visibility].Most; most > 0 { // the default, which nobody asked for
+		set.visibility = min(set.visibility, most)
+	}
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
@@ -268,7 +275,10 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set queueSetting
 	if err != nil {
 		return nil, err
 	}
-	spec := engine.QueueSpec{Name: name, Visibility: set.visibility, Delay: set.delay}
+	spec := engine.QueueSpec{Name: name, Delay: set.delay}
+	if r.caps[engine.Visibility].Kept {
+		spec.Visibility = set.visibility
+	}
 	if set.maxAttempts != Unlimited {
 		spec.MaxAttempts = set.maxAttempts
 	}
@@ -280,6 +290,14 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set queueSetting
 	}
 	if len(set.policies) == 1 && r.caps[engine.FilterPolicy].Kept {
 		spec.FilterPolicy = set.policies[0]
+		// The engine filters by it, and knows best how.
+		rest := slices.DeleteFunc(slices.Clone(set.filters), func(f any) bool {
+			_, policy := f.(func(*extra) bool)
+			return policy
+		})
+		if filters, err = filtersOf[T](rest); err != nil {
+			return nil, err
+		}
 	}
 	eq, err := et.OpenQueue(ctx, spec)
 	if err != nil {

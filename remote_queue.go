@@ -43,8 +43,12 @@ func newRemoteQueue[T any](q *Queue[T], eq engine.Queue) *remoteQueue[T] {
 	return &remoteQueue[T]{q: q, on: q.t.remote, eq: eq}
 }
 
-// lease is what the engine is asked for a visibility timeout of vis.
+// lease is what the engine is asked for a visibility timeout of vis: 0, the
+// engine's own, if it keeps none.
 func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
+	if !r.on.caps[engine.Visibility].Kept {
+		return 0
+	}
 	lease := time.Duration(after(int64(vis), leaseSlack))
 	if most := r.on.caps[engine.Visibility].Most; most > 0 {
 		lease = min(lease, most)
@@ -55,7 +59,7 @@ func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
 // receive asks the engine for messages, for a caller.
 func (r *remoteQueue[T]) receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
 	q := r.q
-	if err := r.on.need(true, fmt.Sprintf("WithVisibilityTimeout(%v)", vis), engine.Visibility, vis); err != nil {
+	if err := r.on.need(vis != q.set.visibility, fmt.Sprintf("WithVisibilityTimeout(%v)", vis), engine.Visibility, vis); err != nil {
 		return nil, err
 	}
 	for {
@@ -597,9 +601,6 @@ func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) error) *
 // engine.
 func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by time.Duration) error {
 	q := r.q
-	if err := r.on.need(true, fmt.Sprintf("Extend(%v)", by), engine.Visibility, by); err != nil {
-		return err
-	}
 	now := q.core.now()
 	q.mu.Lock()
 	err := q.ownedLocked(i, stamp)
@@ -612,6 +613,9 @@ func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by t
 	at := after(now, by)
 	enough := err == nil && at <= q.win.Meta(i).Deadline
 	q.mu.Unlock()
+	if err == nil && !enough {
+		err = r.on.need(true, fmt.Sprintf("Extend(%v)", by), engine.Visibility, by)
+	}
 	if err != nil || enough {
 		return err
 	}
@@ -689,6 +693,7 @@ func (r *remoteQueue[T]) peek(ctx context.Context, most int) (ds []Delivery[T], 
 // leased until it is done, so that each is met once.
 func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
 	q, dead := r.q, r.q.dead.remote
+	began, seen := time.Now(), map[string]bool{}
 	var kept []engine.Received
 	defer func() {
 		later, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
@@ -701,9 +706,12 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds
 			return moved, err
 		}
 		for k, a := range dead.decode(got) {
-			d := Delivery[T]{Body: a.body, q: q.dead, ext: a.ext, hist: a.hist, at: a.at, entry: inHand, attempt: int32(a.spent + 1)}
-			one, err := selectLetters([]Delivery[T]{d}, set.ids, preds)
-			if err != nil || len(one) == 0 {
+			letter := []Delivery[T]{{Body: a.body, q: q.dead, ext: a.ext, hist: a.hist, at: a.at, entry: inHand, attempt: int32(a.spent + 1)}}
+			if diedAfter(began, a.hist, seen[got[k].ID]) {
+				letter = nil
+			}
+			letter, err := selectLetters(letter, set.ids, preds)
+			if err != nil || len(letter) == 0 {
 				kept = append(kept, got[k])
 				if err != nil {
 					kept = append(kept, got[k+1:]...)
@@ -719,6 +727,7 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds
 				return moved, remoteError(err)
 			}
 			moved++
+			seen[m.ID] = true
 			q.mu.Lock()
 			q.counters.redriven++
 			fx := q.noteLocked(nil, redriven, Event{MessageID: m.ID, Count: 1})
@@ -726,6 +735,17 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds
 			fx.perform()
 		}
 	}
+}
+
+// diedAfter reports whether a letter came after a redrive began: perhaps one that
+// the redrive has moved, as it has one with the same ID if moved says so.
+func diedAfter(began time.Time, h *history, moved bool) bool {
+	if h == nil {
+		return moved
+	}
+	last := h.attempts[len(h.attempts)-1]
+	died := last.Start.Add(last.Elapsed)
+	return died.After(began) || moved && !died.Before(began)
 }
 
 // purge drops what the engine holds of the queue, and takes back what is in flight here.

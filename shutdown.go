@@ -123,10 +123,16 @@ func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	if err == nil {
 		err = t.awaitDrained(ctx, t.drainDead(qs))
 	}
-	if err == nil && t.remote != nil {
-		err = t.awaitEmpty(ctx, qs)
+	if t.remote != nil {
+		err = t.awaitEmpty(ctx, qs, err)
 	}
 	t.end(err)
+	if t.remote != nil && err == nil {
+		select { // the goroutines that received are on their way home
+		case <-t.done:
+		case <-ctx.Done():
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.shutdown != nil {
@@ -245,14 +251,32 @@ func (t *Topic[T]) end(why error) {
 	}
 }
 
-// awaitEmpty waits until the engine holds nothing that Shutdown waits for.
-func (t *Topic[T]) awaitEmpty(ctx context.Context, qs []*Queue[T]) error {
+// awaitEmpty waits until the engine holds nothing that Shutdown waits for. If the
+// wait is over already, or ends early, it asks what is left.
+func (t *Topic[T]) awaitEmpty(ctx context.Context, qs []*Queue[T], over error) error {
 	for _, q := range qs {
-		if err := q.remote.awaitEmpty(ctx); err != nil {
-			return err
+		if over == nil {
+			over = q.remote.awaitEmpty(ctx)
+		}
+		if over != nil {
+			q.remote.askLeft()
 		}
 	}
+	if over != nil {
+		return over
+	}
 	return t.awaitDrained(ctx, qs)
+}
+
+// askLeft asks the engine what it holds of the queue, for the error of a Shutdown.
+func (r *remoteQueue[T]) askLeft() {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	if s, err := r.eq.Stats(ctx); err == nil {
+		r.q.mu.Lock()
+		r.left = s
+		r.q.mu.Unlock()
+	}
 }
 
 // Done returns a channel that is closed when the topic is closed and the last

@@ -16,6 +16,7 @@ const (
 	// QueueDelay is a delay of all of a queue's messages; Most is the longest.
 	QueueDelay
 	// RetryDelay is the wait of a message that was returned; Most is the longest.
+	// fanout takes no engine without it: what fails would be tried without a pause.
 	RetryDelay
 	// AllOrNone says that a batch is published as a whole or not at all.
 	AllOrNone
