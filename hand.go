@@ -299,8 +299,9 @@ func (w *worker[T]) countLocked(n int) {
 		q.counters.ended[Acked] += uint64(done)
 		q.allow.Add(int64(done))
 	}
-	q.counters.delivered += uint64(w.load().started() - w.told)
-	w.told = w.load().started()
+	started := w.load().started() // once: the worker goes on
+	q.counters.delivered += uint64(started - w.told)
+	w.told = started
 }
 
 // countHeldLocked counts what is done of all hands, so that the queue's numbers
