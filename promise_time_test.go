@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -510,8 +511,14 @@ func TestPromise12AnIdleQueueOwnsNoGoroutineAndNoTimer(t *testing.T) {
 		}, 20*time.Second, 5*time.Millisecond)
 		for _, s := range subs {
 			require.Zero(t, s.q.Stats().Workers)
-			require.False(t, s.q.armed, "nothing is in flight or delayed")
 		}
+		require.Eventually(t, func() bool { // a millisecond after the last message
+			return !slices.ContainsFunc(subs, func(s *Subscriber[int]) bool {
+				s.q.mu.Lock()
+				defer s.q.mu.Unlock()
+				return s.q.armed
+			})
+		}, 20*time.Second, time.Millisecond, "nothing is in flight or delayed")
 	}
 	top.Close()
 	<-top.Done()
