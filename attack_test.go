@@ -502,3 +502,29 @@ func dump[T any](top *Topic[T]) string {
 	buf := make([]byte, 1<<20)
 	return s + string(buf[:runtime.Stack(buf, true)])
 }
+func TestStatsWhileAHandIsWorkedOffCountEachDeliveryOnce(t *testing.T) {
+	const n = 100_000
+	top, err := NewTopic[int]("t")
+	require.NoError(t, err)
+	sub, err := top.Subscribe(t.Context(), "q", func(context.Context, Delivery[int]) error { return nil })
+	require.NoError(t, err)
+	q, stop, over := sub.Queue(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				q.Stats()
+			}
+		}
+	}()
+	for k := range n {
+		require.NoError(t, top.Publish(t.Context(), k))
+	}
+	require.NoError(t, top.Shutdown(t.Context()))
+	close(stop)
+	<-over
+	require.EqualValues(t, n, q.Stats().Delivered)
+}
