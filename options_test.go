@@ -138,7 +138,7 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 		{"no replay", openWith(WithReplay(0)), []string{"WithReplay(0)"}, nil},
 		{"replay without retention", openWith(WithReplay(3)), []string{"WithReplay(3)", "WithRetention"}, ErrUnsupported},
 		{"nil message filter", openWith(WithMessageFilter[int](nil)), []string{"WithMessageFilter", "nil"}, nil},
-		{"message filter for another type", openWith(WithMessageFilter(func(Message[string]) bool { return true })), []string{"WithFilter", "string", "carries int"}, nil},
+		{"message filter for another type", openWith(WithMessageFilter(func(Message[string]) bool { return true })), []string{"WithMessageFilter", "string", "carries int"}, nil},
 		{"bad filter policy", openWith(WithFilterPolicy(`{"price": [{"numeric": ["<"]}]}`)), []string{"WithFilterPolicy", `"price"`, "Invalid parameter"}, nil},
 		{"no shared dead-letter queue", openWith(WithDeadLetterQueue[int](nil)), []string{"WithDeadLetterQueue", "nil"}, nil},
 		{"a queue that is no shared dead-letter queue", func(s *stage) error {

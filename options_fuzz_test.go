@@ -1,0 +1,615 @@
+package fanout
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// FuzzOptions: whatever the options and their values, in whatever scope and
+// number, nothing panics; the first bad value is ErrInvalidOption that names the
+// option and the value; and what has been accepted works.
+//
+// The input is a program: each choice takes its bytes, and where there are none
+// left it takes the first alternative.
+func FuzzOptions(f *testing.F) {
+	for k := range 40 {
+		program := make([]byte, 60)
+		for i := range program {
+			program[i] = byte(k*37 + i*(k+3)*11)
+		}
+		f.Add(program)
+	}
+	f.Fuzz(func(t *testing.T, program []byte) {
+		bubble(t, func(t *testing.T, ctx context.Context) { newOptionsRun(t, ctx, program).run() })
+	})
+}
+
+// optionsMessage is what the programs publish.
+var optionsMessage = Message[int]{Body: 7, Attributes: map[string]string{"region": "eu", "cents": "2"}}
+
+// An optionsRun is one program.
+type optionsRun struct {
+	t       *testing.T
+	ctx     context.Context
+	program []byte
+
+	// What the options that were accepted say, the defaults where none does.
+	ordering   bool
+	retention  int
+	capacity   int
+	replay     int
+	attempts   int
+	delay, ttl time.Duration
+	// unsure says that a filter may accept messages or not.
+	unsure bool
+	// shared is the dead-letter queue that was given to the queue.
+	shared *Queue[int]
+}
+
+func newOptionsRun(t *testing.T, ctx context.Context, program []byte) *optionsRun {
+	return &optionsRun{t: t, ctx: ctx, program: program, capacity: 1024, attempts: 5}
+}
+
+// An aspirant is an option about to be used. bad is empty if its value is good,
+// and otherwise what the error must say of it beside its name.
+type aspirant[O any] struct {
+	option O
+	name   string
+	bad    string
+	accept func() // what holds once it has been accepted
+}
+
+// verdictOf returns what must become of options, used together: nil, or what
+// the error says.
+func verdictOf[O any](as []aspirant[O]) (says []string) {
+	for k, a := range as {
+		if a.name == "" {
+			return []string{fmt.Sprintf("option %d is nil", k)}
+		}
+		if a.bad != "" {
+			return []string{a.name, a.bad}
+		}
+	}
+	return nil
+}
+
+func optionsOf[O any](as []aspirant[O]) (options []O) {
+	for _, a := range as {
+		options = append(options, a.option)
+	}
+	return options
+}
+
+// judge checks err against what the options deserve, and reports whether they
+// were accepted.
+func judgeOptions[O any](t *testing.T, as []aspirant[O], err error) bool {
+	t.Helper()
+	says := verdictOf(as)
+	if says == nil {
+		return true
+	}
+	require.ErrorIs(t, err, ErrInvalidOption)
+	for _, s := range says {
+		require.ErrorContains(t, err, s)
+	}
+	return false
+}
+
+func (r *optionsRun) draw(n int) int {
+	if len(r.program) == 0 {
+		return 0
+	}
+	b := r.program[0]
+	r.program = r.program[1:]
+	return int(b) % n
+}
+
+func (r *optionsRun) bits() int64 {
+	var b [8]byte
+	r.program = r.program[copy(b[:], r.program):]
+	return int64(binary.LittleEndian.Uint64(b[:]))
+}
+
+func (r *optionsRun) number() int {
+	edge := []int{1, 2, 3, 10, 1024, 0, -1, math.MinInt, math.MaxInt32, math.MaxInt32 + 1, Unlimited - 1, Unlimited}
+	if k := r.draw(len(edge) + 1); k < len(edge) {
+		return edge[k]
+	}
+	return int(r.bits())
+}
+
+func (r *optionsRun) duration() time.Duration {
+	edge := []time.Duration{
+		time.Second, time.Millisecond, 1, time.Minute, 24 * time.Hour, 1000 * 24 * time.Hour,
+		0, -1, -time.Second, math.MinInt64, math.MaxInt64 - 1, math.MaxInt64,
+	}
+	if k := r.draw(len(edge) + 1); k < len(edge) {
+		return edge[k]
+	}
+	return time.Duration(r.bits())
+}
+
+func (r *optionsRun) rate() float64 {
+	edge := []float64{
+		1, 0.5, 1000, 1e9, 1e9 + 1, 2e9, 1.0 / (365 * 24 * 3600), 1.0 / (366 * 24 * 3600),
+		0, math.Copysign(0, -1), -1, math.NaN(), math.Inf(1), math.Inf(-1), math.SmallestNonzeroFloat64, math.MaxFloat64,
+	}
+	if k := r.draw(len(edge) + 1); k < len(edge) {
+		return edge[k]
+	}
+	return math.Float64frombits(uint64(r.bits()))
+}
+
+// badIf is what an error says of value v if it is bad.
+func badIf(bad bool, v any) string {
+	if bad {
+		return fmt.Sprint(v)
+	}
+	return ""
+}
+
+// several draws up to four options.
+func several[O any](r *optionsRun, one func() aspirant[O]) (as []aspirant[O]) {
+	for range r.draw(5) {
+		as = append(as, one())
+	}
+	return as
+}
+
+// topicOption draws an option for NewTopic.
+func (r *optionsRun) topicOption() aspirant[TopicOption] {
+	switch r.draw(8) {
+	case 0:
+		return aspirant[TopicOption]{WithOrdering(), "WithOrdering", "", func() { r.ordering = true }}
+	case 1:
+		n := r.number()
+		return aspirant[TopicOption]{WithRetention(n), "WithRetention", badIf(n < 1 || n == Unlimited, n), func() { r.retention = n }}
+	case 2:
+		window, most := r.duration(), r.number()
+		bad := badIf(most < 1, most)
+		if window <= 0 {
+			bad = window.String()
+		}
+		return aspirant[TopicOption]{WithDeduplication(window, most), "WithDeduplication", bad, nil}
+	case 3:
+		return aspirant[TopicOption]{WithHooks(Hooks{}), "WithHooks", "", nil}
+	case 4:
+		if r.draw(4) == 1 {
+			return aspirant[TopicOption]{WithLogger(nil), "WithLogger", "nil", nil}
+		}
+		return aspirant[TopicOption]{silent, "WithLogger", "", nil}
+	case 5:
+		is, bad := r.interceptors()
+		return aspirant[TopicOption]{WithPublishInterceptor(is...), "WithPublishInterceptor", bad, nil}
+	case 6:
+		is, bad := r.interceptors()
+		return aspirant[TopicOption]{WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
+	}
+	return aspirant[TopicOption]{}
+}
+
+// interceptors draws interceptors that do nothing, and perhaps a nil one.
+func (r *optionsRun) interceptors() (is []Interceptor, bad string) {
+	for range r.draw(3) {
+		if r.draw(5) == 1 {
+			is, bad = append(is, nil), "nil"
+		} else {
+			is = append(is, func(ctx context.Context, _ Info, next func(context.Context) error) error { return next(ctx) })
+		}
+	}
+	return is, bad
+}
+
+// queueOption draws an option for OpenQueue. What is wrong only for this topic
+// (a filter or a dead-letter queue of another type) is not drawn here.
+func (r *optionsRun) queueOption() aspirant[QueueOption] {
+	switch r.draw(15) {
+	case 0:
+		n := r.number()
+		return aspirant[QueueOption]{WithCapacity(n), "WithCapacity", badIf(n < 1, n), func() { r.capacity = n }}
+	case 1:
+		o := Overflow(r.draw(256))
+		return aspirant[QueueOption]{WithOverflow(o), "WithOverflow", badIf(o < Block || o > DropNewest, o), nil}
+	case 2:
+		d := r.duration()
+		return aspirant[QueueOption]{WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
+	case 3:
+		n := r.number()
+		return aspirant[QueueOption]{WithMaxAttempts(n), "WithMaxAttempts", badIf(n < 1, n), func() { r.attempts = n }}
+	case 4:
+		b, bad := r.backoff()
+		return aspirant[QueueOption]{WithBackoff(b), "WithBackoff", bad, nil}
+	case 5:
+		d := r.duration()
+		return aspirant[QueueOption]{WithDelay(d), "WithDelay", badIf(d < 0, d), func() { r.delay = d }}
+	case 6:
+		d := r.duration()
+		return aspirant[QueueOption]{WithTimeToLive(d), "WithTimeToLive", badIf(d <= 0, d), func() { r.ttl = d }}
+	case 7:
+		n := r.number()
+		return aspirant[QueueOption]{WithReplay(n), "WithReplay", badIf(n < 1, n), func() { r.replay = n }}
+	case 8:
+		if r.draw(4) == 1 {
+			return aspirant[QueueOption]{WithFilter[int](nil), "WithFilter", "nil", nil}
+		}
+		return aspirant[QueueOption]{WithFilter(func(int) bool { return true }), "WithFilter", "", nil}
+	case 9:
+		if r.draw(4) == 1 {
+			return aspirant[QueueOption]{WithMessageFilter[int](nil), "WithMessageFilter", "nil", nil}
+		}
+		return aspirant[QueueOption]{WithMessageFilter(func(Message[int]) bool { return true }), "WithMessageFilter", "", nil}
+	case 10:
+		return r.filterPolicy()
+	case 11:
+		n := r.number()
+		return aspirant[QueueOption]{WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), nil}
+	case 12:
+		o := Overflow(r.draw(256))
+		return aspirant[QueueOption]{WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != Block && o != DropOldest, o), nil}
+	case 13:
+		return r.deadLetterQueue()
+	}
+	return aspirant[QueueOption]{}
+}
+
+func (r *optionsRun) backoff() (b Backoff, bad string) {
+	switch r.draw(4) {
+	case 0:
+		d := r.duration()
+		return Constant(d), badIf(d <= 0, fmt.Sprintf("Constant(%v)", d))
+	case 1:
+		first, longest := r.duration(), r.duration()
+		return Exponential(first, longest), badIf(first <= 0 || longest < first, fmt.Sprintf("Exponential(%v, %v)", first, longest))
+	case 2:
+		switch d := r.duration(); r.draw(3) {
+		case 0:
+			return BackoffFunc(func(int) time.Duration { return d }), ""
+		case 1:
+			return BackoffFunc(func(int) time.Duration { panic(d) }), ""
+		}
+		return BackoffFunc(nil), "BackoffFunc(nil)"
+	}
+	return Backoff{}, "Backoff{}"
+}
+
+func (r *optionsRun) filterPolicy() aspirant[QueueOption] {
+	switch r.draw(5) {
+	case 0:
+		return aspirant[QueueOption]{WithFilterPolicy(`{"region": [{"prefix": "e"}], "cents": [{"numeric": [">", 1]}]}`), "WithFilterPolicy", "", nil}
+	case 1:
+		return aspirant[QueueOption]{WithFilterPolicy(`{"region": ["us"]}`), "WithFilterPolicy", "", func() { r.unsure = true }}
+	case 2:
+		return aspirant[QueueOption]{WithFilterPolicy(`{"region": [{"prefix": 1}]}`), "WithFilterPolicy", "region", nil}
+	case 3:
+		return aspirant[QueueOption]{WithFilterPolicy(""), "WithFilterPolicy", "policy", nil}
+	}
+	return aspirant[QueueOption]{WithFilterPolicy(`{"k": []}`), "WithFilterPolicy", "k", nil}
+}
+
+func (r *optionsRun) deadLetterQueue() aspirant[QueueOption] {
+	switch r.draw(4) {
+	case 0:
+		d, err := NewDeadLetterQueue[int]("shared", silent)
+		require.NoError(r.t, err)
+		return aspirant[QueueOption]{WithDeadLetterQueue(d), "WithDeadLetterQueue", "", func() { r.shared = d }}
+	case 1:
+		top := newTopic[int](r.t)
+		d := openQueue(r.t, top, "not for the dead")
+		top.Close()
+		return aspirant[QueueOption]{WithDeadLetterQueue(d), "WithDeadLetterQueue", `"not for the dead"`, nil}
+	case 2:
+		top := newTopic[int](r.t)
+		d := openQueue(r.t, top, "alive").DeadLetters()
+		top.Close()
+		return aspirant[QueueOption]{WithDeadLetterQueue(d), "WithDeadLetterQueue", `"alive/dead"`, nil}
+	}
+	return aspirant[QueueOption]{WithDeadLetterQueue[int](nil), "WithDeadLetterQueue", "nil", nil}
+}
+
+// subscriberOption draws an option for a subscriber.
+func (r *optionsRun) subscriberOption() aspirant[SubscriberOption] {
+	switch r.draw(7) {
+	case 0:
+		n := r.number()
+		return aspirant[SubscriberOption]{WithConcurrency(n), "WithConcurrency", badIf(n < 1, n), nil}
+	case 1:
+		n := r.number()
+		return aspirant[SubscriberOption]{WithBatchSize(n), "WithBatchSize", badIf(n < 1, n), nil}
+	case 2:
+		f := r.rate()
+		every := 1e9 / f // one a nanosecond and one a year are good
+		return aspirant[SubscriberOption]{WithRateLimit(f), "WithRateLimit", badIf(!(f > 0) || every < 1 || every > 365*24*3600e9, f), nil}
+	case 3:
+		d := r.duration()
+		return aspirant[SubscriberOption]{WithAutoExtend(d), "WithAutoExtend", badIf(d <= 0, d), nil}
+	case 4:
+		d := r.duration()
+		return aspirant[SubscriberOption]{WithHandlerTimeout(d), "WithHandlerTimeout", badIf(d <= 0, d), nil}
+	case 5:
+		is, bad := r.interceptors()
+		return aspirant[SubscriberOption]{WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
+	}
+	return aspirant[SubscriberOption]{}
+}
+
+// anyOption draws an option for Topic.Subscribe, which takes those of the queue
+// and of its workers.
+func (r *optionsRun) anyOption() aspirant[SubscribeOption] {
+	if r.draw(2) == 0 {
+		a := r.queueOption()
+		return aspirant[SubscribeOption]{a.option, a.name, a.bad, a.accept}
+	}
+	a := r.subscriberOption()
+	return aspirant[SubscribeOption]{a.option, a.name, a.bad, a.accept}
+}
+
+func (r *optionsRun) run() {
+	defer func() {
+		if r.shared != nil {
+			require.NoError(r.t, r.shared.Close())
+		}
+	}()
+	r.tryDeadLetterQueue()
+	as := several(r, r.topicOption)
+	top, err := NewTopic[int]("payments", append(optionsOf(as), silent)...)
+	if !judgeOptions(r.t, as, err) {
+		require.Nil(r.t, top)
+		return
+	}
+	require.NoError(r.t, err)
+	accept(as)
+	require.NoError(r.t, top.PublishMessages(r.ctx, optionsMessage, optionsMessage)) // for who replays
+	if r.draw(2) == 0 {
+		r.pull(top)
+	} else {
+		r.push(top)
+	}
+	top.Close()
+	<-top.Done()
+	check(r.t, top)
+}
+
+func accept[O any](as []aspirant[O]) {
+	for _, a := range as {
+		if a.accept != nil {
+			a.accept()
+		}
+	}
+}
+
+// tryDeadLetterQueue makes a dead-letter queue.
+func (r *optionsRun) tryDeadLetterQueue() {
+	as := several(r, func() aspirant[DeadLetterOption] {
+		switch r.draw(5) {
+		case 0:
+			n := r.number()
+			return aspirant[DeadLetterOption]{WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), nil}
+		case 1:
+			o := Overflow(r.draw(256))
+			return aspirant[DeadLetterOption]{WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != Block && o != DropOldest, o), nil}
+		case 2:
+			d := r.duration()
+			return aspirant[DeadLetterOption]{WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
+		case 3:
+			if r.draw(2) == 1 {
+				return aspirant[DeadLetterOption]{WithLogger(nil), "WithLogger", "nil", nil}
+			}
+			return aspirant[DeadLetterOption]{WithHooks(Hooks{}), "WithHooks", "", nil}
+		}
+		return aspirant[DeadLetterOption]{}
+	})
+	d, err := NewDeadLetterQueue[int]("lost", optionsOf(as)...)
+	if !judgeOptions(r.t, as, err) {
+		require.Nil(r.t, d)
+		return
+	}
+	require.NoError(r.t, err)
+	requireEmpty(r.t, d)
+	require.NoError(r.t, d.Close())
+}
+
+// opened reports whether a queue that was asked for with good options had to be
+// opened, and was.
+func (r *optionsRun) opened(err error) bool {
+	r.t.Helper()
+	if r.replay > 0 && r.retention == 0 {
+		require.ErrorIs(r.t, err, ErrUnsupported)
+		require.ErrorContains(r.t, err, fmt.Sprintf("WithReplay(%d)", r.replay))
+		return false
+	}
+	require.NoError(r.t, err)
+	return true
+}
+
+// pull opens a queue, receives and acknowledges, lets a message die, and
+// redrives it.
+func (r *optionsRun) pull(top *Topic[int]) {
+	as := several(r, r.queueOption)
+	q, err := top.OpenQueue(r.ctx, "audit", optionsOf(as)...)
+	if !judgeOptions(r.t, as, err) {
+		require.Nil(r.t, q)
+		require.Empty(r.t, top.Queues())
+		return
+	}
+	accept(as)
+	if !r.opened(err) {
+		return
+	}
+	if !r.unsure {
+		replayed := min(r.replay, r.retention, r.capacity, 2)
+		require.Equal(r.t, replayed, q.Stats().Unsettled())
+	}
+	_, err = q.Purge(r.ctx)
+	require.NoError(r.t, err)
+
+	vis := several(r, func() aspirant[ReceiveOption] {
+		if r.draw(5) == 1 {
+			return aspirant[ReceiveOption]{}
+		}
+		d := r.duration()
+		return aspirant[ReceiveOption]{WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
+	})
+	if !r.publish(top, q) {
+		return
+	}
+	d, ok, err := q.TryReceive(r.ctx, optionsOf(vis)...)
+	if !judgeOptions(r.t, vis, err) {
+		require.False(r.t, ok)
+		d, ok, err = q.TryReceive(r.ctx)
+	}
+	require.NoError(r.t, err)
+	require.True(r.t, ok)
+	require.Equal(r.t, 7, d.Body)
+	require.NoError(r.t, d.Ack(r.ctx))
+	require.Zero(r.t, q.Stats().Unsettled())
+
+	require.True(r.t, r.publish(top, q))
+	require.NoError(r.t, receive(r.t, q).Nack(r.ctx))
+	if s := q.Stats(); r.attempts > 1 {
+		require.Equal(r.t, 1, s.Retrying)
+		return
+	}
+	require.Equal(r.t, 1, q.DeadLetters().Stats().Unsettled())
+	r.redrive(q)
+}
+
+// publish publishes a message and waits until it is ready. It reports whether
+// it can be.
+func (r *optionsRun) publish(top *Topic[int], q *Queue[int]) bool {
+	m := optionsMessage
+	if r.ordering {
+		m.OrderingKey = "customer"
+	}
+	before := q.Stats()
+	require.NoError(r.t, top.TryPublishMessages(r.ctx, m))
+	s := q.Stats()
+	if r.unsure && s.Published == before.Published {
+		return false
+	}
+	require.Equal(r.t, 1, s.Unsettled())
+	if r.delay == 0 {
+		require.Equal(r.t, 1, s.Ready)
+		return true
+	}
+	require.Equal(r.t, 1, s.Delayed)
+	if r.delay > 20*365*24*time.Hour {
+		return false // synctest's clock doesn't go that far
+	}
+	time.Sleep(r.delay)
+	synctest.Wait()
+	require.Equal(r.t, 1, q.Stats().Ready)
+	if r.ttl > 0 && r.ttl <= r.delay {
+		requireEmpty(r.t, q)
+		s := q.Stats()
+		require.Equal(r.t, 1, s.Dead)
+		require.EqualValues(r.t, 1, s.Expired)
+		return false
+	}
+	return true
+}
+
+// redrive sends the dead letter back, or not.
+func (r *optionsRun) redrive(q *Queue[int]) {
+	selected, panics := true, false
+	as := several(r, func() aspirant[RedriveOption] {
+		switch r.draw(5) {
+		case 0:
+			return aspirant[RedriveOption]{RedriveIf(func(d Delivery[int]) bool { return d.Body == 7 }), "RedriveIf", "", nil}
+		case 1:
+			return aspirant[RedriveOption]{RedriveIDs("none"), "RedriveIDs", "", func() { selected = false }}
+		case 2:
+			return aspirant[RedriveOption]{RedriveIf[int](nil), "RedriveIf", "nil", nil}
+		case 3:
+			return aspirant[RedriveOption]{RedriveIf(func(Delivery[int]) bool { panic("fuzz") }), "RedriveIf", "", func() { panics = true }}
+		}
+		return aspirant[RedriveOption]{}
+	})
+	moved, err := q.Redrive(r.ctx, optionsOf(as)...)
+	if !judgeOptions(r.t, as, err) {
+		require.Zero(r.t, moved)
+		return
+	}
+	accept(as)
+	if panics && err != nil {
+		require.ErrorContains(r.t, err, "panic: fuzz")
+		require.Zero(r.t, moved)
+		return
+	}
+	require.NoError(r.t, err)
+	if !selected {
+		require.Zero(r.t, moved)
+		return
+	}
+	require.Equal(r.t, 1, moved)
+	require.NoError(r.t, receive(r.t, q).Ack(r.ctx))
+}
+
+// push subscribes, in one of the ways there are, and has a message handled.
+func (r *optionsRun) push(top *Topic[int]) {
+	handled := make(chan int, 10)
+	one := func(_ context.Context, d Delivery[int]) error {
+		handled <- d.Body
+		return nil
+	}
+	batch := func(ctx context.Context, ds []Delivery[int]) error { return one(ctx, ds[0]) }
+
+	var s *Subscriber[int]
+	if how := r.draw(4); how < 2 {
+		as := several(r, r.anyOption)
+		var err error
+		if how == 0 {
+			s, err = top.Subscribe(r.ctx, "audit", one, optionsOf(as)...)
+		} else {
+			s, err = top.SubscribeBatch(r.ctx, "audit", batch, optionsOf(as)...)
+		}
+		if !judgeOptions(r.t, as, err) {
+			require.Nil(r.t, s)
+			require.Empty(r.t, top.Queues())
+			return
+		}
+		accept(as)
+		if !r.opened(err) {
+			return
+		}
+	} else {
+		q := openQueue(r.t, top, "audit")
+		as := several(r, r.subscriberOption)
+		var err error
+		if how == 2 {
+			s, err = q.Subscribe(r.ctx, one, optionsOf(as)...)
+		} else {
+			s, err = q.SubscribeBatch(r.ctx, batch, optionsOf(as)...)
+		}
+		if !judgeOptions(r.t, as, err) {
+			require.Nil(r.t, s)
+			return
+		}
+		require.NoError(r.t, err)
+	}
+	if r.replay > 0 { // a rate limit would have the new one wait for these
+		return
+	}
+	q := s.Queue()
+	before := q.Stats().Published
+	require.NoError(r.t, top.TryPublishMessages(r.ctx, optionsMessage))
+	if r.unsure && q.Stats().Published == before || r.delay > 20*365*24*time.Hour {
+		return
+	}
+	time.Sleep(r.delay)
+	synctest.Wait()
+	if r.ttl > 0 && r.ttl <= r.delay {
+		require.Empty(r.t, handled)
+		require.EqualValues(r.t, 1, q.Stats().Expired)
+		return
+	}
+	require.Len(r.t, handled, 1)
+	require.Equal(r.t, 7, <-handled)
+	require.EqualValues(r.t, 1, q.Stats().Acked)
+}
