@@ -10,11 +10,11 @@ import (
 // again. The default is Exponential(100*time.Millisecond, 30*time.Second).
 func WithBackoff(b Backoff) QueueOption {
 	return queueOption(func(s *queueSettings) error {
+		if b.rule == nil {
+			return invalid("WithBackoff", "Backoff{}", "Constant, Exponential or BackoffFunc")
+		}
 		if b.err != nil {
 			return fmt.Errorf("%w: WithBackoff: %w", ErrInvalidOption, b.err)
-		}
-		if b.wait == nil {
-			return invalid("WithBackoff", "Backoff{}", "Constant, Exponential or BackoffFunc")
 		}
 		s.backoff = b
 		return nil
@@ -24,14 +24,16 @@ func WithBackoff(b Backoff) QueueOption {
 // A Backoff says how long to wait after a failed attempt. Make one by
 // [Constant], [Exponential] or [BackoffFunc]. Whatever it says, a message waits
 // at least a millisecond, so that none can spin.
-type Backoff struct {
+type Backoff struct{ *rule }
+
+type rule struct {
 	wait func(attempt int) time.Duration
 	err  error
 }
 
 // Constant waits d after each attempt, exactly. d must be positive.
 func Constant(d time.Duration) Backoff {
-	b := Backoff{wait: func(int) time.Duration { return d }}
+	b := Backoff{&rule{wait: func(int) time.Duration { return d }}}
 	if d <= 0 {
 		b.err = fmt.Errorf("Constant(%v): want a positive duration", d)
 	}
@@ -43,13 +45,13 @@ func Constant(d time.Duration) Backoff {
 // uniform in [w/2, w], so that what failed together does not return together.
 // Both must be positive and longest not below first.
 func Exponential(first, longest time.Duration) Backoff {
-	b := Backoff{wait: func(attempt int) time.Duration {
+	b := Backoff{&rule{wait: func(attempt int) time.Duration {
 		w := longest
 		if shift := max(attempt, 1) - 1; shift < 63 && first <= longest>>shift {
 			w = first << shift
 		}
 		return w/2 + rand.N(w-w/2+1)
-	}}
+	}}}
 	switch {
 	case first <= 0:
 		b.err = fmt.Errorf("Exponential(%v, %v): want a positive first wait", first, longest)
@@ -64,16 +66,16 @@ func Exponential(first, longest time.Duration) Backoff {
 // settles; if it panics, the wait is the default backoff's.
 func BackoffFunc(f func(attempt int) time.Duration) Backoff {
 	if f == nil {
-		return Backoff{err: fmt.Errorf("BackoffFunc(nil): want a function")}
+		return Backoff{&rule{err: fmt.Errorf("BackoffFunc(nil): want a function")}}
 	}
-	return Backoff{wait: f}
+	return Backoff{&rule{wait: f}}
 }
 
 // after is how long to wait after the given number of spent attempts.
 func (b Backoff) after(attempt int) (d time.Duration) {
 	defer func() {
 		if recover() != nil {
-			d = defaultQueueSettings().backoff.wait(attempt)
+			d = defaultBackoff.wait(attempt)
 		}
 		d = max(d, minWait)
 	}()

@@ -178,9 +178,9 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if ok && !q.armed || !ok && q.armed && q.running == 0 && !q.brief || ok && q.timerAt > at {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)
 	}
-	c := q.counters
+	c := q.countersLocked()
 	in := q.publishedLocked(q.inLogLocked())
-	out := c.ended[Acked] + c.dropped + c.deadLettered
+	out := q.acked + c.dropped + c.deadLettered
 	if !q.letters {
 		in += c.redriven
 	} else {

@@ -40,7 +40,7 @@ func (q *Queue[T]) DeadLetters() *Queue[T] {
 
 func (q *Queue[T]) deadLocked() *Queue[T] {
 	if q.dead == nil {
-		set := defaultQueueSettings()
+		set := defaultQueueSettings().queueLimits
 		set.capacity, set.overflow = q.set.deadCapacity, q.set.deadOverflow
 		set.visibility, set.backoff = q.set.visibility, q.set.backoff
 		q.dead = newDeadLetterQueue(q.core, q.t, q.name+deadSuffix, set)
@@ -53,9 +53,9 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 	return q.dead
 }
 
-func newDeadLetterQueue[T any](c *core, t *Topic[T], name string, set queueSettings) *Queue[T] {
+func newDeadLetterQueue[T any](c *core, t *Topic[T], name string, set queueLimits) *Queue[T] {
 	set.maxAttempts = Unlimited
-	d := newQueue(c, t, name, set)
+	d := newQueue(c, t, name, &set)
 	d.letters, d.direct = true, true
 	return d
 }
@@ -84,7 +84,7 @@ func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue
 	if err != nil {
 		return nil, fmt.Errorf("fanout: dead-letter queue %q: %w", name, err)
 	}
-	return newDeadLetterQueue[T](c, nil, name, set), nil
+	return newDeadLetterQueue[T](c, nil, name, set.queueLimits), nil
 }
 
 // buryLocked moves entry i, whose state has been left, to the dead-letter
@@ -101,7 +101,7 @@ func (q *Queue[T]) buryLocked(i int32, fx *effects) *effects {
 	}
 	q.leaveKeyLocked(i)
 	q.putLocked(i, parked)
-	q.counters.parked++
+	q.rareLocked().parked++
 	q.offerSwapLocked()
 	return q.noteItemLocked(fx, parkedEvent, &h.item, q.lastAttempt(i))
 }
@@ -137,8 +137,8 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
 	}
 	if d.win.Len() >= d.set.capacity {
 		if d.set.overflow != DropOldest || !d.dropOldestLocked(0, fx) {
-			if !slices.Contains(d.starved, q) {
-				d.starved = append(d.starved, q)
+			if r := d.rareLocked(); !slices.Contains(r.starved, q) {
+				r.starved = append(r.starved, q)
 			}
 			d.starving.Store(true)
 			return false
@@ -150,7 +150,7 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
 	h := q.win.At(i)
 	d.putLocked(d.win.Add(held[T]{item: q.letter(d, h.item), hist: h.hist}), backlogged)
 	d.handOnLocked()
-	q.counters.deadLettered++
+	q.rareLocked().deadLettered++
 	*fx = q.noteItemLocked(*fx, deadLettered, &h.item, q.lastAttempt(i))
 	return true
 }
@@ -366,7 +366,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		h := *d.win.At(l.entry)
 		d.takeOutLocked(l.entry)
 		d.freeLocked(l.entry)
-		d.counters.redriven++
+		d.rareLocked().redriven++
 		if q.room(head) <= 0 {
 			p, _ := q.parked.First()
 			q.sendBothLocked(d, p, &fx)
@@ -375,7 +375,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		}
 		i := q.win.Add(held[T]{item: q.unletter(d, h.item, now), hist: h.hist})
 		q.allow.Add(-1)
-		q.counters.redriven++
+		q.rareLocked().redriven++
 		q.putLocked(i, due)
 		moved++
 		fx = q.noteItemLocked(fx, redriven, &h.item, Event{})

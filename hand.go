@@ -296,11 +296,11 @@ func (w *worker[T]) countLocked(n int) {
 	if done := n - w.counted; done > 0 {
 		w.counted = n
 		q.held -= done
-		q.counters.ended[Acked] += uint64(done)
+		q.acked += uint64(done)
 		q.allow.Add(int64(done))
 	}
 	started := w.load().started() // once: the worker goes on
-	q.counters.delivered += uint64(started - w.told)
+	q.delivered += uint64(started - w.told)
 	w.told = started
 }
 

@@ -44,10 +44,30 @@ type leased[T any] struct {
 // leases are all leases of a queue. Its mu guards them.
 type leases[T any] struct {
 	first, last *lease[T]
-	table       []*lease[T]
-	free        []int32 // slots of the table
-	n           int     // messages in flight
-	moved       map[uint64]int32
+	n           int              // messages in flight
+	slots       *slots[T]        // nil while there is no lease
+	moved       map[uint64]int32 // by stamp, the entries of what has left its lease
+}
+
+// slots give leases numbers to be found by.
+type slots[T any] struct {
+	table []*lease[T]
+	free  []int32 // places in the table
+}
+
+func (s *slots[T]) add(l *lease[T]) {
+	if n := len(s.free); n > 0 {
+		l.slot, s.free = s.free[n-1], s.free[:n-1]
+		s.table[l.slot] = l
+		return
+	}
+	l.slot = int32(len(s.table))
+	s.table = append(s.table, l)
+}
+
+func (s *slots[T]) remove(l *lease[T]) {
+	s.table[l.slot] = nil
+	s.free = append(s.free, l.slot)
 }
 
 // entryOf and slotOf translate between a lease's slot and the entry in the
@@ -85,7 +105,7 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 	}
 	q.leases.n += n
 	q.n[inFlight] += n
-	q.counters.delivered += uint64(n)
+	q.delivered += uint64(n)
 	return n
 }
 
@@ -112,13 +132,10 @@ func (q *Queue[T]) lastLeaseLocked() *lease[T] {
 		l = &lease[T]{msgs: make([]leased[T], 0, size)}
 	}
 	l.base = q.win.Reserve(cap(l.msgs))
-	if n := len(t.free); n > 0 {
-		l.slot, t.free = t.free[n-1], t.free[:n-1]
-		t.table[l.slot] = l
-	} else {
-		l.slot = int32(len(t.table))
-		t.table = append(t.table, l)
+	if t.slots == nil {
+		t.slots = new(slots[T])
 	}
+	t.slots.add(l)
 	l.prev = t.last
 	if t.last == nil {
 		t.first = l
@@ -132,8 +149,8 @@ func (q *Queue[T]) lastLeaseLocked() *lease[T] {
 // leaseOfLocked finds the message in flight that a delivery was made of, if it is
 // still in its lease.
 func (q *Queue[T]) leaseOfLocked(entry int32, stamp uint64) (l *lease[T], k int) {
-	if s := int(slotOf(entry)); s < len(q.leases.table) {
-		l = q.leases.table[s]
+	if s := q.leases.slots; s != nil && int(slotOf(entry)) < len(s.table) {
+		l = s.table[slotOf(entry)]
 	}
 	if l == nil || stamp-l.base >= leaseLen || l.open>>(stamp-l.base)&1 == 0 {
 		return nil, 0
@@ -172,8 +189,7 @@ func (q *Queue[T]) dropLeaseLocked(l *lease[T]) {
 	} else {
 		l.next.prev = l.prev
 	}
-	t.table[l.slot] = nil
-	t.free = append(t.free, l.slot)
+	t.slots.remove(l)
 	if cap(l.msgs) == leaseLen {
 		*l = lease[T]{msgs: l.msgs[:0]}
 		q.t.leases.Put(l)
@@ -189,7 +205,7 @@ func (q *Queue[T]) ackLeaseLocked(l *lease[T], acked uint64) {
 	n := bits.OnesCount64(acked)
 	q.endLeaseLocked(l, acked)
 	q.n[inFlight] -= n
-	q.counters.ended[Acked] += uint64(n)
+	q.acked += uint64(n)
 	q.allow.Add(int64(n))
 	if q.leases.n == 0 {
 		if !q.brief { // else the timer comes in a moment, and sees that there is nothing

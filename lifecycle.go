@@ -111,7 +111,17 @@ func (q *Queue[T]) deadIfAny() *Queue[T] {
 func (q *Queue[T]) Leftovers() []Message[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.Clone(q.left)
+	return slices.Clone(q.leftoversLocked())
+}
+
+func (q *Queue[T]) leftoversLocked() []Message[T] {
+	if q.rare != nil && len(q.rare.left) > 0 {
+		return q.rare.left
+	}
+	if q.closed && !q.letters {
+		return []Message[T]{}
+	}
+	return nil
 }
 
 // closeNow closes the queue and says what was left in it. The topic's mu is
@@ -132,9 +142,10 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		clear(q.n[:])
 	} else if !q.letters {
 		q.spillLocked()
-		q.left = q.messagesLocked()
+		left := q.messagesLocked()
 		q.keys, q.leases = nil, leases[T]{}
-		if n := len(q.left); n > 0 {
+		if n := len(left); n > 0 {
+			q.rareLocked().left = left
 			fx = q.noteLocked(fx, dropped, Event{Reason: DroppedByClose, Count: n})
 		}
 		q.win = window.Window[held[T]]{}
@@ -322,7 +333,7 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 		allow += q.cursor.Pos()
 	}
 	q.allow.Store(allow)
-	q.counters.dropped += uint64(n)
+	q.rareLocked().dropped += uint64(n)
 	q.armLocked(q.core.now())
 	q.handOnLocked()
 	q.checkDrainedLocked()

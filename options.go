@@ -68,6 +68,15 @@ type (
 		handling    []Interceptor
 	}
 	queueSettings struct {
+		queueLimits
+		filters     []any    // each a func(T) bool, a messageFilter or a func(*extra) bool
+		deadLetters any      // a *Queue[T], or nil
+		policies    []string // those of filters that are SNS's
+		asked       asked
+	}
+	// queueLimits are the settings that a queue goes on asking for. They are
+	// never changed, so that queues with equal ones share them.
+	queueLimits struct {
 		capacity     int
 		overflow     Overflow
 		visibility   time.Duration
@@ -76,22 +85,22 @@ type (
 		delay        time.Duration
 		ttl          time.Duration
 		replay       int
-		filters      []any // each a func(T) bool, a messageFilter or a func(*extra) bool
-		deadLetters  any   // a *Queue[T], or nil
 		deadCapacity int
 		deadOverflow Overflow
-		policies     []string // those of filters that are SNS's
-		asked        asked
 	}
 	// asked says what a user set that an engine can't be asked for silently.
 	asked              struct{ capacity, overflow, visibility, deadCapacity bool }
 	subscriberSettings struct {
+		subscriberLimits
+		interceptors []Interceptor
+	}
+	// subscriberLimits are those that a subscriber goes on asking for, never changed.
+	subscriberLimits struct {
 		concurrency    int
 		batch          int           // most messages of a batch handler
 		every          time.Duration // between two deliveries; 0: no limit
 		autoExtend     time.Duration // 0: off
 		handlerTimeout time.Duration // 0: none
-		interceptors   []Interceptor
 	}
 	receiveSettings struct {
 		visibility time.Duration
@@ -103,16 +112,18 @@ type (
 )
 
 func defaultQueueSettings() queueSettings {
-	return queueSettings{
+	return queueSettings{queueLimits: queueLimits{
 		capacity:     1024,
 		overflow:     Block,
 		visibility:   30 * time.Second,
 		maxAttempts:  5,
-		backoff:      Exponential(100*time.Millisecond, 30*time.Second),
+		backoff:      defaultBackoff,
 		deadCapacity: 1024,
 		deadOverflow: Block,
-	}
+	}}
 }
+
+var defaultBackoff = Exponential(100*time.Millisecond, 30*time.Second)
 
 type (
 	topicOption       func(*topicSettings) error
@@ -299,7 +310,17 @@ func WithHandlerTimeout(d time.Duration) SubscriberOption {
 }
 
 func defaultSubscriberSettings() subscriberSettings {
-	return subscriberSettings{concurrency: 1, batch: 10}
+	return subscriberSettings{subscriberLimits: defaultSubscriber}
+}
+
+var defaultSubscriber = subscriberLimits{concurrency: 1, batch: 10}
+
+// shared returns the limits, which are most often everybody's.
+func (l subscriberLimits) shared() *subscriberLimits {
+	if l == defaultSubscriber {
+		return &defaultSubscriber
+	}
+	return &l
 }
 
 // typed gives options that were held without T their type back. This is the

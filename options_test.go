@@ -549,7 +549,7 @@ type seen struct {
 
 func see(t *testing.T, options ...SubscribeOption) seen {
 	t.Helper()
-	q, s := defaultQueueSettings(), subscriberSettings{concurrency: 1}
+	q, s := defaultQueueSettings(), subscriberSettings{subscriberLimits: subscriberLimits{concurrency: 1}}
 	q.backoff = Constant(time.Second)
 	require.NoError(t, applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&q, &s) }))
 	return seen{

@@ -122,6 +122,6 @@ func (q *Queue[T]) dropOldestLocked(end int64, fx **effects) bool {
 }
 
 func (q *Queue[T]) dropLocked(fx *effects, it *item[T], why DropReason) *effects {
-	q.counters.dropped++
+	q.rareLocked().dropped++
 	return q.noteItemLocked(fx, dropped, it, Event{Reason: why})
 }

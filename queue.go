@@ -87,8 +87,8 @@ type Queue[T any] struct {
 	t       *Topic[T]
 	log     *log.Log[item[T]]
 	name    string
-	set     queueSettings
-	keep    int // attempts to keep of a history
+	set     *queueLimits // shared with queues that have the same
+	keep    int          // attempts to keep of a history
 	filters []func(*item[T]) bool
 	direct  bool
 	letters bool      // this is a dead-letter queue
@@ -140,8 +140,7 @@ type Queue[T any] struct {
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
 	ticking int   // goroutines of the timer that have begun and not ended
 
-	dead    *Queue[T]
-	starved []*Queue[T] // with messages parked for want of room here
+	dead *Queue[T]
 
 	paused   bool
 	draining bool // the topic shuts down
@@ -149,19 +148,60 @@ type Queue[T any] struct {
 	drainingDead bool
 	drained      chan struct{} // closes when nothing is left that Shutdown waits for
 	closed       bool
-	home         bool         // closed, and nothing of it runs
-	left         []Message[T] // what it held when it closed
+	home         bool // closed, and nothing of it runs
 
-	joined   int64  // the log's head when the queue was opened
-	offered  uint64 // messages added other than through the log
-	seq      uint64 // of events
-	counters counters
+	joined    int64  // the log's head when the queue was opened
+	offered   uint64 // messages added other than through the log
+	seq       uint64 // of events
+	delivered uint64
+	acked     uint64
+	rare      *rare[T] // nil while all of it is zero
 }
 
-// counters are the parts of Stats that only grow.
+// rare is what few queues need, and not often.
+type rare[T any] struct {
+	counters
+	left    []Message[T] // what the queue held when it closed
+	starved []*Queue[T]  // with messages parked for want of room in this dead-letter queue
+}
+
+// counters are the parts of Stats that only grow, but for those of a message
+// that is delivered and acknowledged: many a queue never needs the others.
 type counters struct {
-	delivered, deadLettered, redriven, dropped, parked uint64
-	ended                                              [len(causeNames)]uint64
+	deadLettered, redriven, dropped, parked uint64
+	ended                                   [len(causeNames)]uint64
+}
+
+// rareLocked returns what is rare, to be changed.
+func (q *Queue[T]) rareLocked() *rare[T] {
+	if q.rare == nil {
+		q.rare = new(rare[T])
+	}
+	return q.rare
+}
+
+// countEndLocked counts an attempt that has ended.
+func (q *Queue[T]) countEndLocked(cause Cause) {
+	if cause == Acked {
+		q.acked++
+	} else {
+		q.rareLocked().ended[cause]++
+	}
+}
+
+// countersLocked returns a copy of the rare counters.
+func (q *Queue[T]) countersLocked() (c counters) {
+	if q.rare != nil {
+		c = q.rare.counters
+	}
+	return c
+}
+
+func (q *Queue[T]) expiredLocked() uint64 {
+	if q.rare == nil {
+		return 0
+	}
+	return q.rare.ended[Expired]
 }
 
 // Stats is a snapshot of a queue. All its numbers belong to one instant:
@@ -216,6 +256,7 @@ func (q *Queue[T]) Stats() Stats {
 	q.mu.Lock()
 	inLog := q.inLogLocked()
 	inFlightNow := q.currentLocked()
+	c := q.countersLocked()
 	s := Stats{
 		Topic: q.core.name, Queue: q.name, Capacity: q.set.capacity,
 		Ready: q.n[due] + q.n[backlogged] + inLog + q.held - inFlightNow, Delayed: q.n[delayed], Retrying: q.n[retrying],
@@ -223,12 +264,12 @@ func (q *Queue[T]) Stats() Stats {
 		Blocked: q.n[blocked], Paused: q.paused,
 		Workers:      q.running,
 		Published:    q.publishedLocked(inLog),
-		Delivered:    q.counters.delivered,
-		DeadLettered: q.counters.deadLettered, Redriven: q.counters.redriven,
-		Dropped: q.counters.dropped, Left: uint64(len(q.left)), TimesParked: q.counters.parked,
+		Delivered:    q.delivered,
+		DeadLettered: c.deadLettered, Redriven: c.redriven,
+		Dropped: c.dropped, Left: uint64(len(q.leftoversLocked())), TimesParked: c.parked,
 	}
-	e := q.counters.ended
-	s.Acked, s.Failed, s.Panicked, s.Exited, s.TimedOut = e[Acked], e[Failed], e[Panicked], e[Exited], e[TimedOut]
+	e := c.ended
+	s.Acked, s.Failed, s.Panicked, s.Exited, s.TimedOut = q.acked, e[Failed], e[Panicked], e[Exited], e[TimedOut]
 	s.Nacked, s.PermanentlyFailed, s.Expired, s.Snoozed = e[Nacked], e[PermanentlyFailed], e[Expired], e[Snoozed]
 	s.ReleasedCount = e[Released]
 	for _, sub := range q.subs {

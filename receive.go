@@ -257,7 +257,7 @@ func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d D
 	m, h := q.win.Meta(i), q.win.At(i)
 	m.State = state
 	q.n[state]++
-	q.counters.delivered++
+	q.delivered++
 	h.start = now
 	q.win.Schedule(i, after(now, vis))
 	d = Delivery[T]{

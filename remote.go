@@ -303,10 +303,10 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set queueSetting
 	if err != nil {
 		return nil, remoteError(err)
 	}
-	q := newQueue(t.core, t, name, set)
+	q := newQueue(t.core, t, name, &set.queueLimits)
 	q.direct, q.filters = true, filters
 	q.remote = newRemoteQueue(q, eq)
-	q.dead = newDeadLetterQueue(t.core, t, name+deadSuffix, set)
+	q.dead = newDeadLetterQueue(t.core, t, name+deadSuffix, set.queueLimits)
 	q.dead.source = q
 	q.dead.remote = newRemoteQueue(q.dead, eq.DeadLetters())
 

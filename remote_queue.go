@@ -160,7 +160,7 @@ func (r *remoteQueue[T]) deliver(got []engine.Received, vis time.Duration) (ds [
 		m, h := q.win.Meta(i), q.win.At(i)
 		m.State = inFlight
 		q.n[inFlight]++
-		q.counters.delivered++
+		q.delivered++
 		h.start = now
 		q.win.Schedule(i, after(now, vis))
 		d := Delivery[T]{
@@ -519,21 +519,21 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 // countLocked counts and notes how an attempt ended.
 func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, parked bool, hist *history, spent uint32, elapsed time.Duration) (fx *effects) {
 	q := r.q
-	q.counters.ended[v.cause]++
+	q.countEndLocked(v.cause)
 	fx = q.noteItemLocked(fx, settled, it, Event{Attempt: int(spent), Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
 	if !end.bury {
 		return fx
 	}
 	last := hist.attempts[len(hist.attempts)-1]
 	if last.Cause == Expired {
-		q.counters.ended[Expired]++
+		q.rareLocked().ended[Expired]++
 	}
 	e := Event{Attempt: int(spent), Cause: last.Cause, Err: last.Err, Elapsed: last.Elapsed}
 	if parked {
-		q.counters.parked++
+		q.rareLocked().parked++
 		return q.noteItemLocked(fx, parkedEvent, it, e)
 	}
-	q.counters.deadLettered++
+	q.rareLocked().deadLettered++
 	return q.noteItemLocked(fx, deadLettered, it, e)
 }
 
@@ -556,7 +556,7 @@ func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
 func (q *Queue[T]) buryRemoteLocked(i int32) (fx *effects) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
-	q.counters.deadLettered++
+	q.rareLocked().deadLettered++
 	fx = q.noteItemLocked(fx, deadLettered, &h.item, q.lastAttempt(i))
 	fx = fx.and(q.remote.tell(i, remoteEnd{bury: true, state: s.encode(h.hist)}))
 	q.leaveKeyLocked(i)
@@ -729,7 +729,7 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds
 			moved++
 			seen[m.ID] = true
 			q.mu.Lock()
-			q.counters.redriven++
+			q.rareLocked().redriven++
 			fx := q.noteLocked(nil, redriven, Event{MessageID: m.ID, Count: 1})
 			q.mu.Unlock()
 			fx.perform()
@@ -759,7 +759,7 @@ func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
 	fx.perform()
 	q.mu.Lock()
 	fx = q.noteLocked(nil, dropped, Event{Reason: DroppedByPurge, Count: n})
-	q.counters.dropped += uint64(n)
+	q.rareLocked().dropped += uint64(n)
 	q.mu.Unlock()
 	if n > 0 {
 		fx.perform()

@@ -91,7 +91,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 	if len(q.leases.moved) > 0 {
 		delete(q.leases.moved, m.Stamp)
 	}
-	q.counters.ended[v.cause]++
+	q.countEndLocked(v.cause)
 	var fx *effects
 	fx = q.noteItemLocked(fx, settled, &h.item, Event{
 		Attempt: int(m.Spent) + 1, Cause: v.cause, Err: v.err, Elapsed: time.Duration(now - h.start), Wait: v.wait,
@@ -165,7 +165,7 @@ func (q *Queue[T]) expired(it *item[T], now int64) bool {
 // live has passed.
 func (q *Queue[T]) expireLocked(i int32, now int64, fx *effects) *effects {
 	h := q.win.At(i)
-	q.counters.ended[Expired]++
+	q.rareLocked().ended[Expired]++
 	h.hist = h.hist.with(Attempt{Cause: Expired, Queue: q.name, Start: q.core.time(now)}, q.keep)
 	return q.buryLocked(i, fx)
 }
@@ -240,8 +240,9 @@ func (q *Queue[T]) madeRoom() (fx *effects) {
 	}
 	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
 		q.mu.Lock()
-		starved := q.starved
-		q.starved = nil
+		r := q.rareLocked()
+		starved := r.starved
+		r.starved = nil
 		q.mu.Unlock()
 		for _, source := range starved {
 			fx = fx.and(source.unpark())

@@ -2,9 +2,8 @@ package fanout
 
 import (
 	"bytes"
-	"fmt"
-	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 )
 
@@ -16,12 +15,20 @@ func callSite() string {
 	for {
 		f, more := frames.Next()
 		if !strings.HasPrefix(f.Function, packagePrefix) || strings.HasSuffix(f.File, "_test.go") {
-			return fmt.Sprintf("%s:%d", filepath.Join(filepath.Base(filepath.Dir(f.File)), filepath.Base(f.File)), f.Line)
+			return lastTwo(f.File) + ":" + strconv.Itoa(f.Line)
 		}
 		if !more {
 			return "unknown"
 		}
 	}
+}
+
+// lastTwo is a file with its folder.
+func lastTwo(path string) string {
+	if k := strings.LastIndexByte(path, '/'); k > 0 {
+		return path[strings.LastIndexByte(path[:k], '/')+1:]
+	}
+	return path
 }
 
 const packagePrefix = "github.com/gofanout/fanout."

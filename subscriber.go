@@ -28,7 +28,7 @@ type Subscriber[T any] struct {
 	one     Handler[T] // handler, if it takes one message and nothing is around it
 	hold    bool       // its workers take messages by the hand
 	most    int        // messages that the handler gets
-	set     subscriberSettings
+	set     *subscriberLimits
 	site    string // file and line that subscribed
 
 	// Guarded by the queue's mu.
@@ -40,7 +40,8 @@ type Subscriber[T any] struct {
 	idle     []*worker[T] // to be used again
 	stopping bool
 
-	done chan struct{} // closed when stopping and no worker is left
+	done  chan struct{} // closed when ended; made when somebody asks
+	ended bool          // stopping, and no worker is left
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
@@ -108,7 +109,7 @@ func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettin
 			return intercept(ctx, around, infoOf(ds), func(ctx context.Context) error { return inner(ctx, ds) })
 		}
 	}
-	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, set: set, site: callSite(), done: make(chan struct{})}
+	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, set: set.shared(), site: callSite()}
 	s.hold = s.canHold()
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -126,7 +127,21 @@ func (s *Subscriber[T]) Queue() *Queue[T] { return s.q }
 
 // Done returns a channel that is closed when the subscriber has been stopped,
 // by Shutdown or by the end of its queue, and its last handler has returned.
-func (s *Subscriber[T]) Done() <-chan struct{} { return s.done }
+func (s *Subscriber[T]) Done() <-chan struct{} {
+	s.q.mu.Lock()
+	defer s.q.mu.Unlock()
+	return s.doneLocked()
+}
+
+func (s *Subscriber[T]) doneLocked() <-chan struct{} {
+	if s.done == nil {
+		s.done = make(chan struct{})
+		if s.ended {
+			close(s.done)
+		}
+	}
+	return s.done
+}
 
 // Shutdown stops the workers: none takes another message, and it waits until
 // those that run have settled theirs. When ctx ends first, the contexts of the
@@ -143,14 +158,15 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	q.mu.Lock()
 	s.stopLocked()
 	q.handOnLocked()
+	done := s.doneLocked()
 	q.mu.Unlock()
 	select {
-	case <-s.done:
+	case <-done:
 		return nil
 	default:
 	}
 	select {
-	case <-s.done:
+	case <-done:
 		return nil
 	case <-ctx.Done():
 	}
@@ -176,7 +192,7 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	what := plural(running, "handler")
 	if running == 0 { // workers between two messages: on their way home, or a hook keeps them
 		select {
-		case <-s.done:
+		case <-done:
 			return nil
 		default:
 			what = "a worker"
@@ -203,10 +219,13 @@ func (s *Subscriber[T]) stopLocked() {
 }
 
 func (s *Subscriber[T]) checkDoneLocked() {
-	if !s.stopping || s.running > 0 {
+	if !s.stopping || s.running > 0 || s.ended {
 		return
 	}
-	close(s.done)
+	s.ended = true
+	if s.done != nil {
+		close(s.done)
+	}
 	q := s.q
 	if k := slices.Index(q.subs, s); k >= 0 {
 		q.subs = slices.Delete(q.subs, k, k+1)

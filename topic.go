@@ -60,9 +60,10 @@ type Topic[T any] struct {
 	// the smallest capacity keeps that in proportion.
 	segment int
 	queues  map[string]*Queue[T]
-	open    []*Queue[T] // without a filter, in the order they were opened
-	orphans []*Queue[T] // dead-letter queues that outlived their queue
-	closedQ []*Queue[T] // the queues that Close or Shutdown closed
+	limits  *queueLimits // of the queue opened last
+	open    []*Queue[T]  // without a filter, in the order they were opened
+	orphans []*Queue[T]  // dead-letter queues that outlived their queue
+	closedQ []*Queue[T]  // the queues that Close or Shutdown closed
 
 	waiters []*waiter[T]
 	pass    uint64 // of the latest look at the waiters
@@ -185,7 +186,7 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 		}
 		return q, nil
 	}
-	q := newQueue(t.core, t, name, set)
+	q := newQueue(t.core, t, name, &set.queueLimits)
 	q.filters = filters
 	q.direct = filters != nil || set.delay > 0
 	q.log = t.log
@@ -214,6 +215,11 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	q.mu.Lock() // what is replayed may be due at once, and the timer begin
 	defer q.mu.Unlock()
 	t.live.Add(1)
+	if t.limits == nil || *t.limits != *q.set {
+		own := *q.set // not the filters with it
+		t.limits = &own
+	}
+	q.set = t.limits
 	t.queues[name] = q
 	q.replay(past)
 	if q.filters != nil {
@@ -234,7 +240,7 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	return q, nil
 }
 
-func newQueue[T any](c *core, t *Topic[T], name string, set queueSettings) *Queue[T] {
+func newQueue[T any](c *core, t *Topic[T], name string, set *queueLimits) *Queue[T] {
 	q := &Queue[T]{core: c, t: t, name: name, set: set, keep: 64, sleepAt: awake}
 	if set.maxAttempts != Unlimited {
 		q.keep = min(set.maxAttempts, math.MaxInt32) + passesLimit

@@ -110,14 +110,14 @@ func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 		}
 	}
 	var fx *effects
-	expired := q.counters.ended[Expired]
+	expired := q.expiredLocked()
 	ds := w.claimLocked(&fx)
-	for len(ds) == 0 && q.counters.ended[Expired] != expired {
+	for len(ds) == 0 && q.expiredLocked() != expired {
 		// Some came too late: that is told while the worker still counts.
 		q.mu.Unlock()
 		fx.and(q.madeRoom()).perform()
 		q.mu.Lock()
-		expired, fx = q.counters.ended[Expired], nil
+		expired, fx = q.expiredLocked(), nil
 		ds = w.claimLocked(&fx)
 	}
 	if len(ds) == 0 {

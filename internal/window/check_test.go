@@ -8,6 +8,17 @@ import (
 // check walks the invariants of w and returns the first that does not hold.
 // Lists are all those that the owner of w keeps.
 func check[E comparable](w *Window[E], lists ...*List) error {
+	if w.tables == nil {
+		for k, l := range lists {
+			if l.Len() > 0 {
+				return fmt.Errorf("list %d is not empty, and the window never held anything", k)
+			}
+		}
+		if w.Len() > 0 {
+			return fmt.Errorf("holds %d in no table", w.Len())
+		}
+		return nil
+	}
 	if err := checkChunks(w); err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ func (w *Window[E]) Unschedule(i int32) {
 
 // NextDue returns the earliest instant that any entry waits for.
 func (w *Window[E]) NextDue() (at int64, ok bool) {
+	if w.n == 0 {
+		return 0, false
+	}
 	if i, found := w.line.First(); found {
 		at, ok = w.Meta(i).Deadline, true
 	}
@@ -42,6 +45,9 @@ func (w *Window[E]) NextDue() (at int64, ok bool) {
 // PopDue unschedules and returns the entry with the earliest deadline if that
 // is not after now.
 func (w *Window[E]) PopDue(now int64) (i int32, ok bool) {
+	if w.n == 0 {
+		return 0, false
+	}
 	first := item{key: now, stamp: ^uint64(0)}
 	if i, found := w.line.First(); found {
 		if m := w.Meta(i); m.Deadline <= now {
@@ -72,6 +78,9 @@ func (w *Window[E]) Rank(i int32, rank int64) {
 
 // Lowest returns the ranked entry with the lowest rank.
 func (w *Window[E]) Lowest() (i int32, rank int64, ok bool) {
+	if w.n == 0 {
+		return 0, 0, false
+	}
 	it, ok := w.elder.peek(w.ranked)
 	return it.i, it.key, ok
 }

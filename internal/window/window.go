@@ -59,12 +59,17 @@ type chunk[E any] struct {
 //
 // The zero Window is empty and ready for use.
 type Window[E any] struct {
+	*tables[E]
+	n     int
+	stamp uint64
+}
+
+// tables are made with the first entry: many a window never has one.
+type tables[E any] struct {
 	chunks []*chunk[E] // nil where a chunk was given back
 	open   []int32     // numbers of chunks that have a free entry
 	holes  []int32     // numbers of chunks that were given back
 	spare  int32       // chunks that are entirely free: zero or one
-	n      int
-	stamp  uint64
 
 	line  List     // scheduled, deadlines in order
 	heap  lazyHeap // scheduled, the others; by deadline
@@ -76,6 +81,9 @@ func (w *Window[E]) Len() int { return w.n }
 
 // Add takes a free entry, sets its value and returns its number.
 func (w *Window[E]) Add(v E) int32 {
+	if w.tables == nil {
+		w.tables = new(tables[E])
+	}
 	if len(w.open) == 0 {
 		w.grow()
 	}
@@ -180,14 +188,14 @@ func (w *Window[E]) Meta(i int32) *Meta { return &w.chunks[i/chunkLen].metas[i%c
 // window ever gave out.
 func (w *Window[E]) Owns(i int32, stamp uint64) bool {
 	ci := int(i / chunkLen)
-	return stamp != 0 && ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp == stamp
+	return stamp != 0 && w.tables != nil && ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp == stamp
 }
 
 // Holds reports whether entry i, for any i that the window ever gave out, is
 // held, be it by the message it was given for or by another.
 func (w *Window[E]) Holds(i int32) bool {
 	ci := int(i / chunkLen)
-	return ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp != 0
+	return w.tables != nil && ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp != 0
 }
 
 // Restamp gives entry i, which is not scheduled, a new stamp, so that every older one is void, and returns it.
@@ -200,6 +208,9 @@ func (w *Window[E]) Restamp(i int32) uint64 {
 // All calls f with every entry held, in no order, until f returns false.
 // f may not add or remove.
 func (w *Window[E]) All(f func(i int32) bool) {
+	if w.tables == nil {
+		return
+	}
 	for ci, c := range w.chunks {
 		if c == nil {
 			continue
