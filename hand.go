@@ -29,7 +29,8 @@ import (
 //     waits behind a slow handler while another consumer is idle.
 //
 // A hand that is a millisecond old is looked at by the queue's timer, which
-// picks up the current message: its time-out counts from there, at most a
+// takes back what waits, so that newer messages do not overtake it for longer,
+// and picks up the current message: its time-out counts from there, at most a
 // millisecond late and never early. The first message of a hand started when it
 // was claimed, and its time-out is exact.
 //
@@ -461,7 +462,9 @@ func (q *Queue[T]) gatherLocked() {
 	}
 }
 
-// lookLocked is the timer's look at the hands: those that have become old.
+// lookLocked is the timer's look at the hands: of those that have become old it
+// picks up the current message, and takes back what waits. Others that never run
+// out of newer messages would not come to ask for it.
 func (q *Queue[T]) lookLocked(now int64) {
 	q.lookAt = 0
 	age := int64(min(handAge, q.set.visibility))
@@ -472,6 +475,7 @@ func (q *Queue[T]) lookLocked(now int64) {
 			case at <= now:
 				w.countLocked(w.load().started() - 1)
 				w.pickUpLocked()
+				q.takeBackLocked(w)
 			case q.lookAt == 0 || at < q.lookAt:
 				q.lookAt = at
 			}

@@ -59,28 +59,25 @@ func (t *Topic[T]) wakeAll() {
 	if t.sleep.n.Load() == 0 {
 		return
 	}
-	var few [wakesItself]*Queue[T]
+	var few [wakesItself]*Queue[T] // stays on the stack: wakeMany gets another list
 	s := &t.sleep
 	s.mu.Lock()
-	list := s.list
-	for _, q := range list {
+	for _, q := range s.list {
 		q.sleepAt = awake
 	}
-	if len(list) <= len(few) {
-		n := copy(few[:], list)
-		clear(list)
-		s.list, list = list[:0], few[:n]
+	n := len(s.list)
+	if n <= len(few) {
+		copy(few[:], s.list)
+		clear(s.list)
+		s.list = s.list[:0]
 	} else {
-		s.list = nil
 		t.live.Add(1) // for wakeMany: later the topic may have ended
+		go t.wakeMany(s.list)
+		s.list, n = nil, 0
 	}
 	s.n.Store(0)
 	s.mu.Unlock()
-	if len(list) > len(few) {
-		go t.wakeMany(list)
-		return
-	}
-	for _, q := range list {
+	for _, q := range few[:n] {
 		q.wake()
 	}
 }

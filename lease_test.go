@@ -1,0 +1,225 @@
+package fanout
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// receiveAll receives n messages, singly or in batches of odd lengths.
+func receiveAll(t *testing.T, q *Queue[int], n int) (ds []Delivery[int]) {
+	t.Helper()
+	for len(ds) < n {
+		if len(ds)%2 == 0 {
+			ds = append(ds, receive(t, q))
+			continue
+		}
+		more, err := q.ReceiveBatch(t.Context(), min(37, n-len(ds)))
+		require.NoError(t, err)
+		ds = append(ds, more...)
+	}
+	for k, d := range ds {
+		require.Equal(t, k, d.Body)
+		require.Equal(t, 1, d.Attempt())
+	}
+	return ds
+}
+
+// Three leases and a bit.
+const ofLeases = 3*leaseLen + 7
+
+func TestALeaseIsAcknowledgedInAnyOrder(t *testing.T) {
+	for name, order := range map[string]func(n int) []int{
+		"forwards": func(n int) []int { return from(0, n) },
+		"backwards": func(n int) (ks []int) {
+			for k := n - 1; k >= 0; k-- {
+				ks = append(ks, k)
+			}
+			return ks
+		},
+		"at random": rand.New(rand.NewPCG(1, 2)).Perm,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q", WithMaxAttempts(1))
+				for range 3 { // leases that are used again, too
+					publishOnce(t, top, ofLeases)
+					ds := receiveAll(t, q, ofLeases)
+					for n, k := range order(ofLeases) {
+						require.NoError(t, ds[k].Ack(ctx))
+						require.Equal(t, ofLeases-n-1, q.Stats().InFlight)
+						check(t, top)
+						require.ErrorIs(t, ds[k].Ack(ctx), ErrSettled)
+						require.ErrorIs(t, ds[k].Nack(ctx), ErrSettled)
+						require.True(t, ds[k].Deadline().IsZero())
+					}
+				}
+				time.Sleep(time.Hour)
+				require.Zero(t, q.Stats().Unsettled())
+				require.Zero(t, q.Stats().TimedOut)
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
+
+func TestWhatHappensToOneMessageOfALease(t *testing.T) {
+	const vis = 10 * time.Second
+	for _, at := range []int{0, 1, 63, 64, 100, ofLeases - 1} {
+		for name, row := range map[string]func(t *testing.T, q *Queue[int], d Delivery[int]){
+			"nacked": func(t *testing.T, q *Queue[int], d Delivery[int]) {
+				require.NoError(t, d.NackAfter(t.Context(), time.Second))
+				require.ErrorIs(t, d.Ack(t.Context()), ErrSettled)
+				elapse(time.Second)
+				again := receive(t, q)
+				require.Equal(t, at, again.Body)
+				require.Equal(t, 2, again.Attempt())
+				require.NoError(t, again.Ack(t.Context()))
+				require.ErrorIs(t, d.Ack(t.Context()), ErrSettled)
+			},
+			"extended": func(t *testing.T, q *Queue[int], d Delivery[int]) {
+				require.Equal(t, time.Now().Add(vis), d.Deadline())
+				require.NoError(t, d.Extend(t.Context(), time.Minute))
+				require.Equal(t, time.Now().Add(time.Minute), d.Deadline())
+				elapse(time.Minute - 1)
+				require.NoError(t, d.Ack(t.Context()))
+				require.ErrorIs(t, d.Ack(t.Context()), ErrSettled)
+			},
+			"timed out": func(t *testing.T, q *Queue[int], d Delivery[int]) {
+				elapse(vis - 1)
+				require.Equal(t, 1, q.Stats().InFlight)
+				elapse(1)
+				require.ErrorIs(t, d.Ack(t.Context()), ErrStale)
+				require.ErrorIs(t, q.AckBatch(t.Context(), d), ErrStale)
+				again := receive(t, q)
+				require.Equal(t, at, again.Body)
+				require.Equal(t, TimedOut, again.History()[0].Cause)
+				require.Equal(t, vis, again.History()[0].Elapsed)
+				require.NoError(t, again.Ack(t.Context()))
+			},
+			"purged": func(t *testing.T, q *Queue[int], d Delivery[int]) {
+				n, err := q.Purge(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+				require.ErrorIs(t, d.Ack(t.Context()), ErrStale)
+				require.ErrorIs(t, q.AckBatch(t.Context(), d), ErrStale)
+			},
+			"left by the queue": func(t *testing.T, q *Queue[int], d Delivery[int]) {
+				require.NoError(t, q.Close())
+				require.ErrorIs(t, d.Ack(t.Context()), ErrClosed)
+				require.ErrorIs(t, q.AckBatch(t.Context(), d), ErrClosed)
+				require.Len(t, q.Leftovers(), 1)
+				require.Equal(t, at, q.Leftovers()[0].Body)
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				bubble(t, func(t *testing.T, ctx context.Context) {
+					top := newTopic[int](t)
+					q := openQueue(t, top, "q", WithVisibilityTimeout(vis))
+					publishOnce(t, top, ofLeases)
+					ds := receiveAll(t, q, ofLeases)
+					require.NoError(t, q.AckBatch(ctx, ds[:at]...))
+					require.NoError(t, q.AckBatch(ctx, ds[at+1:]...))
+					check(t, top)
+					row(t, q, ds[at])
+					check(t, top)
+					if !q.closed {
+						requireEmpty(t, q)
+						require.Zero(t, q.Stats().Unsettled())
+					}
+					elapse(time.Hour)
+					require.NoError(t, top.Close())
+				})
+			})
+		}
+	}
+}
+
+func TestLeasesTimeOutEachAtItsInstant(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(10*time.Second), WithMaxAttempts(Unlimited))
+		publishOnce(t, top, ofLeases)
+		for range ofLeases {
+			receive(t, q)
+			time.Sleep(time.Millisecond)
+		}
+		synctest.Wait()
+		require.Equal(t, ofLeases, q.Stats().InFlight)
+		time.Sleep(10*time.Second - ofLeases*time.Millisecond - 1)
+		for k := range ofLeases {
+			synctest.Wait()
+			require.EqualValues(t, k, q.Stats().TimedOut)
+			check(t, top)
+			elapse(1)
+			require.EqualValues(t, k+1, q.Stats().TimedOut)
+			time.Sleep(time.Millisecond - 1)
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestAckBatchSaysWhichItCouldNot(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q, other := openQueue(t, top, "q", WithVisibilityTimeout(time.Second)), openQueue(t, top, "other")
+		publishOnce(t, top, 100)
+		stale := receive(t, q)
+		elapse(time.Second)
+		ds, err := q.ReceiveBatch(ctx, 50)
+		require.NoError(t, err)
+		require.Equal(t, 0, ds[0].Body, "the one that was stale, again")
+		foreign := receive(t, other)
+		require.NoError(t, ds[3].Ack(ctx))
+		batch := append([]Delivery[int]{stale, foreign, {}, ds[7], ds[7]}, ds...)
+		err = q.AckBatch(ctx, batch...)
+		require.ErrorIs(t, err, ErrStale)
+		require.ErrorIs(t, err, ErrSettled)
+		require.ErrorIs(t, err, ErrInvalidOption)
+		require.Contains(t, err.Error(), ds[3].ID())
+		require.Contains(t, err.Error(), foreign.ID())
+		require.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), 6, "stale, foreign, zero, 7 twice more, 3")
+		check(t, top)
+		require.EqualValues(t, 50, q.Stats().Acked)
+		require.Equal(t, 50, q.Stats().Unsettled())
+		require.NoError(t, foreign.Ack(ctx), "it was left alone")
+		require.NoError(t, q.AckBatch(ctx))
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestAReceiverThatWaitsAllocatesNothing(t *testing.T) {
+	ctx := context.Background()
+	top := newTopic[*int](t)
+	q := openQueue(t, top, "q")
+	received := make(chan error)
+	go func() {
+		for {
+			d, err := q.Receive(ctx)
+			if err == nil {
+				err = d.Ack(ctx)
+			}
+			received <- err
+			if err != nil {
+				return
+			}
+		}
+	}()
+	body := new(int)
+	each := testing.AllocsPerRun(1000, func() {
+		if err := top.Publish(ctx, body); err != nil {
+			t.Error(err)
+		}
+		if err := <-received; err != nil {
+			t.Error(err)
+		}
+	})
+	require.Less(t, each, 1.0, "a publish, a receive that waited, and an acknowledgement")
+	require.NoError(t, top.Close())
+	require.ErrorIs(t, <-received, ErrClosed)
+}
