@@ -24,29 +24,8 @@
 // was published for a limited time, and says what is left; a second one kills.
 package main
 
-import (
-	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
-)
+import "github.com/gofanout/fanout/examples/checkout/program"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the second signal is not caught: it kills
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	var usage *usageError
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "checkout: %v\nUsage: go run ./examples/checkout -h\n", err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "checkout:", err)
-		os.Exit(1)
-	}
+	program.Main(program.Where{Command: "go run ./examples/checkout"})
 }

@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ func TestFlagsThatCannotBeAreNamedWithTheirValue(t *testing.T) {
 		{[]string{"-flood", "5", "-speed", "2"}, "-speed and -flood exclude each other: in a flood nothing takes any time"},
 		{[]string{"-orders", ""}, "-orders: want a directory"},
 	} {
-		_, err := parseFlags(tt.args, io.Discard)
+		_, err := parseFlags(Where{}, tt.args, io.Discard)
 		require.EqualError(t, err, tt.want)
 		var usage *usageError
 		require.ErrorAs(t, err, &usage)
@@ -48,7 +48,7 @@ func TestDefaultsDependOnWhatIsToBeDone(t *testing.T) {
 		{[]string{"-flood", "10"}, 1, 256},
 		{[]string{"-flood", "10", "-capacity", "3"}, 1, 3},
 	} {
-		c, err := parseFlags(tt.args, io.Discard)
+		c, err := parseFlags(Where{}, tt.args, io.Discard)
 		require.NoError(t, err)
 		require.Equal(t, tt.speed, c.speed, tt.args)
 		require.Equal(t, tt.capacity, c.capacity, tt.args)
@@ -58,7 +58,7 @@ func TestDefaultsDependOnWhatIsToBeDone(t *testing.T) {
 
 func TestHelpIsWrittenOnceAndIsNoUsageError(t *testing.T) {
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"-h"}, &out)
+	err := Run(t.Context(), Where{}, []string{"-h"}, &out)
 	require.ErrorIs(t, err, flag.ErrHelp)
 	require.Contains(t, out.String(), "-flood n")
 }

@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"context"
@@ -24,7 +24,11 @@ const (
 
 // letters returns the dead letters of a queue, and leaves them where they are.
 func letters(ctx context.Context, q *fanout.Queue[payment]) ([]letter, error) {
-	return q.DeadLetters().Peek(ctx, max(q.Stats().Dead, 1))
+	n, err := q.DeadLetters().Depth(ctx)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return q.DeadLetters().Peek(ctx, n)
 }
 
 func bodies(letters []letter) iter.Seq[payment] {

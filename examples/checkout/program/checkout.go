@@ -1,10 +1,9 @@
-package main
+package program
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -27,6 +26,7 @@ type checkout struct {
 	shipping  *shop.Shipping
 	published *shop.Ledger // the payment service's own
 
+	engine fanout.TopicOption // nil in memory
 	topic  *fanout.Topic[payment]
 	queues []*fanout.Queue[payment]
 
@@ -38,33 +38,27 @@ const (
 	payEvery = 40 * time.Millisecond
 	// refreshEvery is how often progress is looked at.
 	refreshEvery = 10 * time.Millisecond
+	// askEvery is how often an engine is asked about it.
+	askEvery = 100 * time.Millisecond
 	// attention is how many dead letters make somebody look into a flood.
 	attention = 1000
 )
 
-// run is the program without the process around it. When ctx ends it drains.
-func run(ctx context.Context, args []string, stdout io.Writer) error {
-	cfg, err := parseFlags(args, stdout)
-	if err != nil {
-		return err
-	}
-	c := &checkout{cfg: cfg, out: newConsole(stdout, isTerminal(stdout))}
-	if err := c.stockShop(); err != nil {
-		return err
-	}
+// run is a day of the shop. When ctx ends it drains.
+func (c *checkout) run(ctx context.Context) error {
 	if err := c.wire(ctx); err != nil {
 		return err
 	}
-	defer c.topic.Close()
+	defer func() { _ = c.topic.Close() }()
 
 	end := context.WithoutCancel(ctx)
-	err = c.work(ctx)
+	err := c.work(ctx)
 	if ctx.Err() == nil {
 		return errors.Join(err, c.shutdown(end), c.balance())
 	}
 	// To be interrupted is no failure, if the books balance.
 	c.out.say("interrupted: %s of %s payments are published; draining for at most %v (interrupt again to kill)",
-		number(c.published.Total()), number(c.load.Len()), cfg.grace)
+		number(c.published.Total()), number(c.load.Len()), c.cfg.grace)
 	return errors.Join(c.shutdown(end), c.showDead(end), c.balance())
 }
 
@@ -91,35 +85,63 @@ func (c *checkout) stockShop() (err error) {
 }
 
 // wire connects the services: one topic, and a queue with workers for each.
-func (c *checkout) wire(ctx context.Context) (err error) {
-	// What the library would log, losses at the end, is what the books tell.
-	c.topic, err = fanout.NewTopic[payment]("payments", fanout.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
+func (c *checkout) wire(ctx context.Context) error {
+	if err := c.openTopic(ctx); err != nil {
 		return err
 	}
-	for _, service := range []struct {
-		name   string
-		handle fanout.Handler[payment]
-	}{
-		{"inventory", c.inventory.Handle},
-		{"shipping", c.shipping.Handle},
-	} {
-		s, err := c.topic.Subscribe(ctx, service.name, service.handle,
-			fanout.WithConcurrency(c.cfg.workers),
-			fanout.WithCapacity(c.cfg.capacity),
-			fanout.WithMaxAttempts(5),
-			fanout.WithBackoff(c.backoff()),
-			fanout.WithVisibilityTimeout(max(30*time.Second, 2*c.world.Scale(shop.SlowestCall))),
-			// A dead letter without room would be parked and count against the
-			// capacity: a shop with little stock would hold up its own payments.
-			fanout.WithDeadLetterCapacity(fanout.Unlimited),
-		)
-		if err != nil {
+	if c.engine != nil {
+		if err := c.start(ctx); err != nil {
+			return errors.Join(err, c.topic.Close())
+		}
+	}
+	for i, handle := range []fanout.Handler[payment]{c.inventory.Handle, c.shipping.Handle} {
+		if _, err := c.queues[i].Subscribe(ctx, handle, fanout.WithConcurrency(c.cfg.workers)); err != nil {
 			return err
 		}
-		c.queues = append(c.queues, s.Queue())
 	}
 	return nil
+}
+
+// openTopic makes the topic, or finds it, with a queue for each service.
+func (c *checkout) openTopic(ctx context.Context) (err error) {
+	// What the library would log, losses at the end, is what the books tell.
+	options := []fanout.TopicOption{fanout.WithLogger(slog.New(slog.DiscardHandler))}
+	if c.engine != nil {
+		options = append(options, c.engine)
+	}
+	if c.topic, err = fanout.NewTopic[payment]("payments", options...); err != nil {
+		return err
+	}
+	c.queues = nil
+	for _, service := range []string{"inventory", "shipping"} {
+		q, err := c.topic.OpenQueue(ctx, service, c.queueOptions()...)
+		if err != nil {
+			return errors.Join(err, c.topic.Close())
+		}
+		c.queues = append(c.queues, q)
+	}
+	return nil
+}
+
+func (c *checkout) queueOptions() []fanout.QueueOption {
+	options := []fanout.QueueOption{
+		fanout.WithMaxAttempts(5),
+		fanout.WithBackoff(c.backoff()),
+		fanout.WithVisibilityTimeout(c.visibility()),
+	}
+	if c.engine != nil {
+		return options
+	}
+	return append(options,
+		fanout.WithCapacity(c.cfg.capacity),
+		// A dead letter without room would be parked and count against the
+		// capacity: a shop with little stock would hold up its own payments.
+		fanout.WithDeadLetterCapacity(fanout.Unlimited),
+	)
+}
+
+func (c *checkout) visibility() time.Duration {
+	return max(30*time.Second, 2*c.world.Scale(shop.SlowestCall))
 }
 
 func (c *checkout) backoff() fanout.Backoff {
@@ -129,19 +151,23 @@ func (c *checkout) backoff() fanout.Backoff {
 
 // work is the business of the day: all payments, and then what died of them.
 func (c *checkout) work(ctx context.Context) error {
-	c.out.say("%s payments with %s order lines; %d workers and room for %d messages in each queue",
-		number(c.load.Len()), number(c.load.Lines()), c.cfg.workers, c.cfg.capacity)
+	room := fmt.Sprintf("room for %d messages", c.cfg.capacity)
+	if c.engine != nil {
+		room = "no bounds"
+	}
+	c.out.say("%s payments with %s order lines; %d workers and %s in each queue",
+		number(c.load.Len()), number(c.load.Lines()), c.cfg.workers, room)
 	if err := c.watch(ctx, c.publishAll); err != nil {
 		return err
 	}
 	c.out.due() // the end of a stage is worth a look
-	c.refresh()
+	c.refresh(ctx)
 	c.out.say("every queue is drained")
 	if err := c.showDead(ctx); err != nil {
 		return err
 	}
-	if c.dead() == 0 {
-		return nil
+	if dead, err := c.dead(ctx); err != nil || dead == 0 {
+		return err
 	}
 	return c.watch(ctx, c.revive)
 }
@@ -168,7 +194,12 @@ func (c *checkout) publishAll(ctx context.Context) error {
 		}
 		p := c.load.Payment(i)
 		// A full queue makes this wait. An error means that no queue got the payment.
-		if err := c.topic.Publish(ctx, p); err != nil {
+		// From an engine it means that nobody knows, so there it is not interrupted.
+		publishing := ctx
+		if c.engine != nil {
+			publishing = context.WithoutCancel(ctx)
+		}
+		if err := c.topic.Publish(publishing, p); err != nil {
 			return fmt.Errorf("payment of order %d: %w", p.OrderID, err)
 		}
 		c.published.Enter(p.OrderID)
@@ -179,8 +210,11 @@ func (c *checkout) publishAll(ctx context.Context) error {
 // lookAfterFlood sees to the dead letters of a flood once they are many, so that
 // they don't pile up to the end.
 func (c *checkout) lookAfterFlood(ctx context.Context, i int) error {
-	if i%attention > 0 || c.dead() < attention {
+	if i%attention > 0 {
 		return nil
+	}
+	if dead, err := c.dead(ctx); err != nil || dead < attention {
+		return err
 	}
 	return c.revive(ctx)
 }
@@ -195,7 +229,10 @@ func (c *checkout) revive(ctx context.Context) error {
 	products, units := c.inventory.Restock(bodies(letters))
 	c.out.say("warehouses and carriers are well again; restocked %s products with %s units", number(products), number(units))
 	for _, q := range c.queues {
-		dead := q.Stats().Dead
+		dead, err := q.DeadLetters().Depth(ctx)
+		if err != nil {
+			return err
+		}
 		moved, err := q.Redrive(ctx)
 		c.out.say("%s: redrove %s of %s dead letters", q.Name(), number(moved), number(dead))
 		if err != nil {
@@ -212,7 +249,11 @@ func (c *checkout) watch(ctx context.Context, job func(context.Context) error) e
 	defer wg.Wait()
 	done := make(chan error, 1)
 	wg.Go(func() { done <- job(ctx) })
-	tick := time.NewTicker(refreshEvery)
+	every := refreshEvery
+	if c.engine != nil {
+		every = askEvery
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for finished := false; ; {
 		select {
@@ -225,36 +266,32 @@ func (c *checkout) watch(ctx context.Context, job func(context.Context) error) e
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		c.refresh()
-		if finished && c.idle() {
-			return nil
+		c.refresh(ctx)
+		if !finished {
+			continue
+		}
+		if idle, err := c.idle(ctx); idle || err != nil {
+			return err
 		}
 	}
 }
 
-func (c *checkout) idle() bool {
-	for _, q := range c.queues {
-		if q.Stats().Unsettled() > 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *checkout) dead() (n int) {
-	for _, q := range c.queues {
-		n += q.Stats().Dead
-	}
-	return n
-}
-
-func (c *checkout) refresh() {
+func (c *checkout) refresh(ctx context.Context) {
 	c.heap.sample()
-	c.out.refresh(c.snapshot)
+	c.out.refresh(func() snapshot { return c.snapshot(ctx) })
 }
 
 // shutdown drains the topic for as long as the grace lasts, and says what is left.
+// What is in an engine outlives the topic: it is opened again, to look.
 func (c *checkout) shutdown(ctx context.Context) error {
+	err := c.drain(ctx)
+	if c.engine == nil {
+		return err
+	}
+	return errors.Join(err, c.openTopic(ctx))
+}
+
+func (c *checkout) drain(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(ctx, c.cfg.grace)
 	defer cancel()
 	err := c.watch(ctx, func(context.Context) error { return c.topic.Shutdown(grace) })

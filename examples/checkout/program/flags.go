@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ func (e *usageError) Unwrap() error { return e.error }
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 // parseFlags returns [flag.ErrHelp] after it has written the help that was asked for.
-func parseFlags(args []string, stdout io.Writer) (config, error) {
+func parseFlags(w Where, args []string, stdout io.Writer) (config, error) {
 	var c config
 	fs := flag.NewFlagSet("checkout", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // an error is returned, and told once
@@ -42,9 +42,12 @@ func parseFlags(args []string, stdout io.Writer) (config, error) {
 	fs.IntVar(&c.capacity, "capacity", 32, "`messages` that each queue holds; 256 by default with -flood")
 	fs.DurationVar(&c.grace, "grace", 3*time.Second, "how long to drain after an interrupt")
 	fs.BoolVar(&c.letters, "letters", false, "show each dead letter with its history, however many there are")
+	if w.Flags != nil {
+		w.Flags(fs)
+	}
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(stdout, "Usage: go run ./examples/checkout [flags]")
+		fmt.Fprintln(stdout, "Usage:", w.Command, "[flags]")
 		fs.SetOutput(stdout)
 		fs.PrintDefaults()
 		return c, err
@@ -57,6 +60,9 @@ func parseFlags(args []string, stdout io.Writer) (config, error) {
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if w.Open != nil && given["capacity"] {
+		return c, usagef("-capacity is for queues in memory")
+	}
 	return c, c.check(given)
 }
 

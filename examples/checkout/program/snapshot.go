@@ -1,6 +1,7 @@
-package main
+package program
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -19,16 +20,32 @@ type snapshot struct {
 
 type queueView struct {
 	fanout.Stats
+	held
+	room string  // of the depth, empty if it has no bound
+	most int     // the depth that fills the bar
 	rate float64 // settled a second
 }
 
-func (c *checkout) snapshot() snapshot {
+func (c *checkout) snapshot(ctx context.Context) snapshot {
 	t := c.topic.Stats()
 	s := snapshot{at: time.Now(), published: int(t.Published), all: c.load.Len(), waiting: t.Waiting > 0}
 	for _, q := range c.queues {
-		s.queues = append(s.queues, queueView{Stats: q.Stats()})
+		v := queueView{Stats: q.Stats(), most: s.all}
+		v.held, _ = c.held(ctx, q) // an engine that doesn't answer is not worth a look
+		if c.engine == nil {
+			v.room, v.most = fmt.Sprint(v.Capacity), v.Capacity
+		}
+		s.queues = append(s.queues, v)
 	}
 	return s
+}
+
+// depthOf is the depth, and of how much, with a word or sign between.
+func (q queueView) depthOf(between string) string {
+	if q.room == "" {
+		return number(q.depth)
+	}
+	return fmt.Sprintf("%d%s%s", q.depth, between, q.room)
 }
 
 // rates works out how fast the queues were since the snapshot before, evened out.
@@ -61,8 +78,8 @@ func (s snapshot) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "published %s of %s", number(s.published), number(s.all))
 	for _, q := range s.queues {
-		fmt.Fprintf(&b, " | %s: depth %d of %d, %d in flight, %s retried, %s dead, %s settled, %s/s",
-			q.Queue, q.Unsettled(), q.Capacity, q.InFlight, number(q.failed()), number(q.Dead), number(q.Acked), number(int(q.rate)))
+		fmt.Fprintf(&b, " | %s: depth %s, %d in flight, %s retried, %s dead, %s settled, %s/s",
+			q.Queue, q.depthOf(" of "), q.InFlight, number(q.failed()), number(q.dead), number(q.Acked), number(int(q.rate)))
 	}
 	return b.String()
 }
@@ -73,8 +90,8 @@ func (s snapshot) board() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-10s%-*s %9s %9s %9s %7s %10s %6s\n", "", width, "depth", "", "in flight", "retried", "dead", "settled", "a sec.")
 	for _, q := range s.queues {
-		fmt.Fprintf(&b, "%-10s%s %9s %9d %9s %7s %10s %6s\n", q.Queue, bar(q.Unsettled(), q.Capacity, width),
-			fmt.Sprintf("%d/%d", q.Unsettled(), q.Capacity), q.InFlight, number(q.failed()), number(q.Dead), number(q.Acked), number(int(q.rate)))
+		fmt.Fprintf(&b, "%-10s%s %9s %9d %9s %7s %10s %6s\n", q.Queue, bar(q.depth, q.most, width),
+			q.depthOf("/"), q.InFlight, number(q.failed()), number(q.dead), number(q.Acked), number(int(q.rate)))
 	}
 	note := ""
 	if s.waiting {

@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"bytes"
@@ -19,7 +19,10 @@ func views(depth int) func() snapshot {
 		return snapshot{
 			at: time.Now(), published: 10 * depth, all: 1_000_000, waiting: true,
 			queues: []queueView{
-				{Stats: fanout.Stats{Queue: "inventory", Capacity: 256, Ready: depth, InFlight: 8, Failed: 1_000_000, Dead: 1000, Acked: uint64(100 * depth)}},
+				{
+					Stats: fanout.Stats{Queue: "inventory", InFlight: 8, Failed: 1_000_000, Acked: uint64(100 * depth)},
+					held:  held{depth: depth + 8, dead: 1000}, room: "256", most: 256,
+				},
 			},
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"context"
@@ -15,17 +15,13 @@ var errUnbalanced = errors.New("the books do not balance")
 // balance audits each service once the topic is closed, and shows the books.
 func (c *checkout) balance() error {
 	c.heap.sample()
-	left := c.topic.Leftovers()
+	sides, err := c.sides(context.Background())
+	if err != nil {
+		return err
+	}
 	var accounts []*shop.Account
-	for i, ledger := range []*shop.Ledger{c.inventory.Ledger(), c.shipping.Ledger()} {
-		q := c.queues[i]
-		dead, err := letters(context.Background(), q)
-		if err != nil {
-			return err
-		}
-		accounts = append(accounts, shop.Audit(c.published, ledger, shop.QueueSide{
-			Stats: q.Stats(), Dead: dead, Left: left[q.Name()],
-		}))
+	for i, side := range sides {
+		accounts = append(accounts, shop.Audit(c.published, c.ledgers()[i], side))
 	}
 	stock := c.inventory.AuditStock(c.load.All())
 	c.out.end()

@@ -1,9 +1,10 @@
-package main
+package program
 
 import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,7 +16,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/examples/checkout/shop"
+	"github.com/gofanout/fanout/internal/fakeengine"
 )
 
 // page is a service's row of the final table.
@@ -48,7 +52,7 @@ func TestTheSampleEndsWithEveryOrderSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		var out bytes.Buffer
-		require.NoError(t, run(t.Context(), nil, &out))
+		require.NoError(t, Run(t.Context(), Where{}, nil, &out))
 		require.Less(t, time.Since(begin), 10*time.Second)
 
 		inventory, shipping := pages(t, out.String())
@@ -67,7 +71,7 @@ func TestTheSampleEndsWithEveryOrderSettled(t *testing.T) {
 
 func TestAFloodThroughSmallQueuesLosesNothing(t *testing.T) {
 	var out bytes.Buffer
-	require.NoError(t, run(t.Context(), []string{"-flood", "20000", "-capacity", "64"}, &out))
+	require.NoError(t, Run(t.Context(), Where{}, []string{"-flood", "20000", "-capacity", "64"}, &out))
 	inventory, shipping := pages(t, out.String())
 	require.Equal(t, page{published: 20000, settled: 20000}, inventory)
 	require.Equal(t, page{published: 20000, settled: 20000}, shipping)
@@ -77,7 +81,7 @@ func TestAFloodThroughSmallQueuesLosesNothing(t *testing.T) {
 func TestAFloodInAnOutageIsLookedAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		require.NoError(t, run(t.Context(), []string{"-flood", "5000", "-failure", "1"}, &out))
+		require.NoError(t, Run(t.Context(), Where{}, []string{"-flood", "5000", "-failure", "1"}, &out))
 		inventory, shipping := pages(t, out.String())
 		require.Equal(t, page{published: 5000, settled: 5000}, inventory)
 		require.Equal(t, page{published: 5000, settled: 5000}, shipping)
@@ -102,7 +106,7 @@ func TestAnInterruptLeavesBooksThatBalance(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 905*time.Millisecond)
 				defer cancel()
 				var out bytes.Buffer
-				require.NoError(t, run(ctx, []string{"-grace", tt.grace}, &out))
+				require.NoError(t, Run(ctx, Where{}, []string{"-grace", tt.grace}, &out))
 				inventory, shipping := pages(t, out.String())
 				require.Equal(t, 22, inventory.published, "one every 40 ms")
 				require.Equal(t, 22, shipping.published)
@@ -120,7 +124,7 @@ func TestAnInterruptThatComesWhilePublishersWait(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		var out bytes.Buffer
-		require.NoError(t, run(ctx, []string{"-capacity", "1", "-workers", "1", "-grace", "1ms", "-failure", "0.5"}, &out))
+		require.NoError(t, Run(ctx, Where{}, []string{"-capacity", "1", "-workers", "1", "-grace", "1ms", "-failure", "0.5"}, &out))
 		inventory, shipping := pages(t, out.String())
 		require.Less(t, inventory.published, 40)
 		require.Equal(t, inventory.published, shipping.published, "a payment is in both queues or in neither")
@@ -150,7 +154,7 @@ func TestManyDeadLettersAreNamedWithTheirReasons(t *testing.T) {
 	dir := writeOrders(t, 30)
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		require.NoError(t, run(t.Context(), []string{"-orders", dir, "-failure", "0"}, &out))
+		require.NoError(t, Run(t.Context(), Where{}, []string{"-orders", dir, "-failure", "0"}, &out))
 		require.Contains(t, out.String(), "too little Smörgås Knife: 30 orders")
 		for i := range 30 {
 			require.Contains(t, out.String(), fmt.Sprintf("%d (%d of 0)", 100+i, i+1))
@@ -164,7 +168,7 @@ func TestAllLettersAreShownInFullIfAsked(t *testing.T) {
 	dir := writeOrders(t, 30)
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		require.NoError(t, run(t.Context(), []string{"-orders", dir, "-failure", "0", "-letters"}, &out))
+		require.NoError(t, Run(t.Context(), Where{}, []string{"-orders", dir, "-failure", "0", "-letters"}, &out))
 		require.Equal(t, 30, strings.Count(out.String(), "    attempt 1: permanent after "))
 	})
 }
@@ -173,7 +177,7 @@ func TestBadOrdersAreNamed(t *testing.T) {
 	dir := writeOrders(t, 1)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "products.csv"), []byte("productID,productName,unitsInStock\n1,Chai,lots\n"), 0o600))
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"-orders", dir}, &out)
+	err := Run(t.Context(), Where{}, []string{"-orders", dir}, &out)
 	require.EqualError(t, err, "-orders "+dir+`: products.csv: line 2: column unitsInStock: "lots": want a whole number from 0 to 1000000`)
 	require.Empty(t, out.String())
 }
@@ -192,7 +196,7 @@ func TestBooksThatDoNotBalanceSaySo(t *testing.T) {
 func TestAnOrderThatIsLostFailsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		cfg, err := parseFlags(nil, &out)
+		cfg, err := parseFlags(Where{}, nil, &out)
 		require.NoError(t, err)
 		c := &checkout{cfg: cfg, out: newConsole(&out, false)}
 		require.NoError(t, c.stockShop())
@@ -213,4 +217,46 @@ func TestAnOrderThatIsLostFailsTheRun(t *testing.T) {
 
 func bodiesOf(p payment) func(yield func(payment) bool) {
 	return func(yield func(payment) bool) { yield(p) }
+}
+
+// TestTheSameOnAnEngine runs the shop on an engine, in which the topic outlives the
+// program's: so what is left is found there.
+func TestTheSameOnAnEngine(t *testing.T) {
+	place := func() Where {
+		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Bounded, engine.ExactStats}})
+		return Where{Open: func(context.Context) (fanout.TopicOption, func() error, error) {
+			return fanout.WithEngine(e, engine.Bounded), func() error { return nil }, nil
+		}}
+	}
+	t.Run("to the end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			require.NoError(t, Run(t.Context(), place(), nil, &out))
+			inventory, shipping := pages(t, out.String())
+			require.Equal(t, page{published: 40, settled: 40}, inventory)
+			require.Equal(t, page{published: 40, settled: 40}, shipping)
+			require.Regexp(t, `inventory: redrove [1-9]\d* of`, out.String())
+		})
+	})
+	t.Run("interrupted, and once more", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := place()
+			ctx, cancel := context.WithTimeout(t.Context(), 905*time.Millisecond)
+			defer cancel()
+			var out bytes.Buffer
+			require.NoError(t, Run(ctx, w, []string{"-grace", "100ms"}, &out))
+			inventory, shipping := pages(t, out.String())
+			require.Equal(t, inventory.published, shipping.published)
+			require.Positive(t, shipping.left)
+			out.Reset()
+			require.NoError(t, Run(t.Context(), w, nil, &out))
+			require.Contains(t, out.String(), fmt.Sprintf("shipping: dropped %s that an earlier run left", orders(shipping.left)))
+			_, shipping = pages(t, out.String())
+			require.Equal(t, page{published: 40, settled: 40}, shipping)
+		})
+	})
+	t.Run("without bounds", func(t *testing.T) {
+		err := Run(t.Context(), place(), []string{"-capacity", "5"}, io.Discard)
+		require.EqualError(t, err, "-capacity is for queues in memory")
+	})
 }
