@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/fanoutnats"
 	"github.com/nats-io/nats-server/v2/server"
@@ -40,6 +41,8 @@ func TestMain(m *testing.M) {
 		childServer()
 	case "worker":
 		childWorker()
+	case "victim":
+		childVictim()
 	}
 }
 
@@ -217,16 +220,23 @@ func TestNothingConfirmedIsLostWhenAServerOfAClusterIsKilled(t *testing.T) {
 	js := c.connect(t)
 	e, err := fanoutnats.New(js, fanoutnats.WithReplicas(3), fanoutnats.WithTimeout(3*patience))
 	require.NoError(t, err)
-	top := openTopic(t, e, engine.TopicSpec{Name: "cluster"})
-	q := openQueue(t, top, engine.QueueSpec{Name: "q", Visibility: 2 * time.Second})
-	other := openQueue(t, top, engine.QueueSpec{Name: "other", Visibility: 2 * time.Second})
-
+	top, err := onEngine("cluster", e)
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	book, load := newLedger(), &load{t: t, top: top}
+	book, load := newLedger(), &load{top: top}
+	_, err = top.Subscribe(ctx, "q", func(attempt context.Context, d fanout.Delivery[string]) error {
+		if err := failSomehow(attempt); ctx.Err() == nil && err != nil {
+			return err
+		}
+		book.handle(d.ID())
+		return nil // if that is not confirmed it comes again
+	}, crashOptions(16)...)
+	require.NoError(t, err)
+	other, err := top.OpenQueue(ctx, "other")
+	require.NoError(t, err)
 	for k := range 2 {
 		load.wg.Go(func() { load.publish(ctx, k, book) })
-		load.wg.Go(func() { load.handle(ctx, q, book) })
 	}
 	const stream = "fanout-messages-cluster"
 	for round := range 2 {
@@ -243,27 +253,29 @@ func TestNothingConfirmedIsLostWhenAServerOfAClusterIsKilled(t *testing.T) {
 	cancel()
 	load.wg.Wait()
 
-	drain(t, q, book)
-	drain(t, q.DeadLetters(), book)
-	lost, duplicates := book.balance()
-	t.Logf("2 kills: %d confirmed, %d publishes failed, the slowest took %v; %d lost, %d handled more than once",
-		len(book.confirmed), load.failed.Load(), time.Duration(load.slowest.Load()).Round(time.Millisecond), len(lost), duplicates)
-	require.Empty(t, lost)
-
 	// The other queue has never been received from, and has all of them too.
 	all := newLedger()
 	for id := range book.confirmed {
 		all.confirm(id)
 	}
-	drain(t, other, all)
-	lost, _ = all.balance()
+	require.Zero(t, other.Stats().Delivered)
+	_, err = other.Subscribe(t.Context(), func(_ context.Context, d fanout.Delivery[string]) error {
+		all.handle(d.ID())
+		return nil
+	}, fanout.WithConcurrency(16))
+	require.NoError(t, err)
+	left := drain(t, top, "q", book)
+	lost, duplicates := book.balance()
+	t.Logf("2 kills: %d confirmed, %d publishes failed, the slowest took %v; %d left to the end, %d lost, %d handled more than once",
+		len(book.confirmed), load.failed.Load(), time.Duration(load.slowest.Load()).Round(time.Millisecond), left, len(lost), duplicates)
 	require.Empty(t, lost)
+	lost, _ = all.balance()
+	require.Empty(t, lost, "in the other queue")
 }
 
-// A load publishes to a topic and handles what comes, through whatever happens.
+// A load publishes to a topic, through whatever happens.
 type load struct {
-	t                          *testing.T
-	top                        engine.Topic
+	top                        *fanout.Topic[string]
 	published, failed, slowest atomic.Int64
 	wg                         sync.WaitGroup
 }
@@ -277,7 +289,7 @@ func (l *load) goOn(t *testing.T, n int64) {
 
 func (l *load) publish(ctx context.Context, publisher int, book *ledger) {
 	for n := 0; ctx.Err() == nil; n++ {
-		ms := messages(1 + n%2*4)
+		ms := make([]fanout.Message[string], 1+n%2*4)
 		var ids []string
 		for k := range ms {
 			ms[k].ID = fmt.Sprintf("%d-%d-%d", publisher, n, k)
@@ -285,7 +297,7 @@ func (l *load) publish(ctx context.Context, publisher int, book *ledger) {
 		}
 		began := time.Now()
 		once, cancel := context.WithTimeout(ctx, 2*time.Second)
-		err := l.top.Publish(once, ms)
+		err := l.top.PublishMessages(once, ms...)
 		cancel()
 		took := int64(time.Since(began))
 		for old := l.slowest.Load(); took > old && !l.slowest.CompareAndSwap(old, took); old = l.slowest.Load() {
@@ -299,32 +311,28 @@ func (l *load) publish(ctx context.Context, publisher int, book *ledger) {
 	}
 }
 
-func (l *load) handle(ctx context.Context, q engine.Queue, book *ledger) {
-	for ctx.Err() == nil {
-		rs, err := q.Receive(ctx, 10, 0)
-		if err != nil && ctx.Err() == nil {
-			l.t.Logf("Receive: %v", err)
-			continue
-		}
-		for k, r := range rs {
-			once, cancel := context.WithTimeout(ctx, time.Second)
-			switch {
-			case k%5 == 3:
-				_ = q.Return(once, r.Receipt, time.Millisecond, []byte("state"))
-			case k%5 == 4:
-				_ = q.DeadLetter(once, r.Receipt, r.Message)
-			default:
-				book.handle(r.ID)
-				_ = q.Ack(once, r.Receipt) // if it fails the message comes again
-			}
-			cancel()
-		}
-	}
-}
-
-func TestDuplicatesInABatchAreLeftOutOnACluster(t *testing.T) {
+func TestOnACluster(t *testing.T) {
 	c := startCluster(t)
-	e, err := fanoutnats.New(c.connect(t), fanoutnats.WithReplicas(3), fanoutnats.WithTimeout(3*patience))
-	require.NoError(t, err)
-	requireNoDuplicates(t, e)
+	open := func() *fanoutnats.Engine {
+		e, err := fanoutnats.New(c.connect(t), fanoutnats.WithReplicas(3), fanoutnats.WithTimeout(3*patience))
+		require.NoError(t, err)
+		return e
+	}
+	t.Run("duplicates in a batch are left out", func(t *testing.T) { requireNoDuplicates(t, open()) })
+	t.Run("what nobody received was not delivered", func(t *testing.T) {
+		here := openQueue(t, openTopic(t, open(), engine.TopicSpec{Name: "uncounted"}), engine.QueueSpec{Name: "q"})
+		top := openTopic(t, open(), engine.TopicSpec{Name: "uncounted"})
+		there := openQueue(t, top, engine.QueueSpec{Name: "q"})
+		requireEmpty(t, here) // and its request goes on: what comes now comes here
+		ms := messages(1)
+		ms[0].State = []byte("state")
+		require.NoError(t, top.Publish(t.Context(), ms))
+		r := receiveOne(t, there, 0)
+		require.Equal(t, 1, r.Deliveries)
+		require.Equal(t, "state", string(r.State))
+		require.NoError(t, there.Return(t.Context(), r.Receipt, 0, nil))
+		r = receiveOne(t, there, 0)
+		require.Equal(t, 2, r.Deliveries)
+		require.Empty(t, r.State)
+	})
 }

@@ -26,7 +26,8 @@ const (
 	headerPublished   = "Fanout-Published-At"
 	headerTimeToLive  = "Fanout-Time-To-Live"
 	headerStateLength = "Fanout-State-Length"
-	headerWait        = "Fanout-Wait" // of a record: how long the message was returned for
+	headerWait        = "Fanout-Wait"      // of a record: how long the message was returned for
+	headerUncounted   = "Fanout-Uncounted" // of a record: how many deliveries nobody received
 )
 
 // encode makes a NATS message of m, or returns ErrTooLarge if a server that takes

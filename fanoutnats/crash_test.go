@@ -3,8 +3,10 @@ package fanoutnats_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/fanoutnats/embedded"
 	"github.com/stretchr/testify/require"
@@ -67,7 +70,18 @@ type workerConfig struct {
 	Round int
 }
 
-var crashQueue = engine.QueueSpec{Name: "q", Visibility: time.Second}
+// onEngine makes a topic on e.
+func onEngine(name string, e engine.Engine) (*fanout.Topic[string], error) {
+	return fanout.NewTopic[string](name, fanout.WithEngine(e, engine.Bounded), fanout.WithLogger(slog.New(slog.DiscardHandler)))
+}
+
+// crashOptions are those of the queue whose processes crash.
+func crashOptions(workers int) []fanout.SubscribeOption {
+	return []fanout.SubscribeOption{
+		fanout.WithConcurrency(workers), fanout.WithMaxAttempts(5), fanout.WithVisibilityTimeout(time.Second),
+		fanout.WithBackoff(fanout.Exponential(time.Millisecond, 50*time.Millisecond)),
+	}
+}
 
 // childWorker publishes and handles on an embedded engine until it is killed. It
 // says on its standard output what was confirmed, and what it is about to
@@ -78,33 +92,33 @@ func childWorker() {
 	e, err := embedded.Open(c.Dir)
 	check(err)
 	ctx := context.Background()
-	top, err := e.OpenTopic(ctx, engine.TopicSpec{Name: "crash"})
+	top, err := onEngine("crash", e)
 	check(err)
-	q, err := top.OpenQueue(ctx, crashQueue)
+	sub, err := top.Subscribe(ctx, "q", handleSomehow, crashOptions(4)...)
 	check(err)
 	say("ready")
 	var next atomic.Int64
 	for range 2 {
 		go func() {
 			for {
-				ms := make([]engine.Message, 1+rand.IntN(5))
+				ms := make([]fanout.Message[string], 1+rand.IntN(5))
 				var ids []string
 				for k := range ms {
-					ms[k] = message(0)
 					ms[k].ID = fmt.Sprintf("%d-%d", c.Round, next.Add(1))
 					if rand.IntN(4) == 0 {
 						ms[k].Delay = time.Duration(rand.IntN(200)) * time.Millisecond
 					}
 					ids = append(ids, ms[k].ID)
 				}
-				check(top.Publish(ctx, ms))
+				check(top.PublishMessages(ctx, ms...))
 				say("confirmed " + strings.Join(ids, " "))
 			}
 		}()
-		go workOn(ctx, q, false)
-		go workOn(ctx, q.DeadLetters(), true)
 	}
-	select {}
+	for {
+		_, err := sub.Queue().Redrive(ctx)
+		check(err)
+	}
 }
 
 // say writes one line in one write: it is out when say returns, whatever happens
@@ -114,27 +128,29 @@ func say(line string) {
 	check(err)
 }
 
-// workOn does everything to messages that can be done to them.
-func workOn(ctx context.Context, q engine.Queue, dead bool) {
-	for {
-		rs, err := q.Receive(ctx, 8, 0)
-		check(err)
-		for _, r := range rs {
-			switch n := rand.IntN(10); {
-			case n < 4:
-				say("handled " + r.ID)
-				check(q.Ack(ctx, r.Receipt))
-			case n < 6:
-				check(q.Return(ctx, r.Receipt, time.Duration(rand.IntN(50))*time.Millisecond, []byte("state")))
-			case n < 7:
-				// Left to its lease.
-			case dead:
-				check(q.Redrive(ctx, r.Receipt, r.Message))
-			default:
-				check(q.DeadLetter(ctx, r.Receipt, r.Message))
-			}
-		}
+// handleSomehow ends deliveries in every way that there is.
+func handleSomehow(ctx context.Context, d fanout.Delivery[string]) error {
+	if err := failSomehow(ctx); err != nil {
+		return err
 	}
+	say("handled " + d.ID())
+	return nil
+}
+
+// failSomehow fails in every way that there is, half of the time.
+func failSomehow(ctx context.Context) error {
+	switch n := rand.IntN(100); {
+	case n < 25:
+		return errors.New("busy")
+	case n < 35:
+		return fanout.Permanent(errors.New("no such order"))
+	case n < 45:
+		return fanout.Snooze(time.Millisecond)
+	case n < 47:
+		<-ctx.Done() // it times out
+		return ctx.Err()
+	}
+	return nil
 }
 
 // crashes is how often the process is killed: 5, or what FANOUTNATS_CRASHES says.
@@ -176,14 +192,9 @@ func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
 		require.ErrorContains(t, c.cmd.Wait(), "killed", "it ended by itself")
 	}
 
-	e := openEmbedded(t, dir)
-	top := openTopic(t, e, engine.TopicSpec{Name: "crash"})
-	q, err := top.OpenQueue(t.Context(), crashQueue)
+	top, err := onEngine("crash", openEmbedded(t, dir))
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, q.Close()) })
-	left := total(t, q) + total(t, q.DeadLetters())
-	drain(t, q, book)
-	drain(t, q.DeadLetters(), book)
+	left := drain(t, top, "q", book)
 	lost, duplicates := book.balance()
 	t.Logf("%d crashes: %d confirmed, %d left to the end, %d lost, %d handled more than once",
 		rounds, len(book.confirmed), left, len(lost), duplicates)
@@ -191,17 +202,98 @@ func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	require.Greater(t, len(book.confirmed), rounds, "the children did some work")
 }
 
-// drain handles all that q holds, leases of the dead included.
-func drain(t *testing.T, q engine.Queue, book *ledger) {
+// drain handles all that a queue holds, dead letters included, and shuts the topic
+// down. It returns how many there were.
+func drain(t *testing.T, top *fanout.Topic[string], name string, book *ledger) (left int) {
 	t.Helper()
-	for total(t, q) > 0 {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		rs, err := q.Receive(ctx, 100, 10*time.Second)
-		cancel()
-		require.NoError(t, err)
-		for _, r := range rs {
-			book.handle(r.ID)
-			require.NoError(t, q.Ack(t.Context(), r.Receipt))
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	handle := func(_ context.Context, d fanout.Delivery[string]) error {
+		book.handle(d.ID())
+		return nil
 	}
+	q := top.Queue(name)
+	if q == nil {
+		s, err := top.Subscribe(ctx, name, handle, crashOptions(16)...)
+		require.NoError(t, err)
+		q = s.Queue()
+	}
+	_, err := q.DeadLetters().Subscribe(ctx, handle)
+	require.NoError(t, err)
+	for _, each := range []*fanout.Queue[string]{q, q.DeadLetters()} {
+		n, err := each.Depth(ctx)
+		require.NoError(t, err)
+		left += n
+	}
+	// A message that dies while the queue drains is a letter by the time it is gone here.
+	for _, each := range []*fanout.Queue[string]{q, q.DeadLetters()} {
+		require.Eventually(t, func() bool { n, err := each.Depth(ctx); return err == nil && n == 0 }, 3*patience, 20*time.Millisecond)
+	}
+	require.NoError(t, top.Shutdown(ctx))
+	return left
+}
+
+const poison = "poison"
+
+// childVictim dies of a message.
+func childVictim() {
+	var c workerConfig
+	check(json.Unmarshal([]byte(os.Getenv(childConfig)), &c))
+	e, err := embedded.Open(c.Dir)
+	check(err)
+	top, err := onEngine("poisoned", e)
+	check(err)
+	self, err := os.FindProcess(os.Getpid())
+	check(err)
+	_, err = top.Subscribe(context.Background(), "q", func(_ context.Context, d fanout.Delivery[string]) error {
+		if d.Body == poison {
+			say(fmt.Sprintf("attempt %d", d.Attempt()))
+			check(self.Kill())
+			select {}
+		}
+		return nil
+	}, victimOptions...)
+	check(err)
+	if c.Round == 1 {
+		check(top.PublishMessages(context.Background(), fanout.Message[string]{Body: poison}, fanout.Message[string]{Body: "fine"}))
+	}
+	say("ready")
+	select {}
+}
+
+var victimOptions = []fanout.SubscribeOption{fanout.WithMaxAttempts(2), fanout.WithVisibilityTimeout(time.Second)}
+
+func TestAMessageThatKillsItsProcessesIsDeadInTheEnd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for attempt := 1; attempt <= 2; attempt++ {
+		c := startChild(t, "victim", workerConfig{dir, attempt})
+		said, err := io.ReadAll(c.out)
+		require.NoError(t, err)
+		require.Contains(t, string(said), fmt.Sprintf("attempt %d\n", attempt))
+		require.ErrorContains(t, c.cmd.Wait(), "killed")
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	top, err := onEngine("poisoned", openEmbedded(t, dir))
+	require.NoError(t, err)
+	s, err := top.Subscribe(ctx, "q", func(_ context.Context, d fanout.Delivery[string]) error {
+		if d.Body == poison {
+			t.Errorf("attempt %d at a message that has spent its attempts", d.Attempt())
+		}
+		return nil
+	}, victimOptions...)
+	require.NoError(t, err)
+	letter, err := s.Queue().DeadLetters().Receive(ctx)
+	require.NoError(t, err)
+	require.Equal(t, poison, letter.Body)
+	require.Len(t, letter.History(), 2)
+	for k, a := range letter.History() {
+		require.Equal(t, fanout.TimedOut, a.Cause)
+		require.Equal(t, k+1, a.Number)
+		require.ErrorContains(t, a.Err, "without a word")
+	}
+	require.NoError(t, letter.Ack(ctx))
+	require.NoError(t, top.Shutdown(ctx))
 }

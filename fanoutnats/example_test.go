@@ -5,14 +5,22 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"time"
 
+	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/fanoutnats"
 	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A message is published, its process ends, and the next one receives it. This is the
-// contract that package fanout is built on; with it, give the engine to
-// fanout.WithEngine.
+type Payment struct {
+	OrderID string
+	Cents   int
+}
+
+// A message is published, its process ends, and the next one handles it.
 func Example() {
 	dir, err := os.MkdirTemp("", "fanoutnats")
 	if err != nil {
@@ -21,39 +29,62 @@ func Example() {
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
 
-	open := func() (*embedded.Engine, engine.Topic, engine.Queue) {
+	process := func(work func(*fanout.Topic[Payment], *fanout.Queue[Payment]) error) {
 		e, err := embedded.Open(dir)
 		if err != nil {
 			log.Fatal(err)
 		}
-		payments, err := e.OpenTopic(ctx, engine.TopicSpec{Name: "payments"})
+		defer e.Close() // after the topic
+		payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, engine.Bounded))
 		if err != nil {
 			log.Fatal(err)
 		}
-		shipping, err := payments.OpenQueue(ctx, engine.QueueSpec{Name: "shipping"})
+		defer payments.Close()
+		shipping, err := payments.OpenQueue(ctx, "shipping")
 		if err != nil {
 			log.Fatal(err)
 		}
-		return e, payments, shipping
+		if err := work(payments, shipping); err != nil {
+			log.Fatal(err)
+		}
 	}
 
-	e, payments, _ := open()
-	if err := payments.Publish(ctx, []engine.Message{{ID: "o-17", Body: []byte("4999 cents")}}); err != nil {
-		log.Fatal(err)
-	}
-	if err := e.Close(); err != nil {
-		log.Fatal(err)
-	}
+	process(func(payments *fanout.Topic[Payment], _ *fanout.Queue[Payment]) error {
+		return payments.Publish(ctx, Payment{OrderID: "o-17", Cents: 4999})
+	})
+	process(func(payments *fanout.Topic[Payment], shipping *fanout.Queue[Payment]) error {
+		_, err := shipping.Subscribe(ctx, func(_ context.Context, d fanout.Delivery[Payment]) error {
+			fmt.Printf("%s: %d cents\n", d.Body.OrderID, d.Body.Cents)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		return payments.Shutdown(ctx) // when the queue is empty
+	})
+	// Output: o-17: 4999 cents
+}
 
-	e, _, shipping := open()
-	defer e.Close()
-	rs, err := shipping.Receive(ctx, 10, 0)
+// On a cluster: the connection is yours.
+func ExampleNew() {
+	nc, err := nats.Connect("nats://a:4222,nats://b:4222,nats://c:4222", nats.MaxReconnects(-1))
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s: %s\n", rs[0].ID, rs[0].Body)
-	if err := shipping.Ack(ctx, rs[0].Receipt); err != nil {
+	defer nc.Close() // after the topics
+	js, err := jetstream.New(nc)
+	if err != nil {
 		log.Fatal(err)
 	}
-	// Output: o-17: 4999 cents
+	e, err := fanoutnats.New(js, fanoutnats.WithReplicas(3))
+	if err != nil {
+		log.Fatal(err)
+	}
+	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, engine.Bounded))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer payments.Close()
 }

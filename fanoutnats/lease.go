@@ -28,6 +28,7 @@ type lease struct {
 	deliveries uint64 // as the server counts
 	reply      string // subject of its acknowledgements
 	record     uint64 // sequence of its record, 0 for none
+	uncounted  uint64 // of the deliveries, those that nobody received
 	stateful   bool   // came with a state
 
 	// Guarded by queue.mu.

@@ -104,9 +104,13 @@ func (p *pull) keepLocked() {
 
 // giveBack gives back the messages that nobody has taken.
 //
-// Started by keepLocked, held later; ends at once. After the queue's Close it finds
-// nothing to do.
+// Started by keepLocked, held later; ends when the server has been told; joined by the
+// queue's Close, which gives back what it finds itself.
 func (p *pull) giveBack() {
+	if !p.queue.enter() {
+		return
+	}
+	defer p.queue.wg.Done()
 	p.mu.Lock()
 	if p.taken {
 		p.mu.Unlock()
@@ -116,9 +120,7 @@ func (p *pull) giveBack() {
 	msgs := p.msgs
 	p.msgs = nil
 	p.mu.Unlock()
-	for _, m := range msgs {
-		p.queue.hide(m.Reply, 0)
-	}
+	p.queue.giveBack(0, msgs...)
 }
 
 // request asks the server for up to most messages, if there is neither a message nor
@@ -152,7 +154,7 @@ func (p *pull) arrived(m *nats.Msg) {
 	case p.gone:
 		p.mu.Unlock()
 		if message {
-			p.queue.hide(m.Reply, 0)
+			p.queue.giveBack(0, m)
 		}
 		return
 	case message:
@@ -247,9 +249,7 @@ func (p *pull) end() {
 	msgs := p.msgs
 	p.msgs = nil
 	p.mu.Unlock()
-	for _, m := range msgs {
-		p.queue.hide(m.Reply, 0)
-	}
+	p.queue.giveBack(0, msgs...)
 	// It fails only if the connection is closed, and then it is gone too.
 	_ = p.sub.Drain()
 }

@@ -177,13 +177,14 @@ func (q *queue) lease(ctx context.Context, msgs []*nats.Msg, arrived time.Time, 
 		case l.sequence <= purged:
 			// It came from the server before the purge, and is gone there.
 		case !due.IsZero() && wait > 0:
-			q.hide(msg.Reply, wait)
+			q.giveBack(wait, msg)
 		default:
 			rs, ls = append(rs, r), append(ls, l)
 		}
 	}
 	if err := q.addLeases(ls, arrived, d); err != nil {
-		for _, l := range ls {
+		for k, l := range ls {
+			q.uncount(ctx, l, rs[k], 0)
 			q.hide(l.reply, 0)
 		}
 		return nil
@@ -221,6 +222,24 @@ func (q *queue) read(ctx context.Context, msg *nats.Msg) (r engine.Received, l *
 		due = again
 	}
 	return r, l, due, nil
+}
+
+// giveBack gives back messages that nobody has received, to come again after d.
+func (q *queue) giveBack(d time.Duration, msgs ...*nats.Msg) {
+	ctx, cancel := q.topic.engine.limit(context.Background())
+	defer cancel()
+	for _, msg := range msgs {
+		wait := d
+		r, l, due, err := q.read(ctx, msg)
+		switch {
+		case err != nil: // then it counts
+		case l.deliveries == 1 && !due.IsZero(): // nor does the first one of a message with a delay
+			wait = max(d, time.Until(due))
+		default:
+			q.uncount(ctx, l, r, d)
+		}
+		q.hide(msg.Reply, wait)
+	}
 }
 
 // delay is how long the message is held back from its publication. One that was

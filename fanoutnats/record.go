@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A record is what Return was given for one message, in the stream of records
-// under the message's own subject, of which the stream keeps one. It goes when
-// the message is settled. If a crash comes between, it stays until sweep: its
+// A record is what Return was given for one message, and how many of its deliveries
+// nobody received, in the stream of records under the message's own subject, of
+// which the stream keeps one. It goes when the message is settled. If a crash comes between, it stays until sweep: its
 // message never comes again, nor does its number.
 
 // records is the prefix of the subjects of the queue's records.
@@ -27,12 +27,20 @@ func (q *queue) recordOf(sequence uint64) string {
 // remember writes l's record.
 func (q *queue) remember(ctx context.Context, l *lease, wait time.Duration, state []byte) error {
 	msg := &nats.Msg{Subject: q.recordOf(l.sequence), Data: state, Header: nats.Header{
-		headerWait: []string{strconv.FormatInt(int64(max(wait, 0)), 10)},
+		headerWait:      []string{strconv.FormatInt(int64(max(wait, 0)), 10)},
+		headerUncounted: []string{strconv.FormatUint(l.uncounted, 10)},
 	}}
 	if err := fits(msg, q.topic.engine.nc.MaxPayload()); err != nil {
 		return err
 	}
 	return q.topic.engine.storeAgain(ctx, msg)
+}
+
+// uncount has the delivery of l not counted: it was to nobody. If that fails it
+// counts, as that to a process that is gone does.
+func (q *queue) uncount(ctx context.Context, l *lease, r engine.Received, wait time.Duration) {
+	l.uncounted++
+	_ = q.remember(ctx, l, wait, r.State)
 }
 
 // recall reads the record of a message into l and r, and says when the message was
@@ -50,6 +58,10 @@ func (q *queue) recall(ctx context.Context, l *lease, into *engine.Received) (du
 	l.record, into.State = r.Sequence, nil
 	if len(r.Data) > 0 {
 		into.State = r.Data
+	}
+	if n, err := strconv.ParseUint(r.Header.Get(headerUncounted), 10, 64); err == nil && n < l.deliveries {
+		l.uncounted = n
+		into.Deliveries = max(into.Deliveries-int(n), 1)
 	}
 	wait, err := strconv.ParseInt(r.Header.Get(headerWait), 10, 64)
 	if err != nil {
