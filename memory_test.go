@@ -83,7 +83,7 @@ func TestAMessageRetriedForAnHourPinsNoOther(t *testing.T) {
 		var all []weak.Pointer[watched]
 		for range 60 {
 			all = append(all, publishWatched(t, top, 500)...)
-			time.Sleep(time.Minute)
+			elapse(time.Minute)
 		}
 		stubborn = nil
 		require.NotNil(t, all[0].Value(), "it is retried still")
@@ -101,7 +101,7 @@ func TestAPausedQueuePinsNoMoreThanItHolds(t *testing.T) {
 		require.NoError(t, q.Pause(ctx))
 		subscribe(t, top, "busy", func(context.Context, Delivery[*watched]) error { return nil })
 		all := publishWatched(t, top, 5000)
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		require.LessOrEqual(t, alive(all), 64+64/4+1, "its own, and the segment that they begin in")
 		require.Equal(t, 64, q.Stats().Ready)
 		require.NoError(t, top.Close())

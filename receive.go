@@ -213,8 +213,11 @@ func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int, fx *e
 		return 0, nil
 	}
 	now := q.core.now()
-	n = q.leaseLocked(ds, now, vis)
 	for n < len(ds) {
+		if k := q.leaseLocked(ds[n:], now, vis); k > 0 {
+			n += k
+			continue
+		}
 		d, more, ok := q.claimAtLocked(now, vis, inFlight)
 		fx = fx.and(more)
 		if !ok {
