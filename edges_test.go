@@ -154,6 +154,26 @@ func TestTryReceiveReturnsTheErrorOfItsContext(t *testing.T) {
 	})
 }
 
+func TestALoopOverDeliveriesCanBeLeftAndTakesNothingMore(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publish(t, top, 1, 2, 3)
+		var got []int
+		for d, err := range q.Deliveries(ctx) {
+			require.NoError(t, err)
+			got = append(got, d.Body)
+			require.NoError(t, d.Ack(ctx))
+			if d.Body == 2 {
+				break
+			}
+		}
+		require.Equal(t, []int{1, 2}, got)
+		require.Equal(t, []int{3}, bodies(t, q))
+		top.Close()
+	})
+}
+
 func TestOfSeveralRateLimitsTheOneThatEndsFirstCounts(t *testing.T) {
 	for _, fastFirst := range []bool{true, false} {
 		bubble(t, func(t *testing.T, ctx context.Context) {

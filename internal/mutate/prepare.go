@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/tools/go/packages"
+
+	_ "embed"
+)
+
+//go:embed mutswitch/mutswitch.go
+var switchSource []byte
+
+// core are the packages that are mutated.
+var core = []string{".", "./internal/log", "./internal/window", "./internal/policy"}
+
+// prepare copies the module to dir and puts the mutants into it.
+func prepare(module, dir string, patterns ...string) ([]Mutant, error) {
+	module, err := filepath.Abs(module)
+	if err != nil {
+		return nil, err
+	}
+	if err := copyModule(module, dir); err != nil {
+		return nil, err
+	}
+	mode := packages.NeedName | packages.NeedFiles | packages.NeedSyntax | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedImports | packages.NeedDeps
+	pkgs, err := packages.Load(&packages.Config{Mode: mode, Dir: dir}, patterns...)
+	if err != nil {
+		return nil, err
+	}
+	var mutants []Mutant
+	for _, p := range pkgs {
+		if len(p.Errors) > 0 {
+			return nil, fmt.Errorf("%s: %v", p.PkgPath, p.Errors[0])
+		}
+		for k, file := range p.Syntax {
+			path := p.GoFiles[k]
+			src, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			rel, err := filepath.Rel(dir, path)
+			if err != nil {
+				return nil, err
+			}
+			mutated := instrument(p, file, filepath.ToSlash(rel), src, &mutants)
+			if err := os.WriteFile(path, []byte(mutated), 0o644); err != nil {
+				return nil, err
+			}
+		}
+	}
+	at := filepath.Join(dir, "internal", "mutswitch")
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return nil, err
+	}
+	return mutants, os.WriteFile(filepath.Join(at, "mutswitch.go"), switchSource, 0o644)
+}
+
+// copyModule copies all but the modules inside it, the examples, and what
+// begins with a dot.
+func copyModule(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == from {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if !d.IsDir() {
+			if !d.Type().IsRegular() || strings.HasPrefix(d.Name(), ".") {
+				return nil
+			}
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(target, data, 0o644)
+		}
+		if strings.HasPrefix(d.Name(), ".") || rel == "examples" {
+			return fs.SkipDir
+		}
+		if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil {
+			return fs.SkipDir
+		}
+		return os.MkdirAll(target, 0o755)
+	})
+}
