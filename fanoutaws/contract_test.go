@@ -13,7 +13,6 @@ import (
 // conformance says of SNS and SQS what the conformance tests have to know.
 func conformance() []enginetest.Option {
 	options := []enginetest.Option{
-		enginetest.Concurrency(32), // most of them wait, and moto is slow
 		enginetest.DeduplicationWindow(dedupWindow),
 		enginetest.TooLarge(snsDefault),
 		enginetest.Attributes(attributeMost - 1),

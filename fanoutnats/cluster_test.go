@@ -312,6 +312,7 @@ func (l *load) publish(ctx context.Context, publisher int, book *ledger) {
 }
 
 func TestOnACluster(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
 	open := func() *fanoutnats.Engine {
 		e, err := fanoutnats.New(c.connect(t), fanoutnats.WithReplicas(3), fanoutnats.WithTimeout(3*patience))

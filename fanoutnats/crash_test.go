@@ -166,6 +166,7 @@ func crashes(t *testing.T) int {
 }
 
 func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	book := newLedger()
 	rounds := crashes(t)
@@ -248,6 +249,9 @@ func childVictim() {
 	_, err = top.Subscribe(context.Background(), "q", func(_ context.Context, d fanout.Delivery[string]) error {
 		if d.Body == poison {
 			say(fmt.Sprintf("attempt %d", d.Attempt()))
+			// A server writes what it has delivered ten times a second. What was
+			// delivered after that, and killed, is not known to the next one.
+			time.Sleep(600 * time.Millisecond)
 			check(self.Kill())
 			select {}
 		}
@@ -266,12 +270,15 @@ var victimOptions = []fanout.SubscribeOption{fanout.WithMaxAttempts(2), fanout.W
 func TestAMessageThatKillsItsProcessesIsDeadInTheEnd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for attempt := 1; attempt <= 2; attempt++ {
-		c := startChild(t, "victim", workerConfig{dir, attempt})
+	for round, attempt := 1, 1; attempt <= 2; round++ {
+		require.LessOrEqual(t, round, 10, "the attempts are not counted")
+		c := startChild(t, "victim", workerConfig{dir, round})
 		said, err := io.ReadAll(c.out)
 		require.NoError(t, err)
-		require.Contains(t, string(said), fmt.Sprintf("attempt %d\n", attempt))
 		require.ErrorContains(t, c.cmd.Wait(), "killed")
+		if strings.Contains(string(said), fmt.Sprintf("attempt %d\n", attempt)) {
+			attempt++ // if not, the machine was too slow, and the attempt before comes again
+		}
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

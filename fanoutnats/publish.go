@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofanout/fanout/engine"
@@ -57,47 +58,60 @@ func (t *topic) Publish(caller context.Context, ms []engine.Message) error {
 	ctx, cancel := t.engine.limit(caller)
 	defer cancel()
 	if len(msgs) == 1 {
-		return t.wrap(caller, "publish", t.engine.store(ctx, msgs[0]))
+		last, err := t.engine.store(ctx, msgs[0])
+		t.stored.raise(last)
+		return t.wrap(caller, "publish", err)
 	}
-	return t.wrap(caller, "publish a batch", t.publishBatch(ctx, msgs))
+	last, err := t.publishBatch(ctx, msgs)
+	t.stored.raise(last)
+	return t.wrap(caller, "publish a batch", err)
 }
 
-// store publishes msg and waits until a stream has it. A message that nobody has
+// A floor is the last sequence that this process knows to be stored: a server that
+// says that there is nothing, and hasn't got that far, is behind.
+type floor struct{ atomic.Uint64 }
+
+func (f *floor) raise(to uint64) {
+	for old := f.Load(); to > old && !f.CompareAndSwap(old, to); old = f.Load() {
+	}
+}
+
+// store publishes msg, waits until a stream has it, and returns its sequence. A message that nobody has
 // taken is sent again until ctx ends: while a leader is elected there is nobody.
-func (e *Engine) store(ctx context.Context, msg *nats.Msg) error {
+func (e *Engine) store(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	for {
-		err := e.storeOnce(ctx, msg)
+		sequence, err := e.storeOnce(ctx, msg)
 		if !untaken(err) || !sleep(ctx, again) {
-			return err
+			return sequence, err
 		}
 	}
 }
 
 // storeAgain is store for a message that may be stored twice: the stream drops one of
 // them.
-func (e *Engine) storeAgain(ctx context.Context, msg *nats.Msg) error {
-	return do(ctx, func(ctx context.Context) error { return e.storeOnce(ctx, msg) })
+func (e *Engine) storeAgain(ctx context.Context, msg *nats.Msg) (uint64, error) {
+	return ask(ctx, func(ctx context.Context) (uint64, error) { return e.storeOnce(ctx, msg) })
 }
 
-func (e *Engine) storeOnce(ctx context.Context, msg *nats.Msg) error {
+func (e *Engine) storeOnce(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	answer, err := e.nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var ack struct {
 		Error *jetstream.APIError `json:"error"`
 		jetstream.PubAck
 	}
 	if err := json.Unmarshal(answer.Data, &ack); err != nil {
-		return fmt.Errorf("the answer is no PubAck: %w", err)
+		return 0, fmt.Errorf("the answer is no PubAck: %w", err)
 	}
 	if ack.Error != nil {
-		return ack.Error
+		return 0, ack.Error
 	}
 	if ack.Sequence == 0 {
-		return errors.New("the answer is no PubAck: it has no sequence")
+		return 0, errors.New("the answer is no PubAck: it has no sequence")
 	}
-	return nil
+	return ack.Sequence, nil
 }
 
 // untaken reports whether err says that nothing was stored, and that it may work
@@ -127,27 +141,26 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // publishBatch stores msgs as one atomic batch. A server refuses a batch with a
 // duplicate in it, without saying which: they are found, and left out.
-func (t *topic) publishBatch(ctx context.Context, msgs []*nats.Msg) error {
+func (t *topic) publishBatch(ctx context.Context, msgs []*nats.Msg) (last uint64, err error) {
 	select {
 	case t.sending <- struct{}{}:
 		defer t.done()
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 	for {
-		var err error
 		if len(msgs) == 1 {
-			err = t.engine.storeOnce(ctx, msgs[0])
+			last, err = t.engine.storeOnce(ctx, msgs[0])
 		} else {
-			err = t.engine.sendBatch(ctx, msgs)
+			last, err = t.engine.sendBatch(ctx, msgs)
 		}
 		switch {
 		case code(err) == codeBatchDuplicate:
 			if msgs, err = t.withoutDuplicates(ctx, msgs); err != nil || len(msgs) == 0 {
-				return err
+				return 0, err
 			}
 		case !untaken(err) || !sleep(ctx, again):
-			return err
+			return last, err
 		}
 	}
 }
@@ -155,7 +168,7 @@ func (t *topic) publishBatch(ctx context.Context, msgs []*nats.Msg) error {
 func (t *topic) done() { <-t.sending }
 
 // sendBatch sends msgs; the last one commits them and is answered.
-func (e *Engine) sendBatch(ctx context.Context, msgs []*nats.Msg) error {
+func (e *Engine) sendBatch(ctx context.Context, msgs []*nats.Msg) (last uint64, err error) {
 	id := nuid.Next()
 	for k, msg := range msgs {
 		msg.Header[headerBatch] = []string{id}
@@ -165,7 +178,7 @@ func (e *Engine) sendBatch(ctx context.Context, msgs []*nats.Msg) error {
 			break
 		}
 		if err := e.nc.PublishMsg(msg); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	return e.storeOnce(ctx, msgs[len(msgs)-1])
@@ -197,7 +210,7 @@ func (t *topic) withoutDuplicates(ctx context.Context, msgs []*nats.Msg) ([]*nat
 // committed. A server looks at the messages of a batch in their order.
 func (e *Engine) duplicate(ctx context.Context, subject string, id []string) (bool, error) {
 	for {
-		err := e.sendBatch(ctx, []*nats.Msg{
+		_, err := e.sendBatch(ctx, []*nats.Msg{
 			{Subject: subject, Header: nats.Header{jetstream.MsgIDHeader: id}},
 			{Subject: subject, Header: nats.Header{jetstream.ExpectedStreamHeader: []string{"none"}}},
 		})

@@ -27,6 +27,7 @@ type queue struct {
 	source   *queue        // of a dead-letter queue, else nil
 	ackWait  time.Duration // how long a server hides a delivery
 	next     string        // subject of pull requests
+	stored   floor         // of the messages for this queue only
 
 	mu     sync.Mutex // guards the fields below
 	closed bool
@@ -180,10 +181,32 @@ func (q *queue) Stats(caller context.Context) (engine.Stats, error) {
 	ctx, cancel := q.topic.engine.limit(caller)
 	defer cancel()
 	info, err := ask(ctx, q.consumer.Info)
+	// In a cluster a consumer's leader may not have the stream's last messages yet.
+	// Nobody who has published is to hear that there is nothing.
+	for since := time.Now(); err == nil && q.behind(info) && time.Since(since) < patience; {
+		if !sleep(ctx, again/4) {
+			err = ctx.Err()
+			break
+		}
+		info, err = ask(ctx, q.consumer.Info)
+	}
 	if err != nil {
 		return engine.Stats{}, q.wrap(caller, "stats", err)
 	}
 	return engine.Stats{Ready: int(info.NumPending), InFlight: info.NumAckPending}, nil
+}
+
+// behind reports whether a consumer that knows of nothing to deliver hasn't seen all
+// that this process has stored.
+func (q *queue) behind(info *jetstream.ConsumerInfo) bool {
+	last := q.stored.Load()
+	if q.source == nil {
+		last = max(last, q.topic.stored.Load())
+	}
+	q.mu.Lock()
+	seen := max(info.Delivered.Stream, q.purged)
+	q.mu.Unlock()
+	return info.NumPending == 0 && seen < last
 }
 
 // Purge moves the consumer past all that is in the stream, or empties a dead-letter

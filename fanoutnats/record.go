@@ -33,7 +33,8 @@ func (q *queue) remember(ctx context.Context, l *lease, wait time.Duration, stat
 	if err := fits(msg, q.topic.engine.nc.MaxPayload()); err != nil {
 		return err
 	}
-	return q.topic.engine.storeAgain(ctx, msg)
+	_, err := q.topic.engine.storeAgain(ctx, msg)
+	return err
 }
 
 // uncount has the delivery of l not counted: it was to nobody. If that fails it

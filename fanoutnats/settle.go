@@ -119,9 +119,11 @@ func (q *queue) DeadLetter(caller context.Context, r engine.Receipt, m engine.Me
 	}
 	return q.settle(caller, "dead-letter", r, func(ctx context.Context, l *lease) error {
 		setID(msg, q.token+"-"+strconv.FormatUint(l.sequence, 10))
-		if err := q.topic.engine.storeAgain(ctx, msg); err != nil {
+		last, err := q.topic.engine.storeAgain(ctx, msg)
+		if err != nil {
 			return err
 		}
+		q.dead.stored.raise(last)
 		return q.ack(ctx, l)
 	})
 }
@@ -139,9 +141,11 @@ func (q *queue) Redrive(caller context.Context, r engine.Receipt, m engine.Messa
 	}
 	return q.settle(caller, "redrive", r, func(ctx context.Context, l *lease) error {
 		setID(msg, "redrive-"+q.token+"-"+strconv.FormatUint(l.sequence, 10))
-		if err := q.topic.engine.storeAgain(ctx, msg); err != nil {
+		last, err := q.topic.engine.storeAgain(ctx, msg)
+		if err != nil {
 			return err
 		}
+		q.source.stored.raise(last)
 		return q.ack(ctx, l)
 	})
 }

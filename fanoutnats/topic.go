@@ -35,6 +35,7 @@ type topic struct {
 	// From openStreams on.
 	messages, letters, records jetstream.Stream
 
+	stored  floor // of the messages for all queues
 	closed  atomic.Bool
 	sending chan struct{} // one in it for each batch that is being sent
 }
