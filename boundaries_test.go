@@ -37,7 +37,7 @@ func TestADeadLetterQueueHidesAndBacksOffAsItsQueueDoes(t *testing.T) {
 		require.NoError(t, letter.Nack(ctx))
 		time.Sleep(3*time.Second - 1)
 		requireEmpty(t, d)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		receive(t, d)
 		top.Close()

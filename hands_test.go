@@ -327,8 +327,8 @@ func TestEachHandlerOfAHandHasItsOwnTimeoutAndContext(t *testing.T) {
 
 func TestAHandKeepsNothingOfWhatIsDone(t *testing.T) {
 	type body struct {
-		n    int
-		rest [1 << 12]byte
+		n int
+		_ [1 << 12]byte
 	}
 	top := newTopic[*body](t)
 	reached, release := make(chan bool), make(chan bool)

@@ -159,7 +159,7 @@ func TestWhatIsReceivedTogetherIsSettledApart(t *testing.T) {
 				time.Sleep(next.Sub(now) - 1)
 				synctest.Wait()
 				require.Equal(t, len(hand), q.Stats().InFlight)
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				left := hand[:0]
 				for _, o := range hand {
@@ -240,7 +240,7 @@ func TestWholeBlocksOfReceivedMessagesEndInAnyOrder(t *testing.T) {
 				time.Sleep(time.Until(deadline) - 1)
 				synctest.Wait()
 				require.Equal(t, left, q.Stats().InFlight)
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				left--
 				require.Equal(t, left, q.Stats().InFlight)
@@ -274,7 +274,7 @@ func TestReceivesThatHideForDifferentTimesDoNotMix(t *testing.T) {
 		}{{time.Second, 5}, {time.Minute, 2}, {2 * time.Minute, 1}, {time.Hour, 0}} {
 			time.Sleep(time.Until(began.Add(step.at)) - 1)
 			require.Less(t, step.left, q.Stats().InFlight)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			require.Equal(t, step.left, q.Stats().InFlight)
 			check(t, top)

@@ -644,20 +644,31 @@ func (r *remoteQueue[T]) extendLocked(i int32, by time.Duration) *effects {
 // busyLocked reports whether something of the queue runs still.
 func (r *remoteQueue[T]) busyLocked() bool { return r != nil && (r.polling || r.pending > 0) }
 
-// probe takes what the queue has, up to most messages, without waiting long.
+// probe takes what the queue has, up to most messages, and returns none when the
+// engine says that nothing is ready. An engine may be slower than a probe: an
+// empty answer alone proves nothing.
 func (r *remoteQueue[T]) probe(ctx context.Context, most int) ([]engine.Received, error) {
-	soon, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	got, err := r.eq.Receive(soon, most, r.lease(r.q.set.visibility))
-	switch {
-	case err == nil:
-		return got, nil
-	case ctx.Err() != nil:
-		return nil, contextError(ctx)
-	case soon.Err() != nil:
-		return nil, nil
+	for wait := probeTime; ; wait = min(2*wait, 16*probeTime) {
+		soon, cancel := context.WithTimeout(ctx, wait)
+		got, err := r.eq.Receive(soon, most, r.lease(r.q.set.visibility))
+		late := soon.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			return got, nil
+		case ctx.Err() != nil:
+			return nil, contextError(ctx)
+		case !late:
+			return nil, remoteError(err)
+		}
+		s, err := r.eq.Stats(ctx)
+		if err != nil {
+			return nil, remoteError(err)
+		}
+		if s.Ready == 0 {
+			return nil, nil
+		}
 	}
-	return nil, remoteError(err)
 }
 
 // unreceive gives back what was looked at only: it spends nothing.

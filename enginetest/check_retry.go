@@ -87,7 +87,13 @@ func promiseCauses(x *fixture) {
 	if !strings.Contains(h[1].Stack, "promiseCauses") {
 		x.fail("the stack of the panic doesn't show where it came from:\n%s", h[1].Stack)
 	}
+	// The letter is there before it is gone here, and is counted after both.
+	ctx, cancel := x.within(x.o.patience)
+	defer cancel()
 	s := q.Stats()
+	for ; s.DeadLettered == 0 && ctx.Err() == nil; s = q.Stats() {
+		x.pause(10 * time.Millisecond)
+	}
 	if s.Failed != 1 || s.Panicked != 1 || s.Exited != 1 || s.Nacked != 1 || s.Snoozed != 1 || s.PermanentlyFailed != 1 || s.DeadLettered != 1 {
 		x.fail("stats %+v", s)
 	}
