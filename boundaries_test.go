@@ -857,6 +857,7 @@ func TestEachKindOfReportIsLoggedAtItsOwnSecond(t *testing.T) {
 			q.report.tell(step.kind, Event{Count: 1})
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Equal(t, []string{
 			"0s " + logLines[late] + " 1",
 			"200ms " + logLines[dropped] + " 1",
@@ -869,6 +870,7 @@ func TestEachKindOfReportIsLoggedAtItsOwnSecond(t *testing.T) {
 		q.report.tell(late, Event{Count: 1})
 		top.Close()
 		<-top.Done()
+		synctest.Wait()
 		require.Len(t, book.lines, 8, "what is left is logged at the end")
 	})
 }

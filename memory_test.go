@@ -43,7 +43,7 @@ func TestAnIdleQueueWithASubscriberIsSmall(t *testing.T) {
 }
 
 // A flock of bodies that can be watched.
-type watched struct{ raw [1 << 10]byte }
+type watched struct{ _ [1 << 10]byte }
 
 func publishWatched(t *testing.T, top *Topic[*watched], n int) []weak.Pointer[watched] {
 	ps := make([]weak.Pointer[watched], n)

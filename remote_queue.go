@@ -458,12 +458,13 @@ func (r *remoteQueue[T]) do(ctx context.Context, l *remoteLease, end remoteEnd) 
 const parkedWait = 5 * time.Second
 
 // settle ends the delivery with the given stamp as v says, for whoever has it. If
-// the engine fails, the delivery is as it was before.
+// the engine fails, the delivery is as it was before. A ctx without a deadline
+// gets one, so that no worker hangs on an engine that does not answer.
 func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt int32, v verdict) error {
 	q := r.q
-	if ctx == nil {
+	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.Background(), settleTime)
+		ctx, cancel = context.WithTimeout(ctx, settleTime)
 		defer cancel()
 	}
 	v.wait = q.waitAfter(v, attempt)

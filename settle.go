@@ -38,7 +38,6 @@ func (q *Queue[T]) entryLocked(i int32, stamp uint64) int32 {
 }
 
 // settle ends the delivery with the given stamp as v says.
-// Without a ctx an engine is given a while.
 func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt int32, v verdict) error {
 	if q.remote != nil {
 		return q.remote.settle(ctx, i, stamp, attempt, v)

@@ -272,7 +272,7 @@ func (w *worker[T]) finish(ds []Delivery[T], v verdict) {
 	q := w.s.q
 	for k := range ds {
 		d := &ds[k]
-		err := q.settle(nil, d.entry, d.stamp, d.attempt, v)
+		err := q.settle(context.Background(), d.entry, d.stamp, d.attempt, v)
 		if err == nil || isClosed(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
 			continue
 		}

@@ -107,11 +107,8 @@ func pullBatches(b *fanoutBus, s shape, q *fanout.Queue[*payload], queue int) er
 			}
 			for k := range ds {
 				t.take(ds[k].Body.word)
-				if err := ds[k].Ack(ctx); err != nil {
-					return err
-				}
 			}
-			return nil
+			return q.AckBatch(ctx, ds...)
 		})
 	}
 	return nil
