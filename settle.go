@@ -178,6 +178,9 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 	if l := q.listOf(state); l != nil {
 		q.win.Push(l, i)
 	}
+	if state == due {
+		q.takeAllBackLocked() // it goes before what waits in a hand
+	}
 	// A backlog is in the order of publication, but letters come as they die.
 	if state != parked && (state != backlogged || q.letters) {
 		q.rankLocked(i)

@@ -13,144 +13,50 @@ import (
 	"github.com/gofanout/fanout"
 )
 
-// An operation does to the model what was done to the topic.
-type operation func(m *topic) (n int, got []messageView, err error)
-
-// A pastStep is a step that was explained: other choices may be looked for if a
-// later one is not.
-type pastStep struct {
-	before     *topic
-	do         operation
-	seen       view
-	witness    *witness
-	deliveries []held
-	asleep     bool
-	choices    []choice // that explained it
-}
-
-// retraceMost is how many steps back other choices are looked for, and triesMost
-// how many are tried for one step.
-const (
-	retraceMost = 12
-	triesMost   = 20000
-)
+// lookEach says at which steps all is looked at, those at which nothing asks
+// for it: looking changes what the topic does by itself, a little.
+const lookEach = 8
 
 // agree has the model do what the topic did, with those choices that explain
-// what is seen, and fails if there are none.
+// what is seen, and fails if there are none. What costs little is looked at
+// always, all of it from time to time, and when the rest leaves a choice.
 func (d *driver) agree(err error, n int, got []held, do operation) {
 	synctest.Wait()
 	if d.check != nil {
 		d.noError(d.check(d.top))
 	}
-	w := &witness{taker: map[copyID]int{}, finished: map[int]bool{}}
+	w := &witness{taker: map[deliveryID]int{}, finished: map[int]bool{}}
 	for _, h := range got {
-		w.taker[h.id.copyID] = caller
+		w.taker[h.id] = caller
 	}
 	handlers := d.collectHandlers(w)
 	finished := d.collectCalls(w)
 	w.waits = d.collectWaits()
-	d.trimHeld()
-	seen := d.view()
-	seen.Err, seen.N, seen.Finished = sentinel(err), n, finished
-	for _, h := range got {
-		seen.Got = append(seen.Got, d.message(h.Delivery))
+	d.steps++
+	s := &pastStep{before: d.model, do: do, witness: w, asleep: d.asleep}
+	look := func(full bool) {
+		s.seen = d.view(s, full)
+		s.seen.Err, s.seen.N, s.seen.Finished, s.seen.Runs = sentinel(err), n, finished, handlers
+		for _, h := range got {
+			s.seen.Got = append(s.seen.Got, d.message(h.Delivery))
+		}
 	}
-	seen.Runs = handlers
-	s := pastStep{before: d.model, do: do, seen: seen, witness: w, deliveries: slices.Clone(d.held), asleep: d.asleep}
-	d.search(s)
+	if d.steps%lookEach != 0 && !d.model.doubts(time.Since(d.epoch)) {
+		look(false)
+		if m, why := s.explain(d.model).try(nil); why == "" && len(m.choices) == 0 {
+			d.remember(s, m)
+			d.model.forgetEndings(d.held)
+			return
+		}
+	}
+	d.trimHeld()
+	look(true)
+	d.explained(s)
+	d.model.forgetEndings(d.held)
 }
 
 // caller takes what an operation returns itself.
 const caller = -1
-
-// search looks for choices that explain the step, and if there are none, for
-// other ones before it.
-func (d *driver) search(s pastStep) {
-	tries := triesMost
-	m, choices, first := s.explain(nil, &tries)
-	if m != nil {
-		d.model = m
-		s.choices = choices
-		d.past = append(d.past, s)
-		if len(d.past) > retraceMost {
-			d.past = slices.Delete(d.past, 0, 1)
-		}
-		return
-	}
-	d.report.Retraced++
-	steps := append(slices.Clone(d.past), s)
-	for k := len(steps) - 2; k >= 0; k-- {
-		tries := triesMost
-		if m := explore(steps[k:], steps[k].before, nextChoices(steps[k].choices), true, &tries); m != nil {
-			d.model = m
-			d.past = steps[max(len(steps)-retraceMost, 0):]
-			return
-		}
-	}
-	d.fail("the topic does what the model does not (model, topic):\n%s", first)
-}
-
-// explore looks for choices that explain all of steps, beginning with given
-// ones for the first, if other says so. It notes the choices in steps.
-func explore(steps []pastStep, before *topic, choices []choice, other bool, tries *int) *topic {
-	if len(steps) == 0 {
-		return before
-	}
-	if other && choices == nil {
-		return nil
-	}
-	steps[0].before = before
-	for *tries > 0 {
-		m, made, _ := steps[0].explain(choices, tries)
-		if m == nil {
-			return nil
-		}
-		steps[0].choices = made
-		if end := explore(steps[1:], m, nil, false, tries); end != nil {
-			return end
-		}
-		if choices = nextChoices(made); choices == nil {
-			return nil
-		}
-	}
-	return nil
-}
-
-// explain returns a model after the step that looks like the topic, with the
-// choices that led there, beginning with those given; or nil, and how the first
-// try differed.
-func (s *pastStep) explain(choices []choice, tries *int) (m *topic, made []choice, first string) {
-	for begun := *tries; *tries > 0; {
-		*tries--
-		m := s.before.clone()
-		m.choices, m.asked, m.seen, m.stirred, m.wrong = choices, 0, s.witness, false, ""
-		n, got, err := s.do(m)
-		m.settleDown()
-		why := m.wrong
-		if why == "" {
-			want := m.view(s.deliveries)
-			want.Err, want.N, want.Got = err, n, got
-			if s.asleep {
-				want.Topic = fanout.TopicStats{}
-			}
-			if reflect.DeepEqual(want, s.seen) {
-				made = m.choices
-				m.choices = nil
-				return m, made, ""
-			}
-			if first == "" {
-				why = differences(want, s.seen)
-			}
-		}
-		if first == "" || begun == *tries+1 {
-			first = cmp.Or(why, first)
-		}
-		if choices = nextChoices(m.choices); choices == nil {
-			break
-		}
-	}
-	return nil, nil, first
-}
 
 // erring is agree for operations that only return an error.
 func (d *driver) erring(err error, do func(m *topic) error) {
@@ -163,10 +69,12 @@ func (d *driver) collectHandlers(w *witness) (views []runView) {
 	begun := d.begun
 	d.begun = nil
 	d.mu.Unlock()
-	for _, h := range begun {
-		got := d.hold(h.ref, h.d)
-		h.id = got.id
-		w.taker[h.id.copyID] = h.sub
+	if len(begun) > 0 {
+		w.order = map[deliveryID]int{}
+	}
+	for k, h := range begun {
+		h.id = d.hold(h.ref, h.d, !h.home.Load() || len(begun)-k < 3).id
+		w.taker[h.id], w.order[h.id] = h.sub, k+1
 	}
 	slices.SortFunc(begun, func(a, b *handler) int { return compareIDs(a.id, b.id) })
 	d.handlers = append(d.handlers, begun...)
@@ -201,8 +109,8 @@ func (d *driver) collectCalls(w *witness) (results []result) {
 		w.finished[c.id] = true
 		r := result{ID: c.id, N: c.n, Err: sentinel(c.err)}
 		for _, del := range c.got {
-			h := d.hold(c.ref, del)
-			w.taker[h.id.copyID] = c.id
+			h := d.hold(c.ref, del, true)
+			w.taker[h.id] = c.id
 			r.Got = append(r.Got, deliveryView{h.id, d.message(del)})
 		}
 		results = append(results, r)
@@ -213,18 +121,19 @@ func (d *driver) collectCalls(w *witness) (results []result) {
 }
 
 // collectWaits takes down how long messages wait that were given back.
-func (d *driver) collectWaits() map[copyID]time.Duration {
+func (d *driver) collectWaits() map[waitID]time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.waits) == 0 {
 		return nil
 	}
-	waits := map[copyID]time.Duration{}
+	waits := map[waitID]time.Duration{}
 	for name, wait := range d.waits {
 		name, id, _ := strings.Cut(name, "\x00")
 		for k, q := range d.queues {
-			if name == q.Name() || name == q.Name()+"/dead" || d.shared != nil && name == d.shared.Name() {
-				waits[copyID{k, d.byID[id]}] = wait
+			letters := name == q.Name()+"/dead" || d.shared != nil && name == d.shared.Name()
+			if letters || name == q.Name() {
+				waits[waitID{copyID{k, d.byID[id]}, letters}] = wait
 			}
 		}
 	}
@@ -232,8 +141,8 @@ func (d *driver) collectWaits() map[copyID]time.Duration {
 	return waits
 }
 
-// hold keeps a delivery that was just made.
-func (d *driver) hold(r ref, del fanout.Delivery[int]) held {
+// hold gives a delivery that was just made its number, and keeps it.
+func (d *driver) hold(r ref, del fanout.Delivery[int], keep bool) held {
 	d.report.Deliveries++
 	d.know(del.Body, del.ID())
 	c := copyID{r.queue, del.Body}
@@ -246,7 +155,9 @@ func (d *driver) hold(r ref, del fanout.Delivery[int]) held {
 	}
 	d.nth[c]++
 	h := held{r, deliveryID{c, d.nth[c]}, del}
-	d.held = append(d.held, h)
+	if keep {
+		d.held = append(d.held, h)
+	}
 	return h
 }
 
@@ -278,8 +189,9 @@ func (d *driver) know(body int, id string) {
 	}
 }
 
-// view looks at all that can be seen of the topic.
-func (d *driver) view() view {
+// view looks at what can be seen of the topic: at all of it, or at what costs
+// little and changes nothing. What tells what has happened goes to the witness.
+func (d *driver) view(s *pastStep, full bool) view {
 	if d.shutdown != nil && !d.done {
 		select {
 		case err := <-d.shutdown:
@@ -287,22 +199,35 @@ func (d *driver) view() view {
 		default:
 		}
 	}
-	v := view{Now: time.Since(d.epoch), Done: d.done, Left: d.left, Why: d.why}
+	v := view{full: full, Now: time.Since(d.epoch), Done: d.done, Left: d.left, Why: d.why}
 	if !d.asleep {
 		v.Topic = d.top.Stats()
 	}
 	for _, q := range d.queues {
-		v.Queues = append(v.Queues, d.queueView(q))
+		v.Queues = append(v.Queues, d.queueView(q, full))
 	}
 	if d.shared != nil {
-		v.Queues = append(v.Queues, d.queueView(d.shared))
+		v.Queues = append(v.Queues, d.queueView(d.shared, full))
 	}
-	for _, h := range d.held {
-		until := time.Duration(-1)
-		if at := h.Deadline(); !at.IsZero() {
-			until = at.Sub(d.epoch)
+	s.witness.queues = v.Queues
+	if full {
+		s.deliveries, s.witness.deadlines = slices.Clone(d.held), map[deliveryID]time.Duration{}
+		for _, h := range d.held {
+			until := time.Duration(-1)
+			if at := h.Deadline(); !at.IsZero() {
+				until = at.Sub(d.epoch)
+			}
+			v.Deadlines = append(v.Deadlines, until)
+			s.witness.deadlines[h.id] = until
 		}
-		v.Deadlines = append(v.Deadlines, until)
+		s.witness.letters = map[copyID]bool{}
+		for k := range d.queues {
+			for _, dead := range v.Queues[k].Dead {
+				for _, x := range dead.Peek {
+					s.witness.letters[copyID{k, x.Body}] = true
+				}
+			}
+		}
 	}
 	for _, s := range d.subs {
 		select {
@@ -326,29 +251,35 @@ func (d *driver) shutdownEnded(err error) {
 	}
 }
 
-func (d *driver) queueView(q *fanout.Queue[int]) queueView {
+func (d *driver) queueView(q *fanout.Queue[int], full bool) queueView {
 	v := queueView{Stats: q.Stats()}
-	depth, err := q.Depth(d.ctx)
-	d.noError(err)
 	s := v.Stats
+	depth := s.Unsettled()
+	if full {
+		var err error
+		depth, err = q.Depth(d.ctx)
+		d.noError(err)
+	}
 	if depth != s.Unsettled() || depth > s.Capacity {
 		d.fail("queue %s: depth %d, %d unsettled, capacity %d", q.Name(), depth, s.Unsettled(), s.Capacity)
 	}
-	if depth > 0 {
+	if full && depth > 0 {
 		ds, err := q.Peek(d.ctx, fanout.Unlimited)
 		d.noError(err)
 		for _, del := range ds {
 			v.Peek = append(v.Peek, d.message(del))
 		}
 	}
-	v.Left = d.leftovers(q.Leftovers())
+	if full {
+		v.Left = d.leftovers(q.Leftovers())
+	}
 	k := slices.Index(d.queues, q)
 	if k < 0 || d.sharing[k] {
 		return v
 	}
 	// Asking for a dead-letter queue makes it.
 	if k < len(d.model.deads) && d.model.deads[k] != nil || s.DeadLettered > 0 {
-		v.Dead = []queueView{d.queueView(q.DeadLetters())}
+		v.Dead = []queueView{d.queueView(q.DeadLetters(), full)}
 	}
 	return v
 }
@@ -368,7 +299,9 @@ func (d *driver) message(del fanout.Delivery[int]) messageView {
 	d.know(del.Body, del.ID())
 	var as []attempt
 	for _, a := range del.History() {
-		as = append(as, attempt{a.Number, a.Cause, a.Queue, a.Start.Sub(d.epoch), a.Elapsed, sentinel(a.Err)})
+		as = append(as, attempt{
+			Number: a.Number, Cause: a.Cause, Queue: a.Queue, Start: a.Start.Sub(d.epoch), Elapsed: a.Elapsed, Err: sentinel(a.Err),
+		})
 		if (a.Stack != "") != (a.Cause == fanout.Panicked) {
 			d.fail("an attempt that %v has the stack %q", a.Cause, a.Stack)
 		}

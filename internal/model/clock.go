@@ -43,36 +43,94 @@ func (m *topic) nextInstant() time.Duration {
 
 // An action is something that happens by itself now.
 type action struct {
-	do    func()
-	claim bool
+	actionID
+	do func()
+}
+
+type actionID struct {
+	kind actionKind
+	ref  ref
+	call int
+}
+
+type actionKind uint8
+
+const (
+	ticks actionKind = iota
+	claims
+	finds // room for what is parked
+	admits
+	ends // of a call
+	looks
+)
+
+// likeliest puts those behind that another was preferred to before: so it takes
+// one choice to say that something comes late.
+func (m *topic) likeliest(as []action) []action {
+	if len(m.deferred) > 0 {
+		slices.SortStableFunc(as, func(a, b action) int { return cmp.Compare(m.late(a), m.late(b)) })
+	}
+	return as
+}
+
+func (m *topic) late(a action) int {
+	if slices.Contains(m.deferred, a.actionID) {
+		return 1
+	}
+	return 0
+}
+
+// perform does number k of the actions.
+func (m *topic) perform(as []action, k int) {
+	for _, a := range as[:k] {
+		if m.late(a) == 0 {
+			m.deferred = append(m.deferred, a.actionID)
+		}
+	}
+	m.deferred = slices.DeleteFunc(m.deferred, func(id actionID) bool { return id == as[k].actionID })
+	as[k].do()
 }
 
 // actions returns what happens now, in the likeliest order.
 func (m *topic) actions() (as []action) {
 	for q := range m.all {
 		if len(q.overdue(m.now)) > 0 {
-			as = append(as, action{do: func() { m.tick(q) }})
+			as = append(as, action{actionID{ticks, q.ref, 0}, func() { m.tick(q) }})
 		}
 	}
+	for _, q := range m.queues { // what is not parked after the step has found room
+		if m.unparks(q) && m.parksMore(q) {
+			as = append(as, action{actionID{finds, q.ref, 0}, func() { m.send(q, m.parkedOf(q)) }})
+		}
+	}
+	var later []action
 	for q := range m.all {
-		if m.hungry(q) {
-			as = append(as, m.batchesToEnd(q)...)
-			as = append(as, action{do: func() { m.take(q, 0, 0) }, claim: true})
+		if !m.hungry(q) {
+			continue
+		}
+		claim := action{actionID{claims, q.ref, 0}, func() { m.take(q, 0, 0) }}
+		switch s := m.seen.stats(q.ref); {
+		case s != nil && s.Blocked > q.blockedNow():
+			as = append(append(as, claim), m.batchesToEnd(q)...)
+		case m.delivers(q):
+			as = append(append(as, m.batchesToEnd(q)...), claim)
+		default: // something else comes before
+			later = append(append(later, m.batchesToEnd(q)...), claim)
 		}
 	}
 	for _, q := range m.queues {
-		if m.unparks(q) {
-			as = append(as, action{do: func() { m.send(q, m.parkedOf(q)) }})
+		if m.unparks(q) && !m.parksMore(q) {
+			as = append(as, action{actionID{finds, q.ref, 0}, func() { m.send(q, m.parkedOf(q)) }})
 		}
 	}
 	if k := m.admissible(); k >= 0 {
-		as = append(as, action{do: func() { m.admitWaiting(k) }})
+		as = append(as, action{actionID{admits, ref{}, m.offers[k].id}, func() { m.admitWaiting(k) }})
 	}
 	as = append(as, m.callsToEnd()...)
 	if m.shutdownGoesOn() {
-		as = append(as, action{do: m.look})
+		as = append(as, action{actionID{kind: looks}, m.look})
 	}
-	return as
+	return append(as, later...)
 }
 
 // batchesToEnd returns, as actions, that batches are what was there: what came
@@ -81,13 +139,34 @@ func (m *topic) actions() (as []action) {
 func (m *topic) batchesToEnd(q *queue) (as []action) {
 	for k, r := range m.receives {
 		more := slices.ContainsFunc(q.messages, func(x *message) bool {
-			return x.ready() && m.seen.taker[x.copyID()] == r.id
+			return x.ready() && m.seen.taker[x.nextDelivery()] == r.id
 		})
 		if m.stirred && !more && r.ref == q.ref && 0 < len(r.got) && len(r.got) < r.most {
-			as = append(as, action{do: func() { m.receives[k].most = len(r.got) }})
+			as = append(as, action{actionID{ends, q.ref, r.id}, func() { m.receives[k].most = len(r.got) }})
 		}
 	}
 	return as
+}
+
+// delivers reports whether a message of q that may be next is seen to be
+// delivered, or found to be one that can't be.
+func (m *topic) delivers(q *queue) bool {
+	for _, x := range m.nextOf(q, 0) {
+		head, keyed := q.heads[x.OrderingKey]
+		if _, seen := m.seen.taker[x.nextDelivery()]; seen || keyed && head != x.seq || q.expired(x, m.now) {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *queue) blockedNow() (n int) {
+	for _, x := range q.messages {
+		if x.state == blocked {
+			n++
+		}
+	}
+	return n
 }
 
 // settleDown does what happens by itself, until nothing does. Things happen
@@ -95,15 +174,18 @@ func (m *topic) batchesToEnd(q *queue) (as []action) {
 // each other.
 func (m *topic) settleDown() {
 	for m.wrong == "" {
-		as := m.actions()
+		as := m.likeliest(m.actions())
 		if len(as) == 0 {
 			break
 		}
 		k := 0
-		if slices.ContainsFunc(as, func(a action) bool { return !a.claim }) {
+		if len(as) > 1 && (len(m.offers) > 0 || slices.ContainsFunc(as, func(a action) bool { return a.kind != claims })) {
 			k = m.choose(len(as))
 		}
-		as[k].do()
+		m.perform(as, k)
+		if m.exceeds() {
+			m.refuse("more happened than was seen")
+		}
 	}
 	m.doubt()
 	m.endReceives()
@@ -128,23 +210,53 @@ func (q *queue) overdue(now time.Duration) []*message {
 func (m *topic) tick(q *queue) {
 	m.stirred = true
 	xs := q.overdue(m.now)
-	for len(xs) > 0 {
+	if q.mayKill(xs) {
+		slices.SortStableFunc(xs, func(x, y *message) int { // what is seen among the letters died before what is not
+			return cmp.Compare(m.unseen(x), m.unseen(y))
+		})
+	}
+	for len(xs) > 0 && m.wrong == "" {
 		k := 0
 		if q.mayKill(xs) { // who dies first matters if there is not room for all
 			k = m.choose(len(xs))
 		}
 		x := xs[k]
 		xs = slices.Delete(xs, k, k+1)
+		if x.loose() && m.learn(q, x) && x.until > m.now {
+			continue
+		}
 		if x.state == inFlight {
 			id := x.deliveryID()
 			m.lost(id, fanout.ErrStale)
 			m.timedOut(id)
 			m.end(q, x, outcome{cause: fanout.TimedOut})
+			if !q.letters && len(xs) > 0 && m.deathsStir(q) && m.choose(2) == 1 {
+				return // what happens there comes in between
+			}
 			continue
 		}
 		m.turn++
 		x.state, x.since, x.turn = due, m.now, m.turn
 	}
+}
+
+// unseen is 0 if x is seen in a dead-letter queue after the step, or delivered
+// there, and 1 else.
+func (m *topic) unseen(x *message) int {
+	if _, ok := m.seen.taker[x.nextDelivery()]; ok || m.seen.letters[x.copyID()] {
+		return 0
+	}
+	return 1
+}
+
+// deathsStir reports whether something happens by itself now where what dies in
+// q goes.
+func (m *topic) deathsStir(q *queue) bool {
+	d := m.deads[q.ref.queue]
+	if q.set.shared {
+		d = m.shared
+	}
+	return d != nil && (len(d.overdue(m.now)) > 0 || m.hungry(d))
 }
 
 // mayKill reports whether several of xs are in flight, so that more than one
@@ -192,10 +304,10 @@ func (m *topic) sub(id int) int {
 
 // callsToEnd returns, as actions, the ends of the calls that wait no longer.
 func (m *topic) callsToEnd() (as []action) {
-	add := func(f func()) { as = append(as, action{do: f}) }
+	add := func(id int, f func()) { as = append(as, action{actionID{ends, ref{}, id}, f}) }
 	for k, o := range m.offers {
 		if o.limit > 0 && m.now >= o.limit {
-			add(func() {
+			add(o.id, func() {
 				m.offers = slices.Delete(m.offers, k, k+1)
 				m.finishOffer(o, context.DeadlineExceeded)
 			})
@@ -203,7 +315,7 @@ func (m *topic) callsToEnd() (as []action) {
 	}
 	for k, r := range m.receives {
 		if r.limit > 0 && m.now >= r.limit && len(r.got) == 0 {
-			add(func() {
+			add(r.id, func() {
 				m.receives = slices.Delete(m.receives, k, k+1)
 				m.finish(result{ID: r.id, Err: context.DeadlineExceeded})
 			})
@@ -211,14 +323,14 @@ func (m *topic) callsToEnd() (as []action) {
 	}
 	for k, j := range m.joins {
 		if m.running(j.sub) == 0 {
-			add(func() {
+			add(j.id, func() {
 				m.joins = slices.Delete(m.joins, k, k+1)
 				m.finish(result{ID: j.id})
 			})
 		}
 		// If two give up at once, the handlers may return in between or not.
 		if j.limit > 0 && m.now >= j.limit {
-			add(func() { m.giveUpJoin(k, context.DeadlineExceeded) })
+			add(-j.id, func() { m.giveUpJoin(k, context.DeadlineExceeded) })
 		}
 	}
 	return as

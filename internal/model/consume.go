@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -17,7 +18,7 @@ func (q *queue) serves() bool {
 // or to the caller of TryReceive. It reports whether there was one.
 func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message) {
 	for q.serves() && m.wrong == "" {
-		next := q.next()
+		next := m.nextOf(q, caller)
 		if len(next) == 0 {
 			return nil
 		}
@@ -30,18 +31,26 @@ func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message
 			x.state = blocked
 			continue
 		}
-		to, ok := m.seen.taker[x.copyID()]
+		to, ok := m.seen.taker[x.nextDelivery()]
+		var end *outcome
 		switch {
 		case !ok:
-			m.refuse("a consumer is idle though a message is ready")
+			m.refuse(fmt.Sprintf("a consumer of %s is idle though message %d is ready", q.name, x.Body))
 			return nil
 		case caller != 0 && to != caller:
 			m.refuse("another consumer got the message")
 			return nil
 		case caller == 0:
-			visibility = m.hand(q, x, to)
+			visibility, end = m.hand(q, x, to)
 		}
 		m.deliver(q, x, visibility)
+		if caller == 0 && to > 0 && m.sub(to) >= 0 {
+			m.loosen(q, x)
+		}
+		if end != nil { // the handler has returned already
+			m.stirred = true
+			_ = m.settle(q.ref, x.deliveryID(), *end)
+		}
 		return x
 	}
 	return nil
@@ -50,10 +59,16 @@ func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message
 // pick chooses among messages whose turn it may be. One that was not seen to be
 // delivered can only be one that is never delivered.
 func (m *topic) pick(q *queue, next []*message) int {
+	behind := func(x *message) int {
+		if head, keyed := q.heads[x.OrderingKey]; keyed && head != x.seq {
+			return 0
+		}
+		return 1
+	}
 	var can []int
 	for k, x := range next {
 		head, keyed := q.heads[x.OrderingKey]
-		_, seen := m.seen.taker[x.copyID()]
+		_, seen := m.seen.taker[x.nextDelivery()]
 		if seen || keyed && head != x.seq || q.expired(x, m.now) {
 			can = append(can, k)
 		}
@@ -61,17 +76,54 @@ func (m *topic) pick(q *queue, next []*message) int {
 	if len(can) == 0 {
 		return 0
 	}
+	m.asBegun(q, next, can)
+	most := 2
+	if len(next) > 8 {
+		most = 1 // the order of so many is hardly ever seen
+	}
+	if s := m.seen.stats(q.ref); s != nil && s.Blocked > q.blockedNow() { // some were looked at that can't be delivered
+		most++
+		slices.SortStableFunc(can, func(a, b int) int { return cmp.Compare(behind(next[a]), behind(next[b])) })
+	}
+	if next[0].state == backlog && !q.letters { // the order of publication, or in which they began
+		can = can[:min(len(can), most)]
+	}
 	return can[m.choose(len(can))]
 }
 
-// hand has consumer number to get x, and returns the visibility timeout.
-func (m *topic) hand(q *queue, x *message, to int) time.Duration {
-	id := x.deliveryID()
-	id.nth++
+// asBegun puts those of next, by their indexes, whose handlers were seen to begin
+// in the order in which they did; the others keep their places.
+func (m *topic) asBegun(q *queue, next []*message, can []int) {
+	begun := func(k int) int {
+		if q.expired(next[k], m.now) {
+			return 0 // if it was delivered, then as a letter
+		}
+		return m.seen.order[next[k].nextDelivery()]
+	}
+	var places, ks []int
+	for place, k := range can {
+		if begun(k) > 0 {
+			places, ks = append(places, place), append(ks, k)
+		}
+	}
+	slices.SortFunc(ks, func(a, b int) int { return cmp.Compare(begun(a), begun(b)) })
+	for i, place := range places {
+		can[place] = ks[i]
+	}
+}
+
+// hand has consumer number to get x, and returns the visibility timeout, and
+// how a handler that returns at once ends.
+func (m *topic) hand(q *queue, x *message, to int) (visibility time.Duration, end *outcome) {
+	id := x.nextDelivery()
 	for _, s := range m.idleSubs(q.ref) {
 		if s.id == to {
+			if way, wait, quick := s.plan(x.Body, x.spent+1); quick {
+				o := handlerEnds[way].after(wait)
+				return q.set.visibility, &o
+			}
 			m.runs = append(m.runs, run{sub: s.id, delivery: id})
-			return q.set.visibility
+			return q.set.visibility, nil
 		}
 	}
 	// Receivers are woken in the order of their arrival, but one that was woken
@@ -83,11 +135,11 @@ func (m *topic) hand(q *queue, x *message, to int) time.Duration {
 		}
 		if r.id == to {
 			r.got = append(r.got, deliveryView{id: id, messageView: x.view()})
-			return r.visibility
+			return r.visibility, nil
 		}
 	}
 	m.refuse("a consumer got a message that was not idle")
-	return time.Millisecond
+	return time.Millisecond, nil
 }
 
 // deliver puts x in flight.
@@ -97,6 +149,7 @@ func (m *topic) deliver(q *queue, x *message, visibility time.Duration) {
 	}
 	m.turn++
 	x.state, x.start, x.until, x.turn = inFlight, m.now, m.now+visibility, m.turn
+	x.visibility, x.slack, x.most, x.extended = visibility, 0, x.until, 0
 	x.nth++
 	q.count.Delivered++
 }
@@ -137,6 +190,33 @@ func (q *queue) setHead(x *message) {
 	q.heads[x.OrderingKey] = x.seq
 }
 
+// nextOf returns the messages whose turn it may be. Of what several consumers take
+// by the hand, one may be later than another that begins first.
+func (m *topic) nextOf(q *queue, caller int) []*message {
+	next := q.next()
+	if len(next) == 0 || next[0].state != backlog || q.letters || !m.competing(q, caller) {
+		return next
+	}
+	if m.hooked || q.set.ttl > 0 { // there are no hands
+		return next
+	}
+	for _, x := range q.messages {
+		_, seen := m.seen.taker[x.nextDelivery()]
+		head, keyed := q.heads[x.OrderingKey]
+		if (seen || q.expired(x, m.now) || keyed && head != x.seq) && x.state == backlog && x != next[0] && q.firstOfKey(x) {
+			next = append(next, x)
+		}
+	}
+	return next
+}
+
+// firstOfKey reports whether x is the first of its key in the backlog, if it has one.
+func (q *queue) firstOfKey(x *message) bool {
+	return x.OrderingKey == "" || !slices.ContainsFunc(q.messages, func(y *message) bool {
+		return y.state == backlog && y.OrderingKey == x.OrderingKey && y.seq < x.seq
+	})
+}
+
 // next returns the messages whose turn it may be, the likeliest first: what has
 // become due goes before the backlog, the earlier first; the backlog goes in
 // the order of publication, that of a dead-letter queue as the letters came.
@@ -166,7 +246,7 @@ func (q *queue) next() []*message {
 	if len(next) < 2 {
 		return next
 	}
-	slices.SortFunc(next, func(x, y *message) int { return cmp.Compare(x.turn, y.turn) })
+	slices.SortStableFunc(next, func(x, y *message) int { return cmp.Compare(x.turn, y.turn) })
 	// Messages of one key go in the order of publication, but letters as they
 	// came. One that was redriven comes late, wherever its turn is.
 	all := slices.Clone(next)
@@ -183,13 +263,22 @@ func (q *queue) expired(x *message, now time.Duration) bool {
 	return ttl > 0 && !q.letters && now >= x.born+ttl
 }
 
-// endingsKept is more than the deliveries that a program settles late.
-const endingsKept = 100
-
 // lost says that a delivery owns nothing any more.
 func (m *topic) lost(id deliveryID, err error) {
 	m.endings = append(m.endings, ending{id, err})
-	m.endings = m.endings[max(len(m.endings)-endingsKept, 0):]
+}
+
+// endingsMost is how many are kept though nobody may ask for them any more.
+const endingsMost = 64
+
+// forgetEndings forgets how deliveries ended that are not held.
+func (m *topic) forgetEndings(hs []held) {
+	if len(m.endings) < endingsMost+len(hs) {
+		return
+	}
+	m.endings = slices.DeleteFunc(slices.Clone(m.endings), func(e ending) bool {
+		return !slices.ContainsFunc(hs, func(h held) bool { return h.id == e.id })
+	})
 }
 
 // owned returns the message that a delivery of q owns, or nil.
@@ -247,7 +336,7 @@ func (m *topic) backoff(q *queue, x *message) time.Duration {
 	if shortest == longest {
 		return shortest
 	}
-	wait, ok := m.seen.waits[x.copyID()]
+	wait, ok := m.seen.waits[waitID{x.copyID(), q.letters}]
 	if ok && wait > 0 && (wait < shortest || wait > longest) {
 		m.refuse("a backoff is outside of its range")
 	}
@@ -261,7 +350,7 @@ func (m *topic) end(q *queue, x *message, o outcome) {
 		m.remove(q, x)
 		return
 	}
-	x.note(attempt{Cause: o.cause, Queue: q.name, Start: x.start, Elapsed: m.now - x.start, Err: o.err})
+	x.note(attempt{Cause: o.cause, Queue: q.name, Start: x.start, Elapsed: m.now - x.start, Err: o.err, slack: min(x.slack, m.now-x.start)})
 	spends := o.cause != fanout.Snoozed && o.cause != fanout.Released
 	if spends {
 		x.spent++
@@ -299,7 +388,8 @@ func (m *topic) extend(r ref, id deliveryID, by time.Duration) error {
 	}
 	x, err := m.owner(m.at(r), id)
 	if x != nil {
-		x.until = max(x.until, m.now+by)
+		x.extended = max(x.extended, m.now+by)
+		x.until, x.most = max(x.until, x.extended), max(x.most, x.extended)
 	}
 	return err
 }

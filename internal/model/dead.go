@@ -52,6 +52,15 @@ func (q *queue) parks() bool {
 	return slices.ContainsFunc(q.messages, func(x *message) bool { return x.state == parked })
 }
 
+func (q *queue) parkedNow() (n int) {
+	for _, x := range q.messages {
+		if x.state == parked {
+			n++
+		}
+	}
+	return n
+}
+
 // parkedOf returns one of the parked messages, or nil.
 func (m *topic) parkedOf(q *queue) *message {
 	var all []*message
@@ -63,7 +72,9 @@ func (m *topic) parkedOf(q *queue) *message {
 	if len(all) == 0 {
 		return nil
 	}
-	slices.SortFunc(all, func(x, y *message) int { return cmp.Compare(x.turn, y.turn) })
+	slices.SortFunc(all, func(x, y *message) int {
+		return cmp.Or(cmp.Compare(m.unseen(x), m.unseen(y)), cmp.Compare(x.turn, y.turn))
+	})
 	return all[m.choose(len(all))]
 }
 

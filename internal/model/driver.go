@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -27,6 +26,7 @@ type Report struct {
 	Operations int // steps that did something, sleeps included
 	Deliveries int
 	Retraced   int // steps that were explained only by other choices before
+	Tries      int // at explaining those steps that leave a choice
 }
 
 // A Disagreement is what Run returns if the topic did what the model does not
@@ -43,13 +43,15 @@ type driver struct {
 	*draws // of the step
 	ctx    context.Context
 	check  func(t *fanout.Topic[int]) error
-	log    strings.Builder // the program as text
+	lines  []line // the program as text
 	report Report
 
 	top    *fanout.Topic[int]
 	epoch  time.Time
 	model  *topic
-	past   []pastStep
+	past   []*pastStep
+	steps  int
+	last0  *pastStep
 	queues []*fanout.Queue[int]
 	shared *fanout.Queue[int]
 	// sharing says which queues use the shared dead-letter queue.
@@ -63,6 +65,7 @@ type driver struct {
 	byID   map[string]int
 	rich   bool // publishes batches only
 	keyed  bool // and with ordering keys
+	quick  bool // long runs of messages, for handlers that return at once
 	hooked bool // backoffs may be random, as hooks tell them
 	asleep bool // not looking at the topic's counters, which makes it forget IDs
 
@@ -103,9 +106,9 @@ func Run(ctx context.Context, p Program, o Options) (report Report, err error) {
 		switch p := recover().(type) {
 		case nil:
 		case disagreement:
-			err = &Disagreement{Program: d.log.String(), What: string(p)}
+			err = &Disagreement{Program: d.text(), What: string(p)}
 		default:
-			err = &Disagreement{Program: d.log.String(), What: fmt.Sprintf("panic: %v\n%s", p, debug.Stack())}
+			err = &Disagreement{Program: d.text(), What: fmt.Sprintf("panic: %v\n%s", p, debug.Stack())}
 		}
 	}()
 	for k, bytes := range p {
@@ -143,7 +146,7 @@ func (d *driver) noError(err error) {
 }
 
 func (d *driver) say(format string, args ...any) {
-	fmt.Fprintf(&d.log, "%8v  %s\n", d.model.now, fmt.Sprintf(format, args...))
+	d.lines = append(d.lines, line{d.model.now, format, args})
 }
 
 // ms draws a duration of 1 to n milliseconds: few different ones, so that
@@ -165,6 +168,7 @@ func (d *driver) begin() {
 		d.keyed = d.oneIn(2)
 	}
 	d.rich = d.keyed || d.oneIn(4)
+	d.quick = !d.keyed && d.oneIn(3)
 	if d.draw(2) == 1 {
 		d.model.window, d.model.maxIDs = d.ms(20), 1+d.draw(4)
 		options = append(options, fanout.WithDeduplication(d.model.window, d.model.maxIDs))
@@ -174,13 +178,15 @@ func (d *driver) begin() {
 		options = append(options, fanout.WithRetention(d.model.retention))
 	}
 	hooks := fanout.WithHooks(fanout.Hooks{Settled: d.settled})
-	if d.hooked = d.oneIn(3); d.hooked {
+	d.hooked = d.oneIn(3) && (!d.quick || d.oneIn(4))
+	d.model.hooked = d.hooked
+	if d.hooked {
 		options = append(options, hooks)
 	}
 	var err error
 	d.top, err = fanout.NewTopic[int](topicName, options...)
 	d.noError(err)
-	if d.hooked && d.draw(2) == 1 {
+	if d.hooked && !d.quick && d.draw(2) == 1 {
 		d.share(hooks)
 	}
 	m := d.model

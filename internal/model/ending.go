@@ -79,10 +79,11 @@ func (m *topic) closeQueue(q *queue) {
 		}
 	}
 	m.receives = slices.DeleteFunc(m.receives, func(r receive) bool {
-		if r.ref == q.ref {
-			m.finish(result{ID: r.id, Err: fanout.ErrClosed})
+		if r.ref != q.ref || len(r.got) > 0 { // it was quicker
+			return false
 		}
-		return r.ref == q.ref
+		m.finish(result{ID: r.id, Err: fanout.ErrClosed})
+		return true
 	})
 	if q.letters {
 		return // it keeps its letters, to be looked at

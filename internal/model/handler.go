@@ -27,14 +27,20 @@ type handler struct {
 }
 
 // handle returns the handler of a subscriber.
-func (d *driver) handle(r ref, sub int, obeys, looks bool) fanout.Handler[int] {
+func (d *driver) handle(s subscriber) fanout.Handler[int] {
 	return func(ctx context.Context, del fanout.Delivery[int]) error {
-		h := &handler{sub: sub, ref: r, d: del, ctx: ctx, looks: looks || obeys, command: make(chan func() error, 1)}
+		h := &handler{sub: s.id, ref: s.ref, d: del, ctx: ctx, looks: s.looks, command: make(chan func() error, 1)}
 		defer h.home.Store(true)
 		d.mu.Lock()
 		d.begun = append(d.begun, h)
 		d.mu.Unlock()
-		if !obeys {
+		if way, wait, quick := s.plan(del.Body, del.Attempt()); quick {
+			if s.looks && ctx.Err() != nil {
+				panic("the context of a handler that has just begun has ended")
+			}
+			return handlerEnds[way].do(del, wait)
+		}
+		if !s.obeys {
 			return (<-h.command)()
 		}
 		select {
@@ -54,37 +60,76 @@ func (h *handler) why() error {
 	return sentinel(context.Cause(h.ctx))
 }
 
-// handlerEnds are the ways in which a handler ends: how, and what that means.
-var handlerEnds = []struct {
+// plan says how a handler ends that returns at once, if this one does.
+func (s subscriber) plan(body, attempt int) (way int, wait time.Duration, quick bool) {
+	if s.quick == 0 {
+		return 0, 0, false
+	}
+	x := newDraws([]byte{byte(body), byte(body >> 8), byte(attempt), byte(s.id)})
+	x.used = len(x.bytes)
+	switch n := x.draw(64); {
+	case n < []int{0, 0, 1, 6}[s.quick]: // one that blocks
+		return 0, 0, false
+	case n > []int{0, 64, 60, 32}[s.quick]:
+		way = x.draw(len(handlerEnds))
+	}
+	return way, time.Duration(x.draw(6)) * time.Millisecond, true
+}
+
+// A handlerEnd is a way in which a handler ends: how, and what that means.
+type handlerEnd struct {
 	name string
-	do   func(wait time.Duration) error
+	do   func(del fanout.Delivery[int], wait time.Duration) error
 	outcome
-}{
-	{"acks", func(time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
-	{"acks", func(time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
-	{"acks", func(time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
-	{"acks", func(time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
-	{"fails", func(time.Duration) error { return errBusy }, outcome{fanout.Failed, -1, errBusy}},
-	{"fails", func(time.Duration) error { return errBusy }, outcome{fanout.Failed, -1, errBusy}},
-	{"retries after", func(wait time.Duration) error { return fmt.Errorf("wrapped: %w", fanout.RetryAfter(errBusy, wait)) }, outcome{fanout.Failed, 0, errBusy}},
-	{"snoozes", func(wait time.Duration) error { return fanout.Snooze(wait) }, outcome{fanout.Snoozed, 0, nil}},
-	{"fails for ever", func(time.Duration) error { return fanout.Permanent(errBusy) }, outcome{fanout.PermanentlyFailed, 0, errBusy}},
-	{"releases", func(time.Duration) error { return fmt.Errorf("publish to another: %w", fanout.ErrClosed) }, outcome{fanout.Released, -1, fanout.ErrClosed}},
-	{"panics", func(time.Duration) error { panic(errBoom) }, outcome{fanout.Panicked, -1, errBoom}},
-	{"exits", func(time.Duration) error { runtime.Goexit(); return nil }, outcome{fanout.Exited, -1, nil}},
+}
+
+// waits reports whether it says itself how long the message waits.
+func (e handlerEnd) waits() bool {
+	return e.wait == 0 && e.cause != fanout.Acked && e.cause != fanout.PermanentlyFailed
+}
+
+// after is what it means if the message is to wait so long.
+func (e handlerEnd) after(wait time.Duration) outcome {
+	if e.waits() {
+		e.outcome.wait = max(wait, time.Millisecond)
+	}
+	return e.outcome
+}
+
+var handlerEnds = []handlerEnd{
+	{"acks", func(fanout.Delivery[int], time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
+	{"acks", func(fanout.Delivery[int], time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
+	{"acks", func(fanout.Delivery[int], time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
+	{"acks", func(fanout.Delivery[int], time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
+	{"fails", func(fanout.Delivery[int], time.Duration) error { return errBusy }, outcome{fanout.Failed, -1, errBusy}},
+	{"fails", func(fanout.Delivery[int], time.Duration) error { return errBusy }, outcome{fanout.Failed, -1, errBusy}},
+	{"retries after", func(_ fanout.Delivery[int], wait time.Duration) error {
+		return fmt.Errorf("wrapped: %w", fanout.RetryAfter(errBusy, wait))
+	}, outcome{fanout.Failed, 0, errBusy}},
+	{"snoozes", func(_ fanout.Delivery[int], wait time.Duration) error { return fanout.Snooze(wait) }, outcome{fanout.Snoozed, 0, nil}},
+	{"fails for ever", func(fanout.Delivery[int], time.Duration) error { return fanout.Permanent(errBusy) }, outcome{fanout.PermanentlyFailed, 0, errBusy}},
+	{"releases", func(fanout.Delivery[int], time.Duration) error {
+		return fmt.Errorf("publish to another: %w", fanout.ErrClosed)
+	}, outcome{fanout.Released, -1, fanout.ErrClosed}},
+	{"panics", func(fanout.Delivery[int], time.Duration) error { panic(errBoom) }, outcome{fanout.Panicked, -1, errBoom}},
+	{"acks itself", func(del fanout.Delivery[int], _ time.Duration) error { _ = del.Ack(context.Background()); return nil }, outcome{cause: fanout.Acked}},
+	{"nacks itself", func(del fanout.Delivery[int], _ time.Duration) error {
+		_ = del.Nack(context.Background())
+		return errBusy
+	}, outcome{fanout.Nacked, -1, nil}},
+	{"exits", func(fanout.Delivery[int], time.Duration) error { runtime.Goexit(); return nil }, outcome{fanout.Exited, -1, nil}},
 }
 
 // finishHandler has a handler end in the given way.
 func (d *driver) finishHandler(h *handler, way int) {
 	end := handlerEnds[way]
 	var wait time.Duration
-	if end.wait == 0 && end.cause != fanout.Acked && end.cause != fanout.PermanentlyFailed {
+	if end.waits() {
 		wait = time.Duration(d.draw(6)) * time.Millisecond
-		end.wait = max(wait, time.Millisecond)
 	}
 	d.say("handler of %v %s %v", h.id, end.name, wait)
-	h.command <- func() error { return end.do(wait) }
-	d.erring(nil, func(m *topic) error { m.finishRun(h.ref, h.id, end.outcome); return nil })
+	h.command <- func() error { return end.do(h.d, wait) }
+	d.erring(nil, func(m *topic) error { m.finishRun(h.ref, h.id, end.after(wait)); return nil })
 }
 
 // A call is one that may wait, in its own goroutine.

@@ -17,7 +17,10 @@ func (d *driver) subscribeTo(r ref, q *fanout.Queue[int]) {
 	d.last++
 	s := subscriber{id: d.last, ref: r, concurrency: 1 + d.draw(3), obeys: d.oneIn(3)}
 	s.looks = s.obeys || d.draw(2) == 1
-	sub, err := q.Subscribe(d.ctx, d.handle(r, s.id, s.obeys, s.looks), fanout.WithConcurrency(s.concurrency))
+	if d.quick && d.draw(4) > 0 || d.oneIn(8) {
+		s.quick = 1 + d.draw(3)
+	}
+	sub, err := q.Subscribe(d.ctx, d.handle(s), fanout.WithConcurrency(s.concurrency))
 	d.say("subscribe %+v: %v", s, err)
 	if err == nil {
 		d.subs = append(d.subs, sub)

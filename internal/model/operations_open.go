@@ -21,6 +21,9 @@ func (d *driver) open() {
 		maxAttempts:  []int{1, 2, 3, fanout.Unlimited}[d.draw(4)],
 		deadCapacity: 1 + d.draw(3), deadOverflow: []fanout.Overflow{fanout.Block, fanout.DropOldest}[d.draw(2)],
 	}
+	if d.quick { // room for long runs, and for what dies of them
+		set.capacity, set.deadCapacity = 60+d.draw(256), 1000
+	}
 	if set.kind = backoffKind(d.draw(3)); set.kind == exponential && !d.hooked {
 		set.kind = constant
 	}
@@ -33,15 +36,19 @@ func (d *driver) open() {
 		set.shared = true
 		options = append(options, fanout.WithDeadLetterQueue(d.shared))
 	}
-	if d.oneIn(4) {
+	rare := 4
+	if d.quick {
+		rare = 12
+	}
+	if d.oneIn(rare) {
 		set.delay = d.ms(3)
 		options = append(options, fanout.WithDelay(set.delay))
 	}
-	if d.oneIn(4) {
+	if d.oneIn(rare) {
 		set.ttl = d.ms(10)
 		options = append(options, fanout.WithTimeToLive(set.ttl))
 	}
-	if d.oneIn(4) {
+	if d.oneIn(rare) {
 		set.modulus, set.rest = 2+d.draw(2), d.draw(2)
 		options = append(options, d.filter(set))
 	}

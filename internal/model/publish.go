@@ -168,12 +168,20 @@ func (m *topic) keepsWaiting(w, o offer) bool {
 // room reports whether all queues have room for an offer, a redrive's for one
 // letter. An error says that waiting would not help.
 func (m *topic) room(o offer) (ok bool, err error) {
+	ok, refusals := m.objections(o)
+	if len(refusals) > 0 {
+		return false, refusals[m.choose(len(refusals))]
+	}
+	return ok, nil
+}
+
+// objections is room with all errors: any may be told.
+func (m *topic) objections(o offer) (ok bool, refusals []error) {
 	if o.redrives() {
 		q := m.queues[o.redrive]
 		return q.closed || len(q.messages) < q.set.capacity || q.parks(), nil
 	}
 	ok = true
-	var refusals []error
 	to := m.targets(o)
 	for _, q := range m.queues {
 		n, room := to[q], q.set.capacity-len(q.messages)
@@ -187,10 +195,7 @@ func (m *topic) room(o offer) (ok bool, err error) {
 			ok = false
 		}
 	}
-	if len(refusals) > 0 {
-		return false, refusals[m.choose(len(refusals))]
-	}
-	return ok, nil
+	return ok, refusals
 }
 
 // admit adds an offer to its queues. It reports whether that is all: a redrive
@@ -258,13 +263,14 @@ func (m *topic) smallest(o offer) offer {
 	return o
 }
 
-// decidable is room without a choice. One that a queue opened meanwhile would
-// refuse is refused when somebody looks at it.
+// decidable reports whether a waiting offer can go on. One that a queue opened
+// meanwhile would refuse is refused when somebody looks at it.
 func (m *topic) decidable(o offer) bool {
-	asked, choices := m.asked, m.choices
-	ok, err := m.room(o)
-	m.asked, m.choices = asked, choices
-	return ok || err != nil && m.seen.finished[o.id]
+	ok, refusals := m.objections(o)
+	if len(refusals) > 0 {
+		return m.seen.finished[o.id]
+	}
+	return ok
 }
 
 // admitWaiting lets offer number k go on.

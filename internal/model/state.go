@@ -49,12 +49,21 @@ type message struct {
 	nth      int           // deliveries made
 	deaths   int           // times that it went to a dead-letter queue
 	start    time.Duration // of the delivery
-	redriven bool
-	history  []attempt
+	// A delivery out of a hand may have started up to slack later, as far as the
+	// topic knows, and then end later, but not after most.
+	slack, most time.Duration
+	visibility  time.Duration // of the delivery
+	extended    time.Duration // an extension until then, if any
+	redriven    bool
+	history     []attempt
 }
 
 func (x *message) copyID() copyID         { return copyID{x.root, x.Body} }
 func (x *message) deliveryID() deliveryID { return deliveryID{x.copyID(), x.nth} }
+
+func (x *message) nextDelivery() deliveryID {
+	return deliveryID{x.copyID(), x.nth + 1}
+}
 
 func (x *message) waits() bool {
 	return x.state == delayed || x.state == retrying || x.state == inFlight
@@ -69,6 +78,7 @@ type attempt struct {
 	Queue          string
 	Start, Elapsed time.Duration
 	Err            error
+	slack          time.Duration // the start may be seen up to so much later
 }
 
 // backoffKind says how a queue's backoff grows.
@@ -169,6 +179,7 @@ type subscriber struct {
 	ref         ref
 	concurrency int
 	obeys       bool // its handlers return when their contexts end
+	quick       int  // how its handlers return at once, if they do
 	looks       bool // the driver looks at their contexts before that
 	stopping    bool
 }
@@ -236,6 +247,7 @@ type ending struct {
 type topic struct {
 	now        time.Duration
 	ordering   bool
+	hooked     bool          // hooks hear of each delivery: nothing is taken by the hand
 	window     time.Duration // of deduplication
 	maxIDs     int
 	retention  int
@@ -261,11 +273,12 @@ type topic struct {
 	why   error
 	lefts []fanout.Left
 
-	seen    *witness
-	stirred bool // messages have come by themselves in this step
-	choices []choice
-	asked   int
-	wrong   string // why these choices can't be, if they can't
+	seen     *witness
+	stirred  bool // messages have come by themselves in this step
+	choices  []choice
+	deferred []actionID
+	asked    int
+	wrong    string // why these choices can't be, if they can't
 }
 
 func (m *topic) clone() *topic {
@@ -294,10 +307,11 @@ func (q *queue) clone() *queue {
 	}
 	c := *q
 	c.messages = make([]*message, len(q.messages))
+	copies := make([]message, len(q.messages))
 	for k, x := range q.messages {
-		y := *x
-		y.history = slices.Clip(y.history)
-		c.messages[k] = &y
+		copies[k] = *x
+		copies[k].history = slices.Clip(x.history)
+		c.messages[k] = &copies[k]
 	}
 	c.heads = maps.Clone(q.heads)
 	return &c

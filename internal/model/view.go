@@ -11,6 +11,7 @@ const topicName = "payments"
 
 // A view is all that can be seen of a topic after a step.
 type view struct {
+	full      bool // else without what costs much: Peek, Left and Deadlines
 	Now       time.Duration
 	Topic     fanout.TopicStats
 	Queues    []queueView
@@ -86,13 +87,16 @@ func (m *topic) stats(q *queue) fanout.Stats {
 	return s
 }
 
-func (m *topic) queueView(q *queue) queueView {
-	v := queueView{Stats: m.stats(q), Left: q.left}
-	for _, x := range q.visible() {
-		v.Peek = append(v.Peek, x.view())
+func (m *topic) queueView(q *queue, full bool) queueView {
+	v := queueView{Stats: m.stats(q)}
+	if full {
+		v.Left = q.left
+		for _, x := range q.visible() {
+			v.Peek = append(v.Peek, x.view())
+		}
 	}
 	if q.ref.kind == opened && m.deads[q.ref.queue] != nil {
-		v.Dead = []queueView{m.queueView(m.deads[q.ref.queue])}
+		v.Dead = []queueView{m.queueView(m.deads[q.ref.queue], full)}
 	}
 	return v
 }
@@ -110,9 +114,9 @@ func shortened(as []attempt) []attempt {
 }
 
 // view returns what is seen of the model: the deadlines of some deliveries too.
-func (m *topic) view(deliveries []held) view {
+func (m *topic) view(deliveries []held, full bool) view {
 	m.forget()
-	v := view{Now: m.now, Done: m.phase == ended, Left: m.lefts, Why: m.why, Finished: m.results}
+	v := view{full: full, Now: m.now, Done: m.phase == ended, Left: m.lefts, Why: m.why, Finished: m.results}
 	v.Topic = fanout.TopicStats{
 		Topic: topicName, Published: uint64(m.seq), Waiting: len(m.offers), Retained: len(m.retained),
 		Duplicates: m.duplicates, Remembered: len(m.ids), Forgotten: m.forgotten,
@@ -121,10 +125,10 @@ func (m *topic) view(deliveries []held) view {
 		if !q.closed {
 			v.Topic.Queues++
 		}
-		v.Queues = append(v.Queues, m.queueView(q))
+		v.Queues = append(v.Queues, m.queueView(q, full))
 	}
 	if m.shared != nil {
-		v.Queues = append(v.Queues, m.queueView(m.shared))
+		v.Queues = append(v.Queues, m.queueView(m.shared, full))
 	}
 	for _, h := range deliveries {
 		until := time.Duration(-1)

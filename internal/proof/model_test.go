@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,9 @@ var (
 	parallel   = flag.Int("workers", 2, "how many programs TestModel runs at once")
 )
 
+// shrinkTime is how long a program that fails is shrunk.
+const shrinkTime = 20 * time.Second
+
 // stepsEach is the length of one program.
 const stepsEach = 200
 
@@ -36,11 +40,11 @@ func run(t *testing.T, p model.Program) (report model.Report, err error) {
 
 // A campaign runs programs of one seed and counts.
 type campaign struct {
-	t                                        *testing.T
-	seed                                     uint64
-	begun                                    time.Time
-	next                                     atomic.Uint64
-	operations, deliveries, retraced, failed atomic.Int64
+	t                                               *testing.T
+	seed                                            uint64
+	begun                                           time.Time
+	next                                            atomic.Uint64
+	operations, deliveries, retraced, tries, failed atomic.Int64
 }
 
 // TestModel runs random programs on the library and on the reference model, as
@@ -53,6 +57,7 @@ func TestModel(t *testing.T) {
 		c.seed = rand.Uint64()
 	}
 	c.next.Store(*first)
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // programs are small and make much garbage
 	fmt.Fprintf(os.Stderr, "model: seed %d\n", c.seed)
 	var g errgroup.Group
 	for range *parallel {
@@ -81,6 +86,7 @@ func (c *campaign) work() error {
 		r, err := run(c.t, p)
 		c.deliveries.Add(int64(r.Deliveries))
 		c.retraced.Add(int64(r.Retraced))
+		c.tries.Add(int64(r.Tries))
 		before := c.operations.Add(int64(r.Operations)) - int64(r.Operations)
 		if before/100_000 != (before+int64(r.Operations))/100_000 {
 			c.tell()
@@ -96,8 +102,8 @@ func (c *campaign) work() error {
 func (c *campaign) tell() {
 	s := time.Since(c.begun).Seconds()
 	n := c.operations.Load()
-	fmt.Fprintf(os.Stderr, "model: %d operations, %d deliveries, %d programs, %d retraced, %.0f s, %.0f operations/s\n",
-		n, c.deliveries.Load(), c.next.Load()-*first, c.retraced.Load(), s, float64(n)/s)
+	fmt.Fprintf(os.Stderr, "model: %d operations, %d deliveries, %d programs, %d tries, %d retraced, %.0f s, %.0f operations/s\n",
+		n, c.deliveries.Load(), c.next.Load()-*first, c.tries.Load(), c.retraced.Load(), s, float64(n)/s)
 }
 
 // shrink returns what a smaller program fails with.
@@ -106,7 +112,11 @@ func (c *campaign) shrink(p model.Program, err error) error {
 	if !errors.As(err, &d) {
 		return err
 	}
+	begun := time.Now()
 	model.Shrink(p, func(p model.Program) bool {
+		if time.Since(begun) > shrinkTime {
+			return false
+		}
 		_, again := run(c.t, p)
 		if again != nil {
 			err = again

@@ -1,0 +1,98 @@
+package model
+
+import (
+	"slices"
+	"time"
+)
+
+// What a worker takes by the hand is known less exactly: when a delivery that is
+// not the first of a hand began is known only once the topic has looked at it,
+// at most a millisecond late. The model keeps the bounds (x.until to x.most)
+// until a deadline is seen.
+
+// handAge is how late the topic may look at a delivery out of a hand.
+const handAge = time.Millisecond
+
+// byHand reports whether deliveries of x to subscribers may be out of a hand.
+func (m *topic) byHand(q *queue, x *message) bool {
+	return !m.hooked && !q.letters && q.set.ttl == 0 && x.TimeToLive == 0 && x.OrderingKey == "" && x.spent == 0
+}
+
+// loosen says that the delivery of x that begins now may be out of a hand.
+func (m *topic) loosen(q *queue, x *message) {
+	x.slack, x.most = 0, x.until
+	if m.byHand(q, x) {
+		x.slack = min(handAge, q.set.visibility)
+		x.most = x.until + x.slack
+	}
+}
+
+// loose reports whether it is not known until when x is in flight.
+func (x *message) loose() bool { return x.state == inFlight && x.most > x.until }
+
+// learn takes over the deadline of x that was seen, if any. It reports whether x
+// is in flight still, as far as is known.
+func (m *topic) learn(q *queue, x *message) bool {
+	if !x.loose() {
+		return true
+	}
+	until, looked := m.seen.deadlines[x.deliveryID()]
+	switch {
+	case !looked:
+		return true
+	case until < 0:
+		return false
+	case until < x.until || until > x.most || x.extended == 0 && until > m.now+x.visibility:
+		m.refuse("a deadline is outside of its range")
+		return true
+	}
+	if until > x.extended { // then it tells the start
+		x.start, x.slack = until-x.visibility, 0
+	}
+	x.until, x.most = until, until
+	return true
+}
+
+// learnAll learns from all deadlines that were seen.
+func (m *topic) learnAll() {
+	for q := range m.all {
+		if q.closed {
+			continue
+		}
+		for _, x := range q.messages {
+			m.learn(q, x)
+		}
+	}
+}
+
+// doubts reports whether deliveries that are not known exactly may have timed
+// out by now: then their deadlines are to be looked at.
+func (m *topic) doubts(now time.Duration) bool {
+	for q := range m.all {
+		if !q.closed && slices.ContainsFunc(q.messages, func(x *message) bool { return x.loose() && x.until <= now }) {
+			return true
+		}
+	}
+	return false
+}
+
+// competing reports whether several consumers take from q, so that one may have
+// a later message than another is about to get out of its hand. The caller of
+// TryReceive is one.
+func (m *topic) competing(q *queue, caller int) bool {
+	n := 0
+	if caller != 0 {
+		n++
+	}
+	for _, s := range m.subs {
+		if s.ref == q.ref {
+			n += s.concurrency
+		}
+	}
+	for _, r := range m.receives {
+		if r.ref == q.ref {
+			n++
+		}
+	}
+	return n > 1
+}
