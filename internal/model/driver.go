@@ -51,7 +51,6 @@ type driver struct {
 	model  *topic
 	past   []*pastStep
 	steps  int
-	last0  *pastStep
 	queues []*fanout.Queue[int]
 	shared *fanout.Queue[int]
 	// sharing says which queues use the shared dead-letter queue.

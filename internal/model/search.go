@@ -3,7 +3,6 @@ package model
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -134,8 +133,6 @@ func (d *driver) explained(s *pastStep) {
 		return
 	}
 	d.report.Retraced++
-	d.last0 = s
-	d.retracing()
 	steps := append(slices.Clone(d.past), s)
 	all := look.all
 	for k := len(steps) - 2; k >= 0; k-- {
@@ -235,46 +232,4 @@ func (d *driver) text() string {
 		fmt.Fprintf(&b, "%8v  %s\n", l.at, fmt.Sprintf(l.format, l.args...))
 	}
 	return b.String()
-}
-
-// retracing is a place to see how often that is.
-func (d *driver) retracing() {
-	if os.Getenv("MODEL_DEBUG") != "" {
-		m, why := (&search{pastStep: d.last0, before: d.model, tell: true}).try(nil)
-		ls := d.lines
-		if len(ls) > 6 {
-			ls = ls[len(ls)-6:]
-		}
-		for _, l := range ls {
-			s := fmt.Sprintf(l.format, l.args...)
-			println(l.at.String(), s[:min(len(s), 200)])
-		}
-		type o struct {
-			k  int
-			id deliveryID
-		}
-		var os []o
-		for id, k := range d.last0.witness.order {
-			os = append(os, o{k, id})
-		}
-		slices.SortFunc(os, func(a, b o) int { return a.k - b.k })
-		fmt.Println("BEGUN", os)
-		fmt.Println("TAKER", d.last0.witness.taker)
-		for q := range d.model.all {
-			fmt.Print("BEFORE ", q.name, " ")
-			for _, x := range q.messages {
-				fmt.Print(" ", x.Body, ":", x.state, ":", x.nth)
-			}
-			fmt.Println()
-		}
-		for q := range m.all {
-			fmt.Print("AFTER ", q.name, " ")
-			for _, x := range q.messages {
-				fmt.Print(" ", x.Body, ":", x.state, ":", x.nth)
-			}
-			fmt.Println()
-		}
-		fmt.Println("SUBS", d.model.subs, d.model.runs, d.model.offers, m.choices)
-		println("RETRACE", d.model.now.String(), why[:min(len(why), 900)])
-	}
 }
