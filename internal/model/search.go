@@ -22,11 +22,13 @@ type pastStep struct {
 	asleep     bool
 }
 
-// retraceMost is how many steps back other choices are looked for, and triesMost
-// how many are tried for one step.
+// retraceMost is how many steps back other choices are looked for, triesMost how
+// many are tried for one step, and triesLast how many if those were too few: one
+// program in some ten thousand needs them, and seconds.
 const (
 	retraceMost = 64
-	triesMost   = 6000
+	triesMost   = 6_000
+	triesLast   = 400_000
 )
 
 // A search looks for choices that explain a step: first the likeliest, then
@@ -123,36 +125,56 @@ func (s *search) try(choices []choice) (m *topic, why string) {
 }
 
 // explained finds choices that explain the step, and if there are none, other
-// ones before it.
+// ones before it: with few tries first, since few do nearly always.
 func (d *driver) explained(s *pastStep) {
-	tries := triesMost
-	look := s.explain(d.model)
-	if m, _ := look.next(&tries); m != nil {
-		d.report.Tries += triesMost - tries
-		d.remember(s, m)
-		return
-	}
-	d.report.Retraced++
-	steps := append(slices.Clone(d.past), s)
-	all := look.all
-	for k := len(steps) - 2; k >= 0; k-- {
-		tries := triesMost
-		// What the step led to was looked at in vain.
-		met := map[string]bool{steps[k+1].before.fingerprint(): true}
-		if m := explore(steps[k:], steps[k].before, met, &tries); m != nil {
-			d.past = steps[:len(steps)-1]
-			d.remember(s, m)
+	all := false
+	for _, tries := range []int{triesMost, triesLast} {
+		var found bool
+		if found, all = d.explainedWithin(s, tries); found {
 			return
 		}
-		all = all && tries > 0
+		if all {
+			break
+		}
 	}
 	how := "all that could have been was tried"
 	if !all {
 		how = "not all that could have been was tried"
 	}
+	look := s.explain(d.model)
 	look.tell = true
 	_, why := look.try(nil)
 	d.fail("the topic does what the model does not (model, topic; %s):\n%s", how, why)
+}
+
+// explainedWithin is explained with so many tries for a step. all says that
+// nothing was left out for want of tries.
+func (d *driver) explainedWithin(s *pastStep, most int) (found, all bool) {
+	tries := most
+	look := s.explain(d.model)
+	m, _ := look.next(&tries)
+	d.report.Tries += most - tries
+	if m != nil {
+		d.remember(s, m)
+		return true, false
+	}
+	d.report.Retraced++
+	steps := append(slices.Clone(d.past), s)
+	all = look.all
+	for k := len(steps) - 2; k >= 0; k-- {
+		tries := most
+		// What the step led to was looked at in vain.
+		met := map[string]bool{steps[k+1].before.fingerprint(): true}
+		m := explore(steps[k:], steps[k].before, met, &tries)
+		d.report.Tries += most - tries
+		if m != nil {
+			d.past = steps[:len(steps)-1]
+			d.remember(s, m)
+			return true, false
+		}
+		all = all && tries > 0
+	}
+	return false, all
 }
 
 // remember goes on with m, which explains step s.
