@@ -1,5 +1,5 @@
 // Alltests runs the tests of every module of the repository, with the race
-// detector, one module after the other:
+// detector, two modules at a time, and prints them in order:
 //
 //	go run ./internal/alltests
 //
@@ -9,15 +9,22 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 )
+
+// atOnce is how many modules are tested side by side: those that talk to servers
+// wait most of the time.
+const atOnce = 2
 
 func main() {
 	modules, err := modulesBelow(".")
@@ -25,26 +32,86 @@ func main() {
 		fmt.Fprintln(os.Stderr, "alltests: run it from the top of the repository:", err)
 		os.Exit(2)
 	}
-	failed := false
-	var results []string
+	runs := make([]run, len(modules))
+	next := make(chan *run, len(modules))
 	for k, m := range modules {
-		fmt.Printf("== module %d of %d: %s\n", k+1, len(modules), m)
-		began := time.Now()
-		c := exec.Command("go", append([]string{"test", "-race", "./..."}, os.Args[1:]...)...)
-		c.Dir, c.Stdout, c.Stderr = m, os.Stdout, os.Stderr
-		verdict := "ok"
-		if err := c.Run(); err != nil {
-			verdict, failed = "FAILED: "+err.Error(), true
-		}
-		results = append(results, fmt.Sprintf("%s\t%s\t%s", m, time.Since(began).Round(time.Second), verdict))
+		runs[k] = run{module: m, done: make(chan struct{})}
+		next <- &runs[k]
+	}
+	close(next)
+	for range atOnce {
+		go work(next)
+	}
+	failed := false
+	for k := range runs {
+		fmt.Printf("== module %d of %d: %s\n", k+1, len(runs), runs[k].module)
+		runs[k].output.to(os.Stdout)
+		<-runs[k].done
 	}
 	fmt.Println()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "module\ttime\tresult\n%s\n", strings.Join(results, "\n"))
+	fmt.Fprintln(w, "module\ttime\tresult")
+	for k := range runs {
+		r := &runs[k]
+		verdict := "ok"
+		if r.err != nil {
+			verdict, failed = "FAILED: "+r.err.Error(), true
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", r.module, r.took.Round(time.Second), verdict)
+	}
 	w.Flush()
 	if failed {
 		os.Exit(1)
 	}
+}
+
+// A run is the test of one module.
+type run struct {
+	module string
+	output later
+	took   time.Duration
+	err    error
+	done   chan struct{} // closed when took and err are set
+}
+
+// work tests modules until there are no more. Started by main, which waits for
+// each run.
+func work(next <-chan *run) {
+	for r := range next {
+		r.test()
+	}
+}
+
+func (r *run) test() {
+	defer close(r.done)
+	began := time.Now()
+	c := exec.Command("go", append([]string{"test", "-race", "./..."}, os.Args[1:]...)...)
+	c.Dir, c.Stdout, c.Stderr = r.module, &r.output, &r.output
+	r.err = c.Run()
+	r.took = time.Since(began)
+}
+
+// A later keeps what is written to it until it is told where that goes.
+type later struct {
+	mu   sync.Mutex
+	kept bytes.Buffer
+	w    io.Writer // nil: nowhere yet
+}
+
+func (l *later) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w == nil {
+		return l.kept.Write(p)
+	}
+	return l.w.Write(p)
+}
+
+func (l *later) to(w io.Writer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept.WriteTo(w)
+	l.w = w
 }
 
 // modulesBelow finds the folders that have a go.mod, root first.
