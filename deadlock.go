@@ -136,7 +136,8 @@ func (q *Queue[T]) label() string { return fmt.Sprintf("%q of topic %q", q.name,
 func (q *Queue[T]) waitState() (s waitState) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	toTake := q.readyLocked() + q.n[delayed] + q.n[retrying] + q.n[blocked]
+	// What stands behind another of its key can be taken only after that one.
+	toTake := q.readyLocked() + q.n[delayed] + q.n[retrying]
 	s.free = q.closed || q.paused || q.n[inFlight] > 0 || q.n[parked] > 0 || len(q.receivers) > 0 && toTake > 0
 	for _, sub := range q.subs {
 		if !sub.stopping && len(sub.busy) < sub.set.concurrency && toTake > 0 {

@@ -22,19 +22,30 @@ type grip struct {
 	top *Topic[int]
 	q   *Queue[int]
 	s   *Subscriber[int]
-	// release lets message 10 go on; its handler returns the error sent.
+	at  int // the message in flight, 10 if nothing else is said
+	// release lets it go on; its handler returns the error sent.
 	release chan error
 
 	mu      sync.Mutex
 	handled []int // in the order of their starts
 	ctx     context.Context
-	held    Delivery[int] // message 10
+	held    Delivery[int] // the message in flight
 }
 
 const gripAt = 10
 
 func newGrip(t *testing.T, messages int, options ...SubscribeOption) *grip {
-	g := &grip{top: newTopic[int](t), release: make(chan error)}
+	g := newGripAt(t, gripAt, messages, options...)
+	g.q.mu.Lock()
+	waiting := g.q.waitingLocked()
+	g.q.mu.Unlock()
+	require.Positive(t, waiting, "nothing waits in the hand")
+	return g
+}
+
+// newGripAt is newGrip for another message, behind which nothing may wait in the hand.
+func newGripAt(t *testing.T, at, messages int, options ...SubscribeOption) *grip {
+	g := &grip{top: newTopic[int](t), at: at, release: make(chan error)}
 	g.s = subscribe(t, g.top, "q", g.handle, options...)
 	g.q = g.s.Queue()
 	ms := make([]Message[int], messages)
@@ -43,17 +54,13 @@ func newGrip(t *testing.T, messages int, options ...SubscribeOption) *grip {
 	}
 	require.NoError(t, g.top.PublishMessages(t.Context(), ms...))
 	synctest.Wait()
-	g.q.mu.Lock()
-	waiting := g.q.waitingLocked()
-	g.q.mu.Unlock()
-	require.Positive(t, waiting, "nothing waits in the hand")
 	return g
 }
 
 func (g *grip) handle(ctx context.Context, d Delivery[int]) error {
 	g.mu.Lock()
 	g.handled = append(g.handled, d.Body)
-	first := d.Body == gripAt && d.Attempt() == 1
+	first := d.Body == g.at && d.Attempt() == 1
 	if first {
 		g.ctx, g.held = ctx, d
 	}
@@ -144,7 +151,7 @@ func TestNoMessageWaitsInAHandWhileAnotherWorkerIsIdle(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				var g *grip
 				if row.join == nil {
-					g = &grip{top: newTopic[int](t), release: make(chan error)}
+					g = &grip{top: newTopic[int](t), at: gripAt, release: make(chan error)}
 					g.s = subscribe(t, g.top, "q", g.handle, WithConcurrency(2))
 					g.q = g.s.Queue()
 					require.NoError(t, g.q.Pause(ctx))
