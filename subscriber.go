@@ -185,7 +185,6 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 			}
 		}
 	}
-	q.armLocked(now)
 	q.handOnLocked()
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
