@@ -40,6 +40,11 @@ func TestPushAfterPutsAnEntryAtItsPlace(t *testing.T) {
 			}
 			slices.Reverse(got)
 			require.True(t, slices.Equal(want, got), "the list is %v, it should be %v", got, want)
+			got = got[:0]
+			for i, ok := l.First(); ok && len(got) <= len(want); i, ok = w.Next(i) {
+				got = append(got, i)
+			}
+			require.True(t, slices.Equal(want, got), "the list is %v, from its end %v", got, want)
 			first, ok := l.First()
 			require.Equal(t, len(want) > 0, ok)
 			require.True(t, !ok || first == want[0])
