@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -387,6 +388,27 @@ func TestAStuckHandlersContextTellsHowLongItsTimeoutWas(t *testing.T) {
 		require.ErrorIs(t, err, ErrStale)
 		require.EqualError(t, errors.Unwrap(err), ErrStale.Error())
 		require.ErrorContains(t, err, `queue "audit": the visibility timeout of 7s has passed`)
+		top.Close()
+	})
+}
+
+func TestStatsCountTheWorkersThatWereStarted(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		s := subscribe(t, top, "audit", func(_ context.Context, d Delivery[int]) error {
+			if d.Body == 3 {
+				require.NoError(t, d.Ack(context.Background()))
+				runtime.Goexit()
+			}
+			return nil
+		})
+		for body, want := range []uint64{1, 2, 3, 5} { // whoever exits has a successor, who finds nothing
+			publish(t, top, body)
+			synctest.Wait()
+			stats := s.Queue().Stats()
+			require.Equal(t, want, stats.WorkersStarted)
+			require.Zero(t, stats.Workers)
+		}
 		top.Close()
 	})
 }

@@ -153,6 +153,7 @@ type Queue[T any] struct {
 	joined    int64  // the log's head when the queue was opened
 	offered   uint64 // messages added other than through the log
 	seq       uint64 // of events
+	started   uint64 // worker goroutines
 	delivered uint64
 	acked     uint64
 	rare      *rare[T] // nil while all of it is zero
@@ -238,6 +239,8 @@ type Stats struct {
 	Left         uint64 // held when the queue was closed, see Leftovers
 	TimesParked  uint64 // messages that had to be parked
 
+	WorkersStarted uint64 // worker goroutines, those that have ended included
+
 	// Attempts that ended, by cause.
 	Acked, Failed, Panicked, Exited, TimedOut, Nacked  uint64
 	PermanentlyFailed, Expired, Snoozed, ReleasedCount uint64
@@ -262,7 +265,7 @@ func (q *Queue[T]) Stats() Stats {
 		Ready: q.n[due] + q.n[backlogged] + inLog + q.held - inFlightNow, Delayed: q.n[delayed], Retrying: q.n[retrying],
 		InFlight: q.n[inFlight] + q.n[handling] + inFlightNow, Parked: q.n[parked], Released: q.n[released],
 		Blocked: q.n[blocked], Paused: q.paused,
-		Workers:      q.running,
+		Workers: q.running, WorkersStarted: q.started,
 		Published:    q.publishedLocked(inLog),
 		Delivered:    q.delivered,
 		DeadLettered: c.deadLettered, Redriven: c.redriven,

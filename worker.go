@@ -54,6 +54,7 @@ func (s *Subscriber[T]) startLocked() {
 	}
 	s.running++
 	s.q.running++
+	s.q.started++
 	go w.work()
 }
 
@@ -68,6 +69,7 @@ func (w *worker[T]) work() {
 		if !ended {
 			// The handler, or a hook, called runtime.Goexit, which cannot be
 			// stopped: another goroutine takes this one's place.
+			w.s.q.locked(func() { w.s.q.started++ })
 			go w.work()
 		}
 	}()

@@ -16,7 +16,9 @@ import (
 // All methods may be called concurrently, but those that end the test, as
 // testing.T's, only in the test's own goroutine: Settle, Advance, Next.
 type Kit struct {
-	tb TB
+	tb      TB
+	created uint64 // goroutines, before the test's; see leaks.go
+	counted bool   // created is known
 
 	mu       sync.Mutex // guards the fields below
 	topics   []member
@@ -40,6 +42,8 @@ type member interface {
 	checkBodies()
 	close() error
 	ended() <-chan struct{}
+	// started is how many goroutines the topic is known to have started.
+	started() uint64
 	title() string
 }
 
@@ -70,6 +74,7 @@ func (r *run) String() string {
 func New(tb TB) *Kit {
 	tb.Helper()
 	k := &Kit{tb: tb, runs: make(map[*run]struct{})}
+	k.created, k.counted = goroutinesCreated()
 	tb.Cleanup(k.finish)
 	return k
 }

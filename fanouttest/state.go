@@ -29,6 +29,13 @@ func (t *Topic[T]) queues(yield func(q *fanout.Queue[T], s fanout.Stats, dead bo
 	}
 }
 
+func (t *Topic[T]) started() (n uint64) {
+	for _, q := range t.Queues() {
+		n += q.Stats().WorkersStarted
+	}
+	return n
+}
+
 // working lists the queues in which something is about to be done.
 func (t *Topic[T]) working() (lines []string) {
 	t.queues(func(q *fanout.Queue[T], s fanout.Stats, _ bool) bool {

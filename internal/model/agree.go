@@ -253,6 +253,7 @@ func (d *driver) shutdownEnded(err error) {
 
 func (d *driver) queueView(q *fanout.Queue[int], full bool) queueView {
 	v := queueView{Stats: q.Stats()}
+	v.Stats.WorkersStarted = 0 // as many as the library likes
 	s := v.Stats
 	depth := s.Unsettled()
 	if full {
