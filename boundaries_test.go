@@ -950,6 +950,7 @@ func TestAnInterceptorCanBeAskedAboutNoMessages(t *testing.T) {
 			require.False(t, ok)
 			require.Zero(t, info.Messages)
 			require.Empty(t, info.MessageID)
+			require.Nil(t, info.Body())
 			info.SetAttribute("region", "eu")
 			return next(ctx)
 		}))
@@ -958,6 +959,7 @@ func TestAnInterceptorCanBeAskedAboutNoMessages(t *testing.T) {
 		_, ok := Info{}.Attribute("region")
 		require.False(t, ok)
 		Info{}.SetAttribute("region", "eu") // nothing to set
+		require.Nil(t, Info{}.Body())
 		top.Close()
 	})
 }

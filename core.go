@@ -40,7 +40,12 @@ func newCore(name string, s topicSettings) (*core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{name: name, funcs: s.hooks.byKind(), around: s.handling, logger: s.logger, done: make(chan struct{})}
+	c := &core{name: name, around: s.handling, logger: s.logger, done: make(chan struct{})}
+	for _, h := range s.hooks {
+		for k, f := range h.byKind() {
+			c.funcs[k] = c.both(c.funcs[k], f)
+		}
+	}
 	c.epoch = time.Now()
 	c.wall = c.epoch.UnixNano()
 	c.random = binary.BigEndian.Uint64(id[8:]) & (1<<36 - 1)

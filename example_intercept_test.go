@@ -192,8 +192,8 @@ func ExampleInterceptor() {
 func ExampleInfo() {
 	ctx := context.Background()
 	tell := func(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
-		fmt.Printf("topic %q queue %q messages %d first %q attempt %d\n",
-			info.Topic, info.Queue, info.Messages, info.MessageID, info.Attempt)
+		fmt.Printf("topic %q queue %q messages %d first %q attempt %d body %v\n",
+			info.Topic, info.Queue, info.Messages, info.MessageID, info.Attempt, info.Body())
 		return next(ctx)
 	}
 	orders, _ := fanout.NewTopic[string]("orders",
@@ -205,8 +205,8 @@ func ExampleInfo() {
 	orders.PublishMessages(ctx, fanout.Message[string]{Body: "o-17", ID: "payment-4711"})
 	orders.Shutdown(ctx)
 	// Output:
-	// topic "orders" queue "" messages 1 first "payment-4711" attempt 0
-	// topic "orders" queue "billing" messages 1 first "payment-4711" attempt 1
+	// topic "orders" queue "" messages 1 first "payment-4711" attempt 0 body o-17
+	// topic "orders" queue "billing" messages 1 first "payment-4711" attempt 1 body o-17
 }
 
 // An interceptor can leave the handler out: here for orders that are tests.

@@ -397,6 +397,21 @@ func (c *core) call(f func(Event), e Event) {
 	f(e)
 }
 
+// both is a hook that calls two, either of which may be nil. A panic in the
+// first doesn't keep the second from being called.
+func (c *core) both(first, second func(Event)) func(Event) {
+	if first == nil || second == nil {
+		if first == nil {
+			return second
+		}
+		return first
+	}
+	return func(e Event) {
+		c.call(first, e)
+		second(e)
+	}
+}
+
 func (c *core) log(line string, attrs ...slog.Attr) {
 	defer func() { _ = recover() }() // a log that panics has nobody to tell
 	l := c.logger

@@ -28,24 +28,40 @@ type Info struct {
 	MessageID string
 	Attempt   int
 
-	attribute func(name string) (string, bool)
-	set       func(name, value string)
+	about about // nil: nothing
+}
+
+// about is what the interceptors stand around: items or deliveries, whose T Info
+// does not know.
+type about interface {
+	body() any
+	attribute(name string) (string, bool)
+	setAttribute(name, value string)
+}
+
+// Body returns the message's body, of the first of a batch: a T. It is nil if
+// there is no message. What it points to is shared with the queues.
+func (i Info) Body() any {
+	if i.about == nil {
+		return nil
+	}
+	return i.about.body()
 }
 
 // Attribute returns an attribute of the message, of the first of a batch.
 func (i Info) Attribute(name string) (value string, ok bool) {
-	if i.attribute == nil {
+	if i.about == nil {
 		return "", false
 	}
-	return i.attribute(name)
+	return i.about.attribute(name)
 }
 
 // SetAttribute sets an attribute of all messages that a call publishes, before
 // next is called; so a trace travels from publisher to handler. Around a handler
 // it does nothing.
 func (i Info) SetAttribute(name, value string) {
-	if i.set != nil {
-		i.set(name, value)
+	if i.about != nil {
+		i.about.setAttribute(name, value)
 	}
 }
 
@@ -108,30 +124,39 @@ func intercept(ctx context.Context, is []Interceptor, info Info, call func(conte
 // publishing returns what interceptors are told of a publish of items, whose
 // attributes they may set.
 func (t *Topic[T]) publishing(items []item[T]) Info {
-	info := Info{
-		Topic: t.name, Messages: len(items),
-		attribute: func(name string) (value string, ok bool) {
-			if len(items) > 0 && items[0].ext != nil {
-				value, ok = items[0].ext.attributes[name]
-			}
-			return value, ok
-		},
-		set: func(name, value string) {
-			for k := range items {
-				items[k].ext = items[k].ext.with(func(x *extra) {
-					x.attributes = maps.Clone(x.attributes)
-					if x.attributes == nil {
-						x.attributes = make(map[string]string)
-					}
-					x.attributes[name] = value
-				})
-			}
-		},
+	info := Info{Topic: t.name, Messages: len(items)}
+	if len(items) == 0 {
+		return info
 	}
-	if len(items) > 0 && items[0].ext != nil {
+	info.about = offered[T](items)
+	if items[0].ext != nil {
 		info.MessageID = items[0].ext.id
 	}
 	return info
+}
+
+// offered are the items of a publish, at least one.
+type offered[T any] []item[T]
+
+func (o offered[T]) body() any { return o[0].body }
+
+func (o offered[T]) attribute(name string) (value string, ok bool) {
+	if o[0].ext != nil {
+		value, ok = o[0].ext.attributes[name]
+	}
+	return value, ok
+}
+
+func (o offered[T]) setAttribute(name, value string) {
+	for k := range o {
+		o[k].ext = o[k].ext.with(func(x *extra) {
+			x.attributes = maps.Clone(x.attributes)
+			if x.attributes == nil {
+				x.attributes = make(map[string]string)
+			}
+			x.attributes[name] = value
+		})
+	}
 }
 
 // infoOf returns what interceptors are told of a handler's run.
@@ -139,6 +164,13 @@ func infoOf[T any](ds []Delivery[T]) Info {
 	d := ds[0]
 	return Info{
 		Topic: d.q.core.name, Queue: d.q.name, Messages: len(ds),
-		MessageID: d.ID(), Attempt: d.Attempt(), attribute: d.Attribute,
+		MessageID: d.ID(), Attempt: d.Attempt(), about: handed[T](ds),
 	}
 }
+
+// handed are the deliveries of a handler, at least one.
+type handed[T any] []Delivery[T]
+
+func (h handed[T]) body() any                            { return h[0].Body }
+func (h handed[T]) attribute(name string) (string, bool) { return h[0].Attribute(name) }
+func (h handed[T]) setAttribute(string, string)          {}

@@ -13,7 +13,8 @@ import (
 // a [TopicOption] goes to NewTopic, a [QueueOption] to OpenQueue and
 // Topic.Subscribe, a [SubscriberOption] to Queue.Subscribe and Topic.Subscribe,
 // a [ReceiveOption] to Receive and its siblings, a [RedriveOption] to Redrive.
-// None needs T to be spelled. Order doesn't matter; of two equal ones the last wins.
+// None needs T to be spelled. Order doesn't matter; of two equal ones the last wins,
+// save that hooks, interceptors and filters add up.
 type (
 	// A TopicOption configures [NewTopic]: [WithOrdering], [WithDeduplication],
 	// [WithRetention], [WithHooks], [WithLogger], [WithPublishInterceptor],
@@ -55,7 +56,7 @@ type (
 // is held as an any and given its type back once, in OpenQueue or Redrive.
 type (
 	topicSettings struct {
-		hooks       Hooks
+		hooks       []Hooks
 		logger      *slog.Logger
 		ordering    bool
 		dedupWindow time.Duration
@@ -174,13 +175,14 @@ func applyAll[O any](options []O, apply func(O) error) error {
 }
 
 // WithHooks has the functions of h called as things happen, see [Hooks].
-// h is copied. The default is none.
+// h is copied; further options add to it, and are called after it. The default
+// is none.
 func WithHooks(h Hooks) interface {
 	TopicOption
 	DeadLetterOption
 } {
 	return sharedTopicOption(func(s *topicSettings) error {
-		s.hooks = h
+		s.hooks = append(s.hooks, h)
 		return nil
 	})
 }

@@ -614,21 +614,53 @@ func TestOptionsAreValuesThatCanBeUsedAgain(t *testing.T) {
 }
 
 func TestOfTwoTopicOptionsTheLastWins(t *testing.T) {
-	var first, last int
 	var lost syncBuffer
-	top, err := NewTopic[int]("payments",
-		WithLogger(lost.logger()),
-		WithHooks(Hooks{Published: func(Event) { first++ }, Dropped: func(Event) { first++ }}),
-		WithHooks(Hooks{Published: func(Event) { last++ }}),
-		silent,
-	)
+	top, err := NewTopic[int]("payments", WithLogger(lost.logger()), silent)
 	require.NoError(t, err)
 	openQueue(t, top, "audit", WithCapacity(1), WithOverflow(DropNewest))
 	publish(t, top, 1, 2)
-	require.Zero(t, first, "hooks replace each other as a whole")
-	require.Equal(t, 2, last)
 	require.Empty(t, lost.String())
 	require.NoError(t, top.Close())
+}
+
+func TestHooksAddUpInTheOrderOfTheOptions(t *testing.T) {
+	var told []string
+	tell := func(who string) func(Event) {
+		return func(e Event) { told = append(told, who+" "+e.Queue) }
+	}
+	broken := func(e Event) { tell("second")(e); panic("broken") }
+	var log syncBuffer
+	all := []interface {
+		TopicOption
+		DeadLetterOption
+	}{
+		WithLogger(log.logger()),
+		WithHooks(Hooks{Published: tell("first"), Dropped: tell("first")}),
+		WithHooks(Hooks{Published: broken, Dropped: broken}),
+		WithHooks(Hooks{}),
+		WithHooks(Hooks{Published: tell("last"), Parked: tell("last")}),
+	}
+	var ofTopic []TopicOption
+	var ofLetters []DeadLetterOption
+	for _, o := range all {
+		ofTopic, ofLetters = append(ofTopic, o), append(ofLetters, o)
+	}
+	dead, err := NewDeadLetterQueue[int]("graveyard", ofLetters...)
+	require.NoError(t, err)
+	top, err := NewTopic[int]("payments", ofTopic...)
+	require.NoError(t, err)
+	q := openQueue(t, top, "audit", WithCapacity(1), WithOverflow(DropNewest), WithDeadLetterQueue(dead), WithMaxAttempts(1))
+	publish(t, top, 1, 2)
+	require.Equal(t, []string{"first ", "second ", "last ", "first audit", "second audit", "first ", "second ", "last "}, told)
+	require.Equal(t, 3, strings.Count(log.String(), "a hook panicked"))
+
+	told = nil
+	require.NoError(t, receive(t, q).Nack(t.Context()))
+	_, err = dead.Purge(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"first graveyard", "second graveyard"}, told)
+	require.NoError(t, top.Close())
+	require.NoError(t, dead.Close())
 }
 
 func TestSeveralFiltersLetInWhatAllOfThemAccept(t *testing.T) {

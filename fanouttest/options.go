@@ -1,6 +1,10 @@
 package fanouttest
 
-import "github.com/gofanout/fanout"
+import (
+	"strings"
+
+	"github.com/gofanout/fanout"
+)
 
 // A topicOption is an option of the kit's. It stands among those of the library
 // because it embeds one, which does nothing.
@@ -10,7 +14,6 @@ type topicOption struct {
 }
 
 type settings struct {
-	hooks      fanout.Hooks
 	unsettled  bool
 	letters    bool
 	changes    bool
@@ -21,12 +24,24 @@ func option(apply func(*settings)) fanout.TopicOption {
 	return topicOption{fanout.WithHandlerInterceptor(), apply}
 }
 
-// WithHooks is [fanout.WithHooks] beside the kit's own hooks, which are called
-// first. The library's option would take their place: the kit notices that and
-// fails the test.
+// WithHooks is [fanout.WithHooks] for hooks that hear nothing of the kit's own
+// queue. Hooks add up, whichever of the two options they are given by; the kit's
+// own are called first.
 func WithHooks(h fanout.Hooks) fanout.TopicOption {
-	return option(func(s *settings) { s.hooks = h })
+	for _, hook := range []*func(fanout.Event){&h.Delivered, &h.Settled, &h.Dropped} { // of what happens there
+		if then := *hook; then != nil {
+			*hook = func(e fanout.Event) {
+				if !ofTap(e) {
+					then(e)
+				}
+			}
+		}
+	}
+	return fanout.WithHooks(h)
 }
+
+// ofTap reports whether e happened in the kit's own queue.
+func ofTap(e fanout.Event) bool { return e.Queue == tapName || strings.HasPrefix(e.Queue, tapName+"/") }
 
 // AllowUnsettled lets the test end with messages that are not settled.
 func AllowUnsettled() fanout.TopicOption {

@@ -142,7 +142,8 @@ func (f *Fault) Duplicate() {
 }
 
 // Do makes i stand around the handler, or the publish: any fault that the other
-// methods don't offer, one after the work is done for example.
+// methods don't offer, one after the work is done for example, or one that
+// depends on the message, whose ID and body Info tells.
 func (f *Fault) Do(i fanout.Interceptor) { f.add("Do", i) }
 
 // add puts a copy of the fault into its script.

@@ -2,6 +2,7 @@ package fanouttest_test
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -172,4 +173,34 @@ func TestAFaultThatNeverStrikesFailsTheTest(t *testing.T) {
 		`Handling("biling").TimeOut(): struck 0 times, of 1`,
 		`Publishing().Nth(1 7).Delay(1ms): struck 1 times, of 2`)
 	require.NotContains(t, failed[0], "RetryAfter")
+}
+
+func TestAFaultCanDependOnTheBody(t *testing.T) {
+	both(t, func(t *testing.T) {
+		k := fanouttest.New(t)
+		orders := fanouttest.NewTopic[order](k, "orders")
+		refuse := func(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+			if o := info.Body().(order); o.Cents > 1000 {
+				return fmt.Errorf("%s is too dear: %w", o.ID, errDown)
+			}
+			return next(ctx)
+		}
+		orders.Publishing().Do(refuse)
+		require.ErrorContains(t, orders.Publish(t.Context(), order{"o-17", 4999}), "o-17 is too dear: the bank is down")
+		publish(t, orders, order{"o-18", 1})
+
+		var batch []string
+		orders.Handling("audit").Do(func(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+			batch = append(batch, fmt.Sprintf("%d, first %v %t", info.Messages, info.Body(), info.MessageID != ""))
+			return next(ctx)
+		})
+		q, err := orders.OpenQueue(t.Context(), "audit")
+		require.NoError(t, err)
+		publish(t, orders, order{"o-19", 2}, order{"o-20", 3})
+		_, err = q.SubscribeBatch(t.Context(), func(context.Context, []fanout.Delivery[order]) error { return nil }, fanout.WithBatchSize(10))
+		require.NoError(t, err)
+		k.Settle(t.Context())
+		require.Equal(t, []string{"2, first {o-19 2} true"}, batch)
+		orders.Acked("audit").Want(order{"o-19", 2}, order{"o-20", 3})
+	})
 }
