@@ -88,6 +88,33 @@ func TestARedriveThatWaitsSwapsWithWhatIsParkedLater(t *testing.T) {
 	})
 }
 
+func TestARetryThatBecomesDueGoesBeforeWhatWaitsInAHand(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		var order []int
+		s := subscribe(t, top, "q", func(_ context.Context, d Delivery[int]) error {
+			order = append(order, d.Body)
+			switch {
+			case d.Body == 0 && d.Attempt() == 1:
+				return RetryAfter(errBusy, time.Millisecond)
+			case d.Body == 2:
+				time.Sleep(600 * time.Microsecond) // it leaves a hand alone for a millisecond
+			}
+			return nil
+		})
+		publish(t, top, 0)
+		time.Sleep(500 * time.Microsecond) // so that 0 is due before the timer looks at the hand
+		// The worker takes one, then two at once: 3 waits in its hand when 0 is due.
+		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 1}, Message[int]{Body: 2}, Message[int]{Body: 3}))
+		synctest.Wait()
+		require.Equal(t, 1, s.Queue().Stats().Ready)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, []int{0, 1, 2, 0, 3}, order)
+		top.Close()
+	})
+}
+
 // CheckInvariants is check for the model's driver, which is outside of the
 // package and wants an error.
 func CheckInvariants(top *Topic[int]) error {
