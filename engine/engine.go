@@ -135,8 +135,8 @@ type Queue interface {
 	Return(ctx context.Context, r Receipt, wait time.Duration, state []byte) error
 
 	// Extend makes the lease end after lease, counted from now. fanout calls it
-	// for a delivery that its user extends, and for those whose handlers run on
-	// with WithAutoExtend.
+	// for a delivery that its user extends, for those whose handlers run on with
+	// WithAutoExtend, and for dead letters while it looks at many.
 	Extend(ctx context.Context, r Receipt, lease time.Duration) error
 
 	// DeadLetter moves the message to the queue's dead-letter queue, with m, which
@@ -151,7 +151,8 @@ type Queue interface {
 
 	// Redrive moves a letter back to the queue that it came from, and to no other,
 	// with m, which is the letter with its new state: first it is there, then it
-	// is gone here. It is called on a dead-letter queue only, with a receipt of its.
+	// is gone here. It is called on a dead-letter queue only, with a receipt of its,
+	// and for up to 64 letters at once: an engine that sends batches can make them.
 	Redrive(ctx context.Context, r Receipt, m Message) error
 
 	// Stats asks the engine what the queue holds.

@@ -38,6 +38,9 @@ type Config struct {
 	// engine.ErrTooLarge. 0 is no limit. Without AllOrNone the messages of a
 	// batch that are within the limits are published, with a PartialError.
 	MaxBody, MaxBatch, MaxAttributes int
+	// MaxReceive is how many messages one Receive returns, at most, as in SQS. 0 is
+	// no limit.
+	MaxReceive int
 	// FullFails makes a publish that finds a queue full fail with engine.ErrFull.
 	// It waits otherwise.
 	FullFails bool

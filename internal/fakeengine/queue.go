@@ -124,6 +124,9 @@ func (q *queue) Receive(ctx context.Context, most int, lease time.Duration) ([]e
 	if lease > 0 && !e.caps.Keeps(engine.Visibility, lease) {
 		return nil, e.cannot(engine.Visibility, "lease %v", lease)
 	}
+	if e.config.MaxReceive > 0 {
+		most = min(most, e.config.MaxReceive)
+	}
 	s := e.store
 	for {
 		s.mu.Lock()

@@ -1,0 +1,361 @@
+package fanout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+)
+
+// Dead letters in an engine are looked at by receiving them, and then giving them
+// back; they are redriven by receiving them, part after part, moving those that are
+// selected, and giving back the others. What is to be given back stays leased until
+// the end, so that each letter is met once.
+
+const (
+	// atOnce is how many letters are moved or given back at the same time. An engine
+	// that sends batches makes them of these.
+	atOnce = 64
+	// fruitless is how often in a row only letters may come that are known: then
+	// leases end faster than letters are received.
+	fruitless = 8
+)
+
+// A letterKey tells a letter from others, the same message's next death included.
+type letterKey struct {
+	id              string
+	published, died int64 // died is when its last attempt began, 0 if none is known
+}
+
+// A heldLetter is a letter that was received.
+type heldLetter[T any] struct {
+	engine.Received
+	key     letterKey
+	arrival arrival[T]
+	since   time.Time // its lease began then, or later
+	lost    bool      // its lease has ended: there is nothing to give back
+	done    bool      // it was moved, or comes again as a new one
+}
+
+// A metLetter is what is known of a letter that was received.
+type metLetter[T any] struct {
+	deliveries int
+	letter     *heldLetter[T] // nil if it was moved
+}
+
+// A holding is the letters that one Peek or Redrive has met. It belongs to one
+// goroutine.
+//
+// Invariants: met has all of them, letters those that were not moved. Their leases
+// are kept up, so that they don't come again. If one does, of a slow engine, it takes
+// the place that it had; one that was moved stays where it is.
+type holding[T any] struct {
+	dead    *remoteQueue[T]
+	lease   time.Duration // 0 is the engine's own, which can't be kept up
+	letters []*heldLetter[T]
+	met     map[letterKey]metLetter[T]
+	late    map[letterKey]bool // their leases had ended when they were to be moved
+	kept    time.Time          // when leases were last looked at
+	finds   vain               // receives of nothing new
+}
+
+// A vain is how often in a row letters came, but none that something could be done
+// with.
+type vain int
+
+// progress returns an error when that was too often.
+func (v *vain) progress(letters int, visibility time.Duration) error {
+	*v++
+	if letters > 0 {
+		*v = 0
+	}
+	if *v < fruitless {
+		return nil
+	}
+	return fmt.Errorf("letters come again before all are received: the engine is too slow for a visibility timeout of %v", visibility)
+}
+
+func (r *remoteQueue[T]) hold() *holding[T] {
+	return &holding[T]{dead: r, lease: r.lease(r.q.set.visibility), met: map[letterKey]metLetter[T]{}, late: map[letterKey]bool{}}
+}
+
+// peek looks at dead letters.
+func (r *remoteQueue[T]) peek(ctx context.Context, most int) (ds []Delivery[T], err error) {
+	if !r.q.letters {
+		return nil, r.on.refuse("Peek", "only dead letters can be looked at there; Depth says how many messages there are")
+	}
+	h := r.hold()
+	for more := true; more && err == nil && len(h.letters) < most; {
+		_, more, err = h.next(ctx, most-len(h.letters))
+	}
+	for _, l := range h.letters {
+		ds = append(ds, h.delivery(l))
+	}
+	slices.SortStableFunc(ds, func(a, b Delivery[T]) int { return cmp.Compare(a.at, b.at) })
+	return ds, errors.Join(err, h.giveBack(ctx))
+}
+
+// redrive moves dead letters back to the queue, a part of them at a time: none waits
+// for so long that its lease ends.
+func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
+	h := r.q.dead.remote.hold()
+	began, back := time.Now(), map[string]bool{} // IDs of those that were moved
+	var moves vain
+	for more := true; more && err == nil; {
+		var ls []*heldLetter[T]
+		if ls, more, err = h.part(ctx); err != nil {
+			break
+		}
+		ls = slices.DeleteFunc(ls, func(l *heldLetter[T]) bool { return diedAfter(began, l.arrival.hist, back[l.ID]) })
+		if ls, err = h.choose(ls, set.ids, preds); err != nil {
+			break
+		}
+		var done []*heldLetter[T]
+		done, err = r.move(ctx, h, ls)
+		for _, l := range done {
+			back[l.ID] = true
+		}
+		moved += len(done)
+		if late := len(ls) - len(done); late > 0 && err == nil {
+			more, err = true, moves.progress(len(done), r.q.set.visibility)
+		}
+	}
+	if late := len(h.late); late > 0 && err == nil {
+		err = fmt.Errorf("%d letters were not moved, and are in other hands: %w", late, ErrStale)
+	}
+	return moved, errors.Join(err, h.giveBack(ctx))
+}
+
+// part receives as many letters as are moved at once, or fewer if that takes long,
+// and returns false if there are no more.
+func (h *holding[T]) part(ctx context.Context) (ls []*heldLetter[T], more bool, err error) {
+	began, patience := time.Now(), cmp.Or(h.lease, h.dead.q.set.visibility)/4
+	for more = true; more && err == nil && len(ls) < atOnce && time.Since(began) <= patience; {
+		var some []*heldLetter[T]
+		some, more, err = h.next(ctx, atOnce-len(ls))
+		ls = append(ls, some...)
+	}
+	return ls, more, err
+}
+
+// next receives letters, up to most, and returns those that are new, and false when
+// the engine says that nothing is ready. An engine may be slower than a question: an
+// empty answer alone proves nothing.
+func (h *holding[T]) next(ctx context.Context, most int) (fresh []*heldLetter[T], more bool, err error) {
+	eq := h.dead.eq
+	for wait := probeTime; ; wait = min(2*wait, 16*probeTime) {
+		h.keepUp(ctx)
+		since := time.Now()
+		soon, cancel := context.WithTimeout(ctx, wait)
+		got, err := eq.Receive(soon, min(most, mostPolled), h.lease)
+		late := soon.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			fresh = h.add(got, since)
+			return fresh, true, h.finds.progress(len(fresh), h.dead.q.set.visibility)
+		case ctx.Err() != nil:
+			return nil, false, contextError(ctx)
+		case !late:
+			return nil, false, remoteError(err)
+		}
+		s, err := eq.Stats(ctx)
+		if err != nil {
+			return nil, false, remoteError(err)
+		}
+		if s.Ready == 0 {
+			return nil, false, nil
+		}
+	}
+}
+
+// add enters what was received, and returns what of it is new.
+func (h *holding[T]) add(got []engine.Received, since time.Time) (fresh []*heldLetter[T]) {
+	for j, a := range h.dead.decode(got) {
+		l := &heldLetter[T]{Received: got[j], arrival: a, since: since}
+		l.key = letterKey{id: l.ID, published: l.PublishedAt.UnixNano()}
+		if a.hist != nil {
+			l.key.died = a.hist.attempts[len(a.hist.attempts)-1].Start.UnixNano()
+		}
+		delete(h.late, l.key)
+		// Two letters can have all that in common, but the one that comes again has
+		// one delivery more.
+		m, ok := h.met[l.key]
+		switch again := ok && l.Deliveries > m.deliveries; {
+		case again && m.letter != nil:
+			m.letter.Received, m.letter.since, m.letter.lost = l.Received, since, false
+			l = m.letter
+		case again:
+			h.letters = append(h.letters, l)
+		default:
+			h.letters = append(h.letters, l)
+			fresh = append(fresh, l)
+		}
+		h.met[l.key] = metLetter[T]{l.Deliveries, l}
+	}
+	return fresh
+}
+
+// delivery is a letter for those who look at it.
+func (h *holding[T]) delivery(l *heldLetter[T]) Delivery[T] {
+	a := &l.arrival
+	return Delivery[T]{Body: a.body, q: h.dead.q, ext: a.ext, hist: a.hist, at: a.at, entry: inHand, attempt: int32(a.spent + 1)}
+}
+
+// choose returns those that a Redrive's options select.
+func (h *holding[T]) choose(ls []*heldLetter[T], ids map[string]bool, preds []func(Delivery[T]) bool) (chosen []*heldLetter[T], err error) {
+	for _, l := range ls {
+		some, err := selectLetters([]Delivery[T]{h.delivery(l)}, ids, preds)
+		if err != nil {
+			return nil, err
+		}
+		if len(some) > 0 {
+			chosen = append(chosen, l)
+		}
+	}
+	return chosen, nil
+}
+
+// move has the engine move letters to the queue, and returns those that it has
+// moved. Those whose leases have ended come again, and are new then.
+func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLetter[T]) (moved []*heldLetter[T], err error) {
+	errs := together(len(ls), func(k int) error {
+		m, s := ls[k].Message, remoteState{Born: time.Now()}
+		m.State = s.encode(ls[k].arrival.hist)
+		return remoteError(h.dead.eq.Redrive(ctx, ls[k].Receipt, m))
+	})
+	for k, l := range ls {
+		switch {
+		case errs[k] == nil:
+			l.done = true
+			h.met[l.key] = metLetter[T]{deliveries: l.Deliveries}
+			moved = append(moved, l)
+		case errors.Is(errs[k], ErrStale):
+			l.done, errs[k] = true, nil
+			delete(h.met, l.key)
+			h.late[l.key] = true
+		}
+	}
+	h.letters = slices.DeleteFunc(h.letters, func(l *heldLetter[T]) bool { return l.done })
+	q := r.q
+	q.mu.Lock()
+	var fx *effects
+	for _, l := range moved {
+		q.rareLocked().redriven++
+		fx = q.noteLocked(fx, redriven, Event{MessageID: l.ID, Count: 1})
+	}
+	q.mu.Unlock()
+	fx.perform()
+	return moved, summary("were not moved", errs)
+}
+
+// keepUp extends leases that are a third over. What fails is tried again, while the
+// lease lasts.
+func (h *holding[T]) keepUp(ctx context.Context) {
+	now := time.Now()
+	if h.lease <= 0 || now.Sub(h.kept) < h.lease/10 {
+		return
+	}
+	h.kept = now
+	var old []*heldLetter[T]
+	for _, l := range h.letters {
+		if !l.lost && now.Sub(l.since) > h.lease/3 {
+			old = append(old, l)
+		}
+	}
+	together(len(old), func(k int) error {
+		now := time.Now()
+		err := h.dead.eq.Extend(ctx, old[k].Receipt, h.lease)
+		switch {
+		case err == nil:
+			old[k].since = now
+		case errors.Is(err, engine.ErrStale):
+			old[k].lost = true
+		}
+		return err
+	})
+}
+
+// giveBack makes the letters that are still leased ready for others, even if ctx has
+// ended. An engine that doesn't answer is told no more: leases end by themselves.
+func (h *holding[T]) giveBack(ctx context.Context) error {
+	var hangs atomic.Bool
+	return summary("were not given back, and are hidden until their leases end", together(len(h.letters), func(k int) error {
+		l := h.letters[k]
+		if l.lost {
+			return nil
+		}
+		if hangs.Load() {
+			return errHangs
+		}
+		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		defer cancel()
+		err := h.dead.eq.Return(soon, l.Receipt, 0, l.State)
+		if soon.Err() != nil {
+			hangs.Store(true)
+		}
+		if errors.Is(err, engine.ErrStale) {
+			return nil // it is ready, or somebody else's
+		}
+		return remoteError(err)
+	}))
+}
+
+var errHangs = errors.New("fanout: the engine does not answer")
+
+// mostErrs is how many errors of letters one error tells.
+const mostErrs = 3
+
+// summary is one error for those of many letters: how many there are, and the first
+// few.
+func summary(what string, errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d letters %s: %w", len(errs), what, errors.Join(errs[:min(len(errs), mostErrs)]...))
+}
+
+// A crew does n things, up to atOnce of them at a time.
+type crew struct {
+	n    int
+	do   func(k int) error
+	errs []error // by k; each is written by whoever did k
+	next atomic.Int64
+}
+
+// together calls do with 0 to n-1, and returns what each returned.
+func together(n int, do func(k int) error) []error {
+	c := crew{n: n, do: do, errs: make([]error, n)}
+	var wg sync.WaitGroup
+	for range min(n, atOnce) {
+		wg.Go(c.work)
+	}
+	wg.Wait()
+	return c.errs
+}
+
+// work does what nobody has begun. Started by together; ends when all has been
+// begun; joined by together.
+func (c *crew) work() {
+	for k := c.next.Add(1) - 1; k < int64(c.n); k = c.next.Add(1) - 1 {
+		c.errs[k] = c.do(int(k))
+	}
+}
+
+// diedAfter reports whether a letter came after a redrive began: perhaps one that
+// the redrive has moved, as it has one with the same ID if moved says so.
+func diedAfter(began time.Time, h *history, moved bool) bool {
+	if h == nil {
+		return moved
+	}
+	last := h.attempts[len(h.attempts)-1]
+	died := last.Start.Add(last.Elapsed)
+	return died.After(began) || moved && !died.Before(began)
+}
