@@ -83,12 +83,56 @@ func (m *topic) pick(q *queue, next []*message) int {
 	}
 	if s := m.seen.stats(q.ref); s != nil && s.Blocked > q.blockedNow() { // some were looked at that can't be delivered
 		most++
-		slices.SortStableFunc(can, func(a, b int) int { return cmp.Compare(behind(next[a]), behind(next[b])) })
+		if next[0].state == backlog {
+			m.asReached(q, next, can, s.Delivered-q.count.Delivered)
+		} else {
+			slices.SortStableFunc(can, func(a, b int) int { return cmp.Compare(behind(next[a]), behind(next[b])) })
+		}
 	}
 	if next[0].state == backlog && !q.letters { // the order of publication, or in which they began
 		can = can[:min(len(can), most)]
 	}
-	return can[m.choose(len(can))]
+	k := m.choose(len(can))
+	for _, c := range can[:k] {
+		if behind(next[c]) == 0 {
+			m.passed = append(m.passed, next[c].copyID())
+		}
+	}
+	return can[k]
+}
+
+// asReached puts one that can't be delivered, because it is behind another one
+// of its key, where it was most likely looked at: after what was published before
+// it, and at the latest before the last delivery of the step. One that was passed
+// over stays behind for the rest of the step: so one choice says that it was not
+// looked at.
+func (m *topic) asReached(q *queue, next []*message, can []int, deliveries uint64) {
+	first, late := -1, false // of those behind others, by its place in can
+	free := -1
+	for place, k := range can {
+		x := next[k]
+		if head, keyed := q.heads[x.OrderingKey]; !keyed || head == x.seq {
+			if free < 0 {
+				free = place
+			}
+			continue
+		}
+		passed := slices.Contains(m.passed, x.copyID())
+		if first < 0 || late && !passed || late == passed && x.seq < next[can[first]].seq {
+			first, late = place, passed
+		}
+	}
+	if first < 0 || free < 0 {
+		return
+	}
+	x, y := can[first], can[free]
+	rest := slices.DeleteFunc(slices.Clone(can), func(k int) bool { return k == x || k == y })
+	if !late && (next[x].seq < next[y].seq || deliveries <= 1) {
+		can[0], can[1] = x, y
+	} else {
+		can[0], can[1] = y, x
+	}
+	copy(can[2:], rest)
 }
 
 // asBegun puts those of next, by their indexes, whose handlers were seen to begin

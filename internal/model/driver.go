@@ -19,6 +19,8 @@ type Options struct {
 	// Check looks at what can't be seen from outside, after every step. It may
 	// be nil.
 	Check func(t *fanout.Topic[int]) error
+	// Tell is told of searches that take long. It may be nil.
+	Tell func(format string, args ...any)
 }
 
 // A Report counts what a program did.
@@ -43,6 +45,7 @@ type driver struct {
 	*draws // of the step
 	ctx    context.Context
 	check  func(t *fanout.Topic[int]) error
+	tell   func(format string, args ...any)
 	lines  []line // the program as text
 	report Report
 
@@ -96,7 +99,7 @@ const heldMost = 12
 // if the topic did what the model does not allow.
 func Run(ctx context.Context, p Program, o Options) (report Report, err error) {
 	d := &driver{
-		ctx: ctx, check: o.Check, epoch: time.Now(), draws: newDraws(nil), ids: map[int]string{}, byID: map[string]int{},
+		ctx: ctx, check: o.Check, tell: o.Tell, epoch: time.Now(), draws: newDraws(nil), ids: map[int]string{}, byID: map[string]int{},
 		nth: map[copyID]int{}, waits: map[string]time.Duration{},
 	}
 	defer func() {

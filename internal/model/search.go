@@ -22,14 +22,17 @@ type pastStep struct {
 	asleep     bool
 }
 
-// retraceMost is how many steps back other choices are looked for, triesMost how
-// many are tried for one step, and triesLast how many if those were too few: one
-// program in some ten thousand needs them, and seconds.
+// retraceMost is how many steps back other choices are looked for, and triesMost
+// how many tries the step itself gets. Then patience has for each pass how many
+// tries each step on the way gets, and all of them together: a wrong guess is
+// most often taken back by few tries at the right place, so that no place may
+// use up those of the others.
 const (
 	retraceMost = 64
 	triesMost   = 6_000
-	triesLast   = 400_000
 )
+
+var patience = []struct{ each, all int }{{24, 6_000}, {250, 60_000}, {triesMost, 240_000}}
 
 // A search looks for choices that explain a step: first the likeliest, then
 // those that deviate from them in one choice, then in two, and so on.
@@ -101,7 +104,7 @@ func (s *search) cost() int {
 // says why the result does not look like the topic, if it does not.
 func (s *search) try(choices []choice) (m *topic, why string) {
 	m = s.before.clone()
-	m.choices, m.asked, m.seen, m.stirred, m.deferred, m.wrong = choices, 0, s.witness, false, nil, ""
+	m.choices, m.asked, m.seen, m.stirred, m.deferred, m.passed, m.wrong = choices, 0, s.witness, false, nil, nil, ""
 	n, got, err := s.do(m)
 	m.settleDown()
 	if m.wrong == "" {
@@ -125,56 +128,98 @@ func (s *search) try(choices []choice) (m *topic, why string) {
 }
 
 // explained finds choices that explain the step, and if there are none, other
-// ones before it: with few tries first, since few do nearly always.
+// ones before it.
 func (d *driver) explained(s *pastStep) {
-	all := false
-	for _, tries := range []int{triesMost, triesLast} {
-		var found bool
-		if found, all = d.explainedWithin(s, tries); found {
-			return
-		}
-		if all {
-			break
-		}
-	}
-	how := "all that could have been was tried"
-	if !all {
-		how = "not all that could have been was tried"
-	}
-	look := s.explain(d.model)
-	look.tell = true
-	_, why := look.try(nil)
-	d.fail("the topic does what the model does not (model, topic; %s):\n%s", how, why)
-}
-
-// explainedWithin is explained with so many tries for a step. all says that
-// nothing was left out for want of tries.
-func (d *driver) explainedWithin(s *pastStep, most int) (found, all bool) {
-	tries := most
+	tries := triesMost
 	look := s.explain(d.model)
 	m, _ := look.next(&tries)
-	d.report.Tries += most - tries
+	d.report.Tries += triesMost - tries
 	if m != nil {
 		d.remember(s, m)
-		return true, false
+		return
 	}
 	d.report.Retraced++
+	how := "not all that could have been was tried"
 	steps := append(slices.Clone(d.past), s)
-	all = look.all
-	for k := len(steps) - 2; k >= 0; k-- {
-		tries := most
-		// What the step led to was looked at in vain.
-		met := map[string]bool{steps[k+1].before.fingerprint(): true}
-		m := explore(steps[k:], steps[k].before, met, &tries)
-		d.report.Tries += most - tries
+	for _, p := range patience {
+		if d.tell != nil {
+			d.tell("step %d at %v: looking back for other choices, with %d tries", d.steps, d.model.now, p.all)
+		}
+		r := newRetrace(steps, p.each, p.all)
+		m := r.run()
+		d.report.Tries += p.all - r.tries
 		if m != nil {
 			d.past = steps[:len(steps)-1]
 			d.remember(s, m)
-			return true, false
+			return
 		}
-		all = all && tries > 0
+		if r.all && look.all {
+			how = "all that could have been was tried"
+			break
+		}
 	}
-	return false, all
+	last := s.explain(d.model)
+	last.tell = true
+	_, why := last.try(nil)
+	d.fail("the topic does what the model does not (model, topic; %s):\n%s", how, why)
+}
+
+// A retrace looks for choices other than those made that explain all of some
+// steps, of which the last was not explained.
+type retrace struct {
+	steps []*pastStep
+	each  int // tries for each step from each model before it
+	tries int // left for all
+	all   bool
+	// met has by step the fingerprints of the models before it that were looked at.
+	met []map[string]bool
+}
+
+func newRetrace(steps []*pastStep, each, all int) *retrace {
+	r := &retrace{steps: steps, each: each, tries: all, all: true, met: make([]map[string]bool, len(steps))}
+	for k, s := range steps {
+		r.met[k] = map[string]bool{s.before.fingerprint(): true} // what that led to was looked at in vain
+	}
+	return r
+}
+
+// run tries the latest steps first.
+func (r *retrace) run() *topic {
+	for k := len(r.steps) - 2; k >= 0; k-- {
+		if m := r.explore(k, r.steps[k].before); m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// explore looks for choices that explain the steps from number k on.
+func (r *retrace) explore(k int, before *topic) *topic {
+	if k == len(r.steps) {
+		return before
+	}
+	look := r.steps[k].explain(before)
+	for left := min(r.each, r.tries); left > 0; left = min(left, r.tries) {
+		had := left
+		m, _ := look.next(&left)
+		r.tries -= had - left
+		if m == nil {
+			break
+		}
+		if k+1 < len(r.steps) {
+			print := m.fingerprint()
+			if r.met[k+1][print] {
+				continue
+			}
+			r.met[k+1][print] = true
+		}
+		if end := r.explore(k+1, m); end != nil {
+			r.steps[k].before = before
+			return end
+		}
+	}
+	r.all = r.all && look.all && len(look.todo) == 0
+	return nil
 }
 
 // remember goes on with m, which explains step s.
@@ -184,31 +229,6 @@ func (d *driver) remember(s *pastStep, m *topic) {
 	if len(d.past) > retraceMost {
 		d.past = slices.Delete(d.past, 0, 1)
 	}
-}
-
-// explore looks for choices that explain all of steps. The first is not to lead
-// to what was met already.
-func explore(steps []*pastStep, before *topic, met map[string]bool, tries *int) *topic {
-	if len(steps) == 0 {
-		return before
-	}
-	look := steps[0].explain(before)
-	for *tries > 0 {
-		m, _ := look.next(tries)
-		if m == nil {
-			return nil
-		}
-		print := m.fingerprint()
-		if met[print] {
-			continue
-		}
-		met[print] = true
-		if end := explore(steps[1:], m, map[string]bool{}, tries); end != nil {
-			steps[0].before = before
-			return end
-		}
-	}
-	return nil
 }
 
 // fingerprint tells models apart that may go on in different ways.

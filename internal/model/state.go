@@ -277,6 +277,7 @@ type topic struct {
 	stirred  bool // messages have come by themselves in this step
 	choices  []choice
 	deferred []actionID
+	passed   []copyID // looked at late, if at all
 	asked    int
 	wrong    string // why these choices can't be, if they can't
 }

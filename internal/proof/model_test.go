@@ -30,10 +30,13 @@ const shrinkTime = 20 * time.Second
 // stepsEach is the length of one program.
 const stepsEach = 200
 
+// tell prints that a search takes long.
+func tell(format string, args ...any) { fmt.Fprintf(os.Stderr, "model: "+format+"\n", args...) }
+
 // run runs a program in a bubble of its own.
 func run(t *testing.T, p model.Program) (report model.Report, err error) {
 	synctest.Test(t, func(t *testing.T) {
-		report, err = model.Run(t.Context(), p, model.Options{})
+		report, err = model.Run(t.Context(), p, model.Options{Tell: tell})
 	})
 	return report, err
 }
