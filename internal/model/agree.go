@@ -121,19 +121,19 @@ func (d *driver) collectCalls(w *witness) (results []result) {
 }
 
 // collectWaits takes down how long messages wait that were given back.
-func (d *driver) collectWaits() map[waitID]time.Duration {
+func (d *driver) collectWaits() map[waitID][]time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.waits) == 0 {
 		return nil
 	}
-	waits := map[waitID]time.Duration{}
-	for name, wait := range d.waits {
+	waits := map[waitID][]time.Duration{}
+	for name, ws := range d.waits {
 		name, id, _ := strings.Cut(name, "\x00")
 		for k, q := range d.queues {
 			letters := name == q.Name()+"/dead" || d.shared != nil && name == d.shared.Name()
 			if letters || name == q.Name() {
-				waits[waitID{copyID{k, d.byID[id]}, letters}] = wait
+				waits[waitID{copyID{k, d.byID[id]}, letters}] = ws
 			}
 		}
 	}

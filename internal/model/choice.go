@@ -60,8 +60,9 @@ type witness struct {
 	taker map[deliveryID]int
 	order map[deliveryID]int
 	// waits says how long copies wait that were given back in this step, for
-	// backoffs that have a random part.
-	waits map[waitID]time.Duration
+	// backoffs that have a random part: several under one name if copies of
+	// several queues are given back among shared letters.
+	waits map[waitID][]time.Duration
 	// finished says which waiting calls returned.
 	finished map[int]bool
 	// queues are the views of all queues after the step.

@@ -380,11 +380,20 @@ func (m *topic) backoff(q *queue, x *message) time.Duration {
 	if shortest == longest {
 		return shortest
 	}
-	wait, ok := m.seen.waits[waitID{x.copyID(), q.letters}]
-	if ok && wait > 0 && (wait < shortest || wait > longest) {
-		m.refuse("a backoff is outside of its range")
+	id := waitID{x.copyID(), q.letters}
+	var can []time.Duration
+	for _, wait := range m.seen.waits[id] {
+		if wait == 0 || shortest <= wait && wait <= longest { // 0 if the message does not wait
+			can = append(can, wait)
+		}
 	}
-	return max(wait, shortest) // it was not told if the message does not wait
+	if len(can) == 0 {
+		if len(m.seen.waits[id]) > 0 {
+			m.refuse("a backoff is outside of its range")
+		}
+		return shortest // it was not told
+	}
+	return max(can[m.choose(len(can))], shortest)
 }
 
 // end ends a delivery.

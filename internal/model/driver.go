@@ -81,7 +81,7 @@ type driver struct {
 
 	mu    sync.Mutex // guards the fields below
 	begun []*handler
-	waits map[string]time.Duration // by queue and message ID
+	waits map[string][]time.Duration // by queue and message ID
 }
 
 // A held delivery is one that a program can settle.
@@ -100,7 +100,7 @@ const heldMost = 12
 func Run(ctx context.Context, p Program, o Options) (report Report, err error) {
 	d := &driver{
 		ctx: ctx, check: o.Check, tell: o.Tell, epoch: time.Now(), draws: newDraws(nil), ids: map[int]string{}, byID: map[string]int{},
-		nth: map[copyID]int{}, waits: map[string]time.Duration{},
+		nth: map[copyID]int{}, waits: map[string][]time.Duration{},
 	}
 	defer func() {
 		d.tearDown()
@@ -217,7 +217,8 @@ func (d *driver) share(hooks fanout.DeadLetterOption) {
 func (d *driver) settled(e fanout.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.waits[e.Queue+"\x00"+e.MessageID] = e.Wait
+	id := e.Queue + "\x00" + e.MessageID
+	d.waits[id] = append(d.waits[id], e.Wait)
 }
 
 // sleep waits in virtual time.

@@ -142,7 +142,7 @@ func (d *driver) explained(s *pastStep) {
 	how := "not all that could have been was tried"
 	steps := append(slices.Clone(d.past), s)
 	for _, p := range patience {
-		if d.tell != nil {
+		if d.tell != nil && p.all > patience[0].all {
 			d.tell("step %d at %v: looking back for other choices, with %d tries", d.steps, d.model.now, p.all)
 		}
 		r := newRetrace(steps, p.each, p.all)

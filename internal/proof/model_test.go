@@ -34,9 +34,9 @@ const stepsEach = 200
 func tell(format string, args ...any) { fmt.Fprintf(os.Stderr, "model: "+format+"\n", args...) }
 
 // run runs a program in a bubble of its own.
-func run(t *testing.T, p model.Program) (report model.Report, err error) {
+func run(t *testing.T, p model.Program, o model.Options) (report model.Report, err error) {
 	synctest.Test(t, func(t *testing.T) {
-		report, err = model.Run(t.Context(), p, model.Options{Tell: tell})
+		report, err = model.Run(t.Context(), p, o)
 	})
 	return report, err
 }
@@ -86,7 +86,7 @@ func (c *campaign) work() error {
 	for !c.over() && c.failed.Load() == 0 {
 		k := c.next.Add(1) - 1
 		p := model.Random(c.seed, k, stepsEach)
-		r, err := run(c.t, p)
+		r, err := run(c.t, p, model.Options{Tell: tell})
 		c.deliveries.Add(int64(r.Deliveries))
 		c.retraced.Add(int64(r.Retraced))
 		c.tries.Add(int64(r.Tries))
@@ -120,7 +120,7 @@ func (c *campaign) shrink(p model.Program, err error) error {
 		if time.Since(begun) > shrinkTime {
 			return false
 		}
-		_, again := run(c.t, p)
+		_, again := run(c.t, p, model.Options{})
 		if again != nil {
 			err = again
 		}

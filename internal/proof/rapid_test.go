@@ -18,7 +18,7 @@ func TestModelShrinks(t *testing.T) {
 	operations := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		p := model.Program(programs.Draw(rt, "program"))
-		r, err := run(t, p)
+		r, err := run(t, p, model.Options{})
 		operations += r.Operations
 		if err != nil {
 			rt.Fatal(err)
