@@ -45,6 +45,37 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
+func BenchmarkPushToBatchHandlers(b *testing.B) {
+	for _, queues := range []int{1, 4, 16} {
+		for _, size := range []int{1, 10, 64} {
+			b.Run(fmt.Sprintf("queues=%d/size=%d", queues, size), func(b *testing.B) {
+				ctx := context.Background()
+				top, err := NewTopic[*benchBody]("bench")
+				if err != nil {
+					b.Fatal(err)
+				}
+				for k := range queues {
+					_, err := top.SubscribeBatch(ctx, fmt.Sprint(k), func(context.Context, []Delivery[*benchBody]) error { return nil }, WithBatchSize(size))
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				body := new(benchBody)
+				ms := make([]Message[*benchBody], 64)
+				for k := range ms {
+					ms[k].Body = body
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					_ = top.PublishMessages(ctx, ms...)
+				}
+				_ = top.Shutdown(ctx)
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ms)*queues), "ns/delivery")
+			})
+		}
+	}
+}
+
 func BenchmarkPullOneByOne(b *testing.B) {
 	ctx := context.Background()
 	top, err := NewTopic[*benchBody]("bench")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,8 @@ type core struct {
 	// goroutine that wakes others, each pending report, the deduplicator's timer,
 	// each handler's timeout. done closes at zero.
 	live atomic.Int64
+
+	buffers sync.Pool // of workers, not in use: *buffer[T]
 
 	stacksAt atomic.Int64 // when stacks were last collected, 0: never
 

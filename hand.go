@@ -34,9 +34,13 @@ import (
 // millisecond late and never early. The first message of a hand started when it
 // was claimed, and its time-out is exact.
 //
+// A batch handler's batch is a hand too, all of it current from the start, so
+// that the time-out of all is exact; see batch.go.
+//
 // Only messages of which nothing is kept apart are taken so: no ordering key,
 // no time to live, no hooks that want to hear of each, no rate limit, no handler
-// timeout. The others are entries of the window from the start (claimLocked).
+// timeout around a single handler. The others are entries of the window from
+// the start (claimLocked).
 
 const (
 	// handLen is the most messages in a hand.
@@ -71,7 +75,7 @@ func (w *worker[T]) swap(from, to progress) (ok bool) {
 // canHold reports whether the subscriber's messages may be taken by the hand.
 func (s *Subscriber[T]) canHold() bool {
 	q := s.q
-	return s.one != nil && !q.direct && q.set.ttl == 0 && s.set.every == 0 && s.set.handlerTimeout == 0 &&
+	return !q.direct && q.set.ttl == 0 && s.set.every == 0 && (s.one == nil || s.set.handlerTimeout == 0) &&
 		!q.hooked(delivered) && !q.hooked(settled)
 }
 
@@ -97,21 +101,56 @@ func (w *worker[T]) holdLocked(now int64) bool {
 		return false
 	}
 	ds, base := w.roomFor(k), q.win.Reserve(k)
+	q.copyOut(ds, run, base)
+	q.cursor.Step(k)
+	w.grasp(ds, base, 1, now)
+	return true
+}
+
+// copyOut makes deliveries of what stands in the log, with the stamps from base on.
+func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], base uint64) {
+	run = run[:len(ds)]
 	for j := range ds {
 		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
 		d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
 		d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(j), inHand, 1
 	}
-	q.cursor.Step(k)
+}
+
+// grasp makes ds the worker's hand, of which the first ones have started.
+func (w *worker[T]) grasp(ds []Delivery[T], base uint64, started int, now int64) {
+	q := w.s.q
 	w.hand, w.base, w.takenAt, w.heldAt, w.startAt, w.startOf = ds, base, now, now, now, 0
 	w.counted, w.told = 0, 0
-	q.held += k
-	w.progress.Store(uint64(newProgress(1, k)))
-	if q.lookAt == 0 {
-		q.lookAt = after(now, min(handAge, q.set.visibility))
+	q.held += len(ds)
+	w.progress.Store(uint64(newProgress(started, len(ds))))
+	q.lookByLocked(now, w.lookAge())
+}
+
+// lookAge is how old the worker's hand is when the timer looks at it. When a
+// batch times out is known from the start.
+func (w *worker[T]) lookAge() time.Duration {
+	if w.s.one == nil {
+		return w.s.q.set.visibility
+	}
+	return min(handAge, w.s.q.set.visibility)
+}
+
+// lookByLocked sees to it that the timer looks at hands when age has passed.
+func (q *Queue[T]) lookByLocked(now int64, age time.Duration) {
+	if at := after(now, age); q.lookAt == 0 || at < q.lookAt {
+		q.lookAt = at
 		q.armLocked(now)
 	}
-	return true
+}
+
+// current returns the first of the messages that are in flight at p: those from
+// it on that have started.
+func (w *worker[T]) current(p progress) int {
+	if w.s.one == nil {
+		return 0
+	}
+	return p.started() - 1
 }
 
 // sizeLocked says how many messages to take: more as long as the handlers return
@@ -137,13 +176,19 @@ func (w *worker[T]) roomFor(n int) []Delivery[T] {
 		return w.one[:]
 	}
 	if w.buffer == nil {
-		w.buffer, _ = w.s.q.t.buffers.Get().(*[handLen]Delivery[T])
+		w.buffer, _ = w.s.q.core.buffers.Get().(*buffer[T])
 		if w.buffer == nil {
-			w.buffer = new([handLen]Delivery[T])
+			w.buffer = new(buffer[T])
 		}
 	}
-	return w.buffer[:n]
+	if len(w.buffer.ds) < n {
+		w.buffer.ds = make([]Delivery[T], max(n, handLen))
+	}
+	return w.buffer.ds[:n]
 }
+
+// A buffer is where workers keep what is in their hands, empty between two uses.
+type buffer[T any] struct{ ds []Delivery[T] }
 
 // runHand runs the handler on what is in the worker's hand, and goes on with the
 // next for as long as there is one.
@@ -254,11 +299,10 @@ func (w *worker[T]) nextHeldLocked() bool {
 	switch {
 	case p.waiting() > 0:
 		w.progress.Store(uint64(newProgress(p.started()+1, p.limit())))
-		if q.lookAt == 0 { // the last look was at this hand: its handlers are not quick
+		if q.lookAt == 0 || q.lookAt > after(w.heldAt, w.lookAge()) { // this hand has been looked at: its handlers are not quick
 			now := q.core.now()
 			w.heldAt, w.startAt, w.startOf = now, now, p.started()
-			q.lookAt = after(now, min(handAge, q.set.visibility))
-			q.armLocked(now)
+			q.lookByLocked(now, w.lookAge())
 		}
 	case q.inLogLocked() == 0 || !w.holdLocked(q.core.now()):
 		return false
@@ -314,7 +358,7 @@ func (q *Queue[T]) countHeldLocked() {
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			if len(w.hand) > 0 {
-				w.countLocked(w.load().started() - 1)
+				w.countLocked(w.current(w.load()))
 			}
 		}
 	}
@@ -350,8 +394,8 @@ func (q *Queue[T]) currentLocked() int {
 	return q.held - q.waitingLocked()
 }
 
-// pickUpLocked makes the current message an entry of the window, if it is none
-// yet, and returns its claim.
+// pickUpLocked makes the current messages entries of the window, if they are none
+// yet, and returns the claim of the first.
 func (w *worker[T]) pickUpLocked() claim {
 	q := w.s.q
 	if len(w.claims) > 0 {
@@ -361,26 +405,28 @@ func (w *worker[T]) pickUpLocked() claim {
 	for !w.swap(p, p|pickedUp) {
 		p = w.load()
 	}
-	k := p.started() - 1
-	w.countLocked(k)
-	w.counted = k + 1
-	q.held--
+	first, started := w.current(p), p.started()
+	w.countLocked(first)
+	w.counted = started
+	q.held -= started - first
 	now := q.core.now()
 	start := now
-	if k == w.startOf {
+	if first == w.startOf {
 		start = w.startAt
 	}
-	stamp := w.base + uint64(k)
-	i := q.win.AddStamped(held[T]{item: w.hand[k].item(), start: start}, stamp)
-	q.win.Meta(i).State = handling
-	q.n[handling]++
-	q.win.Schedule(i, after(start, q.set.visibility))
+	for k := first; k < started; k++ {
+		stamp := w.base + uint64(k)
+		i := q.win.AddStamped(held[T]{item: w.hand[k].item(), start: start}, stamp)
+		q.win.Meta(i).State = handling
+		q.n[handling]++
+		q.win.Schedule(i, after(start, q.set.visibility))
+		w.claims = append(w.claims, claim{stamp, i})
+	}
 	q.armLocked(now)
-	w.claims = append(w.claims, claim{stamp, i})
 	return w.claims[0]
 }
 
-// current reports whether the worker runs its handler on a message of its hand.
+// currentLocked reports whether the worker runs its handler on messages of its hand.
 func (w *worker[T]) currentLocked() bool {
 	return len(w.hand) > 0 && (len(w.claims) > 0 || w.load().started() > w.counted)
 }
@@ -390,10 +436,16 @@ func (w *worker[T]) currentLocked() bool {
 func (q *Queue[T]) entryOfLocked(stamp uint64) int32 {
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			if k := stamp - w.base; len(w.hand) > 0 && k < uint64(len(w.hand)) && int(k) == w.load().started()-1 && w.currentLocked() {
-				if c := w.pickUpLocked(); c.stamp == stamp { // else it has just gone on
-					return c.entry
-				}
+			if stamp-w.base >= uint64(len(w.hand)) || !w.currentLocked() {
+				continue
+			}
+			k, p := int(stamp-w.base), w.load()
+			if k < w.current(p) || k >= p.started() {
+				continue
+			}
+			c := w.pickUpLocked()
+			if j := k - int(c.stamp-w.base); j >= 0 && j < len(w.claims) { // else it has just gone on
+				return w.claims[j].entry
 			}
 		}
 	}
@@ -467,13 +519,11 @@ func (q *Queue[T]) gatherLocked() {
 // out of newer messages would not come to ask for it.
 func (q *Queue[T]) lookLocked(now int64) {
 	q.lookAt = 0
-	age := int64(min(handAge, q.set.visibility))
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			switch at := after(w.heldAt, time.Duration(age)); {
+			switch at := after(w.heldAt, w.lookAge()); {
 			case len(w.hand) == 0 || !w.currentLocked() || len(w.claims) > 0:
 			case at <= now:
-				w.countLocked(w.load().started() - 1)
 				w.pickUpLocked()
 				q.takeBackLocked(w)
 			case q.lookAt == 0 || at < q.lookAt:

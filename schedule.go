@@ -65,6 +65,9 @@ func (q *Queue[T]) tick() {
 	if q.limited <= now {
 		q.limited = 0
 	}
+	for _, s := range q.subs {
+		s.slab = nil
+	}
 	if q.lookAt > 0 && q.lookAt <= now {
 		q.lookLocked(now)
 	}

@@ -28,6 +28,7 @@ type Subscriber[T any] struct {
 	one     Handler[T] // handler, if it takes one message and nothing is around it
 	hold    bool       // its workers take messages by the hand
 	most    int        // messages that the handler gets
+	keeps   bool       // the slice that the handler gets is its to keep
 	set     *subscriberLimits
 	site    string // file and line that subscribed
 
@@ -37,7 +38,9 @@ type Subscriber[T any] struct {
 	nextAt   int64 // no delivery may start before, for the rate limit
 	labels   context.Context
 	busy     []*worker[T]
-	idle     []*worker[T] // to be used again
+	idle     []*worker[T]  // to be used again
+	slab     []Delivery[T] // room for batches to come
+	cutAt    int64         // when the last was cut
 	stopping bool
 
 	done  chan struct{} // closed when ended; made when somebody asks
@@ -97,19 +100,19 @@ func checkSubscribe(ctx context.Context, noHandler bool) error {
 // start adds a subscriber to the queue. one is the handler, if it takes one
 // message at a time.
 func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettings) (*Subscriber[T], error) {
-	most := 1
+	most, keeps := 1, false
 	if one == nil {
-		most = set.batch
+		most, keeps = set.batch, true
 	}
 	if around := append(slices.Clip(q.core.around), set.interceptors...); len(around) > 0 {
 		inner := h
-		one = nil
+		one, keeps = nil, false
 		h = func(ctx context.Context, ds []Delivery[T]) error {
 			ds = slices.Clone(ds) // an interceptor may leave next running, and the worker goes on
 			return intercept(ctx, around, infoOf(ds), func(ctx context.Context) error { return inner(ctx, ds) })
 		}
 	}
-	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, set: set.shared(), site: callSite()}
+	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, keeps: keeps, set: set.shared(), site: callSite()}
 	s.hold = s.canHold()
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -43,7 +43,6 @@ type Topic[T any] struct {
 	log      *log.Log[item[T]] // appended to under mu
 	sleep    sleepers[T]
 	leases   sync.Pool                   // leases that are not in use: *lease[T]
-	buffers  sync.Pool                   // of hands that are not in use: *[handLen]Delivery[T]
 	filtered atomic.Pointer[[]*Queue[T]] // queues with a filter; nil if none. Replaced under mu
 
 	mu sync.Mutex // guards the fields below

@@ -33,9 +33,12 @@ type worker[T any] struct {
 	startAt int64         // when hand[startOf] started
 	startOf int
 	size    int // how many to take next
-	buffer  *[handLen]Delivery[T]
+	buffer  *buffer[T]
 
 	progress atomic.Uint64 // changed by the worker's steps, and under mu
+
+	// A batch, see batch.go: what is settled, and what the handler is given.
+	batch, given []Delivery[T]
 
 	one       [1]Delivery[T] // where a single delivery is kept
 	goroutine atomic.Pointer[string]
@@ -74,15 +77,14 @@ func (w *worker[T]) work() {
 		}
 	}()
 	for {
-		ds, ctx := w.next()
-		switch {
+		switch ctx := w.next(); {
 		case ctx == nil:
 			ended = true
 			return
-		case ds == nil:
-			w.runHand()
+		case len(w.batch) > 0:
+			w.handle(ctx)
 		default:
-			w.handle(ctx, ds)
+			w.runHand()
 		}
 	}
 }
@@ -93,17 +95,17 @@ type claim struct {
 	entry int32
 }
 
-// next claims as many messages as the handler takes, or a hand and returns no
-// deliveries, or gives the worker back and returns no context.
-func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
+// next takes a hand, or claims a batch of as many messages as the handler takes,
+// or gives the worker back and returns no context.
+func (w *worker[T]) next() *handlerContext {
 	s, q := w.s, w.s.q
 	q.mu.Lock()
 	w.putDownLocked()
 	if s.hold {
-		if q.inLogLocked() > 0 && w.holdLocked(q.core.now()) {
+		if q.inLogLocked() > 0 && w.graspLocked(q.core.now()) {
 			w.startedLocked()
 			q.mu.Unlock()
-			return nil, w.ctx
+			return w.ctx
 		}
 		if n := q.waitingLocked(); n > 0 && n == q.readyLocked() {
 			q.mu.Unlock()
@@ -113,37 +115,55 @@ func (w *worker[T]) next() ([]Delivery[T], *handlerContext) {
 	}
 	var fx *effects
 	expired := q.expiredLocked()
-	ds := w.claimLocked(&fx)
-	for len(ds) == 0 && q.expiredLocked() != expired {
+	ok := w.claimLocked(&fx)
+	for !ok && q.expiredLocked() != expired {
 		// Some came too late: that is told while the worker still counts.
 		q.mu.Unlock()
 		fx.and(q.madeRoom()).perform()
 		q.mu.Lock()
 		expired, fx = q.expiredLocked(), nil
-		ds = w.claimLocked(&fx)
+		ok = w.claimLocked(&fx)
 	}
-	if len(ds) == 0 {
-		s.running--
-		q.running--
-		s.idle = append(s.idle, w)
-		if q.held == 0 {
-			q.lookAt = 0
-		}
-		if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
-			q.armLocked(0) // stops the timer
-		}
-		s.checkDoneLocked()
-		q.checkDrainedLocked()
-		q.checkHomeLocked()
-		q.handOnLocked()
+	if !ok {
+		w.restLocked()
 		q.mu.Unlock()
-		return nil, nil
+		return nil
 	}
 	w.startedLocked()
 	ctx := w.ctx
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
-	return ds, ctx
+	return ctx
+}
+
+// graspLocked takes a hand, if there is anything to take in this way.
+func (w *worker[T]) graspLocked(now int64) bool {
+	if w.s.one == nil {
+		return w.holdBatchLocked(now)
+	}
+	return w.holdLocked(now)
+}
+
+// restLocked gives the worker, which found nothing, back.
+func (w *worker[T]) restLocked() {
+	s, q := w.s, w.s.q
+	w.giveBufferBack()
+	s.running--
+	q.running--
+	s.idle = append(s.idle, w)
+	if q.held == 0 {
+		q.lookAt = 0
+	}
+	if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
+		q.armLocked(0) // stops the timer
+	}
+	if !q.armed || !q.brief {
+		s.slab = nil // else the timer comes in a moment
+	}
+	s.checkDoneLocked()
+	q.checkDrainedLocked()
+	q.checkHomeLocked()
+	q.handOnLocked()
 }
 
 // startedLocked enters a worker that has something in hand among the busy ones.
@@ -157,16 +177,16 @@ func (w *worker[T]) startedLocked() {
 	q.handOnLocked()
 }
 
-// claimLocked claims messages if the subscriber may have any.
-func (w *worker[T]) claimLocked(fx **effects) (ds []Delivery[T]) {
+// claimLocked claims a batch if the subscriber may have any, and reports whether
+// it has.
+func (w *worker[T]) claimLocked(fx **effects) bool {
 	s, q := w.s, w.s.q
-	if s.stopping || s.limitedLocked() > 0 {
-		return nil
+	n := min(s.most, q.readyLocked())
+	if n == 0 || s.stopping || s.limitedLocked() > 0 {
+		return false
 	}
-	if s.most == 1 {
-		ds = w.one[:0]
-	}
-	for len(ds) < s.most {
+	ds := w.roomFor(n)[:0]
+	for len(ds) < n {
 		d, more, ok := q.claimLocked(q.set.visibility, handling)
 		*fx = (*fx).and(more)
 		if !ok {
@@ -175,10 +195,14 @@ func (w *worker[T]) claimLocked(fx **effects) (ds []Delivery[T]) {
 		ds = append(ds, d)
 		w.claims = append(w.claims, claim{d.stamp, d.entry})
 	}
-	if s.set.every > 0 && len(ds) > 0 {
+	if len(ds) == 0 {
+		return false
+	}
+	if s.set.every > 0 {
 		s.nextAt = after(max(q.core.now(), s.nextAt), time.Duration(len(ds))*s.set.every)
 	}
-	return ds
+	w.giveLocked(ds, q.win.At(ds[0].entry).start)
+	return true
 }
 
 // locked runs f while it holds the queue's lock.
@@ -198,11 +222,10 @@ func (w *worker[T]) putDownLocked() {
 		s.q.takeBackLocked(w)
 		w.hand = nil
 		w.progress.Store(0)
-		if w.buffer != nil {
-			s.q.t.buffers.Put(w.buffer)
-			w.buffer = nil
-		}
 	}
+	clear(w.batch)
+	w.batch, w.given = nil, nil
+	w.giveBufferBack()
 	last := len(s.busy) - 1
 	s.busy[w.place] = s.busy[last]
 	s.busy[w.place].place = w.place
@@ -219,14 +242,22 @@ func (w *worker[T]) putDownLocked() {
 	}
 }
 
+// giveBufferBack gives the worker's buffer, which is empty, back to the topic.
+func (w *worker[T]) giveBufferBack() {
+	if w.buffer != nil {
+		w.s.q.core.buffers.Put(w.buffer)
+		w.buffer = nil
+	}
+}
+
 // cancelLocked adds to fx that the handler's context is cancelled.
 func (w *worker[T]) cancelLocked(fx *effects, cause error) *effects {
 	w.cancelled = true
 	return fx.cancel(w.ctx, cause)
 }
 
-// handle runs the handler on ds and settles them as it says.
-func (w *worker[T]) handle(ctx *handlerContext, ds []Delivery[T]) {
+// handle runs the handler on the batch and settles it as it says.
+func (w *worker[T]) handle(ctx *handlerContext) {
 	var timeout *time.Timer
 	if d := w.s.set.handlerTimeout; d > 0 {
 		q := w.s.q
@@ -246,12 +277,12 @@ func (w *worker[T]) handle(ctx *handlerContext, ds []Delivery[T]) {
 			v.cause, v.err, v.stack = Panicked, panicError(p), stack()
 		}
 		w.stopTimeout(timeout)
-		w.finish(ds, v)
+		w.finish(v)
 	}()
-	v := judge(w.s.handler(ctx, ds)) // an error that panics when it is looked at is the handler's
+	v := judge(w.s.handler(ctx, w.given)) // an error that panics when it is looked at is the handler's
 	returned = true
 	w.stopTimeout(timeout)
-	w.finish(ds, v)
+	w.finish(v)
 }
 
 // stopTimeout ends the handler timeout. If it is too late to stop it, the
@@ -268,10 +299,13 @@ func (w *worker[T]) stopTimeout(timeout *time.Timer) {
 	q.locked(func() { w.cancelled = true })
 }
 
-// finish settles ds. The handler may have done so itself, or come too late: what
-// it says then is told, not done.
-func (w *worker[T]) finish(ds []Delivery[T], v verdict) {
-	q := w.s.q
+// finish settles the batch. The handler may have done so itself, or come too
+// late: what it says then is told, not done.
+func (w *worker[T]) finish(v verdict) {
+	q, ds := w.s.q, w.batch
+	if v.cause == Acked && w.ackBatch() {
+		return
+	}
 	for k := range ds {
 		d := &ds[k]
 		err := q.settle(context.Background(), d.entry, d.stamp, d.attempt, v)
