@@ -977,6 +977,7 @@ func TestAMissingContextIsRefused(t *testing.T) {
 			"Publish":             top.Publish(noContext, 1),
 			"Receive":             second(q.Receive(noContext)),
 			"ReceiveBatch":        second(q.ReceiveBatch(noContext, 1)),
+			"ReceiveInto":         second(q.ReceiveInto(noContext, make([]Delivery[int], 1))),
 			"Shutdown":            top.Shutdown(noContext),
 			"Subscriber.Shutdown": s.Shutdown(noContext),
 			"Deliveries": func() (err error) {

@@ -65,6 +65,10 @@ func TestOperationsReturnTheSentinelThatIsDocumentedAndNoOther(t *testing.T) {
 			_, err := s.closedQueue().ReceiveBatch(s.ctx, 1)
 			return err
 		}},
+		{"receive from a closed queue into a slice", ErrClosed, func(s *stage) error {
+			_, err := s.closedQueue().ReceiveInto(s.ctx, make([]Delivery[int], 1))
+			return err
+		}},
 		{"subscribe to a closed queue", ErrClosed, func(s *stage) error {
 			_, err := s.closedQueue().Subscribe(s.ctx, handleNothing)
 			return err

@@ -76,6 +76,34 @@ func ExampleQueue_ReceiveBatch() {
 	// o-19
 }
 
+func ExampleQueue_ReceiveInto() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	audit, _ := orders.OpenQueue(ctx, "audit")
+	for _, id := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, id)
+	}
+
+	room := make([]fanout.Delivery[string], 2) // for all batches
+	for range 2 {
+		n, err := audit.ReceiveInto(ctx, room)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		for _, d := range room[:n] {
+			fmt.Println(d.Body)
+		}
+		fmt.Println(n, "done", audit.AckBatch(ctx, room[:n]...))
+	}
+	// Output:
+	// o-17
+	// o-18
+	// 2 done <nil>
+	// o-19
+	// 1 done <nil>
+}
+
 func ExampleQueue_Deliveries() {
 	ctx := context.Background()
 	orders, _ := fanout.NewTopic[string]("orders")

@@ -95,7 +95,7 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 			it, m, d := &run[k], &room[k], &ds[n+k] // field by field: a literal would be copied
 			m.item, m.start = *it, now
 			d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
-			d.q, d.stamp, d.entry, d.attempt = q, l.base+uint64(first+k), l.entry(), 1
+			d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, l.base+uint64(first+k), l.entry(), 1
 			k++
 		}
 		l.msgs = l.msgs[:first+k]

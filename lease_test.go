@@ -193,6 +193,83 @@ func TestAckBatchSaysWhichItCouldNot(t *testing.T) {
 	})
 }
 
+// The slice is used over and over: nothing of an earlier delivery may shine
+// through, and nothing beyond what was received is touched.
+func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithBackoff(Constant(time.Second)))
+		room := make([]Delivery[int], 3)
+		got := make(chan int, 1)
+		go func() {
+			n, err := q.ReceiveInto(ctx, room)
+			require.NoError(t, err)
+			got <- n
+		}()
+		synctest.Wait()
+		require.Empty(t, got, "it waits for one")
+		publish(t, top, 1)
+		synctest.Wait()
+		require.Equal(t, 1, <-got, "and not for more")
+		require.Equal(t, 1, room[0].Body)
+		require.Equal(t, make([]Delivery[int], 2), room[1:])
+		require.NoError(t, room[0].Nack(ctx))
+		elapse(time.Second)
+
+		publish(t, top, 2, 3, 4, 5)
+		n, err := q.ReceiveInto(ctx, room)
+		require.NoError(t, err)
+		require.Equal(t, 3, n)
+		require.Equal(t, []int{1, 2, 3}, []int{room[0].Body, room[1].Body, room[2].Body})
+		require.Equal(t, []int{2, 1, 1}, []int{room[0].Attempt(), room[1].Attempt(), room[2].Attempt()})
+		require.Len(t, room[0].History(), 1)
+		kept := room[2]
+		require.NoError(t, q.AckBatch(ctx, room[:2]...))
+
+		n, err = q.ReceiveInto(ctx, room)
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		require.Equal(t, []int{4, 5, 3}, []int{room[0].Body, room[1].Body, room[2].Body})
+		require.Equal(t, 1, room[0].Attempt())
+		require.Empty(t, room[0].History(), "that of the one before")
+		require.Equal(t, time.Now().Add(30*time.Second), room[1].Deadline())
+		require.NoError(t, kept.Ack(ctx), "a copy is not changed by the next call")
+		check(t, top)
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		n, err = q.ReceiveInto(ended, room)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, n)
+		require.Equal(t, 4, room[0].Body)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestReceivingIntoOneSliceAllocatesNothing(t *testing.T) {
+	ctx := context.Background()
+	top := newTopic[*int](t)
+	q := openQueue(t, top, "q")
+	batch := make([]Message[*int], leaseLen)
+	for k := range batch {
+		batch[k].Body = new(int)
+	}
+	room := make([]Delivery[*int], leaseLen)
+	each := testing.AllocsPerRun(100, func() {
+		if err := top.PublishMessages(ctx, batch...); err != nil {
+			t.Error(err)
+		}
+		n, err := q.ReceiveInto(ctx, room)
+		if err != nil || n != leaseLen {
+			t.Error(n, err)
+		}
+		if err := q.AckBatch(ctx, room[:n]...); err != nil {
+			t.Error(err)
+		}
+	})
+	require.Less(t, each, 1.0, "a batch published, received and acknowledged")
+	require.NoError(t, top.Close())
+}
+
 func TestAReceiverThatWaitsAllocatesNothing(t *testing.T) {
 	ctx := context.Background()
 	top := newTopic[*int](t)

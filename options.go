@@ -40,8 +40,8 @@ type (
 	SubscribeOption interface {
 		applySubscribe(*queueSettings, *subscriberSettings) error
 	}
-	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch and
-	// Deliveries: [WithVisibilityTimeout].
+	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch,
+	// ReceiveInto and Deliveries: [WithVisibilityTimeout].
 	ReceiveOption interface{ applyReceive(*receiveSettings) error }
 	// A DeadLetterOption configures [NewDeadLetterQueue]: [WithDeadLetterCapacity],
 	// [WithDeadLetterOverflow], [WithVisibilityTimeout], [WithHooks], [WithLogger].

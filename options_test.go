@@ -264,6 +264,14 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 			_, err := s.q.ReceiveBatch(s.ctx, -3)
 			return err
 		}, []string{"ReceiveBatch(-3)"}, nil},
+		{"into nothing", func(s *stage) error {
+			_, err := s.q.ReceiveInto(s.ctx, nil)
+			return err
+		}, []string{"ReceiveInto(0)"}, nil},
+		{"into a slice with no visibility timeout", func(s *stage) error {
+			_, err := s.q.ReceiveInto(s.ctx, make([]Delivery[int], 1), WithVisibilityTimeout(0))
+			return err
+		}, []string{"WithVisibilityTimeout(0s)"}, nil},
 		{"peek at none", func(s *stage) error {
 			_, err := s.q.Peek(s.ctx, 0)
 			return err

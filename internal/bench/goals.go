@@ -49,6 +49,7 @@ const (
 	push64 = "fanout-push64"
 	pull   = "fanout-pull"
 	pull64 = "fanout-pull64"
+	into64 = "fanout-into64"
 )
 
 // goals lists what we want to reach.
@@ -61,6 +62,7 @@ func goals() (gs []goal) {
 			{"handler, published in batches of 64", push64, [4]float64{0.9, 0.6, 0.25, 0.3}},
 			{"handler, published one by one", push, [4]float64{2, 0.9, 0.35, 0.3}},
 			{"batch pull and settle", pull64, [4]float64{0.9, 0.6, 0.2, 0.25}},
+			{"batch pull into one slice and settle", into64, [4]float64{0.9, 0.6, 0.2, 0.25}},
 			{"pull one by one", pull, [4]float64{2, 1, 0.5, 0.6}},
 		} {
 			gs = append(gs, goal{what: of.what + ", " + s, at: place{"W1", s, of.system, "ns"}, to: channels.name, limit: of.limits[k]})

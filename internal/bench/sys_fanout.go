@@ -20,7 +20,8 @@ var ours = []system{
 	fanoutSystem("fanout-push", "handler, published one by one", false, subscribePush),
 	fanoutSystem("fanout-push64", "handler, published in batches of 64", true, subscribePush),
 	fanoutSystem("fanout-batch", "batch handler of 64, published in batches of 64", true, subscribeBatch),
-	fanoutSystem("fanout-pull64", "ReceiveBatch of 64 and Ack, published in batches of 64", true, pullBatches),
+	fanoutSystem("fanout-pull64", "ReceiveBatch of 64 and AckBatch, published in batches of 64", true, pullBatches),
+	fanoutSystem("fanout-into64", "ReceiveInto a slice of 64 and AckBatch, published in batches of 64", true, pullInto),
 	fanoutSystem("fanout-pull", "Receive and Ack one by one, published one by one", false, pullSingly),
 }
 
@@ -109,6 +110,24 @@ func pullBatches(b *fanoutBus, s shape, q *fanout.Queue[*payload], queue int) er
 				t.take(ds[k].Body.word)
 			}
 			return q.AckBatch(ctx, ds...)
+		})
+	}
+	return nil
+}
+
+func pullInto(b *fanoutBus, s shape, q *fanout.Queue[*payload], queue int) error {
+	for w := range s.workers {
+		t := s.tally(queue, w)
+		room := make([]fanout.Delivery[*payload], chunk)
+		b.pull(func(ctx context.Context) error {
+			n, err := q.ReceiveInto(ctx, room)
+			if err != nil {
+				return err
+			}
+			for k := range room[:n] {
+				t.take(room[k].Body.word)
+			}
+			return q.AckBatch(ctx, room[:n]...)
 		})
 	}
 	return nil

@@ -174,7 +174,7 @@ func (d *driver) receive() {
 	})
 }
 
-// receiveWaiting begins a Receive or ReceiveBatch.
+// receiveWaiting begins a Receive, ReceiveBatch or ReceiveInto.
 func (d *driver) receiveWaiting() {
 	r, q := d.queue()
 	if q == nil {
@@ -183,7 +183,12 @@ func (d *driver) receiveWaiting() {
 	visibility, options := d.visibility(r)
 	most := 1 + d.draw(3)
 	id, limit := d.call(r, 29, func(ctx context.Context) (int, []fanout.Delivery[int], error) {
-		if most > 1 {
+		switch most {
+		case 2:
+			room := make([]fanout.Delivery[int], most)
+			n, err := q.ReceiveInto(ctx, room, options...)
+			return n, room[:n], err
+		case 3:
 			got, err := q.ReceiveBatch(ctx, most, options...)
 			return len(got), got, err
 		}

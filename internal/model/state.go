@@ -192,7 +192,7 @@ type run struct {
 	why      error // its context was cancelled with
 }
 
-// A receive is a caller of Receive or ReceiveBatch that waits.
+// A receive is a caller of Receive, ReceiveBatch or ReceiveInto that waits.
 type receive struct {
 	id         int
 	ref        ref

@@ -192,6 +192,7 @@ type puller struct {
 	ctx context.Context
 
 	most int // messages at once
+	room []fanout.Delivery[ticket]
 }
 
 // run receives until the queue is closed. Started by live; joined by play.
@@ -214,7 +215,7 @@ func (p *puller) run() {
 	}
 }
 
-// receive takes what there is, in one of four ways.
+// receive takes what there is, in one of five ways. It is gone at the next call.
 func (p *puller) receive() ([]fanout.Delivery[ticket], error) {
 	q, r := p.c.b.q, p.r
 	ctx := p.ctx
@@ -227,7 +228,15 @@ func (p *puller) receive() ([]fanout.Delivery[ticket], error) {
 	var err error
 	switch r.IntN(6) {
 	case 0:
-		return q.ReceiveBatch(ctx, 1+r.IntN(p.most))
+		most := 1 + r.IntN(p.most)
+		if r.IntN(2) == 0 {
+			return q.ReceiveBatch(ctx, most)
+		}
+		if most > len(p.room) {
+			p.room = make([]fanout.Delivery[ticket], most)
+		}
+		n, err := q.ReceiveInto(ctx, p.room[:most])
+		return p.room[:n], err
 	case 1:
 		var ok bool
 		if d, ok, err = q.TryReceive(ctx); !ok {
