@@ -150,6 +150,24 @@ func (q *Queue[T]) checkLocked(head int64) error {
 		return fmt.Errorf("states count %d, the window holds %d", sum, q.win.Len())
 	}
 	q.countHeldLocked()
+	inLoops := 0
+	for _, l := range q.loops {
+		p := l.load()
+		if (p == 0) != (len(l.hand) == 0) {
+			return fmt.Errorf("a loop is at %x of a hand of %d", uint64(p), len(l.hand))
+		}
+		if p == 0 {
+			continue
+		}
+		end := int(p.stamp()-l.base) + 1 + p.waiting()
+		if end > len(l.hand) || l.counted > end {
+			return fmt.Errorf("a loop's hand of %d, counted to %d, ends at %d", len(l.hand), l.counted, end)
+		}
+		inLoops += end - l.counted
+	}
+	if inLoops > q.held || len(q.subs) == 0 && inLoops != q.held {
+		return fmt.Errorf("loops hold %d of %d", inLoops, q.held)
+	}
 	unsettled := q.win.Len() + q.inLogLocked() + q.held + q.leases.n
 	if unsettled > q.set.capacity {
 		return fmt.Errorf("holds %d, capacity %d", unsettled, q.set.capacity)

@@ -112,8 +112,15 @@ func (d Delivery[T]) Deadline() time.Time {
 // Ack acknowledges the message: this queue is done with it.
 // It returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Ack(ctx context.Context) error {
-	if d.entry < inHand && d.q.ackLeased(d.entry, d.stamp) {
-		return nil
+	switch {
+	case d.entry == inLoop:
+		if d.q.ackInLoop(d.stamp) {
+			return nil
+		}
+	case d.entry < inHand:
+		if d.q.ackLeased(d.entry, d.stamp) {
+			return nil
+		}
 	}
 	return d.settle(ctx, verdict{cause: Acked})
 }

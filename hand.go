@@ -164,7 +164,7 @@ func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	default:
 		w.size = max(w.size/4, 1)
 	}
-	if c := w.s.q.consumers + len(w.s.q.receivers); c > 1 {
+	if c := w.s.q.consumers + len(w.s.q.receivers) + len(w.s.q.loops); c > 1 {
 		return min(w.size, max(ready/(2*c), 1))
 	}
 	return w.size
@@ -362,6 +362,9 @@ func (q *Queue[T]) countHeldLocked() {
 			}
 		}
 	}
+	for _, l := range q.loops {
+		l.countLocked()
+	}
 }
 
 // countHeld is countHeldLocked for one who needs the room.
@@ -383,6 +386,9 @@ func (q *Queue[T]) waitingLocked() (n int) {
 		for _, w := range s.busy {
 			n += w.load().waiting()
 		}
+	}
+	for _, l := range q.loops {
+		n += l.waiting()
 	}
 	return n
 }
@@ -497,6 +503,9 @@ func (q *Queue[T]) takeAllBackLocked() bool {
 			q.takeBackLocked(w)
 		}
 	}
+	for _, l := range q.loops {
+		l.takeBackLocked()
+	}
 	return q.n[backlogged] > n
 }
 
@@ -511,6 +520,9 @@ func (q *Queue[T]) gatherLocked() {
 				w.pickUpLocked()
 			}
 		}
+	}
+	for _, l := range q.loops {
+		l.pickUpLocked()
 	}
 }
 
@@ -530,6 +542,9 @@ func (q *Queue[T]) lookLocked(now int64) {
 				q.lookAt = at
 			}
 		}
+	}
+	for _, l := range q.loops {
+		l.lookLocked(now)
 	}
 }
 

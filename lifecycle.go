@@ -232,7 +232,7 @@ func (q *Queue[T]) isDrainedLocked() bool {
 	if q.closed {
 		return true
 	}
-	busy := q.n[inFlight] + q.n[handling] + q.running
+	busy := q.n[inFlight] + q.n[handling] + q.running + q.inLoopsLocked()
 	if q.remote != nil {
 		busy += q.remote.pending
 	}

@@ -105,6 +105,8 @@ type Queue[T any] struct {
 	gate     atomic.Int64
 	starving atomic.Bool
 
+	loop atomic.Pointer[loop[T]] // the first of loops, to be found without mu
+
 	// Guarded by the topic's mu.
 	gone bool   // closed, or about to be
 	mark uint64 // of the last pass over the waiters that claims this queue
@@ -125,11 +127,12 @@ type Queue[T any] struct {
 
 	receivers []*receiver
 	spare     *receiver // to be used again
+	loops     []*loop[T]
 	subs      []*Subscriber[T]
 	nextSub   int
 	running   int // worker goroutines of all subscribers
 	consumers int // how many there may be
-	held      int // messages in the hands of workers, see hand.go
+	held      int // messages in the hands of workers and loops, see hand.go and loop.go
 	leases    leases[T]
 
 	timer   *time.Timer

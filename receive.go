@@ -214,9 +214,11 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) iter.Seq2[Delivery[T], error] {
 	return func(yield func(Delivery[T], error) bool) {
 		vis, err := q.receiveSettings(ctx, options)
+		l := &loop[T]{q: q, vis: vis}
+		defer l.leave()
 		for err == nil {
-			var d Delivery[T]
-			if d, err = q.receive(ctx, vis); err == nil && !yield(d, nil) {
+			var d *Delivery[T]
+			if d, err = l.next(ctx); err == nil && !yield(*d, nil) {
 				return
 			}
 		}
@@ -245,7 +247,11 @@ func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int, fx *e
 	if !q.servesLocked() || q.readyLocked() == 0 {
 		return 0, nil
 	}
-	now := q.core.now()
+	return q.takeAtLocked(ds, q.core.now(), vis)
+}
+
+// takeAtLocked is takeLocked at a known instant, when something is ready.
+func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) (n int, fx *effects) {
 	for n < len(ds) {
 		if k := q.leaseLocked(ds[n:], now, vis); k > 0 {
 			n += k

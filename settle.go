@@ -26,9 +26,11 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 }
 
 // entryLocked returns the window's entry of a delivery; if the message is in a
-// hand or a lease, it makes it one.
+// hand, a loop or a lease, it makes it one.
 func (q *Queue[T]) entryLocked(i int32, stamp uint64) int32 {
 	switch {
+	case i == inLoop:
+		return q.entryInLoopLocked(stamp)
 	case i == inHand:
 		return q.entryOfLocked(stamp)
 	case i < inHand:

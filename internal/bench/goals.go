@@ -50,6 +50,7 @@ const (
 	pull   = "fanout-pull"
 	pull64 = "fanout-pull64"
 	into64 = "fanout-into64"
+	ranged = "fanout-range"
 )
 
 // goals lists what we want to reach.
@@ -64,6 +65,7 @@ func goals() (gs []goal) {
 			{"batch pull and settle", pull64, [4]float64{0.9, 0.6, 0.2, 0.25}},
 			{"batch pull into one slice and settle", into64, [4]float64{0.9, 0.6, 0.2, 0.25}},
 			{"pull one by one", pull, [4]float64{2, 1, 0.5, 0.6}},
+			{"pull one by one, by a range", ranged, [4]float64{2, 1, 0.5, 0.6}},
 		} {
 			gs = append(gs, goal{what: of.what + ", " + s, at: place{"W1", s, of.system, "ns"}, to: channels.name, limit: of.limits[k]})
 		}

@@ -23,6 +23,7 @@ var ours = []system{
 	fanoutSystem("fanout-pull64", "ReceiveBatch of 64 and AckBatch, published in batches of 64", true, pullBatches),
 	fanoutSystem("fanout-into64", "ReceiveInto a slice of 64 and AckBatch, published in batches of 64", true, pullInto),
 	fanoutSystem("fanout-pull", "Receive and Ack one by one, published one by one", false, pullSingly),
+	fanoutSystem("fanout-range", "a range over Deliveries and Ack, published one by one", false, pullRange),
 }
 
 // A consumer attaches the workers of a queue.
@@ -143,6 +144,25 @@ func pullSingly(b *fanoutBus, s shape, q *fanout.Queue[*payload], queue int) err
 			}
 			t.take(d.Body.word)
 			return d.Ack(ctx)
+		})
+	}
+	return nil
+}
+
+func pullRange(b *fanoutBus, s shape, q *fanout.Queue[*payload], queue int) error {
+	for w := range s.workers {
+		t := s.tally(queue, w)
+		b.pull(func(ctx context.Context) error {
+			for d, err := range q.Deliveries(ctx) {
+				if err != nil {
+					return err
+				}
+				t.take(d.Body.word)
+				if err := d.Ack(ctx); err != nil {
+					return err
+				}
+			}
+			return fanout.ErrClosed // only a closed queue ends the loop without an error
 		})
 	}
 	return nil

@@ -202,15 +202,20 @@ func (p *puller) run() {
 		if errors.Is(err, fanout.ErrClosed) {
 			return
 		}
-		b, worker := p.c.b, p.c.number<<8
-		for k := range ds {
-			b.got(worker, &ds[k], got)
-		}
-		for k := range ds {
-			d := &ds[k]
-			if done, err := b.act(p.ctx, worker, d, received); !done {
-				b.settle(worker, d, err, fanout.Cause(verdict(err)))
-			}
+		p.work(ds)
+	}
+}
+
+// work does with ds what is done with messages.
+func (p *puller) work(ds []fanout.Delivery[ticket]) {
+	b, worker := p.c.b, p.c.number<<8
+	for k := range ds {
+		b.got(worker, &ds[k], got)
+	}
+	for k := range ds {
+		d := &ds[k]
+		if done, err := b.act(p.ctx, worker, d, received); !done {
+			b.settle(worker, d, err, fanout.Cause(verdict(err)))
 		}
 	}
 }
@@ -245,8 +250,14 @@ func (p *puller) receive() ([]fanout.Delivery[ticket], error) {
 		}
 	case 2:
 		err = fanout.ErrClosed // only a closed queue ends the loop without an error
+		most := r.IntN(300)
 		for d, err = range q.Deliveries(ctx) {
-			break
+			if most == 0 || err != nil {
+				break
+			}
+			most--
+			p.work([]fanout.Delivery[ticket]{d})
+			err = fanout.ErrClosed
 		}
 	default:
 		d, err = q.Receive(ctx)

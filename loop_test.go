@@ -1,0 +1,568 @@
+package fanout
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// warm ranges over n messages and acknowledges them, so that the next hand is as
+// large as it can be; then it publishes more and calls body with each of them.
+// body returns whether to go on.
+func warm(t *testing.T, top *Topic[int], q *Queue[int], more int, body func(d Delivery[int]) bool) {
+	t.Helper()
+	const n = 4 * handLen
+	publish(t, top, to(-n, -1)...)
+	for d, err := range q.Deliveries(t.Context()) {
+		require.NoError(t, err)
+		if d.Body >= 0 {
+			if !body(d) {
+				return
+			}
+			continue
+		}
+		require.NoError(t, d.Ack(t.Context()))
+		if d.Body == -1 {
+			require.Equal(t, handLen, q.loops[0].size, "it has grown")
+			publish(t, top, to(0, more-1)...)
+		}
+	}
+}
+
+func TestARangeCountsOneMessageAtATime(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		const n = 150
+		warm(t, top, q, n, func(d Delivery[int]) bool {
+			s := q.Stats()
+			done := d.Body
+			require.Equal(t, []int{n - 1 - done, 1}, []int{s.Ready, s.InFlight})
+			require.Equal(t, []uint64{4*handLen + uint64(done), 4*handLen + uint64(done) + 1}, []uint64{s.Acked, s.Delivered})
+			require.Equal(t, 1, d.Attempt())
+			check(t, top)
+			require.NoError(t, d.Ack(ctx))
+			s = q.Stats()
+			require.Equal(t, []int{n - 1 - done, 0}, []int{s.Ready, s.InFlight}, "the next one is not delivered yet")
+			require.ErrorIs(t, d.Ack(ctx), ErrSettled)
+			require.ErrorIs(t, d.Nack(ctx), ErrSettled)
+			require.Zero(t, d.Deadline())
+			check(t, top)
+			return done < n-1
+		})
+		require.Empty(t, q.loops)
+		require.Zero(t, q.held)
+		require.NoError(t, top.Close())
+	})
+}
+
+// What waits in the hand of a loop whose body is slow is anybody's.
+func TestWhatARangeHasNotBegunIsTakenByOthersAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		warm(t, top, q, 10, func(d Delivery[int]) bool {
+			if d.Body == 3 {
+				require.Equal(t, 6, q.loops[0].waiting())
+				for want := 4; want < 10; want++ {
+					other := receive(t, q)
+					require.Equal(t, want, other.Body)
+					require.NoError(t, other.Ack(ctx))
+				}
+				requireEmpty(t, q)
+				check(t, top)
+				publish(t, top, 10)
+			}
+			require.NoError(t, d.Ack(ctx))
+			return d.Body < 10
+		})
+		require.EqualValues(t, 4*handLen+11, q.Stats().Acked)
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+// Others that always find something newer would not ask for what waits: the timer
+// does, after a millisecond.
+func TestWhatARangeIsSlowToBeginIsNotOvertakenForLong(t *testing.T) {
+	for _, acked := range []bool{false, true} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q")
+			warm(t, top, q, 100, func(d Delivery[int]) bool {
+				if d.Body != 3 {
+					require.NoError(t, d.Ack(ctx))
+					return true
+				}
+				if acked {
+					require.NoError(t, d.Ack(ctx))
+				}
+				require.Equal(t, 60, q.loops[0].waiting())
+				require.Equal(t, 64, receive(t, q).Body)
+				elapse(handAge - 1)
+				require.Equal(t, 65, receive(t, q).Body)
+				elapse(1)
+				require.Equal(t, 4, receive(t, q).Body)
+				check(t, top)
+				return false
+			})
+			require.NoError(t, top.Close())
+		})
+	}
+}
+
+// The visibility timeout counts from when a message is yielded, at most a
+// millisecond late.
+func TestARangedMessageTimesOut(t *testing.T) {
+	const hide = time.Minute
+	for _, n := range []int{0, 1, 30} {
+		for _, asked := range []bool{false, true} {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q", WithVisibilityTimeout(hide))
+				warm(t, top, q, 40, func(d Delivery[int]) bool {
+					time.Sleep(time.Microsecond)
+					if d.Body < n {
+						require.NoError(t, d.Ack(ctx))
+						return true
+					}
+					began := time.Now()
+					late := handAge
+					if asked || n == 0 {
+						late = time.Microsecond // of the first the instant is known
+					}
+					if asked {
+						require.WithinRange(t, d.Deadline(), began.Add(hide-late), began.Add(hide))
+					}
+					elapse(hide - late - 1)
+					require.Equal(t, 1, q.Stats().InFlight)
+					elapse(late + 1 + time.Duration(min(n, 1))*handAge)
+					require.Equal(t, 0, q.Stats().InFlight)
+					require.ErrorIs(t, d.Ack(ctx), ErrStale)
+					require.ErrorIs(t, d.Extend(ctx, hide), ErrStale)
+					again := receive(t, q)
+					require.Equal(t, d.ID(), again.ID())
+					require.Equal(t, 2, again.Attempt())
+					require.Equal(t, TimedOut, again.History()[0].Cause)
+					check(t, top)
+					return false
+				})
+				require.NoError(t, top.Close())
+			})
+		}
+	}
+}
+
+// A loop that asks for the next message before it has settled one has both.
+func TestARangeMaySettleLater(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute), WithBackoff(Constant(time.Hour)))
+		const n = 100
+		var ds []Delivery[int]
+		warm(t, top, q, n, func(d Delivery[int]) bool {
+			ds = append(ds, d)
+			require.Equal(t, len(ds), q.Stats().InFlight)
+			check(t, top)
+			return len(ds) < n
+		})
+		require.Equal(t, n, q.Stats().InFlight)
+		want := map[Cause]uint64{}
+		for k, d := range ds {
+			require.Equal(t, k, d.Body)
+			require.Equal(t, time.Now().Add(time.Minute), d.Deadline(), "no time has passed")
+			var err error
+			switch k % 5 {
+			case 0:
+				err = d.Ack(ctx)
+				want[Acked]++
+			case 1:
+				err = d.Nack(ctx)
+				want[Nacked]++
+			case 2:
+				err = d.Extend(ctx, time.Hour)
+			case 3:
+				err = q.AckBatch(ctx, d)
+				want[Acked]++
+			case 4:
+				continue
+			}
+			require.NoError(t, err)
+			if k%5 != 2 {
+				require.ErrorIs(t, d.Ack(ctx), ErrSettled)
+			}
+			check(t, top)
+		}
+		elapse(time.Minute)
+		for k, d := range ds {
+			if k%5 == 4 {
+				require.ErrorIs(t, d.Ack(ctx), ErrStale)
+				want[TimedOut]++
+			} else if k%5 == 2 {
+				require.NoError(t, d.Ack(ctx))
+				want[Acked]++
+			}
+		}
+		s := q.Stats()
+		require.Equal(t, []uint64{want[Acked] + 4*handLen, want[Nacked], want[TimedOut]}, []uint64{s.Acked, s.Nacked, s.TimedOut})
+		require.Empty(t, q.leases.moved)
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+// However a loop ends, what it has not begun is there for others, in its place,
+// and what it has is its own to settle.
+func TestARangeThatEndsGivesBackWhatItHasNotBegun(t *testing.T) {
+	for name, end := range map[string]func(){
+		"break": func() {},
+		"panic": func() { panic("broken") },
+		"exit":  runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute))
+				var last Delivery[int]
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					defer func() { _ = recover() }()
+					warm(t, top, q, 100, func(d Delivery[int]) bool {
+						if last = d; d.Body == 5 {
+							end()
+							return false
+						}
+						return d.Ack(ctx) == nil
+					})
+				})
+				wg.Wait()
+				check(t, top)
+				require.Empty(t, q.loops)
+				s := q.Stats()
+				require.Equal(t, []int{94, 1}, []int{s.Ready, s.InFlight})
+				require.Equal(t, to(6, 99), bodies(t, q))
+				require.NoError(t, last.Ack(ctx))
+				require.ErrorIs(t, last.Ack(ctx), ErrSettled)
+				for want := 6; want < 100; want++ {
+					require.Equal(t, want, receive(t, q).Body)
+				}
+				check(t, top)
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
+
+func TestARangeWakesOthersForWhatItGivesBack(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		got := make(chan int, 1)
+		warm(t, top, q, 2, func(d Delivery[int]) bool {
+			require.Equal(t, 1, q.loops[0].waiting())
+			require.NoError(t, q.Pause(ctx))
+			require.NoError(t, d.Ack(ctx))
+			go func() {
+				other, err := q.Receive(ctx)
+				require.NoError(t, err)
+				got <- other.Body
+			}()
+			synctest.Wait()
+			require.Empty(t, got, "it is paused")
+			require.NoError(t, q.Resume(ctx))
+			synctest.Wait()
+			require.Equal(t, 1, <-got)
+			return false
+		})
+		require.NoError(t, top.Close())
+	})
+}
+
+// What is done to a queue in the midst of a hand is as if there were none.
+func TestARangeInTheMidstOf(t *testing.T) {
+	type stage struct {
+		top *Topic[int]
+		q   *Queue[int]
+		d   Delivery[int]
+		ctx context.Context
+	}
+	for _, row := range []struct {
+		name string
+		do   func(t *testing.T, s stage) // with message 3 of 20, not settled
+		next int                         // that the loop then gets; -1 if it waits or ends
+		err  error                       // of the acknowledgement afterwards
+	}{
+		{"nothing", func(*testing.T, stage) {}, 4, nil},
+		{"a look at the deadline", func(t *testing.T, s stage) {
+			require.Equal(t, time.Now().Add(time.Minute), s.d.Deadline())
+		}, 4, nil},
+		{"an extension", func(t *testing.T, s stage) {
+			require.NoError(t, s.d.Extend(s.ctx, time.Hour))
+			require.Equal(t, time.Now().Add(time.Hour), s.d.Deadline())
+		}, 4, nil},
+		{"a settlement", func(t *testing.T, s stage) {
+			require.NoError(t, s.d.Settle(s.ctx, Snooze(time.Hour)))
+			require.Equal(t, 1, s.q.Stats().Delayed)
+		}, 4, ErrSettled},
+		{"a look at what is ready", func(t *testing.T, s stage) {
+			require.Equal(t, to(4, 19), bodies(t, s.q))
+		}, 4, nil},
+		{"a pause", func(t *testing.T, s stage) {
+			require.NoError(t, s.q.Pause(s.ctx))
+		}, -1, nil},
+		{"a purge", func(t *testing.T, s stage) {
+			n, err := s.q.Purge(s.ctx)
+			require.NoError(t, err)
+			require.Equal(t, 17, n)
+		}, -1, ErrStale},
+		{"a close", func(t *testing.T, s stage) {
+			require.NoError(t, s.q.Close())
+			require.Len(t, s.q.Leftovers(), 17)
+		}, -1, ErrClosed},
+		{"a message that becomes due", func(t *testing.T, s stage) {
+			other := receive(t, s.q)
+			require.Equal(t, 4, other.Body, "nothing but the hand is left")
+			require.NoError(t, other.NackAfter(s.ctx, time.Nanosecond)) // a millisecond
+			elapse(time.Millisecond)
+		}, 4, nil},
+		{"a flood that drops the oldest", func(t *testing.T, s stage) {
+			publish(t, s.top, to(20, 20+1023-1)...)
+			require.EqualValues(t, 16, s.q.Stats().Dropped)
+		}, 20, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				overflow := Block
+				if row.next == 20 {
+					overflow = DropOldest
+				}
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute), WithOverflow(overflow))
+				ctx, cancel := context.WithCancel(ctx)
+				defer cancel()
+				next := -1
+				publish(t, top, to(-4*handLen, -1)...)
+				for d, err := range q.Deliveries(ctx) {
+					switch {
+					case err != nil:
+						require.ErrorIs(t, err, context.Canceled)
+					case d.Body == -1:
+						require.NoError(t, d.Ack(ctx))
+						publish(t, top, to(0, 19)...)
+					case d.Body < 3:
+						require.NoError(t, d.Ack(ctx))
+					case d.Body == 3:
+						require.Equal(t, 16, q.loops[0].waiting())
+						row.do(t, stage{top, q, d, ctx})
+						check(t, top)
+						require.ErrorIs(t, d.Ack(ctx), row.err)
+						check(t, top)
+						time.AfterFunc(time.Second, cancel)
+					default:
+						next = d.Body
+						cancel()
+					}
+				}
+				require.Equal(t, row.next, next)
+				check(t, top)
+				require.NoError(t, top.Close())
+				<-top.Done()
+			})
+		})
+	}
+}
+
+func TestARangeLetsAShutdownEndAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		done := make(chan error, 1)
+		warm(t, top, q, 40, func(d Delivery[int]) bool {
+			if d.Body == 20 {
+				go func() { done <- top.Shutdown(ctx) }()
+				synctest.Wait()
+			}
+			require.Empty(t, done)
+			require.NoError(t, d.Ack(ctx))
+			if d.Body == 39 {
+				synctest.Wait()
+				require.Len(t, done, 1, "the loop has not asked for the next")
+			}
+			return true
+		})
+		require.NoError(t, <-done)
+	})
+}
+
+// A publisher that waits for room gets it at the end of the hand, or when the hand
+// is a millisecond old.
+func TestARangeMakesRoom(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithCapacity(4*handLen))
+		published := make(chan error, 1)
+		warm(t, top, q, 4*handLen, func(d Delivery[int]) bool {
+			switch d.Body {
+			case 0:
+				go func() { published <- top.Publish(ctx, 1000) }()
+				synctest.Wait()
+				require.NoError(t, d.Ack(ctx))
+				elapse(handAge)
+				require.Len(t, published, 1)
+				require.NoError(t, <-published)
+			default:
+				require.NoError(t, d.Ack(ctx))
+				return false
+			}
+			return true
+		})
+		require.NoError(t, top.TryPublish(ctx, 1), "there is room for one more, which counts at once")
+		require.ErrorIs(t, top.TryPublish(ctx, 2), ErrQueueFull)
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+// Several loops, receivers and a subscriber compete, acknowledgements come from
+// other goroutines, and the queue is paused meanwhile: each message is
+// acknowledged once.
+func TestRangesCompeteForAQueue(t *testing.T) {
+	const n = 20_000
+	ctx := context.Background()
+	top := newTopic[int](t)
+	q := openQueue(t, top, "q", WithCapacity(500), WithVisibilityTimeout(time.Hour))
+	var counts [n]atomic.Int32
+	settle := func(d Delivery[int]) {
+		if d.Ack(ctx) == nil {
+			counts[d.Body].Add(1)
+		}
+	}
+	late := make(chan Delivery[int], 100)
+	var wg, settlers sync.WaitGroup
+	for range 2 {
+		settlers.Go(func() {
+			for d := range late {
+				settle(d)
+			}
+		})
+	}
+	for k := range 3 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(k), 3))
+			for again := true; again; {
+				again = false
+				for d, err := range q.Deliveries(ctx) {
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					switch rnd.IntN(200) {
+					case 0:
+						late <- d
+					case 1:
+						go settle(d)
+						runtime.Gosched()
+						settle(d)
+					case 2:
+						_ = d.NackAfter(ctx, time.Millisecond)
+					case 3:
+						_ = d.Deadline()
+						settle(d)
+					default:
+						settle(d)
+					}
+					if again = rnd.IntN(500) == 0; again {
+						break
+					}
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for {
+			d, err := q.Receive(ctx)
+			if err != nil {
+				return
+			}
+			settle(d)
+		}
+	})
+	_, err := q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
+		settle(d)
+		return nil
+	})
+	require.NoError(t, err)
+	for k := range n {
+		require.NoError(t, top.Publish(ctx, k))
+		if k%1000 == 0 {
+			require.NoError(t, q.Pause(ctx))
+			_ = q.Stats()
+			require.NoError(t, q.Resume(ctx))
+		}
+	}
+	require.NoError(t, top.Shutdown(ctx))
+	wg.Wait()
+	close(late)
+	settlers.Wait()
+	for k := range counts {
+		require.EqualValues(t, 1, counts[k].Load(), "message %d", k)
+	}
+	s := q.Stats()
+	require.EqualValues(t, n, s.Acked)
+	require.Zero(t, s.Unsettled())
+}
+
+func TestARangeAllocatesNothing(t *testing.T) {
+	ctx := context.Background()
+	top := newTopic[*int](t)
+	q := openQueue(t, top, "q")
+	body := new(int)
+	const n = 10 * handLen
+	each := testing.AllocsPerRun(20, func() {
+		for range n {
+			if err := top.Publish(ctx, body); err != nil {
+				t.Error(err)
+			}
+		}
+		got := 0
+		for d, err := range q.Deliveries(ctx) {
+			if err == nil {
+				err = d.Ack(ctx)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			if got++; got == n {
+				break
+			}
+		}
+	})
+	require.Less(t, each, 5.0, "a loop over %d messages: itself, its hand, and what ranging costs", n)
+	require.NoError(t, top.Close())
+}
+
+func TestARangePinsNothingThatIsAcknowledged(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[*watched](t)
+		q := openQueue(t, top, "q", WithCapacity(8*handLen))
+		all := publishWatched(t, top, 6*handLen)
+		got := 0
+		for d, err := range q.Deliveries(ctx) {
+			require.NoError(t, err)
+			require.NoError(t, d.Ack(ctx))
+			if got++; got == 5*handLen {
+				require.Len(t, q.loops[0].hand, handLen)
+				require.LessOrEqual(t, alive(all[:3*handLen]), 1)
+				break
+			}
+		}
+		require.NoError(t, top.Close())
+	})
+}
