@@ -225,11 +225,7 @@ func (h *holding[T]) choose(ls []*heldLetter[T], ids map[string]bool, preds []fu
 // move has the engine move letters to the queue, and returns those that it has
 // moved. Those whose leases have ended come again, and are new then.
 func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLetter[T]) (moved []*heldLetter[T], err error) {
-	errs := together(len(ls), func(k int) error {
-		m, s := ls[k].Message, remoteState{Born: time.Now()}
-		m.State = s.encode(ls[k].arrival.hist)
-		return remoteError(h.dead.eq.Redrive(ctx, ls[k].Receipt, m))
-	})
+	errs := h.moveEach(ctx, ls)
 	for k, l := range ls {
 		switch {
 		case errs[k] == nil:
@@ -253,6 +249,34 @@ func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLett
 	q.mu.Unlock()
 	fx.perform()
 	return moved, summary("were not moved", errs)
+}
+
+// moveEach has the engine move letters, and sorts them: those of one key are moved
+// one after the other, in the order of publication, up to one that fails.
+func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error {
+	slices.SortStableFunc(ls, func(a, b *heldLetter[T]) int {
+		return cmp.Or(cmp.Compare(a.OrderingKey, b.OrderingKey), cmp.Compare(a.arrival.at, b.arrival.at))
+	})
+	var bounds []int // of those of one key, or of one without
+	for k, l := range ls {
+		if k == 0 || l.OrderingKey == "" || l.OrderingKey != ls[k-1].OrderingKey {
+			bounds = append(bounds, k)
+		}
+	}
+	bounds = append(bounds, len(ls))
+	errs := make([]error, len(ls))
+	together(len(bounds)-1, func(j int) (err error) {
+		for k := bounds[j]; k < bounds[j+1]; k++ {
+			if err == nil || errors.Is(err, ErrStale) {
+				m, s := ls[k].Message, remoteState{Born: time.Now()}
+				m.State = s.encode(ls[k].arrival.hist)
+				err = remoteError(h.dead.eq.Redrive(ctx, ls[k].Receipt, m))
+			}
+			errs[k] = err
+		}
+		return err
+	})
+	return errs
 }
 
 // keepUp extends leases that are a third over. What fails is tried again, while the

@@ -26,7 +26,7 @@ type graveyard struct {
 // bury makes n dead letters, with the IDs of ids(n).
 func bury(t testing.TB, e *fakeengine.Engine, n int, options ...fanout.QueueOption) graveyard {
 	t.Helper()
-	top, err := fanout.NewTopic[string]("t", fanout.WithEngine(e))
+	top, err := fanout.NewTopic[string]("t", fanout.WithEngine(e), fanout.WithOrdering())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, top.Close()) })
 	q, err := top.OpenQueue(t.Context(), "q", options...)
@@ -63,7 +63,7 @@ func (g graveyard) slow(d time.Duration) {
 // dead-letter queue, and that no more are there, in whatever state.
 func (g graveyard) holds(messages, letters int) {
 	g.t.Helper()
-	top, err := g.e.Sibling().OpenTopic(g.t.Context(), engine.TopicSpec{Name: "t"})
+	top, err := g.e.Sibling().OpenTopic(g.t.Context(), engine.TopicSpec{Name: "t", Ordering: true})
 	require.NoError(g.t, err)
 	q, err := top.OpenQueue(g.t.Context(), engine.QueueSpec{Name: "q", Visibility: 30 * time.Second})
 	require.NoError(g.t, err)
@@ -291,7 +291,7 @@ func TestLettersOfOneIDAreDifferentLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{MaxReceive: 1})
 		g := bury(t, e, 0)
-		top, err := e.OpenTopic(t.Context(), engine.TopicSpec{Name: "t"})
+		top, err := e.OpenTopic(t.Context(), engine.TopicSpec{Name: "t", Ordering: true})
 		require.NoError(t, err)
 		m := engine.Message{ID: "a", Body: []byte(`"body of a"`), PublishedAt: time.Now()}
 		require.NoError(t, top.Publish(t.Context(), []engine.Message{m, m, m}))
@@ -307,5 +307,37 @@ func TestLettersOfOneIDAreDifferentLetters(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 3, moved)
 		g.holds(3, 0)
+	})
+}
+
+// TestLettersOfOneKeyAreRedrivenInOrder, however long the engine takes for each.
+func TestLettersOfOneKeyAreRedrivenInOrder(t *testing.T) {
+	const n = 200
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{MaxReceive: 10})
+		g := bury(t, e, 0)
+		top, err := e.OpenTopic(t.Context(), engine.TopicSpec{Name: "t", Ordering: true})
+		require.NoError(t, err)
+		for k, id := range ids(n) {
+			m := engine.Message{ID: id, Body: []byte(`"body of ` + id + `"`), OrderingKey: string("abc"[k%3]), PublishedAt: time.Now()}
+			require.NoError(t, top.Publish(t.Context(), []engine.Message{m}))
+			d, err := g.q.Receive(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, d.Settle(t.Context(), fanout.Permanent(errors.New("no"))))
+			time.Sleep(time.Millisecond)
+			e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: k + 1, Latency: time.Duration(n-k) * time.Millisecond})
+		}
+		moved, err := g.q.Redrive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, n, moved)
+		last := map[string]string{}
+		for range n {
+			d, err := g.q.Receive(t.Context())
+			require.NoError(t, err)
+			require.Less(t, last[d.OrderingKey()], d.ID())
+			last[d.OrderingKey()] = d.ID()
+			require.NoError(t, d.Ack(t.Context()))
+		}
+		g.holds(0, 0)
 	})
 }

@@ -23,11 +23,14 @@ const (
 	flushersMost = 2
 )
 
-// A settlement is a deletion, or a change of a visibility timeout.
+// A settlement is a deletion, a change of a visibility timeout, or the sending of a
+// message to a dead-letter queue or back.
 type settlement struct {
 	handle  string
 	seconds int32
-	done    chan error // one, sent by flush
+	message *sqstypes.SendMessageBatchRequestEntry // its Id is set by sendBatch
+	bytes   int                                    // of the message
+	done    chan error                             // one, sent by flush
 }
 
 // A collector sends settlements that meet in one request.
@@ -73,12 +76,18 @@ func (c *collector) add(s *settlement) bool {
 	return true
 }
 
-// take returns up to ten settlements, nil if there are none, and then counts
-// the flusher out.
+// take returns up to ten settlements, and of messages no more than SQS takes in a
+// request; nil if there are none, and then it counts the flusher out.
 func (c *collector) take() []*settlement {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := min(len(c.pending), batchMost)
+	n, bytes := 0, 0
+	for n < min(len(c.pending), batchMost) {
+		if bytes += c.pending[n].bytes; bytes > sqsMost && n > 0 {
+			break
+		}
+		n++
+	}
 	if n == 0 {
 		c.pending = nil
 		c.flushers--
@@ -145,6 +154,24 @@ func (q *queue) changeBatch(ctx context.Context, ss []*settlement) error {
 		})
 	}
 	out, err := q.sqs.ChangeMessageVisibilityBatch(ctx, in)
+	if err != nil {
+		return err
+	}
+	done := make([]*string, 0, len(out.Successful))
+	for _, e := range out.Successful {
+		done = append(done, e.Id)
+	}
+	return perEntry(ss, done, out.Failed)
+}
+
+// sendBatch sends messages to the queue.
+func (q *queue) sendBatch(ctx context.Context, ss []*settlement) error {
+	in := &sqs.SendMessageBatchInput{QueueUrl: aws.String(q.place.url)}
+	for k, s := range ss {
+		s.message.Id = aws.String(strconv.Itoa(k))
+		in.Entries = append(in.Entries, *s.message)
+	}
+	out, err := q.sqs.SendMessageBatch(ctx, in)
 	if err != nil {
 		return err
 	}

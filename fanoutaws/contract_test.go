@@ -17,8 +17,6 @@ func conformance() []enginetest.Option {
 		enginetest.TooLarge(snsDefault),
 		enginetest.Attributes(attributeMost - 1),
 		enginetest.Sibling(func(t testing.TB, _ engine.Engine) engine.Engine { return conforming(t) }),
-		enginetest.Waive("attempts by cause", "it looks at the counters between the two steps of a dead-lettering; "+
-			"TestAttemptsAreCountedByCause looks after both"),
 	}
 	if os.Getenv(endpointVariable) == "" {
 		why := "moto forgets an ID when its message is deleted; SQS does not"

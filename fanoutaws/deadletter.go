@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/gofanout/fanout/engine"
@@ -73,8 +72,8 @@ func (q *queue) put(ctx context.Context, m engine.Message, from string) error {
 	if w.size() > sqsMost {
 		return fmt.Errorf("%w: %d bytes with its attributes, and SQS takes %d", engine.ErrTooLarge, w.size(), sqsMost)
 	}
-	in := &sqs.SendMessageInput{
-		QueueUrl: aws.String(q.place.url), MessageBody: aws.String(w.body),
+	in := &sqstypes.SendMessageBatchRequestEntry{
+		MessageBody:       aws.String(w.body),
 		MessageAttributes: make(map[string]sqstypes.MessageAttributeValue, len(w.attributes)),
 	}
 	for name, a := range w.attributes {
@@ -94,6 +93,5 @@ func (q *queue) put(ctx context.Context, m engine.Message, from string) error {
 		// SQS's own delay is for what is published. A 0 would not be sent.
 		in.DelaySeconds = 1
 	}
-	_, err = q.sqs.SendMessage(ctx, in)
-	return err
+	return q.sends.do(ctx, settlement{message: in, bytes: w.size()})
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -241,14 +242,12 @@ func TestAZeroIsSentWhereItMustBe(t *testing.T) {
 }
 
 func TestALetterIsSentBeforeItsMessageIsDeleted(t *testing.T) {
-	fail := "SendMessage"
+	fail := "SendMessageBatch"
 	f := &fake{}
 	f.answer = func(op string, _ map[string]any) (int, string) {
 		switch {
 		case op == fail:
 			return 400, `{"__type":"com.amazonaws.sqs#KmsAccessDenied","message":"no key"}`
-		case op == "SendMessage":
-			return 200, `{"MessageId":"new"}`
 		}
 		return 200, `{"Successful":[{"Id":"0"}]}`
 	}
@@ -258,15 +257,15 @@ func TestALetterIsSentBeforeItsMessageIsDeleted(t *testing.T) {
 		do   func(context.Context, engine.Receipt, engine.Message) error
 		to   string
 	}{{q, q.DeadLetter, q.dead.place.url}, {q.dead, q.dead.Redrive, q.place.url}} {
-		f.calls, f.ins, fail = nil, nil, "SendMessage"
+		f.calls, f.ins, fail = nil, nil, "SendMessageBatch"
 		r := lease("a")
 		require.ErrorContains(t, move.do(t.Context(), r, message("a", "1")), "no key")
-		require.Equal(t, []string{"SendMessage"}, f.calls, "not deleted")
+		require.Equal(t, []string{"SendMessageBatch"}, f.calls, "not deleted")
 		fail = "DeleteMessageBatch"
 		require.ErrorContains(t, move.do(t.Context(), r, message("a", "1")), "in both")
 		fail = ""
 		require.NoError(t, move.do(t.Context(), r, message("a", "1")))
-		require.Equal(t, []string{"SendMessage", "SendMessage", "DeleteMessageBatch", "SendMessage", "DeleteMessageBatch"}, f.calls)
+		require.Equal(t, []string{"SendMessageBatch", "SendMessageBatch", "DeleteMessageBatch", "SendMessageBatch", "DeleteMessageBatch"}, f.calls)
 		require.Equal(t, move.to, f.ins[3]["QueueUrl"])
 		require.Equal(t, move.from.place.url, f.ins[4]["QueueUrl"])
 	}
@@ -276,10 +275,74 @@ func TestALetterIsSentBeforeItsMessageIsDeleted(t *testing.T) {
 	m := message("a", strings.Repeat("x", 200<<10))
 	m.State = make([]byte, 900<<10)
 	require.NoError(t, q.DeadLetter(t.Context(), lease("b"), m))
-	require.NotContains(t, fmt.Sprint(f.ins[0]["MessageAttributes"]), "state")
+	require.NotContains(t, fmt.Sprint(f.ins[0]["Entries"]), "state")
 	m.State = make([]byte, 100<<10)
 	require.NoError(t, q.DeadLetter(t.Context(), lease("c"), m))
-	require.Contains(t, fmt.Sprint(f.ins[2]["MessageAttributes"]), "state")
+	require.Contains(t, fmt.Sprint(f.ins[2]["Entries"]), "state")
+}
+
+// TestLettersThatMeetGoInOneRequest: ten at a time, or fewer if they are large.
+func TestLettersThatMeetGoInOneRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var requests []int
+		var mu sync.Mutex
+		f := &fake{answer: func(op string, in map[string]any) (int, string) {
+			time.Sleep(100 * time.Millisecond) // virtual: the others meet meanwhile
+			var good, bad []string
+			entries := in["Entries"].([]any)
+			for _, e := range entries {
+				id := e.(map[string]any)["Id"].(string)
+				if body, _ := e.(map[string]any)["MessageBody"].(string); strings.Contains(body, "refused") {
+					bad = append(bad, fmt.Sprintf(`{"Id":%q,"Code":"InternalError","Message":"so it is","SenderFault":false}`, id))
+				} else {
+					good = append(good, fmt.Sprintf(`{"Id":%q}`, id))
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if op == "SendMessageBatch" {
+				requests = append(requests, len(entries))
+			}
+			return 200, `{"Successful":[` + strings.Join(good, ",") + `],"Failed":[` + strings.Join(bad, ",") + `]}`
+		}}
+		q := fakeQueueOf(t, f)
+		redrive := func(n int, body string) (failed int) {
+			requests = nil
+			errs := make([]error, n)
+			var wg sync.WaitGroup
+			for k := range n {
+				m := message(fmt.Sprint(k), body)
+				if k == 5 {
+					m.Body = []byte("refused")
+				}
+				wg.Go(func() { errs[k] = q.dead.Redrive(t.Context(), lease(fmt.Sprint(k)), m) })
+			}
+			wg.Wait()
+			for k, err := range errs {
+				if err != nil {
+					require.Equal(t, 5, k)
+					require.ErrorContains(t, err, "so it is")
+					failed++
+				}
+			}
+			return failed
+		}
+		require.Equal(t, 1, redrive(64, "1"), "the others of its request are sent")
+		require.LessOrEqual(t, len(requests), 9, "%v", requests)
+		require.Equal(t, 64, sum(requests))
+		require.Equal(t, 1, redrive(24, strings.Repeat("x", 400<<10)), "400 KiB each")
+		require.Equal(t, 24, sum(requests))
+		for _, n := range requests {
+			require.LessOrEqual(t, n, 3, "two of them, and the small one")
+		}
+	})
+}
+
+func sum(ns []int) (all int) {
+	for _, n := range ns {
+		all += n
+	}
+	return all
 }
 
 func TestARedriveTaskNamesWhereToMoveTo(t *testing.T) {

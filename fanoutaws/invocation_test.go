@@ -65,14 +65,14 @@ func newSQSFake() *sqsFake {
 			}
 			r, _ := json.Marshal(newRedrive("arn:aws:sqs:us-east-2:123456789012:dead-" + name))
 			return 200, fmt.Sprintf(`{"Attributes":{"QueueArn":%q,"DelaySeconds":"0","RedrivePolicy":%s}}`, arn, r)
-		case "SendMessage":
-			f.done[op] = append(f.done[op], in["QueueUrl"].(string))
-			return 200, `{"MessageId":"new"}`
 		}
 		var ids []string
 		for _, e := range in["Entries"].([]any) {
 			e := e.(map[string]any)
-			what := e["ReceiptHandle"].(string)
+			what, settles := e["ReceiptHandle"].(string)
+			if !settles { // it is sent
+				what = in["QueueUrl"].(string)
+			}
 			if v, ok := e["VisibilityTimeout"]; ok {
 				what += fmt.Sprintf(" %vs", v)
 			}
@@ -161,7 +161,7 @@ func TestPartOfABatchFails(t *testing.T) {
 	slices.Sort(f.done["ChangeMessageVisibilityBatch"])
 	require.Equal(t, map[string][]string{
 		"ChangeMessageVisibilityBatch": {"handle2 7s", "handle4 7s"},
-		"SendMessage":                  {"http://aws.invalid/dead-my-queue"},
+		"SendMessageBatch":             {"http://aws.invalid/dead-my-queue"},
 		"DeleteMessageBatch":           {"handle5"},
 	}, f.done)
 }
@@ -192,7 +192,7 @@ func TestAFIFOEventStopsAtItsFirstFailure(t *testing.T) {
 }
 
 func TestWhatCannotBeSettledIsAFailure(t *testing.T) {
-	for _, f := range []*sqsFake{{fail: "ChangeMessageVisibilityBatch"}, {fail: "SendMessage"}, {fail: ""}} {
+	for _, f := range []*sqsFake{{fail: "ChangeMessageVisibilityBatch"}, {fail: "SendMessageBatch"}, {fail: ""}} {
 		fails := newSQSFake()
 		fails.fail = f.fail
 		fails.redrive = f.fail != ""

@@ -80,13 +80,15 @@ func (f *sqsFake) letters(t testing.TB) (ps []pack) {
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
 	for k, op := range f.calls {
-		if op != "SendMessage" {
+		if op != "SendMessageBatch" {
 			continue
 		}
-		value := f.ins[k]["MessageAttributes"].(map[string]any)[packName].(map[string]any)["StringValue"].(string)
-		var p pack
-		require.NoError(t, json.Unmarshal([]byte(value), &p))
-		ps = append(ps, p)
+		for _, e := range f.ins[k]["Entries"].([]any) {
+			value := e.(map[string]any)["MessageAttributes"].(map[string]any)[packName].(map[string]any)["StringValue"].(string)
+			var p pack
+			require.NoError(t, json.Unmarshal([]byte(value), &p))
+			ps = append(ps, p)
+		}
 	}
 	return ps
 }
@@ -202,7 +204,7 @@ func TestEachOutcomeOfAHandler(t *testing.T) {
 		require.Equal(t, []string{"id2", "id3", "id4", "id6", "id7", "id9"}, failures(r))
 		require.Equal(t, map[string][]string{
 			"ChangeMessageVisibilityBatch": {"handle2 40s", "handle3 90s", "handle4 3600s", "handle6 40s", "handle7 3s", "handle9 11s"},
-			"SendMessage":                  {"http://aws.invalid/dead-my-queue", "http://aws.invalid/dead-my-queue"},
+			"SendMessageBatch":             {"http://aws.invalid/dead-my-queue", "http://aws.invalid/dead-my-queue"},
 			"DeleteMessageBatch":           {"handle11", "handle5"},
 		}, f.settled())
 		letters := f.letters(t)

@@ -34,6 +34,7 @@ type queue struct {
 	source     *queue        // nil in any other
 	deletes    *collector
 	changes    *collector
+	sends      *collector // of what was dead-lettered or redriven to this queue
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -83,7 +84,7 @@ func (t *topic) openQueue(ctx context.Context, spec engine.QueueSpec) (*queue, e
 func (e *Engine) newQueue(p place, fifo bool, visibility time.Duration) *queue {
 	q := &queue{sqs: e.sqs, settings: e.settings, place: p, fifo: fifo, visibility: visibility}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
-	q.deletes, q.changes = newCollector(q, q.deleteBatch), newCollector(q, q.changeBatch)
+	q.deletes, q.changes, q.sends = newCollector(q, q.deleteBatch), newCollector(q, q.changeBatch), newCollector(q, q.sendBatch)
 	return q
 }
 

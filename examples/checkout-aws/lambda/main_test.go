@@ -35,7 +35,7 @@ func (q *queues) Do(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	out := `{}`
-	switch strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.") {
+	switch op := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS."); op {
 	case "GetQueueUrl":
 		out = `{"QueueUrl":"http://sqs.invalid/` + in.QueueName + `"}`
 	case "GetQueueAttributes":
@@ -44,11 +44,17 @@ func (q *queues) Do(r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, "-dlq") {
 			out = strings.TrimSuffix(out, "}}") + `,"RedrivePolicy":"{\"deadLetterTargetArn\":\"` + arn + name + `-dlq\",\"maxReceiveCount\":1000}"}}`
 		}
-	case "SendMessage":
-		q.sent++
-	case "DeleteMessageBatch":
-		q.deleted += len(in.Entries)
-		out = `{"Successful":[{"Id":"` + in.Entries[0].ID + `"}],"Failed":[]}`
+	case "SendMessageBatch", "DeleteMessageBatch":
+		if op == "DeleteMessageBatch" {
+			q.deleted += len(in.Entries)
+		} else {
+			q.sent += len(in.Entries)
+		}
+		var done []string
+		for _, e := range in.Entries {
+			done = append(done, `{"Id":"`+e.ID+`"}`)
+		}
+		out = `{"Successful":[` + strings.Join(done, ",") + `],"Failed":[]}`
 	}
 	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
 		Body: io.NopCloser(strings.NewReader(out)), Request: r}, nil
