@@ -173,6 +173,42 @@ func TestADelayHoldsAMessageBackAndIsNoDelivery(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(before), 600*time.Millisecond)
 }
 
+// TestADeliveryOfAMessageThatWasDueCounts: only one that came too early was to look.
+func TestADeliveryOfAMessageThatWasDueCounts(t *testing.T) {
+	t.Parallel()
+	e := fast(t)
+	top := openTopic(t, e, engine.TopicSpec{Name: "payments"})
+	q := openQueue(t, top, engine.QueueSpec{Name: "a"})
+	ctx := t.Context()
+	publish := func() {
+		ms := messages(1)
+		ms[0].Delay = 20 * time.Millisecond
+		require.NoError(t, top.Publish(ctx, ms))
+		time.Sleep(30 * time.Millisecond) // nobody looks until it is due
+	}
+	publish()
+	require.Equal(t, 1, receiveOne(t, q, 200*time.Millisecond).Deliveries)
+	r := receiveOne(t, q, 0) // the lease has ended without a word
+	require.Equal(t, 2, r.Deliveries)
+	require.NoError(t, q.Return(ctx, r.Receipt, 0, []byte("state")))
+	r = receiveOne(t, q, 0)
+	require.Equal(t, 3, r.Deliveries)
+	require.Equal(t, "state", string(r.State))
+	require.NoError(t, q.Ack(ctx, r.Receipt))
+	requireRecords(t, e, 0)
+
+	publish()
+	r = receiveOne(t, q, 0)
+	require.NoError(t, q.Return(ctx, r.Receipt, 0, nil))
+	r = receiveOne(t, q, 0)
+	require.Equal(t, 2, r.Deliveries)
+	require.NoError(t, q.Ack(ctx, r.Receipt))
+
+	publish()
+	require.NoError(t, q.Ack(ctx, receiveOne(t, q, 0).Receipt))
+	requireRecords(t, e, 0)
+}
+
 func TestADeadLetterIsRedrivenToItsQueueOnly(t *testing.T) {
 	t.Parallel()
 	e := fast(t)

@@ -54,10 +54,6 @@ func onACluster(t *testing.T) suite {
 	}}
 }
 
-// early is why a check of the promises is waived: it reads the queue's counters as
-// soon as it has the letter, which an engine gives out before it has answered.
-var early = enginetest.Waive("attempts by cause", "it reads counters before the engine has answered")
-
 func TestContractOnAnEmbeddedServer(t *testing.T) {
 	t.Parallel()
 	s := onAnEmbeddedServer()
@@ -67,7 +63,7 @@ func TestContractOnAnEmbeddedServer(t *testing.T) {
 func TestPromisesOnAnEmbeddedServer(t *testing.T) {
 	t.Parallel()
 	s := onAnEmbeddedServer()
-	enginetest.Run(t, s.make, append(s.options, early)...)
+	enginetest.Run(t, s.make, s.options...)
 }
 
 func TestContractOnACluster(t *testing.T) {
@@ -79,5 +75,5 @@ func TestContractOnACluster(t *testing.T) {
 func TestPromisesOnACluster(t *testing.T) {
 	t.Parallel()
 	s := onACluster(t)
-	enginetest.Run(t, s.make, append(s.options, early)...)
+	enginetest.Run(t, s.make, s.options...)
 }

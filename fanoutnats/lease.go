@@ -27,7 +27,8 @@ type lease struct {
 	sequence   uint64 // in the stream
 	deliveries uint64 // as the server counts
 	reply      string // subject of its acknowledgements
-	record     uint64 // sequence of its record, 0 for none
+	record     uint64 // sequence of its record, 0 for none or if it isn't known
+	noted      bool   // a record was sent, see note
 	uncounted  uint64 // of the deliveries, those that nobody received
 	stateful   bool   // came with a state
 

@@ -179,6 +179,9 @@ func (q *queue) lease(ctx context.Context, msgs []*nats.Msg, arrived time.Time, 
 		case !due.IsZero() && wait > 0:
 			q.giveBack(wait, msg)
 		default:
+			if l.deliveries == 1 && !due.IsZero() {
+				q.note(l, r)
+			}
 			rs, ls = append(rs, r), append(ls, l)
 		}
 	}
@@ -203,9 +206,6 @@ func (q *queue) read(ctx context.Context, msg *nats.Msg) (r engine.Received, l *
 	r = engine.Received{Message: decode(msg, meta), Receipt: l, Deliveries: int(meta.NumDelivered)}
 	if delay := q.delay(msg, &r.Message); delay > 0 {
 		due = meta.Timestamp.Add(delay)
-		if meta.NumDelivered > 1 {
-			r.Deliveries-- // the first was only to look at
-		}
 	}
 	if meta.NumDelivered == 1 {
 		l.stateful = len(r.State) > 0
@@ -214,6 +214,11 @@ func (q *queue) read(ctx context.Context, msg *nats.Msg) (r engine.Received, l *
 	again, err := q.recall(ctx, l, &r)
 	if err != nil {
 		return r, nil, due, err
+	}
+	if again.IsZero() && !due.IsZero() {
+		// Without a record the first delivery was only to look when it is due.
+		l.uncounted = 1
+		r.Deliveries--
 	}
 	l.stateful = len(r.State) > 0
 	// A server that was restarted counts in seconds, and may be early. If it is more

@@ -26,15 +26,31 @@ func (q *queue) recordOf(sequence uint64) string {
 
 // remember writes l's record.
 func (q *queue) remember(ctx context.Context, l *lease, wait time.Duration, state []byte) error {
+	msg, err := q.recorded(l, wait, state)
+	if err != nil {
+		return err
+	}
+	_, err = q.topic.engine.storeAgain(ctx, msg)
+	return err
+}
+
+// recorded makes l's record.
+func (q *queue) recorded(l *lease, wait time.Duration, state []byte) (*nats.Msg, error) {
 	msg := &nats.Msg{Subject: q.recordOf(l.sequence), Data: state, Header: nats.Header{
 		headerWait:      []string{strconv.FormatInt(int64(max(wait, 0)), 10)},
 		headerUncounted: []string{strconv.FormatUint(l.uncounted, 10)},
 	}}
-	if err := fits(msg, q.topic.engine.nc.MaxPayload()); err != nil {
-		return err
+	return msg, fits(msg, q.topic.engine.nc.MaxPayload())
+}
+
+// note says by a record that the first delivery of a message with a delay counts: it
+// was due then. Nothing is waited for. If it gets lost, so does the attempt of a
+// process that dies with it.
+func (q *queue) note(l *lease, r engine.Received) {
+	msg, err := q.recorded(l, 0, r.State)
+	if err == nil && q.topic.engine.nc.PublishMsg(msg) == nil {
+		l.noted = true
 	}
-	_, err := q.topic.engine.storeAgain(ctx, msg)
-	return err
 }
 
 // uncount has the delivery of l not counted: it was to nobody. If that fails it
@@ -74,8 +90,11 @@ func (q *queue) recall(ctx context.Context, l *lease, into *engine.Received) (du
 // forget removes l's record, once the message is settled. If it fails, sweep
 // will.
 func (q *queue) forget(ctx context.Context, l *lease) {
-	if l.record != 0 {
+	switch {
+	case l.record != 0:
 		_ = q.topic.records.DeleteMsg(ctx, l.record)
+	case l.noted: // under a number that isn't known here
+		_ = purge(ctx, q.topic.records, q.recordOf(l.sequence))
 	}
 }
 
