@@ -1,0 +1,640 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/fakeengine"
+)
+
+// Topics on an engine that refuses, fails, or is slow.
+
+var (
+	errBroken = errors.New("the engine is broken")
+	quiet     = fanout.WithLogger(slog.New(slog.DiscardHandler))
+)
+
+func onEngine(t *testing.T, e engine.Engine, options ...fanout.TopicOption) *fanout.Topic[string] {
+	t.Helper()
+	top, err := fanout.NewTopic[string]("payments", append(options, fanout.WithEngine(e), quiet)...)
+	require.NoError(t, err)
+	return top
+}
+
+func engineQueue(t *testing.T, top *fanout.Topic[string], options ...fanout.QueueOption) *fanout.Queue[string] {
+	t.Helper()
+	q, err := top.OpenQueue(t.Context(), "q", options...)
+	require.NoError(t, err)
+	return q
+}
+
+func next(t *testing.T, q *fanout.Queue[string]) fanout.Delivery[string] {
+	t.Helper()
+	d, err := q.Receive(t.Context())
+	require.NoError(t, err)
+	return d
+}
+
+func endTopic(t *testing.T, top *fanout.Topic[string]) {
+	t.Helper()
+	require.NoError(t, top.Close())
+	<-top.Done()
+}
+
+func TestATopicAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
+	with := func(f ...engine.Feature) fanout.TopicOption {
+		return fanout.WithEngine(fakeengine.New(fakeengine.Config{
+			Without: f, Most: map[engine.Feature]time.Duration{engine.Deduplication: time.Minute},
+		}), engine.AllOrNone)
+	}
+	for name, row := range map[string]struct {
+		options []fanout.TopicOption
+		is      error
+		says    string
+	}{
+		"no codec":                {[]fanout.TopicOption{fanout.WithCodec(nil)}, fanout.ErrInvalidOption, "WithCodec"},
+		"a codec in memory":       {[]fanout.TopicOption{fanout.WithCodec(fanout.JSON)}, fanout.ErrInvalidOption, "application/json"},
+		"no engine":               {[]fanout.TopicOption{fanout.WithEngine(nil)}, fanout.ErrInvalidOption, "WithEngine"},
+		"without what is no must": {[]fanout.TopicOption{fanout.WithEngine(fakeengine.New(fakeengine.Config{}), engine.Durable)}, fanout.ErrInvalidOption, "outlives"},
+		"unbounded, not named":    {[]fanout.TopicOption{with(engine.Bounded)}, fanout.ErrUnsupported, "bounded queues (switched off; switch it on)"},
+		"no delay of a retry":     {[]fanout.TopicOption{with(engine.RetryDelay)}, fanout.ErrUnsupported, "tried without a pause"},
+		"no order":                {[]fanout.TopicOption{with(engine.Ordering), fanout.WithOrdering()}, fanout.ErrUnsupported, "WithOrdering()"},
+		"no deduplication":        {[]fanout.TopicOption{with(engine.Deduplication), fanout.WithDeduplication(time.Second, 1)}, fanout.ErrUnsupported, "does not keep deduplication"},
+		"too long a window":       {[]fanout.TopicOption{with(), fanout.WithDeduplication(time.Hour, 1)}, fanout.ErrUnsupported, "the longest deduplication is 1m0s"},
+		"a retention":             {[]fanout.TopicOption{with(), fanout.WithRetention(1)}, fanout.ErrUnsupported, "topics in memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := fanout.NewTopic[string]("payments", row.options...)
+			require.ErrorIs(t, err, row.is)
+			require.ErrorContains(t, err, row.says)
+		})
+	}
+	top, err := fanout.NewTopic[string]("payments", with(engine.AllOrNone), fanout.WithCodec(fanout.JSON))
+	require.NoError(t, err)
+	require.NoError(t, top.Close())
+}
+
+func TestAQueueAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
+	e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Bounded}, Most: map[engine.Feature]time.Duration{
+		engine.Visibility: time.Minute, engine.QueueDelay: time.Minute, engine.MessageDelay: time.Minute,
+	}})
+	top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, engine.Bounded))
+	require.NoError(t, err)
+	dead, err := fanout.NewDeadLetterQueue[string]("graveyard")
+	require.NoError(t, err)
+	for name, option := range map[string]fanout.QueueOption{
+		"WithCapacity(10)":              fanout.WithCapacity(10),
+		"WithOverflow(":                 fanout.WithOverflow(fanout.Reject),
+		"no engine drops; let Block":    fanout.WithOverflow(fanout.DropOldest),
+		"WithDeadLetterCapacity(10)":    fanout.WithDeadLetterCapacity(10),
+		"WithDeadLetterOverflow(":       fanout.WithDeadLetterOverflow(fanout.DropOldest),
+		"WithDeadLetterQueue on engine": fanout.WithDeadLetterQueue(dead),
+		"WithVisibilityTimeout(1h0m0s)": fanout.WithVisibilityTimeout(time.Hour),
+		"WithDelay(1h0m0s)":             fanout.WithDelay(time.Hour),
+		"WithReplay(3)":                 fanout.WithReplay(3),
+	} {
+		_, err := top.OpenQueue(t.Context(), "q", option)
+		require.ErrorIs(t, err, fanout.ErrUnsupported, name)
+		require.ErrorContains(t, err, name)
+	}
+	require.Zero(t, e.Calls(fakeengine.OpenTopic), "the engine was asked")
+
+	q := engineQueue(t, top)
+	_, err = q.Receive(t.Context(), fanout.WithVisibilityTimeout(time.Hour))
+	require.ErrorIs(t, err, fanout.ErrUnsupported)
+	_, err = top.OpenQueue(t.Context(), "q")
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
+	_, err = q.Peek(t.Context(), 1)
+	require.ErrorIs(t, err, fanout.ErrUnsupported)
+	require.NoError(t, top.TryPublish(t.Context(), "there is always room"))
+	err = top.PublishMessages(t.Context(), fanout.Message[string]{Delay: time.Hour})
+	require.ErrorIs(t, err, fanout.ErrUnsupported)
+	require.ErrorContains(t, err, "message 0")
+	d := next(t, q)
+	require.ErrorIs(t, d.Extend(t.Context(), time.Hour), fanout.ErrUnsupported)
+	require.NoError(t, d.Ack(t.Context()))
+	endTopic(t, top)
+	require.NoError(t, dead.Close())
+}
+
+func TestAnEngineThatKeepsNoVisibilityHasItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Visibility}})
+		top := onEngine(t, e)
+		q := engineQueue(t, top)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		d := next(t, q)
+		require.ErrorIs(t, d.Extend(t.Context(), time.Hour), fanout.ErrUnsupported)
+		require.NoError(t, d.Extend(t.Context(), time.Second), "it has that long already")
+		require.NoError(t, d.Ack(t.Context()))
+		endTopic(t, top)
+	})
+}
+
+// brokenCodec can't encode what says so, nor decode what does.
+type brokenCodec struct{ fanout.Codec }
+
+func (c brokenCodec) Encode(body any) ([]byte, error) {
+	if body == "not encodable" {
+		return nil, errBroken
+	}
+	return c.Codec.Encode(body)
+}
+
+func (c brokenCodec) Decode(data []byte, body any) error {
+	if strings.Contains(string(data), "not decodable") {
+		return errBroken
+	}
+	return c.Codec.Decode(data, body)
+}
+
+func TestWhatTheCodecCanNotDoIsToldAndDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}), fanout.WithCodec(brokenCodec{fanout.JSON}))
+		q := engineQueue(t, top)
+		err := top.PublishMessages(t.Context(), fanout.Message[string]{Body: "fine"}, fanout.Message[string]{Body: "not encodable"})
+		require.ErrorIs(t, err, fanout.ErrInvalidMessage)
+		require.ErrorIs(t, err, errBroken)
+		require.ErrorContains(t, err, "message 1")
+		require.ErrorIs(t, top.TryPublish(t.Context(), "a"), fanout.ErrUnsupported, "it may have to wait")
+		require.NoError(t, top.PublishMessages(t.Context()), "nothing is no publish")
+
+		require.NoError(t, top.Publish(t.Context(), "not decodable"))
+		require.NoError(t, top.Publish(t.Context(), "fine"))
+		d := next(t, q)
+		require.Equal(t, "fine", d.Body)
+		require.NoError(t, d.Ack(t.Context()))
+		require.EqualValues(t, 1, q.Stats().PermanentlyFailed)
+		n, err := q.DeadLetters().Depth(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		endTopic(t, top)
+	})
+}
+
+func TestAPublishSaysWhatTheEngineSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.AllOrNone}, MaxBody: 10, FullFails: true})
+		top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, engine.AllOrNone), quiet)
+		require.NoError(t, err)
+		e.Inject(fakeengine.Fault{Op: fakeengine.OpenTopic, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, top.Publish(t.Context(), "a"), errBroken)
+		require.NoError(t, top.Publish(t.Context(), "a"), "the topic is opened again")
+		q := engineQueue(t, top, fanout.WithCapacity(1))
+
+		e.Inject(fakeengine.Fault{Op: fakeengine.Publish, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, top.Publish(t.Context(), "a"), errBroken)
+		require.ErrorIs(t, top.Publish(t.Context(), "more than ten bytes"), fanout.ErrInvalidMessage)
+
+		err = top.PublishMessages(t.Context(), fanout.Message[string]{Body: "fine"}, fanout.Message[string]{Body: "more than ten bytes"})
+		var partial *fanout.PublishError
+		require.ErrorAs(t, err, &partial)
+		require.Equal(t, "payments", partial.Topic)
+		require.Len(t, partial.Failed, 1)
+		require.ErrorIs(t, partial.Failed[1], fanout.ErrInvalidMessage)
+		require.ErrorIs(t, err, engine.ErrTooLarge, "it unwraps to what the engine said")
+		require.ErrorContains(t, err, "most are 10")
+
+		require.ErrorIs(t, top.Publish(t.Context(), "full"), fanout.ErrQueueFull)
+		require.NoError(t, next(t, q).Ack(t.Context()))
+		endTopic(t, top)
+		require.ErrorIs(t, top.Publish(t.Context(), "a"), fanout.ErrClosed)
+		_, err = top.OpenQueue(t.Context(), "other")
+		require.ErrorIs(t, err, fanout.ErrClosed)
+	})
+}
+
+func TestWhoWaitsForTheTopicToBeOpenedCanGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		e.Inject(fakeengine.Fault{Op: fakeengine.OpenTopic, Nth: 1, Latency: time.Minute})
+		opened := make(chan error, 1)
+		go func() { opened <- top.Publish(context.Background(), "a") }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		require.ErrorIs(t, top.Publish(ctx, "b"), context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+		_, err := top.OpenQueue(ctx, "q")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		second := make(chan error, 1)
+		go func() { second <- top.Publish(context.Background(), "c") }()
+		require.NoError(t, <-opened)
+		require.NoError(t, <-second)
+		require.Equal(t, 1, e.Calls(fakeengine.OpenTopic))
+		endTopic(t, top)
+	})
+}
+
+func TestAQueueThatCanNotBeOpenedIsNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		for _, op := range []fakeengine.Op{fakeengine.OpenTopic, fakeengine.OpenQueue} {
+			e.Inject(fakeengine.Fault{Op: op, Nth: 1, Err: errBroken})
+			_, err := top.OpenQueue(t.Context(), "q")
+			require.ErrorIs(t, err, errBroken)
+			require.Nil(t, top.Queue("q"))
+		}
+		e.Inject(fakeengine.Fault{Op: fakeengine.OpenQueue, Nth: 1, Latency: time.Minute})
+		opened := make(chan error, 1)
+		go func() {
+			_, err := top.OpenQueue(context.Background(), "q")
+			opened <- err
+		}()
+		synctest.Wait()
+		endTopic(t, top)
+		require.ErrorIs(t, <-opened, fanout.ErrClosed, "the topic was closed meanwhile")
+	})
+}
+
+func TestReceivingFromAPausedEngineQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top)
+		start := time.Now()
+		_, ok, err := q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.False(t, ok)
+		require.Equal(t, time.Second, time.Since(start), "an engine is given a moment")
+
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		require.NoError(t, q.Pause(t.Context()))
+		start = time.Now()
+		_, ok, err = q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.False(t, ok)
+		require.Zero(t, time.Since(start), "but not while the queue is paused")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = q.Receive(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		got, ended := make(chan fanout.Delivery[string]), make(chan error)
+		receive := func() {
+			d, err := q.Receive(context.Background())
+			if err != nil {
+				ended <- err
+				return
+			}
+			got <- d
+		}
+		go receive()
+		go receive()
+		synctest.Wait()
+		require.NoError(t, q.Resume(t.Context()))
+		d := <-got
+		require.Equal(t, "a", d.Body)
+		require.NoError(t, d.Nack(t.Context()))
+		d = <-got
+		require.NoError(t, d.Nack(t.Context()))
+		time.Sleep(time.Minute)
+		d, ok, err = q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.NoError(t, d.Ack(t.Context()))
+
+		require.NoError(t, q.Pause(t.Context()))
+		go receive()
+		synctest.Wait()
+		require.NoError(t, top.Close())
+		require.ErrorIs(t, <-ended, fanout.ErrClosed)
+		<-top.Done()
+		_, _, err = q.TryReceive(t.Context())
+		require.ErrorIs(t, err, fanout.ErrClosed)
+	})
+}
+
+func TestAReceiverIsToldThatTheEngineFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		q := engineQueue(t, top)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
+		_, err := q.Receive(t.Context())
+		require.ErrorIs(t, err, errBroken)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Purge, Nth: 1, Err: errBroken})
+		_, err = q.Purge(t.Context())
+		require.ErrorIs(t, err, errBroken)
+		e.Crash()
+		_, err = q.Receive(t.Context())
+		require.ErrorIs(t, err, fanout.ErrClosed)
+		endTopic(t, top)
+	})
+}
+
+// The workers' poller asks again after 100 ms, 200 ms, 400 ms and so on.
+func TestWorkersOutliveAnEngineThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		start := time.Now()
+		var failed []time.Duration
+		top := onEngine(t, e, fanout.WithHooks(fanout.Hooks{EngineFailed: func(ev fanout.Event) {
+			require.ErrorIs(t, ev.Err, errBroken)
+			failed = append(failed, time.Since(start))
+		}}))
+		for n := range 4 {
+			e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: n + 1, Err: errBroken})
+		}
+		handled := make(chan time.Duration)
+		_, err := top.Subscribe(t.Context(), "q", func(context.Context, fanout.Delivery[string]) error {
+			handled <- time.Since(start)
+			return nil
+		})
+		require.NoError(t, err)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		const ms = time.Millisecond
+		require.Equal(t, 1500*ms, <-handled)
+		require.Equal(t, []time.Duration{0, 100 * ms, 300 * ms, 700 * ms}, failed)
+		endTopic(t, top)
+	})
+}
+
+func TestARateLimitAsksTheEngineForOneAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top)
+		for range 4 {
+			require.NoError(t, top.Publish(t.Context(), "a"))
+		}
+		start := time.Now()
+		handled := make(chan time.Duration)
+		_, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error {
+			handled <- time.Since(start)
+			return nil
+		}, fanout.WithRateLimit(1), fanout.WithConcurrency(8))
+		require.NoError(t, err)
+		for n := range 4 {
+			require.Equal(t, time.Duration(n)*time.Second, <-handled)
+			require.LessOrEqual(t, q.Stats().Unsettled(), 2, "the others are anybody's")
+		}
+		endTopic(t, top)
+	})
+}
+
+func TestWhatComesWhileTheQueueIsPausedGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		pausing := true
+		var q *fanout.Queue[string]
+		q = engineQueue(t, top, fanout.WithFilter(func(string) bool {
+			if pausing { // between the engine's answer and the queue
+				pausing = false
+				return q.Pause(context.Background()) == nil
+			}
+			return true
+		}))
+		handled := make(chan int)
+		_, err := q.Subscribe(t.Context(), func(_ context.Context, d fanout.Delivery[string]) error {
+			handled <- d.Attempt()
+			return nil
+		})
+		require.NoError(t, err)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		synctest.Wait()
+		require.Zero(t, q.Stats().Unsettled())
+		n, err := q.Depth(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, n, "others can have it at once")
+		require.NoError(t, q.Resume(t.Context()))
+		require.Equal(t, 1, <-handled, "it has spent no attempt")
+		endTopic(t, top)
+	})
+}
+
+func TestAFilterThatPanicsIsAFailedAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		var asked atomic.Int32
+		q := engineQueue(t, top, fanout.WithBackoff(fanout.Constant(time.Minute)), fanout.WithFilter(func(body string) bool {
+			if asked.Add(1) <= 2 {
+				panic("no such body")
+			}
+			return body != "b"
+		}))
+		start := time.Now()
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		d := next(t, q)
+		require.Equal(t, 2*time.Minute, time.Since(start))
+		require.Equal(t, 3, d.Attempt())
+		for _, a := range d.History() {
+			require.Equal(t, fanout.Panicked, a.Cause)
+			require.ErrorContains(t, a.Err, "no such body")
+			require.Contains(t, a.Stack, "remote_cover_test.go")
+		}
+		require.NoError(t, d.Ack(t.Context()))
+		require.NoError(t, top.Publish(t.Context(), "b"))
+		_, ok, err := q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.False(t, ok)
+		n, err := q.Depth(t.Context())
+		require.NoError(t, err)
+		require.Zero(t, n, "what no filter wants is gone")
+		endTopic(t, top)
+	})
+}
+
+func TestAMessageOnAnEngineThatIsTooOldIsDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top, fanout.WithTimeToLive(time.Minute))
+		require.NoError(t, top.Publish(t.Context(), "never looked at"))
+		time.Sleep(2 * time.Minute)
+		require.NoError(t, top.Publish(t.Context(), "fails late"))
+		d := next(t, q)
+		require.Equal(t, "fails late", d.Body)
+		require.NoError(t, d.Extend(t.Context(), 10*time.Minute))
+		time.Sleep(2 * time.Minute)
+		require.NoError(t, d.Settle(t.Context(), errBroken))
+		s := q.Stats()
+		require.EqualValues(t, []uint64{2, 2, 1}, []uint64{s.DeadLettered, s.Expired, s.Failed})
+		letters, err := q.DeadLetters().Peek(t.Context(), 10)
+		require.NoError(t, err)
+		var told []string
+		for _, l := range letters {
+			told = append(told, l.Body)
+			for _, a := range l.History() {
+				told = append(told, a.Cause.String())
+			}
+		}
+		require.Equal(t, []string{"never looked at", "expired", "fails late", "failed", "expired"}, told)
+		endTopic(t, top)
+	})
+}
+
+func TestADeadLetterThatFindsNoRoomOnAnEngineComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top, fanout.WithDeadLetterCapacity(1), fanout.WithMaxAttempts(1))
+		require.NoError(t, top.Publish(t.Context(), "first"))
+		require.NoError(t, top.Publish(t.Context(), "second"))
+		for range 2 {
+			require.NoError(t, next(t, q).Settle(t.Context(), errBroken))
+		}
+		require.EqualValues(t, 1, q.Stats().TimesParked)
+		require.EqualValues(t, 1, q.Stats().DeadLettered)
+		d := next(t, q.DeadLetters())
+		require.Equal(t, "first", d.Body)
+		require.NoError(t, d.Ack(t.Context()))
+		_, ok, err := q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.False(t, ok, "it is dead, and waits for five seconds")
+		time.Sleep(5 * time.Second)
+		_, ok, err = q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.False(t, ok, "it is dead, and no attempt is made")
+		letter := next(t, q.DeadLetters())
+		require.Equal(t, "second", letter.Body)
+		require.Len(t, letter.History(), 1)
+		require.NoError(t, letter.Ack(t.Context()))
+		endTopic(t, top)
+	})
+}
+
+func TestASettlementThatTheEngineRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		var failed []error
+		top := onEngine(t, e, fanout.WithHooks(fanout.Hooks{EngineFailed: func(ev fanout.Event) { failed = append(failed, ev.Err) }}))
+		q := engineQueue(t, top)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		d := next(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, d.Ack(t.Context()), errBroken)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Extend, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, d.Extend(t.Context(), time.Minute), errBroken)
+		require.Equal(t, 1, q.Stats().InFlight, "the delivery is as it was")
+		require.NoError(t, d.Ack(t.Context()))
+		require.ErrorIs(t, d.Ack(t.Context()), fanout.ErrSettled)
+
+		// The engine takes a message away.
+		require.NoError(t, top.Publish(t.Context(), "b"))
+		d = next(t, q)
+		other := onEngine(t, e.Sibling())
+		_, err := engineQueue(t, other).Purge(t.Context())
+		require.NoError(t, err)
+		require.ErrorIs(t, d.Ack(t.Context()), fanout.ErrStale)
+		require.ErrorIs(t, d.Ack(t.Context()), fanout.ErrStale)
+		require.Zero(t, q.Stats().InFlight)
+		require.EqualValues(t, 1, q.Stats().Acked)
+
+		// A time-out is told by nobody who could be answered.
+		require.NoError(t, top.Publish(t.Context(), "c"))
+		d = next(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 1, Err: errBroken})
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		require.Len(t, failed, 1)
+		require.ErrorIs(t, failed[0], errBroken)
+		require.ErrorContains(t, failed[0], "settle: ")
+		require.ErrorIs(t, d.Ack(t.Context()), fanout.ErrStale)
+		d = next(t, q) // when the engine's lease has ended
+		require.Equal(t, 2, d.Attempt())
+
+		// That it is somebody else's already is no failure.
+		_, err = engineQueue(t, onEngine(t, e.Sibling())).Purge(t.Context())
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Len(t, failed, 1)
+		endTopic(t, top)
+		endTopic(t, other)
+	})
+}
+
+func TestAnExtensionThatComesTooLateIsStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		q := engineQueue(t, top)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		d := next(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Extend, Nth: 1, Latency: 31 * time.Second})
+		require.ErrorIs(t, d.Extend(t.Context(), time.Minute), fanout.ErrStale, "the timeout passed while the engine thought")
+		require.EqualValues(t, 1, q.Stats().TimedOut)
+		endTopic(t, top)
+	})
+}
+
+func TestWaitsOnAnEngineAreAsLongAsItCan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{Most: map[engine.Feature]time.Duration{
+			engine.Visibility: 10 * time.Second, engine.RetryDelay: time.Minute,
+		}}))
+		q := engineQueue(t, top)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		start := time.Now()
+		d := next(t, q)
+		require.Equal(t, start.Add(10*time.Second), d.Deadline(), "the default is longer than the engine's longest")
+		require.NoError(t, d.Settle(t.Context(), fanout.RetryAfter(errBroken, time.Hour)))
+		require.NoError(t, next(t, q).Ack(t.Context()))
+		require.Equal(t, time.Minute, time.Since(start))
+		endTopic(t, top)
+	})
+}
+
+func TestAShutdownOnAnEngineEndsWithTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		done := make(chan error)
+		go func() { done <- top.Shutdown(context.Background()) }()
+		time.Sleep(time.Minute)
+		select {
+		case err := <-done:
+			t.Fatalf("%v, while the engine holds a message", err)
+		default:
+		}
+		require.NoError(t, q.Close())
+		require.NoError(t, <-done)
+		<-top.Done()
+	})
+}
+
+func TestRedriveOnAnEngineThatFailsLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		q := engineQueue(t, top, fanout.WithMaxAttempts(1))
+		for n := range 3 {
+			require.NoError(t, top.Publish(t.Context(), fmt.Sprint(n)))
+			require.NoError(t, next(t, q).Settle(t.Context(), errBroken))
+		}
+		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 2, Err: errBroken})
+		moved, err := q.Redrive(t.Context())
+		require.ErrorIs(t, err, errBroken)
+		require.Equal(t, 1, moved)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
+		_, err = q.Redrive(t.Context())
+		require.ErrorIs(t, err, errBroken)
+		require.ErrorContains(t, err, "redrive")
+		_, err = q.Redrive(t.Context(), fanout.RedriveIf(func(fanout.Delivery[string]) bool { panic("no such letter") }))
+		require.ErrorContains(t, err, "no such letter")
+		moved, err = q.Redrive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 2, moved)
+		got := map[string]int{}
+		for range 3 {
+			d := next(t, q)
+			got[d.Body] = d.Attempt()
+			require.NoError(t, d.Ack(t.Context()))
+		}
+		require.Equal(t, map[string]int{"0": 1, "1": 1, "2": 1}, got)
+		endTopic(t, top)
+	})
+}
