@@ -228,8 +228,11 @@ func TestWhoWaitsForTheTopicToBeOpenedCanGiveUp(t *testing.T) {
 		start := time.Now()
 		require.ErrorIs(t, top.Publish(ctx, "b"), context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(start))
-		_, err := top.OpenQueue(ctx, "q")
+		again, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		_, err := top.OpenQueue(again, "q")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 2*time.Second, time.Since(start))
 		second := make(chan error, 1)
 		go func() { second <- top.Publish(context.Background(), "c") }()
 		require.NoError(t, <-opened)
@@ -328,6 +331,9 @@ func TestAReceiverIsToldThatTheEngineFails(t *testing.T) {
 		require.ErrorIs(t, err, errBroken)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Purge, Nth: 1, Err: errBroken})
 		_, err = q.Purge(t.Context())
+		require.ErrorIs(t, err, errBroken)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Stats, Nth: 1, Err: errBroken})
+		_, err = q.Depth(t.Context())
 		require.ErrorIs(t, err, errBroken)
 		e.Crash()
 		_, err = q.Receive(t.Context())
@@ -444,6 +450,21 @@ func TestAFilterThatPanicsIsAFailedAttempt(t *testing.T) {
 		n, err := q.Depth(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, n, "what no filter wants is gone")
+		endTopic(t, top)
+	})
+}
+
+func TestAFilterBesideAPolicyThatTheEngineKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top, fanout.WithFilterPolicy(`{"region": ["eu"]}`), fanout.WithFilter(func(body string) bool { return body != "no" }))
+		eu := map[string]string{"region": "eu"}
+		require.NoError(t, top.PublishMessages(t.Context(), fanout.Message[string]{Body: "no", Attributes: eu},
+			fanout.Message[string]{Body: "elsewhere"}, fanout.Message[string]{Body: "yes", Attributes: eu}))
+		require.Equal(t, "yes", next(t, q).Body)
+		_, ok, err := q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.False(t, ok)
 		endTopic(t, top)
 	})
 }
@@ -619,10 +640,23 @@ func TestRedriveOnAnEngineThatFailsLosesNothing(t *testing.T) {
 		moved, err := q.Redrive(t.Context())
 		require.ErrorIs(t, err, errBroken)
 		require.Equal(t, 1, moved)
-		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
-		_, err = q.Redrive(t.Context())
-		require.ErrorIs(t, err, errBroken)
-		require.ErrorContains(t, err, "redrive")
+		for _, fault := range []fakeengine.Fault{{Op: fakeengine.Receive}, {Op: fakeengine.Stats}} {
+			if fault.Op == fakeengine.Stats { // which is asked when a receive takes long
+				e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: 2 * time.Second})
+			}
+			fault.Err = errBroken
+			e.Inject(fault)
+			_, err = q.Redrive(t.Context())
+			require.ErrorIs(t, err, errBroken)
+			require.ErrorContains(t, err, "redrive")
+			e.Heal()
+		}
+		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: time.Hour})
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err = q.Redrive(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		e.Heal()
 		_, err = q.Redrive(t.Context(), fanout.RedriveIf(func(fanout.Delivery[string]) bool { panic("no such letter") }))
 		require.ErrorContains(t, err, "no such letter")
 		moved, err = q.Redrive(t.Context())
