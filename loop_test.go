@@ -171,6 +171,9 @@ func TestARangeMaySettleLater(t *testing.T) {
 			ds = append(ds, d)
 			require.Equal(t, len(ds), q.Stats().InFlight)
 			check(t, top)
+			if len(ds) > handLen {
+				require.Empty(t, q.loops[0].hand, "it has learnt")
+			}
 			return len(ds) < n
 		})
 		require.Equal(t, n, q.Stats().InFlight)
@@ -401,30 +404,41 @@ func TestARangeLetsAShutdownEndAtOnce(t *testing.T) {
 	})
 }
 
-// A publisher that waits for room gets it at the end of the hand, or when the hand
-// is a millisecond old.
+// A publisher that waits for room gets it with the last message of the hand, or
+// when the hand is a millisecond old.
 func TestARangeMakesRoom(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithCapacity(4*handLen))
 		published := make(chan error, 1)
+		wait := func(body int) {
+			go func() { published <- top.Publish(ctx, body) }()
+			synctest.Wait()
+			require.Empty(t, published)
+		}
 		warm(t, top, q, 4*handLen, func(d Delivery[int]) bool {
+			if d.Body == 0 {
+				wait(1000)
+			}
+			require.NoError(t, d.Ack(ctx))
+			synctest.Wait()
 			switch d.Body {
 			case 0:
-				go func() { published <- top.Publish(ctx, 1000) }()
-				synctest.Wait()
-				require.NoError(t, d.Ack(ctx))
+				require.Empty(t, published)
+			case handLen - 1:
+				require.Len(t, published, 1, "at once")
+				require.NoError(t, <-published)
+				require.NoError(t, top.PublishMessages(ctx, make([]Message[int], handLen-1)...))
+				wait(1001)
+			case handLen:
+				require.Empty(t, published)
 				elapse(handAge)
 				require.Len(t, published, 1)
 				require.NoError(t, <-published)
-			default:
-				require.NoError(t, d.Ack(ctx))
 				return false
 			}
 			return true
 		})
-		require.NoError(t, top.TryPublish(ctx, 1), "there is room for one more, which counts at once")
-		require.ErrorIs(t, top.TryPublish(ctx, 2), ErrQueueFull)
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -564,5 +578,43 @@ func TestARangePinsNothingThatIsAcknowledged(t *testing.T) {
 			}
 		}
 		require.NoError(t, top.Close())
+	})
+}
+
+// A loop is a consumer that will come for more, whatever its body does now: a
+// handler that waits for room in its queue does not wait for itself alone.
+func TestARangeMayFreeAHandlerThatWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithCapacity(2))
+		release := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for d, err := range q.Deliveries(ctx) {
+				require.NoError(t, err)
+				require.NoError(t, d.Ack(ctx))
+				<-release
+			}
+		})
+		publish(t, top, 1)
+		synctest.Wait()
+		published := make(chan error, 2)
+		s, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+			if d.Body == 2 {
+				published <- top.Publish(ctx, 3)
+				published <- top.Publish(ctx, 4)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		publish(t, top, 2)
+		synctest.Wait()
+		require.Len(t, published, 1, "the second waits")
+		require.NoError(t, <-published)
+		close(release)
+		require.NoError(t, <-published)
+		require.NoError(t, s.Shutdown(ctx))
+		require.NoError(t, top.Shutdown(ctx))
+		wg.Wait()
 	})
 }

@@ -210,7 +210,15 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 //
 // It ends without an error when the queue is closed, as ranging over a closed
 // channel does. Any other error is yielded once, with the zero Delivery, and
-// ends it: ctx's, or [ErrInvalidOption]. Each delivery is the loop's to settle.
+// ends it: ctx's, or [ErrInvalidOption]. Each delivery is the loop's to settle,
+// before the next or later; a loop that acknowledges each before it asks for the
+// next costs a fraction of what Receive and Ack cost.
+//
+// The iterator may take several messages from the queue's log at once. What it
+// has not yielded yet is ready still: other consumers get it when they find
+// nothing else, at the latest a millisecond later it is back in its place. The
+// visibility timeout counts from when a message is yielded, as from when a
+// handler starts: at most a millisecond late, never early.
 func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) iter.Seq2[Delivery[T], error] {
 	return func(yield func(Delivery[T], error) bool) {
 		vis, err := q.receiveSettings(ctx, options)
