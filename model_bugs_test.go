@@ -115,6 +115,42 @@ func TestARetryThatBecomesDueGoesBeforeWhatWaitsInAHand(t *testing.T) {
 	})
 }
 
+func TestTheSliceOfABatchHandlerIsItsToKeep(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publish(t, top, 1, 2, 3)
+		var kept [][]Delivery[int]
+		_, err := q.SubscribeBatch(ctx, func(_ context.Context, ds []Delivery[int]) error {
+			kept = append(kept, ds)
+			return nil
+		}, WithBatchSize(1))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Len(t, kept, 3)
+		for k, ds := range kept {
+			require.Equal(t, k+1, ds[0].Body)
+		}
+		top.Close()
+	})
+}
+
+func TestABatchHandlerMayChangeItsSlice(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publish(t, top, 1, 2, 3)
+		_, err := q.SubscribeBatch(ctx, func(_ context.Context, ds []Delivery[int]) error {
+			clear(ds)
+			return nil
+		}, WithBatchSize(2))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.EqualValues(t, 3, q.Stats().Acked)
+		top.Close()
+	})
+}
+
 // CheckInvariants is check for the model's driver, which is outside of the
 // package and wants an error.
 func CheckInvariants(top *Topic[int]) error {

@@ -70,17 +70,23 @@ func (d *driver) collectHandlers(w *witness) (views []runView) {
 	d.begun = nil
 	d.mu.Unlock()
 	if len(begun) > 0 {
-		w.order = map[deliveryID]int{}
+		w.order, w.batches = map[deliveryID]int{}, map[deliveryID][]deliveryID{}
 	}
 	for k, h := range begun {
-		h.id = d.hold(h.ref, h.d, !h.home.Load() || len(begun)-k < 3).id
-		w.taker[h.id], w.order[h.id] = h.sub, k+1
+		var ids []deliveryID
+		for _, del := range h.ds {
+			id := d.hold(h.ref, del, !h.home.Load() || len(begun)-k < 3).id
+			ids = append(ids, id)
+			w.taker[id], w.order[id] = h.sub, len(w.order)+1
+		}
+		h.id = ids[0]
+		w.batches[h.id] = ids[1:]
 	}
 	slices.SortFunc(begun, func(a, b *handler) int { return compareIDs(a.id, b.id) })
 	d.handlers = append(d.handlers, begun...)
 	d.handlers = slices.DeleteFunc(d.handlers, func(h *handler) bool { return h.home.Load() })
 	for _, h := range d.handlers {
-		v := runView{id: h.id, Sub: h.sub}
+		v := runView{id: h.id, Sub: h.sub, Got: len(h.ds)}
 		if h.looks {
 			v.Why = h.why()
 		}

@@ -59,9 +59,11 @@ type witness struct {
 	// handlers began.
 	taker map[deliveryID]int
 	order map[deliveryID]int
+	// batches say what a batch handler got besides, by its first delivery.
+	batches map[deliveryID][]deliveryID
 	// waits says how long copies wait that were given back in this step, for
-	// backoffs that have a random part: several under one name if copies of
-	// several queues are given back among shared letters.
+	// backoffs that have a random part: several under one name if a copy was given
+	// back more than once, or copies of several queues were among shared letters.
 	waits map[waitID][]time.Duration
 	// finished says which waiting calls returned.
 	finished map[int]bool

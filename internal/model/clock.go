@@ -59,6 +59,7 @@ const (
 	ticks actionKind = iota
 	claims
 	finds // room for what is parked
+	settles
 	admits
 	ends // of a call
 	looks
@@ -96,6 +97,11 @@ func (m *topic) actions() (as []action) {
 	for q := range m.all {
 		if len(q.overdue(m.now)) > 0 {
 			as = append(as, action{actionID{ticks, q.ref, 0}, func() { m.tick(q) }})
+		}
+	}
+	for k, r := range m.runs {
+		if len(r.ending) > 0 {
+			as = append(as, action{actionID{settles, ref{}, r.delivery.body}, func() { m.settleNext(k) }})
 		}
 	}
 	for _, q := range m.queues { // what is not parked after the step has found room
@@ -211,9 +217,7 @@ func (m *topic) tick(q *queue) {
 	m.stirred = true
 	xs := q.overdue(m.now)
 	if q.mayKill(xs) {
-		slices.SortStableFunc(xs, func(x, y *message) int { // what is seen among the letters died before what is not
-			return cmp.Compare(m.unseen(x), m.unseen(y))
-		})
+		slices.SortStableFunc(xs, func(x, y *message) int { return cmp.Compare(m.rank(q, x), m.rank(q, y)) })
 	}
 	for len(xs) > 0 && m.wrong == "" {
 		k := 0
@@ -238,6 +242,20 @@ func (m *topic) tick(q *queue) {
 		m.turn++
 		x.state, x.since, x.turn = due, m.now, m.turn
 	}
+}
+
+// rank says whether x, of q, is likely to have come among the letters before
+// others: what is seen there is what came first, if there was not room for all,
+// and what came last, if others were dropped for it.
+func (m *topic) rank(q *queue, x *message) int {
+	d := m.deads[q.ref.queue]
+	if q.set.shared {
+		d = m.shared
+	}
+	if d != nil && d.set.overflow == fanout.DropOldest || d == nil && q.set.deadOverflow == fanout.DropOldest {
+		return -m.unseen(x)
+	}
+	return m.unseen(x)
 }
 
 // unseen is 0 if x is seen in a dead-letter queue after the step, or delivered
@@ -274,7 +292,7 @@ func (q *queue) mayKill(xs []*message) bool {
 // timedOut cancels the context of the handler that runs past its time.
 func (m *topic) timedOut(id deliveryID) {
 	for k := range m.runs {
-		if m.runs[k].delivery == id {
+		if m.runs[k].has(id) {
 			m.runs[k].stuck = true
 		}
 	}
@@ -285,7 +303,7 @@ func (m *topic) timedOut(id deliveryID) {
 // that obeys returns, and what it returns comes too late.
 func (m *topic) cancel(id deliveryID, why error) {
 	for k, r := range m.runs {
-		if r.delivery != id {
+		if !r.has(id) {
 			continue
 		}
 		if r.why == nil {

@@ -17,12 +17,18 @@ func (q *queue) serves() bool {
 // take delivers the next message to whoever the witness says, who must be idle,
 // or to the caller of TryReceive. It reports whether there was one.
 func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message) {
+	return m.takeFor(q, caller, visibility, nil)
+}
+
+// takeFor is take, or takes what one batch handler gets besides its first
+// delivery.
+func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *batch) (x *message) {
 	for q.serves() && m.wrong == "" {
 		next := m.nextOf(q, caller)
 		if len(next) == 0 {
 			return nil
 		}
-		x := next[m.pick(q, next)]
+		x := next[m.pick(q, next, batch)]
 		if q.expired(x, m.now) {
 			m.expire(q, x)
 			continue
@@ -34,6 +40,11 @@ func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message
 		to, ok := m.seen.taker[x.nextDelivery()]
 		var end *outcome
 		switch {
+		case batch != nil && !batch.has(x.nextDelivery()):
+			m.refuse("a batch is smaller than what was ready, or of something else")
+			return nil
+		case batch != nil:
+			visibility = q.set.visibility
 		case !ok:
 			m.refuse(fmt.Sprintf("a consumer of %s is idle though message %d is ready", q.name, x.Body))
 			return nil
@@ -44,7 +55,11 @@ func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message
 			visibility, end = m.hand(q, x, to)
 		}
 		m.deliver(q, x, visibility)
-		if caller == 0 && to > 0 && m.sub(to) >= 0 {
+		if k := m.sub(to); caller == 0 && to > 0 && k >= 0 && batch == nil {
+			if n := m.subs[k].batch; n > 0 {
+				m.takeBatch(q, x, m.subs[k])
+				return x
+			}
 			m.loosen(q, x)
 		}
 		if end != nil { // the handler has returned already
@@ -58,7 +73,7 @@ func (m *topic) take(q *queue, caller int, visibility time.Duration) (x *message
 
 // pick chooses among messages whose turn it may be. One that was not seen to be
 // delivered can only be one that is never delivered.
-func (m *topic) pick(q *queue, next []*message) int {
+func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	behind := func(x *message) int {
 		if head, keyed := q.heads[x.OrderingKey]; keyed && head != x.seq {
 			return 0
@@ -69,7 +84,7 @@ func (m *topic) pick(q *queue, next []*message) int {
 	for k, x := range next {
 		head, keyed := q.heads[x.OrderingKey]
 		_, seen := m.seen.taker[x.nextDelivery()]
-		if seen || keyed && head != x.seq || q.expired(x, m.now) {
+		if seen && (batch == nil || batch.has(x.nextDelivery())) || keyed && head != x.seq || q.expired(x, m.now) {
 			can = append(can, k)
 		}
 	}
@@ -161,6 +176,9 @@ func (m *topic) asBegun(q *queue, next []*message, can []int) {
 func (m *topic) hand(q *queue, x *message, to int) (visibility time.Duration, end *outcome) {
 	id := x.nextDelivery()
 	for _, s := range m.idleSubs(q.ref) {
+		if s.id == to && s.batch > 0 {
+			return q.set.visibility, nil // the rest is for takeBatch
+		}
 		if s.id == to {
 			if way, wait, quick := s.plan(x.Body, x.spent+1); quick {
 				o := handlerEnds[way].after(wait)
@@ -184,6 +202,39 @@ func (m *topic) hand(q *queue, x *message, to int) (visibility time.Duration, en
 	}
 	m.refuse("a consumer got a message that was not idle")
 	return time.Millisecond, nil
+}
+
+// A batch is what a batch handler gets besides its first delivery, in order.
+type batch struct{ left []deliveryID }
+
+func (b *batch) has(id deliveryID) bool { return len(b.left) > 0 && b.left[0] == id }
+
+// takeBatch has a batch handler begin whose first message is x. It gets at once
+// what else is ready, as much as it takes.
+func (m *topic) takeBatch(q *queue, x *message, s subscriber) {
+	r := run{sub: s.id, delivery: x.deliveryID()}
+	others, ok := m.seen.batches[r.delivery]
+	if !ok || len(others) >= s.batch {
+		m.refuse("a batch is larger than it may be, or began with another message")
+		return
+	}
+	r.others = others
+	b := &batch{others}
+	for range s.batch - 1 {
+		y := m.takeFor(q, 0, 0, b) // the last one finds nothing, if the batch is not full
+		if y == nil {
+			break
+		}
+		b.left = b.left[1:]
+	}
+	if len(b.left) > 0 {
+		m.refuse("a batch is larger than what was ready")
+	}
+	if way, wait, quick := s.plan(x.Body, x.spent+1); quick {
+		m.stirred = true
+		r.returns(handlerEnds[way].after(wait), handlerEnds[way].others(wait))
+	}
+	m.runs = append(m.runs, r)
 }
 
 // deliver puts x in flight.
@@ -383,17 +434,17 @@ func (m *topic) backoff(q *queue, x *message) time.Duration {
 	id := waitID{x.copyID(), q.letters}
 	var can []time.Duration
 	for _, wait := range m.seen.waits[id] {
-		if wait == 0 || shortest <= wait && wait <= longest { // 0 if the message does not wait
+		if shortest <= wait && wait <= longest {
 			can = append(can, wait)
 		}
 	}
-	if len(can) == 0 {
-		if len(m.seen.waits[id]) > 0 {
-			m.refuse("a backoff is outside of its range")
-		}
-		return shortest // it was not told
+	switch told := m.seen.waits[id]; {
+	case len(can) > 0:
+		return can[m.choose(len(can))]
+	case len(told) > 0 && !slices.Contains(told, 0):
+		m.refuse("a backoff is outside of its range")
 	}
-	return max(can[m.choose(len(can))], shortest)
+	return shortest // it was not told, or the message does not wait
 }
 
 // end ends a delivery.

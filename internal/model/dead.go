@@ -73,7 +73,7 @@ func (m *topic) parkedOf(q *queue) *message {
 		return nil
 	}
 	slices.SortFunc(all, func(x, y *message) int {
-		return cmp.Or(cmp.Compare(m.unseen(x), m.unseen(y)), cmp.Compare(x.turn, y.turn))
+		return cmp.Or(cmp.Compare(m.rank(q, x), m.rank(q, y)), cmp.Compare(x.turn, y.turn))
 	})
 	return all[m.choose(len(all))]
 }

@@ -19,11 +19,41 @@ func (m *topic) subscribe(s subscriber) error {
 }
 
 // finishRun has a handler return. What it says counts if its delivery owns its
-// message still.
-func (m *topic) finishRun(r ref, id deliveryID, o outcome) {
+// message still. others holds for what a batch handler got besides.
+func (m *topic) finishRun(r ref, id deliveryID, o, others outcome) {
+	k := slices.IndexFunc(m.runs, func(r run) bool { return r.delivery == id })
+	if k >= 0 && m.subs[m.sub(m.runs[k].sub)].batch > 0 {
+		m.runs[k].returns(o, others)
+		return
+	}
 	m.runs = slices.DeleteFunc(m.runs, func(r run) bool { return r.delivery == id })
 	if m.owned(m.at(r), id) != nil {
 		_ = m.settle(r, id, o)
+	}
+}
+
+// returns has a batch handler return. Its deliveries are settled one after the
+// other, and what happens by itself may come in between.
+func (r *run) returns(o, others outcome) {
+	r.ending = nil
+	for k, id := range r.all() {
+		if k > 0 {
+			o = others
+		}
+		r.ending = append(r.ending, batchEnd{id, o})
+	}
+}
+
+// settleNext settles the next delivery of a batch handler that has returned.
+func (m *topic) settleNext(k int) {
+	r := m.runs[k]
+	q := m.subs[m.sub(r.sub)].ref
+	if next := r.ending[0]; m.owned(m.at(q), next.deliveryID) != nil {
+		_ = m.settle(q, next.deliveryID, next.outcome)
+	}
+	m.runs[k].ending = r.ending[1:]
+	if len(r.ending) == 1 {
+		m.runs = slices.Delete(m.runs, k, k+1)
 	}
 }
 
@@ -40,11 +70,16 @@ func (m *topic) giveUpJoin(k int, why error) {
 	m.joins = slices.Delete(m.joins, k, k+1)
 	s := m.subs[m.sub(j.sub)]
 	q := m.at(s.ref)
-	runs := slices.DeleteFunc(slices.Clone(m.runs), func(r run) bool { return r.sub != j.sub })
-	for len(runs) > 0 {
-		i := m.choose(len(runs))
-		id := runs[i].delivery
-		runs = slices.Delete(runs, i, i+1)
+	var ids []deliveryID
+	for _, r := range m.runs {
+		if r.sub == j.sub {
+			ids = append(ids, r.all()...)
+		}
+	}
+	for len(ids) > 0 {
+		i := m.choose(len(ids))
+		id := ids[i]
+		ids = slices.Delete(ids, i, i+1)
 		if x := m.owned(q, id); x != nil {
 			m.lost(id, fanout.ErrStale)
 			m.end(q, x, outcome{cause: fanout.Released})

@@ -19,7 +19,7 @@ type handler struct {
 	sub     int
 	ref     ref
 	id      deliveryID
-	d       fanout.Delivery[int]
+	ds      []fanout.Delivery[int] // one, or a batch
 	ctx     context.Context
 	looks   bool              // at its context, before that ends
 	command chan func() error // the driver sends one; never closed
@@ -28,8 +28,17 @@ type handler struct {
 
 // handle returns the handler of a subscriber.
 func (d *driver) handle(s subscriber) fanout.Handler[int] {
+	many := d.handleBatch(s)
 	return func(ctx context.Context, del fanout.Delivery[int]) error {
-		h := &handler{sub: s.id, ref: s.ref, d: del, ctx: ctx, looks: s.looks, command: make(chan func() error, 1)}
+		return many(ctx, []fanout.Delivery[int]{del})
+	}
+}
+
+// handleBatch returns the batch handler of a subscriber.
+func (d *driver) handleBatch(s subscriber) fanout.BatchHandler[int] {
+	return func(ctx context.Context, ds []fanout.Delivery[int]) error {
+		del := ds[0]
+		h := &handler{sub: s.id, ref: s.ref, ds: ds, ctx: ctx, looks: s.looks, command: make(chan func() error, 1)}
 		defer h.home.Store(true)
 		d.mu.Lock()
 		d.begun = append(d.begun, h)
@@ -96,6 +105,15 @@ func (e handlerEnd) after(wait time.Duration) outcome {
 	return e.outcome
 }
 
+// others is what it means for what a batch handler got besides its first
+// delivery, if the message is to wait so long.
+func (e handlerEnd) others(wait time.Duration) outcome {
+	if e.cause == fanout.Nacked { // it was the first that was given back
+		return outcome{fanout.Failed, -1, errBusy}
+	}
+	return e.after(wait)
+}
+
 var handlerEnds = []handlerEnd{
 	{"acks", func(fanout.Delivery[int], time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
 	{"acks", func(fanout.Delivery[int], time.Duration) error { return nil }, outcome{cause: fanout.Acked}},
@@ -128,8 +146,8 @@ func (d *driver) finishHandler(h *handler, way int) {
 		wait = time.Duration(d.draw(6)) * time.Millisecond
 	}
 	d.say("handler of %v %s %v", h.id, end.name, wait)
-	h.command <- func() error { return end.do(h.d, wait) }
-	d.erring(nil, func(m *topic) error { m.finishRun(h.ref, h.id, end.after(wait)); return nil })
+	h.command <- func() error { return end.do(h.ds[0], wait) }
+	d.erring(nil, func(m *topic) error { m.finishRun(h.ref, h.id, end.after(wait), end.others(wait)); return nil })
 }
 
 // A call is one that may wait, in its own goroutine.

@@ -20,7 +20,14 @@ func (d *driver) subscribeTo(r ref, q *fanout.Queue[int]) {
 	if d.quick && d.draw(4) > 0 || d.oneIn(8) {
 		s.quick = 1 + d.draw(3)
 	}
-	sub, err := q.Subscribe(d.ctx, d.handle(s), fanout.WithConcurrency(s.concurrency))
+	var sub *fanout.Subscriber[int]
+	var err error
+	if d.oneIn(5) {
+		s.batch, s.obeys = 1+d.draw(4), false
+		sub, err = q.SubscribeBatch(d.ctx, d.handleBatch(s), fanout.WithConcurrency(s.concurrency), fanout.WithBatchSize(s.batch))
+	} else {
+		sub, err = q.Subscribe(d.ctx, d.handle(s), fanout.WithConcurrency(s.concurrency))
+	}
 	d.say("subscribe %+v: %v", s, err)
 	if err == nil {
 		d.subs = append(d.subs, sub)

@@ -153,7 +153,7 @@ func (d *driver) explained(s *pastStep) {
 			d.remember(s, m)
 			return
 		}
-		if r.all && look.all {
+		if r.all && look.all && len(steps) <= retraceMost {
 			how = "all that could have been was tried"
 			break
 		}

@@ -181,6 +181,7 @@ type subscriber struct {
 	obeys       bool // its handlers return when their contexts end
 	quick       int  // how its handlers return at once, if they do
 	looks       bool // the driver looks at their contexts before that
+	batch       int  // what they get at most, if they take several at a time
 	stopping    bool
 }
 
@@ -188,9 +189,22 @@ type subscriber struct {
 type run struct {
 	sub      int
 	delivery deliveryID
+	others   []deliveryID // of a batch: what it got besides
+	ending   []batchEnd   // of a batch whose handler has returned: what is to be settled
 	stuck    bool
 	why      error // its context was cancelled with
 }
+
+// A batchEnd is how a delivery of a batch is to end.
+type batchEnd struct {
+	deliveryID
+	outcome
+}
+
+// all are the deliveries of the run.
+func (r run) all() []deliveryID { return append([]deliveryID{r.delivery}, r.others...) }
+
+func (r run) has(id deliveryID) bool { return r.delivery == id || slices.Contains(r.others, id) }
 
 // A receive is a caller of Receive, ReceiveBatch or ReceiveInto that waits.
 type receive struct {

@@ -52,6 +52,7 @@ type deliveryView struct {
 type runView struct {
 	id  deliveryID
 	Sub int
+	Got int   // deliveries
 	Why error // its context was cancelled with
 }
 
@@ -138,7 +139,7 @@ func (m *topic) view(deliveries []held, full bool) view {
 		v.Deadlines = append(v.Deadlines, until)
 	}
 	for _, r := range m.runs {
-		rv := runView{id: r.delivery, Sub: r.sub}
+		rv := runView{id: r.delivery, Sub: r.sub, Got: len(r.all())}
 		if m.subs[m.sub(r.sub)].looks {
 			rv.Why = r.why
 		}
