@@ -14,6 +14,12 @@ package fanout
 // slabLen is how many deliveries a slab has room for.
 const slabLen = 4 * handLen
 
+// A slab is room for batches to come. The queue's mu guards it.
+type slab[T any] struct {
+	room  []Delivery[T]
+	cutAt int64 // when the last batch was cut from it
+}
+
 // holdBatchLocked takes a batch from the log, if all that it would be made of
 // is there and can be taken in this way.
 func (w *worker[T]) holdBatchLocked(now int64) bool {
@@ -63,28 +69,35 @@ func (q *Queue[T]) plainLocked(n int) bool {
 func (w *worker[T]) giveLocked(ds []Delivery[T], now int64) {
 	w.batch, w.given = ds, ds
 	if w.s.keeps {
-		w.given = w.s.cutLocked(len(ds), now)
+		w.given = w.s.slab.cut(len(ds), now)
 		copy(w.given, ds)
 	}
 }
 
-// cutLocked returns a slice of n deliveries that nobody else has.
-func (s *Subscriber[T]) cutLocked(n int, now int64) []Delivery[T] {
+// cut returns a slice of n deliveries that nobody else has.
+func (s *slab[T]) cut(n int, now int64) []Delivery[T] {
 	quick := now-s.cutAt < int64(handAge)
 	s.cutAt = now
 	switch {
-	case len(s.slab) >= n:
+	case len(s.room) >= n:
 	case !quick || n > slabLen/2:
 		return make([]Delivery[T], n)
 	default:
-		s.slab = make([]Delivery[T], slabLen)
+		s.room = make([]Delivery[T], slabLen)
 	}
-	ds := s.slab[:n:n]
-	s.slab = s.slab[n:]
-	if len(s.slab) == 0 {
-		s.slab = nil // an empty slice would keep the array too
+	ds := s.room[:n:n]
+	s.room = s.room[n:]
+	if len(s.room) == 0 {
+		s.room = nil // an empty slice would keep the array too
 	}
 	return ds
+}
+
+// drop lets go of the room that is left.
+func (s *slab[T]) drop() {
+	if s != nil {
+		s.room = nil
+	}
 }
 
 // ackBatch acknowledges the worker's batch if nobody has asked for more of it,

@@ -66,7 +66,7 @@ func (q *Queue[T]) tick() {
 		q.limited = 0
 	}
 	for _, s := range q.subs {
-		s.slab = nil
+		s.slab.drop()
 	}
 	if q.lookAt > 0 && q.lookAt <= now {
 		q.lookLocked(now)

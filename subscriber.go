@@ -27,8 +27,8 @@ type Subscriber[T any] struct {
 	handler BatchHandler[T]
 	one     Handler[T] // handler, if it takes one message and nothing is around it
 	hold    bool       // its workers take messages by the hand
-	most    int        // messages that the handler gets
 	keeps   bool       // the slice that the handler gets is its to keep
+	most    int        // messages that the handler gets
 	set     *subscriberLimits
 	site    string // file and line that subscribed
 
@@ -38,13 +38,11 @@ type Subscriber[T any] struct {
 	nextAt   int64 // no delivery may start before, for the rate limit
 	labels   context.Context
 	busy     []*worker[T]
-	idle     []*worker[T]  // to be used again
-	slab     []Delivery[T] // room for batches to come
-	cutAt    int64         // when the last was cut
+	idle     []*worker[T] // to be used again
+	slab     *slab[T]     // nil if keeps is false
 	stopping bool
-
-	done  chan struct{} // closed when ended; made when somebody asks
-	ended bool          // stopping, and no worker is left
+	ended    bool          // stopping, and no worker is left
+	done     chan struct{} // closed when ended; made when somebody asks
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
@@ -114,6 +112,9 @@ func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettin
 	}
 	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, keeps: keeps, set: set.shared(), site: callSite()}
 	s.hold = s.canHold()
+	if keeps {
+		s.slab = new(slab[T])
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {

@@ -147,7 +147,10 @@ func (w *worker[T]) graspLocked(now int64) bool {
 // restLocked gives the worker, which found nothing, back.
 func (w *worker[T]) restLocked() {
 	s, q := w.s, w.s.q
-	w.giveBufferBack()
+	if w.buffer != nil {
+		q.core.buffers.Put(w.buffer)
+		w.buffer = nil
+	}
 	s.running--
 	q.running--
 	s.idle = append(s.idle, w)
@@ -158,7 +161,7 @@ func (w *worker[T]) restLocked() {
 		q.armLocked(0) // stops the timer
 	}
 	if !q.armed || !q.brief {
-		s.slab = nil // else the timer comes in a moment
+		s.slab.drop() // else the timer comes in a moment
 	}
 	s.checkDoneLocked()
 	q.checkDrainedLocked()
@@ -225,7 +228,6 @@ func (w *worker[T]) putDownLocked() {
 	}
 	clear(w.batch)
 	w.batch, w.given = nil, nil
-	w.giveBufferBack()
 	last := len(s.busy) - 1
 	s.busy[w.place] = s.busy[last]
 	s.busy[w.place].place = w.place
@@ -239,14 +241,6 @@ func (w *worker[T]) putDownLocked() {
 	}
 	if w.cancelled {
 		w.cancelled, w.ctx = false, nil
-	}
-}
-
-// giveBufferBack gives the worker's buffer, which is empty, back to the topic.
-func (w *worker[T]) giveBufferBack() {
-	if w.buffer != nil {
-		w.s.q.core.buffers.Put(w.buffer)
-		w.buffer = nil
 	}
 }
 
