@@ -111,7 +111,7 @@ type Queue[T any] struct {
 	gone bool   // closed, or about to be
 	mark uint64 // of the last pass over the waiters that claims this queue
 
-	sleepAt int // place in the topic's list of sleepers, guarded by its mutex
+	sleepAt int64 // place in the topic's list of sleepers, guarded by its mutex
 
 	mu sync.Mutex // guards the fields below
 

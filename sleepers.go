@@ -10,25 +10,38 @@ import (
 // them; a queue that found nothing ready enters itself and then looks at the
 // log once more, so that no message falls in between.
 //
+// Places are counted on from list to list, so that the list is taken without a
+// look at any queue in it: all places below first have been left.
+//
 // Its mutex guards the fields below it, and each queue's place in the list.
 type sleepers[T any] struct {
 	n atomic.Int32 // len(list), for a look without the lock
 
-	mu   sync.Mutex
-	list []*Queue[T]
+	mu    sync.Mutex
+	first int64 // place of list[0]
+	list  []*Queue[T]
 }
 
-// awake is the place of a queue that is not in the list.
+// awake is a place that has always been left.
 const awake = -1
+
+// takeLocked empties the list and returns it.
+func (s *sleepers[T]) takeLocked() []*Queue[T] {
+	list := s.list
+	s.first += int64(len(list))
+	s.list = nil
+	s.n.Store(0)
+	return list
+}
 
 // add enters q and reports whether it was not in the list.
 func (s *sleepers[T]) add(q *Queue[T]) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.sleepAt != awake {
+	if q.sleepAt >= s.first {
 		return false
 	}
-	q.sleepAt = len(s.list)
+	q.sleepAt = s.first + int64(len(s.list))
 	s.list = append(s.list, q)
 	s.n.Store(int32(len(s.list)))
 	return true
@@ -37,12 +50,12 @@ func (s *sleepers[T]) add(q *Queue[T]) bool {
 func (s *sleepers[T]) remove(q *Queue[T]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.sleepAt == awake {
+	if q.sleepAt < s.first {
 		return
 	}
-	last := len(s.list) - 1
-	s.list[q.sleepAt] = s.list[last]
-	s.list[q.sleepAt].sleepAt = q.sleepAt
+	last, at := len(s.list)-1, q.sleepAt-s.first
+	s.list[at] = s.list[last]
+	s.list[at].sleepAt = q.sleepAt
 	s.list[last] = nil
 	s.list = s.list[:last]
 	q.sleepAt = awake
@@ -62,20 +75,16 @@ func (t *Topic[T]) wakeAll() {
 	var few [wakesItself]*Queue[T] // stays on the stack: wakeMany gets another list
 	s := &t.sleep
 	s.mu.Lock()
-	for _, q := range s.list {
-		q.sleepAt = awake
-	}
-	n := len(s.list)
-	if n <= len(few) {
-		copy(few[:], s.list)
-		clear(s.list)
-		s.list = s.list[:0]
-	} else {
+	list := s.takeLocked()
+	n := copy(few[:], list)
+	if len(list) > len(few) {
 		t.live.Add(1) // for wakeMany: later the topic may have ended
-		go t.wakeMany(s.list)
-		s.list, n = nil, 0
+		go t.wakeMany(list)
+		n = 0
+	} else {
+		clear(list)
+		s.list = list[:0]
 	}
-	s.n.Store(0)
 	s.mu.Unlock()
 	for _, q := range few[:n] {
 		q.wake()
