@@ -105,3 +105,19 @@ func TestACheckThatCouldNotTellIsRunAgain(t *testing.T) {
 	j.do(t)
 	require.True(t, j.seen.Failed(), "five times too slow is a failure")
 }
+
+// TestAReceiveThatIsLateBlamesNobody: when both messages are ready nothing is known of
+// their order, so the check is run again.
+func TestAReceiveThatIsLateBlamesNobody(t *testing.T) {
+	runs := 0
+	r := Contract(t, func(testing.TB) engine.Engine {
+		e := fakeengine.New(small)
+		if runs++; runs <= 2 { // the first is asked what it keeps
+			e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 2, Latency: time.Second})
+		}
+		return e
+	}, Pace(100*time.Millisecond), Only("return after a wait"))
+	require.Zero(t, r.Failed(), r.String())
+	require.Equal(t, 1, r.Passed())
+	require.Greater(t, runs, 2)
+}
