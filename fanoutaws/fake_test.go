@@ -426,7 +426,7 @@ func TestWhatIsRedrivenDoesNotWaitForTheQueuesDelay(t *testing.T) {
 		f.ins = nil
 		q := e.newQueue(place{"http://aws.invalid/q", fakeQueue, map[string]string{"DelaySeconds": delay}}, false, time.Minute)
 		require.NoError(t, q.put(t.Context(), message("a", "1"), "from"))
-		require.Equal(t, want, f.ins[0]["DelaySeconds"], "a 0 would not be sent")
+		require.Equal(t, want, f.ins[0]["Entries"].([]any)[0].(map[string]any)["DelaySeconds"], "a 0 would not be sent")
 		require.NoError(t, q.Close())
 	}
 }
