@@ -23,6 +23,9 @@ func (m *topic) nextInstant() time.Duration {
 	if m.phase == draining || m.phase == burying {
 		next = min(next, m.limit)
 	}
+	if at, ok := m.nextLook(); ok {
+		next = min(next, at)
+	}
 	var limits []time.Duration
 	for _, r := range m.receives {
 		limits = append(limits, r.limit)

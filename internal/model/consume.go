@@ -61,6 +61,7 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 				return x
 			}
 			m.loosen(q, x)
+			m.beginning()
 		}
 		if end != nil { // the handler has returned already
 			m.stirred = true

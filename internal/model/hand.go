@@ -76,6 +76,67 @@ func (m *topic) doubts(now time.Duration) bool {
 	return false
 }
 
+// overlooks reports whether the room for a waiting offer was not noticed yet: it
+// may be that of what is done of a hand, whose handler runs on. The end of the
+// hand or the look at it tells, at the latest handAge after it was taken.
+func (m *topic) overlooks(o offer) bool {
+	if m.seen.finished[o.id] || !m.handAgeNear(o) {
+		return false
+	}
+	if o.redrives() {
+		q := m.queues[o.redrive]
+		s := m.seen.stats(q.ref)
+		return s == nil || s.Redriven <= q.count.Redriven
+	}
+	return true
+}
+
+// handAgeNear reports whether a worker of one of the offer's queues has a hand
+// that may not have been looked at.
+func (m *topic) handAgeNear(o offer) bool {
+	for q := range m.targets(o) {
+		for _, r := range m.runs {
+			s := m.subs[m.sub(r.sub)]
+			if s.ref != q.ref || s.batch > 0 {
+				continue
+			}
+			if x := m.owned(q, r.delivery); x != nil && m.byHand(q, x) && m.now < x.start+handAge {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// nextLook returns the next instant at which a hand may be looked at for the room
+// that offers wait for.
+func (m *topic) nextLook() (next time.Duration, ok bool) {
+	for k, o := range m.offers {
+		if m.isBehind(o, m.offers[:k]) || !m.handAgeNear(o) {
+			continue
+		}
+		if room, refusals := m.objections(o); !room && len(refusals) == 0 {
+			continue
+		}
+		for _, at := range m.began {
+			if at += handAge; at > m.now && (!ok || at < next) {
+				next, ok = at, true
+			}
+		}
+	}
+	return next, ok
+}
+
+// beginning takes down when handlers begin: the hands that they are in may be
+// that old.
+func (m *topic) beginning() {
+	if n := len(m.began); n > 0 && m.began[n-1] == m.now {
+		return
+	}
+	m.began = slices.DeleteFunc(slices.Clone(m.began), func(at time.Duration) bool { return at+handAge <= m.now })
+	m.began = append(m.began, m.now)
+}
+
 // competing reports whether several consumers take from q, so that one may have
 // a later message than another is about to get out of its hand. The caller of
 // TryReceive is one.

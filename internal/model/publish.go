@@ -233,7 +233,7 @@ func (m *topic) admit(o *offer) bool {
 // before it became smaller, does so when somebody looks at it.
 func (m *topic) admissible() int {
 	for k, o := range m.offers {
-		if !m.isBehind(o, m.offers[:k]) && m.decidable(o) {
+		if !m.isBehind(o, m.offers[:k]) && m.decidable(o) && !m.overlooks(o) {
 			return k
 		}
 		if !m.seen.finished[o.id] {

@@ -277,6 +277,7 @@ type topic struct {
 	subs     []subscriber
 	runs     []run
 	receives []receive
+	began    []time.Duration // of late, when handlers began
 	offers   []offer
 	joins    []join
 	endings  []ending
