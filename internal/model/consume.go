@@ -84,8 +84,7 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	var can []int
 	for k, x := range next {
 		head, keyed := q.heads[x.OrderingKey]
-		_, seen := m.seen.taker[x.nextDelivery()]
-		if seen && (batch == nil || batch.has(x.nextDelivery())) || keyed && head != x.seq || q.expired(x, m.now) {
+		if m.begins(x.nextDelivery(), batch) || keyed && head != x.seq || q.expired(x, m.now) {
 			can = append(can, k)
 		}
 	}
@@ -151,14 +150,32 @@ func (m *topic) asReached(q *queue, next []*message, can []int, deliveries uint6
 	copy(can[2:], rest)
 }
 
+// begins reports whether a delivery is seen that begins a batch or is of none, or
+// continues the given batch.
+func (m *topic) begins(id deliveryID, batch *batch) bool {
+	if batch != nil {
+		return batch.has(id)
+	}
+	to, seen := m.seen.taker[id]
+	if k := m.sub(to); seen && k >= 0 && m.subs[k].batch > 0 {
+		_, seen = m.seen.batches[id]
+	}
+	return seen
+}
+
 // asBegun puts those of next, by their indexes, whose handlers were seen to begin
-// in the order in which they did; the others keep their places.
+// in the order in which they did; the others keep their places, and batches too: a
+// small one was taken when nothing else was left.
 func (m *topic) asBegun(q *queue, next []*message, can []int) {
 	begun := func(k int) int {
 		if q.expired(next[k], m.now) {
 			return 0 // if it was delivered, then as a letter
 		}
-		return m.seen.order[next[k].nextDelivery()]
+		id := next[k].nextDelivery()
+		if n := m.sub(m.seen.taker[id]); n >= 0 && m.subs[n].batch > 0 {
+			return 0
+		}
+		return m.seen.order[id]
 	}
 	var places, ks []int
 	for place, k := range can {

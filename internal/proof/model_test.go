@@ -30,9 +30,6 @@ const shrinkTime = 20 * time.Second
 // stepsEach is the length of one program.
 const stepsEach = 200
 
-// tell prints that a search takes long.
-func tell(format string, args ...any) { fmt.Fprintf(os.Stderr, "model: "+format+"\n", args...) }
-
 // run runs a program in a bubble of its own.
 func run(t *testing.T, p model.Program, o model.Options) (report model.Report, err error) {
 	synctest.Test(t, func(t *testing.T) {
@@ -86,7 +83,9 @@ func (c *campaign) work() error {
 	for !c.over() && c.failed.Load() == 0 {
 		k := c.next.Add(1) - 1
 		p := model.Random(c.seed, k, stepsEach)
-		r, err := run(c.t, p, model.Options{Tell: tell})
+		r, err := run(c.t, p, model.Options{Tell: func(format string, args ...any) { // of searches that take long
+			fmt.Fprintf(os.Stderr, "model: program %d, %s\n", k, fmt.Sprintf(format, args...))
+		}})
 		c.deliveries.Add(int64(r.Deliveries))
 		c.retraced.Add(int64(r.Retraced))
 		c.tries.Add(int64(r.Tries))
