@@ -43,6 +43,21 @@ func TestTheRoomThatAHandMakesIsSeenByWhoeverNeedsIt(t *testing.T) {
 	}
 }
 
+func TestMessagesWithADelayDropTheOldestThatWaitsInAHand(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		g := newGrip(t, 20, WithCapacity(20), WithOverflow(DropOldest))
+		ms := plainOnes(13)
+		for k := range ms {
+			ms[k].Body, ms[k].Delay = 20+k, time.Hour
+		}
+		require.NoError(t, g.top.PublishMessages(ctx, ms...)) // 10 find room, and 3 more
+		require.EqualValues(t, 3, g.q.Stats().Dropped)
+		require.Equal(t, to(14, 32), bodies(t, g.q))
+		check(t, g.top)
+		g.end()
+	})
+}
+
 func TestWhatIsReceivedTakesRoomThatADelayedMessageDoesNotGet(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
@@ -82,27 +97,29 @@ func TestAPublishThatIsAdmittedAsItIsReportedReturns(t *testing.T) {
 // Waiting in vain.
 
 func TestAHandlerThatRedrivesIntoItsOwnFullQueueWouldDeadlock(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		var moved int
-		var err error
-		s := subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
-			if d.Body == 1 {
-				return Permanent(errBusy)
-			}
-			moved, err = top.Queue("q").Redrive(hctx)
-			return nil
-		}, WithCapacity(1))
-		publish(t, top, 1)
-		synctest.Wait()
-		require.Equal(t, 1, s.Queue().Stats().Dead)
-		publish(t, top, 2)
-		synctest.Wait()
-		require.ErrorIs(t, err, ErrWouldDeadlock)
-		require.Zero(t, moved)
-		require.Equal(t, 1, s.Queue().Stats().Dead)
-		top.Close()
-	})
+	for _, o := range []Overflow{Block, Reject, DropNewest, DropOldest} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t)
+			var moved int
+			var err error
+			s := subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
+				if d.Body == 1 {
+					return Permanent(errBusy)
+				}
+				moved, err = top.Queue("q").Redrive(hctx)
+				return nil
+			}, WithCapacity(1), WithOverflow(o))
+			publish(t, top, 1)
+			synctest.Wait()
+			require.Equal(t, 1, s.Queue().Stats().Dead)
+			publish(t, top, 2)
+			synctest.Wait()
+			require.ErrorIs(t, err, ErrWouldDeadlock)
+			require.Zero(t, moved)
+			require.Equal(t, 1, s.Queue().Stats().Dead)
+			top.Close()
+		})
+	}
 }
 
 func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
@@ -125,6 +142,83 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 		require.Len(t, errs, 1, "it waits for ever")
 		require.ErrorIs(t, errs[0], ErrWouldDeadlock)
 		require.EqualValues(t, 3, q.Stats().Acked)
+		top.Close()
+	})
+}
+
+func TestAHandlerThatFillsItsOwnPausedQueueWouldDeadlock(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		paused, published := make(chan bool), make(chan error, 1)
+		q := subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
+			if d.Body == 1 {
+				<-paused
+				published <- top.Publish(hctx, 3)
+			}
+			return nil
+		}, WithCapacity(2)).Queue()
+		publish(t, top, 1, 2)
+		synctest.Wait()
+		require.NoError(t, q.Pause(ctx)) // Resume would not bring another consumer
+		close(paused)
+		require.ErrorIs(t, <-published, ErrWouldDeadlock)
+		require.NoError(t, q.Resume(ctx))
+		synctest.Wait()
+		require.EqualValues(t, 2, q.Stats().Acked)
+		top.Close()
+	})
+}
+
+func TestAHandlerMayWaitForAWorkerThatIsIdleUntilADelayEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		began := time.Now()
+		var published time.Duration
+		var err error
+		q := subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
+			if d.Body == 1 {
+				err = top.Publish(hctx, 3)
+				published = time.Since(began)
+			}
+			return nil
+		}, WithCapacity(2), WithConcurrency(2)).Queue()
+		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 2, Delay: 5 * time.Second}, Message[int]{Body: 1}))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.NoError(t, err)
+		require.Equal(t, 5*time.Second, published)
+		require.EqualValues(t, 3, q.Stats().Acked)
+		top.Close()
+	})
+}
+
+func TestAHandlersPublishThatStandsBehindItsOwnQueueWouldDeadlockBesideOtherWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		waiting, published := make(chan bool), make(chan error, 1)
+		mine, err := top.Subscribe(ctx, "mine", func(hctx context.Context, d Delivery[int]) error {
+			if d.Body == 1 {
+				<-waiting
+				published <- top.Publish(hctx, -1)
+			}
+			return nil
+		}, WithCapacity(1), WithFilter(func(n int) bool { return n == 1 || n == 2 }))
+		require.NoError(t, err)
+		openQueue(t, top, "other", WithFilter(func(n int) bool { return n == 2 || n == -1 }))
+		apart := openQueue(t, top, "apart", WithCapacity(1), WithFilter(func(n int) bool { return n > 2 }))
+		publish(t, top, 1, 3)
+		for _, body := range []int{2, 4} { // 4 waits for "apart" alone
+			go func() { _ = top.Publish(ctx, body) }()
+			synctest.Wait()
+		}
+		require.Equal(t, 2, top.Stats().Waiting)
+		waiting <- true
+		require.ErrorIs(t, <-published, ErrWouldDeadlock) // behind 2, for "other"
+		synctest.Wait()
+		require.EqualValues(t, 2, mine.Queue().Stats().Acked)
+		require.NoError(t, receive(t, apart).Ack(ctx))
+		synctest.Wait()
+		require.Equal(t, []int{4}, bodies(t, apart))
 		top.Close()
 	})
 }
