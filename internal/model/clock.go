@@ -219,12 +219,13 @@ func (q *queue) overdue(now time.Duration) []*message {
 func (m *topic) tick(q *queue) {
 	m.stirred = true
 	xs := q.overdue(m.now)
-	if q.mayKill(xs) {
+	matters := q.mayKill(xs) && !m.roomForDead(q, len(xs)) // who dies first
+	if matters {
 		slices.SortStableFunc(xs, func(x, y *message) int { return cmp.Compare(m.rank(q, x), m.rank(q, y)) })
 	}
 	for len(xs) > 0 && m.wrong == "" {
 		k := 0
-		if q.mayKill(xs) { // who dies first matters if there is not room for all
+		if matters && q.mayKill(xs) {
 			k = m.choose(len(xs))
 		}
 		x := xs[k]
@@ -245,6 +246,16 @@ func (m *topic) tick(q *queue) {
 		m.turn++
 		x.state, x.since, x.turn = due, m.now, m.turn
 	}
+}
+
+// roomForDead reports whether n letters of q find room in a dead-letter queue in
+// which only their order of publication is seen.
+func (m *topic) roomForDead(q *queue, n int) bool {
+	d := m.deads[q.ref.queue]
+	if d != nil {
+		n += len(d.messages)
+	}
+	return !q.set.shared && n <= q.set.deadCapacity
 }
 
 // rank says whether x, of q, is likely to have come among the letters before

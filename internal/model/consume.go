@@ -65,7 +65,13 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 		}
 		if end != nil { // the handler has returned already
 			m.stirred = true
-			_ = m.settle(q.ref, x.deliveryID(), *end)
+			if len(m.offers) == 0 {
+				_ = m.settle(q.ref, x.deliveryID(), *end)
+			} else { // what was parked meanwhile may let a redrive in before that
+				r := run{sub: to, delivery: x.deliveryID()}
+				r.returns(*end, *end)
+				m.runs = append(m.runs, r)
+			}
 		}
 		return x
 	}
@@ -82,11 +88,17 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 		return 1
 	}
 	var can []int
+	expired := false
 	for k, x := range next {
 		head, keyed := q.heads[x.OrderingKey]
-		if m.begins(x.nextDelivery(), batch) || keyed && head != x.seq || q.expired(x, m.now) {
-			can = append(can, k)
+		switch {
+		case m.begins(x.nextDelivery(), batch) || keyed && head != x.seq:
+		case !q.expired(x, m.now) || expired && len(next) > 8: // of many it hardly matters which is first
+			continue
+		default:
+			expired = true
 		}
+		can = append(can, k)
 	}
 	if len(can) == 0 {
 		return 0
@@ -163,19 +175,37 @@ func (m *topic) begins(id deliveryID, batch *batch) bool {
 	return seen
 }
 
+// inBatch reports whether the next delivery of x is seen in a batch, and whether
+// that is one that could be larger.
+func (m *topic) inBatch(x *message) (in, small bool) {
+	id := x.nextDelivery()
+	n := m.sub(m.seen.taker[id])
+	if n < 0 || m.subs[n].batch == 0 {
+		return false, false
+	}
+	others, first := m.seen.batches[id]
+	return true, first && len(others)+1 < m.subs[n].batch
+}
+
 // asBegun puts those of next, by their indexes, whose handlers were seen to begin
-// in the order in which they did; the others keep their places, and batches too: a
-// small one was taken when nothing else was left.
+// in the order in which they did; the others keep their places. A batch that is not
+// full was taken when nothing else was left: after the batches of what was published
+// before, though its handler may have begun before theirs.
 func (m *topic) asBegun(q *queue, next []*message, can []int) {
 	begun := func(k int) int {
 		if q.expired(next[k], m.now) {
 			return 0 // if it was delivered, then as a letter
 		}
-		id := next[k].nextDelivery()
-		if n := m.sub(m.seen.taker[id]); n >= 0 && m.subs[n].batch > 0 {
-			return 0
+		x := next[k]
+		at := m.seen.order[x.nextDelivery()]
+		if _, small := m.inBatch(x); small {
+			for _, j := range can {
+				if in, _ := m.inBatch(next[j]); in && next[j].seq < x.seq {
+					at = max(at, m.seen.order[next[j].nextDelivery()])
+				}
+			}
 		}
-		return m.seen.order[id]
+		return at
 	}
 	var places, ks []int
 	for place, k := range can {
@@ -183,7 +213,7 @@ func (m *topic) asBegun(q *queue, next []*message, can []int) {
 			places, ks = append(places, place), append(ks, k)
 		}
 	}
-	slices.SortFunc(ks, func(a, b int) int { return cmp.Compare(begun(a), begun(b)) })
+	slices.SortStableFunc(ks, func(a, b int) int { return cmp.Compare(begun(a), begun(b)) })
 	for i, place := range places {
 		can[place] = ks[i]
 	}

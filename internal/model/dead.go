@@ -45,7 +45,30 @@ func (m *topic) send(q *queue, x *message) bool {
 		y.seq = d.letter
 	}
 	m.enter(d, &y)
+	for m.wrong == "" && m.hungry(d) && m.smallBatch(d) && m.choose(2) == 0 {
+		m.take(d, 0, 0) // before the next letter comes
+	}
 	return true
+}
+
+// smallBatch reports whether a batch that could be larger is seen of what is ready
+// in q.
+func (m *topic) smallBatch(q *queue) bool {
+	ready := map[deliveryID]bool{}
+	for _, x := range q.messages {
+		if x.ready() {
+			ready[x.nextDelivery()] = true
+		}
+	}
+	for _, x := range q.messages {
+		if _, small := m.inBatch(x); !x.ready() || !small {
+			continue
+		}
+		if !slices.ContainsFunc(m.seen.batches[x.nextDelivery()], func(id deliveryID) bool { return !ready[id] }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (q *queue) parks() bool {

@@ -40,7 +40,7 @@ func (r *run) returns(o, others outcome) {
 		if k > 0 {
 			o = others
 		}
-		r.ending = append(r.ending, batchEnd{id, o})
+		r.ending = append(r.ending, runEnd{id, o})
 	}
 }
 

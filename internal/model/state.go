@@ -190,13 +190,13 @@ type run struct {
 	sub      int
 	delivery deliveryID
 	others   []deliveryID // of a batch: what it got besides
-	ending   []batchEnd   // of a batch whose handler has returned: what is to be settled
+	ending   []runEnd   // of a handler that has returned: what is to be settled
 	stuck    bool
 	why      error // its context was cancelled with
 }
 
-// A batchEnd is how a delivery of a batch is to end.
-type batchEnd struct {
+// A runEnd is how a delivery of a handler that has returned is to end.
+type runEnd struct {
 	deliveryID
 	outcome
 }
