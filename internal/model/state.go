@@ -190,7 +190,7 @@ type run struct {
 	sub      int
 	delivery deliveryID
 	others   []deliveryID // of a batch: what it got besides
-	ending   []runEnd   // of a handler that has returned: what is to be settled
+	ending   []runEnd     // of a handler that has returned: what is to be settled
 	stuck    bool
 	why      error // its context was cancelled with
 }
