@@ -51,6 +51,8 @@ func (h *fanoutHeld) receive() (uint64, error) {
 	return d.Body.word, nil
 }
 
+func (h *fanoutHeld) arrange(order []int) { arrange(h.ds, order) }
+
 func (h *fanoutHeld) ack(k int) error { return h.ds[k].Ack(context.Background()) }
 
 func (h *fanoutHeld) flush() error { return nil }

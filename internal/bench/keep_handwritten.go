@@ -15,7 +15,10 @@ var mapTimers = keeper{
 	},
 }
 
-type timersHeld struct{ q *handQueue }
+type timersHeld struct {
+	q     *handQueue
+	order []int // of acknowledgements
+}
 
 func (h *timersHeld) publish(ms []*payload) error {
 	for _, m := range ms {
@@ -34,9 +37,11 @@ func (h *timersHeld) receive() (uint64, error) {
 	}
 }
 
+func (h *timersHeld) arrange(order []int) { h.order = order }
+
 // Numbers of deliveries begin at 0, those of a handQueue at 1.
 func (h *timersHeld) ack(k int) error {
-	if !h.q.ack(uint64(k) + 1) {
+	if !h.q.ack(uint64(h.order[k]) + 1) {
 		return errors.New("the delivery is over")
 	}
 	return nil
@@ -69,6 +74,7 @@ var mapHeap = keeper{
 type heapHeld struct {
 	timeout time.Duration
 	timer   *time.Timer
+	order   []int // of acknowledgements
 
 	mu      sync.Mutex // guards the fields below
 	ready   []*payload
@@ -135,10 +141,12 @@ func (h *heapHeld) receive() (uint64, error) {
 	return m.word, nil
 }
 
+func (h *heapHeld) arrange(order []int) { h.order = order }
+
 func (h *heapHeld) ack(k int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e, ok := h.pending[uint64(k)+1]
+	e, ok := h.pending[uint64(h.order[k])+1]
 	if !ok {
 		return errors.New("the delivery is over")
 	}

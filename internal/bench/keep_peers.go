@@ -81,6 +81,8 @@ func (h *jetStreamHeld) receive() (_ uint64, err error) {
 	return wordOf(m.Data()), nil
 }
 
+func (h *jetStreamHeld) arrange(order []int) { arrange(h.ms, order) }
+
 func (h *jetStreamHeld) ack(k int) error { return h.ms[k].Ack() }
 
 // flush waits until the server has read what was written, and has done it: it
@@ -132,6 +134,8 @@ func (h *gocloudHeld) receive() (uint64, error) {
 	h.ms = append(h.ms, m)
 	return wordOf(m.Body), nil
 }
+
+func (h *gocloudHeld) arrange(order []int) { arrange(h.ms, order) }
 
 func (h *gocloudHeld) ack(k int) error {
 	h.ms[k].Ack()
