@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"math/bits"
 	"strings"
 	"sync"
 	"testing"
@@ -140,13 +141,19 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if line != q.n[blocked] {
 		return fmt.Errorf("%d messages stand behind others of their key, %d are blocked", line, q.n[blocked])
 	}
+	if err := q.checkLeasesLocked(); err != nil {
+		return err
+	}
 	for s, n := range q.n {
 		sum += n
+		if s == int(due) {
+			n -= q.leases.lapsed.count()
+		}
 		if l := q.listOf(uint8(s)); l != nil && l.Len() != n {
 			return fmt.Errorf("state %d counts %d, its list holds %d", s, n, l.Len())
 		}
 	}
-	if sum != q.win.Len()+q.leases.n {
+	if sum != q.win.Len()+q.leases.held() {
 		return fmt.Errorf("states count %d, the window holds %d", sum, q.win.Len())
 	}
 	q.countHeldLocked()
@@ -168,12 +175,12 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if inLoops > q.held || len(q.subs) == 0 && inLoops != q.held {
 		return fmt.Errorf("loops hold %d of %d", inLoops, q.held)
 	}
-	unsettled := q.win.Len() + q.inLogLocked() + q.held + q.leases.n
+	unsettled := q.win.Len() + q.inLogLocked() + q.held + q.leases.held()
 	if unsettled > q.set.capacity {
 		return fmt.Errorf("holds %d, capacity %d", unsettled, q.set.capacity)
 	}
 	capacity := int64(min(q.set.capacity, math.MaxInt/4))
-	allow := capacity - int64(q.win.Len()) - int64(q.held) - int64(q.leases.n)
+	allow := capacity - int64(q.win.Len()) - int64(q.held) - int64(q.leases.held())
 	if !q.direct {
 		allow += q.cursor.Pos()
 		if q.cursor.Pos() > head {
@@ -206,6 +213,79 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	}
 	if in != out+uint64(unsettled) {
 		return fmt.Errorf("the books don't balance: %d in, %d out, %d held", in, out, unsettled)
+	}
+	return nil
+}
+
+// checkLeasesLocked walks what is written above lease, slot, leases, lapse and lapses.
+func (q *Queue[T]) checkLeasesLocked() error {
+	t := &q.leases
+	used, n, start := 0, 0, int64(0)
+	var prev *lease[T]
+	for l := t.first; l != nil; prev, l = l, l.next {
+		s := t.of(l)
+		used++
+		n += bits.OnesCount64(s.open)
+		all := mask(0, len(l.msgs))
+		switch kept, open := bits.OnesCount64(s.kept), bits.OnesCount64(s.open); {
+		case s.lease != l || l.prev != prev:
+			return fmt.Errorf("lease %d is linked wrongly", l.slot)
+		case (s.open|s.kept)&^all != 0 || s.open&s.kept != 0:
+			return fmt.Errorf("lease %d of %d messages: open %#x, kept %#x", l.slot, len(l.msgs), s.open, s.kept)
+		case kept > 0 && (open < 2 || kept >= keptEach*open):
+			return fmt.Errorf("lease %d keeps %d that are over, for %d that are not", l.slot, kept, open)
+		case open == 0 && l != t.last || open == 0 && l.lapses > 0:
+			return fmt.Errorf("lease %d is kept for nothing", l.slot)
+		}
+		for k, m := range l.msgs {
+			if l.past != nil && s.open>>k&1 == 1 && len(l.past.attempts(m.seq)) != l.past.n {
+				return fmt.Errorf("lease %d: message %d has another past", l.slot, m.seq)
+			}
+			if m.start < start {
+				return fmt.Errorf("lease %d: a start at %d after one at %d", l.slot, m.start, start)
+			}
+			start = m.start
+		}
+	}
+	if prev != t.last || n != t.n {
+		return fmt.Errorf("the leases have %d in flight, %d are counted", n, t.n)
+	}
+	if (t.slots == nil) != (used == 0) || t.slots != nil && len(t.slots.table)-len(t.slots.free) != used {
+		return fmt.Errorf("%d leases do not fill their table", used)
+	}
+	return q.checkLapsesLocked()
+}
+
+func (q *Queue[T]) checkLapsesLocked() error {
+	t := q.leases.lapsed
+	if t == nil {
+		return nil
+	}
+	n := 0
+	of := map[*lease[T]]uint64{}
+	i, ok := q.due.First()
+	for p := t.first; p != nil; p = p.next {
+		for ok && i != p.leader && p.leader != noLeader {
+			i, ok = q.win.Next(i)
+		}
+		if p.leader == noLeader && p != t.first || p.leader != noLeader && !ok {
+			return fmt.Errorf("leader %d is not due, or not in its turn", p.leader)
+		}
+		l := p.lease
+		if p.left == 0 || p.left&^mask(0, len(l.msgs)) != 0 || p.left&of[l] != 0 {
+			return fmt.Errorf("a lapse of %#x", p.left)
+		}
+		if l.slot != noSlot && (q.leases.of(l).lease != l || p.left&(q.leases.of(l).open|q.leases.of(l).kept) != 0) {
+			return fmt.Errorf("lapsed and in flight: %#x", p.left)
+		}
+		of[l] |= p.left
+		n += bits.OnesCount64(p.left)
+		if p.next == nil && t.last != p {
+			return fmt.Errorf("the last lapse is another")
+		}
+	}
+	if n == 0 || n != t.n {
+		return fmt.Errorf("%d have lapsed, %d are counted", n, t.n)
 	}
 	return nil
 }

@@ -244,6 +244,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 // peekLocked returns what of the window is neither in flight nor parked, in
 // the order of publication.
 func (q *Queue[T]) peekLocked() []Delivery[T] {
+	q.unfoldLocked()
 	var ds []Delivery[T]
 	q.win.All(func(i int32) bool {
 		m, h := q.win.Meta(i), q.win.At(i)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 )
 
@@ -88,7 +87,7 @@ func (d Delivery[T]) History() []Attempt {
 	if d.hist == nil {
 		return nil
 	}
-	return slices.Clone(d.hist.attempts)
+	return d.hist.of(d.seq)
 }
 
 // Queue is the name of the queue that made the delivery, or, in a dead-letter

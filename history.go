@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,6 +39,15 @@ func (a Attempt) String() string {
 // delivery can carry it: each attempt makes a new one that shares what came before.
 type history struct {
 	attempts []Attempt
+	past     *past // of messages that timed out together: instead of attempts
+}
+
+// of returns the attempts of the message with the given number.
+func (h *history) of(seq uint64) []Attempt {
+	if h.past != nil {
+		return h.past.attempts(seq)
+	}
+	return slices.Clone(h.attempts)
 }
 
 // with returns h and a behind it, numbered. Of more than keep attempts it keeps
@@ -45,7 +55,12 @@ type history struct {
 func (h *history) with(a Attempt, keep int) *history {
 	if h == nil {
 		a.Number = 1
-		return &history{attempts: []Attempt{a}}
+		first := &struct { // most have one: in one piece
+			history
+			only [1]Attempt
+		}{only: [1]Attempt{a}}
+		first.attempts = first.only[:]
+		return &first.history
 	}
 	old := h.attempts
 	a.Number = old[len(old)-1].Number + 1

@@ -23,22 +23,91 @@ import (
 // messages: the first bit of the first lease is due first.
 const leaseLen = 64
 
-// A lease is a block of messages received.
+// keptEach bounds how many messages that are over a lease keeps, for each that
+// is in flight: fewer than so many, and none for a single one.
+const keptEach = 7
+
+const noSlot = int32(-1)
+
+// A lease is a block of messages received. What an acknowledgement looks at is
+// in its slot.
 //
-// Invariants: open has bits below len(msgs) only; it is 0 only in the last
-// lease; deadlines never decrease from one message to the next.
+// Invariant: starts never decrease from one message to the next.
 type lease[T any] struct {
-	base uint64 // stamp of msgs[0]; reserved for as many as msgs may hold
-	open uint64 // bit k: msgs[k] is in flight
-	slot int32  // place in the table
-	msgs []leased[T]
+	slot   int32 // place in the table, or noSlot
+	lapses int32 // that hold messages of it
+	msgs   []leased
+	bodies []T      // as many as msgs may hold
+	exts   []*extra // nil if none has any
+	past   *past    // nil: none was delivered before
+	shared bool     // msgs are part of a past, too
 
 	prev, next *lease[T]
 }
 
-type leased[T any] struct {
-	item[T]
+type leased struct {
+	seq   uint64
+	at    int64
 	start int64
+}
+
+func newLease[T any](size int) *lease[T] {
+	return &lease[T]{msgs: make([]leased, 0, size), bodies: make([]T, size)}
+}
+
+// item is message k.
+func (l *lease[T]) item(k int) item[T] {
+	it := item[T]{seq: l.msgs[k].seq, at: l.msgs[k].at, body: l.bodies[k]}
+	if l.exts != nil {
+		it.ext = l.exts[k]
+	}
+	return it
+}
+
+func (l *lease[T]) setExt(k int, ext *extra) {
+	if l.exts == nil {
+		l.exts = make([]*extra, len(l.bodies))
+	}
+	l.exts[k] = ext
+}
+
+// forget lets go of the messages of some bits.
+func (l *lease[T]) forget(bitset uint64) {
+	if bitset == 0 {
+		return
+	}
+	if first := bits.TrailingZeros64(bitset); bitset>>first&(bitset>>first+1) == 0 { // a run
+		n := bits.OnesCount64(bitset)
+		clear(l.bodies[first : first+n])
+		if l.exts != nil {
+			clear(l.exts[first : first+n])
+		}
+		return
+	}
+	var none T
+	for ; bitset != 0; bitset &= bitset - 1 {
+		k := bits.TrailingZeros64(bitset)
+		l.bodies[k] = none
+		if l.exts != nil {
+			l.exts[k] = nil
+		}
+	}
+}
+
+// mask has the n bits from the given one on.
+func mask(from, n int) uint64 { return (1<<n - 1) << from }
+
+// A slot is what of a lease is looked at most often, and its place in the table:
+// acknowledgements that come in any order read this table and little else.
+//
+// Invariants: open and kept have bits below len(lease.msgs) only, and none in
+// common; kept has fewer than keptEach for each of open, and none if that is
+// one or none; open is 0 only in the last lease.
+type slot[T any] struct {
+	base  uint64    // stamp of the first message; reserved for as many as there may be
+	open  uint64    // bit k: message k is in flight
+	kept  uint64    // bit k: message k is over, and not forgotten yet
+	lease *lease[T] // nil: the slot is free
 }
 
 // leases are all leases of a queue. Its mu guards them.
@@ -47,28 +116,35 @@ type leases[T any] struct {
 	n           int              // messages in flight
 	slots       *slots[T]        // nil while there is no lease
 	moved       map[uint64]int32 // by stamp, the entries of what has left its lease
+	lapsed      *lapses[T]       // nil while there are none
 }
+
+// held counts the messages.
+func (t *leases[T]) held() int { return t.n + t.lapsed.count() }
 
 // slots give leases numbers to be found by.
 type slots[T any] struct {
-	table []*lease[T]
+	table []slot[T]
 	free  []int32 // places in the table
 }
 
-func (s *slots[T]) add(l *lease[T]) {
+func (s *slots[T]) add(l *lease[T], base uint64) {
 	if n := len(s.free); n > 0 {
 		l.slot, s.free = s.free[n-1], s.free[:n-1]
-		s.table[l.slot] = l
-		return
+	} else {
+		l.slot = int32(len(s.table))
+		s.table = append(s.table, slot[T]{})
 	}
-	l.slot = int32(len(s.table))
-	s.table = append(s.table, l)
+	s.table[l.slot] = slot[T]{base: base, lease: l}
 }
 
 func (s *slots[T]) remove(l *lease[T]) {
-	s.table[l.slot] = nil
+	s.table[l.slot] = slot[T]{}
 	s.free = append(s.free, l.slot)
 }
+
+// of returns a lease's slot. It is good until a lease is added.
+func (t *leases[T]) of(l *lease[T]) *slot[T] { return &t.slots.table[l.slot] }
 
 // entryOf and slotOf translate between a lease's slot and the entry in the
 // deliveries made from it.
@@ -78,7 +154,13 @@ func slotOf(entry int32) int32   { return inHand - 1 - entry }
 // leaseLocked puts the next messages of the log in flight, for a caller, as many
 // as ds has room for and nothing has to be kept apart about. It returns how many.
 func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (n int) {
-	if q.direct || q.n[due] > 0 || q.n[backlogged] > 0 || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(delivered) {
+	if q.direct || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(delivered) {
+		return 0
+	}
+	if p := q.leases.lapsed.taken(); p != nil {
+		return q.leaseAgainLocked(p, ds, now)
+	}
+	if q.n[due] > 0 || q.n[backlogged] > 0 {
 		return 0
 	}
 	ds = ds[:min(len(ds), q.inLogLocked())]
@@ -87,19 +169,25 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 		if !run[0].ext.plain() {
 			break
 		}
-		l := q.lastLeaseLocked()
+		l := q.lastLeaseLocked(nil)
+		s := q.leases.of(l)
 		first := len(l.msgs)
 		room := l.msgs[first:min(first+len(run), cap(l.msgs))]
+		bodies, base, entry := l.bodies[first:], s.base+uint64(first), l.entry()
 		k := 0
 		for k < len(room) && run[k].ext.plain() {
 			it, m, d := &run[k], &room[k], &ds[n+k] // field by field: a literal would be copied
-			m.item, m.start = *it, now
+			m.seq, m.at, m.start = it.seq, it.at, now
+			bodies[k] = it.body
+			if it.ext != nil {
+				l.setExt(first+k, it.ext)
+			}
 			d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
-			d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, l.base+uint64(first+k), l.entry(), 1
+			d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(k), entry, 1
 			k++
 		}
 		l.msgs = l.msgs[:first+k]
-		l.open |= mask(first, k)
+		s.open |= mask(first, k)
 		q.cursor.Step(k)
 		n += k
 	}
@@ -109,33 +197,30 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 	return n
 }
 
-// mask has the n bits from the given one on.
-func mask(from, n int) uint64 { return (1<<n - 1) << from }
-
-// lastLeaseLocked returns a lease that has room.
-func (q *Queue[T]) lastLeaseLocked() *lease[T] {
+// lastLeaseLocked returns a lease that has room for messages with the given past.
+func (q *Queue[T]) lastLeaseLocked(past *past) *lease[T] {
 	t := &q.leases
 	l := t.last
 	size := leaseLen
 	switch {
 	case l == nil:
 		size = 4 // often one message is all that there is
-	case l.open == 0: // nothing of it is in flight: it begins anew
-		l.msgs = l.msgs[:0]
-		l.base = q.win.Reserve(cap(l.msgs))
+	case t.of(l).open == 0: // nothing of it is in flight: it begins anew
+		l.msgs, l.past = l.msgs[:0], past
+		t.of(l).base = q.win.Reserve(cap(l.msgs))
 		return l
-	case len(l.msgs) < cap(l.msgs):
+	case len(l.msgs) < cap(l.msgs) && l.past == past:
 		return l
 	}
 	l, _ = q.t.leases.Get().(*lease[T])
 	if l == nil || size < leaseLen {
-		l = &lease[T]{msgs: make([]leased[T], 0, size)}
+		l = newLease[T](size)
 	}
-	l.base = q.win.Reserve(cap(l.msgs))
+	l.past = past
 	if t.slots == nil {
 		t.slots = new(slots[T])
 	}
-	t.slots.add(l)
+	t.slots.add(l, q.win.Reserve(cap(l.msgs)))
 	l.prev = t.last
 	if t.last == nil {
 		t.first = l
@@ -148,35 +233,42 @@ func (q *Queue[T]) lastLeaseLocked() *lease[T] {
 
 // leaseOfLocked finds the message in flight that a delivery was made of, if it is
 // still in its lease.
-func (q *Queue[T]) leaseOfLocked(entry int32, stamp uint64) (l *lease[T], k int) {
-	if s := q.leases.slots; s != nil && int(slotOf(entry)) < len(s.table) {
-		l = s.table[slotOf(entry)]
-	}
-	if l == nil || stamp-l.base >= leaseLen || l.open>>(stamp-l.base)&1 == 0 {
+func (q *Queue[T]) leaseOfLocked(entry int32, stamp uint64) (s *slot[T], k int) {
+	t := q.leases.slots
+	if t == nil || int(slotOf(entry)) >= len(t.table) {
 		return nil, 0
 	}
-	return l, int(stamp - l.base)
+	s = &t.table[slotOf(entry)]
+	if stamp-s.base >= leaseLen || s.open>>(stamp-s.base)&1 == 0 {
+		return nil, 0
+	}
+	return s, int(stamp - s.base)
 }
 
 // endLeaseLocked takes the messages of some bits out of their lease, and gives
-// the lease back with the last of them.
-func (q *Queue[T]) endLeaseLocked(l *lease[T], ended uint64) {
-	l.open &^= ended
+// the lease back with the last of them. It forgets them when they are many for
+// what is left: so the memory of a lease that ends in any order is gone over
+// three times, not once for each message, which would be all that an
+// acknowledgement costs.
+func (q *Queue[T]) endLeaseLocked(s *slot[T], ended uint64) {
+	s.open &^= ended
+	s.kept |= ended
 	q.leases.n -= bits.OnesCount64(ended)
-	for left := ended; left != 0; {
-		k := bits.TrailingZeros64(left)
-		n := bits.TrailingZeros64(^(left >> k))
-		clear(l.msgs[k : k+n])
-		left &^= mask(k, n)
-	}
-	if l.open != 0 || l == q.leases.last && q.leases.first == l {
+	if open := bits.OnesCount64(s.open); open > 1 && bits.OnesCount64(s.kept) < keptEach*open {
 		return
 	}
-	if l != q.leases.last || len(l.msgs) == cap(l.msgs) {
+	l := s.lease
+	l.forget(s.kept)
+	s.kept = 0
+	if s.open != 0 || l.lapses == 0 && l == q.leases.last && q.leases.first == l {
+		return
+	}
+	if l != q.leases.last || len(l.msgs) == cap(l.msgs) || l.lapses > 0 {
 		q.dropLeaseLocked(l)
 	}
 }
 
+// dropLeaseLocked removes a lease of which nothing is in flight.
 func (q *Queue[T]) dropLeaseLocked(l *lease[T]) {
 	t := &q.leases
 	if l.prev == nil {
@@ -189,21 +281,28 @@ func (q *Queue[T]) dropLeaseLocked(l *lease[T]) {
 	} else {
 		l.next.prev = l.prev
 	}
+	l.prev, l.next = nil, nil
 	t.slots.remove(l)
-	if cap(l.msgs) == leaseLen {
-		*l = lease[T]{msgs: l.msgs[:0]}
-		q.t.leases.Put(l)
-	}
+	l.slot = noSlot
 	if t.first == nil {
-		*t = leases[T]{moved: t.moved}
+		t.slots = nil
+	}
+	q.spareLeaseLocked(l)
+}
+
+// spareLeaseLocked gives back a lease, if no lapse holds messages of it.
+func (q *Queue[T]) spareLeaseLocked(l *lease[T]) {
+	if cap(l.msgs) == leaseLen && l.lapses == 0 && !l.shared {
+		*l = lease[T]{msgs: l.msgs[:0], bodies: l.bodies}
+		q.t.leases.Put(l)
 	}
 }
 
 // ackLeaseLocked acknowledges the messages of some bits of a lease. Nothing
 // becomes ready by it, so that nobody has to be woken.
-func (q *Queue[T]) ackLeaseLocked(l *lease[T], acked uint64) {
+func (q *Queue[T]) ackLeaseLocked(s *slot[T], acked uint64) {
 	n := bits.OnesCount64(acked)
-	q.endLeaseLocked(l, acked)
+	q.endLeaseLocked(s, acked)
 	q.n[inFlight] -= n
 	q.acked += uint64(n)
 	q.allow.Add(int64(n))
@@ -219,12 +318,12 @@ func (q *Queue[T]) ackLeaseLocked(l *lease[T], acked uint64) {
 // was. It is the fast path of Ack.
 func (q *Queue[T]) ackLeased(entry int32, stamp uint64) bool {
 	q.mu.Lock()
-	l, k := q.leaseOfLocked(entry, stamp)
-	if l == nil || q.closed || q.hooked(settled) {
+	s, k := q.leaseOfLocked(entry, stamp)
+	if s == nil || q.closed || q.hooked(settled) {
 		q.mu.Unlock()
 		return false
 	}
-	q.ackLeaseLocked(l, 1<<k)
+	q.ackLeaseLocked(s, 1<<k)
 	q.mu.Unlock()
 	q.madeRoom().perform()
 	return true
@@ -232,38 +331,43 @@ func (q *Queue[T]) ackLeased(entry int32, stamp uint64) bool {
 
 // unleaseLocked makes message k of a lease an entry of the window, in flight and
 // not scheduled.
-func (q *Queue[T]) unleaseLocked(l *lease[T], k int) int32 {
-	m, stamp := &l.msgs[k], l.base+uint64(k)
-	i := q.win.AddStamped(held[T]{item: m.item, start: m.start}, stamp)
-	q.win.Meta(i).State = inFlight
-	q.win.Meta(i).Deadline = after(m.start, q.set.visibility)
+func (q *Queue[T]) unleaseLocked(s *slot[T], k int) int32 {
+	l := s.lease
+	start := l.msgs[k].start
+	i := q.win.AddStamped(held[T]{item: l.item(k), hist: l.past.history(l.msgs[k].seq), start: start}, s.base+uint64(k))
+	m := q.win.Meta(i)
+	m.State, m.Deadline, m.Spent = inFlight, after(start, q.set.visibility), uint32(l.past.count())
+	q.endLeaseLocked(s, 1<<k)
+	return i
+}
+
+// moveLocked is unleaseLocked for a message that stays in flight: its entry is
+// scheduled, and its delivery finds it.
+func (q *Queue[T]) moveLocked(s *slot[T], k int) int32 {
+	stamp := s.base + uint64(k)
+	i := q.unleaseLocked(s, k)
+	q.win.Schedule(i, q.win.Meta(i).Deadline)
 	if q.leases.moved == nil {
 		q.leases.moved = make(map[uint64]int32)
 	}
 	q.leases.moved[stamp] = i
-	q.endLeaseLocked(l, 1<<k)
 	return i
 }
 
 // unleaseAllLocked makes all leased messages entries of the window.
 func (q *Queue[T]) unleaseAllLocked() {
+	q.unfoldLocked()
 	for q.leases.n > 0 {
-		l := q.leases.first
-		if l.open == 0 {
-			l = l.next
-		}
-		i := q.unleaseLocked(l, bits.TrailingZeros64(l.open))
-		q.win.Schedule(i, q.win.Meta(i).Deadline)
+		s, k := q.firstLeasedLocked()
+		q.moveLocked(s, k)
 	}
 }
 
 // entryOfLease returns the window's entry of a delivery that was made from a
 // lease, and inHand if it is over.
 func (q *Queue[T]) entryOfLeaseLocked(entry int32, stamp uint64) int32 {
-	if l, k := q.leaseOfLocked(entry, stamp); l != nil {
-		i := q.unleaseLocked(l, k)
-		q.win.Schedule(i, q.win.Meta(i).Deadline)
-		return i
+	if s, k := q.leaseOfLocked(entry, stamp); s != nil {
+		return q.moveLocked(s, k)
 	}
 	if i, ok := q.leases.moved[stamp]; ok {
 		return i
@@ -271,13 +375,23 @@ func (q *Queue[T]) entryOfLeaseLocked(entry int32, stamp uint64) int32 {
 	return inHand
 }
 
+// firstLeasedLocked returns the message in flight that was leased first, nil if
+// there is none.
+func (q *Queue[T]) firstLeasedLocked() (s *slot[T], k int) {
+	if q.leases.n == 0 {
+		return nil, 0
+	}
+	s = q.leases.of(q.leases.first)
+	return s, bits.TrailingZeros64(s.open)
+}
+
 // leaseDueLocked returns when the first leased message times out.
 func (q *Queue[T]) leaseDueLocked() (at int64, ok bool) {
-	l := q.leases.first
-	if l == nil || l.open == 0 {
+	s, k := q.firstLeasedLocked()
+	if s == nil {
 		return 0, false
 	}
-	return after(l.msgs[bits.TrailingZeros64(l.open)].start, q.set.visibility), true
+	return after(s.lease.msgs[k].start, q.set.visibility), true
 }
 
 // AckBatch acknowledges deliveries of this queue, as Ack of each would, at less
@@ -293,25 +407,25 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 	leased := !q.closed && !q.hooked(settled)
 	for k := 0; k < len(ds); {
 		d := &ds[k]
-		var l *lease[T]
+		var s *slot[T]
 		var n int
 		if leased && d.q == q && d.entry < inHand {
-			l, n = q.leaseOfLocked(d.entry, d.stamp)
+			s, n = q.leaseOfLocked(d.entry, d.stamp)
 		}
-		if l == nil {
+		if s == nil {
 			others = append(others, k)
 			k++
 			continue
 		}
 		acked := uint64(1) << n
 		for k++; k < len(ds) && ds[k].q == q && ds[k].entry == d.entry; k++ {
-			bit := uint64(1) << (ds[k].stamp - l.base) // 0 if it is beyond the lease
-			if l.open&bit&^acked == 0 {
+			bit := uint64(1) << (ds[k].stamp - s.base) // 0 if it is beyond the lease
+			if s.open&bit&^acked == 0 {
 				break
 			}
 			acked |= bit
 		}
-		q.ackLeaseLocked(l, acked)
+		q.ackLeaseLocked(s, acked)
 	}
 	q.mu.Unlock()
 	q.madeRoom().perform()

@@ -13,7 +13,7 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 	q.offered += uint64(n)
 	q.spillLocked()
 	q.countHeldLocked()
-	over := q.win.Len() + q.held + q.leases.n + n - q.set.capacity
+	over := q.win.Len() + q.held + q.leases.held() + n - q.set.capacity
 	if over > 0 {
 		q.takeAllBackLocked()
 	}

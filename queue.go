@@ -72,7 +72,7 @@ type Queue[T any] struct {
 	// leaves the log alone: publishers add to its window.
 	//
 	// Invariants:
-	//   - published - cursor + win.Len() + held + leases.n <= capacity (the first
+	//   - published - cursor + win.Len() + held + leases.held() <= capacity (the first
 	//     term is 0 for a direct queue); allow is cursor + capacity less the others;
 	//   - an entry is in the list or the schedule that its state says, and n
 	//     counts the entries of each state, and inFlight what is leased too;

@@ -321,7 +321,7 @@ func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d D
 // the log: what has become due goes before the backlog.
 func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 	for {
-		i, ok = q.win.Pop(&q.due)
+		i, ok = q.popDueFirstLocked()
 		if !ok {
 			i, ok = q.win.Pop(&q.backlog)
 		}

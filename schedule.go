@@ -72,8 +72,16 @@ func (q *Queue[T]) tick() {
 		q.lookLocked(now)
 	}
 	for n := 0; n < tickLen && !q.closed; n++ {
-		i, ok := q.popDueLocked(now)
-		if !ok {
+		late := q.lateLocked(now)
+		leased := late != 0
+		if leased && q.lapsesLocked(q.leases.first) {
+			fx = fx.and(q.lapseLocked(late, now))
+			continue
+		}
+		i, ok := int32(0), leased
+		if leased {
+			i = q.unleaseLocked(q.firstLeasedLocked())
+		} else if i, ok = q.win.PopDue(now); !ok {
 			break
 		}
 		if state := q.win.Meta(i).State; state == inFlight || state == handling {
@@ -89,15 +97,31 @@ func (q *Queue[T]) tick() {
 	fx.and(q.madeRoom()).perform()
 }
 
-// popDueLocked returns the entry whose deadline came first, no longer scheduled.
-func (q *Queue[T]) popDueLocked(now int64) (i int32, ok bool) {
-	if at, leased := q.leaseDueLocked(); leased && at <= now {
-		if first, ok := q.win.NextDue(); !ok || at < first {
-			l := q.leases.first
-			return q.unleaseLocked(l, bits.TrailingZeros64(l.open)), true
-		}
+// lateLocked returns the messages of the first lease that are due, and time out
+// before anything else: by their instants, and those of one instant in the order
+// in which they were delivered.
+func (q *Queue[T]) lateLocked(now int64) (late uint64) {
+	s, k := q.firstLeasedLocked()
+	if s == nil {
+		return 0
 	}
-	return q.win.PopDue(now)
+	at, stamp, ok := q.win.FirstDue()
+	if !ok {
+		at, stamp = 1<<63-1, 1<<64-1
+	}
+	vis := q.set.visibility
+	comes := func(k int) bool {
+		due := after(s.lease.msgs[k].start, vis)
+		return due <= now && (due < at || due == at && s.base+uint64(k) < stamp)
+	}
+	if !comes(k) {
+		return 0
+	}
+	late = s.open
+	for last := 63 - bits.LeadingZeros64(late); !comes(last); last = 63 - bits.LeadingZeros64(late) {
+		late &^= 1 << last
+	}
+	return late
 }
 
 func (q *Queue[T]) ticked() {

@@ -30,16 +30,25 @@ func (w *Window[E]) Unschedule(i int32) {
 
 // NextDue returns the earliest instant that any entry waits for.
 func (w *Window[E]) NextDue() (at int64, ok bool) {
-	if w.n == 0 {
-		return 0, false
-	}
-	if i, found := w.line.First(); found {
-		at, ok = w.Meta(i).Deadline, true
-	}
-	if it, found := w.heap.peek(w.scheduledInHeap); found && (!ok || it.key < at) {
-		at, ok = it.key, true
-	}
+	at, _, ok = w.FirstDue()
 	return at, ok
+}
+
+// FirstDue returns the deadline and the stamp of the entry that PopDue would return
+// once its time has come.
+func (w *Window[E]) FirstDue() (at int64, stamp uint64, ok bool) {
+	if w.n == 0 {
+		return 0, 0, false
+	}
+	var first item
+	if i, found := w.line.First(); found {
+		m := w.Meta(i)
+		first, ok = item{key: m.Deadline, stamp: m.Stamp}, true
+	}
+	if it, found := w.heap.peek(w.scheduledInHeap); found && (!ok || it.less(first)) {
+		first, ok = it, true
+	}
+	return first.key, first.stamp, ok
 }
 
 // PopDue unschedules and returns the entry with the earliest deadline if that

@@ -20,27 +20,32 @@ type Spans struct {
 type span struct{ lo, hi uint64 } // both ends included
 
 // Add puts stamp into the set.
-func (s *Spans) Add(stamp uint64) {
-	k := s.search(stamp)
-	if k < len(s.ranges) && s.ranges[k].lo <= stamp {
+func (s *Spans) Add(stamp uint64) { s.AddRun(stamp, 1) }
+
+// AddRun puts n stamps, from the given one on, into the set, which has none of
+// them yet or all of them.
+func (s *Spans) AddRun(from uint64, n int) {
+	last := from + uint64(n) - 1
+	k := s.search(from)
+	if k < len(s.ranges) && s.ranges[k].lo <= from {
 		return
 	}
-	joinsNext := k < len(s.ranges) && s.ranges[k].lo == stamp+1
-	joinsPrev := k > 0 && s.ranges[k-1].hi+1 == stamp
+	joinsNext := k < len(s.ranges) && s.ranges[k].lo == last+1
+	joinsPrev := k > 0 && s.ranges[k-1].hi+1 == from
 	switch {
 	case joinsNext && joinsPrev:
 		s.ranges[k-1].hi = s.ranges[k].hi
 		s.ranges = slices.Delete(s.ranges, k, k+1)
 	case joinsNext:
-		s.ranges[k].lo = stamp
+		s.ranges[k].lo = from
 	case joinsPrev:
-		s.ranges[k-1].hi = stamp
+		s.ranges[k-1].hi = last
 	default:
 		if len(s.ranges) == maxSpans {
 			s.ranges = slices.Delete(s.ranges, 0, maxSpans/2)
 			k = max(k-maxSpans/2, 0)
 		}
-		s.ranges = slices.Insert(s.ranges, k, span{stamp, stamp})
+		s.ranges = slices.Insert(s.ranges, k, span{from, last})
 	}
 }
 

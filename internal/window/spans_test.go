@@ -76,6 +76,30 @@ func TestSpansFollowTheirModel(t *testing.T) {
 	}
 }
 
+func TestRunsOfStampsAreAsEachOfThem(t *testing.T) {
+	for seed := range uint64(20) {
+		const upTo = 400
+		r := rand.New(rand.NewPCG(seed, 11))
+		m, s := spansModel{}, &Spans{}
+		for range upTo {
+			from, n := r.Uint64N(upTo-16), 1+r.IntN(16)
+			for x := from; x < from+uint64(n); x++ {
+				if m[x] { // none of a run is there yet, or all are
+					n = int(x - from)
+				}
+			}
+			if n == 0 {
+				continue
+			}
+			for x := from; x < from+uint64(n); x++ {
+				m.add(x, len(s.ranges))
+			}
+			s.AddRun(from, n)
+			requireSame(t, m, s, upTo+1)
+		}
+	}
+}
+
 func TestSpansFollowTheirModelBeyondWhatTheyRemember(t *testing.T) {
 	const upTo = 5 * maxSpans
 	for name, next := range map[string]func(r *rand.Rand, k uint64) uint64{
