@@ -38,7 +38,7 @@ type heldLetter[T any] struct {
 	engine.Received
 	key     letterKey
 	arrival arrival[T]
-	since   time.Time // its lease began then, or later
+	until   time.Time // its lease ends then, or later
 	lost    bool      // its lease has ended: there is nothing to give back
 	done    bool      // it was moved, or comes again as a new one
 }
@@ -61,8 +61,9 @@ type holding[T any] struct {
 	letters []*heldLetter[T]
 	met     map[letterKey]metLetter[T]
 	late    map[letterKey]bool // their leases had ended when they were to be moved
-	kept    time.Time          // when leases were last looked at
-	finds   vain               // receives of nothing new
+	began   time.Time
+	kept    time.Time // when leases were last looked at
+	finds   vain      // receives of nothing new
 }
 
 // A vain is how often in a row letters came, but none that something could be done
@@ -82,7 +83,7 @@ func (v *vain) progress(letters int, visibility time.Duration) error {
 }
 
 func (r *remoteQueue[T]) hold() *holding[T] {
-	return &holding[T]{dead: r, lease: r.lease(r.q.set.visibility), met: map[letterKey]metLetter[T]{}, late: map[letterKey]bool{}}
+	return &holding[T]{dead: r, lease: r.lease(r.q.set.visibility), began: time.Now(), met: map[letterKey]metLetter[T]{}, late: map[letterKey]bool{}}
 }
 
 // peek looks at dead letters.
@@ -151,14 +152,14 @@ func (h *holding[T]) next(ctx context.Context, most int) (fresh []*heldLetter[T]
 	eq := h.dead.eq
 	for wait := probeTime; ; wait = min(2*wait, 16*probeTime) {
 		h.keepUp(ctx)
-		since := time.Now()
+		until := time.Now().Add(h.lease)
 		soon, cancel := context.WithTimeout(ctx, wait)
 		got, err := eq.Receive(soon, min(most, mostPolled), h.lease)
 		late := soon.Err() != nil
 		cancel()
 		switch {
 		case err == nil:
-			fresh = h.add(got, since)
+			fresh = h.add(got, until)
 			return fresh, true, h.finds.progress(len(fresh), h.dead.q.set.visibility)
 		case ctx.Err() != nil:
 			return nil, false, contextError(ctx)
@@ -176,9 +177,9 @@ func (h *holding[T]) next(ctx context.Context, most int) (fresh []*heldLetter[T]
 }
 
 // add enters what was received, and returns what of it is new.
-func (h *holding[T]) add(got []engine.Received, since time.Time) (fresh []*heldLetter[T]) {
+func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldLetter[T]) {
 	for j, a := range h.dead.decode(got) {
-		l := &heldLetter[T]{Received: got[j], arrival: a, since: since}
+		l := &heldLetter[T]{Received: got[j], arrival: a, until: until}
 		l.key = letterKey{id: l.ID, published: l.PublishedAt.UnixNano()}
 		if a.hist != nil {
 			l.key.died = a.hist.attempts[len(a.hist.attempts)-1].Start.UnixNano()
@@ -189,7 +190,7 @@ func (h *holding[T]) add(got []engine.Received, since time.Time) (fresh []*heldL
 		m, ok := h.met[l.key]
 		switch again := ok && l.Deliveries > m.deliveries; {
 		case again && m.letter != nil:
-			m.letter.Received, m.letter.since, m.letter.lost = l.Received, since, false
+			m.letter.Received, m.letter.until, m.letter.lost = l.Received, until, false
 			l = m.letter
 		case again:
 			h.letters = append(h.letters, l)
@@ -279,26 +280,28 @@ func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error 
 	return errs
 }
 
-// keepUp extends leases that are a third over. What fails is tried again, while the
-// lease lasts.
+// keepUp extends leases of which two thirds are left, by as long as all has taken so
+// far and one lease more, so that it extends each a few times, however long it takes.
+// What fails is tried again, while the lease lasts.
 func (h *holding[T]) keepUp(ctx context.Context) {
 	now := time.Now()
 	if h.lease <= 0 || now.Sub(h.kept) < h.lease/10 {
 		return
 	}
 	h.kept = now
+	lease := h.dead.lease(time.Duration(after(int64(h.dead.q.set.visibility), now.Sub(h.began))))
 	var old []*heldLetter[T]
 	for _, l := range h.letters {
-		if !l.lost && now.Sub(l.since) > h.lease/3 {
+		if !l.lost && l.until.Sub(now) < h.lease*2/3 {
 			old = append(old, l)
 		}
 	}
 	together(len(old), func(k int) error {
 		now := time.Now()
-		err := h.dead.eq.Extend(ctx, old[k].Receipt, h.lease)
+		err := h.dead.eq.Extend(ctx, old[k].Receipt, lease)
 		switch {
 		case err == nil:
-			old[k].since = now
+			old[k].until = now.Add(lease)
 		case errors.Is(err, engine.ErrStale):
 			old[k].lost = true
 		}

@@ -134,6 +134,7 @@ func TestLettersAreMetOnceThoughTheirLeasesAreShort(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, ids(n), seen)
 				require.Less(t, time.Since(start), row.peek)
+				require.LessOrEqual(t, g.e.Calls(fakeengine.Extend), 3*n, "each grows longer")
 				g.holds(0, n)
 
 				asked := map[string]int{}
