@@ -312,8 +312,7 @@ func (r *remoteQueue[T]) wantLocked() (n int) {
 // worker is free, or nobody may be served; the queue's close waits for it.
 func (r *remoteQueue[T]) poll(ctx context.Context) {
 	q := r.q
-	stop := r.stopPoll
-	defer stop()
+	defer r.stopPoll()
 	for failures := 0; ; {
 		ended := ctx.Err() != nil
 		q.mu.Lock()
@@ -329,16 +328,13 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 		}
 		q.mu.Unlock()
 		got, err := r.eq.Receive(ctx, min(n, mostPolled), r.lease(q.set.visibility))
-		if err != nil && !errors.Is(err, engine.ErrClosed) && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !r.ended(err) {
 			q.report.tell(engineFailed, Event{Time: time.Now(), Err: fmt.Errorf("receive: %w", remoteError(err)), Count: 1})
 			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))
 			failures = min(failures+1, 10)
 			continue
 		}
 		failures = 0
-		if err != nil && ctx.Err() == nil { // the engine's queue was closed by somebody else
-			stop()
-		}
 		arrivals := r.decode(got)
 		q.mu.Lock()
 		now := q.core.now()
@@ -354,6 +350,14 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 		q.mu.Unlock()
 		fx.perform()
 	}
+}
+
+// ended reports whether err is that of a queue that this side has closed. One that
+// was closed by somebody else is a failure like others: it may come back.
+func (r *remoteQueue[T]) ended(err error) bool {
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	return r.q.closed && errors.Is(err, engine.ErrClosed)
 }
 
 // pause waits for d or until ctx ends.

@@ -342,3 +342,20 @@ func TestLettersOfOneKeyAreRedrivenInOrder(t *testing.T) {
 		g.holds(0, 0)
 	})
 }
+
+// An engine that somebody else closed is asked again now and then.
+func TestWorkersDoNotSpinOnAnEngineThatIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e))
+		require.NoError(t, err)
+		_, err = top.Subscribe(t.Context(), "q", func(context.Context, fanout.Delivery[string]) error { return nil })
+		require.NoError(t, err)
+		synctest.Wait()
+		e.Crash()
+		time.Sleep(time.Hour)
+		require.LessOrEqual(t, e.Calls(fakeengine.Receive), 1000)
+		require.NoError(t, top.Close())
+		<-top.Done()
+	})
+}
