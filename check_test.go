@@ -158,7 +158,7 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	}
 	q.countHeldLocked()
 	inLoops := 0
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		p := l.load()
 		if (p == 0) != (len(l.hand) == 0) {
 			return fmt.Errorf("a loop is at %x of a hand of %d", uint64(p), len(l.hand))

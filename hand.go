@@ -164,7 +164,7 @@ func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	default:
 		w.size = max(w.size/4, 1)
 	}
-	if c := w.s.q.consumers + len(w.s.q.receivers) + len(w.s.q.loops); c > 1 {
+	if c := w.s.q.consumers + len(w.s.q.receivers) + w.s.q.loopsLocked(); c > 1 {
 		return min(w.size, max(ready/(2*c), 1))
 	}
 	return w.size
@@ -362,7 +362,7 @@ func (q *Queue[T]) countHeldLocked() {
 			}
 		}
 	}
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		l.countLocked()
 	}
 }
@@ -387,7 +387,7 @@ func (q *Queue[T]) waitingLocked() (n int) {
 			n += w.load().waiting()
 		}
 	}
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		n += l.waiting()
 	}
 	return n
@@ -503,7 +503,7 @@ func (q *Queue[T]) takeAllBackLocked() bool {
 			q.takeBackLocked(w)
 		}
 	}
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		l.takeBackLocked()
 	}
 	return q.n[backlogged] > n
@@ -521,7 +521,7 @@ func (q *Queue[T]) gatherLocked() {
 			}
 		}
 	}
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		l.pickUpLocked()
 	}
 }
@@ -543,7 +543,7 @@ func (q *Queue[T]) lookLocked(now int64) {
 			}
 		}
 	}
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		l.lookLocked(now)
 	}
 }

@@ -3,7 +3,6 @@ package fanout
 import (
 	"context"
 	"math"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -47,7 +46,8 @@ type loop[T any] struct {
 	where atomic.Uint64 // a place; changed by steps and acknowledgements, and under mu
 
 	// Guarded by the queue's mu; the loop's goroutine reads hand and base without.
-	listed  bool // in the queue's loops
+	listed  bool     // in the queue's loops
+	behind  *loop[T] // there
 	hand    []Delivery[T]
 	base    uint64 // stamp of hand[0]
 	counted int    // how many are counted as done or were picked up
@@ -154,9 +154,8 @@ func (l *loop[T]) endLocked() {
 // enterLocked makes the loop known to its queue.
 func (l *loop[T]) enterLocked() {
 	if !l.listed {
-		l.listed = true
-		l.q.loops = append(l.q.loops, l)
-		l.q.loop.Store(l.q.loops[0])
+		l.listed, l.behind = true, l.q.loops.Load()
+		l.q.loops.Store(l)
 	}
 }
 
@@ -172,16 +171,23 @@ func (l *loop[T]) leave() {
 	l.takeBackLocked()
 	l.hand = nil
 	l.where.Store(0)
-	k := slices.Index(q.loops, l)
-	q.loops = slices.Delete(q.loops, k, k+1)
-	if len(q.loops) > 0 {
-		q.loop.Store(q.loops[0])
-	} else {
-		q.loop.Store(nil)
-	}
+	l.unlistLocked()
 	q.handOnLocked()
 	q.mu.Unlock()
 	q.madeRoom().perform()
+}
+
+func (l *loop[T]) unlistLocked() {
+	q := l.q
+	if first := q.loops.Load(); first == l {
+		q.loops.Store(l.behind)
+	} else {
+		for first.behind != l {
+			first = first.behind
+		}
+		first.behind = l.behind
+	}
+	l.listed, l.behind = false, nil
 }
 
 // holdLocked takes a hand from the log, of two messages at least, and makes the
@@ -241,7 +247,7 @@ func (l *loop[T]) sizeLocked(now int64) int {
 	}
 	l.takenAt = now
 	n := q.inLogLocked()
-	if c := q.consumers + len(q.receivers) + len(q.loops); c > 1 {
+	if c := q.consumers + len(q.receivers) + q.loopsLocked(); c > 1 {
 		n /= 2 * c
 	}
 	return min(l.size, n)
@@ -339,7 +345,7 @@ func (l *loop[T]) pickUpLocked() bool {
 // ackInLoop acknowledges a message that is the current one of a loop, and reports
 // whether it was. It is the fast path of Ack.
 func (q *Queue[T]) ackInLoop(stamp uint64) bool {
-	if l := q.loop.Load(); l != nil {
+	if l := q.loops.Load(); l != nil {
 		p := l.load()
 		if p.stamp() == stamp && !p.over() && p.waiting() > 0 && l.swap(p, p|placeAcked) {
 			return true
@@ -352,7 +358,7 @@ func (q *Queue[T]) ackInLoop(stamp uint64) bool {
 // end somebody may wait for.
 func (q *Queue[T]) ackInLoops(stamp uint64) bool {
 	q.mu.Lock()
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		p := l.load()
 		for p.stamp() == stamp && !p.over() && !l.swap(p, p|placeAcked) {
 			p = l.load()
@@ -372,7 +378,7 @@ func (q *Queue[T]) ackInLoops(stamp uint64) bool {
 // entryInLoopLocked returns the entry of a delivery that was made from a loop's
 // hand, and inHand if it is over.
 func (q *Queue[T]) entryInLoopLocked(stamp uint64) int32 {
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		if l.load().stamp() == stamp {
 			l.pickUpLocked()
 		}
@@ -383,9 +389,17 @@ func (q *Queue[T]) entryInLoopLocked(stamp uint64) int32 {
 	return inHand
 }
 
+// loopsLocked counts the loops.
+func (q *Queue[T]) loopsLocked() (n int) {
+	for l := q.loops.Load(); l != nil; l = l.behind {
+		n++
+	}
+	return n
+}
+
 // inLoopsLocked counts the messages in loops' hands that are in flight.
 func (q *Queue[T]) inLoopsLocked() (n int) {
-	for _, l := range q.loops {
+	for l := q.loops.Load(); l != nil; l = l.behind {
 		if len(l.hand) > 0 && !l.load().over() {
 			n++
 		}

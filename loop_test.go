@@ -30,7 +30,7 @@ func warm(t *testing.T, top *Topic[int], q *Queue[int], more int, body func(d De
 		}
 		require.NoError(t, d.Ack(t.Context()))
 		if d.Body == -1 {
-			require.Equal(t, handLen, q.loops[0].size, "it has grown")
+			require.Equal(t, handLen, q.loops.Load().size, "it has grown")
 			publish(t, top, to(0, more-1)...)
 		}
 	}
@@ -57,7 +57,7 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 			check(t, top)
 			return done < n-1
 		})
-		require.Empty(t, q.loops)
+		require.Nil(t, q.loops.Load())
 		require.Zero(t, q.held)
 		require.NoError(t, top.Close())
 	})
@@ -70,7 +70,7 @@ func TestWhatARangeHasNotBegunIsTakenByOthersAtOnce(t *testing.T) {
 		q := openQueue(t, top, "q")
 		warm(t, top, q, 10, func(d Delivery[int]) bool {
 			if d.Body == 3 {
-				require.Equal(t, 6, q.loops[0].waiting())
+				require.Equal(t, 6, q.loops.Load().waiting())
 				for want := 4; want < 10; want++ {
 					other := receive(t, q)
 					require.Equal(t, want, other.Body)
@@ -104,7 +104,7 @@ func TestWhatARangeIsSlowToBeginIsNotOvertakenForLong(t *testing.T) {
 				if acked {
 					require.NoError(t, d.Ack(ctx))
 				}
-				require.Equal(t, 60, q.loops[0].waiting())
+				require.Equal(t, 60, q.loops.Load().waiting())
 				require.Equal(t, 64, receive(t, q).Body)
 				elapse(handAge - 1)
 				require.Equal(t, 65, receive(t, q).Body)
@@ -172,7 +172,7 @@ func TestARangeMaySettleLater(t *testing.T) {
 			require.Equal(t, len(ds), q.Stats().InFlight)
 			check(t, top)
 			if len(ds) > handLen {
-				require.Empty(t, q.loops[0].hand, "it has learnt")
+				require.Empty(t, q.loops.Load().hand, "it has learnt")
 			}
 			return len(ds) < n
 		})
@@ -247,7 +247,7 @@ func TestARangeThatEndsGivesBackWhatItHasNotBegun(t *testing.T) {
 				})
 				wg.Wait()
 				check(t, top)
-				require.Empty(t, q.loops)
+				require.Nil(t, q.loops.Load())
 				s := q.Stats()
 				require.Equal(t, []int{94, 1}, []int{s.Ready, s.InFlight})
 				require.Equal(t, to(6, 99), bodies(t, q))
@@ -269,7 +269,7 @@ func TestARangeWakesOthersForWhatItGivesBack(t *testing.T) {
 		q := openQueue(t, top, "q")
 		got := make(chan int, 1)
 		warm(t, top, q, 2, func(d Delivery[int]) bool {
-			require.Equal(t, 1, q.loops[0].waiting())
+			require.Equal(t, 1, q.loops.Load().waiting())
 			require.NoError(t, q.Pause(ctx))
 			require.NoError(t, d.Ack(ctx))
 			go func() {
@@ -362,7 +362,7 @@ func TestARangeInTheMidstOf(t *testing.T) {
 					case d.Body < 3:
 						require.NoError(t, d.Ack(ctx))
 					case d.Body == 3:
-						require.Equal(t, 16, q.loops[0].waiting())
+						require.Equal(t, 16, q.loops.Load().waiting())
 						row.do(t, stage{top, q, d, ctx})
 						check(t, top)
 						require.ErrorIs(t, d.Ack(ctx), row.err)
@@ -421,7 +421,7 @@ func TestARangeMakesRoom(t *testing.T) {
 			if d.Body == 0 {
 				wait(1000)
 			}
-			last := q.loops[0].waiting() == 0
+			last := q.loops.Load().waiting() == 0
 			require.NoError(t, d.Ack(ctx))
 			synctest.Wait()
 			if admitted {
@@ -574,7 +574,7 @@ func TestARangePinsNothingThatIsAcknowledged(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, d.Ack(ctx))
 			if got++; got == 5*handLen {
-				require.Len(t, q.loops[0].hand, handLen)
+				require.Len(t, q.loops.Load().hand, handLen)
 				require.LessOrEqual(t, alive(all[:3*handLen]), 1)
 				break
 			}

@@ -105,7 +105,7 @@ type Queue[T any] struct {
 	gate     atomic.Int64
 	starving atomic.Bool
 
-	loop atomic.Pointer[loop[T]] // the first of loops, to be found without mu
+	loops atomic.Pointer[loop[T]] // a list, changed under mu; its first is found without
 
 	// Guarded by the topic's mu.
 	gone bool   // closed, or about to be
@@ -127,7 +127,6 @@ type Queue[T any] struct {
 
 	receivers []*receiver
 	spare     *receiver // to be used again
-	loops     []*loop[T]
 	subs      []*Subscriber[T]
 	nextSub   int
 	running   int // worker goroutines of all subscribers
@@ -137,19 +136,20 @@ type Queue[T any] struct {
 
 	timer   *time.Timer
 	timerAt int64
-	brief   bool // it is armed for a moment only
-	armed   bool
 	lookAt  int64 // when the timer looks at the hands of workers; 0: there is nothing to see
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
 	ticking int   // goroutines of the timer that have begun and not ended
 
 	dead *Queue[T]
 
+	drained chan struct{} // closes when nothing is left that Shutdown waits for
+
+	armed    bool // the timer is
+	brief    bool // it is armed for a moment only
 	paused   bool
 	draining bool // the topic shuts down
 	// drainingDead is draining for the dead-letter queue, made or not.
 	drainingDead bool
-	drained      chan struct{} // closes when nothing is left that Shutdown waits for
 	closed       bool
 	home         bool // closed, and nothing of it runs
 
