@@ -70,7 +70,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 					top := newTopic[int](t)
 					q := openQueue(t, top, "q", WithVisibilityTimeout(vis), WithMaxAttempts(attempts))
 					publishOnce(t, top, ofLeases)
-					acked := map[int]bool{}
+					acked, timedOut := map[int]bool{}, 0
 					began := time.Now()
 					for a := range attempts {
 						ds := take(t, q, ofLeases-len(acked))
@@ -111,6 +111,8 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 							require.ErrorIs(t, d.Extend(ctx, time.Hour), ErrStale)
 							require.True(t, d.Deadline().IsZero())
 						}
+						timedOut += len(left)
+						require.EqualValues(t, timedOut, q.Stats().TimedOut)
 						if a+1 < attempts {
 							require.Equal(t, len(left), q.Stats().Ready)
 						}
@@ -326,6 +328,31 @@ func TestWhatTimedOutTogetherPinsNothingThatIsAcknowledged(t *testing.T) {
 		}
 		require.NotNil(t, last.Value())
 		runtime.KeepAlive(q)
+		require.NoError(t, top.Close())
+	})
+}
+
+// What is taken of messages that timed out together is not kept by those that
+// nobody has taken yet.
+func TestWhatTimedOutTogetherPinsNothingThatWasTaken(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[*watched](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
+		all := publishWatched(t, top, 3*leaseLen)
+		func() {
+			_, err := q.ReceiveBatch(ctx, len(all))
+			require.NoError(t, err)
+			elapse(time.Second)
+			ds, err := q.ReceiveBatch(ctx, 2*leaseLen) // ends in a lapse
+			require.NoError(t, err)
+			require.Len(t, ds, 2*leaseLen)
+			require.NoError(t, q.AckBatch(ctx, ds...))
+			d := receive(t, q, WithVisibilityTimeout(time.Minute)) // not from a lease
+			require.NoError(t, d.Ack(ctx))
+		}()
+		require.Zero(t, alive(all[:2*leaseLen+1]))
+		require.Equal(t, leaseLen-1, q.Stats().Ready)
+		check(t, top)
 		require.NoError(t, top.Close())
 	})
 }
