@@ -65,7 +65,7 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 		}
 		if end != nil { // the handler has returned already
 			m.stirred = true
-			if len(m.offers) == 0 {
+			if len(m.offers) == 0 && !m.fillsBatches(q) {
 				_ = m.settle(q.ref, x.deliveryID(), *end)
 			} else { // what was parked meanwhile may let a redrive in before that
 				r := run{sub: to, delivery: x.deliveryID()}
@@ -252,6 +252,16 @@ func (m *topic) hand(q *queue, x *message, to int) (visibility time.Duration, en
 	return time.Millisecond, nil
 }
 
+// fillsBatches reports whether somebody waits for several of the letters of q: then
+// it matters what comes between two of them.
+func (m *topic) fillsBatches(q *queue) bool {
+	d := m.deads[q.ref.queue]
+	if q.set.shared {
+		d = m.shared
+	}
+	return !q.letters && d != nil && slices.ContainsFunc(m.receives, func(r receive) bool { return r.ref == d.ref && r.most > 1 })
+}
+
 // A batch is what a batch handler gets besides its first delivery, in order.
 type batch struct{ left []deliveryID }
 
@@ -362,7 +372,8 @@ func (q *queue) firstOfKey(x *message) bool {
 
 // next returns the messages whose turn it may be, the likeliest first: what has
 // become due goes before the backlog, the earlier first; the backlog goes in
-// the order of publication, that of a dead-letter queue as the letters came.
+// the order of publication, that of a dead-letter queue as the letters came: in
+// one that is shared their numbers tell that, else only the instant.
 func (q *queue) next() []*message {
 	var next []*message
 	for _, x := range q.messages {
@@ -373,7 +384,7 @@ func (q *queue) next() []*message {
 		if len(next) > 0 {
 			y := next[0]
 			before = cmp.Compare(y.state, x.state) // due is the greater one
-			if before == 0 && (x.state == due || q.letters) {
+			if before == 0 && (x.state == due || q.letters && q.ref != sharedRef) {
 				before = cmp.Compare(x.since, y.since)
 			} else if before == 0 {
 				before = cmp.Compare(x.seq, y.seq)

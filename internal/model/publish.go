@@ -224,6 +224,7 @@ func (m *topic) admit(o *offer) bool {
 			}
 		}
 	}
+	m.doubt() // the next one may have its IDs forgotten again
 	return true
 }
 
