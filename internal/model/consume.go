@@ -118,6 +118,8 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	}
 	if next[0].state == backlog && !q.letters { // the order of publication, or in which they began
 		can = can[:min(len(can), most)]
+	} else if len(next) > 8 {
+		can = can[:min(len(can), most+1)]
 	}
 	k := m.choose(len(can))
 	for _, c := range can[:k] {

@@ -53,6 +53,8 @@ type driver struct {
 	epoch  time.Time
 	model  *topic
 	past   []*pastStep
+	kept   int  // messages in the models of past
+	forgot bool // there were more steps
 	steps  int
 	queues []*fanout.Queue[int]
 	shared *fanout.Queue[int]

@@ -22,14 +22,16 @@ type pastStep struct {
 	asleep     bool
 }
 
-// retraceMost is how many steps back other choices are looked for, and triesMost
-// how many tries the step itself gets. Then patience has for each pass how many
+// Other choices are looked for as far back as the program began, if the models
+// since then have no more than pastMost messages, else retraceLeast steps. triesMost
+// is how many tries the step itself gets. Then patience has for each pass how many
 // tries each step on the way gets, and all of them together: a wrong guess is
 // most often taken back by few tries at the right place, so that no place may
 // use up those of the others.
 const (
-	retraceMost = 64
-	triesMost   = 6_000
+	retraceLeast = 64
+	pastMost     = 100_000
+	triesMost    = 6_000
 )
 
 var patience = []struct{ each, all int }{{24, 6_000}, {250, 60_000}, {triesMost, 240_000}}
@@ -93,11 +95,15 @@ func (s *search) pop() []choice {
 
 // cost is what a try costs: more for a model that is large.
 func (s *search) cost() int {
-	n := 0
-	for q := range s.before.all {
+	return 1 + s.before.size()/64
+}
+
+// size counts messages.
+func (m *topic) size() (n int) {
+	for q := range m.all {
 		n += len(q.messages)
 	}
-	return 1 + n/64
+	return n
 }
 
 // try does the step with given choices, and the likeliest ones after those. It
@@ -149,11 +155,14 @@ func (d *driver) explained(s *pastStep) {
 		m := r.run()
 		d.report.Tries += p.all - r.tries
 		if m != nil {
-			d.past = steps[:len(steps)-1]
+			d.past, d.kept = steps[:len(steps)-1], 0
+			for _, p := range d.past {
+				d.kept += p.before.size()
+			}
 			d.remember(s, m)
 			return
 		}
-		if r.all && look.all && len(steps) <= retraceMost {
+		if r.all && look.all && !d.forgot {
 			how = "all that could have been was tried"
 			break
 		}
@@ -226,8 +235,11 @@ func (r *retrace) explore(k int, before *topic) *topic {
 func (d *driver) remember(s *pastStep, m *topic) {
 	d.model = m
 	d.past = append(d.past, s)
-	if len(d.past) > retraceMost {
+	d.kept += s.before.size()
+	for len(d.past) > retraceLeast && d.kept > pastMost {
+		d.kept -= d.past[0].before.size()
 		d.past = slices.Delete(d.past, 0, 1)
+		d.forgot = true
 	}
 }
 
