@@ -81,18 +81,11 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 // pick chooses among messages whose turn it may be. One that was not seen to be
 // delivered can only be one that is never delivered.
 func (m *topic) pick(q *queue, next []*message, batch *batch) int {
-	behind := func(x *message) int {
-		if head, keyed := q.heads[x.OrderingKey]; keyed && head != x.seq {
-			return 0
-		}
-		return 1
-	}
 	var can []int
 	expired := false
 	for k, x := range next {
-		head, keyed := q.heads[x.OrderingKey]
 		switch {
-		case m.begins(x.nextDelivery(), batch) || keyed && head != x.seq:
+		case m.begins(x.nextDelivery(), batch) || q.behind(x):
 		case !q.expired(x, m.now) || expired && len(next) > 8: // of many it hardly matters which is first
 			continue
 		default:
@@ -108,13 +101,12 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	if len(next) > 8 {
 		most = 1 // the order of so many is hardly ever seen
 	}
-	if s := m.seen.stats(q.ref); s != nil && s.Blocked > q.blockedNow() { // some were looked at that can't be delivered
-		most++
-		if next[0].state == backlog {
-			m.asReached(q, next, can, s.Delivered-q.count.Delivered)
-		} else {
-			slices.SortStableFunc(can, func(a, b int) int { return cmp.Compare(behind(next[a]), behind(next[b])) })
+	if s := m.seen.stats(q.ref); s != nil {
+		more := s.Blocked > q.blockedNow() // some were looked at that can't be delivered
+		if more {
+			most++
 		}
+		m.asReached(q, next, can, more, s.Delivered-q.count.Delivered <= 1)
 	}
 	if next[0].state == backlog && !q.letters { // the order of publication, or in which they began
 		can = can[:min(len(can), most)]
@@ -123,31 +115,37 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	}
 	k := m.choose(len(can))
 	for _, c := range can[:k] {
-		if behind(next[c]) == 0 {
+		if q.behind(next[c]) {
 			m.passed = append(m.passed, next[c].copyID())
 		}
 	}
 	return can[k]
 }
 
+// behind reports whether x can't be delivered, for another one of its key.
+func (q *queue) behind(x *message) bool {
+	head, keyed := q.heads[x.OrderingKey]
+	return keyed && head != x.seq
+}
+
 // asReached puts one that can't be delivered, because it is behind another one
-// of its key, where it was most likely looked at: after what was published before
-// it, and at the latest before the last delivery of the step. One that was passed
-// over stays behind for the rest of the step: so one choice says that it was not
-// looked at.
-func (m *topic) asReached(q *queue, next []*message, can []int, deliveries uint64) {
+// of its key, where it was most likely looked at, if more of them were than so far:
+// after what its turn comes after, and at the latest before the last delivery of
+// the step. One that was passed over stays behind for the rest of the step: so one
+// choice says that it was not looked at.
+func (m *topic) asReached(q *queue, next []*message, can []int, more, last bool) {
 	first, late := -1, false // of those behind others, by its place in can
 	free := -1
 	for place, k := range can {
 		x := next[k]
-		if head, keyed := q.heads[x.OrderingKey]; !keyed || head == x.seq {
+		if !q.behind(x) {
 			if free < 0 {
 				free = place
 			}
 			continue
 		}
-		passed := slices.Contains(m.passed, x.copyID())
-		if first < 0 || late && !passed || late == passed && x.seq < next[can[first]].seq {
+		passed := !more || slices.Contains(m.passed, x.copyID())
+		if first < 0 || late && !passed || late == passed && k < can[first] {
 			first, late = place, passed
 		}
 	}
@@ -156,7 +154,7 @@ func (m *topic) asReached(q *queue, next []*message, can []int, deliveries uint6
 	}
 	x, y := can[first], can[free]
 	rest := slices.DeleteFunc(slices.Clone(can), func(k int) bool { return k == x || k == y })
-	if !late && (next[x].seq < next[y].seq || deliveries <= 1) {
+	if !late && (x < y || last) {
 		can[0], can[1] = x, y
 	} else {
 		can[0], can[1] = y, x
