@@ -315,7 +315,8 @@ func TestARangeInTheMidstOf(t *testing.T) {
 			require.Equal(t, 1, s.q.Stats().Delayed)
 		}, 4, ErrSettled},
 		{"a look at what is ready", func(t *testing.T, s stage) {
-			require.Equal(t, to(4, 19), bodies(t, s.q))
+			publish(t, s.top, to(20, 219)...)
+			require.Equal(t, to(4, 219), bodies(t, s.q))
 		}, 4, nil},
 		{"a pause", func(t *testing.T, s stage) {
 			require.NoError(t, s.q.Pause(s.ctx))
@@ -333,7 +334,12 @@ func TestARangeInTheMidstOf(t *testing.T) {
 			other := receive(t, s.q)
 			require.Equal(t, 4, other.Body, "nothing but the hand is left")
 			require.NoError(t, other.NackAfter(s.ctx, time.Nanosecond)) // a millisecond
+			for s.q.n[backlogged] > 0 {                                 // what the receiver took back from the hand
+				require.NoError(t, receive(t, s.q).Ack(s.ctx))
+			}
+			publish(t, s.top, to(20, 219)...)
 			elapse(time.Millisecond)
+			require.Equal(t, 1, s.q.n[due])
 		}, 4, nil},
 		{"a flood that drops the oldest", func(t *testing.T, s stage) {
 			publish(t, s.top, to(20, 20+1023-1)...)
@@ -380,6 +386,94 @@ func TestARangeInTheMidstOf(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What something is kept apart of is received singly.
+func TestARangeHearsOfEach(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var told []string
+		top := newTopic[int](t, WithHooks(Hooks{
+			Delivered: func(Event) { told = append(told, "delivered") },
+			Settled:   func(Event) { told = append(told, "settled") },
+		}))
+		q := openQueue(t, top, "q")
+		publish(t, top, to(1, 100)...)
+		for d, err := range q.Deliveries(ctx) {
+			require.NoError(t, err)
+			require.Equal(t, []string{"delivered"}, told)
+			require.NoError(t, d.Ack(ctx))
+			require.Equal(t, []string{"delivered", "settled"}, told)
+			if told = nil; d.Body == 100 {
+				break
+			}
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestARangeWithAVisibilityTimeoutOfItsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute))
+		publish(t, top, to(1, 100)...)
+		for d, err := range q.Deliveries(ctx, WithVisibilityTimeout(time.Second)) {
+			require.NoError(t, err)
+			require.Equal(t, time.Now().Add(time.Second), d.Deadline())
+			require.NoError(t, d.Ack(ctx))
+			if d.Body == 99 {
+				break
+			}
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestARangeYieldsNothingThatHasExpired(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithTimeToLive(time.Microsecond))
+		publish(t, top, to(1, 100)...)
+		for d, err := range q.Deliveries(ctx) {
+			require.NoError(t, err)
+			if d.Body == 50 {
+				time.Sleep(time.Microsecond)
+				publish(t, top, 101)
+			}
+			require.NoError(t, d.Ack(ctx))
+			if d.Body > 50 {
+				require.Equal(t, 101, d.Body)
+				break
+			}
+		}
+		require.EqualValues(t, 50, q.Stats().Expired)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestARangeGetsOneMessageOfAKeyAtATime(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t, WithOrdering())
+		q := openQueue(t, top, "q")
+		var first Delivery[int]
+		warm(t, top, q, 1, func(d Delivery[int]) bool {
+			switch d.Body {
+			case 0:
+				publishAll(t, top, Message[int]{Body: 1, OrderingKey: "a"}, Message[int]{Body: 2, OrderingKey: "a"}, Message[int]{Body: 3})
+			case 1:
+				first = d
+				return true
+			case 2:
+				require.ErrorIs(t, first.Ack(ctx), ErrSettled)
+				require.NoError(t, d.Ack(ctx))
+				return false
+			case 3:
+				require.NoError(t, first.Ack(ctx))
+			}
+			require.NoError(t, d.Ack(ctx))
+			return true
+		})
+		require.NoError(t, top.Close())
+	})
 }
 
 func TestARangeLetsAShutdownEndAtOnce(t *testing.T) {
