@@ -234,6 +234,8 @@ func (q *Queue[T]) checkLeasesLocked() error {
 			return fmt.Errorf("lease %d of %d messages: open %#x, kept %#x", l.slot, len(l.msgs), s.open, s.kept)
 		case kept > 0 && (open < 2 || kept >= keptEach*open):
 			return fmt.Errorf("lease %d keeps %d that are over, for %d that are not", l.slot, kept, open)
+		case l.past.count() > pastLen:
+			return fmt.Errorf("lease %d shares a past of %d attempts", l.slot, l.past.n)
 		case open == 0 && l != t.last || open == 0 && l.lapses > 0:
 			return fmt.Errorf("lease %d is kept for nothing", l.slot)
 		}

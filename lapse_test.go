@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 	"weak"
@@ -94,7 +95,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 								want := Attempt{Number: k + 1, Cause: TimedOut, Queue: "q", Start: began.Add(time.Duration(k) * vis), Elapsed: vis}
 								require.Equal(t, want, at)
 							}
-							if d.Body%7 == a%7 { // the leases have holes
+							if d.Body%7 == a%7 && attempts < pastLen { // the leases have holes
 								require.NoError(t, d.Ack(ctx))
 								acked[d.Body] = true
 							} else {
@@ -355,4 +356,30 @@ func TestWhatTimedOutTogetherPinsNothingThatWasTaken(t *testing.T) {
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
+}
+
+// What timed out together takes its room, and is dropped in its turn.
+func TestWhatTimedOutTogetherCountsInAFullQueue(t *testing.T) {
+	for _, delay := range []time.Duration{0, time.Minute} { // into the log, and past it
+		for policy, dropped := range map[Overflow][]int{DropOldest: {0, 1, 2}, DropNewest: {1000, 1001, 1002}} {
+			t.Run(policy.String(), func(t *testing.T) {
+				bubble(t, func(t *testing.T, ctx context.Context) {
+					top := newTopic[int](t)
+					q := openQueue(t, top, "q", WithCapacity(ofLeases), WithOverflow(policy), WithVisibilityTimeout(time.Second))
+					publishOnce(t, top, ofLeases)
+					receiveAll(t, q, ofLeases)
+					elapse(time.Second)
+					for k := range dropped {
+						publishAll(t, top, Message[int]{Body: 1000 + k, Delay: delay})
+						check(t, top)
+					}
+					want := append(from(0, ofLeases), 1000, 1001, 1002)
+					want = slices.DeleteFunc(want, func(k int) bool { return slices.Contains(dropped, k) })
+					require.Equal(t, want, bodies(t, q))
+					require.EqualValues(t, 3, q.Stats().Dropped)
+					require.NoError(t, top.Close())
+				})
+			})
+		}
+	}
 }
