@@ -113,10 +113,7 @@ func (m *topic) actions() (as []action) {
 		}
 	}
 	var later []action
-	for q := range m.all {
-		if !m.hungry(q) {
-			continue
-		}
+	for _, q := range m.allHungry() {
 		claim := action{actionID{claims, q.ref, 0}, func() { m.take(q, 0, 0) }}
 		switch s := m.seen.stats(q.ref); {
 		case s != nil && s.Blocked > q.blockedNow():
@@ -140,6 +137,39 @@ func (m *topic) actions() (as []action) {
 		as = append(as, action{actionID{kind: looks}, m.look})
 	}
 	return append(as, later...)
+}
+
+// allHungry returns the queues that have a message for an idle consumer, those
+// first whose handlers began first.
+func (m *topic) allHungry() (qs []*queue) {
+	for q := range m.all {
+		if m.hungry(q) {
+			qs = append(qs, q)
+		}
+	}
+	if len(qs) > 1 {
+		begun := map[*queue]int{}
+		for _, q := range qs {
+			begun[q] = m.firstBegun(q)
+		}
+		slices.SortStableFunc(qs, func(a, b *queue) int { return cmp.Compare(begun[a], begun[b]) })
+	}
+	return qs
+}
+
+// firstBegun returns when the first handler began of what is ready in q. Of what
+// nobody saw begin, ordinary queues come first.
+func (m *topic) firstBegun(q *queue) int {
+	first := math.MaxInt
+	for _, x := range q.messages {
+		if at := m.seen.order[x.nextDelivery()]; at > 0 && x.ready() {
+			first = min(first, at)
+		}
+	}
+	if first == math.MaxInt && !q.letters {
+		return 0
+	}
+	return first
 }
 
 // batchesToEnd returns, as actions, that batches are what was there: what came
