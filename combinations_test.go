@@ -695,8 +695,8 @@ func TestTenThousandIdleQueuesCostLittle(t *testing.T) {
 		options func(k int) []SubscribeOption
 		most    int64
 	}{
-		{"no subscriber", nil, 1536},
-		{"a subscriber", func(int) []SubscribeOption { return nil }, 2048},
+		{"no subscriber", nil, 800},
+		{"a subscriber", func(int) []SubscribeOption { return nil }, 1024},
 		{"a subscriber with much asked for", func(int) []SubscribeOption {
 			return []SubscribeOption{WithConcurrency(64), WithRateLimit(10), WithAutoExtend(time.Hour), WithHandlerTimeout(time.Minute),
 				WithCapacity(1_000_000), WithTimeToLive(time.Hour), WithReplay(1000)}

@@ -102,10 +102,10 @@ type Queue[T any] struct {
 	// gate is what allow must reach before a publisher that waits for room here
 	// can go on, 0 if none waits. starving is set by a source that waits for room
 	// in this dead-letter queue. Who makes the room clears them and goes to tell.
-	gate     atomic.Int64
+	gate atomic.Int64
+	// loops is a list, changed under mu. Its first is found without.
+	loops    atomic.Pointer[loop[T]]
 	starving atomic.Bool
-
-	loops atomic.Pointer[loop[T]] // a list, changed under mu; its first is found without
 
 	// Guarded by the topic's mu.
 	gone bool   // closed, or about to be

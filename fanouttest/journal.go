@@ -53,15 +53,6 @@ func (j *journal) add(k kind, e fanout.Event) {
 	p.counts[k] += uint64(e.Count)
 }
 
-func (j *journal) count(queue string, k kind) uint64 {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if p := j.queues[queue]; p != nil {
-		return p.counts[k]
-	}
-	return 0
-}
-
 // of returns the events of a queue, in the order in which they happened.
 func (j *journal) of(queue string) []event {
 	j.mu.Lock()

@@ -1,0 +1,6 @@
+//go:build !race
+
+package fanout
+
+// amortised is the most allocations a delivery that count as none.
+const amortised = 0.01
