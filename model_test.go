@@ -1,7 +1,6 @@
 package fanout_test
 
 import (
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,8 +10,9 @@ import (
 )
 
 // The reference model of internal/model, run beside the library in virtual time.
-// The tests of what it found are in model_bugs_test.go; a run of millions of
-// operations and one that shrinks failures are in internal/proof.
+// The tests of what it found are in model_bugs_test.go. The programs here are the
+// same each time; new ones, by the million, are run in internal/proof, which
+// shrinks those that fail.
 
 // runModel runs one program in a bubble of its own.
 func runModel(t *testing.T, p model.Program) (report model.Report) {
@@ -27,7 +27,7 @@ func runModel(t *testing.T, p model.Program) (report model.Report) {
 }
 
 func TestModelRandomPrograms(t *testing.T) {
-	seed := rand.Uint64()
+	const seed = 35
 	var sum model.Report
 	for k, begun := uint64(0), time.Now(); k < 2000 && time.Since(begun) < 3*time.Second; k++ {
 		if !t.Run("", func(t *testing.T) {
