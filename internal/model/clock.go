@@ -210,7 +210,7 @@ func (q *queue) blockedNow() (n int) {
 
 // settleDown does what happens by itself, until nothing does. Things happen
 // concurrently, so any order is right; claims of several queues don't disturb
-// each other.
+// each other, unless letters are among them.
 func (m *topic) settleDown() {
 	for m.wrong == "" {
 		as := m.likeliest(m.actions())
@@ -218,7 +218,7 @@ func (m *topic) settleDown() {
 			break
 		}
 		k := 0
-		if len(as) > 1 && (len(m.offers) > 0 || slices.ContainsFunc(as, func(a action) bool { return a.kind != claims })) {
+		if len(as) > 1 && (len(m.offers) > 0 || slices.ContainsFunc(as, func(a action) bool { return a.kind != claims || a.ref.kind != opened })) {
 			k = m.choose(len(as))
 		}
 		m.perform(as, k)
