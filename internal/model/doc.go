@@ -18,5 +18,5 @@
 // shrinks. [Run] must be called inside a bubble of testing/synctest.
 //
 // Not modelled: publishes inside handlers (they can be refused for a deadlock),
-// batch handlers, rate limits, extension by itself, interceptors.
+// AckBatch, rate limits, extension by itself, interceptors.
 package model
