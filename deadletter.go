@@ -269,8 +269,9 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 //
 // Redriven messages take room as published ones do. For a full queue Redrive
 // waits, in turn with publishers, whatever the overflow policy, until ctx ends;
-// then it returns ctx's error beside how many it has moved, or [ErrClosed]. An
-// option for another T is [ErrInvalidOption].
+// then it returns ctx's error beside how many it has moved, or [ErrClosed]. On an
+// engine it does not wait: it returns [ErrQueueFull]. An option for another T is
+// [ErrInvalidOption].
 func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
 	if q.letters {
 		return 0, fmt.Errorf("%w: Redrive of %q: redrive the queue that the dead letters come from", ErrUnsupported, q.name)

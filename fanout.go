@@ -216,8 +216,8 @@ func RetryAfter(err error, wait time.Duration) error {
 
 // Snooze is an outcome, not a failure: the message is not ripe, and should be
 // delivered again after wait, at the earliest after a millisecond. It spends no
-// attempt, but a message that was snoozed or released a thousand times since it
-// was published or redriven is dead-lettered.
+// attempt, but a message that was snoozed, or released for a wait, a thousand
+// times since it was published or redriven is dead-lettered.
 func Snooze(wait time.Duration) error {
 	return &outcome{verdict{cause: Snoozed, wait: max(wait, minWait)}}
 }

@@ -30,7 +30,7 @@ const (
 )
 
 // The files whose every change is tried. Of the others it is a sample.
-const whole = `^(queue|receive|hand|lease|settle|schedule|ordering|overflow|offer|wait|sleepers|deadletter)\.go$|^internal/(log|window)/`
+const whole = `^(queue|receive|loop|hand|batch|lease|lapse|settle|schedule|ordering|overflow|offer|wait|sleepers|deadletter)\.go$|^internal/(log|window)/`
 
 type settings struct {
 	module   string
