@@ -31,7 +31,7 @@ func (w *worker[T]) holdBatchLocked(now int64) bool {
 	ds, base := w.roomFor(n), q.win.Reserve(n)
 	for k := 0; k < n; {
 		run := q.cursor.Run(n - k)
-		q.copyOut(ds[k:k+len(run)], run, base+uint64(k))
+		q.copyOut(ds[k:k+len(run)], run, base+uint64(k), inHand)
 		q.cursor.Step(len(run))
 		k += len(run)
 	}
@@ -44,10 +44,8 @@ func (w *worker[T]) holdBatchLocked(now int64) bool {
 // of the log.
 func (q *Queue[T]) plainLocked(n int) bool {
 	run := q.cursor.Run(n)
-	for k := range run {
-		if !run[k].ext.plain() {
-			return false
-		}
+	if plainOf(run) < len(run) {
+		return false
 	}
 	if n -= len(run); n == 0 {
 		return true

@@ -84,6 +84,16 @@ func (x *extra) plain() bool {
 	return x == nil || x.key == "" && x.ttl == 0 && x.born == 0
 }
 
+// plainOf counts the items before the first of which something has to be kept apart.
+func plainOf[T any](run []item[T]) int {
+	for k := range run {
+		if !run[k].ext.plain() {
+			return k
+		}
+	}
+	return len(run)
+}
+
 // holdLocked takes a hand from the log, and starts the first message, if there
 // is anything to take in this way.
 func (w *worker[T]) holdLocked(now int64) bool {
@@ -93,27 +103,24 @@ func (w *worker[T]) holdLocked(now int64) bool {
 		return false
 	}
 	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))
-	k := 0
-	for k < len(run) && run[k].ext.plain() {
-		k++
-	}
+	k := plainOf(run)
 	if k == 0 {
 		return false
 	}
 	ds, base := w.roomFor(k), q.win.Reserve(k)
-	q.copyOut(ds, run, base)
+	q.copyOut(ds, run, base, inHand)
 	q.cursor.Step(k)
 	w.grasp(ds, base, 1, now)
 	return true
 }
 
 // copyOut makes deliveries of what stands in the log, with the stamps from base on.
-func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], base uint64) {
+func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], base uint64, entry int32) {
 	run = run[:len(ds)]
 	for j := range ds {
 		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
 		d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
-		d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(j), inHand, 1
+		d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(j), entry, 1
 	}
 }
 
@@ -233,13 +240,9 @@ func (w *worker[T]) handleHeld() error {
 func (w *worker[T]) stepHeld(v verdict) bool {
 	q := w.s.q
 	w.settleHeld(v, true)
-	if w.nextHeldLocked() {
-		q.mu.Unlock()
-		return true
-	}
-	w.putDownLocked()
+	more := w.nextHeldLocked()
 	q.mu.Unlock()
-	return false
+	return more
 }
 
 // finishHeld settles the current message of a handler that did not return, and
@@ -272,10 +275,6 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 	w.clearHeldLocked()
 	if q.drained != nil {
 		q.checkDrainedLocked()
-	}
-	if !again {
-		q.takeBackLocked(w)
-		q.handOnLocked()
 	}
 	if !again || fx != nil || q.tellsLocked() {
 		q.mu.Unlock()
@@ -325,9 +324,7 @@ func (d *Delivery[T]) item() item[T] { return item[T]{seq: d.seq, at: d.at, ext:
 
 // clearHeldLocked says that the current message is dealt with.
 func (w *worker[T]) clearHeldLocked() {
-	p := w.load()
-	w.hand[p.started()-1].forget()
-	w.progress.Store(uint64(p &^ pickedUp))
+	w.hand[w.load().started()-1].forget()
 	w.claims = w.claims[:0]
 	if w.stuck {
 		w.stuck = false
@@ -445,13 +442,9 @@ func (q *Queue[T]) entryOfLocked(stamp uint64) int32 {
 			if stamp-w.base >= uint64(len(w.hand)) || !w.currentLocked() {
 				continue
 			}
-			k, p := int(stamp-w.base), w.load()
-			if k < w.current(p) || k >= p.started() {
-				continue
-			}
-			c := w.pickUpLocked()
-			if j := k - int(c.stamp-w.base); j >= 0 && j < len(w.claims) { // else it has just gone on
-				return w.claims[j].entry
+			first := w.pickUpLocked()
+			if k := stamp - first.stamp; k < uint64(len(w.claims)) { // else it is over
+				return w.claims[k].entry
 			}
 		}
 	}
@@ -511,9 +504,7 @@ func (q *Queue[T]) takeAllBackLocked() bool {
 
 // gatherLocked makes all that the queue's workers hold entries of the window.
 func (q *Queue[T]) gatherLocked() {
-	if !q.takeAllBackLocked() && q.held == 0 {
-		return
-	}
+	q.takeAllBackLocked()
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			if w.currentLocked() {

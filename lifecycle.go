@@ -150,7 +150,7 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		}
 		q.win = window.Window[held[T]]{}
 		q.cursor.Close()
-		q.backlog, q.due, q.parked, q.released = window.List{}, window.List{}, window.List{}, window.List{}
+		q.backlog, q.due, q.parked = window.List{}, window.List{}, window.List{}
 		clear(q.n[:])
 	}
 	q.closed = true

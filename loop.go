@@ -199,10 +199,7 @@ func (l *loop[T]) holdLocked(now int64) bool {
 		return false
 	}
 	run := q.cursor.Run(n)
-	k := 0
-	for k < len(run) && run[k].ext.plain() {
-		k++
-	}
+	k := plainOf(run)
 	if k < 2 {
 		return false
 	}
@@ -210,11 +207,7 @@ func (l *loop[T]) holdLocked(now int64) bool {
 		l.buffer = make([]Delivery[T], handLen)
 	}
 	ds, base := l.buffer[:k], q.win.Reserve(k)
-	for j := range ds {
-		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
-		d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
-		d.q, d.stamp, d.entry, d.attempt = q, base+uint64(j), inLoop, 1
-	}
+	q.copyOut(ds, run, base, inLoop)
 	q.cursor.Step(k)
 	q.held += k
 	l.hand, l.base, l.counted, l.told = ds, base, 0, 0

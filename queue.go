@@ -115,15 +115,14 @@ type Queue[T any] struct {
 
 	mu sync.Mutex // guards the fields below
 
-	cursor   log.Cursor[item[T]]
-	win      window.Window[held[T]]
-	backlog  window.List // ready, in the order of publication
-	due      window.List // ready, before the backlog, in the order they became so
-	parked   window.List
-	released window.List
-	n        [states]int
-	stale    window.Spans // deliveries that lost their message
-	keys     map[string]*keyLine
+	cursor  log.Cursor[item[T]]
+	win     window.Window[held[T]]
+	backlog window.List // ready, in the order of publication
+	due     window.List // ready, before the backlog, in the order they became so
+	parked  window.List
+	n       [states]int
+	stale   window.Spans // deliveries that lost their message
+	keys    map[string]*keyLine
 
 	receivers []*receiver
 	spare     *receiver // to be used again

@@ -111,7 +111,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 	if v.cause.spends() {
 		m.Spent++
 		spent = v.cause == PermanentlyFailed || int64(m.Spent) >= int64(q.set.maxAttempts)
-	} else if v.wait > 0 || v.cause == Snoozed {
+	} else if v.wait > 0 {
 		m.Passes++
 		spent = m.Passes >= passesLimit
 	}
@@ -208,7 +208,7 @@ func (q *Queue[T]) takeOutLocked(i int32) {
 	}
 }
 
-// listOf returns the list that holds the entries of a state, or nil if they are scheduled.
+// listOf returns the list that holds the entries of a state, or nil if they are in none.
 func (q *Queue[T]) listOf(state uint8) *window.List {
 	switch state {
 	case backlogged:
@@ -217,8 +217,6 @@ func (q *Queue[T]) listOf(state uint8) *window.List {
 		return &q.due
 	case parked:
 		return &q.parked
-	case released:
-		return &q.released
 	}
 	return nil
 }

@@ -224,7 +224,6 @@ func (w *worker[T]) putDownLocked() {
 	if len(w.hand) > 0 {
 		s.q.takeBackLocked(w)
 		w.hand = nil
-		w.progress.Store(0)
 	}
 	clear(w.batch)
 	w.batch, w.given = nil, nil
