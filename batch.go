@@ -21,11 +21,12 @@ type slab[T any] struct {
 }
 
 // holdBatchLocked takes a batch from the log, if all that it would be made of
-// is there and can be taken in this way.
+// is there and can be taken in this way. If that is less than a whole batch, what
+// waits in hands goes first: it was published earlier.
 func (w *worker[T]) holdBatchLocked(now int64) bool {
 	s, q := w.s, w.s.q
 	n := min(q.inLogLocked(), s.most)
-	if n == 0 || s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 || n < s.most && q.waitingLocked() > 0 || !q.plainLocked(n) {
+	if s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 || n < s.most && q.takeAllBackLocked() || !q.plainLocked(n) {
 		return false
 	}
 	ds, base := w.roomFor(n), q.win.Reserve(n)
@@ -103,7 +104,7 @@ func (s *slab[T]) drop() {
 func (w *worker[T]) ackBatch() bool {
 	q := w.s.q
 	q.mu.Lock()
-	held := len(w.hand) > 0 && len(w.claims) == 0
+	held := len(w.claims) == 0
 	if held {
 		w.countLocked(len(w.hand))
 	}

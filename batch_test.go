@@ -62,19 +62,26 @@ func TestABatchIsWhatIsThere(t *testing.T) {
 }
 
 func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
-	for _, at := range inHands {
+	for at := range ofHands {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t, WithOrdering())
-			var got []int
-			q := subscribeBatch(t, top, "q", func(_ context.Context, ds []Delivery[int]) error {
-				got = append(got, len(ds))
+			var q *Queue[int]
+			batch := 0
+			q = subscribeBatch(t, top, "q", func(_ context.Context, ds []Delivery[int]) error {
+				apart := 0
+				if at/100 == batch {
+					apart = 100
+				}
+				require.Len(t, ds, 100)
+				require.Equal(t, apart, inWindow(q), "all of a batch is kept apart, and of no other")
+				batch++
 				return nil
 			}, WithBatchSize(100))
 			ms := make([]Message[int], ofHands)
 			ms[at].OrderingKey = "a"
 			require.NoError(t, top.PublishMessages(ctx, ms...))
 			synctest.Wait()
-			require.Equal(t, []int{100, 100, 100}, got)
+			require.Equal(t, 3, batch)
 			require.EqualValues(t, ofHands, q.Stats().Acked)
 			check(t, top)
 			require.NoError(t, top.Close())
@@ -169,6 +176,47 @@ func TestHandsAreLookedAtInTimeBesideABatch(t *testing.T) {
 		elapse(time.Minute)
 		require.GreaterOrEqual(t, took, visibility)
 		require.LessOrEqual(t, took, visibility+time.Millisecond)
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestABatchBeginsWithWhatWaitsInAnotherConsumersHand(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		g := newGrip(t, 26)
+		g.q.mu.Lock()
+		inLog := g.q.inLogLocked()
+		g.q.mu.Unlock()
+		require.Positive(t, inLog, "nothing is in the log")
+		var got []int
+		_, err := g.q.SubscribeBatch(ctx, func(_ context.Context, ds []Delivery[int]) error {
+			got = append(got, bodiesOf(ds)...)
+			return nil
+		}, WithBatchSize(100))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, to(11, 25), got)
+		check(t, g.top)
+		g.end()
+	})
+}
+
+func TestRoomThatABatchMakesIsSeenByPublishers(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		var got [][]int
+		subscribeBatch(t, top, "q", func(_ context.Context, ds []Delivery[int]) error {
+			got = append(got, bodiesOf(ds))
+			time.Sleep(time.Second)
+			return nil
+		}, WithBatchSize(10), WithCapacity(10))
+		publishOnce(t, top, 10)
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, top.Publish(ctx, 10), "waits until the batch is done")
+		require.Equal(t, time.Second, time.Since(began))
+		elapse(time.Minute)
+		require.Equal(t, [][]int{to(0, 9), {10}}, got)
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -393,6 +441,7 @@ func TestABatchAllocatesNothingForADelivery(t *testing.T) {
 						return nil
 					}, WithBatchSize(size))
 				}
+				elapse(time.Second) // nothing is quick after what never was
 				batch := make([]Message[*int], n)
 				allocs := testing.AllocsPerRun(50, func() {
 					if err := top.PublishMessages(ctx, batch...); err != nil {

@@ -222,6 +222,12 @@ func (q *Queue[T]) checkLeasesLocked() error {
 	t := &q.leases
 	used, n, start := 0, 0, int64(0)
 	var prev *lease[T]
+	lapsed := map[*lease[T]]uint64{}
+	if t.lapsed != nil {
+		for p := t.lapsed.first; p != nil; p = p.next {
+			lapsed[p.lease] |= p.left
+		}
+	}
 	for l := t.first; l != nil; prev, l = l, l.next {
 		s := t.of(l)
 		used++
@@ -239,6 +245,11 @@ func (q *Queue[T]) checkLeasesLocked() error {
 		case open == 0 && l != t.last || open == 0 && l.lapses > 0:
 			return fmt.Errorf("lease %d is kept for nothing", l.slot)
 		}
+		for k, ext := range l.exts {
+			if ext != nil && (s.open|s.kept|lapsed[l])>>k&1 == 0 {
+				return fmt.Errorf("lease %d keeps attributes of message %d", l.slot, k)
+			}
+		}
 		for k, m := range l.msgs {
 			if l.past != nil && s.open>>k&1 == 1 && len(l.past.attempts(m.seq)) != l.past.n {
 				return fmt.Errorf("lease %d: message %d has another past", l.slot, m.seq)
@@ -254,6 +265,13 @@ func (q *Queue[T]) checkLeasesLocked() error {
 	}
 	if (t.slots == nil) != (used == 0) || t.slots != nil && len(t.slots.table)-len(t.slots.free) != used {
 		return fmt.Errorf("%d leases do not fill their table", used)
+	}
+	if t.slots != nil {
+		for _, k := range t.slots.free {
+			if t.slots.table[k] != (slot[T]{}) {
+				return fmt.Errorf("slot %d is free, and not empty", k)
+			}
+		}
 	}
 	return q.checkLapsesLocked()
 }

@@ -99,7 +99,7 @@ func plainOf[T any](run []item[T]) int {
 func (w *worker[T]) holdLocked(now int64) bool {
 	s, q := w.s, w.s.q
 	n := q.inLogLocked()
-	if !s.hold || n == 0 || s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 {
+	if !s.hold || s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 {
 		return false
 	}
 	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))

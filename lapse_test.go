@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -70,8 +71,15 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					top := newTopic[int](t)
 					q := openQueue(t, top, "q", WithVisibilityTimeout(vis), WithMaxAttempts(attempts))
-					publishOnce(t, top, ofLeases)
-					acked, timedOut := map[int]bool{}, 0
+					ms := make([]Message[int], ofLeases)
+					for k := range ms {
+						ms[k].Body = k
+						if k%3 == 0 {
+							ms[k].Attributes = map[string]string{"k": fmt.Sprint(k)}
+						}
+					}
+					publishAll(t, top, ms...)
+					acked, timedOut, delivered := map[int]bool{}, 0, 0
 					began := time.Now()
 					for a := range attempts {
 						ds := take(t, q, ofLeases-len(acked))
@@ -89,6 +97,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 							seen[d.Body] = true
 							next++
 							require.Equal(t, a+1, d.Attempt())
+							require.Equal(t, ms[d.Body].Attributes["k"], d.Attributes()["k"])
 							h := d.History()
 							require.Len(t, h, a)
 							for k, at := range h {
@@ -103,6 +112,8 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 							}
 						}
 						check(t, top)
+						delivered += len(ds)
+						require.EqualValues(t, delivered, q.Stats().Delivered)
 						elapse(vis - 1)
 						require.Equal(t, len(left), q.Stats().InFlight)
 						elapse(1)
@@ -382,4 +393,35 @@ func TestWhatTimedOutTogetherCountsInAFullQueue(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestAShutdownWaitsForNoneOfWhatTimedOutTogetherInAPausedQueue(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
+		publishOnce(t, top, ofLeases)
+		receiveAll(t, q, ofLeases)
+		require.NoError(t, q.Pause(ctx))
+		began := time.Now()
+		var left *ShutdownError
+		require.ErrorAs(t, top.Shutdown(ctx), &left)
+		require.Equal(t, time.Second, time.Since(began))
+		require.Equal(t, []Left{{Queue: "q", Ready: ofLeases}}, left.Queues)
+	})
+}
+
+func TestAPastKnowsTheStartOfEachMessage(t *testing.T) {
+	c := &core{epoch: time.Unix(0, 0)}
+	first := &past{n: 1, core: c, queue: "q", msgs: []leased{{seq: 3, start: 10}, {seq: 4, start: 11}, {seq: 9, start: 12}}, at: 100}
+	second := &past{before: first, n: 2, core: c, queue: "q", msgs: []leased{{seq: 3, start: 110}, {seq: 9, start: 111}}, at: 200}
+	for seq, want := range map[uint64][]int64{3: {10, 110}, 9: {12, 111}} {
+		var starts []int64
+		for k, a := range second.attempts(seq) {
+			require.Equal(t, k+1, a.Number)
+			require.Equal(t, time.Duration(int64(100+100*k)-a.Start.UnixNano()), a.Elapsed)
+			starts = append(starts, a.Start.UnixNano())
+		}
+		require.Equal(t, want, starts)
+	}
+	require.EqualValues(t, 11, first.attempts(4)[0].Start.UnixNano())
 }

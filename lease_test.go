@@ -47,8 +47,12 @@ func TestALeaseIsAcknowledgedInAnyOrder(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[int](t)
 				q := openQueue(t, top, "q", WithMaxAttempts(1))
+				ms := make([]Message[int], ofLeases)
+				for k := range ms {
+					ms[k] = Message[int]{Body: k, Attributes: map[string]string{"k": "v"}}
+				}
 				for range 3 { // leases that are used again, too
-					publishOnce(t, top, ofLeases)
+					publishAll(t, top, ms...)
 					ds := receiveAll(t, q, ofLeases)
 					for n, k := range order(ofLeases) {
 						require.NoError(t, ds[k].Ack(ctx))
