@@ -239,7 +239,7 @@ func (q *Queue[T]) leaseOfLocked(entry int32, stamp uint64) (s *slot[T], k int) 
 		return nil, 0
 	}
 	s = &t.table[slotOf(entry)]
-	if stamp-s.base >= leaseLen || s.open>>(stamp-s.base)&1 == 0 {
+	if s.open>>(stamp-s.base)&1 == 0 { // none beyond the lease: all bits are shifted out
 		return nil, 0
 	}
 	return s, int(stamp - s.base)

@@ -128,8 +128,7 @@ func (w *Window[E]) grow() {
 		ci = int32(len(w.chunks))
 		w.chunks = append(w.chunks, c)
 	}
-	c.at = int32(len(w.open))
-	w.open = append(w.open, ci)
+	w.open = append(w.open, ci) // the only one
 	w.spare++
 }
 
@@ -172,7 +171,6 @@ func (w *Window[E]) shrink() {
 		if c != nil {
 			w.chunks, w.open, w.holes = []*chunk[E]{c}, []int32{0}, nil
 			w.heap, w.elder = lazyHeap{}, lazyHeap{}
-			c.at = 0
 			return
 		}
 	}
