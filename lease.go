@@ -319,7 +319,7 @@ func (q *Queue[T]) ackLeaseLocked(s *slot[T], acked uint64) {
 func (q *Queue[T]) ackLeased(entry int32, stamp uint64) bool {
 	q.mu.Lock()
 	s, k := q.leaseOfLocked(entry, stamp)
-	if s == nil || q.closed || q.hooked(settled) {
+	if s == nil || q.hooked(settled) {
 		q.mu.Unlock()
 		return false
 	}
@@ -404,7 +404,7 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 	var failed []error
 	var others []int
 	q.mu.Lock()
-	leased := !q.closed && !q.hooked(settled)
+	leased := !q.hooked(settled)
 	for k := 0; k < len(ds); {
 		d := &ds[k]
 		var s *slot[T]
@@ -418,8 +418,8 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 			continue
 		}
 		acked := uint64(1) << n
-		for k++; k < len(ds) && ds[k].q == q && ds[k].entry == d.entry; k++ {
-			bit := uint64(1) << (ds[k].stamp - s.base) // 0 if it is beyond the lease
+		for k++; k < len(ds) && ds[k].q == q; k++ {
+			bit := uint64(1) << (ds[k].stamp - s.base) // 0 if it is in none, or another lease
 			if s.open&bit&^acked == 0 {
 				break
 			}

@@ -197,6 +197,22 @@ func TestAckBatchSaysWhichItCouldNot(t *testing.T) {
 	})
 }
 
+func TestAckBatchTakesNoDeliveryOfAnotherQueueForOneOfItsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q, other := openQueue(t, top, "q"), openQueue(t, top, "other")
+		publishOnce(t, top, 3)
+		own, foreign := receiveAll(t, q, 3), receiveAll(t, other, 3)
+		require.Equal(t, own[1].stamp, foreign[1].stamp, "they look alike")
+		require.ErrorIs(t, q.AckBatch(ctx, own[0], foreign[1]), ErrInvalidOption)
+		require.Equal(t, []int{2, 3}, []int{q.Stats().InFlight, other.Stats().InFlight})
+		require.NoError(t, own[1].Ack(ctx))
+		require.NoError(t, foreign[1].Ack(ctx))
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
 // The slice is used over and over: nothing of an earlier delivery may shine
 // through, and nothing beyond what was received is touched.
 func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 // arrival, until there is room or ctx ends. It returns ctx's error, [ErrClosed],
 // [ErrQueueFull], or an error that names the queue whose filter panicked.
 func (t *Topic[T]) Publish(ctx context.Context, body T) error {
-	if done, err := t.publishFast(ctx, body); done {
-		return err
+	if t.publishFast(ctx, body) {
+		return nil
 	}
 	items := [1]item[T]{{body: body}}
 	return t.publish(ctx, items[:], false)
@@ -25,15 +25,15 @@ func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 
 // publishFast publishes one message when there is nothing to look at and
 // nobody to wait for: one short lock, one append. It reports whether it has.
-func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool, err error) {
+func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	if ctx == nil || ctx.Err() != nil || t.before != nil || t.filtered.Load() != nil {
-		return false, nil
+		return false
 	}
 	now := t.now()
 	t.mu.Lock()
 	if t.state != topicOpen || len(t.waiters) > 0 || !t.fitsLocked(1) {
 		t.mu.Unlock()
-		return false, nil
+		return false
 	}
 	t.seq++
 	it := item[T]{seq: t.seq, at: t.timeOf(now), body: body}
@@ -47,7 +47,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool, err erro
 	if t.funcs[published] != nil {
 		t.tellPublished([]item[T]{it})
 	}
-	return true, nil
+	return true
 }
 
 // PublishMessages publishes a batch, all or none: when it returns nil all the
@@ -70,8 +70,8 @@ func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) 
 // TryPublish is Publish without waiting: where Publish would wait it returns
 // [ErrQueueFull].
 func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
-	if done, err := t.publishFast(ctx, body); done {
-		return err
+	if t.publishFast(ctx, body) {
+		return nil
 	}
 	items := [1]item[T]{{body: body}}
 	return t.publish(ctx, items[:], true)
