@@ -1013,6 +1013,9 @@ func TestAContextThatHasEndedOpensNothing(t *testing.T) {
 		require.Nil(t, s)
 		require.ErrorIs(t, err, errBusy)
 		require.Empty(t, top.Queues())
+		s, err = openQueue(t, top, "q").Subscribe(ended, handleNothing)
+		require.Nil(t, s)
+		require.ErrorIs(t, err, errBusy)
 		top.Close()
 	})
 }

@@ -222,3 +222,34 @@ func TestAHandlersPublishThatStandsBehindItsOwnQueueWouldDeadlockBesideOtherWait
 		top.Close()
 	})
 }
+
+func TestAHandlerMayWaitForALongRowOfOthers(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		const n = 10
+		release := make(chan struct{})
+		var tops [n]*Topic[int]
+		var errs [n]error
+		for k := range tops {
+			tops[k] = newTopic[int](t)
+			subscribe(t, tops[k], "q", func(ctx context.Context, d Delivery[int]) error {
+				if k == n-1 {
+					<-release
+					return nil
+				}
+				errs[k] = tops[k+1].Publish(ctx, d.Body)
+				return nil
+			}, WithCapacity(1))
+		}
+		for k := n - 1; k >= 0; k-- {
+			publish(t, tops[k], 0)
+			synctest.Wait()
+		}
+		close(release)
+		synctest.Wait()
+		require.Equal(t, [n]error{}, errs)
+		for k, top := range tops {
+			require.EqualValues(t, k+1, top.Queue("q").Stats().Acked, "its own, and those of all before it")
+			require.NoError(t, top.Close())
+		}
+	})
+}
