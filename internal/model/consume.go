@@ -30,6 +30,7 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 		}
 		x := next[m.pick(q, next, batch)]
 		if q.expired(x, m.now) {
+			m.letConsume(m.deadOf(q))
 			m.expire(q, x)
 			continue
 		}
@@ -65,9 +66,9 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 		}
 		if end != nil { // the handler has returned already
 			m.stirred = true
-			if len(m.offers) == 0 && !m.fillsBatches(q) {
+			if !m.endMatters(q, x) {
 				_ = m.settle(q.ref, x.deliveryID(), *end)
-			} else { // what was parked meanwhile may let a redrive in before that
+			} else {
 				r := run{sub: to, delivery: x.deliveryID()}
 				r.returns(*end, *end)
 				m.runs = append(m.runs, r)
@@ -76,6 +77,15 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 		return x
 	}
 	return nil
+}
+
+// endMatters reports whether it may be seen that something came between the
+// delivery of x to a handler that returns at once, and its end: what was parked
+// meanwhile lets a redrive in, others get less in a batch, others of its key are
+// passed over, or a dead-letter queue has nothing that it could drop.
+func (m *topic) endMatters(q *queue, x *message) bool {
+	return len(m.offers) > 0 || m.fillsBatches(q) || x.OrderingKey != "" && m.competing(q, 0) ||
+		q.letters && q.set.overflow == fanout.DropOldest
 }
 
 // hand has consumer number to get x, and returns the visibility timeout, and

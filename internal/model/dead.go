@@ -22,13 +22,34 @@ func (m *topic) bury(q *queue, x *message) {
 	}
 }
 
+// letConsume has consumers of the letters in d, if it is full, be quicker than the
+// next letter that comes: they take some, and handlers end.
+func (m *topic) letConsume(d *queue) {
+	for m.wrong == "" && len(d.messages) >= d.set.capacity {
+		var can []func()
+		if m.hungry(d) {
+			can = append(can, func() { m.take(d, 0, 0) })
+		}
+		if k := m.endingAt(d); k >= 0 {
+			can = append(can, func() { m.settleNext(k) })
+		}
+		k := m.choose(1 + len(can))
+		if k == 0 {
+			return
+		}
+		can[k-1]()
+	}
+}
+
+// endingAt returns the first run of a handler of q that has returned, or -1.
+func (m *topic) endingAt(q *queue) int {
+	return slices.IndexFunc(m.runs, func(r run) bool { return len(r.ending) > 0 && m.subs[m.sub(r.sub)].ref == q.ref })
+}
+
 func (m *topic) send(q *queue, x *message) bool {
 	d := m.deadOf(q)
-	if d.set.overflow == fanout.DropOldest && len(d.messages) >= d.set.capacity {
-		// A consumer there may be quicker than what is dropped.
-		for m.hungry(d) && m.choose(2) == 1 && m.wrong == "" {
-			m.take(d, 0, 0)
-		}
+	if d.set.overflow == fanout.DropOldest {
+		m.letConsume(d)
 	}
 	if d.closed || len(d.messages) >= d.set.capacity && (d.set.overflow != fanout.DropOldest || !m.dropOldest(d)) {
 		return false
