@@ -388,7 +388,9 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 	return letters, moved, fx
 }
 
-// RedriveIDs selects dead letters by the IDs of their messages.
+// RedriveIDs selects dead letters by the IDs of their messages. Several options
+// add their IDs up, and no ID at all selects nothing; beside [RedriveIf] a letter
+// must meet both.
 func RedriveIDs(ids ...string) RedriveOption {
 	return redriveOption(func(s *redriveSettings) error {
 		if s.ids == nil {
@@ -401,7 +403,7 @@ func RedriveIDs(ids ...string) RedriveOption {
 	})
 }
 
-// RedriveIf selects the dead letters that keep accepts; several options select
+// RedriveIf selects the dead letters that keep accepts; several of them select
 // what all of them accept. The delivery given to keep can be read, its history
 // included, but not settled. keep runs without a lock; a panic in it makes
 // Redrive fail before anything has moved.

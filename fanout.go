@@ -43,7 +43,7 @@
 //     returns [ErrSettled].
 //   - No poison spin. A failed message waits before it is retried, at least a
 //     millisecond, and is dead-lettered after exactly [WithMaxAttempts] spent attempts.
-//   - Attempts are counted by cause. Snoozes, and releases by a shutdown, spend
+//   - Attempts are counted by cause. Snoozes, and releases, spend
 //     none. The dead letter carries the whole history: when, how long, which
 //     cause, which error, the stack of a panic.
 //   - Nothing is lost on the way to the dead. A message is in its queue or in its
@@ -52,8 +52,9 @@
 //     what is left; [Topic.Leftovers] hands it out. [Topic.Done] closes when no
 //     goroutine and no timer of the topic remains.
 //
-// What it does not do: messages live in memory and end with the process; there
-// is no exactly-once, no priority, no wildcard, no network.
+// What it does not do: without an engine ([WithEngine]) messages live in memory
+// and end with the process; there is no exactly-once, no priority, no wildcard,
+// no network.
 //
 // # Concurrency
 //
@@ -89,7 +90,8 @@
 // The package uses time only through package time, never blocks while it holds a
 // mutex, and has no package-level goroutine or timer: in [testing/synctest] its
 // time is virtual, and every timeout, retry and delay comes at its exact
-// instant. An idle topic owns no goroutine, so that a test that forgets nothing
+// instant; only a handler's visibility timeout may come up to a millisecond late,
+// see [WithVisibilityTimeout]. An idle topic owns no goroutine, so that a test that forgets nothing
 // ends clean.
 package fanout
 
@@ -103,9 +105,9 @@ import (
 // Errors returned by this package, to be matched with [errors.Is]. What is
 // returned wraps them and names the topic, the queue and the value involved.
 var (
-	// ErrClosed is returned by every operation on a topic that shuts down or is
-	// closed, and on a closed queue. A Publish that returns it has published
-	// nothing.
+	// ErrClosed is returned by publishes and OpenQueue once the topic shuts down,
+	// and by what needs an open queue once that is closed: Peek, Stats, Depth and
+	// Leftovers still answer. A Publish that returns it has published nothing.
 	ErrClosed = errors.New("fanout: closed")
 
 	// ErrQueueFull is returned by a publish when a queue with the [Reject]
@@ -117,7 +119,8 @@ var (
 	// ErrWouldDeadlock is returned by a publish inside a handler that could only
 	// wait for ever: for a full queue all of whose consumers are handlers that
 	// wait in the same cycle. It names the cycle, over several topics too. The
-	// publish must get a context that comes from the handler's.
+	// publish must get a context that comes from the handler's. A Redrive inside
+	// a handler returns it, too.
 	ErrWouldDeadlock = errors.New("fanout: would deadlock")
 	// ErrInvalidMessage is returned by PublishMessages for a message with a
 	// field that can't be; it names the message, the field and the value.
@@ -186,13 +189,18 @@ type Message[T any] struct {
 // the handler settled it itself: nil acknowledges, an error makes the queue
 // deliver the message again after its backoff, and [Permanent], [RetryAfter]
 // and [Snooze] say it more exactly. A panic or [runtime.Goexit] counts as a
-// failed attempt and is recorded as such; neither stops the worker.
+// failed attempt and is recorded as such; neither stops the worker. An error
+// that wraps [ErrClosed], as a publish to a closed topic returns, releases the
+// message: it comes again after the backoff without having spent an attempt, a
+// thousand times at most.
 //
 // The context has no deadline, since [Delivery.Extend] can move it, and carries
 // no value of the publisher's. It is cancelled, with a cause that wraps
-// [ErrStale] or [ErrClosed], when the visibility timeout passes and when the
-// subscriber, the queue or the topic stops while the handler runs. It belongs
-// to this run of the handler: hand context.WithoutCancel(ctx) to what outlives it.
+// [ErrStale] or [ErrClosed], when the visibility timeout passes, when the queue
+// or the topic is closed while the handler runs (as a Shutdown does when its
+// context ends), and when the context of its subscriber's Shutdown ends. It
+// belongs to this run of the handler: hand context.WithoutCancel(ctx) to what
+// outlives it.
 type Handler[T any] func(ctx context.Context, d Delivery[T]) error
 
 // Permanent wraps err to say that no further attempt can succeed: the message
@@ -216,8 +224,9 @@ func RetryAfter(err error, wait time.Duration) error {
 
 // Snooze is an outcome, not a failure: the message is not ripe, and should be
 // delivered again after wait, at the earliest after a millisecond. It spends no
-// attempt, but a message that was snoozed, or released for a wait, a thousand
-// times since it was published or redriven is dead-lettered.
+// attempt, but a message that was snoozed, or given back by an error that wraps
+// [ErrClosed], a thousand times since it was published or redriven is
+// dead-lettered.
 func Snooze(wait time.Duration) error {
 	return &outcome{verdict{cause: Snoozed, wait: max(wait, minWait)}}
 }
@@ -282,7 +291,7 @@ const (
 	PermanentlyFailed                  // the handler returned Permanent
 	Expired                            // the message's time to live passed
 	Snoozed                            // the handler returned Snooze
-	Released                           // given back by a shutdown
+	Released                           // given back by a shutdown, or by an error that wraps ErrClosed
 )
 
 var causeNames = [...]string{

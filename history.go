@@ -16,7 +16,9 @@ type Attempt struct {
 	Cause Cause
 	// Queue is the queue that made the delivery.
 	Queue string
-	// Start is when the delivery was made, and Elapsed how long it lasted.
+	// Start is when the delivery was made, and Elapsed how long it lasted. For a
+	// handler whose worker took several messages at once Start may be up to a
+	// millisecond late, and Elapsed as much too short.
 	Start   time.Time
 	Elapsed time.Duration
 	// Err is what the handler returned or panicked with, nil if there was none.

@@ -276,7 +276,7 @@ func (q *Queue[T]) setPaused(paused bool) error {
 
 // Purge drops all that the queue holds, what is in flight too, as PurgeQueue in
 // SQS does: settling those deliveries returns [ErrStale], and the contexts of
-// handlers that have one are cancelled with a cause that wraps it. What is
+// handlers that run on them are cancelled with a cause that wraps ErrStale. What is
 // dropped is counted, told to the hooks and the log. Dead letters stay. Purge
 // returns how many messages it dropped, or [ErrClosed]; ctx is for engines.
 func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {

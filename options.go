@@ -89,8 +89,12 @@ type (
 		deadCapacity int
 		deadOverflow Overflow
 	}
-	// asked says what a user set that an engine can't be asked for silently.
-	asked              struct{ capacity, overflow, visibility, deadCapacity bool }
+	// asked says what a user set that can't be ignored silently: by an engine, or
+	// by a queue whose dead-letter queue is shared (lettersOwn is the option).
+	asked struct {
+		capacity, overflow, visibility, deadCapacity bool
+		lettersOwn                                   string
+	}
 	subscriberSettings struct {
 		subscriberLimits
 		interceptors []Interceptor

@@ -51,6 +51,8 @@ type optionsRun struct {
 	unsure bool
 	// shared is the dead-letter queue that was given to the queue.
 	shared *Queue[int]
+	// lettersOwn is an option that can't stand beside it.
+	lettersOwn string
 }
 
 func newOptionsRun(t *testing.T, ctx context.Context, program []byte) *optionsRun {
@@ -249,10 +251,14 @@ func (r *optionsRun) queueOption() aspirant[QueueOption] {
 		return r.filterPolicy()
 	case 11:
 		n := r.number()
-		return aspirant[QueueOption]{WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), nil}
+		return aspirant[QueueOption]{WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), func() {
+			r.lettersOwn = fmt.Sprintf("WithDeadLetterCapacity(%d)", n)
+		}}
 	case 12:
 		o := Overflow(r.draw(256))
-		return aspirant[QueueOption]{WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != Block && o != DropOldest, o), nil}
+		return aspirant[QueueOption]{WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != Block && o != DropOldest, o), func() {
+			r.lettersOwn = fmt.Sprintf("WithDeadLetterOverflow(%v)", o)
+		}}
 	case 13:
 		return r.deadLetterQueue()
 	}
@@ -419,6 +425,11 @@ func (r *optionsRun) tryDeadLetterQueue() {
 // opened, and was.
 func (r *optionsRun) opened(err error) bool {
 	r.t.Helper()
+	if r.shared != nil && r.lettersOwn != "" {
+		require.ErrorIs(r.t, err, ErrInvalidOption)
+		require.ErrorContains(r.t, err, r.lettersOwn)
+		return false
+	}
 	if r.replay > 0 && r.retention == 0 {
 		require.ErrorIs(r.t, err, ErrUnsupported)
 		require.ErrorContains(r.t, err, fmt.Sprintf("WithReplay(%d)", r.replay))

@@ -64,8 +64,9 @@ func WithOverflow(o Overflow) QueueOption {
 // WithVisibilityTimeout sets how long a delivery hides its message from other
 // consumers: when it passes unsettled, the message is ready again at once and
 // an attempt is spent. Given to a queue it holds for all its deliveries; given
-// to Receive, for those. For a handler it counts from the handler's start. The
-// default is 30 seconds, as in SQS.
+// to Receive, for those. For a handler it counts from the handler's start, and
+// may come up to a millisecond late, never early. The default is 30 seconds, as
+// in SQS.
 func WithVisibilityTimeout(d time.Duration) interface {
 	QueueOption
 	ReceiveOption
@@ -96,7 +97,8 @@ func (o visibilityTimeout) applyDeadLetters(_ *topicSettings, q *queueSettings) 
 func (o visibilityTimeout) applyReceive(s *receiveSettings) error { return o.set(&s.visibility) }
 
 // WithMaxAttempts sets after how many spent attempts a message is dead-lettered:
-// exactly n, as with maxReceiveCount in SQS. The default is 5; [Unlimited] is never.
+// exactly n, as with maxReceiveCount in SQS. Snoozes and releases spend none. The
+// default is 5; [Unlimited] is never.
 func WithMaxAttempts(n int) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if n < 1 {
@@ -148,8 +150,8 @@ func WithReplay(n int) QueueOption {
 }
 
 // WithDeadLetterQueue has the queue's dead messages go to d, made by
-// [NewDeadLetterQueue], which other queues can share. T must be the topic's,
-// else OpenQueue fails.
+// [NewDeadLetterQueue], which other queues can share. T must be the topic's, and
+// d's capacity and overflow are its own, else OpenQueue fails.
 func WithDeadLetterQueue[T any](d *Queue[T]) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if d == nil || !d.letters || d.t != nil {
@@ -179,6 +181,7 @@ func WithDeadLetterCapacity(messages int) interface {
 			return invalid("WithDeadLetterCapacity", messages, "at least 1")
 		}
 		s.deadCapacity, s.asked.deadCapacity = messages, true
+		s.asked.lettersOwn = fmt.Sprintf("WithDeadLetterCapacity(%d)", messages)
 		return nil
 	})
 }
@@ -195,6 +198,7 @@ func WithDeadLetterOverflow(o Overflow) interface {
 			return invalid("WithDeadLetterOverflow", o, "Block or DropOldest")
 		}
 		s.deadOverflow = o
+		s.asked.lettersOwn = fmt.Sprintf("WithDeadLetterOverflow(%v)", o)
 		return nil
 	})
 }

@@ -153,6 +153,22 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 			_, err = s.top.OpenQueue(s.ctx, "other", WithDeadLetterQueue(d))
 			return err
 		}, []string{"WithDeadLetterQueue", "Queue[string]", "carries int"}, nil},
+		{"a capacity for somebody else's dead letters", func(s *stage) error {
+			d, err := NewDeadLetterQueue[int]("dead")
+			if err != nil {
+				return err
+			}
+			_, err = s.top.OpenQueue(s.ctx, "other", WithDeadLetterCapacity(7), WithDeadLetterQueue(d))
+			return errors.Join(err, d.Close())
+		}, []string{"WithDeadLetterCapacity(7)", "NewDeadLetterQueue"}, nil},
+		{"a policy for somebody else's dead letters", func(s *stage) error {
+			d, err := NewDeadLetterQueue[int]("dead")
+			if err != nil {
+				return err
+			}
+			_, err = s.top.OpenQueue(s.ctx, "other", WithDeadLetterQueue(d), WithDeadLetterOverflow(DropOldest))
+			return errors.Join(err, d.Close())
+		}, []string{"WithDeadLetterOverflow(DropOldest)", "NewDeadLetterQueue"}, nil},
 		{"no batch size", subscribeWith(WithBatchSize(0)), []string{"WithBatchSize(0)"}, nil},
 		{"no rate", subscribeWith(WithRateLimit(0)), []string{"WithRateLimit(0)"}, nil},
 		{"negative rate", subscribeWith(WithRateLimit(-1)), []string{"WithRateLimit(-1)"}, nil},

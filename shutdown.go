@@ -101,6 +101,7 @@ func (e *ShutdownError) Unwrap() error { return e.Err }
 // what is left. Dead letters stay in their dead-letter queues, for [Queue.Peek].
 //
 // Calling it again, or after Close, waits for the same end and returns the same.
+// A handler of this topic that calls it waits for itself until ctx ends.
 func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)

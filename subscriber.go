@@ -153,7 +153,8 @@ func (s *Subscriber[T]) doneLocked() <-chan struct{} {
 // their messages are released, to be delivered to others at once without
 // having spent an attempt, and Shutdown returns an error that wraps the
 // context's and says how many handlers are running still. The queue stays
-// open. Calling it again waits again.
+// open. Calling it again waits again. A handler of this subscriber that calls it
+// waits for itself until ctx ends.
 func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)

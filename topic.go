@@ -125,8 +125,8 @@ func (t *Topic[T]) Name() string { return t.name }
 // its filter accepts. A Publish under way at the same time may or may not reach
 // it. ctx bounds the set-up only; in memory there is nothing to wait for.
 //
-// It returns [ErrClosed]; [ErrInvalidOption] for a bad option, an empty name, the
-// name of a queue that is open, or a filter for another T; [ErrUnsupported] for
+// It returns [ErrClosed]; [ErrInvalidOption] for a bad option, an empty name or one
+// that ends in "/dead", the name of a queue that is open, or a filter for another T; [ErrUnsupported] for
 // what the topic wasn't made for; ctx's error if it has ended.
 func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueOption) (*Queue[T], error) {
 	set := defaultQueueSettings()
@@ -195,6 +195,9 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 			return nil, err
 		}
 		q.dead = ds[0]
+		if set.asked.lettersOwn != "" {
+			return nil, fmt.Errorf("%w: %s beside WithDeadLetterQueue: give it to NewDeadLetterQueue", ErrInvalidOption, set.asked.lettersOwn)
+		}
 	}
 	if set.replay > 0 && t.retained.size == 0 {
 		return nil, fmt.Errorf("%w: WithReplay(%d): topic %q retains nothing, make it WithRetention", ErrUnsupported, set.replay, t.name)

@@ -5,8 +5,9 @@
 // backoff, histories, hooks, filters on T and times to live are fanout's own,
 // the same for every engine.
 //
-// Whoever uses fanout needs nothing of this package: an engine is made by its
-// own package and given to fanout.WithEngine. Whoever writes an engine
+// Whoever uses fanout needs of this package only the names of features, for
+// fanout.WithEngine, and the errors: an engine is made by its own package.
+// Whoever writes an engine
 // implements [Engine], [Topic] and [Queue], states in [Capabilities] what they
 // keep, and runs the conformance tests of package enginetest.
 //

@@ -47,7 +47,7 @@
 //
 //   - SQS doesn't bound queues: a publisher never waits.
 //   - A batch is published ten by ten, and may succeed in part, see
-//     [engine.PartialError]. Of FIFO topics nothing after the first request with a
+//     fanout.PublishError. Of FIFO topics nothing after the first request with a
 //     failure is tried.
 //   - A standard queue lets a late settlement through. Each process refuses its
 //     own by the clock; another process can't know.

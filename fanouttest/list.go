@@ -3,12 +3,14 @@ package fanouttest
 import (
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/gofanout/fanout"
 )
 
 // A List is what happened in a topic or in one of its queues, up to the call
-// that returned it, in the order in which it happened.
+// that returned it, in the order in which it happened. An assertion on a list of
+// a queue that there is not, and never was one in which anything happened, fails.
 type List[T any] struct {
 	tb     TB
 	what   string
@@ -16,6 +18,9 @@ type List[T any] struct {
 	ids    []string
 	equal  func(a, b T) bool
 	passed func(ids []string) // nil, or told of an assertion that holds
+	// noQueue is the name of the queue, if there is none and nothing happened in
+	// one: an assertion that nothing has happened would hold for any typo.
+	noQueue string
 }
 
 // Published lists what the topic accepted, by whomever it was published.
@@ -87,6 +92,9 @@ func (t *Topic[T]) list(what string) *List[T] {
 func (t *Topic[T]) listOf(what, queue string, keep func(es []event, i int) bool) *List[T] {
 	l := t.list(what)
 	es := t.journal.of(queue)
+	if len(es) == 0 && !t.knows(queue) {
+		l.noQueue = queue
+	}
 	t.emptyTap()
 	for i := range es {
 		if keep(es, i) {
@@ -95,6 +103,14 @@ func (t *Topic[T]) listOf(what, queue string, keep func(es []event, i int) bool)
 		}
 	}
 	return l
+}
+
+// knows reports whether the topic has a queue or a dead-letter queue of that name.
+func (t *Topic[T]) knows(queue string) bool {
+	if t.Queue(strings.TrimSuffix(queue, "/dead")) != nil {
+		return true
+	}
+	return slices.ContainsFunc(t.Queues(), func(q *fanout.Queue[T]) bool { return q.DeadLetters().Name() == queue })
 }
 
 // Bodies returns the bodies. What they point to is shared with the queues.
@@ -125,21 +141,31 @@ func (l *List[T]) WantInAnyOrder(want ...T) bool {
 			rest = append(rest, body)
 		}
 	}
-	sorted := &List[T]{tb: l.tb, what: l.what, bodies: append(slices.Clip(found), rest...), ids: l.ids, passed: l.passed}
+	sorted := &List[T]{tb: l.tb, what: l.what, bodies: append(slices.Clip(found), rest...), ids: l.ids, passed: l.passed, noQueue: l.noQueue}
 	return sorted.compare(len(rest)+len(missing) == 0, append(slices.Clip(found), missing...), ", in any order")
 }
 
 func (l *List[T]) compare(equal bool, want []T, how string) bool {
 	l.tb.Helper()
 	if equal {
-		if l.passed != nil {
-			l.passed(l.ids)
-		}
-		return true
+		return l.holds()
 	}
 	l.tb.Errorf("fanouttest: %s: %d, want %d%s:\n%s", l.what, len(l.bodies), len(want), how,
 		diffLines(renderLines(want), renderLines(l.bodies), "want", "got"))
 	return false
+}
+
+// holds is what an assertion that holds comes to.
+func (l *List[T]) holds() bool {
+	l.tb.Helper()
+	if l.noQueue != "" {
+		l.tb.Errorf("fanouttest: %s: the topic has no queue %q, and nothing has happened in one", l.what, l.noQueue)
+		return false
+	}
+	if l.passed != nil {
+		l.passed(l.ids)
+	}
+	return true
 }
 
 // WantCount fails the test, with the list, unless it has n entries. It reports
@@ -147,10 +173,7 @@ func (l *List[T]) compare(equal bool, want []T, how string) bool {
 func (l *List[T]) WantCount(n int) bool {
 	l.tb.Helper()
 	if len(l.bodies) == n {
-		if l.passed != nil {
-			l.passed(l.ids)
-		}
-		return true
+		return l.holds()
 	}
 	text := ""
 	for i, body := range l.bodies {

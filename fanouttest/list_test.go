@@ -44,7 +44,6 @@ func TestListsTellWhatHappened(t *testing.T) {
 		orders.Dropped("billing").Want()
 		orders.Dropped("small").Want(o17, o18)
 		orders.Acked("small").Want(o19)
-		orders.Acked("nobody").Want()
 		require.Equal(t, []order{o17, o18, o19}, orders.Published().Bodies())
 		require.Equal(t, orders.Published().IDs()[1:2], orders.DeadLettered("billing").IDs())
 	})
@@ -148,4 +147,24 @@ func TestTheCodeUnderTestMayShutTheTopicDown(t *testing.T) {
 		orders.Published().WantCount(100)
 		orders.Acked("billing").WantCount(100)
 	})
+}
+
+func TestAnAssertionAboutAQueueThatThereIsNotFails(t *testing.T) {
+	_, errs := failures(func(tb *fakeTB) {
+		k := fanouttest.New(tb)
+		numbers := fanouttest.NewTopic[int](k, "numbers")
+		_, err := numbers.OpenQueue(context.Background(), "q")
+		require.NoError(t, err)
+		require.True(t, numbers.Acked("q").Want())
+		require.True(t, numbers.Delivered("q/dead").WantCount(0))
+		require.True(t, numbers.Published().Want())
+		require.False(t, numbers.Acked("typo").Want())
+		require.False(t, numbers.Dropped("typo").WantCount(0))
+		require.False(t, numbers.Retried("typo").WantInAnyOrder())
+	})
+	require.Equal(t, []string{
+		`fanouttest: acknowledged in queue "typo": the topic has no queue "typo", and nothing has happened in one`,
+		`fanouttest: dropped by queue "typo": the topic has no queue "typo", and nothing has happened in one`,
+		`fanouttest: retried by queue "typo": the topic has no queue "typo", and nothing has happened in one`,
+	}, errs)
 }

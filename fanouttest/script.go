@@ -14,6 +14,7 @@ import (
 
 // A script is the faults of a queue's handlers or of a topic's publishes.
 type script struct {
+	tb   TB
 	what string
 
 	mu    sync.Mutex // guards the fields below, and the counts of faults
@@ -63,7 +64,7 @@ func (t *Topic[T]) scriptOf(queue, what string) *script {
 	defer t.mu.Unlock()
 	s := t.scripts[queue]
 	if s == nil {
-		s = &script{what: what}
+		s = &script{tb: t.kit.tb, what: what}
 		t.scripts[queue] = s
 	}
 	return s
@@ -77,17 +78,34 @@ func (f *Fault) Message(id string) *Fault {
 
 // Nth makes the fault strike the n-th, 1 being the next, or several.
 func (f *Fault) Nth(n ...int) *Fault {
+	f.script.tb.Helper()
+	for _, k := range n {
+		if k < 1 {
+			f.refuse(fmt.Sprintf("Nth(%d)", k), "1, the next, or more")
+		}
+	}
+	if len(n) == 0 {
+		f.refuse("Nth()", "at least one number")
+	}
 	return &Fault{script: f.script, message: f.message, nth: slices.Clone(n)}
 }
 
 // First makes the fault strike the next n. Without First and Nth it strikes all.
 func (f *Fault) First(n int) *Fault {
+	f.script.tb.Helper()
+	if n < 1 {
+		f.refuse(fmt.Sprintf("First(%d)", n), "at least 1")
+	}
 	return &Fault{script: f.script, message: f.message, first: n}
 }
 
 // Fail makes the handler fail with err, or the publish be refused with it,
 // without doing anything. err may be a Permanent, RetryAfter or Snooze.
 func (f *Fault) Fail(err error) {
+	f.script.tb.Helper()
+	if err == nil {
+		f.refuse("Fail(nil)", "an error")
+	}
 	f.add(fmt.Sprintf("Fail(%v)", err), func(context.Context, fanout.Info, func(context.Context) error) error { return err })
 }
 
@@ -117,6 +135,10 @@ func (f *Fault) TimeOut() {
 // Delay makes the handler, or the publish, begin d later, or fail if its context
 // ends before.
 func (f *Fault) Delay(d time.Duration) {
+	f.script.tb.Helper()
+	if d < 0 {
+		f.refuse(fmt.Sprintf("Delay(%v)", d), "a duration that is not negative")
+	}
 	f.add(fmt.Sprintf("Delay(%v)", d), func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
@@ -144,7 +166,19 @@ func (f *Fault) Duplicate() {
 // Do makes i stand around the handler, or the publish: any fault that the other
 // methods don't offer, one after the work is done for example, or one that
 // depends on the message, whose ID and body Info tells.
-func (f *Fault) Do(i fanout.Interceptor) { f.add("Do", i) }
+func (f *Fault) Do(i fanout.Interceptor) {
+	f.script.tb.Helper()
+	if i == nil {
+		f.refuse("Do(nil)", "an interceptor")
+	}
+	f.add("Do", i)
+}
+
+// refuse ends the test for an argument that can't be.
+func (f *Fault) refuse(call, want string) {
+	f.script.tb.Helper()
+	f.script.tb.Fatalf("fanouttest: %v%s: want %s", f, call, want)
+}
 
 // add puts a copy of the fault into its script.
 func (f *Fault) add(name string, do fanout.Interceptor) {

@@ -204,3 +204,21 @@ func TestAFaultCanDependOnTheBody(t *testing.T) {
 		orders.Acked("audit").Want(order{"o-19", 2}, order{"o-20", 3})
 	})
 }
+
+func TestAFaultThatCannotBeEndsTheTest(t *testing.T) {
+	for want, fault := range map[string]func(f *fanouttest.Fault){
+		`Handling("q").Nth(0): want 1, the next, or more`:                func(f *fanouttest.Fault) { f.Nth(1, 0) },
+		`Handling("q").Nth(): want at least one number`:                  func(f *fanouttest.Fault) { f.Nth() },
+		`Handling("q").First(-1): want at least 1`:                       func(f *fanouttest.Fault) { f.First(-1) },
+		`Handling("q").Message("m").First(2).Fail(nil): want an error`:   func(f *fanouttest.Fault) { f.Message("m").First(2).Fail(nil) },
+		`Handling("q").Do(nil): want an interceptor`:                     func(f *fanouttest.Fault) { f.Do(nil) },
+		`Handling("q").Delay(-1s): want a duration that is not negative`: func(f *fanouttest.Fault) { f.Delay(-time.Second) },
+	} {
+		tb, errs := failures(func(tb *fakeTB) {
+			numbers := fanouttest.NewTopic[int](fanouttest.New(tb), "numbers")
+			fault(numbers.Handling("q"))
+		})
+		require.Equal(t, []string{"fanouttest: " + want}, errs)
+		require.True(t, tb.fatal)
+	}
+}

@@ -192,7 +192,7 @@ func (t *Topic[T]) letters() (lines []string) {
 			if t.expects(q.Name(), d.ID()) || len(h) > 0 && h[len(h)-1].Queue != q.Name() {
 				continue
 			}
-			lines = append(lines, t.describe(q.Name(), d.ID(), d.Body, true, fmt.Sprintf("dead after %d attempts", len(h)), &trail{attempts: h}))
+			lines = append(lines, t.describe(q.Name(), d.ID(), d.Body, true, "dead after "+attempts(len(h)), &trail{attempts: h}))
 		}
 	}
 	return lines
@@ -210,4 +210,11 @@ func (t *Topic[T]) expect(queue string, ids []string) {
 	for _, id := range ids {
 		t.expected[letterID{id: id, queue: queue}] = true
 	}
+}
+
+func attempts(n int) string {
+	if n == 1 {
+		return "1 attempt"
+	}
+	return fmt.Sprintf("%d attempts", n)
 }

@@ -30,11 +30,12 @@ func (d *driver) open() {
 	options := []fanout.QueueOption{
 		fanout.WithCapacity(set.capacity), fanout.WithOverflow(set.overflow), fanout.WithVisibilityTimeout(set.visibility),
 		fanout.WithBackoff(set.waiting()), fanout.WithMaxAttempts(set.maxAttempts),
-		fanout.WithDeadLetterCapacity(set.deadCapacity), fanout.WithDeadLetterOverflow(set.deadOverflow),
 	}
 	if d.shared != nil && d.draw(4) > 0 {
 		set.shared = true
 		options = append(options, fanout.WithDeadLetterQueue(d.shared))
+	} else {
+		options = append(options, fanout.WithDeadLetterCapacity(set.deadCapacity), fanout.WithDeadLetterOverflow(set.deadOverflow))
 	}
 	rare := 4
 	if d.quick {
