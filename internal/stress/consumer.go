@@ -35,8 +35,10 @@ func (c *consumer) enter() (worker uint32, leave func()) {
 }
 
 var (
-	errBusy  = errors.New("busy")
-	errFatal = errors.New("fatal")
+	errBusy      = errors.New("busy")
+	errFatal     = errors.New("fatal")
+	errOther     = errors.New("other")
+	errForgotten = errors.New("forgotten") // it is nobody's until its time is up
 )
 
 // witness is the handler that sees everything, and only looks.
@@ -69,10 +71,22 @@ func (c *consumer) several(ctx context.Context, ds []fanout.Delivery[ticket]) er
 	}
 	var open []*fanout.Delivery[ticket]
 	var last error
+	together := c.b.together(worker, ds)
 	for k := range ds {
 		done, err := c.b.act(ctx, worker, &ds[k], inBatch)
-		if !done {
+		switch {
+		case done:
+		case together != nil && err == nil:
+			together.add(ds[k], fate{})
+		default:
 			open, last = append(open, &ds[k]), err
+		}
+	}
+	if together != nil {
+		for k, as := range together.call() {
+			if as != 0 { // what the handler returns may count still
+				open = append(open, &together.ds[k])
+			}
 		}
 	}
 	for _, d := range open {
@@ -98,8 +112,6 @@ func verdict(err error) uint8 {
 	}
 	return uint8(fanout.Snoozed)
 }
-
-var errOther = errors.New("other")
 
 // per returns how likely a queue does what is out of the ordinary, in 1000.
 func (s spec) per() int {
@@ -178,7 +190,7 @@ func (b *book) act(ctx context.Context, worker uint32, d *fanout.Delivery[ticket
 func (b *book) timeOut(ctx context.Context, worker uint32, d *fanout.Delivery[ticket], by whom) (bool, error) {
 	switch by {
 	case received:
-		return true, nil // forgotten
+		return true, errForgotten
 	case inBatch:
 		return false, nil
 	}
@@ -207,6 +219,8 @@ func refusal(err error) uint8 {
 		return settled
 	case errors.Is(err, fanout.ErrClosed):
 		return closed
+	case errors.Is(err, fanout.ErrInvalidOption):
+		return foreign
 	}
 	return otherwise
 }
@@ -215,7 +229,12 @@ func refusal(err error) uint8 {
 // came too late, what the handler returns may count still: a handler is late
 // once its timer has come, a call at the deadline.
 func (b *book) note(worker uint32, d *fanout.Delivery[ticket], err error, cause fanout.Cause) bool {
-	switch r := refusal(err); r {
+	return b.noted(worker, d, refusal(err), cause)
+}
+
+// noted is note of a settlement that was refused as r, or not, if it is 0.
+func (b *book) noted(worker uint32, d *fanout.Delivery[ticket], r uint8, cause fanout.Cause) bool {
+	switch r {
 	case 0:
 		b.enter(worker, d, settledAs, uint8(cause))
 	case stale, closed:
@@ -223,7 +242,7 @@ func (b *book) note(worker uint32, d *fanout.Delivery[ticket], err error, cause 
 	default:
 		b.enter(worker, d, wronglyDone, r)
 	}
-	return err == nil
+	return r == 0
 }
 
 func (b *book) ack(worker uint32, d *fanout.Delivery[ticket]) bool {

@@ -70,10 +70,11 @@ const (
 	stale uint8 = iota + 1
 	settled
 	closed
+	foreign
 	otherwise
 )
 
-var refusalNames = [...]string{"accepted", "stale", "settled before", "closed", "another error"}
+var refusalNames = [...]string{"accepted", "stale", "settled before", "closed", "of another queue", "another error"}
 
 // An event is an entry in the ledger of a queue. Entries are in the order in
 // which they were made.

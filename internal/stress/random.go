@@ -27,6 +27,7 @@ const (
 	forHandler
 	forPuller
 	forLetters
+	forBatch
 )
 
 func stream(parts ...uint64) *rand.Rand {

@@ -19,6 +19,8 @@ type summary struct {
 	published      atomic.Uint64 // messages
 	rounds         atomic.Uint64
 	opened, closed atomic.Uint64 // queues, by slots
+	together       atomic.Uint64 // deliveries that AckBatch acknowledged
+	notTogether    atomic.Uint64 // and refused
 
 	mu           sync.Mutex
 	refused      map[string]uint64 // messages, by why
@@ -56,6 +58,17 @@ func (s *summary) publish(err error, n int) {
 	s.mu.Lock()
 	s.refused[why] += uint64(n)
 	s.mu.Unlock()
+}
+
+// batchAcked counts how a call of AckBatch ended.
+func (s *summary) batchAcked(as []uint8) {
+	for _, r := range as {
+		if r == 0 {
+			s.together.Add(1)
+		} else {
+			s.notTogether.Add(1)
+		}
+	}
 }
 
 // sample notes what the sampler saw.
@@ -104,6 +117,8 @@ func (s *summary) write(out io.Writer, now time.Time, violations int) {
 	for c := fanout.Acked; c <= fanout.Released; c++ {
 		row("attempts "+c.String(), s.ended[c])
 	}
+	row("acknowledged by AckBatch", s.together.Load())
+	row("refused by AckBatch", s.notTogether.Load())
 	row("dead letters", s.dead)
 	row("parked on the way", s.parked)
 	row("redriven", s.redriven)

@@ -57,6 +57,7 @@ type arena struct {
 	journal
 	next    atomic.Int64 // the next ticket
 	witness *book
+	lent    atomic.Pointer[lent]
 
 	byName sync.Map // of the queue, or its dead-letter queue, to *book
 	mu     sync.Mutex
