@@ -37,6 +37,17 @@ func (a *ackBatch) add(d fanout.Delivery[ticket], must fate) {
 	a.ds, a.must = append(a.ds, d), append(a.must, must)
 }
 
+// addAgain adds a delivery once more that stands at before, unless another of
+// its message's does already.
+func (a *ackBatch) addAgain(before int) {
+	for k, must := range a.must {
+		if must.kind == again && a.ds[k].Body == a.ds[before].Body {
+			return
+		}
+	}
+	a.add(a.ds[before], fate{kind: again, before: before})
+}
+
 // together is the call of a batch handler that acknowledges by AckBatch what it
 // can, nil if this run of it does not.
 func (b *book) together(worker uint32, ds []fanout.Delivery[ticket]) *ackBatch {
@@ -99,13 +110,14 @@ var wanted = [...][]uint8{
 	strange:  {foreign},
 	hadEnded: {stale, closed},
 	hadAcked: {settled, closed},
-	again:    {settled, stale, closed},
+	again:    {settled, closed, stale},
 	free:     {closed, stale, settled, otherwise, foreign},
 }
 
 // outcomes reads the joined error. It names IDs only, and there may be several
 // deliveries of one message: then those that must be refused get the refusals
-// that they must get first. It says what is wrong with the error, if anything is.
+// that they must get first, which is certain if not more than one of a message's
+// stands there again. It says what is wrong with the error, if anything is.
 func (a *ackBatch) outcomes(err error) (as []uint8, what string) {
 	named := map[string][]uint8{}
 	for _, e := range parts(err) {

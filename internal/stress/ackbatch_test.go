@@ -40,7 +40,8 @@ func TestACallOfAckBatchEntersWhatBecameOfEach(t *testing.T) {
 		c := &ackBatch{b: b, worker: 256}
 		c.add(ds[0], fate{kind: hadEnded}) // the message of fresh[0]
 		c.add(fresh[0], fate{})
-		c.add(fresh[0], fate{kind: again, before: 1})
+		c.addAgain(1)
+		c.addAgain(1)
 		c.add(fresh[5], fate{kind: hadAcked})
 		c.add(fresh[1], fate{})
 		c.add(others[0], fate{kind: strange}) // of message 0 too

@@ -159,8 +159,8 @@ func (b *book) act(ctx context.Context, worker uint32, d *fanout.Delivery[ticket
 		return false, fanout.Snooze(time.Duration(dc.roll(4)) * time.Millisecond)
 	case n < 52:
 		return false, fanout.RetryAfter(errBusy, time.Duration(dc.roll(4))*time.Millisecond)
-	case n < 54:
-		return b.timeOut(ctx, worker, d, by)
+	case n < 54, n < 70 && b.spec.handlerTimeout > 0:
+		return b.timeOut(ctx, worker, d, by, &dc)
 	case n < 62:
 		b.later(worker, d, time.Duration(dc.roll(20))*time.Millisecond)
 		if by == received {
@@ -184,29 +184,6 @@ func (b *book) act(ctx context.Context, worker uint32, d *fanout.Delivery[ticket
 		return false, err
 	}
 	return false, nil
-}
-
-// timeOut lets the visibility timeout pass, and then tries to acknowledge.
-func (b *book) timeOut(ctx context.Context, worker uint32, d *fanout.Delivery[ticket], by whom) (bool, error) {
-	switch by {
-	case received:
-		return true, errForgotten
-	case inBatch:
-		return false, nil
-	}
-	<-ctx.Done()
-	b.mustNot(worker, d)
-	return false, errOther
-}
-
-// mustNot tries to acknowledge a delivery that has ended.
-func (b *book) mustNot(worker uint32, d *fanout.Delivery[ticket]) {
-	r := refusal(d.Ack(context.Background()))
-	what := refusedAs
-	if r != stale && r != closed {
-		what = wronglyDone
-	}
-	b.enter(worker, d, what, r)
 }
 
 func refusal(err error) uint8 {

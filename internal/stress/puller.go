@@ -90,7 +90,7 @@ func (p *puller) acknowledge() {
 		call.add(d, fate{})
 		switch r.IntN(12) {
 		case 0:
-			call.add(d, fate{kind: again, before: len(call.ds) - 1})
+			call.addAgain(len(call.ds) - 1)
 		case 1, 2:
 			p.mixIn(call)
 		case 3:

@@ -100,10 +100,11 @@ func (s *slot) subscribe() {
 	c := s.consumer(sp.concurrency)
 	var sub *fanout.Subscriber[ticket]
 	var err error
+	o := sp.subscriberOptions()
 	if sp.batch > 0 {
-		sub, err = s.b.q.SubscribeBatch(context.Background(), c.several, fanout.WithConcurrency(sp.concurrency), fanout.WithBatchSize(sp.batch))
+		sub, err = s.b.q.SubscribeBatch(context.Background(), c.several, append(o, fanout.WithBatchSize(sp.batch))...)
 	} else {
-		sub, err = s.b.q.Subscribe(context.Background(), c.one, fanout.WithConcurrency(sp.concurrency))
+		sub, err = s.b.q.Subscribe(context.Background(), c.one, o...)
 	}
 	switch {
 	case err == nil:

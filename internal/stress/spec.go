@@ -39,6 +39,8 @@ type spec struct {
 	pauses      bool
 	unsubscribe bool
 
+	handlerTimeout time.Duration // of its subscribers, 0: none
+
 	// inOrder: one worker and no retry, so all must come in the order of
 	// publication.
 	inOrder bool
@@ -129,6 +131,9 @@ func randomSpec(r *rand.Rand, t traits) spec {
 	if r.IntN(12) == 0 {
 		s.ttl = time.Duration(2+r.IntN(30)) * time.Millisecond
 	}
+	if r.IntN(5) == 0 {
+		s.handlerTimeout = s.visibility * time.Duration(1+r.IntN(3)) / 5
+	}
 	if r.IntN(6) == 0 {
 		s.strict(r)
 		if t.keys {
@@ -141,6 +146,7 @@ func randomSpec(r *rand.Rand, t traits) spec {
 // strict makes s a queue that nothing happens to, so that the order is known.
 func (s *spec) strict(r *rand.Rand) {
 	s.inOrder, s.temper, s.visibility, s.ttl, s.delay = true, calm, time.Hour, 0, 0
+	s.handlerTimeout = 0
 	s.push, s.pull, s.concurrency = 1, 0, 1
 	if r.IntN(3) == 0 {
 		s.push, s.pull, s.batch = 0, 1, 0
@@ -167,6 +173,15 @@ func (s spec) options(shared *fanout.Queue[ticket]) []fanout.QueueOption {
 	}
 	if s.keep > 1 {
 		o = append(o, fanout.WithFilter(s.accepts))
+	}
+	return o
+}
+
+// subscriberOptions returns what its subscribers are like.
+func (s spec) subscriberOptions() []fanout.SubscriberOption {
+	o := []fanout.SubscriberOption{fanout.WithConcurrency(s.concurrency)}
+	if s.handlerTimeout > 0 {
+		o = append(o, fanout.WithHandlerTimeout(s.handlerTimeout))
 	}
 	return o
 }

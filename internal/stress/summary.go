@@ -21,6 +21,7 @@ type summary struct {
 	opened, closed atomic.Uint64 // queues, by slots
 	together       atomic.Uint64 // deliveries that AckBatch acknowledged
 	notTogether    atomic.Uint64 // and refused
+	timedOut       atomic.Uint64 // handlers that their own timeout ended
 
 	mu           sync.Mutex
 	refused      map[string]uint64 // messages, by why
@@ -119,6 +120,7 @@ func (s *summary) write(out io.Writer, now time.Time, violations int) {
 	}
 	row("acknowledged by AckBatch", s.together.Load())
 	row("refused by AckBatch", s.notTogether.Load())
+	row("handler timeouts", s.timedOut.Load())
 	row("dead letters", s.dead)
 	row("parked on the way", s.parked)
 	row("redriven", s.redriven)

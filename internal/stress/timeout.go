@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+// timeOut lets the handler timeout or the visibility timeout pass, and then
+// tries to acknowledge.
+func (b *book) timeOut(ctx context.Context, worker uint32, d *fanout.Delivery[ticket], by whom, dc *dice) (bool, error) {
+	switch {
+	case by == received:
+		return true, errForgotten
+	case by == inBatch && b.spec.handlerTimeout == 0:
+		return false, nil
+	}
+	deadline := d.Deadline()
+	<-ctx.Done()
+	switch {
+	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		return b.timedOut(ctx, worker, d, deadline, dc)
+	case by == alone: // a batch handler's may have ended for another delivery
+		b.mustNot(worker, d)
+	}
+	return false, errOther
+}
+
+// timedOut is for a handler whose timeout has passed: it still owns its
+// delivery, until deadline at least. What it returns counts, and so does what it
+// settles.
+func (b *book) timedOut(ctx context.Context, worker uint32, d *fanout.Delivery[ticket], deadline time.Time, dc *dice) (bool, error) {
+	b.a.w.sum.timedOut.Add(1)
+	s := b.spec
+	switch started := deadline.Add(-s.visibility); {
+	case s.handlerTimeout == 0:
+		b.a.w.complain("handler timeout", "queue %s: a handler without one: %v", b.name, context.Cause(ctx))
+	case !deadline.IsZero() && time.Since(started) < s.handlerTimeout:
+		b.a.w.complain("handler timeout", "queue %s: one of %v came after %v", b.name, s.handlerTimeout, time.Since(started))
+	}
+	switch dc.roll(3) {
+	case 0:
+		return false, fmt.Errorf("%w: %w", errOther, context.Cause(ctx))
+	case 1:
+		return false, nil
+	}
+	r := refusal(d.Ack(context.Background()))
+	// A purge and the end of the subscriber take it away before.
+	if r == stale && time.Now().Before(deadline) && !s.purges && !s.unsubscribe {
+		b.enter(worker, d, wronglyDone, r)
+		return false, errOther
+	}
+	return b.noted(worker, d, r, fanout.Acked), nil
+}
+
+// mustNot tries to acknowledge a delivery that has ended.
+func (b *book) mustNot(worker uint32, d *fanout.Delivery[ticket]) {
+	r := refusal(d.Ack(context.Background()))
+	what := refusedAs
+	if r != stale && r != closed {
+		what = wronglyDone
+	}
+	b.enter(worker, d, what, r)
+}
