@@ -19,8 +19,11 @@ type book struct {
 	acked []uint64 // a bit for each message
 
 	consumers atomic.Uint32
-	opened    atomic.Bool // q is set
-	finished  atomic.Bool // closed by its slot
+	limited   []*consumer  // with a rate limit; its slot's until the end
+	ran       atomic.Int64 // runs of handlers
+	passed    atomic.Int64 // through the subscribers' interceptor
+	opened    atomic.Bool  // q is set
+	finished  atomic.Bool  // closed by its slot
 }
 
 func (a *arena) newBook(name string, s spec, n uint64) *book {

@@ -19,6 +19,7 @@ func (a *arena) close() {
 	_ = a.shared.Close()
 	a.collectShared()
 	a.learnOrder()
+	a.checkAround()
 	a.checkShutdown()
 }
 
@@ -34,6 +35,10 @@ func (b *book) collect() {
 		a.bind(m.ID, m.Body)
 	}
 	b.stats = b.q.Stats()
+	b.checkAround()
+	for _, c := range b.limited {
+		c.provePace()
+	}
 	if b.spec.shared {
 		return
 	}

@@ -17,6 +17,7 @@ type consumer struct {
 	number uint32
 	limit  int // handlers at once
 	busy   atomic.Uint64
+	pace   pace
 }
 
 // enter gives a running handler the lowest free number. That there is always
@@ -43,6 +44,7 @@ var (
 
 // witness is the handler that sees everything, and only looks.
 func (c *consumer) witness(ctx context.Context, d fanout.Delivery[ticket]) error {
+	c.through(ctx, d)
 	c.b.got(c.number<<8, &d, got)
 	c.b.a.bind(d.ID(), d.Body)
 	c.b.ack(c.number<<8, &d)
@@ -53,6 +55,8 @@ func (c *consumer) witness(ctx context.Context, d fanout.Delivery[ticket]) error
 func (c *consumer) one(ctx context.Context, d fanout.Delivery[ticket]) error {
 	worker, leave := c.enter()
 	defer leave()
+	c.through(ctx, d)
+	c.started(d)
 	c.b.got(worker, &d, got)
 	done, err := c.b.act(ctx, worker, &d, alone)
 	if !done {
@@ -66,6 +70,8 @@ func (c *consumer) one(ctx context.Context, d fanout.Delivery[ticket]) error {
 func (c *consumer) several(ctx context.Context, ds []fanout.Delivery[ticket]) error {
 	worker, leave := c.enter()
 	defer leave()
+	c.through(ctx, ds...)
+	c.started(ds...)
 	for k := range ds {
 		c.b.got(worker, &ds[k], got)
 	}

@@ -68,6 +68,7 @@ func (p *publisher) publish(ctx context.Context, first ticket, size int) error {
 			ms[k].Delay = micros(r, 3000)
 		}
 	}
+	a.offered.Add(int64(size))
 	call := a.w.now()
 	var err error
 	switch {
@@ -140,6 +141,7 @@ func (a *arena) echo(ctx context.Context, dice *dice) error {
 		return nil
 	}
 	a.messages[m] = message{batch: uint32(m), key: -1, state: underWay}
+	a.offered.Add(1)
 	call := a.w.now()
 	var err error
 	if dice.roll(2) == 0 {

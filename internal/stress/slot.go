@@ -101,6 +101,12 @@ func (s *slot) subscribe() {
 	var sub *fanout.Subscriber[ticket]
 	var err error
 	o := sp.subscriberOptions()
+	if sp.around {
+		o = append(o, fanout.WithHandlerInterceptor(c.around))
+	}
+	if sp.rate > 0 {
+		s.b.limited = append(s.b.limited, c)
+	}
 	if sp.batch > 0 {
 		sub, err = s.b.q.SubscribeBatch(context.Background(), c.several, append(o, fanout.WithBatchSize(sp.batch))...)
 	} else {

@@ -39,7 +39,10 @@ type spec struct {
 	pauses      bool
 	unsubscribe bool
 
-	handlerTimeout time.Duration // of its subscribers, 0: none
+	// Of its subscribers.
+	handlerTimeout time.Duration // 0: none
+	rate           float64       // messages a second, 0: no limit
+	around         bool          // their handlers have an interceptor
 
 	// inOrder: one worker and no retry, so all must come in the order of
 	// publication.
@@ -59,6 +62,7 @@ type traits struct {
 	hooks   bool // all hooks are listened to
 	drops   bool // queues may have Drop policies
 	wide    bool // many queues, few messages
+	around  bool // publishes and handlers have interceptors
 	tiny    bool // queues may hold one message only, so that batches are refused
 }
 
@@ -70,6 +74,7 @@ func randomTraits(r *rand.Rand) traits {
 		drops:   r.IntN(3) > 0,
 		wide:    r.IntN(2) == 0,
 		tiny:    r.IntN(3) == 0,
+		around:  r.IntN(5) == 0,
 	}
 	t.delays = !t.keys && r.IntN(4) == 0
 	return t
@@ -134,6 +139,10 @@ func randomSpec(r *rand.Rand, t traits) spec {
 	if r.IntN(5) == 0 {
 		s.handlerTimeout = s.visibility * time.Duration(1+r.IntN(3)) / 5
 	}
+	if r.IntN(12) == 0 {
+		s.rate = float64(4000 + r.IntN(16_000))
+	}
+	s.around = r.IntN(6) == 0
 	if r.IntN(6) == 0 {
 		s.strict(r)
 		if t.keys {
@@ -182,6 +191,9 @@ func (s spec) subscriberOptions() []fanout.SubscriberOption {
 	o := []fanout.SubscriberOption{fanout.WithConcurrency(s.concurrency)}
 	if s.handlerTimeout > 0 {
 		o = append(o, fanout.WithHandlerTimeout(s.handlerTimeout))
+	}
+	if s.rate > 0 {
+		o = append(o, fanout.WithRateLimit(s.rate))
 	}
 	return o
 }

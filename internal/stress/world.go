@@ -58,6 +58,9 @@ type arena struct {
 	next    atomic.Int64 // the next ticket
 	witness *book
 	lent    atomic.Pointer[lent]
+	offered atomic.Int64 // messages, to publish calls
+	passed  atomic.Int64 // of them through the publish interceptor
+	handled atomic.Int64 // runs of handlers through the topic's interceptor
 
 	byName sync.Map // of the queue, or its dead-letter queue, to *book
 	mu     sync.Mutex
@@ -90,6 +93,9 @@ func newWorld(c config, n int, budget uint64, sum *summary) (*world, error) {
 		o = append(o, fanout.WithLogger(slog.New(slog.DiscardHandler)))
 		if a.traits.hooks || a.traits.drops {
 			o = append(o, fanout.WithHooks(a.hooks()))
+		}
+		if a.traits.around {
+			o = append(o, fanout.WithPublishInterceptor(a.aroundPublish), fanout.WithHandlerInterceptor(a.aroundHandler))
 		}
 		if a.traits.keys {
 			o = append(o, fanout.WithOrdering())
