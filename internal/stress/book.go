@@ -60,6 +60,7 @@ func (b *book) enter(worker uint32, d *fanout.Delivery[ticket], what deed, detai
 // order of entries says something of those only.
 func (b *book) got(worker uint32, d *fanout.Delivery[ticket], what deed) {
 	m := d.Body
+	b.checkHistory(d)
 	b.a.w.sum.deliveries.Add(1)
 	b.a.w.deliveries.Add(1)
 	e := event{msg: m, worker: worker, attempt: uint16(d.Attempt()), deed: what}

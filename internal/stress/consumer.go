@@ -167,6 +167,9 @@ func (b *book) act(ctx context.Context, worker uint32, d *fanout.Delivery[ticket
 		return false, fanout.RetryAfter(errBusy, time.Duration(dc.roll(4))*time.Millisecond)
 	case n < 54, n < 70 && b.spec.handlerTimeout > 0:
 		return b.timeOut(ctx, worker, d, by, &dc)
+	case n < 70 && b.spec.autoExtend > 0:
+		wait(b.spec.visibility*5/4, ctx.Done())
+		return b.ack(worker, d), nil
 	case n < 62:
 		b.later(worker, d, time.Duration(dc.roll(20))*time.Millisecond)
 		if by == received {

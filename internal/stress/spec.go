@@ -41,6 +41,7 @@ type spec struct {
 
 	// Of its subscribers.
 	handlerTimeout time.Duration // 0: none
+	autoExtend     time.Duration // 0: off; else nobody receives, and a handler may last so long
 	rate           float64       // messages a second, 0: no limit
 	around         bool          // their handlers have an interceptor
 
@@ -139,7 +140,9 @@ func randomSpec(r *rand.Rand, t traits) spec {
 	if r.IntN(5) == 0 {
 		s.handlerTimeout = s.visibility * time.Duration(1+r.IntN(3)) / 5
 	}
-	if r.IntN(12) == 0 {
+	if r.IntN(6) == 0 && s.handlerTimeout == 0 && s.push > 0 {
+		s.autoExtend, s.pull = s.visibility*time.Duration(2+r.IntN(3)), 0
+	} else if r.IntN(12) == 0 {
 		s.rate = float64(4000 + r.IntN(16_000))
 	}
 	s.around = r.IntN(6) == 0
@@ -155,7 +158,7 @@ func randomSpec(r *rand.Rand, t traits) spec {
 // strict makes s a queue that nothing happens to, so that the order is known.
 func (s *spec) strict(r *rand.Rand) {
 	s.inOrder, s.temper, s.visibility, s.ttl, s.delay = true, calm, time.Hour, 0, 0
-	s.handlerTimeout = 0
+	s.handlerTimeout, s.autoExtend = 0, 0
 	s.push, s.pull, s.concurrency = 1, 0, 1
 	if r.IntN(3) == 0 {
 		s.push, s.pull, s.batch = 0, 1, 0
@@ -191,6 +194,9 @@ func (s spec) subscriberOptions() []fanout.SubscriberOption {
 	o := []fanout.SubscriberOption{fanout.WithConcurrency(s.concurrency)}
 	if s.handlerTimeout > 0 {
 		o = append(o, fanout.WithHandlerTimeout(s.handlerTimeout))
+	}
+	if s.autoExtend > 0 {
+		o = append(o, fanout.WithAutoExtend(s.autoExtend))
 	}
 	if s.rate > 0 {
 		o = append(o, fanout.WithRateLimit(s.rate))

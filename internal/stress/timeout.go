@@ -65,3 +65,16 @@ func (b *book) mustNot(worker uint32, d *fanout.Delivery[ticket]) {
 	}
 	b.enter(worker, d, what, r)
 }
+
+// checkHistory proves that the attempt before, if it timed out, had all the time
+// that was its due.
+func (b *book) checkHistory(d *fanout.Delivery[ticket]) {
+	h := d.History()
+	if len(h) == 0 {
+		return
+	}
+	last, due := h[len(h)-1], max(b.spec.visibility, b.spec.autoExtend)
+	if last.Queue == b.name && last.Cause == fanout.TimedOut && last.Elapsed < due {
+		b.a.w.complain("visibility timeout", "queue %s, message %d: an attempt timed out after %v, not %v", b.name, d.Body, last.Elapsed, due)
+	}
+}

@@ -43,6 +43,22 @@ func TestAHandlerWhoseTimeoutPassesOwnsItsDelivery(t *testing.T) {
 	})
 }
 
+func TestAnAttemptThatTimedOutTooEarlyIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := arenaFor(t)
+		b, _ := receivedFor(t, a, "q", 1)
+		b.spec.visibility = time.Second
+		d, err := b.q.Receive(t.Context()) // the one before times out
+		require.NoError(t, err)
+		b.got(256, &d, got)
+		require.Empty(t, a.w.problems)
+		b.spec.autoExtend = time.Second + 1
+		b.got(256, &d, got)
+		require.Equal(t, []string{"visibility timeout"}, promises(a.w.problems))
+		require.NoError(t, a.top.Close())
+	})
+}
+
 func TestAHandlerTimeoutThatIsWrongIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := arenaFor(t)
