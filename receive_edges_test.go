@@ -30,17 +30,28 @@ func TestAShutdownGoesOnOnceAReceiveHasFoundThatTheRestHasExpired(t *testing.T) 
 }
 
 func TestAReceiveTellsOfWhatHadExpiredBeforeTheMessageThatItGets(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		var dead []string
-		top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(e Event) { dead = append(dead, e.MessageID) }}))
-		q := openQueue(t, top, "q", WithCapacity(3))
-		require.NoError(t, top.PublishMessages(ctx,
-			Message[int]{ID: "a", Body: 1, TimeToLive: time.Second}, Message[int]{ID: "b", Body: 2, TimeToLive: time.Second}, Message[int]{Body: 3}))
-		time.Sleep(time.Second)
-		require.Equal(t, 3, receive(t, q).Body)
-		require.Equal(t, []string{"a", "b"}, dead)
-		top.Close()
-	})
+	for name, receive := range map[string]func(t *testing.T, q *Queue[int]) []Delivery[int]{
+		"one": func(t *testing.T, q *Queue[int]) []Delivery[int] { return []Delivery[int]{receive(t, q)} },
+		"a batch": func(t *testing.T, q *Queue[int]) []Delivery[int] {
+			ds, err := q.ReceiveBatch(t.Context(), 10)
+			require.NoError(t, err)
+			return ds
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				var dead []string
+				top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(e Event) { dead = append(dead, e.MessageID) }}))
+				q := openQueue(t, top, "q", WithCapacity(3))
+				require.NoError(t, top.PublishMessages(ctx,
+					Message[int]{ID: "a", Body: 1, TimeToLive: time.Second}, Message[int]{ID: "b", Body: 2, TimeToLive: time.Second}, Message[int]{Body: 3}))
+				time.Sleep(time.Second)
+				require.Equal(t, []int{3}, bodiesOf(receive(t, q)))
+				require.Equal(t, []string{"a", "b"}, dead)
+				top.Close()
+			})
+		})
+	}
 }
 
 func TestTheNextOfAKeyIsForWhoeverWaitsOnceTheFirstIsAcknowledged(t *testing.T) {
