@@ -47,8 +47,9 @@ type Hooks struct {
 	// Elapsed is how long, Stats tells of the queue.
 	Stalled func(Event)
 	// EngineFailed is called when an engine failed at what the queue does by itself:
-	// receiving for its workers, or telling of a time-out. It is tried again, or
-	// the engine's lease ends and the message comes again. Err says what happened.
+	// receiving for its workers, or telling of a time-out or of what a handler
+	// returned. It is tried again, or the lease ends and the message comes again.
+	// Err says what happened.
 	EngineFailed func(Event)
 	// Late is called when a handler returned an error, told by Err, after its
 	// delivery had been settled or lost, so that nothing could be done with it.

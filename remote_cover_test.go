@@ -128,6 +128,36 @@ func TestAQueueAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
 	require.NoError(t, dead.Close())
 }
 
+func TestWhatNobodyAsksForNeedsNotBeKept(t *testing.T) {
+	most := fakeengine.New(fakeengine.Config{})
+	top := onEngine(t, most)
+	for name, option := range map[string]fanout.QueueOption{"blocks": fanout.WithOverflow(fanout.Block), "rejects": fanout.WithOverflow(fanout.Reject)} {
+		_, err := top.OpenQueue(t.Context(), name, option)
+		require.NoError(t, err)
+	}
+	endTopic(t, top)
+	var without []engine.Feature
+	for _, f := range engine.Features() {
+		if f != engine.RetryDelay {
+			without = append(without, f)
+		}
+	}
+	least := fakeengine.New(fakeengine.Config{Without: without})
+	little := fanout.WithEngine(least, engine.Bounded, engine.AllOrNone)
+	top, err := fanout.NewTopic[string]("payments", little)
+	require.NoError(t, err)
+	require.NoError(t, top.Close())
+	_, err = top.OpenQueue(t.Context(), "q")
+	require.ErrorIs(t, err, fanout.ErrClosed)
+	require.Zero(t, least.Calls(fakeengine.OpenTopic), "nothing is opened for a topic that is closed")
+	top, err = fanout.NewTopic[string]("payments", little)
+	require.NoError(t, err)
+	q := engineQueue(t, top)
+	require.NoError(t, top.Publish(t.Context(), "a"))
+	require.NoError(t, next(t, q).Ack(t.Context()))
+	endTopic(t, top)
+}
+
 func TestAnEngineThatKeepsNoVisibilityHasItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Visibility}})
@@ -266,7 +296,8 @@ func TestAQueueThatCanNotBeOpenedIsNotThere(t *testing.T) {
 
 func TestReceivingFromAPausedEngineQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
 		q := engineQueue(t, top)
 		start := time.Now()
 		_, ok, err := q.TryReceive(t.Context())
@@ -283,8 +314,10 @@ func TestReceivingFromAPausedEngineQueue(t *testing.T) {
 		require.Zero(t, time.Since(start), "but not while the queue is paused")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
+		received := e.Calls(fakeengine.Receive)
 		_, err = q.Receive(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, received, e.Calls(fakeengine.Receive))
 
 		got, ended := make(chan fanout.Delivery[string]), make(chan error)
 		receive := func() {
@@ -329,6 +362,16 @@ func TestAReceiverIsToldThatTheEngineFails(t *testing.T) {
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
 		_, err := q.Receive(t.Context())
 		require.ErrorIs(t, err, errBroken)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
+		_, ok, err := q.TryReceive(t.Context())
+		require.ErrorIs(t, err, errBroken)
+		require.False(t, ok)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		_, err = q.Receive(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded, "that nothing came is no failure of the engine")
+		require.Equal(t, time.Minute, time.Since(start))
 		e.Inject(fakeengine.Fault{Op: fakeengine.Purge, Nth: 1, Err: errBroken})
 		_, err = q.Purge(t.Context())
 		require.ErrorIs(t, err, errBroken)
@@ -426,7 +469,9 @@ func TestAFilterThatPanicsIsAFailedAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
 		var asked atomic.Int32
-		q := engineQueue(t, top, fanout.WithBackoff(fanout.Constant(time.Minute)), fanout.WithFilter(func(body string) bool {
+		q := engineQueue(t, top, fanout.WithBackoff(fanout.BackoffFunc(func(attempt int) time.Duration {
+			return time.Duration(attempt) * time.Minute
+		})), fanout.WithFilter(func(body string) bool {
 			if asked.Add(1) <= 2 {
 				panic("no such body")
 			}
@@ -435,7 +480,7 @@ func TestAFilterThatPanicsIsAFailedAttempt(t *testing.T) {
 		start := time.Now()
 		require.NoError(t, top.Publish(t.Context(), "a"))
 		d := next(t, q)
-		require.Equal(t, 2*time.Minute, time.Since(start))
+		require.Equal(t, 3*time.Minute, time.Since(start), "one, and then two")
 		require.Equal(t, 3, d.Attempt())
 		for _, a := range d.History() {
 			require.Equal(t, fanout.Panicked, a.Cause)
@@ -487,43 +532,75 @@ func TestAMessageOnAnEngineThatIsTooOldIsDead(t *testing.T) {
 		require.NoError(t, err)
 		var told []string
 		for _, l := range letters {
+			require.Equal(t, 1, l.Attempt())
 			told = append(told, l.Body)
 			for _, a := range l.History() {
 				told = append(told, a.Cause.String())
 			}
 		}
 		require.Equal(t, []string{"never looked at", "expired", "fails late", "failed", "expired"}, told)
+		d = next(t, q.DeadLetters())
+		require.Equal(t, 2, d.Attempt(), "it was received before")
+		require.NoError(t, d.Nack(t.Context()))
+
+		// What is redriven has all its time again, but no more.
+		time.Sleep(time.Hour)
+		moved, err := q.Redrive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 2, moved)
+		d = next(t, q)
+		require.Equal(t, "never looked at", d.Body)
+		require.NoError(t, d.Ack(t.Context()))
+		time.Sleep(time.Minute)
+		_, ok, err := q.TryReceive(t.Context())
+		require.NoError(t, err)
+		require.False(t, ok)
+		require.EqualValues(t, 3, q.Stats().Expired)
 		endTopic(t, top)
 	})
 }
 
 func TestADeadLetterThatFindsNoRoomOnAnEngineComesAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
-		q := engineQueue(t, top, fanout.WithDeadLetterCapacity(1), fanout.WithMaxAttempts(1))
-		require.NoError(t, top.Publish(t.Context(), "first"))
-		require.NoError(t, top.Publish(t.Context(), "second"))
-		for range 2 {
-			require.NoError(t, next(t, q).Settle(t.Context(), errBroken))
-		}
-		require.EqualValues(t, 1, q.Stats().TimesParked)
-		require.EqualValues(t, 1, q.Stats().DeadLettered)
-		d := next(t, q.DeadLetters())
-		require.Equal(t, "first", d.Body)
-		require.NoError(t, d.Ack(t.Context()))
-		_, ok, err := q.TryReceive(t.Context())
-		require.NoError(t, err)
-		require.False(t, ok, "it is dead, and waits for five seconds")
-		time.Sleep(5 * time.Second)
-		_, ok, err = q.TryReceive(t.Context())
-		require.NoError(t, err)
-		require.False(t, ok, "it is dead, and no attempt is made")
-		letter := next(t, q.DeadLetters())
-		require.Equal(t, "second", letter.Body)
-		require.Len(t, letter.History(), 1)
-		require.NoError(t, letter.Ack(t.Context()))
-		endTopic(t, top)
-	})
+	for name, row := range map[string]struct {
+		attempts int
+		err      error
+	}{"after its last attempt": {1, errBroken}, "permanently failed": {5, fanout.Permanent(errBroken)}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+				q := engineQueue(t, top, fanout.WithDeadLetterCapacity(1), fanout.WithMaxAttempts(row.attempts))
+				require.NoError(t, top.Publish(t.Context(), "first"))
+				require.NoError(t, top.Publish(t.Context(), "second"))
+				for range 2 {
+					require.NoError(t, next(t, q).Settle(t.Context(), row.err))
+				}
+				require.EqualValues(t, 1, q.Stats().TimesParked)
+				require.EqualValues(t, 1, q.Stats().DeadLettered)
+				d := next(t, q.DeadLetters())
+				require.Equal(t, "first", d.Body)
+				require.NoError(t, d.Ack(t.Context()))
+				_, ok, err := q.TryReceive(t.Context())
+				require.NoError(t, err)
+				require.False(t, ok, "it is dead, and waits for five seconds")
+				time.Sleep(5 * time.Second)
+				_, ok, err = q.TryReceive(t.Context())
+				require.NoError(t, err)
+				require.False(t, ok, "it is dead, and no attempt is made")
+				letter := next(t, q.DeadLetters())
+				require.Equal(t, "second", letter.Body)
+				require.Len(t, letter.History(), 1)
+				n, err := q.DeadLetters().Depth(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+				require.NoError(t, letter.Nack(t.Context()))
+				moved, err := q.Redrive(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, 1, moved)
+				require.NoError(t, next(t, q).Ack(t.Context()), "what is redriven is not dead again")
+				endTopic(t, top)
+			})
+		})
+	}
 }
 
 func TestASettlementThatTheEngineRefuses(t *testing.T) {
@@ -630,7 +707,8 @@ func TestAShutdownOnAnEngineEndsWithTheQueue(t *testing.T) {
 func TestRedriveOnAnEngineThatFailsLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{})
-		top := onEngine(t, e)
+		var redriven []string
+		top := onEngine(t, e, fanout.WithHooks(fanout.Hooks{Redriven: func(ev fanout.Event) { redriven = append(redriven, ev.MessageID) }}))
 		q := engineQueue(t, top, fanout.WithMaxAttempts(1))
 		for n := range 3 {
 			require.NoError(t, top.Publish(t.Context(), fmt.Sprint(n)))
@@ -662,10 +740,13 @@ func TestRedriveOnAnEngineThatFailsLosesNothing(t *testing.T) {
 		moved, err = q.Redrive(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, 1, moved)
+		require.EqualValues(t, 3, q.Stats().Redriven)
+		require.Len(t, redriven, 3)
 		got := map[string]int{}
 		for range 3 {
 			d := next(t, q)
 			got[d.Body] = d.Attempt()
+			require.Contains(t, redriven, d.ID())
 			require.NoError(t, d.Ack(t.Context()))
 		}
 		require.Equal(t, map[string]int{"0": 1, "1": 1, "2": 1}, got)

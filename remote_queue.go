@@ -158,10 +158,8 @@ func (r *remoteQueue[T]) deliver(got []engine.Received, vis time.Duration) (ds [
 			continue
 		}
 		m, h := q.win.Meta(i), q.win.At(i)
-		m.State = inFlight
 		q.n[inFlight]++
 		q.delivered++
-		h.start = now
 		q.win.Schedule(i, after(now, vis))
 		d := Delivery[T]{
 			Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, stamp: m.Stamp, entry: i, attempt: int32(m.Spent + 1),
@@ -185,6 +183,15 @@ type arrival[T any] struct {
 	panicked error // of a filter
 	stack    string
 	wait     time.Duration // until it is tried again then
+}
+
+// dead reports whether the message was to be a dead letter already, and found no way
+// there. A letter that was redriven has the same history, but has spent nothing.
+func (a *arrival[T]) dead(maxAttempts int) bool {
+	if int64(a.spent) >= int64(maxAttempts) || a.passes >= passesLimit {
+		return true
+	}
+	return a.spent > 0 && a.hist != nil && a.hist.attempts[len(a.hist.attempts)-1].Cause == PermanentlyFailed
 }
 
 // decode decodes what was received and asks the filters. It calls the user's
@@ -242,7 +249,8 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 // errLeaseLost is the error of an attempt that somebody made who is gone.
 var errLeaseLost = errors.New("fanout: the lease ended without a word from whoever had it")
 
-// enterLocked makes an arrival an entry, with no state yet, unless its way ends here.
+// enterLocked makes an arrival an entry that is in flight from now on, but is not
+// counted yet, unless its way ends here.
 func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *effects, ok bool) {
 	q := r.q
 	q.offered++
@@ -263,7 +271,7 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *eff
 		end = verdict{cause: PermanentlyFailed, err: fmt.Errorf("fanout: decode: %w", a.err)}
 	case a.panicked != nil:
 		end = verdict{cause: Panicked, wait: a.wait, err: a.panicked, stack: a.stack}
-	case !q.letters && int64(m.Spent) >= int64(q.set.maxAttempts):
+	case !q.letters && a.dead(q.set.maxAttempts):
 		fx = q.buryRemoteLocked(i)
 		return i, fx, false
 	case q.expired(&q.win.At(i).item, now):
@@ -329,7 +337,7 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 		q.mu.Unlock()
 		got, err := r.eq.Receive(ctx, min(n, mostPolled), r.lease(q.set.visibility))
 		if err != nil && ctx.Err() == nil && !r.ended(err) {
-			q.report.tell(engineFailed, Event{Time: time.Now(), Err: fmt.Errorf("receive: %w", remoteError(err)), Count: 1})
+			r.failed("receive", remoteError(err))
 			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))
 			failures = min(failures+1, 10)
 			continue
@@ -525,7 +533,11 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, parked bool, hist *history, spent uint32, elapsed time.Duration) (fx *effects) {
 	q := r.q
 	q.countEndLocked(v.cause)
-	fx = q.noteItemLocked(fx, settled, it, Event{Attempt: int(spent), Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
+	attempt := int(spent)
+	if !v.cause.spends() { // else spent has it already
+		attempt++
+	}
+	fx = q.noteItemLocked(fx, settled, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
 	if !end.bury {
 		return fx
 	}
@@ -597,9 +609,24 @@ func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) error) *
 		q.checkHomeLocked()
 		q.mu.Unlock()
 		if err != nil && !isClosed(err) {
-			q.report.tell(engineFailed, Event{Time: time.Now(), Err: fmt.Errorf("%s: %w", what, err), Count: 1})
+			r.failed(what, err)
 		}
 	}}}
+}
+
+// failed tells that the engine failed at what the queue does by itself.
+func (r *remoteQueue[T]) failed(what string, err error) {
+	r.q.report.tell(engineFailed, Event{Time: time.Now(), Err: fmt.Errorf("%s: %w", what, err), Count: 1})
+}
+
+// failedFor tells so of a worker's settlement that ended in err, and reports whether
+// it was the engine that failed: not if the worker came too late.
+func (r *remoteQueue[T]) failedFor(err error) bool {
+	if r == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrSettled) {
+		return false
+	}
+	r.failed("settle", err)
+	return true
 }
 
 // extend moves the deadline of the delivery with the given stamp, here and in the

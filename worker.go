@@ -302,7 +302,7 @@ func (w *worker[T]) finish(v verdict) {
 	for k := range ds {
 		d := &ds[k]
 		err := q.settle(context.Background(), d.entry, d.stamp, d.attempt, v)
-		if err == nil || isClosed(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
+		if err == nil || isClosed(err) || q.remote.failedFor(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
 			continue
 		}
 		k := lateKind(v.err)

@@ -40,9 +40,25 @@ type Fault struct {
 	Err error
 	// Lost has the call done, and only its response lost.
 	Lost bool
+	// Late makes the response come that much later, or when the call's context
+	// ends: what is done is done before.
+	Late time.Duration
 	// Halfway has a DeadLetter or Redrive end after its first step: the message
-	// is there, and still here.
+	// is there, and still here. Without an Err nobody hears of it.
 	Halfway bool
+}
+
+// respond waits as long as the response takes.
+func (f Fault) respond(ctx context.Context) {
+	if f.Late <= 0 {
+		return
+	}
+	timer := time.NewTimer(f.Late)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // faults are an engine's faults and how often each operation was called.
@@ -58,7 +74,7 @@ type pending struct {
 }
 
 // Inject adds a fault to calls of this Engine value and of what it made. Of several
-// that meet in one call the latencies add up, and the first error is returned.
+// that meet in one call the times add up, and the first error is returned.
 func (e *Engine) Inject(f Fault) {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
@@ -96,8 +112,9 @@ func (f *faults) next(op Op) (now Fault) {
 			continue
 		}
 		now.Latency += p.Latency
-		if now.Err == nil && p.Err != nil {
-			now.Err, now.Lost, now.Halfway = p.Err, p.Lost, p.Halfway
+		now.Late += p.Late
+		if now.Err == nil {
+			now.Err, now.Lost, now.Halfway = p.Err, p.Lost, now.Halfway || p.Halfway
 		}
 	}
 	return now
@@ -168,6 +185,7 @@ func call[R any](ctx context.Context, c closer, do func() (R, error)) (r R, err 
 	if err != nil {
 		return r, err
 	}
+	defer f.respond(ctx)
 	s := c.engine.store
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -118,6 +118,7 @@ func (q *queue) Receive(ctx context.Context, most int, lease time.Duration) ([]e
 	if err != nil {
 		return nil, err
 	}
+	defer f.respond(ctx)
 	if most < 1 {
 		return nil, fmt.Errorf("fakeengine: receive at most %d messages", most)
 	}
@@ -169,6 +170,7 @@ func (q *queue) settle(ctx context.Context, op Op, r engine.Receipt, do func(e *
 	if err != nil {
 		return err
 	}
+	defer f.respond(ctx)
 	s := q.topic.engine.store
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,6 +40,7 @@ func (t *topic) Publish(ctx context.Context, ms []engine.Message) error {
 	if err != nil {
 		return err
 	}
+	defer f.respond(ctx)
 	ms, failed := t.check(ms)
 	if len(failed) > 0 && (len(ms) == 0 || t.engine.caps.Keeps(engine.AllOrNone, 0)) {
 		return errors.Join(failed.errors()...)
