@@ -1,13 +1,17 @@
 package fanout
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/fakeengine"
 )
 
 func TestWhatIsWrittenOfAHistoryIsBounded(t *testing.T) {
@@ -67,4 +71,35 @@ func TestMemoriesForgetTheOldest(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(m.order), 2*maxRemembered)
 	require.Equal(t, []byte{2}, m.take(id(maxRemembered)))
+}
+
+// TestAQueueOnAnEngineForgetsWhatHasLeft, however it left.
+func TestAQueueOnAnEngineForgetsWhatHasLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[string](t, WithEngine(fakeengine.New(fakeengine.Config{})))
+		q := openQueue(t, top, "q", WithMaxAttempts(2), WithTimeToLive(time.Hour), WithFilter(func(body string) bool { return body != "unwanted" }))
+		publish(t, top, "unwanted", "acked", "failed", "snoozed", "timed out", "expired")
+		ds, err := q.ReceiveBatch(ctx, 6)
+		require.NoError(t, err)
+		require.Len(t, ds, 5, "one that nobody wants does not hide those behind it")
+		require.Equal(t, 5, q.Stats().InFlight)
+		for k, result := range []error{nil, errBusy, Snooze(time.Minute)} {
+			require.NoError(t, ds[k].Settle(ctx, result))
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		require.Zero(t, q.win.Len())
+		require.Zero(t, q.n)
+		s := q.Stats()
+		require.EqualValues(t, []uint64{6, 5, 1, 1, 1, 2}, []uint64{s.Published, s.Delivered, s.Acked, s.Failed, s.Snoozed, s.TimedOut})
+		time.Sleep(time.Hour)
+		_, ok, err := q.TryReceive(ctx)
+		require.NoError(t, err)
+		require.False(t, ok, "all are too old")
+		require.Zero(t, q.win.Len())
+		require.Zero(t, q.n)
+		require.EqualValues(t, 4, q.Stats().Expired)
+		require.NoError(t, top.Close())
+		<-top.Done()
+	})
 }
