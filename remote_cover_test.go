@@ -413,24 +413,75 @@ func TestWorkersOutliveAnEngineThatFails(t *testing.T) {
 }
 
 func TestARateLimitAsksTheEngineForOneAtATime(t *testing.T) {
+	for _, takes := range []time.Duration{0, 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+			q := engineQueue(t, top)
+			for range 4 {
+				require.NoError(t, top.Publish(t.Context(), "a"))
+			}
+			start := time.Now()
+			handled := make(chan time.Duration)
+			_, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error {
+				handled <- time.Since(start)
+				time.Sleep(takes)
+				return nil
+			}, fanout.WithRateLimit(1), fanout.WithConcurrency(8))
+			require.NoError(t, err)
+			for n := range 4 {
+				require.Equal(t, time.Duration(n)*time.Second, <-handled)
+				require.LessOrEqual(t, q.Stats().Ready, 1, "the others are anybody's")
+			}
+			time.Sleep(takes)
+			endTopic(t, top)
+		})
+	}
+}
+
+func TestWhatIsReceivedFromAnEngineIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
 		q := engineQueue(t, top)
-		for range 4 {
-			require.NoError(t, top.Publish(t.Context(), "a"))
-		}
-		start := time.Now()
-		handled := make(chan time.Duration)
-		_, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error {
-			handled <- time.Since(start)
-			return nil
-		}, fanout.WithRateLimit(1), fanout.WithConcurrency(8))
+		require.NoError(t, top.PublishMessages(t.Context(), fanout.Message[string]{Body: "a"}, fanout.Message[string]{Body: "b"},
+			fanout.Message[string]{Body: "c", Delay: time.Hour}))
+		d := next(t, q)
+		depth, err := q.Depth(t.Context())
 		require.NoError(t, err)
-		for n := range 4 {
-			require.Equal(t, time.Duration(n)*time.Second, <-handled)
-			require.LessOrEqual(t, q.Stats().Unsettled(), 2, "the others are anybody's")
-		}
+		require.Equal(t, 3, depth, "ready, delayed and in flight")
+		require.NoError(t, d.Ack(t.Context()))
+		time.Sleep(time.Hour)
+		ds := make([]fanout.Delivery[string], 3)
+		n, err := q.ReceiveInto(t.Context(), ds)
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		require.Equal(t, []string{"b", "c", ""}, []string{ds[0].Body, ds[1].Body, ds[2].Body})
+		require.NoError(t, q.AckBatch(t.Context(), ds[:n]...))
 		endTopic(t, top)
+	})
+}
+
+func TestAMessageThatWasExtendedComesAgainSoonAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		release := make(chan struct{})
+		defer close(release)
+		_, err := engineQueue(t, top).Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error {
+			<-release
+			return nil
+		}, fanout.WithAutoExtend(time.Hour))
+		require.NoError(t, err)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		time.Sleep(10 * time.Minute)
+		e.Crash()
+		other := onEngine(t, e.Sibling())
+		soon, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		d, err := engineQueue(t, other).Receive(soon)
+		require.NoError(t, err, "the lease was extended by its visibility timeout each time, not more")
+		require.NoError(t, d.Ack(t.Context()))
+		endTopic(t, other)
+		require.NoError(t, top.Close())
 	})
 }
 
