@@ -159,7 +159,8 @@ func (l *loop[T]) enterLocked() {
 	}
 }
 
-// leave ends the loop. What it has not begun is for others.
+// leave ends the loop. What it has not begun is for others. The loop is of no
+// use after that.
 func (l *loop[T]) leave() {
 	q := l.q
 	q.mu.Lock()
@@ -169,8 +170,6 @@ func (l *loop[T]) leave() {
 	}
 	l.endLocked()
 	l.takeBackLocked()
-	l.hand = nil
-	l.where.Store(0)
 	l.unlistLocked()
 	q.handOnLocked()
 	q.mu.Unlock()
@@ -187,7 +186,6 @@ func (l *loop[T]) unlistLocked() {
 		}
 		first.behind = l.behind
 	}
-	l.listed, l.behind = false, nil
 }
 
 // holdLocked takes a hand from the log, of two messages at least, and makes the

@@ -719,3 +719,89 @@ func TestARangeMayFreeAHandlerThatWaits(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+func TestARangeThatIsLeftMakesRoomAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithCapacity(4*handLen))
+		published := make(chan error, 1)
+		warm(t, top, q, 4*handLen, func(d Delivery[int]) bool {
+			go func() { published <- top.Publish(ctx, 1000) }()
+			synctest.Wait()
+			require.Positive(t, q.loops.Load().waiting())
+			require.NoError(t, d.Ack(ctx))
+			synctest.Wait()
+			require.Empty(t, published, "nobody has counted yet")
+			return false
+		})
+		synctest.Wait()
+		require.Len(t, published, 1)
+		require.NoError(t, <-published)
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestARangeThatIsWokenWakesOthers(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		release := make(chan struct{})
+		go func() {
+			for d, err := range q.Deliveries(ctx) {
+				if err != nil {
+					return
+				}
+				if d.Body >= 0 {
+					<-release
+				}
+				_ = d.Ack(ctx)
+			}
+		}()
+		publish(t, top, to(-4*handLen, -1)...)
+		synctest.Wait()
+		got := make(chan Delivery[int], 1)
+		go func() {
+			if d, err := q.Receive(ctx); err == nil {
+				got <- d
+			}
+		}()
+		synctest.Wait()
+		publishOnce(t, top, 100)
+		synctest.Wait()
+		require.Positive(t, q.loops.Load().waiting(), "the loop has taken several")
+		require.Len(t, got, 1, "a receiver sleeps beside a message")
+		require.NoError(t, (<-got).Ack(ctx))
+		close(release)
+		synctest.Wait()
+		require.Zero(t, q.Stats().Unsettled())
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestARangeIsLookedAtInTimeBesideABatch(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		const visibility = time.Second
+		top := newTopic[int](t)
+		release := make(chan struct{})
+		defer close(release)
+		q := subscribeBatch(t, top, "q", func(context.Context, []Delivery[int]) error {
+			<-release
+			return nil
+		}, WithVisibilityTimeout(visibility), WithBatchSize(1))
+		publish(t, top, -1000)
+		elapse(visibility / 2) // the timer is armed for the batch's end
+		warm(t, top, q, 100, func(d Delivery[int]) bool {
+			if d.Body < 5 {
+				require.NoError(t, d.Ack(ctx))
+				return true
+			}
+			require.Positive(t, q.loops.Load().waiting())
+			elapse(visibility + time.Millisecond)
+			require.ErrorIs(t, d.Ack(ctx), ErrStale)
+			return false
+		})
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}

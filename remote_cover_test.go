@@ -802,3 +802,28 @@ func TestRedriveOnAnEngineThatFailsLosesNothing(t *testing.T) {
 		endTopic(t, top)
 	})
 }
+
+func TestARangeOverAnEnginesMessagesEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top)
+		for _, body := range []string{"a", "b"} {
+			require.NoError(t, top.Publish(t.Context(), body))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var got []string
+		var ended error
+		for d, err := range q.Deliveries(ctx) {
+			if err != nil {
+				ended = err
+				break
+			}
+			got = append(got, d.Body)
+			require.NoError(t, d.Ack(t.Context()))
+		}
+		require.Equal(t, []string{"a", "b"}, got)
+		require.ErrorIs(t, ended, context.DeadlineExceeded)
+		endTopic(t, top)
+	})
+}
