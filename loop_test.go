@@ -805,3 +805,70 @@ func TestARangeIsLookedAtInTimeBesideABatch(t *testing.T) {
 		require.NoError(t, top.Close())
 	})
 }
+
+// Each of several ranges holds a hand that was taken at an instant of its own.
+func TestTheTimeoutsOfSeveralRangesAreInTime(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		const visibility = time.Second
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(visibility))
+		publishOnce(t, top, 400)
+		for _, d := range receiveAll(t, q, 8) { // no hand goes over the end of a segment, and the first is short
+			require.NoError(t, d.Ack(ctx))
+		}
+		var wg sync.WaitGroup
+		var late [3]error
+		for k, after := range []time.Duration{500 * time.Microsecond, 400 * time.Microsecond, time.Second} {
+			wg.Go(func() {
+				n := 0
+				for d := range q.Deliveries(ctx) {
+					if n++; n == 1 { // received singly; the second is the first of a hand
+						require.NoError(t, d.Ack(ctx))
+						continue
+					}
+					time.Sleep(visibility + time.Millisecond)
+					late[k] = d.Ack(ctx)
+					return
+				}
+			})
+			synctest.Wait()
+			q.mu.Lock()
+			waiting := q.waitingLocked()
+			q.mu.Unlock()
+			require.Equal(t, k+1, waiting, "one waits behind each")
+			time.Sleep(after)
+		}
+		wg.Wait()
+		for k := range late {
+			require.ErrorIs(t, late[k], ErrStale, k)
+		}
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestAShutdownWaitsForARangeAndForAReceiver(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publishOnce(t, top, 4)
+		received := receive(t, q)
+		done := make(chan error, 1)
+		for d, err := range q.Deliveries(ctx) {
+			if err != nil {
+				break
+			}
+			if d.Body == 3 {
+				require.Len(t, q.loops.Load().hand, 2, "it is the last of a hand")
+				go func() { done <- top.Shutdown(ctx) }()
+				synctest.Wait()
+				require.Empty(t, done)
+				require.NoError(t, received.Ack(ctx))
+				synctest.Wait()
+				require.Empty(t, done)
+			}
+			require.NoError(t, d.Ack(ctx))
+		}
+		require.NoError(t, <-done)
+	})
+}

@@ -827,3 +827,27 @@ func TestARangeOverAnEnginesMessagesEndsWithItsContext(t *testing.T) {
 		endTopic(t, top)
 	})
 }
+
+func TestASubscriberThatWasShutDownTakesNothingFromTheEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		q := engineQueue(t, top)
+		s, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error { return nil })
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, 1, e.Calls(fakeengine.Receive), "it waits for messages there")
+		require.NoError(t, s.Shutdown(t.Context()))
+		synctest.Wait()
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		synctest.Wait()
+		other := onEngine(t, e.Sibling())
+		d, ok, err := engineQueue(t, other).TryReceive(t.Context())
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.NoError(t, d.Ack(t.Context()))
+		require.Zero(t, e.Calls(fakeengine.Return))
+		endTopic(t, other)
+		endTopic(t, top)
+	})
+}
