@@ -169,3 +169,78 @@ func TestWhyAHandlerFailedTooLateIsInTheLog(t *testing.T) {
 		require.Contains(t, log.String(), "error=busy")
 	})
 }
+
+func TestAHandlerThatFailsForHavingHeardThatItIsLateIsHookedAndNotLogged(t *testing.T) {
+	for name, why := range map[string]func(ctx context.Context) error{
+		"its context's error": context.Context.Err,
+		"its context's cause": func(ctx context.Context) error { return fmt.Errorf("gave up: %w", context.Cause(ctx)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				var log syncBuffer
+				var late []error
+				top := newTopic[int](t, WithLogger(log.logger()), WithHooks(Hooks{Late: func(e Event) { late = append(late, e.Err) }}))
+				subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
+					if d.Attempt() > 1 {
+						return nil
+					}
+					<-hctx.Done()
+					return why(hctx)
+				})
+				publish(t, top, 1)
+				elapse(time.Minute)
+				require.NoError(t, top.Shutdown(ctx))
+				require.Len(t, late, 1)
+				require.NotContains(t, log.String(), late[0].Error())
+			})
+		})
+	}
+}
+
+func TestAFailureThatComesTooLateIsToldOfEachMessageThatItIsNews(t *testing.T) {
+	late := func(t *testing.T, subscribe func(top *Topic[int]) error, n int) (late []int) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			bodies := map[string]int{}
+			top := newTopic[int](t, WithHooks(Hooks{
+				Late:      func(e Event) { late = append(late, bodies[e.MessageID]) },
+				Published: func(e Event) { bodies[e.MessageID] = len(bodies) },
+			}))
+			require.NoError(t, subscribe(top))
+			publishOnce(t, top, n)
+			elapse(time.Minute)
+			require.NoError(t, top.Shutdown(ctx))
+		})
+		return late
+	}
+	require.Equal(t, []int{0, 1, 2}, late(t, func(top *Topic[int]) error {
+		_, err := top.SubscribeBatch(t.Context(), "q", func(_ context.Context, ds []Delivery[int]) error {
+			if ds[0].Attempt() > 1 {
+				return nil
+			}
+			time.Sleep(31 * time.Second)
+			return errBusy
+		}, WithBatchSize(3))
+		return err
+	}, 3), "all have timed out")
+	require.Equal(t, []int{0}, late(t, func(top *Topic[int]) error {
+		_, err := top.Subscribe(t.Context(), "q", func(ctx context.Context, d Delivery[int]) error {
+			if err := d.Ack(ctx); err != nil {
+				return err
+			}
+			return errBusy
+		}, WithHandlerTimeout(time.Second))
+		return err
+	}, 1), "it was acknowledged before")
+	require.Empty(t, late(t, func(top *Topic[int]) error {
+		_, err := top.SubscribeBatch(t.Context(), "q", func(ctx context.Context, ds []Delivery[int]) error {
+			if ds[0].Body > 0 {
+				return nil
+			}
+			if err := ds[1].Ack(ctx); err != nil {
+				return err
+			}
+			return errBusy
+		}, WithBatchSize(3), WithMaxAttempts(1))
+		return err
+	}, 3), "the error is that of those that were not acknowledged")
+}

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 	"weak"
 
@@ -122,6 +123,27 @@ func TestALeasePinsNothingThatIsAcknowledged(t *testing.T) {
 		}()
 		require.LessOrEqual(t, alive(all[:2*leaseLen]), 1, "the second is in flight")
 		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestAnIdleWorkerKeepsNothingOfItsLastMessage(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[*watched](t)
+		release := make(chan struct{})
+		subscribe(t, top, "q", func(_ context.Context, d Delivery[*watched]) error {
+			<-release
+			return nil
+		}, WithConcurrency(2), WithCapacity(8))
+		first := publishWatched(t, top, 2) // one in each worker's hand
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		for range 20 { // the worker that rested last handles them all, and the log moves on
+			publish(t, top, nil)
+			synctest.Wait()
+		}
+		require.Zero(t, alive(first))
 		require.NoError(t, top.Close())
 	})
 }

@@ -728,6 +728,22 @@ func TestRowHandlerContext(t *testing.T) {
 	})
 }
 
+func TestHandlersWithATimeoutLeaveTheTopicsEndToTheTopic(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return nil }, WithHandlerTimeout(time.Second))
+		for n := range 5 {
+			publish(t, top, n)
+			synctest.Wait()
+		}
+		require.True(t, isOpen(top.Done()))
+		began := time.Now()
+		require.NoError(t, top.Shutdown(ctx))
+		<-top.Done()
+		require.Zero(t, time.Since(began), "no timer of a handler's is waited for")
+	})
+}
+
 func TestRowHandlerTimeout(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
