@@ -426,7 +426,7 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 	if v.cause.spends() {
 		spent++
 		end.bury = v.cause == PermanentlyFailed || int64(spent) >= int64(q.set.maxAttempts)
-	} else if v.wait > 0 || v.cause == Snoozed {
+	} else if v.wait > 0 {
 		passes++
 		end.bury = passes >= passesLimit
 	}
