@@ -812,6 +812,38 @@ func TestDeduplicationKeepsNoMoreThanItRemembers(t *testing.T) {
 	})
 }
 
+func TestDeduplicationForgetsWhatIsOverBeforeWhatIsNot(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t, WithDeduplication(time.Second, 2))
+		publishAt := func(id string, at time.Duration) {
+			time.Sleep(at)
+			synctest.Wait()
+			require.NoError(t, top.PublishMessages(ctx, Message[int]{DeduplicationID: id}))
+		}
+		publishAt("a", 0)
+		publishAt("b", 10*time.Millisecond)
+		publishAt("c", 1040*time.Millisecond) // b's second is over, though nobody has looked since
+		publishAt("d", 0)
+		require.Zero(t, top.Stats().Forgotten, "there was room for both")
+		require.Equal(t, 2, top.Stats().Remembered)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestForgettingLeavesTheTopicsEndToTheTopic(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t, WithDeduplication(time.Second, 2))
+		for n := range 5 {
+			require.NoError(t, top.PublishMessages(ctx, Message[int]{DeduplicationID: strconv.Itoa(n)}))
+			elapse(2 * time.Second)
+		}
+		require.Zero(t, top.Stats().Remembered)
+		require.True(t, isOpen(top.Done()))
+		require.NoError(t, top.Close())
+		<-top.Done()
+	})
+}
+
 // Reports.
 
 // A logBook keeps what is logged, and when.

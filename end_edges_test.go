@@ -244,3 +244,24 @@ func TestAFailureThatComesTooLateIsToldOfEachMessageThatItIsNews(t *testing.T) {
 		return err
 	}, 3), "the error is that of those that were not acknowledged")
 }
+
+func TestAShutdownGoesOnOnceTheQueueThatItWaitsForIsClosed(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q, empty := openQueue(t, top, "q"), openQueue(t, top, "empty")
+		require.Nil(t, q.Leftovers(), "it is open")
+		publish(t, top, 1)
+		require.NoError(t, receive(t, empty).Ack(ctx))
+		done := make(chan error, 1)
+		go func() { done <- top.Shutdown(ctx) }()
+		synctest.Wait()
+		require.Empty(t, done)
+		require.NoError(t, q.Close())
+		synctest.Wait()
+		require.Len(t, done, 1)
+		require.Len(t, q.Leftovers(), 1)
+		require.NotNil(t, empty.Leftovers(), "nothing is left, and that is known")
+		require.Empty(t, empty.Leftovers())
+		require.Nil(t, q.DeadLetters().Leftovers(), "dead letters stay where they are")
+	})
+}

@@ -822,20 +822,18 @@ func TestTheTimeoutsOfSeveralRangesAreInTime(t *testing.T) {
 			wg.Go(func() {
 				n := 0
 				for d := range q.Deliveries(ctx) {
-					if n++; n == 1 { // received singly; the second is the first of a hand
+					if n++; n < 3 { // one received singly, and then a hand of two, of which the second has no start of its own
 						require.NoError(t, d.Ack(ctx))
 						continue
 					}
-					time.Sleep(visibility + time.Millisecond)
+					time.Sleep(visibility + time.Millisecond + time.Nanosecond)
 					late[k] = d.Ack(ctx)
 					return
 				}
 			})
 			synctest.Wait()
-			q.mu.Lock()
-			waiting := q.waitingLocked()
-			q.mu.Unlock()
-			require.Equal(t, k+1, waiting, "one waits behind each")
+			require.Len(t, q.loops.Load().hand, 2)
+			require.False(t, q.loops.Load().load().over())
 			time.Sleep(after)
 		}
 		wg.Wait()
@@ -870,5 +868,53 @@ func TestAShutdownWaitsForARangeAndForAReceiver(t *testing.T) {
 			require.NoError(t, d.Ack(ctx))
 		}
 		require.NoError(t, <-done)
+	})
+}
+
+func TestAQueueForgetsTheRangesThatWereLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publishOnce(t, top, 100)
+		loops := func() int {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return q.loopsLocked()
+		}
+		for range q.Deliveries(ctx) {
+			for range q.Deliveries(ctx) {
+				for k := range 3 { // the first of three, then the second, then the last
+					n := 0
+					for range q.Deliveries(ctx) {
+						require.Equal(t, 3, loops(), k)
+						if n++; n == 10 {
+							break
+						}
+					}
+					require.Equal(t, 2, loops())
+				}
+				break
+			}
+			require.Equal(t, 1, loops())
+			break
+		}
+		require.Zero(t, loops())
+		release := [3]chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+		for k := range release {
+			go func() {
+				for range q.Deliveries(ctx) {
+					<-release[k]
+					return
+				}
+			}()
+			synctest.Wait()
+		}
+		for left, k := range []int{1, 0, 2} { // in the middle of the list, at its end, alone
+			require.Equal(t, 3-left, loops())
+			close(release[k])
+			synctest.Wait()
+		}
+		require.Zero(t, loops())
+		require.NoError(t, top.Close())
 	})
 }

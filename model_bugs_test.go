@@ -173,25 +173,3 @@ func CheckInvariants(top *Topic[int]) error {
 	}
 	return nil
 }
-
-func TestARedriveIntoAQueueThatIsJustFullSwapsToo(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithCapacity(2), WithDeadLetterCapacity(1))
-		for n := range 2 {
-			publish(t, top, n)
-			require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
-		}
-		publish(t, top, 2)
-		s := q.Stats()
-		require.Equal(t, []int{1, 1, 1}, []int{s.Parked, s.Ready, q.DeadLetters().Stats().Ready})
-		moved, err := q.Redrive(ctx)
-		require.NoError(t, err)
-		require.Equal(t, 1, moved)
-		require.Equal(t, 2, q.Stats().Unsettled(), "never more than its capacity")
-		require.ElementsMatch(t, []int{0, 2}, bodies(t, q))
-		require.Equal(t, []int{1}, bodies(t, q.DeadLetters()))
-		check(t, top)
-		require.NoError(t, top.Close())
-	})
-}
