@@ -528,3 +528,43 @@ func TestStatsWhileAHandIsWorkedOffCountEachDeliveryOnce(t *testing.T) {
 	<-over
 	require.EqualValues(t, n, q.Stats().Delivered)
 }
+
+// A message that is settled as the first thing that is looked at of it in its
+// hand starts, for its history, when it is settled: not after that.
+func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
+	ctx := t.Context()
+	for name, consume := range map[string]func(q *Queue[int]){
+		"a handler that fails": func(q *Queue[int]) {
+			_, _ = q.Subscribe(ctx, func(context.Context, Delivery[int]) error { return errBusy })
+		},
+		"a handler that settles": func(q *Queue[int]) {
+			_, _ = q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error { return d.Nack(ctx) })
+		},
+		"a batch handler that fails": func(q *Queue[int]) {
+			_, _ = q.SubscribeBatch(ctx, func(context.Context, []Delivery[int]) error { return errBusy })
+		},
+		"a range": func(q *Queue[int]) {
+			for d, err := range q.Deliveries(ctx) {
+				if err != nil || d.Nack(ctx) != nil || d.Body == ofHands-1 {
+					break
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q", WithMaxAttempts(1))
+			publishOnce(t, top, ofHands)
+			consume(q)
+			require.NoError(t, top.Shutdown(ctx))
+			letters, err := q.DeadLetters().Peek(ctx, Unlimited)
+			require.NoError(t, err)
+			require.Len(t, letters, ofHands)
+			for _, l := range letters {
+				a := l.History()[0]
+				require.GreaterOrEqual(t, a.Elapsed, time.Duration(0), "message %d", l.Body)
+			}
+			<-top.Done()
+		})
+	}
+}

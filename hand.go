@@ -253,11 +253,9 @@ func (w *worker[T]) finishHeld(v verdict) { w.settleHeld(v, false) }
 // from it and, if again is true, returns with the queue's mu locked.
 func (w *worker[T]) settleHeld(v verdict, again bool) {
 	q := w.s.q
-	var now int64
 	var tell kind
 	if v.cause != Acked {
 		v.wait = q.waitAfter(v, 1)
-		now = q.core.now()
 		tell = lateKind(v.err)
 	}
 	q.mu.Lock()
@@ -267,7 +265,7 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 	} else {
 		c := w.pickUpLocked()
 		if err := q.ownedLocked(c.entry, c.stamp); err == nil {
-			fx = q.settleLocked(c.entry, v, now)
+			fx = q.settleLocked(c.entry, v, q.core.now()) // not before the start, which may have been set just now
 		} else if v.cause != Acked && !isClosed(err) {
 			fx = w.lateLocked(tell, w.hand[w.load().started()-1], v)
 		}

@@ -45,16 +45,16 @@ func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt in
 		return q.remote.settle(ctx, i, stamp, attempt, v)
 	}
 	v.wait = q.waitAfter(v, attempt)
-	var now int64
-	if v.cause != Acked || q.hooked(settled) {
-		now = q.core.now()
-	}
 	q.mu.Lock()
 	i = q.entryLocked(i, stamp)
 	err := q.ownedLocked(i, stamp)
 	if err != nil {
 		q.mu.Unlock()
 		return err
+	}
+	var now int64
+	if v.cause != Acked || q.hooked(settled) {
+		now = q.core.now() // not before the start, which may have been set just now
 	}
 	fx := q.settleLocked(i, v, now)
 	q.mu.Unlock()
