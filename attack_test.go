@@ -568,3 +568,48 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 		})
 	}
 }
+
+// A worker whose messages never end does not come to ask for what waits in
+// another's hand, whatever became of the message before it: the timer does.
+func TestNothingWaitsForLongInAHandBesideAWorkerThatIsBusy(t *testing.T) {
+	for name, slow := range map[string]func(ctx context.Context, d Delivery[int]) error{
+		"its handler only waits":   func(context.Context, Delivery[int]) error { time.Sleep(time.Hour); return nil },
+		"its handler acknowledges": func(ctx context.Context, d Delivery[int]) error { defer time.Sleep(time.Hour); return d.Ack(ctx) },
+		"its handler extends": func(ctx context.Context, d Delivery[int]) error {
+			defer time.Sleep(time.Hour)
+			return d.Extend(ctx, 2*time.Hour)
+		},
+		"its handler looks":            func(ctx context.Context, d Delivery[int]) error { d.Deadline(); time.Sleep(time.Hour); return nil },
+		"it is dead, and a hook waits": func(context.Context, Delivery[int]) error { return Permanent(errBusy) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(Event) { time.Sleep(time.Hour) }}))
+				g := newGot()
+				const at = 100
+				more := make(chan struct{})
+				subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+					g.add(d.Body)
+					switch {
+					case d.Body == at:
+						return slow(ctx, d)
+					case d.Body > at && isOpen(more):
+						time.Sleep(2 * time.Millisecond)
+						return top.Publish(context.Background(), ofHands)
+					}
+					return nil
+				}, WithConcurrency(2), WithVisibilityTimeout(2*time.Hour))
+				publishOnce(t, top, ofHands)
+				elapse(time.Minute)
+				for body := range ofHands {
+					require.Len(t, g.when[body], 1, "message %d", body)
+				}
+				close(more)
+				elapse(2 * time.Hour)
+				check(t, top)
+				require.NoError(t, top.Shutdown(ctx))
+				<-top.Done()
+			})
+		})
+	}
+}

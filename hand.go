@@ -523,9 +523,11 @@ func (q *Queue[T]) lookLocked(now int64) {
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			switch at := after(w.heldAt, w.lookAge()); {
-			case len(w.hand) == 0 || !w.currentLocked() || len(w.claims) > 0:
+			case !w.worthALookLocked():
 			case at <= now:
-				w.pickUpLocked()
+				if w.currentLocked() {
+					w.pickUpLocked()
+				}
 				q.takeBackLocked(w)
 			case q.lookAt == 0 || at < q.lookAt:
 				q.lookAt = at
@@ -535,6 +537,13 @@ func (q *Queue[T]) lookLocked(now int64) {
 	for l := q.loops.Load(); l != nil; l = l.behind {
 		l.lookLocked(now)
 	}
+}
+
+// worthALookLocked reports whether the timer has anything to do with the worker's
+// hand. What waits there may do so behind a message that was picked up by its own
+// handler, or that is settled while a hook keeps the worker.
+func (w *worker[T]) worthALookLocked() bool {
+	return len(w.hand) > 0 && (w.load().waiting() > 0 || len(w.claims) == 0 && w.currentLocked())
 }
 
 // awaitHands gives other workers a moment to finish what waits in their hands,
