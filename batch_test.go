@@ -222,46 +222,6 @@ func TestRoomThatABatchMakesIsSeenByPublishers(t *testing.T) {
 	})
 }
 
-func TestAHandThatWasHeldUpIsLookedAtInTimeBesideABatch(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		const visibility = time.Second
-		top := newTopic[int](t)
-		release := make(chan struct{})
-		defer close(release)
-		q := subscribeBatch(t, top, "q", func(context.Context, []Delivery[int]) error {
-			<-release
-			return nil
-		}, WithVisibilityTimeout(visibility), WithBatchSize(1))
-		publish(t, top, -1)
-		elapse(visibility / 2)
-		waiting := 0
-		var took time.Duration
-		_, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
-			switch {
-			case d.Body == 20:
-				require.False(t, d.Deadline().IsZero()) // picks it up, so that the look has nothing to do
-				time.Sleep(2 * time.Millisecond)
-				q.mu.Lock()
-				waiting = q.waitingLocked()
-				q.mu.Unlock()
-			case d.Body == 21 && d.Attempt() == 1:
-				began := time.Now()
-				<-ctx.Done()
-				took = time.Since(began)
-			}
-			return nil
-		})
-		require.NoError(t, err)
-		publishOnce(t, top, 100)
-		elapse(time.Minute)
-		require.Positive(t, waiting, "21 is in the same hand as 20")
-		require.GreaterOrEqual(t, took, visibility)
-		require.LessOrEqual(t, took, visibility+time.Millisecond)
-		check(t, top)
-		require.NoError(t, top.Close())
-	})
-}
-
 func TestWhatHappensToABatch(t *testing.T) {
 	const n, size, second = 40, 20, 25 // message 25 is in the second batch
 	type scene struct {

@@ -127,8 +127,7 @@ func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], base uint64, entry i
 // grasp makes ds the worker's hand, of which the first ones have started.
 func (w *worker[T]) grasp(ds []Delivery[T], base uint64, started int, now int64) {
 	q := w.s.q
-	w.hand, w.base, w.takenAt, w.heldAt, w.startAt, w.startOf = ds, base, now, now, now, 0
-	w.counted, w.told = 0, 0
+	w.hand, w.base, w.takenAt, w.counted, w.told = ds, base, now, 0, 0
 	q.held += len(ds)
 	w.progress.Store(uint64(newProgress(started, len(ds))))
 	q.lookByLocked(now, w.lookAge())
@@ -296,11 +295,6 @@ func (w *worker[T]) nextHeldLocked() bool {
 	switch {
 	case p.waiting() > 0:
 		w.progress.Store(uint64(newProgress(p.started()+1, p.limit())))
-		if q.lookAt == 0 || q.lookAt > after(w.heldAt, w.lookAge()) { // this hand has been looked at: its handlers are not quick
-			now := q.core.now()
-			w.heldAt, w.startAt, w.startOf = now, now, p.started()
-			q.lookByLocked(now, w.lookAge())
-		}
 	case q.inLogLocked() == 0 || !w.holdLocked(q.core.now()):
 		return false
 	}
@@ -412,8 +406,8 @@ func (w *worker[T]) pickUpLocked() claim {
 	q.held -= started - first
 	now := q.core.now()
 	start := now
-	if first == w.startOf {
-		start = w.startAt
+	if first == 0 {
+		start = w.takenAt
 	}
 	for k := first; k < started; k++ {
 		stamp := w.base + uint64(k)
@@ -522,7 +516,7 @@ func (q *Queue[T]) lookLocked(now int64) {
 	q.lookAt = 0
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			switch at := after(w.heldAt, w.lookAge()); {
+			switch at := after(w.takenAt, w.lookAge()); {
 			case !w.worthALookLocked():
 			case at <= now:
 				if w.currentLocked() {

@@ -210,10 +210,7 @@ func (l *loop[T]) holdLocked(now int64) bool {
 	q.held += k
 	l.hand, l.base, l.counted, l.told = ds, base, 0, 0
 	l.where.Store(uint64(place(base)*placeStamp + place(k-1)*placeOne))
-	if at := l.lookAt(); q.lookAt == 0 || at < q.lookAt {
-		q.lookAt = at
-		q.armLocked(now)
-	}
+	q.lookByLocked(now, l.lookAge())
 	return true
 }
 
@@ -244,14 +241,14 @@ func (l *loop[T]) sizeLocked(now int64) int {
 	return min(l.size, n)
 }
 
-// lookAt is when the queue's timer looks at the hand.
-func (l *loop[T]) lookAt() int64 { return after(l.takenAt, min(handAge, l.q.set.visibility)) }
+// lookAge is how old the hand is when the queue's timer looks at it.
+func (l *loop[T]) lookAge() time.Duration { return min(handAge, l.q.set.visibility) }
 
 // lookLocked is the timer's look at the hand, if it has become old by now: it
 // lasts longer than it should, and others may need what is in it.
 func (l *loop[T]) lookLocked(now int64) {
 	q := l.q
-	switch at := l.lookAt(); {
+	switch at := after(l.takenAt, l.lookAge()); {
 	case len(l.hand) == 0:
 	case at <= now:
 		l.pickUpLocked()

@@ -29,10 +29,7 @@ type worker[T any] struct {
 	counted int           // how many are counted as done or were picked up
 	told    int           // how many are counted as delivered
 	takenAt int64         // when it was taken
-	heldAt  int64         // from when on its age counts
-	startAt int64         // when hand[startOf] started
-	startOf int
-	size    int // how many to take next
+	size    int           // how many to take next
 	buffer  *buffer[T]
 
 	progress atomic.Uint64 // changed by the worker's steps, and under mu
