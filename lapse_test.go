@@ -425,3 +425,37 @@ func TestAPastKnowsTheStartOfEachMessage(t *testing.T) {
 	}
 	require.EqualValues(t, 11, first.attempts(4)[0].Start.UnixNano())
 }
+
+// The memory of a lease that is used again is not that of what its messages have
+// been through.
+func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		const vis = 10 * time.Second
+		began := time.Now()
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(vis))
+		publish(t, top, to(0, 99)...)
+		take := func(n int) []Delivery[int] {
+			ds, err := q.ReceiveBatch(ctx, n)
+			require.NoError(t, err)
+			require.Len(t, ds, n)
+			return ds
+		}
+		take(2)
+		elapse(vis / 2)
+		later := receive(t, q)
+		elapse(vis / 2)
+		again := take(2) // the first two, out of their lapse
+		want := []Attempt{{Number: 1, Cause: TimedOut, Queue: "q", Start: began, Elapsed: vis}}
+		require.Equal(t, want, again[1].History())
+		require.NoError(t, q.AckBatch(ctx, again...))
+		require.NoError(t, q.AckBatch(ctx, take(leaseLen)...)) // a whole lease, which goes
+		require.NoError(t, later.Ack(ctx))
+		last := take(2)
+		require.Equal(t, want, again[0].History())
+		require.Equal(t, want, again[1].History())
+		require.NoError(t, q.AckBatch(ctx, last...))
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}

@@ -206,6 +206,9 @@ func (q *Queue[T]) lastLeaseLocked(past *past) *lease[T] {
 	case l == nil:
 		size = 4 // often one message is all that there is
 	case t.of(l).open == 0: // nothing of it is in flight: it begins anew
+		if l.shared {
+			l.msgs, l.shared = make([]leased, 0, cap(l.msgs)), false
+		}
 		l.msgs, l.past = l.msgs[:0], past
 		t.of(l).base = q.win.Reserve(cap(l.msgs))
 		return l
