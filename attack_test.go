@@ -613,3 +613,38 @@ func TestNothingWaitsForLongInAHandBesideAWorkerThatIsBusy(t *testing.T) {
 		})
 	}
 }
+
+// A worker, and a range, step through their hands while Stats looks at them.
+func TestStatsOfAHandBelongToOneInstant(t *testing.T) {
+	const batch, batches = 1000, 4000
+	for name, consume := range map[string]func(ctx context.Context, q *Queue[int]){
+		"a handler": func(ctx context.Context, q *Queue[int]) { _, _ = q.Subscribe(ctx, handleNothing) },
+		"a range": func(ctx context.Context, q *Queue[int]) {
+			for d := range q.Deliveries(ctx) {
+				_ = d.Ack(ctx)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q", WithCapacity(100*batch))
+			var all sync.WaitGroup
+			all.Go(func() { consume(ctx, q) })
+			all.Go(func() {
+				for range batches {
+					_ = top.PublishMessages(ctx, plainOnes(batch)...)
+				}
+			})
+			for s := q.Stats(); s.Acked < batch*batches; s = q.Stats() {
+				if s.InFlight > 1 || s.Delivered-s.Acked > 1 {
+					t.Errorf("one consumer: %d in flight, %d delivered, %d acknowledged", s.InFlight, s.Delivered, s.Acked)
+					break
+				}
+			}
+			require.NoError(t, top.Shutdown(ctx))
+			all.Wait()
+			<-top.Done()
+		})
+	}
+}

@@ -106,7 +106,7 @@ func (w *worker[T]) ackBatch() bool {
 	q.mu.Lock()
 	held := len(w.claims) == 0
 	if held {
-		w.countLocked(len(w.hand))
+		w.countLocked(len(w.hand), len(w.hand))
 	}
 	q.mu.Unlock()
 	if held {

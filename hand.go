@@ -260,7 +260,8 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 	q.mu.Lock()
 	var fx *effects
 	if v.cause == Acked && len(w.claims) == 0 {
-		w.countLocked(w.load().started())
+		started := w.load().started()
+		w.countLocked(started, started)
 	} else {
 		c := w.pickUpLocked()
 		if err := q.ownedLocked(c.entry, c.stamp); err == nil {
@@ -324,8 +325,9 @@ func (w *worker[T]) clearHeldLocked() {
 	}
 }
 
-// countLocked counts what was done of the first n messages of the hand.
-func (w *worker[T]) countLocked(n int) {
+// countLocked counts what was done of the first n messages of the hand, and those
+// that have started.
+func (w *worker[T]) countLocked(n, started int) {
 	q := w.s.q
 	if done := n - w.counted; done > 0 {
 		w.counted = n
@@ -333,27 +335,29 @@ func (w *worker[T]) countLocked(n int) {
 		q.acked += uint64(done)
 		q.allow.Add(int64(done))
 	}
-	started := w.load().started() // once: the worker goes on
 	q.delivered += uint64(started - w.told)
 	w.told = started
 }
 
 // countHeldLocked counts what is done of all hands, so that the queue's numbers
-// are those of this instant.
-func (q *Queue[T]) countHeldLocked() {
+// are those of this instant. It returns how many messages wait in hands.
+func (q *Queue[T]) countHeldLocked() (waiting int) {
 	if q.held == 0 {
-		return
+		return 0
 	}
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			if len(w.hand) > 0 {
-				w.countLocked(w.current(w.load()))
+				p := w.load() // once: the worker goes on
+				w.countLocked(w.current(p), p.started())
+				waiting += p.waiting()
 			}
 		}
 	}
 	for l := q.loops.Load(); l != nil; l = l.behind {
-		l.countLocked()
+		waiting += l.countLocked()
 	}
+	return waiting
 }
 
 // countHeld is countHeldLocked for one who needs the room.
@@ -385,8 +389,8 @@ func (q *Queue[T]) waitingLocked() (n int) {
 // currentLocked counts the messages in hands that are in flight, and have not
 // been picked up.
 func (q *Queue[T]) currentLocked() int {
-	q.countHeldLocked()
-	return q.held - q.waitingLocked()
+	waiting := q.countHeldLocked()
+	return q.held - waiting
 }
 
 // pickUpLocked makes the current messages entries of the window, if they are none
@@ -401,7 +405,7 @@ func (w *worker[T]) pickUpLocked() claim {
 		p = w.load()
 	}
 	first, started := w.current(p), p.started()
-	w.countLocked(first)
+	w.countLocked(first, started)
 	w.counted = started
 	q.held -= started - first
 	now := q.core.now()

@@ -258,10 +258,10 @@ func (l *loop[T]) lookLocked(now int64) {
 	}
 }
 
-// countLocked counts what is done of the hand.
-func (l *loop[T]) countLocked() {
+// countLocked counts what is done of the hand, and returns how many wait there.
+func (l *loop[T]) countLocked() (waiting int) {
 	if len(l.hand) == 0 {
-		return
+		return 0
 	}
 	q, p := l.q, l.load() // once: the loop goes on
 	done := int(p.stamp() - l.base)
@@ -276,6 +276,7 @@ func (l *loop[T]) countLocked() {
 		q.acked += uint64(n)
 		q.allow.Add(int64(n))
 	}
+	return p.waiting()
 }
 
 // waiting counts the messages in the hand that have not been delivered.
