@@ -206,7 +206,10 @@ func TestAFailureThatComesTooLateIsToldOfEachMessageThatItIsNews(t *testing.T) {
 				Published: func(e Event) { bodies[e.MessageID] = len(bodies) },
 			}))
 			require.NoError(t, subscribe(top))
+			q := top.Queue("q")
+			require.NoError(t, q.Pause(ctx)) // so that no handler is quicker than the hook
 			publishOnce(t, top, n)
+			require.NoError(t, q.Resume(ctx))
 			elapse(time.Minute)
 			require.NoError(t, top.Shutdown(ctx))
 		})
