@@ -851,3 +851,44 @@ func TestASubscriberThatWasShutDownTakesNothingFromTheEngine(t *testing.T) {
 		endTopic(t, top)
 	})
 }
+
+func TestWorkersTakeNoMoreFromTheEngineThanTheyCanRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top)
+		release := make(chan struct{})
+		_, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error {
+			<-release
+			return nil
+		}, fanout.WithConcurrency(3))
+		require.NoError(t, err)
+		for range 10 {
+			require.NoError(t, top.Publish(t.Context(), "a"))
+			synctest.Wait()
+			s := q.Stats()
+			require.LessOrEqual(t, s.InFlight, 3)
+			require.Zero(t, s.Ready, "the others are anybody's")
+		}
+		close(release)
+		synctest.Wait()
+		require.EqualValues(t, 10, q.Stats().Acked)
+		endTopic(t, top)
+	})
+}
+
+func TestAnEngineQueueThatIsPausedForNoTimeGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		q := engineQueue(t, top)
+		_, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error { return nil })
+		require.NoError(t, err)
+		synctest.Wait()
+		require.NoError(t, q.Pause(t.Context()))
+		require.NoError(t, q.Resume(t.Context()))
+		synctest.Wait()
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		synctest.Wait()
+		require.EqualValues(t, 1, q.Stats().Acked)
+		endTopic(t, top)
+	})
+}
