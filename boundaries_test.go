@@ -1081,3 +1081,15 @@ func TestAHandlerThatLooksAtItsContextLateSeesWhyItEnded(t *testing.T) {
 		top.Close()
 	})
 }
+
+func TestADeadLetterQueueWhoseTopicIsClosedIsClosed(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		require.ErrorIs(t, q.DeadLetters().Close(), ErrUnsupported)
+		require.NoError(t, top.Close())
+		require.NoError(t, q.DeadLetters().Close())
+		require.NoError(t, q.Close())
+		<-top.Done()
+	})
+}

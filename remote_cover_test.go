@@ -892,3 +892,77 @@ func TestAnEngineQueueThatIsPausedForNoTimeGoesOn(t *testing.T) {
 		endTopic(t, top)
 	})
 }
+
+func TestASettlementThatFailsAfterItsDeadlineLeavesATimeOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		q := engineQueue(t, top)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		d := next(t, q)
+		time.Sleep(29 * time.Second)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Latency: 5 * time.Second, Err: errBroken})
+		require.ErrorIs(t, d.Ack(t.Context()), errBroken)
+		synctest.Wait()
+		require.EqualValues(t, 1, q.Stats().TimedOut)
+		require.Zero(t, q.Stats().InFlight)
+		require.NoError(t, top.Close())
+		<-top.Done()
+	})
+}
+
+func TestDoneWaitsForWhatTheEngineIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeengine.New(fakeengine.Config{})
+		top := onEngine(t, e)
+		q := engineQueue(t, top)
+		require.NoError(t, top.Publish(t.Context(), "a"))
+		next(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 1, Latency: 4 * time.Second})
+		time.Sleep(31 * time.Second) // a second after it has timed out
+		require.NoError(t, top.Close())
+		began := time.Now()
+		<-top.Done()
+		require.LessOrEqual(t, time.Since(began), 3*time.Second)
+		require.NoError(t, q.DeadLetters().Close(), "it was closed with the topic")
+	})
+}
+
+func TestTheNextOfAKeyOnAnEngineIsNotHeldUpByTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}), fanout.WithOrdering())
+		q := engineQueue(t, top)
+		release := make(chan struct{})
+		_, err := q.Subscribe(t.Context(), func(_ context.Context, d fanout.Delivery[string]) error {
+			if d.Body == "b" {
+				<-release
+			}
+			return nil
+		}, fanout.WithConcurrency(2))
+		require.NoError(t, err)
+		for k, body := range []string{"a", "b", "a"} {
+			require.NoError(t, top.PublishMessages(t.Context(), fanout.Message[string]{Body: body, OrderingKey: body}))
+			synctest.Wait()
+			require.EqualValues(t, []int{1, 1, 2}[k], q.Stats().Acked)
+		}
+		close(release)
+		endTopic(t, top)
+	})
+}
+
+func TestAShutdownWithoutTimeAsksTheEngineWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := onEngine(t, fakeengine.New(fakeengine.Config{}))
+		engineQueue(t, top)
+		for range 3 {
+			require.NoError(t, top.Publish(t.Context(), "a"))
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		var left *fanout.ShutdownError
+		require.ErrorAs(t, top.Shutdown(ended), &left)
+		require.Len(t, left.Queues, 1)
+		require.Equal(t, 3, left.Queues[0].Ready)
+		<-top.Done()
+	})
+}
