@@ -43,9 +43,9 @@
 //     returns [ErrSettled].
 //   - No poison spin. A failed message waits before it is retried, at least a
 //     millisecond, and is dead-lettered after exactly [WithMaxAttempts] spent attempts.
-//   - Attempts are counted by cause. Snoozes, and releases, spend
-//     none. The dead letter carries the whole history: when, how long, which
-//     cause, which error, the stack of a panic.
+//   - Attempts are counted by cause. Snoozes and releases spend none. The dead
+//     letter carries the whole history: when, how long, which cause, which error,
+//     the stack of a panic.
 //   - Nothing is lost on the way to the dead. A message is in its queue or in its
 //     dead-letter queue; if that is full it is parked where it is.
 //   - Clean end. [Topic.Shutdown] works the queues off and says, queue by queue,
@@ -91,8 +91,8 @@
 // mutex, and has no package-level goroutine or timer: in [testing/synctest] its
 // time is virtual, and every timeout, retry and delay comes at its exact
 // instant; only a handler's visibility timeout may come up to a millisecond late,
-// see [WithVisibilityTimeout]. An idle topic owns no goroutine, so that a test that forgets nothing
-// ends clean.
+// see [WithVisibilityTimeout]. An idle topic owns no goroutine, so that a test
+// that forgets nothing ends clean.
 package fanout
 
 import (

@@ -7,9 +7,9 @@
 //
 // Whoever uses fanout needs of this package only the names of features, for
 // fanout.WithEngine, and the errors: an engine is made by its own package.
-// Whoever writes an engine
-// implements [Engine], [Topic] and [Queue], states in [Capabilities] what they
-// keep, and runs the conformance tests of package enginetest.
+// Whoever writes an engine implements [Engine], [Topic] and [Queue], states in
+// [Capabilities] what they keep, and runs the conformance tests of package
+// enginetest.
 //
 // # Rules for all methods
 //
