@@ -2,7 +2,7 @@ package fanout
 
 import (
 	"encoding/json"
-	"fmt"
+	"slices"
 
 	"github.com/gofanout/fanout/engine"
 )
@@ -48,24 +48,40 @@ func WithCodec(c Codec) TopicOption {
 //
 // Two promises an engine may be unable to keep: that queues are bounded
 // ([engine.Bounded]) and that a publish is all or none ([engine.AllOrNone]).
-// Name here those that you do without; one that the engine doesn't keep and that
-// isn't named makes NewTopic fail with [ErrUnsupported]. Whatever else is asked
-// for and can't be kept is refused where it is asked for, with the engine, the
-// option and what would work instead in the error.
-func WithEngine(e engine.Engine, without ...engine.Feature) TopicOption {
+// [Without] names those that you do without; one that the engine doesn't keep and
+// that isn't named makes NewTopic fail with [ErrUnsupported], and the error has
+// the call to write. Whatever else is asked for and can't be kept is refused
+// where it is asked for, with the engine, the option and what would work instead
+// in the error.
+func WithEngine(e engine.Engine, options ...EngineOption) TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		if e == nil {
 			return invalid("WithEngine", nil, "an engine")
 		}
-		for _, f := range without {
-			if f != engine.Bounded && f != engine.AllOrNone {
-				return invalid("WithEngine", fmt.Sprintf("%s, %v", e.Name(), f), "to do without engine.Bounded or engine.AllOrNone only")
+		s.engine, s.without = e, nil
+		return applyAll(options, func(o EngineOption) error { return o.applyEngine(s) })
+	})
+}
+
+// Without says that the topic does without promises which its engine may be
+// unable to keep: [engine.Bounded], [engine.AllOrNone] or both. Another feature
+// is [ErrInvalidOption]. A promise that the engine keeps is kept even if it is
+// named here. The default is none.
+func Without(features ...engine.Feature) EngineOption {
+	features = slices.Clone(features)
+	return engineOption(func(s *topicSettings) error {
+		for _, f := range features {
+			if _, ok := dispensable[f]; !ok {
+				return invalid("Without", f, "engine.Bounded or engine.AllOrNone")
 			}
 		}
-		s.engine, s.without = e, without
+		s.without = append(s.without, features...)
 		return nil
 	})
 }
+
+// dispensable are the features that a topic can do without, with their names in Go.
+var dispensable = map[engine.Feature]string{engine.Bounded: "engine.Bounded", engine.AllOrNone: "engine.AllOrNone"}
 
 // A PublishError is returned by PublishMessages on an engine that published some
 // of a batch and not the others. It unwraps to their errors.

@@ -502,3 +502,52 @@ func ExampleSubscribeOption() {
 	// Output:
 	// 10
 }
+
+// Lists of options for a queue and for its workers are handed on together.
+func ExampleQueueOptions() {
+	ctx := context.Background()
+	patient := []fanout.QueueOption{fanout.WithCapacity(10), fanout.WithMaxAttempts(10)}
+	workers := []fanout.WorkerOption{fanout.WithConcurrency(4), fanout.WithRateLimit(100)}
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, err := orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		return nil
+	}, fanout.QueueOptions(patient...), fanout.WorkerOptions(workers...))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(billing.Queue().Stats().Capacity)
+	// Output:
+	// 10
+}
+
+// A group of options is an option, and can be part of another group.
+func ExampleWorkerOptions() {
+	ctx := context.Background()
+	careful := fanout.WorkerOptions(fanout.WithRateLimit(10), fanout.WithHandlerTimeout(time.Second))
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	_, err := billing.Subscribe(ctx, func(ctx context.Context, d fanout.Delivery[string]) error {
+		return nil
+	}, fanout.WorkerOptions(careful, fanout.WithConcurrency(0)))
+	fmt.Println(err)
+	// Output:
+	// fanout: invalid option: WithConcurrency(0): want at least 1
+}
+
+// What a service wants of all its topics is kept in one option.
+func ExampleTopicOptions() {
+	house := fanout.TopicOptions(
+		fanout.WithOrdering(),
+		fanout.WithDeduplication(5*time.Minute, 10_000),
+	)
+	orders, err := fanout.NewTopic[string]("orders", house, fanout.WithRetention(100))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	err = orders.PublishMessages(context.Background(), fanout.Message[string]{Body: "o-17", OrderingKey: "anna", DeduplicationID: "17"})
+	fmt.Println(err, orders.Stats().Remembered)
+	// Output:
+	// <nil> 1
+}

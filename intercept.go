@@ -80,10 +80,7 @@ func WithPublishInterceptor(is ...Interceptor) TopicOption {
 // WithHandlerInterceptor puts interceptors around each run of a handler, the
 // first one outermost; further options add to them. Given to a topic they stand
 // around all its handlers, outside of the subscriber's own.
-func WithHandlerInterceptor(is ...Interceptor) interface {
-	TopicOption
-	SubscriberOption
-} {
+func WithHandlerInterceptor(is ...Interceptor) TopicOrWorkerOption {
 	return handlerInterceptors(is)
 }
 
@@ -97,7 +94,7 @@ func (o handlerInterceptors) add(to *[]Interceptor) error {
 	return nil
 }
 func (o handlerInterceptors) applyTopic(s *topicSettings) error { return o.add(&s.handling) }
-func (o handlerInterceptors) applySubscriber(s *subscriberSettings) error {
+func (o handlerInterceptors) applyWorker(s *subscriberSettings) error {
 	return o.add(&s.interceptors)
 }
 func (o handlerInterceptors) applySubscribe(_ *queueSettings, s *subscriberSettings) error {

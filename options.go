@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/gofanout/fanout/engine"
@@ -11,10 +12,11 @@ import (
 
 // Options come in scopes, so that one in the wrong place does not compile:
 // a [TopicOption] goes to NewTopic, a [QueueOption] to OpenQueue and
-// Topic.Subscribe, a [SubscriberOption] to Queue.Subscribe and Topic.Subscribe,
+// Topic.Subscribe, a [WorkerOption] to Queue.Subscribe and Topic.Subscribe,
 // a [ReceiveOption] to Receive and its siblings, a [RedriveOption] to Redrive.
 // None needs T to be spelled. Order doesn't matter; of two equal ones the last wins,
-// save that hooks, interceptors and filters add up.
+// except that hooks, interceptors and filters add up. [TopicOptions], [QueueOptions]
+// and [WorkerOptions] make one option of many. A nil option is [ErrInvalidOption].
 type (
 	// A TopicOption configures [NewTopic]: [WithOrdering], [WithDeduplication],
 	// [WithRetention], [WithHooks], [WithLogger], [WithPublishInterceptor],
@@ -29,28 +31,84 @@ type (
 		SubscribeOption
 		applyQueue(*queueSettings) error
 	}
-	// A SubscriberOption configures [Queue.Subscribe] and the workers of
+	// A WorkerOption configures the workers of [Queue.Subscribe] and
 	// [Topic.Subscribe]: [WithConcurrency], [WithBatchSize], [WithRateLimit],
 	// [WithAutoExtend], [WithHandlerTimeout], [WithHandlerInterceptor].
-	SubscriberOption interface {
+	WorkerOption interface {
 		SubscribeOption
-		applySubscriber(*subscriberSettings) error
+		applyWorker(*subscriberSettings) error
 	}
-	// A SubscribeOption is what [Topic.Subscribe] takes: a QueueOption or a SubscriberOption.
+	// A SubscribeOption is what [Topic.Subscribe] takes: a QueueOption or a WorkerOption.
 	SubscribeOption interface {
 		applySubscribe(*queueSettings, *subscriberSettings) error
 	}
-	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch,
-	// ReceiveInto and Deliveries: [WithVisibilityTimeout].
-	ReceiveOption interface{ applyReceive(*receiveSettings) error }
 	// A DeadLetterOption configures [NewDeadLetterQueue]: [WithDeadLetterCapacity],
 	// [WithDeadLetterOverflow], [WithVisibilityTimeout], [WithHooks], [WithLogger].
 	DeadLetterOption interface {
 		applyDeadLetters(*topicSettings, *queueSettings) error
 	}
+	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch,
+	// ReceiveInto and Deliveries: [WithVisibilityTimeout]. Given to a queue it
+	// holds for all its deliveries.
+	ReceiveOption interface {
+		QueueOrDeadLetterOption
+		applyReceive(*receiveSettings) error
+	}
 	// A RedriveOption selects what [Queue.Redrive] moves: [RedriveIDs], [RedriveIf].
 	RedriveOption interface{ applyRedrive(*redriveSettings) error }
+	// An EngineOption configures [WithEngine]: [Without].
+	EngineOption interface{ applyEngine(*topicSettings) error }
+
+	// A TopicOrDeadLetterOption is one for [NewTopic] and for [NewDeadLetterQueue].
+	TopicOrDeadLetterOption interface {
+		TopicOption
+		DeadLetterOption
+	}
+	// A TopicOrWorkerOption is one for [NewTopic] and for the workers of a queue.
+	TopicOrWorkerOption interface {
+		TopicOption
+		WorkerOption
+	}
+	// A QueueOrDeadLetterOption is one for a queue and for [NewDeadLetterQueue].
+	QueueOrDeadLetterOption interface {
+		QueueOption
+		DeadLetterOption
+	}
 )
+
+// TopicOptions makes one option of many, to hand them on together. They are
+// applied in their order. The slice is copied.
+func TopicOptions(options ...TopicOption) TopicOption {
+	return topicOptions(slices.Clone(options))
+}
+
+// QueueOptions makes one option of many, to hand them on together, beside those
+// of workers too. They are applied in their order. The slice is copied.
+func QueueOptions(options ...QueueOption) QueueOption {
+	options = slices.Clone(options)
+	return queueOption(func(s *queueSettings) error {
+		return applyGroup("QueueOptions", options, func(o QueueOption) error { return o.applyQueue(s) })
+	})
+}
+
+// WorkerOptions makes one option of many, to hand them on together, beside those
+// of a queue too. They are applied in their order. The slice is copied.
+func WorkerOptions(options ...WorkerOption) WorkerOption {
+	options = slices.Clone(options)
+	return workerOption(func(s *subscriberSettings) error {
+		return applyGroup("WorkerOptions", options, func(o WorkerOption) error { return o.applyWorker(s) })
+	})
+}
+
+// topicOptions are a group. Package fanouttest looks into it for its own options.
+type topicOptions []TopicOption
+
+func (o topicOptions) applyTopic(s *topicSettings) error {
+	return applyGroup("TopicOptions", o, func(o TopicOption) error { return o.applyTopic(s) })
+}
+
+// Options returns what is in the group.
+func (o topicOptions) Options() []TopicOption { return slices.Clone(o) }
 
 // Settings are what options write to. They never mention T: what depends on T
 // is held as an any and given its type back once, in OpenQueue or Redrive.
@@ -135,11 +193,13 @@ type (
 	queueOption       func(*queueSettings) error
 	sharedTopicOption func(*topicSettings) error
 	deadLetterOption  func(*queueSettings) error
-	subscriberOption  func(*subscriberSettings) error
+	workerOption      func(*subscriberSettings) error
 	redriveOption     func(*redriveSettings) error
+	engineOption      func(*topicSettings) error
 )
 
 func (o topicOption) applyTopic(s *topicSettings) error       { return o(s) }
+func (o engineOption) applyEngine(s *topicSettings) error     { return o(s) }
 func (o sharedTopicOption) applyTopic(s *topicSettings) error { return o(s) }
 func (o sharedTopicOption) applyDeadLetters(s *topicSettings, _ *queueSettings) error {
 	return o(s)
@@ -155,8 +215,8 @@ func (o queueOption) applyQueue(s *queueSettings) error { return o(s) }
 func (o queueOption) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
 	return o(q)
 }
-func (o subscriberOption) applySubscriber(s *subscriberSettings) error { return o(s) }
-func (o subscriberOption) applySubscribe(_ *queueSettings, s *subscriberSettings) error {
+func (o workerOption) applyWorker(s *subscriberSettings) error { return o(s) }
+func (o workerOption) applySubscribe(_ *queueSettings, s *subscriberSettings) error {
 	return o(s)
 }
 func (o redriveOption) applyRedrive(s *redriveSettings) error { return o(s) }
@@ -167,8 +227,16 @@ func invalid(option string, value any, want string) error {
 
 // applyAll gives each option to apply and refuses nil ones.
 func applyAll[O any](options []O, apply func(O) error) error {
+	return applyGroup("", options, apply)
+}
+
+// applyGroup is applyAll for options of a group.
+func applyGroup[O any](group string, options []O, apply func(O) error) error {
 	for i, o := range options {
 		if any(o) == nil {
+			if group != "" {
+				return invalid(group, "nil", fmt.Sprintf("an option at index %d", i))
+			}
 			return fmt.Errorf("%w: option %d is nil", ErrInvalidOption, i)
 		}
 		if err := apply(o); err != nil {
@@ -181,10 +249,7 @@ func applyAll[O any](options []O, apply func(O) error) error {
 // WithHooks has the functions of h called as things happen, see [Hooks].
 // h is copied; further options add to it, and are called after it. The default
 // is none.
-func WithHooks(h Hooks) interface {
-	TopicOption
-	DeadLetterOption
-} {
+func WithHooks(h Hooks) TopicOrDeadLetterOption {
 	return sharedTopicOption(func(s *topicSettings) error {
 		s.hooks = append(s.hooks, h)
 		return nil
@@ -194,10 +259,7 @@ func WithHooks(h Hooks) interface {
 // WithLogger sets where losses and stalls are reported, at most one line a
 // second for each queue and kind, with a count; bodies are never logged. The
 // default is slog.Default(); for silence give it a logger with slog.DiscardHandler.
-func WithLogger(l *slog.Logger) interface {
-	TopicOption
-	DeadLetterOption
-} {
+func WithLogger(l *slog.Logger) TopicOrDeadLetterOption {
 	return sharedTopicOption(func(s *topicSettings) error {
 		if l == nil {
 			return invalid("WithLogger", nil, "a logger")
@@ -247,8 +309,8 @@ func WithRetention(n int) TopicOption {
 // WithConcurrency sets how many deliveries the subscriber handles at once. It is
 // a hard bound on running handlers: one that is stuck past its visibility
 // timeout keeps its place. The default is 1.
-func WithConcurrency(workers int) SubscriberOption {
-	return subscriberOption(func(s *subscriberSettings) error {
+func WithConcurrency(workers int) WorkerOption {
+	return workerOption(func(s *subscriberSettings) error {
 		if workers < 1 {
 			return invalid("WithConcurrency", workers, "at least 1")
 		}
@@ -259,8 +321,8 @@ func WithConcurrency(workers int) SubscriberOption {
 
 // WithBatchSize sets how many messages a [BatchHandler] gets at most. The
 // default is 10, as in SQS. Other handlers get one.
-func WithBatchSize(messages int) SubscriberOption {
-	return subscriberOption(func(s *subscriberSettings) error {
+func WithBatchSize(messages int) WorkerOption {
+	return workerOption(func(s *subscriberSettings) error {
 		if messages < 1 {
 			return invalid("WithBatchSize", messages, "at least 1")
 		}
@@ -272,8 +334,8 @@ func WithBatchSize(messages int) SubscriberOption {
 // WithRateLimit bounds how many deliveries a second the subscriber starts,
 // evenly spaced. A message waits in its queue meanwhile, for anybody. The
 // default is no limit.
-func WithRateLimit(perSecond float64) SubscriberOption {
-	return subscriberOption(func(s *subscriberSettings) error {
+func WithRateLimit(perSecond float64) WorkerOption {
+	return workerOption(func(s *subscriberSettings) error {
 		every := float64(time.Second) / perSecond
 		if !(perSecond > 0) || every < 1 || every > float64(24*365*time.Hour) {
 			return invalid("WithRateLimit", perSecond, "a rate between one a year and one a nanosecond")
@@ -291,8 +353,8 @@ const MaxAutoExtend = 12 * time.Hour
 // runs, up to longest after its start: then a long handler needs no long
 // timeout. In memory nothing can happen to the handler but its end, so this
 // makes the timeout longest; on an engine it renews the lease. The default is off.
-func WithAutoExtend(longest time.Duration) SubscriberOption {
-	return subscriberOption(func(s *subscriberSettings) error {
+func WithAutoExtend(longest time.Duration) WorkerOption {
+	return workerOption(func(s *subscriberSettings) error {
 		if longest <= 0 {
 			return invalid("WithAutoExtend", longest, "a positive duration")
 		}
@@ -305,8 +367,8 @@ func WithAutoExtend(longest time.Duration) SubscriberOption {
 // with a cause that wraps context.DeadlineExceeded. The delivery goes on until
 // the handler returns, whose error then counts as any, or until the visibility
 // timeout passes, which is another thing. The default is none.
-func WithHandlerTimeout(d time.Duration) SubscriberOption {
-	return subscriberOption(func(s *subscriberSettings) error {
+func WithHandlerTimeout(d time.Duration) WorkerOption {
+	return workerOption(func(s *subscriberSettings) error {
 		if d <= 0 {
 			return invalid("WithHandlerTimeout", d, "a positive duration")
 		}

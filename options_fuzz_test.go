@@ -319,30 +319,30 @@ func (r *optionsRun) deadLetterQueue() aspirant[QueueOption] {
 	return aspirant[QueueOption]{WithDeadLetterQueue[int](nil), "WithDeadLetterQueue", "nil", nil}
 }
 
-// subscriberOption draws an option for a subscriber.
-func (r *optionsRun) subscriberOption() aspirant[SubscriberOption] {
+// workerOption draws an option for a subscriber.
+func (r *optionsRun) workerOption() aspirant[WorkerOption] {
 	switch r.draw(7) {
 	case 0:
 		n := r.number()
-		return aspirant[SubscriberOption]{WithConcurrency(n), "WithConcurrency", badIf(n < 1, n), nil}
+		return aspirant[WorkerOption]{WithConcurrency(n), "WithConcurrency", badIf(n < 1, n), nil}
 	case 1:
 		n := r.number()
-		return aspirant[SubscriberOption]{WithBatchSize(n), "WithBatchSize", badIf(n < 1, n), nil}
+		return aspirant[WorkerOption]{WithBatchSize(n), "WithBatchSize", badIf(n < 1, n), nil}
 	case 2:
 		f := r.rate()
 		every := 1e9 / f // one a nanosecond and one a year are good
-		return aspirant[SubscriberOption]{WithRateLimit(f), "WithRateLimit", badIf(!(f > 0) || every < 1 || every > 365*24*3600e9, f), nil}
+		return aspirant[WorkerOption]{WithRateLimit(f), "WithRateLimit", badIf(!(f > 0) || every < 1 || every > 365*24*3600e9, f), nil}
 	case 3:
 		d := r.duration()
-		return aspirant[SubscriberOption]{WithAutoExtend(d), "WithAutoExtend", badIf(d <= 0, d), nil}
+		return aspirant[WorkerOption]{WithAutoExtend(d), "WithAutoExtend", badIf(d <= 0, d), nil}
 	case 4:
 		d := r.duration()
-		return aspirant[SubscriberOption]{WithHandlerTimeout(d), "WithHandlerTimeout", badIf(d <= 0, d), nil}
+		return aspirant[WorkerOption]{WithHandlerTimeout(d), "WithHandlerTimeout", badIf(d <= 0, d), nil}
 	case 5:
 		is, bad := r.interceptors()
-		return aspirant[SubscriberOption]{WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
+		return aspirant[WorkerOption]{WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
 	}
-	return aspirant[SubscriberOption]{}
+	return aspirant[WorkerOption]{}
 }
 
 // anyOption draws an option for Topic.Subscribe, which takes those of the queue
@@ -352,7 +352,7 @@ func (r *optionsRun) anyOption() aspirant[SubscribeOption] {
 		a := r.queueOption()
 		return aspirant[SubscribeOption]{a.option, a.name, a.bad, a.accept}
 	}
-	a := r.subscriberOption()
+	a := r.workerOption()
 	return aspirant[SubscribeOption]{a.option, a.name, a.bad, a.accept}
 }
 
@@ -591,7 +591,7 @@ func (r *optionsRun) push(top *Topic[int]) {
 		}
 	} else {
 		q := openQueue(r.t, top, "audit")
-		as := several(r, r.subscriberOption)
+		as := several(r, r.workerOption)
 		var err error
 		if how == 2 {
 			s, err = q.Subscribe(r.ctx, one, optionsOf(as)...)

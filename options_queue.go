@@ -67,11 +67,7 @@ func WithOverflow(o Overflow) QueueOption {
 // to Receive, for those. For a handler it counts from the handler's start, and
 // may come up to a millisecond late, never early. The default is 30 seconds, as
 // in SQS.
-func WithVisibilityTimeout(d time.Duration) interface {
-	QueueOption
-	ReceiveOption
-	DeadLetterOption
-} {
+func WithVisibilityTimeout(d time.Duration) ReceiveOption {
 	return visibilityTimeout(d)
 }
 
@@ -172,10 +168,7 @@ func (q *Queue[T]) describe() string {
 // WithDeadLetterCapacity bounds the queue's dead-letter queue. When that is
 // full, dead messages are parked in their own queue, see [Queue.DeadLetters].
 // The default is 1,024; [Unlimited] is none.
-func WithDeadLetterCapacity(messages int) interface {
-	QueueOption
-	DeadLetterOption
-} {
+func WithDeadLetterCapacity(messages int) QueueOrDeadLetterOption {
 	return deadLetterOption(func(s *queueSettings) error {
 		if messages < 1 {
 			return invalid("WithDeadLetterCapacity", messages, "at least 1")
@@ -189,10 +182,7 @@ func WithDeadLetterCapacity(messages int) interface {
 // WithDeadLetterOverflow sets what happens to a dead message when the
 // dead-letter queue is full. Block, the default, parks it in its own queue;
 // [DropOldest] drops the oldest dead letter.
-func WithDeadLetterOverflow(o Overflow) interface {
-	QueueOption
-	DeadLetterOption
-} {
+func WithDeadLetterOverflow(o Overflow) QueueOrDeadLetterOption {
 	return deadLetterOption(func(s *queueSettings) error {
 		if o != Block && o != DropOldest {
 			return invalid("WithDeadLetterOverflow", o, "Block or DropOldest")

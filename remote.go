@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,11 +66,8 @@ func newRemoteTopic(name string, s topicSettings) (*remoteTopic, error) {
 	if r.codec == nil {
 		r.codec = JSON
 	}
-	for _, f := range []engine.Feature{engine.Bounded, engine.AllOrNone} {
-		if !r.caps[f].Kept && !slices.Contains(s.without, f) {
-			return nil, fmt.Errorf("%w: topic %q: engine %q does not keep %v (%s); name it in WithEngine to do without",
-				ErrUnsupported, name, r.engine.Name(), f, r.caps[f].Note)
-		}
+	if err := r.checkWithout(s.without); err != nil {
+		return nil, fmt.Errorf("%w: topic %q: %w", ErrUnsupported, name, err)
 	}
 	if !r.caps[engine.RetryDelay].Kept {
 		return nil, fmt.Errorf("%w: topic %q: engine %q does not keep %v, without which what fails would be tried without a pause",
@@ -86,6 +84,27 @@ func newRemoteTopic(name string, s topicSettings) (*remoteTopic, error) {
 		return nil, fmt.Errorf("topic %q: %w", name, err)
 	}
 	return r, nil
+}
+
+// checkWithout returns an error that names the call which does without all that
+// the engine does not keep, if the user has not named it all.
+func (r *remoteTopic) checkWithout(named []engine.Feature) error {
+	var missing []string // all, so that the call is whole
+	var unnamed []string
+	for _, f := range []engine.Feature{engine.Bounded, engine.AllOrNone} {
+		if r.caps[f].Kept {
+			continue
+		}
+		missing = append(missing, dispensable[f])
+		if !slices.Contains(named, f) {
+			unnamed = append(unnamed, fmt.Sprintf("%v (%s)", f, r.caps[f].Note))
+		}
+	}
+	if unnamed == nil {
+		return nil
+	}
+	return fmt.Errorf("engine %q does not keep %s; to do without: fanout.WithEngine(e, fanout.Without(%s))",
+		r.engine.Name(), strings.Join(unnamed, " and "), strings.Join(missing, ", "))
 }
 
 // need returns an error if asked for and not kept.

@@ -56,7 +56,7 @@ func TestATopicAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
 	with := func(f ...engine.Feature) fanout.TopicOption {
 		return fanout.WithEngine(fakeengine.New(fakeengine.Config{
 			Without: f, Most: map[engine.Feature]time.Duration{engine.Deduplication: time.Minute},
-		}), engine.AllOrNone)
+		}), fanout.Without(engine.AllOrNone))
 	}
 	for name, row := range map[string]struct {
 		options []fanout.TopicOption
@@ -66,7 +66,7 @@ func TestATopicAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
 		"no codec":                {[]fanout.TopicOption{fanout.WithCodec(nil)}, fanout.ErrInvalidOption, "WithCodec"},
 		"a codec in memory":       {[]fanout.TopicOption{fanout.WithCodec(fanout.JSON)}, fanout.ErrInvalidOption, "application/json"},
 		"no engine":               {[]fanout.TopicOption{fanout.WithEngine(nil)}, fanout.ErrInvalidOption, "WithEngine"},
-		"without what is no must": {[]fanout.TopicOption{fanout.WithEngine(fakeengine.New(fakeengine.Config{}), engine.Durable)}, fanout.ErrInvalidOption, "outlives"},
+		"without what is no must": {[]fanout.TopicOption{fanout.WithEngine(fakeengine.New(fakeengine.Config{}), fanout.Without(engine.Durable))}, fanout.ErrInvalidOption, "outlives"},
 		"unbounded, not named":    {[]fanout.TopicOption{with(engine.Bounded)}, fanout.ErrUnsupported, "bounded queues (switched off; switch it on)"},
 		"no delay of a retry":     {[]fanout.TopicOption{with(engine.RetryDelay)}, fanout.ErrUnsupported, "tried without a pause"},
 		"no order":                {[]fanout.TopicOption{with(engine.Ordering), fanout.WithOrdering()}, fanout.ErrUnsupported, "WithOrdering()"},
@@ -89,7 +89,7 @@ func TestAQueueAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
 	e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Bounded}, Most: map[engine.Feature]time.Duration{
 		engine.Visibility: time.Minute, engine.QueueDelay: time.Minute, engine.MessageDelay: time.Minute,
 	}})
-	top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, engine.Bounded))
+	top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
 	require.NoError(t, err)
 	dead, err := fanout.NewDeadLetterQueue[string]("graveyard")
 	require.NoError(t, err)
@@ -143,7 +143,7 @@ func TestWhatNobodyAsksForNeedsNotBeKept(t *testing.T) {
 		}
 	}
 	least := fakeengine.New(fakeengine.Config{Without: without})
-	little := fanout.WithEngine(least, engine.Bounded, engine.AllOrNone)
+	little := fanout.WithEngine(least, fanout.Without(engine.Bounded, engine.AllOrNone))
 	top, err := fanout.NewTopic[string]("payments", little)
 	require.NoError(t, err)
 	require.NoError(t, top.Close())
@@ -216,7 +216,7 @@ func TestWhatTheCodecCanNotDoIsToldAndDead(t *testing.T) {
 func TestAPublishSaysWhatTheEngineSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.AllOrNone}, MaxBody: 10, FullFails: true})
-		top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, engine.AllOrNone), quiet)
+		top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, fanout.Without(engine.AllOrNone)), quiet)
 		require.NoError(t, err)
 		e.Inject(fakeengine.Fault{Op: fakeengine.OpenTopic, Nth: 1, Err: errBroken})
 		require.ErrorIs(t, top.Publish(t.Context(), "a"), errBroken)

@@ -1466,19 +1466,19 @@ func TestRowRateLimit(t *testing.T) {
 	// Each row is a subscriber that is given ten messages at once, and ten more a
 	// minute later, and says when it got them.
 	for name, row := range map[string]struct {
-		options []SubscriberOption
+		options []WorkerOption
 		work    time.Duration
 		want    []string
 	}{
-		"one worker": {[]SubscriberOption{WithRateLimit(2)}, 0,
+		"one worker": {[]WorkerOption{WithRateLimit(2)}, 0,
 			[]string{"0s", "500ms", "1s", "1.5s", "2s", "2.5s", "3s", "3.5s", "4s", "4.5s"}},
-		"one slow worker": {[]SubscriberOption{WithRateLimit(2)}, 700 * time.Millisecond,
+		"one slow worker": {[]WorkerOption{WithRateLimit(2)}, 700 * time.Millisecond,
 			[]string{"0s", "700ms", "1.4s", "2.1s", "2.8s", "3.5s", "4.2s", "4.9s", "5.6s", "6.3s"}},
-		"several slow workers": {[]SubscriberOption{WithRateLimit(2), WithConcurrency(4)}, 1700 * time.Millisecond,
+		"several slow workers": {[]WorkerOption{WithRateLimit(2), WithConcurrency(4)}, 1700 * time.Millisecond,
 			[]string{"0s", "500ms", "1s", "1.5s", "2s", "2.5s", "3s", "3.5s", "4s", "4.5s"}},
-		"batches": {[]SubscriberOption{WithRateLimit(2), WithBatchSize(4)}, 0,
+		"batches": {[]WorkerOption{WithRateLimit(2), WithBatchSize(4)}, 0,
 			[]string{"0s", "0s", "0s", "0s", "2s", "2s", "2s", "2s", "4s", "4s"}},
-		"a message in three seconds": {[]SubscriberOption{WithRateLimit(1. / 3)}, 0,
+		"a message in three seconds": {[]WorkerOption{WithRateLimit(1. / 3)}, 0,
 			[]string{"0s", "3s", "6s", "9s", "12s", "15s", "18s", "21s", "24s", "27s"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -1496,7 +1496,7 @@ func TestRowRateLimit(t *testing.T) {
 					mu.Unlock()
 					time.Sleep(row.work)
 					return nil
-				}, append([]SubscriberOption{WithBatchSize(1)}, row.options...)...)
+				}, append([]WorkerOption{WithBatchSize(1)}, row.options...)...)
 				require.NoError(t, err)
 				for range 2 { // a pause saves nothing up
 					publishAll(t, top, make([]Message[int], 10)...)

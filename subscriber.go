@@ -49,7 +49,7 @@ type Subscriber[T any] struct {
 // queue has already. ctx bounds the set-up only; in memory there is nothing to
 // wait for. It returns [ErrClosed], [ErrInvalidOption], or ctx's error if it has
 // ended.
-func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...SubscriberOption) (*Subscriber[T], error) {
+func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...WorkerOption) (*Subscriber[T], error) {
 	return q.subscribe(ctx, h == nil, h, single(h), options)
 }
 
@@ -67,13 +67,13 @@ func single[T any](h Handler[T]) BatchHandler[T] {
 
 // SubscribeBatch is [Queue.Subscribe] for a handler that takes several messages
 // at a time.
-func (q *Queue[T]) SubscribeBatch(ctx context.Context, h BatchHandler[T], options ...SubscriberOption) (*Subscriber[T], error) {
+func (q *Queue[T]) SubscribeBatch(ctx context.Context, h BatchHandler[T], options ...WorkerOption) (*Subscriber[T], error) {
 	return q.subscribe(ctx, h == nil, nil, h, options)
 }
 
-func (q *Queue[T]) subscribe(ctx context.Context, none bool, one Handler[T], h BatchHandler[T], options []SubscriberOption) (*Subscriber[T], error) {
+func (q *Queue[T]) subscribe(ctx context.Context, none bool, one Handler[T], h BatchHandler[T], options []WorkerOption) (*Subscriber[T], error) {
 	set := defaultSubscriberSettings()
-	if err := applyAll(options, func(o SubscriberOption) error { return o.applySubscriber(&set) }); err != nil {
+	if err := applyAll(options, func(o WorkerOption) error { return o.applyWorker(&set) }); err != nil {
 		return nil, err
 	}
 	if err := checkSubscribe(ctx, none); err != nil {

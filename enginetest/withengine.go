@@ -16,5 +16,5 @@ func engineOptions(e engine.Engine) ([]fanout.TopicOption, error) {
 			without = append(without, f)
 		}
 	}
-	return []fanout.TopicOption{fanout.WithEngine(e, without...)}, nil
+	return []fanout.TopicOption{fanout.WithEngine(e, fanout.Without(without...))}, nil
 }

@@ -3,7 +3,7 @@
 // stay as they are; only the topic is made another way:
 //
 //	e, err := fanoutaws.New(sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg))
-//	payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, engine.Bounded, engine.AllOrNone))
+//	payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)))
 //
 // # What becomes of what
 //

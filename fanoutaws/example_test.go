@@ -40,7 +40,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, engine.Bounded, engine.AllOrNone))
+	payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func Example() {
 }
 
 func wire(ctx context.Context, e engine.Engine) (*fanout.Topic[PaymentSucceeded], error) {
-	payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, engine.Bounded, engine.AllOrNone))
+	payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)))
 	if err == nil {
 		_, err = payments.Subscribe(ctx, "inventory", reserveStock, fanout.WithConcurrency(10))
 	}

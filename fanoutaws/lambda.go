@@ -16,7 +16,7 @@ import (
 // handler, as a container does with the engine that [New] makes:
 //
 //	func wire(ctx context.Context, e engine.Engine) (*fanout.Topic[PaymentSucceeded], error) {
-//		payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, engine.Bounded, engine.AllOrNone))
+//		payments, err := fanout.NewTopic[PaymentSucceeded]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)))
 //		if err == nil {
 //			_, err = payments.Subscribe(ctx, "inventory", reserveStock, fanout.WithConcurrency(10))
 //		}

@@ -37,7 +37,7 @@ func function(f *sqsFake, handle fanout.Handler[paid], options ...fanout.Subscri
 func functionOf[T any](f *sqsFake, on []fanout.TopicOption, handle fanout.Handler[T], options ...fanout.SubscribeOption) func(context.Context, SQSEvent) (SQSResponse, error) {
 	_, queues := clientsOf("http://aws.invalid", &f.fake)
 	return LambdaHandler(queues, func(ctx context.Context, e engine.Engine) (*fanout.Topic[T], error) {
-		base := []fanout.TopicOption{fanout.WithEngine(e, engine.Bounded, engine.AllOrNone), fanout.WithLogger(slog.New(slog.DiscardHandler))}
+		base := []fanout.TopicOption{fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)), fanout.WithLogger(slog.New(slog.DiscardHandler))}
 		payments, err := fanout.NewTopic[T]("payments", append(base, on...)...)
 		if err == nil {
 			_, err = payments.Subscribe(ctx, "inventory", handle, options...)
@@ -355,7 +355,7 @@ func TestAFunctionsTopicOnlyReceives(t *testing.T) {
 		var published, second, bounded error
 		handle := LambdaHandler(queues, func(ctx context.Context, e engine.Engine) (*fanout.Topic[paid], error) {
 			_, bounded = fanout.NewTopic[paid]("payments", fanout.WithEngine(e))
-			payments, err := fanout.NewTopic[paid]("payments", fanout.WithEngine(e, engine.Bounded, engine.AllOrNone))
+			payments, err := fanout.NewTopic[paid]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)))
 			if err != nil {
 				return nil, err
 			}

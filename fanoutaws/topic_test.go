@@ -18,7 +18,7 @@ import (
 // that: so the counters are looked at once the hook was called.
 func TestAttemptsAreCountedByCause(t *testing.T) {
 	dead := make(chan fanout.Event, 1)
-	top, err := fanout.NewTopic[paid](unique(t), fanout.WithEngine(newEngine(t), engine.Bounded, engine.AllOrNone),
+	top, err := fanout.NewTopic[paid](unique(t), fanout.WithEngine(newEngine(t), fanout.Without(engine.Bounded, engine.AllOrNone)),
 		fanout.WithHooks(fanout.Hooks{DeadLettered: func(e fanout.Event) { dead <- e }}))
 	require.NoError(t, err)
 	defer top.Close()
@@ -74,11 +74,12 @@ func TestWhatSQSCannotKeepIsRefusedByName(t *testing.T) {
 	_, err := fanout.NewTopic[paid](unique(t), fanout.WithEngine(e))
 	require.ErrorIs(t, err, fanout.ErrUnsupported, "what is given up is named")
 	require.ErrorContains(t, err, engine.Bounded.String())
-	_, err = fanout.NewTopic[paid](unique(t), fanout.WithEngine(e, engine.Bounded, engine.AllOrNone), fanout.WithDeduplication(time.Hour, 100))
+	require.ErrorContains(t, err, "fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone))")
+	_, err = fanout.NewTopic[paid](unique(t), fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)), fanout.WithDeduplication(time.Hour, 100))
 	require.ErrorIs(t, err, fanout.ErrUnsupported)
 	require.ErrorContains(t, err, "WithDeduplication(1h0m0s)")
 
-	top, err := fanout.NewTopic[paid](unique(t), fanout.WithEngine(e, engine.Bounded, engine.AllOrNone))
+	top, err := fanout.NewTopic[paid](unique(t), fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)))
 	require.NoError(t, err)
 	defer top.Close()
 	for want, option := range map[string]fanout.QueueOption{

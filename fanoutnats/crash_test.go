@@ -72,7 +72,7 @@ type workerConfig struct {
 
 // onEngine makes a topic on e.
 func onEngine(name string, e engine.Engine) (*fanout.Topic[string], error) {
-	return fanout.NewTopic[string](name, fanout.WithEngine(e, engine.Bounded), fanout.WithLogger(slog.New(slog.DiscardHandler)))
+	return fanout.NewTopic[string](name, fanout.WithEngine(e, fanout.Without(engine.Bounded)), fanout.WithLogger(slog.New(slog.DiscardHandler)))
 }
 
 // crashOptions are those of the queue whose processes crash.

@@ -5,7 +5,7 @@
 //	nc, err := nats.Connect("nats://a:4222,nats://b:4222,nats://c:4222")
 //	js, err := jetstream.New(nc)
 //	e, err := fanoutnats.New(js, fanoutnats.WithReplicas(3))
-//	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, engine.Bounded))
+//	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
 //
 // # What is where
 //

@@ -35,7 +35,7 @@ func Example() {
 			log.Fatal(err)
 		}
 		defer e.Close() // after the topic
-		payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, engine.Bounded))
+		payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, engine.Bounded))
+	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
 	if err != nil {
 		log.Fatal(err)
 	}

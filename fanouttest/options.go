@@ -24,6 +24,21 @@ func option(apply func(*settings)) fanout.TopicOption {
 	return topicOption{fanout.WithHandlerInterceptor(), apply}
 }
 
+// applyOwn applies the kit's options, those in groups too, and returns the others.
+func (s *settings) applyOwn(options []fanout.TopicOption) (others []fanout.TopicOption) {
+	for _, o := range options {
+		switch o := o.(type) {
+		case topicOption:
+			o.apply(s)
+		case interface{ Options() []fanout.TopicOption }: // fanout.TopicOptions
+			others = append(others, fanout.TopicOptions(s.applyOwn(o.Options())...))
+		default:
+			others = append(others, o)
+		}
+	}
+	return others
+}
+
 // WithHooks is [fanout.WithHooks] for hooks that hear nothing of the kit's own
 // queue. Hooks add up, whichever of the two options they are given by; the kit's
 // own are called first.

@@ -68,14 +68,7 @@ func NewTopic[T any](k *Kit, name string, options ...fanout.TopicOption) *Topic[
 		kit: k, byID: make(map[string]int), later: make(map[letterID]bool), expected: make(map[letterID]bool),
 		scripts: make(map[string]*script), labels: k.labels(name),
 	}
-	var theirs []fanout.TopicOption
-	for _, o := range options {
-		if own, ok := o.(topicOption); ok {
-			own.apply(&t.set)
-		} else {
-			theirs = append(theirs, o)
-		}
-	}
+	theirs := t.set.applyOwn(options)
 	if err := t.chooseSnapshot(); err != nil {
 		k.tb.Fatalf("fanouttest: topic %q: %v", name, err)
 	}

@@ -53,7 +53,7 @@ func where() program.Where {
 			if err != nil {
 				return nil, nil, err
 			}
-			return fanout.WithEngine(e, engine.Bounded, engine.AllOrNone), func() error { return nil }, nil
+			return fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)), func() error { return nil }, nil
 		},
 	}
 }

@@ -43,7 +43,7 @@ func (p *place) open(context.Context) (fanout.TopicOption, func() error, error) 
 		return nil, nil, err
 	}
 	// JetStream's queues have no bounds, which is to be said.
-	return fanout.WithEngine(e, engine.Bounded), end, nil
+	return fanout.WithEngine(e, fanout.Without(engine.Bounded)), end, nil
 }
 
 func (p *place) engine() (e engine.Engine, end func() error, err error) {

@@ -3,7 +3,7 @@
 //
 //	e, err := embedded.Open("/var/lib/shop/queues")
 //	defer e.Close()
-//	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, engine.Bounded))
+//	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
 //
 // There is no listener and no port: the client talks to the server through memory.
 // One process at a time may open a directory; the lock that sees to it ends with the

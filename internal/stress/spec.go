@@ -190,8 +190,8 @@ func (s spec) options(shared *fanout.Queue[ticket]) []fanout.QueueOption {
 }
 
 // subscriberOptions returns what its subscribers are like.
-func (s spec) subscriberOptions() []fanout.SubscriberOption {
-	o := []fanout.SubscriberOption{fanout.WithConcurrency(s.concurrency)}
+func (s spec) subscriberOptions() []fanout.WorkerOption {
+	o := []fanout.WorkerOption{fanout.WithConcurrency(s.concurrency)}
 	if s.handlerTimeout > 0 {
 		o = append(o, fanout.WithHandlerTimeout(s.handlerTimeout))
 	}

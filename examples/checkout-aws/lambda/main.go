@@ -54,7 +54,7 @@ func wiring(service string) (wire, error) {
 		return nil, fmt.Errorf("SERVICE %q: want inventory or shipping", service)
 	}
 	return func(ctx context.Context, e engine.Engine) (*fanout.Topic[shop.PaymentSucceeded], error) {
-		payments, err := fanout.NewTopic[shop.PaymentSucceeded]("payments", fanout.WithEngine(e, engine.Bounded, engine.AllOrNone))
+		payments, err := fanout.NewTopic[shop.PaymentSucceeded]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)))
 		if err == nil {
 			_, err = payments.Subscribe(ctx, service, handle, fanout.WithConcurrency(10), fanout.WithMaxAttempts(5))
 		}

@@ -225,7 +225,7 @@ func TestTheSameOnAnEngine(t *testing.T) {
 	place := func() Where {
 		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Bounded, engine.ExactStats}})
 		return Where{Open: func(context.Context) (fanout.TopicOption, func() error, error) {
-			return fanout.WithEngine(e, engine.Bounded), func() error { return nil }, nil
+			return fanout.WithEngine(e, fanout.Without(engine.Bounded)), func() error { return nil }, nil
 		}}
 	}
 	t.Run("to the end", func(t *testing.T) {
