@@ -1,0 +1,4 @@
+package fakeaws
+
+// A moveTask is a message move task.
+type moveTask struct{}

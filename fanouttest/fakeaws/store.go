@@ -1,0 +1,78 @@
+package fakeaws
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A cloud is everything that a fake holds: for each account and region its
+// queues and topics.
+//
+// Invariants: nothing blocks, calls user code or logs while mu is held. All
+// state below the lock, that of queues and topics included, is guarded by it.
+type cloud struct {
+	settings
+	tb     TB // nil for [Start]
+	began  time.Time
+	http   http.Client
+	closed chan struct{} // closed by close
+
+	mu       sync.Mutex // guards the fields below, and all queues and topics
+	ended    bool
+	regions  map[place]*region
+	serials  uint64   // of queues
+	unserved []*queue // queues whose long polls may have something, see serveLocked
+}
+
+// A place is an account in a region.
+type place struct{ account, region string }
+
+// A region is what one account has in one region.
+type region struct {
+	place
+	queues  map[string]*queue
+	deleted map[string]instant // queues deleted, and when
+	sns     snsRegion
+}
+
+// regionLocked returns what is kept for a place; it makes it if need be.
+func (c *cloud) regionLocked(p place) *region {
+	r := c.regions[p]
+	if r == nil {
+		r = &region{place: p}
+		if c.regions == nil {
+			c.regions = map[place]*region{}
+		}
+		c.regions[p] = r
+	}
+	return r
+}
+
+// queueByARNLocked returns the queue with the ARN, nil if there is none.
+func (c *cloud) queueByARNLocked(arn string) *queue {
+	a, ok := parseARN(arn)
+	if !ok || a.service != "sqs" {
+		return nil
+	}
+	r := c.regions[a.place]
+	if r == nil {
+		return nil
+	}
+	return r.queues[a.resource]
+}
+
+func (c *cloud) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended = true
+	close(c.closed)
+	for _, r := range c.regions {
+		for _, q := range r.queues {
+			q.stopLocked()
+		}
+	}
+}
