@@ -393,7 +393,7 @@ func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *test
 		<-closed
 		require.Positive(t, alive, "a timer that the reporter arms now would be nobody's")
 		require.NoError(t, d.Close())
-		require.False(t, isOpen(d.core.done))
+		require.False(t, isOpen(d.core.awaitable()))
 	})
 }
 
@@ -454,7 +454,7 @@ func TestPromise11AWaitingReceiverThatWasWokenInVainKeepsItsPlace(t *testing.T) 
 			synctest.Wait()
 		}
 		q.mu.Lock() // the first is woken, and somebody else is quicker
-		q.receivers[0].ready <- struct{}{}
+		q.receivers[0] <- struct{}{}
 		q.receivers = q.receivers[1:]
 		q.mu.Unlock()
 		synctest.Wait()

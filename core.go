@@ -28,28 +28,34 @@ type core struct {
 	// live counts the owners of goroutines and timers: the topic until it is
 	// closed, each queue until its last worker and its timer are gone, each
 	// goroutine that wakes others, each pending report, the deduplicator's timer,
-	// each handler's timeout. done closes at zero.
+	// each handler's timeout. Done's channel closes at zero.
 	live atomic.Int64
 
 	buffers sync.Pool // of workers, not in use: *buffer[T]
 
 	stacksAt atomic.Int64 // when stacks were last collected, 0: never
 
-	done chan struct{}
+	doneMu sync.Mutex    // guards the fields below, and is a leaf
+	done   chan struct{} // made when somebody asks: it belongs to the bubble of testing/synctest that it was made in
+	over   bool
 }
+
+// epochAge is how long before its making a topic's clock begins. In a bubble of
+// testing/synctest it is the year 2000, and no instant may be negative or zero.
+const epochAge = 64 * 365 * 24 * time.Hour
 
 func newCore(name string, s topicSettings) (*core, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, err
 	}
-	c := &core{name: name, around: s.handling, logger: s.logger, done: make(chan struct{})}
+	c := &core{name: name, around: s.handling, logger: s.logger}
 	for _, h := range s.hooks {
 		for k, f := range h.byKind() {
 			c.funcs[k] = c.both(c.funcs[k], f)
 		}
 	}
-	c.epoch = time.Now()
+	c.epoch = time.Now().Add(-epochAge)
 	c.wall = c.epoch.UnixNano()
 	c.random = binary.BigEndian.Uint64(id[8:]) & (1<<36 - 1)
 	c.live.Store(1)
@@ -58,9 +64,28 @@ func newCore(name string, s topicSettings) (*core, error) {
 
 // release says that one owner has nothing running any more.
 func (c *core) release() {
-	if c.live.Add(-1) == 0 {
+	if c.live.Add(-1) > 0 {
+		return
+	}
+	c.doneMu.Lock()
+	defer c.doneMu.Unlock()
+	c.over = true
+	if c.done != nil {
 		close(c.done)
 	}
+}
+
+// awaitable returns the channel that closes once nothing of the topic is alive.
+func (c *core) awaitable() <-chan struct{} {
+	c.doneMu.Lock()
+	defer c.doneMu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.over {
+			close(c.done)
+		}
+	}
+	return c.done
 }
 
 // now reads the topic's clock.

@@ -79,11 +79,7 @@ func (t *Topic[T]) armDedupLocked(now int64) {
 	d.armed = true
 	t.live.Add(1)
 	wait := max(time.Duration(d.order[d.first].until-now), d.window/8)
-	if d.timer == nil {
-		d.timer = time.AfterFunc(wait, t.forgetIDs)
-	} else {
-		d.timer.Reset(wait)
-	}
+	d.timer = time.AfterFunc(wait, t.forgetIDs)
 }
 
 // forgetIDs is the timer's function. Done waits for it.

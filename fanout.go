@@ -93,6 +93,13 @@
 // instant; only a handler's visibility timeout may come up to a millisecond late,
 // see [WithVisibilityTimeout]. An idle topic owns no goroutine, so that a test
 // that forgets nothing ends clean.
+//
+// A topic in memory may be used by several bubbles of synctest in turn, and in and outside of
+// one, if at each change no call waits, no handler runs and no timer is armed: nothing is
+// in flight, delayed or waiting for a retry, and a second has passed since the last log line. The channel of
+// [Topic.Done] belongs to the bubble that asks for it first. To use a topic from two bubbles at
+// the same time, or from in and outside of one, is a fatal error of the Go runtime,
+// which no test can catch.
 package fanout
 
 import (

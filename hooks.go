@@ -282,18 +282,14 @@ func (r *reporter) tell(k kind, e Event) {
 	}
 	b := &r.kinds[k]
 	now := r.core.now()
-	if now < b.until && !r.stopped {
+	if now < b.until && b.until <= now+logEvery && !r.stopped { // else the clock is that of another bubble
 		b.count += e.Count
 		b.last = e
 		if !r.armed {
 			r.armed = true
 			r.core.live.Add(1)
 			wait := time.Duration(b.until - now)
-			if r.timer == nil {
-				r.timer = time.AfterFunc(wait, r.flush)
-			} else {
-				r.timer.Reset(wait)
-			}
+			r.timer = time.AfterFunc(wait, r.flush)
 		}
 		r.mu.Unlock()
 		return
@@ -334,7 +330,7 @@ func (r *reporter) flushDue(all bool) {
 		r.armed = next >= 0 && !r.stopped // else stop logs the rest
 		if r.armed {
 			r.core.live.Add(1)
-			r.timer.Reset(time.Duration(next - now))
+			r.timer = time.AfterFunc(time.Duration(next-now), r.flush)
 		}
 	}
 	r.mu.Unlock()

@@ -290,7 +290,7 @@ func TestReceivingIntoOneSliceAllocatesNothing(t *testing.T) {
 	require.NoError(t, top.Close())
 }
 
-func TestAReceiverThatWaitsAllocatesNothing(t *testing.T) {
+func TestAReceiverThatWaitsAllocatesItsChannelAlone(t *testing.T) {
 	ctx := context.Background()
 	top := newTopic[*int](t)
 	q := openQueue(t, top, "q")
@@ -316,7 +316,7 @@ func TestAReceiverThatWaitsAllocatesNothing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	require.Less(t, each, 1.0, "a publish, a receive that waited, and an acknowledgement")
+	require.LessOrEqual(t, each, 1.0, "a publish, a receive that waited, and an acknowledgement")
 	require.NoError(t, top.Close())
 	require.ErrorIs(t, <-received, ErrClosed)
 }

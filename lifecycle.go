@@ -168,7 +168,7 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		s.stopLocked()
 	}
 	for _, r := range q.receivers {
-		r.ready <- struct{}{} // has room: a receiver is in the list without a token
+		r <- struct{}{} // has room: a receiver is in the list without a token
 	}
 	q.receivers = nil
 	q.armLocked(0)

@@ -50,7 +50,7 @@ func (q *Queue[T]) addLocked(it *item[T]) {
 		return
 	}
 	q.putLocked(i, delayed)
-	q.win.Schedule(i, after(it.at, delay))
+	q.win.Schedule(i, after(min(it.at, q.core.now()), delay)) // publication times do not decrease, the clock of another bubble may
 }
 
 // spillLocked takes the backlog out of the log into the window, so that what is

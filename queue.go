@@ -124,8 +124,7 @@ type Queue[T any] struct {
 	stale   window.Spans // deliveries that lost their message
 	keys    map[string]*keyLine
 
-	receivers []*receiver
-	spare     *receiver // to be used again
+	receivers []receiver
 	subs      []*Subscriber[T]
 	nextSub   int
 	running   int // worker goroutines of all subscribers
@@ -133,7 +132,7 @@ type Queue[T any] struct {
 	held      int // messages in the hands of workers and loops, see hand.go and loop.go
 	leases    leases[T]
 
-	timer   *time.Timer
+	timer   *time.Timer // nil while it is not armed, see armForLocked
 	timerAt int64
 	lookAt  int64 // when the timer looks at the hands of workers; 0: there is nothing to see
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that

@@ -9,8 +9,10 @@ import (
 	"time"
 )
 
-// A receiver waits in Receive. ready holds one token once it has been woken.
-type receiver struct{ ready chan struct{} }
+// A receiver waits in Receive. It holds one token once it has been woken. It
+// is made anew for each wait: a channel that was made in a bubble of
+// testing/synctest can't be used outside of it.
+type receiver chan struct{}
 
 // Receive takes the next message, and waits for one if there is none. It
 // returns [ErrClosed] once the queue is closed (a topic that shuts down closes
@@ -48,7 +50,7 @@ func (q *Queue[T]) receiveInto(ctx context.Context, ds []Delivery[T], vis time.D
 // await calls take, with the queue's mu locked, until it has taken something,
 // and waits in between until there may be something to take.
 func (q *Queue[T]) await(ctx context.Context, take func() (fx *effects, ok bool)) error {
-	var r *receiver
+	var r receiver
 	for {
 		ended := ctx.Err() != nil // asks the user's context: before the lock
 		q.mu.Lock()
@@ -69,11 +71,9 @@ func (q *Queue[T]) await(ctx context.Context, take func() (fx *effects, ok bool)
 		}
 		fx, ok := take()
 		switch {
-		case ok && r == nil:
 		case ok:
-			q.spareLocked(r)
 		case r == nil:
-			r = q.receiverLocked()
+			r = make(receiver, 1)
 			q.receivers = append(q.receivers, r)
 			q.handOnLocked()
 		default: // woken in vain: somebody was quicker, and it keeps its place
@@ -90,34 +90,16 @@ func (q *Queue[T]) await(ctx context.Context, take func() (fx *effects, ok bool)
 }
 
 // wait waits until r has been woken or ctx has ended.
-func (r *receiver) wait(ctx context.Context) {
+func (r receiver) wait(ctx context.Context) {
 	done := ctx.Done()
 	if done == nil { // a select costs several times as much
-		<-r.ready
+		<-r
 		return
 	}
 	select {
-	case <-r.ready:
+	case <-r:
 	case <-done:
 	}
-}
-
-// receiverLocked returns a receiver that nobody uses, and spareLocked gives one
-// back that is in no list any more.
-func (q *Queue[T]) receiverLocked() *receiver {
-	if r := q.spare; r != nil {
-		q.spare = nil
-		return r
-	}
-	return &receiver{ready: make(chan struct{}, 1)}
-}
-
-func (q *Queue[T]) spareLocked(r *receiver) {
-	select {
-	case <-r.ready: // its context ended as it was woken
-	default:
-	}
-	q.spare = r
 }
 
 // errQueueClosed is ErrClosed from a receive, to be told from one that a
@@ -362,7 +344,7 @@ func (q *Queue[T]) handOnLocked() {
 			if len(q.receivers) > 0 {
 				r := q.receivers[0]
 				q.receivers = slices.Delete(q.receivers, 0, 1)
-				r.ready <- struct{}{} // has room: a receiver is in the list without a token
+				r <- struct{}{} // has room: a receiver is in the list without a token
 			} else if sub != nil {
 				sub.startLocked()
 			} else {

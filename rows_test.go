@@ -515,7 +515,7 @@ func TestRowDeadLetterQueue(t *testing.T) {
 			require.Equal(t, 1, n)
 			require.NoError(t, dead.Close())
 			require.NoError(t, dead.Close(), "again")
-			<-dead.core.done
+			<-dead.core.awaitable()
 			second.Close()
 		})
 	})

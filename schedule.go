@@ -6,7 +6,9 @@ import (
 	"time"
 )
 
-// armLocked keeps the invariant about the timer. A timer that is armed for an
+// armLocked keeps the invariant about the timer. A timer that has fired or was
+// stopped is not kept to be armed again: it belongs to the bubble of
+// testing/synctest that it was made in. One that is armed for an
 // instant that no longer matters is left alone: it costs less to let it fire.
 func (q *Queue[T]) armLocked(now int64) { q.armForLocked(now, true) }
 
@@ -29,7 +31,7 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 		// Who goes on will need it in a moment: stopping and starting a timer costs
 		// more than all the rest of a delivery.
 		if q.armed && (q.running == 0 && !q.brief || q.closed) && q.timer.Stop() {
-			q.armed = false
+			q.armed, q.timer = false, nil
 		}
 		return
 	case q.armed && (q.timerAt <= at || !q.timer.Stop()):
@@ -93,6 +95,9 @@ func (q *Queue[T]) tick() {
 	}
 	q.handOnLocked()
 	q.armForLocked(now, false)
+	if !q.armed {
+		q.timer = nil
+	}
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
 }

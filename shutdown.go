@@ -130,7 +130,7 @@ func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	t.end(err)
 	if t.remote != nil && err == nil {
 		select { // the goroutines that received are on their way home
-		case <-t.done:
+		case <-t.Done():
 		case <-ctx.Done():
 		}
 	}
@@ -282,7 +282,7 @@ func (r *remoteQueue[T]) askLeft() {
 
 // Done returns a channel that is closed when the topic is closed and the last
 // of its goroutines and timers is gone. Handlers that never return keep it open.
-func (t *Topic[T]) Done() <-chan struct{} { return t.done }
+func (t *Topic[T]) Done() <-chan struct{} { return t.awaitable() }
 
 // Leftovers returns what the queues held when the topic was closed, by the
 // name of the queue, as messages that can be published again, see

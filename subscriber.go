@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // A Subscriber is a pool of workers that run a handler over a queue. Several
@@ -41,8 +42,9 @@ type Subscriber[T any] struct {
 	idle     []*worker[T] // to be used again
 	slab     *slab[T]     // nil if keeps is false
 	stopping bool
-	ended    bool          // stopping, and no worker is left
-	done     chan struct{} // closed when ended; made when somebody asks
+	ended    bool            // stopping, and no worker is left
+	done     chan struct{}   // closed when ended; made when somebody asks
+	awaited  []chan struct{} // of calls of Shutdown that wait: closed when ended
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
@@ -163,8 +165,14 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	q.mu.Lock()
 	s.stopLocked()
 	q.handOnLocked()
-	done := s.doneLocked()
+	if s.ended {
+		q.mu.Unlock()
+		return nil
+	}
+	done := make(chan struct{}) // of this call alone, see Subscriber.Done
+	s.awaited = append(s.awaited, done)
 	q.mu.Unlock()
+	defer q.locked(func() { s.awaited = without(s.awaited, done) })
 	select {
 	case <-done:
 		return nil
@@ -230,6 +238,10 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	if s.done != nil {
 		close(s.done)
 	}
+	for _, done := range s.awaited {
+		close(done)
+	}
+	s.awaited = nil
 	q := s.q
 	if k := slices.Index(q.subs, s); k >= 0 {
 		q.subs = slices.Delete(q.subs, k, k+1)
@@ -240,7 +252,11 @@ func (s *Subscriber[T]) checkDoneLocked() {
 // limitedLocked returns until when the rate limit lets no delivery start, 0 if
 // one may start now.
 func (s *Subscriber[T]) limitedLocked() int64 {
-	if s.set.every == 0 || s.nextAt <= s.q.core.now() {
+	if s.set.every == 0 {
+		return 0
+	}
+	now := s.q.core.now()
+	if s.nextAt <= now || s.nextAt > after(now, time.Duration(s.most)*s.set.every) { // or the clock is that of another bubble
 		return 0
 	}
 	return s.nextAt

@@ -186,7 +186,7 @@ func TestAReceiverThatIsWokenInVainIsWokenAgain(t *testing.T) {
 		q.mu.Lock()
 		r := q.receivers[0]
 		q.receivers = nil
-		r.ready <- struct{}{}
+		r <- struct{}{}
 		q.mu.Unlock()
 		synctest.Wait()
 		require.Empty(t, got)

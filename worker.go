@@ -199,7 +199,7 @@ func (w *worker[T]) claimLocked(fx **effects) bool {
 		return false
 	}
 	if s.set.every > 0 {
-		s.nextAt = after(max(q.core.now(), s.nextAt), time.Duration(len(ds))*s.set.every)
+		s.nextAt = after(q.core.now(), time.Duration(len(ds))*s.set.every) // no claim comes before nextAt
 	}
 	w.giveLocked(ds, q.win.At(ds[0].entry).start)
 	return true

@@ -39,7 +39,9 @@
 // All works in real time and, in a bubble of testing/synctest, in virtual time.
 // There a day of retries takes milliseconds, everything comes at its exact
 // instant, and a goroutine that is left behind fails the test by itself. In real
-// time give the queues under test short backoffs and timeouts. Settle doesn't
+// time give the queues under test short backoffs and timeouts. A kit and its topics belong
+// to the bubble that they were made in: to use a topic in and outside of a bubble at the same
+// time, or in two, is a fatal error of the Go runtime, which ends the test binary. Settle doesn't
 // poll; it looks again whenever the topics' hooks or interceptors are called.
 //
 // # Leaks
