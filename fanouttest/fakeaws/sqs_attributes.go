@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -136,11 +137,11 @@ func (q *queue) withLocked(changes map[string]string) (queueAttributes, error) {
 			delete(next.given, name)
 			continue
 		}
-		next.given[name] = value
+		next.given[name] = normal(name, value)
 	}
 	if changes["KmsMasterKeyId"] != "" {
 		if changes["SqsManagedSseEnabled"] == "true" {
-			return next, errInvalidAttributeValue.with("You can use one type of server-side encryption (SSE) at one time. You can either enable KMS SSE or SQS SSE.")
+			return next, errInvalidAttributeName.with("You can use one type of server-side encryption (SSE) at one time. You can either enable KMS SSE or SQS SSE.")
 		}
 		next.given["SqsManagedSseEnabled"] = "false"
 	}
@@ -156,6 +157,9 @@ func (q *queue) withLocked(changes map[string]string) (queueAttributes, error) {
 func (q *queue) checkAttributeLocked(name, value string) error {
 	invalid := errInvalidAttributeValue.with("Invalid value for the parameter %s.", name)
 	if _, ok := fifoDefaults[name]; ok && !q.fifo {
+		if name == "DeduplicationScope" || name == "FifoThroughputLimit" {
+			return errInvalidAttributeName.with("You can specify the %s only when FifoQueue is set to true.", name)
+		}
 		return errInvalidAttributeName.with("Unknown Attribute %s.", name)
 	}
 	if limits, ok := attributeRanges[name]; ok {
@@ -166,7 +170,7 @@ func (q *queue) checkAttributeLocked(name, value string) error {
 		return nil
 	}
 	if choices, ok := attributeChoices[name]; ok {
-		if !slices.Contains(choices, value) {
+		if !slices.Contains(choices, normal(name, value)) {
 			return invalid
 		}
 		return nil
@@ -190,6 +194,14 @@ func (q *queue) checkAttributeLocked(name, value string) error {
 		}
 	}
 	return nil
+}
+
+// normal returns an attribute's value as SQS keeps it: it takes True for true.
+func normal(name, value string) string {
+	if choices := attributeChoices[name]; slices.Contains(choices, "true") {
+		return strings.ToLower(value)
+	}
+	return value
 }
 
 // checkRedriveLocked checks a redrive policy against the queue that it names.
@@ -290,4 +302,47 @@ func parseRedriveAllowPolicy(value string) (redriveAllowPolicy, bool) {
 		return redriveAllowPolicy{}, false
 	}
 	return redriveAllowPolicy{permission: p.RedrivePermission, sources: p.SourceQueueArns}, true
+}
+
+// knownAttribute says whether a queue can have the attribute.
+func knownAttribute(name string) bool {
+	_, a := attributeRanges[name]
+	_, b := attributeChoices[name]
+	return a || b || slices.Contains(attributesInText, name) || slices.Contains(attributesCounted, name)
+}
+
+// allAttributesLocked returns the queue's attributes, those that it counts too.
+func (q *queue) allAttributesLocked() map[string]string {
+	all := maps.Clone(q.attributes.given)
+	if all["KmsMasterKeyId"] != "" && all["KmsDataKeyReusePeriodSeconds"] == "" {
+		all["KmsDataKeyReusePeriodSeconds"] = "300"
+	}
+	all["QueueArn"] = q.arn
+	all["ApproximateNumberOfMessages"] = strconv.Itoa(q.counts[visible])
+	all["ApproximateNumberOfMessagesNotVisible"] = strconv.Itoa(q.counts[inFlight])
+	all["ApproximateNumberOfMessagesDelayed"] = strconv.Itoa(q.counts[delayed])
+	all["CreatedTimestamp"] = strconv.FormatInt(q.cloud.wall(q.created).Unix(), 10)
+	all["LastModifiedTimestamp"] = strconv.FormatInt(q.cloud.wall(q.modified).Unix(), 10)
+	return all
+}
+
+// delayAgainLocked gives the messages that are delayed or that nobody has
+// received the queue's new delay: in FIFO queues a change holds for those that
+// are there, too.
+func (q *queue) delayAgainLocked(now instant) {
+	var changed []*message
+	for _, m := range q.byNumber {
+		if m.state == delayed || m.state == visible && m.receivesHere == 0 {
+			changed = append(changed, m)
+		}
+	}
+	slices.SortFunc(changed, func(a, b *message) int { return cmp.Compare(a.number, b.number) })
+	for _, m := range changed {
+		if m.state == delayed {
+			q.showLocked(m)
+		}
+		if due := m.enqueued + q.attributes.delay; due > now {
+			q.hideLocked(m, delayed, due)
+		}
+	}
 }

@@ -24,11 +24,34 @@ func sqsOperationOf[In, Out any](f func(*call, *In) (*Out, error)) sqsOperation 
 }
 
 // sqsOperations are the operations of SQS by name.
-var sqsOperations = map[string]sqsOperation{
-	"CreateQueue":    sqsOperationOf((*call).createQueue),
-	"DeleteMessage":  sqsOperationOf((*call).deleteMessage),
-	"ReceiveMessage": sqsOperationOf((*call).receiveMessage),
-	"SendMessage":    sqsOperationOf((*call).sendMessage),
+var sqsOperations map[string]sqsOperation
+
+func init() {
+	sqsOperations = map[string]sqsOperation{
+		"AddPermission":                sqsOperationOf((*call).addPermission),
+		"CancelMessageMoveTask":        sqsOperationOf((*call).cancelMessageMoveTask),
+		"ChangeMessageVisibility":      sqsOperationOf((*call).changeMessageVisibility),
+		"ChangeMessageVisibilityBatch": sqsOperationOf((*call).changeMessageVisibilityBatch),
+		"CreateQueue":                  sqsOperationOf((*call).createQueue),
+		"DeleteMessage":                sqsOperationOf((*call).deleteMessage),
+		"DeleteMessageBatch":           sqsOperationOf((*call).deleteMessageBatch),
+		"DeleteQueue":                  sqsOperationOf((*call).deleteQueue),
+		"GetQueueAttributes":           sqsOperationOf((*call).getQueueAttributes),
+		"GetQueueUrl":                  sqsOperationOf((*call).getQueueURL),
+		"ListDeadLetterSourceQueues":   sqsOperationOf((*call).listDeadLetterSourceQueues),
+		"ListMessageMoveTasks":         sqsOperationOf((*call).listMessageMoveTasks),
+		"ListQueueTags":                sqsOperationOf((*call).listQueueTags),
+		"ListQueues":                   sqsOperationOf((*call).listQueues),
+		"PurgeQueue":                   sqsOperationOf((*call).purgeQueue),
+		"ReceiveMessage":               sqsOperationOf((*call).receiveMessage),
+		"RemovePermission":             sqsOperationOf((*call).removePermission),
+		"SendMessage":                  sqsOperationOf((*call).sendMessage),
+		"SendMessageBatch":             sqsOperationOf((*call).sendMessageBatch),
+		"SetQueueAttributes":           sqsOperationOf((*call).setQueueAttributes),
+		"StartMessageMoveTask":         sqsOperationOf((*call).startMessageMoveTask),
+		"TagQueue":                     sqsOperationOf((*call).tagQueue),
+		"UntagQueue":                   sqsOperationOf((*call).untagQueue),
+	}
 }
 
 // asAPIError returns the service's answer that err is, if it is one.

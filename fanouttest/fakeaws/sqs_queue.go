@@ -29,9 +29,9 @@ func (c *cloud) millis(i instant) int64 { return c.wall(i).UnixMilli() }
 //
 // Invariants: each message is in byNumber and ages. It is in waiting if it is
 // delayed or in flight. A visible one is in ready if the queue is standard; in
-// a FIFO queue ready has the first message of each group of which none is in
-// flight, if that is visible. counts has the number of messages by state. All
-// is guarded by the cloud's lock.
+// a FIFO queue ready has the first message of each group, if that is visible.
+// counts has the number of messages by state. All is guarded by the cloud's
+// lock.
 type queue struct {
 	cloud  *cloud
 	region *region
@@ -49,6 +49,7 @@ type queue struct {
 
 	numbers  uint64 // of messages sent
 	stamps   uint64 // of receives
+	turns    uint64 // of messages that became ready, in a FIFO queue
 	byNumber map[uint64]*message
 	ready    readyHeap
 	waiting  dueHeap
@@ -56,7 +57,7 @@ type queue struct {
 	counts   [3]int            // by state
 	groups   map[string]*group // of a FIFO queue, those that have messages
 	recent   recentIDs         // of a FIFO queue
-	attempts map[string]*attempt
+	attempts attempts          // of a FIFO queue
 
 	waiters []*waiter   // long polls, the oldest first
 	timer   *time.Timer // runs if there are waiters and something is due
@@ -76,6 +77,7 @@ const (
 type message struct {
 	content
 	number   uint64 // in its queue: the order of sending
+	turn     uint64 // the order in ready
 	id       string
 	sequence string // of a FIFO queue
 	sender   string
@@ -112,11 +114,11 @@ type content struct {
 	deduplicationKey string
 }
 
-// A group is the messages of a FIFO queue that have the same group ID.
+// A group is the messages of a FIFO queue that have the same group ID. Those
+// before the first one that is not visible can be received, in order.
 type group struct {
 	id          string
 	first, last *message
-	inFlight    int
 }
 
 func newQueue(c *cloud, r *region, name string) *queue {
@@ -128,7 +130,7 @@ func newQueue(c *cloud, r *region, name string) *queue {
 // future. It numbers the message.
 func (q *queue) addLocked(m *message, now, due instant) {
 	q.numbers++
-	m.number = q.numbers
+	m.number, m.turn = q.numbers, q.numbers
 	m.readyAt, m.waitingAt, m.agesAt = -1, -1, -1
 	q.byNumber[m.number] = m
 	heap.Push(&q.ages, m)
@@ -169,10 +171,12 @@ func (q *queue) offerLocked(m *message) {
 	q.offerGroupLocked(m.group)
 }
 
-// offerGroupLocked puts the first message of a group into ready if it can be
-// received.
+// offerGroupLocked puts the first message of a group into ready if it is
+// visible, behind the other groups.
 func (q *queue) offerGroupLocked(g *group) {
-	if f := g.first; f != nil && g.inFlight == 0 && f.state == visible && f.readyAt < 0 {
+	if f := g.first; f.state == visible && f.readyAt < 0 {
+		q.turns++
+		f.turn = q.turns
 		heap.Push(&q.ready, f)
 	}
 }
@@ -186,20 +190,11 @@ func (q *queue) hideLocked(m *message, s state, due instant) {
 	q.counts[s]++
 	m.state, m.due = s, due
 	heap.Push(&q.waiting, m)
-	if s == inFlight && q.fifo {
-		m.group.inFlight++
-		if f := m.group.first; f.readyAt >= 0 {
-			heap.Remove(&q.ready, f.readyAt)
-		}
-	}
 }
 
 // showLocked makes a message that is delayed or in flight visible.
 func (q *queue) showLocked(m *message) {
 	heap.Remove(&q.waiting, m.waitingAt)
-	if m.state == inFlight && q.fifo {
-		m.group.inFlight--
-	}
 	q.counts[m.state]--
 	q.counts[visible]++
 	m.state = visible
@@ -220,9 +215,6 @@ func (q *queue) removeLocked(m *message) {
 	g := m.group
 	if g == nil {
 		return
-	}
-	if m.state == inFlight {
-		g.inFlight--
 	}
 	if m.before != nil {
 		m.before.after = m.after
@@ -268,14 +260,16 @@ func (q *queue) nextLocked() instant {
 // clearLocked takes all messages out of the queue.
 func (q *queue) clearLocked() {
 	clear(q.byNumber)
+	q.attempts, q.recent = nil, recentIDs{}
 	q.ready, q.waiting, q.ages, q.groups, q.counts = nil, nil, nil, nil, [3]int{}
 }
 
-// A readyHeap has the message that was sent first on top.
+// A readyHeap has the message on top that was sent first, or, in a FIFO queue,
+// the first one of the group that has waited longest.
 type readyHeap []*message
 
 func (h readyHeap) Len() int           { return len(h) }
-func (h readyHeap) Less(i, j int) bool { return h[i].number < h[j].number }
+func (h readyHeap) Less(i, j int) bool { return h[i].turn < h[j].turn }
 func (h readyHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].readyAt, h[j].readyAt = i, j }
 func (h *readyHeap) Push(x any)        { m := x.(*message); m.readyAt = len(*h); *h = append(*h, m) }
 func (h *readyHeap) Pop() any {

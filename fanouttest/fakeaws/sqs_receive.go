@@ -14,6 +14,7 @@ const mostInFlight = 120_000
 type receive struct {
 	most       int
 	visibility instant
+	attempt    string // ReceiveRequestAttemptId, empty if there is none
 }
 
 // A delivery is one message given to a consumer. It is a copy: the message may
@@ -76,6 +77,15 @@ func (q *queue) checkReceive(in *receiveMessageInput) (r receive, wait instant, 
 			return r, 0, invalidValue(*n, "WaitTimeSeconds", "Must be >= 0 and <= 20, if provided.")
 		}
 		wait = instant(*n) * time.Second
+	}
+	if id := in.ReceiveRequestAttemptId; id != nil {
+		switch {
+		case !tokenPattern.MatchString(*id):
+			return r, 0, invalidValue(*id, "ReceiveRequestAttemptId", "ReceiveRequestAttemptId can only include alphanumeric and punctuation characters. 1 to 128 in length.")
+		case !q.fifo:
+			return r, 0, invalidValue(*id, "ReceiveRequestAttemptId", "The request include parameter that is not valid for this queue type.")
+		}
+		r.attempt = *id
 	}
 	return r, wait, nil
 }
@@ -205,12 +215,18 @@ func (q *queue) stopLocked() {
 	}
 	q.waiters = nil
 	q.armLocked(0)
+	if t := q.lastTask(); t != nil && t.status == taskRunning {
+		t.endLocked(taskFailed, "AWS.SimpleQueueService.NonExistentQueue")
+	}
 }
 
 // takeLocked receives what there is. Of a group it takes as many as it may,
 // before it goes on to the next. Messages received too often go to the
 // dead-letter queue.
 func (q *queue) takeLocked(r receive, now instant) (ds []delivery) {
+	if ds := q.attempts.againLocked(q, r, now); ds != nil {
+		return ds
+	}
 	var taken []*message
 	for len(q.ready) > 0 && len(taken) < r.most && q.counts[inFlight] < mostInFlight {
 		m := q.ready[0]
@@ -229,6 +245,7 @@ func (q *queue) takeLocked(r receive, now instant) (ds []delivery) {
 	for _, m := range taken {
 		ds = append(ds, delivery{message: *m, handle: q.handleOf(m)})
 	}
+	q.attempts.note(r, taken, now)
 	for _, m := range taken {
 		if m.due <= now {
 			q.showLocked(m)
@@ -300,7 +317,7 @@ func (c *call) received(d *delivery, in *receiveMessageInput) receivedMessage {
 
 // wants says whether a name of MessageAttributeNames asks for an attribute.
 func wants(pattern, name string) bool {
-	if pattern == "All" || pattern == ".*" {
+	if pattern == "All" || pattern == ".*" || pattern == "*" {
 		return true
 	}
 	prefix, ok := strings.CutSuffix(pattern, ".*")
@@ -325,11 +342,4 @@ func (c *call) systemAttributes(d *delivery) map[string]string {
 		a["AWSTraceHeader"] = deref(d.trace.StringValue)
 	}
 	return a
-}
-
-// An attempt is what a ReceiveRequestAttemptId got.
-type attempt struct {
-	at       instant
-	messages []*message
-	stamps   []uint64
 }

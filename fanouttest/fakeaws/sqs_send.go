@@ -20,7 +20,7 @@ const (
 )
 
 var (
-	attributeNamePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,256}$`)
+	attributeNamePattern = regexp.MustCompile(`^[\p{L}\p{N}_.-]{1,256}$`)
 	tokenPattern         = regexp.MustCompile(`^[!-~]{1,128}$`) // letters, digits and punctuation
 	tracePattern         = regexp.MustCompile(`^[ -~]+$`)
 )
@@ -135,13 +135,17 @@ func (q *queue) checkTokens(in *sendMessageInput, m *content) error {
 	}
 	if m.deduplicationID == "" {
 		if !q.attributes.byContent {
-			return errInvalidParameterValue.with("The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly")
+			return noDeduplicationID()
 		}
 		sum := sha256.Sum256([]byte(m.body))
 		m.deduplicationID = hex.EncodeToString(sum[:])
 	}
 	m.deduplicationKey = q.deduplicationKey(m)
 	return nil
+}
+
+func noDeduplicationID() *apiError {
+	return errInvalidParameterValue.with("The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly")
 }
 
 // deduplicationKey is what messages are told apart by.
@@ -187,7 +191,7 @@ func checkAttribute(name string, a attributeValue) error {
 	if a.StringValue != nil && a.BinaryValue != nil {
 		return errInvalidParameterValue.with("The message attribute '%s' has both a string and a binary value.", name)
 	}
-	empty := errInvalidParameterValue.with("The message attribute '%s' must contain non-empty message attribute value for message attribute type '%s'.", name, deref(a.DataType))
+	empty := errInvalidParameterValue.with("Message (user) attribute '%s' must contain a non-empty value of type '%s'.", name, deref(a.DataType))
 	switch kind {
 	case "String", "Number":
 		if deref(a.StringValue) == "" {
