@@ -40,7 +40,8 @@
 //     Purge or by Close; each is counted, told to a hook, and logged.
 //   - A delivery is fenced. Settling one whose visibility timeout has passed
 //     returns [ErrStale] and never touches the newer delivery; a second settle
-//     returns [ErrSettled].
+//     returns [ErrSettled], which is always true. After thousands of later
+//     time-outs a second settle may return ErrStale too: it is too long ago to tell.
 //   - No poison spin. A failed message waits before it is retried, at least a
 //     millisecond, and is dead-lettered after exactly [WithMaxAttempts] spent attempts.
 //   - Attempts are counted by cause. Snoozes and releases spend none. The dead
@@ -135,10 +136,15 @@ var (
 
 	// ErrStale is returned when a delivery is settled or extended that no longer
 	// owns its message: its visibility timeout has passed, or the message was
-	// taken back. Nothing has happened to the message.
+	// taken back. Nothing has happened to the message. A queue remembers the
+	// deliveries that lost their messages, in at least 2,048 ranges; for one that
+	// is older than these it may mean that the delivery was settled or lost, and
+	// that it is too long ago to tell which.
 	ErrStale = errors.New("fanout: stale delivery")
 	// ErrSettled is returned when a delivery is settled or extended that was
-	// settled before. Nothing has happened to the message.
+	// settled before, by its owner. Nothing has happened to the message. It is
+	// always true: a delivery that lost its message gets [ErrStale], however late
+	// it is settled.
 	ErrSettled = errors.New("fanout: delivery already settled")
 
 	// ErrInvalidOption is returned where options or other arguments are given;

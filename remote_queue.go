@@ -27,6 +27,7 @@ type remoteQueue[T any] struct {
 	stopPoll context.CancelFunc // of the poller that runs
 	resumed  chan struct{}      // closed by Resume and Close; made when somebody waits for it
 	pending  int
+	ending   map[uint64]chan struct{} // by stamp, deliveries whose settlement the engine is told; closed after it
 	memories memories
 	left     engine.Stats // what a shutdown found in the engine
 }
@@ -480,12 +481,8 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		defer cancel()
 	}
 	v.wait = q.waitAfter(v, attempt)
-	now := q.core.now()
 	q.mu.Lock()
-	err := q.ownedLocked(i, stamp)
-	if err == nil && now > q.win.Meta(i).Deadline {
-		err = fmt.Errorf("%w: queue %q", ErrStale, q.name)
-	}
+	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	if err != nil {
 		q.mu.Unlock()
 		return err
@@ -493,15 +490,26 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	m, h := q.win.Meta(i), q.win.At(i)
 	deadline, lease, it, start := m.Deadline, h.ext.lease, h.item, h.start
 	q.win.Unschedule(i)
-	during := q.win.Restamp(i) // whoever settles it meanwhile comes second
+	during := q.win.Restamp(i) // whoever settles it meanwhile waits, and comes second
 	end, hist, spent, _ := r.planLocked(i, v, now)
 	r.pending++
+	ended := make(chan struct{})
+	if r.ending == nil {
+		r.ending = make(map[uint64]chan struct{})
+	}
+	r.ending[stamp] = ended
 	q.mu.Unlock()
 	parked, err := r.do(ctx, lease, end)
 	q.mu.Lock()
 	r.pending--
+	delete(r.ending, stamp)
+	close(ended)
 	var fx *effects
-	if !q.closed && q.win.Owns(i, during) {
+	owns := !q.closed && q.win.Owns(i, during)
+	if err != nil && (!owns || errors.Is(err, ErrStale)) {
+		q.stale.Add(stamp) // nobody has settled it, and nobody can
+	}
+	if owns {
 		if err != nil && !errors.Is(err, ErrStale) {
 			m := q.win.Meta(i)
 			m.Stamp = stamp
@@ -510,8 +518,6 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		} else {
 			if err == nil {
 				fx = r.countLocked(&it, v, end, parked, hist, spent, time.Duration(now-start))
-			} else {
-				q.stale.Add(stamp)
 			}
 			q.n[q.win.Meta(i).State]--
 			q.leaveKeyLocked(i)
@@ -527,6 +533,30 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}
 	return nil
+}
+
+// awaitOwnedLocked returns nil, and the time, if stamp owns entry i now. While the
+// engine is told of another settlement of the delivery it waits for how that
+// ends, without the lock: the delivery may be as it was before.
+func (r *remoteQueue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp uint64) (now int64, err error) {
+	q := r.q
+	for !q.closed && r.ending[stamp] != nil {
+		ended := r.ending[stamp]
+		q.mu.Unlock()
+		select {
+		case <-ended:
+			q.mu.Lock()
+		case <-ctx.Done():
+			q.mu.Lock()
+			return 0, fmt.Errorf("fanout: queue %q: another settlement of the delivery has not ended: %w", q.name, contextError(ctx))
+		}
+	}
+	now = q.core.now()
+	err = q.ownedLocked(i, stamp)
+	if err == nil && now > q.win.Meta(i).Deadline {
+		err = fmt.Errorf("%w: queue %q", ErrStale, q.name)
+	}
+	return now, err
 }
 
 // countLocked counts and notes how an attempt ended.
@@ -633,14 +663,11 @@ func (r *remoteQueue[T]) failedFor(err error) bool {
 // engine.
 func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by time.Duration) error {
 	q := r.q
-	now := q.core.now()
 	q.mu.Lock()
-	err := q.ownedLocked(i, stamp)
+	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	var lease *remoteLease
 	if err == nil {
-		if lease = q.win.At(i).ext.lease; now > q.win.Meta(i).Deadline {
-			err = fmt.Errorf("%w: queue %q", ErrStale, q.name)
-		}
+		lease = q.win.At(i).ext.lease
 	}
 	at := after(now, by)
 	enough := err == nil && at <= q.win.Meta(i).Deadline

@@ -17,6 +17,9 @@ func checkSpans(s *Spans) error {
 		if r.lo > r.hi {
 			return fmt.Errorf("range %d is %v", k, r)
 		}
+		if r.lo < s.floor {
+			return fmt.Errorf("range %v is below %d", r, s.floor)
+		}
 		if k > 0 && s.ranges[k-1].hi+1 >= r.lo {
 			return fmt.Errorf("ranges %v and %v are adjacent or out of order", s.ranges[k-1], r)
 		}
@@ -28,35 +31,44 @@ func checkSpans(s *Spans) error {
 }
 
 // A spansModel is a set of stamps, one by one.
-type spansModel map[uint64]bool
+type spansModel struct {
+	has        map[uint64]bool
+	floor, end uint64
+}
 
-// add puts stamp into the set, which stands for the given number of ranges. If
-// stamp is a range of its own and there are too many, the older half goes first.
-func (m spansModel) add(stamp uint64, ranges int) {
-	if ranges == maxSpans && !m[stamp] && !m[stamp-1] && !m[stamp+1] {
-		var older []uint64
+func newSpansModel() *spansModel { return &spansModel{has: map[uint64]bool{}} }
+
+// add puts stamp into the set, which stands for the given number of ranges above
+// the floor. If stamp is a range of its own and there are too many, all up to the
+// end of the older half goes in first, and the floor is above that.
+func (m *spansModel) add(stamp uint64, ranges int) {
+	if ranges == maxSpans && !m.has[stamp] && !(stamp > m.floor && m.has[stamp-1]) && !m.has[stamp+1] {
 		starts := 0
-		for _, x := range slices.Sorted(maps.Keys(m)) {
-			if !m[x-1] {
+		for _, x := range slices.Sorted(maps.Keys(m.has)) {
+			if x < m.floor {
+				continue
+			}
+			if x == m.floor || !m.has[x-1] {
 				starts++
 			}
 			if starts > maxSpans/2 {
 				break
 			}
-			older = append(older, x)
+			m.end = x
 		}
-		for _, x := range older {
-			delete(m, x)
+		for x := range m.end + 1 {
+			m.has[x] = true
 		}
+		m.floor = m.end + 1
 	}
-	m[stamp] = true
+	m.has[stamp] = true
 }
 
-func requireSame(t *testing.T, m spansModel, s *Spans, upTo uint64) {
+func requireSame(t *testing.T, m *spansModel, s *Spans, upTo uint64) {
 	t.Helper()
 	require.NoError(t, checkSpans(s))
 	for x := range upTo {
-		if s.Has(x) != m[x] {
+		if s.Has(x) != m.has[x] {
 			require.Fail(t, "the set is not what it should be", "Has(%d) is %v", x, s.Has(x))
 		}
 	}
@@ -66,7 +78,7 @@ func TestSpansFollowTheirModel(t *testing.T) {
 	for seed := range uint64(10) {
 		const upTo = 300
 		r := rand.New(rand.NewPCG(seed, 8))
-		m, s := spansModel{}, &Spans{}
+		m, s := newSpansModel(), &Spans{}
 		for range upTo {
 			x := r.Uint64N(upTo)
 			m.add(x, len(s.ranges))
@@ -80,11 +92,11 @@ func TestRunsOfStampsAreAsEachOfThem(t *testing.T) {
 	for seed := range uint64(20) {
 		const upTo = 400
 		r := rand.New(rand.NewPCG(seed, 11))
-		m, s := spansModel{}, &Spans{}
+		m, s := newSpansModel(), &Spans{}
 		for range upTo {
 			from, n := r.Uint64N(upTo-16), 1+r.IntN(16)
 			for x := from; x < from+uint64(n); x++ {
-				if m[x] { // none of a run is there yet, or all are
+				if m.has[x] { // none of a run is there yet, or all are
 					n = int(x - from)
 				}
 			}
@@ -113,7 +125,7 @@ func TestSpansFollowTheirModelBeyondWhatTheyRemember(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 9))
-			m, s := spansModel{}, &Spans{}
+			m, s := newSpansModel(), &Spans{}
 			most := 0
 			for k := range uint64(2*maxSpans + 100) {
 				x := next(r, k)
@@ -193,14 +205,18 @@ func TestSpansForgetTheOlderHalf(t *testing.T) {
 	s.Add(4 * maxSpans)
 	require.NoError(t, checkSpans(&s))
 	require.Len(t, s.ranges, maxSpans/2+1)
-	require.False(t, s.Has(0))
-	require.False(t, s.Has(maxSpans-2))
+	require.Equal(t, uint64(maxSpans-1), s.floor)
+	require.True(t, s.Has(0), "too long ago to tell")
+	require.True(t, s.Has(1), "too long ago to tell, even if it was never there")
+	require.True(t, s.Has(maxSpans-2))
+	require.False(t, s.Has(maxSpans-1))
 	require.True(t, s.Has(maxSpans))
+	require.False(t, s.Has(maxSpans+1))
 	require.True(t, s.Has(2*maxSpans-1))
 	require.True(t, s.Has(4*maxSpans))
 }
 
-func TestSpansRememberAnOldStampThatComesLate(t *testing.T) {
+func TestSpansHaveAnOldStampThatComesLate(t *testing.T) {
 	var s Spans
 	for k := range uint64(maxSpans) {
 		s.Add(10 + 2*k)
@@ -208,8 +224,15 @@ func TestSpansRememberAnOldStampThatComesLate(t *testing.T) {
 	s.Add(3)
 	require.NoError(t, checkSpans(&s))
 	require.True(t, s.Has(3))
-	require.False(t, s.Has(10))
-	require.Len(t, s.ranges, maxSpans/2+1)
+	require.True(t, s.Has(10))
+	require.Len(t, s.ranges, maxSpans/2, "it is among those that are forgotten")
+
+	s.AddRun(s.floor-3, 3) // all below
+	require.Len(t, s.ranges, maxSpans/2)
+	s.AddRun(s.floor-3, 4) // the last of them is not
+	require.NoError(t, checkSpans(&s))
+	require.True(t, s.Has(s.floor))
+	require.False(t, s.Has(s.floor+2))
 }
 
 func TestSpansStayBoundedForever(t *testing.T) {
