@@ -9,7 +9,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/sns v1.47.9
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.10
 	github.com/gofanout/fanout v0.0.0
-	github.com/gofanout/fanout/fanoutaws v0.0.0
+	github.com/gofanout/fanout/engine/fanoutaws v0.0.0
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -32,5 +32,5 @@ require (
 
 replace (
 	github.com/gofanout/fanout => ../..
-	github.com/gofanout/fanout/fanoutaws => ../../fanoutaws
+	github.com/gofanout/fanout/engine/fanoutaws => ../../engine/fanoutaws
 )

@@ -24,8 +24,8 @@ import (
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/engine/fanoutaws"
 	"github.com/gofanout/fanout/examples/checkout/program"
-	"github.com/gofanout/fanout/fanoutaws"
 )
 
 func main() { program.Main(where()) }

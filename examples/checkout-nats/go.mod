@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/gofanout/fanout v0.0.0
-	github.com/gofanout/fanout/fanoutnats v0.0.0
+	github.com/gofanout/fanout/engine/fanoutnats v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/stretchr/testify v1.12.1
@@ -28,5 +28,5 @@ require (
 
 replace (
 	github.com/gofanout/fanout => ../..
-	github.com/gofanout/fanout/fanoutnats => ../../fanoutnats
+	github.com/gofanout/fanout/engine/fanoutnats => ../../engine/fanoutnats
 )

@@ -12,9 +12,9 @@ import (
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/engine/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 	"github.com/gofanout/fanout/examples/checkout/program"
-	"github.com/gofanout/fanout/fanoutnats"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
 )
 
 // A place is where JetStream keeps the queues.

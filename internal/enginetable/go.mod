@@ -4,8 +4,8 @@ go 1.26.0
 
 require (
 	github.com/gofanout/fanout v0.0.0
-	github.com/gofanout/fanout/fanoutaws v0.0.0
-	github.com/gofanout/fanout/fanoutnats v0.0.0
+	github.com/gofanout/fanout/engine/fanoutaws v0.0.0
+	github.com/gofanout/fanout/engine/fanoutnats v0.0.0
 )
 
 require (
@@ -33,6 +33,6 @@ require (
 
 replace (
 	github.com/gofanout/fanout => ../..
-	github.com/gofanout/fanout/fanoutaws => ../../fanoutaws
-	github.com/gofanout/fanout/fanoutnats => ../../fanoutnats
+	github.com/gofanout/fanout/engine/fanoutaws => ../../engine/fanoutaws
+	github.com/gofanout/fanout/engine/fanoutnats => ../../engine/fanoutnats
 )

@@ -14,9 +14,9 @@ import (
 	"strings"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutaws"
-	"github.com/gofanout/fanout/fanoutnats"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/gofanout/fanout/engine/fanoutaws"
+	"github.com/gofanout/fanout/engine/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 )
 
 const page = "../docs/moving-up.md"

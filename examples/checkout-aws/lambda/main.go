@@ -18,8 +18,8 @@ import (
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/engine/fanoutaws"
 	"github.com/gofanout/fanout/examples/checkout/shop"
-	"github.com/gofanout/fanout/fanoutaws"
 )
 
 func main() {

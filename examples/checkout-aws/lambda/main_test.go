@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/engine/fanoutaws"
 	"github.com/gofanout/fanout/examples/checkout/shop"
-	"github.com/gofanout/fanout/fanoutaws"
 )
 
 const arn = "arn:aws:sqs:us-east-1:123456789012:payments-"

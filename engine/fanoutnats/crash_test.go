@@ -18,7 +18,7 @@ import (
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 	"github.com/stretchr/testify/require"
 )
 

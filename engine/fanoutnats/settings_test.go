@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutnats"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/gofanout/fanout/engine/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 )

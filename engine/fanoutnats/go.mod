@@ -1,4 +1,4 @@
-module github.com/gofanout/fanout/fanoutnats
+module github.com/gofanout/fanout/engine/fanoutnats
 
 go 1.26.0
 
@@ -26,4 +26,4 @@ require (
 	golang.org/x/time v0.16.0 // indirect
 )
 
-replace github.com/gofanout/fanout => ../
+replace github.com/gofanout/fanout => ../..

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 )

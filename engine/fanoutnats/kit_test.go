@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/enginetest"
-	"github.com/gofanout/fanout/fanoutnats"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/gofanout/fanout/engine/enginetest"
+	"github.com/gofanout/fanout/engine/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 	"github.com/stretchr/testify/require"
 )
 

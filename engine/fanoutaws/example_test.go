@@ -15,7 +15,7 @@ import (
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutaws"
+	"github.com/gofanout/fanout/engine/fanoutaws"
 )
 
 // PaymentSucceeded says that an order is paid.

@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats"
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"

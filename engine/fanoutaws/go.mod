@@ -1,4 +1,4 @@
-module github.com/gofanout/fanout/fanoutaws
+module github.com/gofanout/fanout/engine/fanoutaws
 
 go 1.25.0
 
@@ -18,4 +18,4 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
 
-replace github.com/gofanout/fanout => ../
+replace github.com/gofanout/fanout => ../..

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/gofanout/fanout/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats"
 )
 
 // An Option is given to [Open].

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/enginetest"
+	"github.com/gofanout/fanout/engine/enginetest"
 )
 
 // conformance says of SNS and SQS what the conformance tests have to know.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutnats"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/gofanout/fanout/engine/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )

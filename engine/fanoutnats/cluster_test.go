@@ -19,7 +19,7 @@ import (
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"

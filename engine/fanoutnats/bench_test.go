@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/fanoutnats/embedded"
+	"github.com/gofanout/fanout/engine/fanoutnats/embedded"
 	"github.com/stretchr/testify/require"
 )
 
