@@ -212,6 +212,9 @@ func (q *Queue[T]) unpark() (fx *effects) {
 // returns can be read, History included, but owns nothing: settling it returns
 // [ErrStale], or [ErrClosed].
 func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
+	if err := q.made(); err != nil {
+		return nil, err
+	}
 	if most < 1 {
 		return nil, invalid("Peek", most, "at least 1")
 	}
@@ -273,6 +276,9 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 // engine it does not wait: it returns [ErrQueueFull]. An option for another T is
 // [ErrInvalidOption].
 func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
+	if err := q.made(); err != nil {
+		return 0, err
+	}
 	if q.letters {
 		return 0, fmt.Errorf("%w: Redrive of %q: redrive the queue that the dead letters come from", ErrUnsupported, q.name)
 	}

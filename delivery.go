@@ -19,7 +19,9 @@ import (
 // memory they never wait and ignore it, even a cancelled one: work that is done
 // can be acknowledged during a shutdown. All methods may be called concurrently.
 type Delivery[T any] struct {
-	// Body is what was published. It is shared with the other queues' deliveries.
+	// Body is what was published, not a copy of it: what it points to is shared with
+	// the publisher, the other queues' deliveries and later attempts at this
+	// message, and should not be changed.
 	Body T
 
 	q       *Queue[T]

@@ -170,7 +170,7 @@ func ExampleTopic_OpenQueue() {
 	fmt.Println(err)
 	// Output:
 	// o-17 <nil>
-	// fanout: invalid option: OpenQueue("audit"): want a name that no open queue of the topic has
+	// fanout: invalid option: the name exists: OpenQueue("audit"): want a name that no open queue of the topic has
 }
 
 func ExampleTopic_Queue() {

@@ -5,8 +5,9 @@
 //
 //   - A [Topic] is where messages of one type are published. Each message goes
 //     to every queue of the topic.
-//   - A [Queue] is one subscription: it keeps its own copy of each message until
-//     a consumer acknowledges it, and holds no more than its capacity.
+//   - A [Queue] is one subscription: it keeps each message until a consumer of
+//     its own acknowledges it, and holds no more than its capacity. Bodies are
+//     shared between queues, not copied.
 //   - A [Delivery] is one handing-over of a message to one consumer. It hides the
 //     message from the others for a visibility timeout, and ends when it is
 //     settled: acknowledged, given back to be retried, or dead-lettered.
@@ -148,8 +149,12 @@ var (
 	ErrSettled = errors.New("fanout: delivery already settled")
 
 	// ErrInvalidOption is returned where options or other arguments are given;
-	// it names the option and the value.
+	// it names the option and the value. It is also what the methods of a zero
+	// Topic, Queue or Subscriber return.
 	ErrInvalidOption = errors.New("fanout: invalid option")
+	// ErrExists is returned for the name of a queue that is open in this topic. It
+	// wraps ErrInvalidOption. The name is free again once that queue is closed.
+	ErrExists = fmt.Errorf("%w: the name exists", ErrInvalidOption)
 	// ErrUnsupported is returned for what this topic or queue cannot do.
 	ErrUnsupported = errors.New("fanout: unsupported")
 )

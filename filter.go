@@ -56,7 +56,8 @@ func WithFilterPolicy(json string) QueueOption {
 // with several filters, those that all accept. T is taken from keep and must be
 // the topic's, else OpenQueue fails.
 //
-// keep runs once for each message, in the publisher, before any lock is taken.
+// The body that keep gets is shared with the queues, and keep should not change
+// what it points to. It runs once for each message, in the publisher, before any lock is taken.
 // A queue that doesn't accept a message never delays or refuses it. If keep
 // panics, the publish fails with an error that names the queue.
 func WithFilter[T any](keep func(body T) bool) QueueOption {

@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/bits"
 	"time"
@@ -399,48 +398,60 @@ func (q *Queue[T]) leaseDueLocked() (at int64, ok bool) {
 
 // AckBatch acknowledges deliveries of this queue, as Ack of each would, at less
 // than the price of each. It returns nil if all were acknowledged by it, and
-// otherwise the errors of the others, joined, each with its message's ID:
-// [ErrStale], [ErrSettled] or [ErrClosed], and [ErrInvalidOption] for a delivery
-// of another queue, which is left alone. As DeleteMessageBatch in SQS it does
-// not stop at one. In memory it never waits and ignores ctx.
+// otherwise a [*BatchError] with the errors of the others: [ErrStale],
+// [ErrSettled] or [ErrClosed], and [ErrInvalidOption] for a delivery of another
+// queue, which is left alone. As DeleteMessageBatch in SQS it does not stop at
+// one. In memory it never waits, ignores ctx, and allocates nothing if all goes well.
 func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
-	var failed []error
-	var others []int
-	q.mu.Lock()
-	leased := !q.hooked(settled)
+	if err := q.made(); err != nil {
+		return err
+	}
+	var failed *BatchError
+	var others [16]int // deliveries that are not leased: each is acknowledged by itself
 	for k := 0; k < len(ds); {
-		d := &ds[k]
-		var s *slot[T]
-		var n int
-		if leased && d.q == q && d.entry < inHand {
-			s, n = q.leaseOfLocked(d.entry, d.stamp)
-		}
-		if s == nil {
-			others = append(others, k)
-			k++
-			continue
-		}
-		acked := uint64(1) << n
-		for k++; k < len(ds) && ds[k].q == q; k++ {
-			bit := uint64(1) << (ds[k].stamp - s.base) // 0 if it is in none, or another lease
-			if s.open&bit&^acked == 0 {
-				break
+		n := 0
+		q.mu.Lock()
+		leased := q.core.funcs[settled] == nil // nor is it logged
+		for k < len(ds) && n < len(others) {
+			d := &ds[k]
+			var s *slot[T]
+			var m int
+			if leased && d.q == q && d.entry < inHand {
+				s, m = q.leaseOfLocked(d.entry, d.stamp)
 			}
-			acked |= bit
+			if s == nil {
+				others[n] = k
+				n++
+				k++
+				continue
+			}
+			acked := uint64(1) << m
+			for k++; k < len(ds) && ds[k].q == q; k++ {
+				bit := uint64(1) << (ds[k].stamp - s.base) // 0 if it is in none, or another lease
+				if s.open&bit&^acked == 0 {
+					break
+				}
+				acked |= bit
+			}
+			q.ackLeaseLocked(s, acked)
 		}
-		q.ackLeaseLocked(s, acked)
+		q.mu.Unlock()
+		q.madeRoom().perform()
+		for _, k := range others[:n] {
+			d := &ds[k]
+			var err error
+			if d.q == q || d.q == nil {
+				err = d.Ack(ctx)
+			} else {
+				err = fmt.Errorf("%w: a delivery of queue %q", ErrInvalidOption, d.Queue())
+			}
+			if err != nil {
+				failed = failed.with(q.name, k, fmt.Errorf("message %s: %w", d.ID(), err))
+			}
+		}
 	}
-	q.mu.Unlock()
-	q.madeRoom().perform()
-	for _, k := range others {
-		d := &ds[k]
-		err := fmt.Errorf("%w: a delivery of queue %q", ErrInvalidOption, d.Queue())
-		if d.q == q || d.q == nil {
-			err = d.Ack(ctx)
-		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("fanout: acknowledge %s: %w", d.ID(), err))
-		}
+	if failed == nil {
+		return nil
 	}
-	return errors.Join(failed...)
+	return failed
 }

@@ -22,6 +22,9 @@ import (
 // queue is open is [ErrUnsupported]. One made by [NewDeadLetterQueue] is closed
 // by whoever made it; what is dead after that is parked.
 func (q *Queue[T]) Close() error {
+	if err := q.made(); err != nil {
+		return err
+	}
 	t := q.t
 	if t == nil {
 		q.mu.Lock()
@@ -256,6 +259,9 @@ func (q *Queue[T]) Pause(ctx context.Context) error { return q.setPaused(true) }
 func (q *Queue[T]) Resume(ctx context.Context) error { return q.setPaused(false) }
 
 func (q *Queue[T]) setPaused(paused bool) error {
+	if err := q.made(); err != nil {
+		return err
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -280,6 +286,9 @@ func (q *Queue[T]) setPaused(paused bool) error {
 // dropped is counted, told to the hooks and the log. Dead letters stay. Purge
 // returns how many messages it dropped, or [ErrClosed]; ctx is for engines.
 func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
+	if err := q.made(); err != nil {
+		return 0, err
+	}
 	if q.remote != nil {
 		return q.remote.purge(ctx)
 	}

@@ -102,7 +102,8 @@ func (l *loop[T]) next(ctx context.Context) (*Delivery[T], error) {
 	}
 	q := l.q
 	if q.remote != nil {
-		_, err := q.receiveInto(ctx, l.one[:], l.vis)
+		ds, err := q.remote.receive(ctx, 1, l.vis)
+		copy(l.one[:], ds)
 		return &l.one[0], err
 	}
 	if err := q.await(ctx, l.takeLocked); err != nil {

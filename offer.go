@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// Publish hands body to every queue whose filter accepts it, all or none: when
+// Publish hands body to every queue whose filter accepts it, shared and not
+// copied: what it points to should not be changed any more. All or none: when
 // it returns nil the message is in all of them, save where a queue's own Drop
 // policy dropped it; when it returns an error it is in none, nothing was
 // dropped for it, and the publish can be tried again.
@@ -26,7 +27,7 @@ func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 // publishFast publishes one message when there is nothing to look at and
 // nobody to wait for: one short lock, one append. It reports whether it has.
 func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
-	if ctx == nil || ctx.Err() != nil || t.before != nil || t.filtered.Load() != nil {
+	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil {
 		return false
 	}
 	now := t.now()
@@ -62,7 +63,7 @@ func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) 
 	}
 	items, err := t.items(messages)
 	if err != nil {
-		return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
+		return t.publishError(err)
 	}
 	return t.publish(ctx, items, false)
 }
@@ -85,7 +86,7 @@ func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T
 	}
 	items, err := t.items(messages)
 	if err != nil {
-		return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
+		return t.publishError(err)
 	}
 	return t.publish(ctx, items, true)
 }
@@ -93,7 +94,7 @@ func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T
 // publishPlain is publishFast for a batch of messages that are nothing but
 // their bodies.
 func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (done bool) {
-	if ctx == nil || ctx.Err() != nil || t.before != nil || t.filtered.Load() != nil || t.funcs[published] != nil || t.retained.size > 0 {
+	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil || t.funcs[published] != nil || t.retained.size > 0 {
 		return false
 	}
 	for k := range messages {
@@ -152,11 +153,11 @@ func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 		case m.TimeToLive < 0:
 			return nil, fmt.Errorf("%w: message %d: TimeToLive is %v: want a duration that is not negative", ErrInvalidMessage, k, m.TimeToLive)
 		case m.OrderingKey != "" && !t.ordering:
-			return nil, fmt.Errorf("%w: message %d: OrderingKey is %q, but topic %q was not made WithOrdering", ErrUnsupported, k, m.OrderingKey, t.name)
+			return nil, t.lacks("WithOrdering", k, "OrderingKey", m.OrderingKey)
 		case m.OrderingKey != "" && m.Delay > 0:
 			return nil, fmt.Errorf("%w: message %d: Delay is %v and OrderingKey %q: with a key, delay the queue", ErrUnsupported, k, m.Delay, m.OrderingKey)
 		case m.DeduplicationID != "" && t.dedup == nil:
-			return nil, fmt.Errorf("%w: message %d: DeduplicationID is %q, but topic %q was not made WithDeduplication", ErrUnsupported, k, m.DeduplicationID, t.name)
+			return nil, t.lacks("WithDeduplication", k, "DeduplicationID", m.DeduplicationID)
 		}
 		items[k].body = m.Body
 		if m.ID != "" || len(m.Attributes) > 0 || m.OrderingKey != "" || m.DeduplicationID != "" || m.Delay > 0 || m.TimeToLive > 0 {
@@ -167,6 +168,14 @@ func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 		}
 	}
 	return items, nil
+}
+
+// lacks returns the error of message k for a field that needs an option.
+func (t *Topic[T]) lacks(option string, k int, field, value string) error {
+	if err := t.made(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: message %d: %s is %q, but topic %q was not made %s", ErrUnsupported, k, field, value, t.name, option)
 }
 
 // An offer is what one call wants to add to the queues: messages published, or
@@ -195,12 +204,22 @@ func (t *Topic[T]) publish(ctx context.Context, items []item[T], try bool) error
 	if err == nil {
 		return nil
 	}
+	return t.publishError(err)
+}
+
+func (t *Topic[T]) publishError(err error) error {
+	if zero := t.made(); zero != nil {
+		return zero
+	}
 	return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
 }
 
 func (t *Topic[T]) intercepted(ctx context.Context, items []item[T], try bool) error {
-	if t.before == nil {
+	if t.plain {
 		return t.tryAll(ctx, items, try)
+	}
+	if err := t.made(); err != nil {
+		return err
 	}
 	return intercept(ctx, t.before, t.publishing(items), func(ctx context.Context) error {
 		return t.tryAll(ctx, slices.Clone(items), try) // next may be called again

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gofanout/fanout/engine"
@@ -156,6 +157,7 @@ type (
 	subscriberSettings struct {
 		subscriberLimits
 		interceptors []Interceptor
+		batchAsked   bool // WithBatchSize was given
 	}
 	// subscriberLimits are those that a subscriber goes on asking for, never changed.
 	subscriberLimits struct {
@@ -222,7 +224,20 @@ func (o workerOption) applySubscribe(_ *queueSettings, s *subscriberSettings) er
 func (o redriveOption) applyRedrive(s *redriveSettings) error { return o(s) }
 
 func invalid(option string, value any, want string) error {
+	if n, ok := value.(int); ok {
+		value = limit(n)
+	}
 	return fmt.Errorf("%w: %s(%v): want %s", ErrInvalidOption, option, value, want)
+}
+
+// A limit is a number that is printed as [Unlimited] if it is that.
+type limit int
+
+func (l limit) String() string {
+	if l == limit(Unlimited) {
+		return "Unlimited"
+	}
+	return strconv.Itoa(int(l))
 }
 
 // applyAll gives each option to apply and refuses nil ones.
@@ -320,13 +335,14 @@ func WithConcurrency(workers int) WorkerOption {
 }
 
 // WithBatchSize sets how many messages a [BatchHandler] gets at most. The
-// default is 10, as in SQS. Other handlers get one.
+// default is 10, as in SQS. A [Handler] gets one: beside it this is
+// [ErrInvalidOption].
 func WithBatchSize(messages int) WorkerOption {
 	return workerOption(func(s *subscriberSettings) error {
 		if messages < 1 {
 			return invalid("WithBatchSize", messages, "at least 1")
 		}
-		s.batch = messages
+		s.batch, s.batchAsked = messages, true
 		return nil
 	})
 }
@@ -345,18 +361,19 @@ func WithRateLimit(perSecond float64) WorkerOption {
 	})
 }
 
-// MaxAutoExtend is as long as SQS lets a message be in flight. It is what
-// [WithAutoExtend] is usually given.
+// MaxAutoExtend is as long as SQS lets a message be in flight. It is the most
+// that [WithAutoExtend] takes, and what it is usually given.
 const MaxAutoExtend = 12 * time.Hour
 
 // WithAutoExtend extends the visibility timeout for as long as the handler
 // runs, up to longest after its start: then a long handler needs no long
 // timeout. In memory nothing can happen to the handler but its end, so this
-// makes the timeout longest; on an engine it renews the lease. The default is off.
+// makes the timeout longest; on an engine it renews the lease. The default is off;
+// more than [MaxAutoExtend] is [ErrInvalidOption].
 func WithAutoExtend(longest time.Duration) WorkerOption {
 	return workerOption(func(s *subscriberSettings) error {
-		if longest <= 0 {
-			return invalid("WithAutoExtend", longest, "a positive duration")
+		if longest <= 0 || longest > MaxAutoExtend {
+			return invalid("WithAutoExtend", longest, fmt.Sprintf("a positive duration up to MaxAutoExtend, %v", MaxAutoExtend))
 		}
 		s.autoExtend = longest
 		return nil

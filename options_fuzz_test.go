@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,6 +153,9 @@ func (r *optionsRun) rate() float64 {
 // badIf is what an error says of value v if it is bad.
 func badIf(bad bool, v any) string {
 	if bad {
+		if v == Unlimited {
+			return "Unlimited"
+		}
 		return fmt.Sprint(v)
 	}
 	return ""
@@ -334,7 +338,7 @@ func (r *optionsRun) workerOption() aspirant[WorkerOption] {
 		return aspirant[WorkerOption]{WithRateLimit(f), "WithRateLimit", badIf(!(f > 0) || every < 1 || every > 365*24*3600e9, f), nil}
 	case 3:
 		d := r.duration()
-		return aspirant[WorkerOption]{WithAutoExtend(d), "WithAutoExtend", badIf(d <= 0, d), nil}
+		return aspirant[WorkerOption]{WithAutoExtend(d), "WithAutoExtend", badIf(d <= 0 || d > MaxAutoExtend, d), nil}
 	case 4:
 		d := r.duration()
 		return aspirant[WorkerOption]{WithHandlerTimeout(d), "WithHandlerTimeout", badIf(d <= 0, d), nil}
@@ -585,6 +589,11 @@ func (r *optionsRun) push(top *Topic[int]) {
 			require.Empty(r.t, top.Queues())
 			return
 		}
+		if how == 0 && batchSizeIn(as) {
+			requireBatchSizeRefused(r.t, s, err)
+			require.Empty(r.t, top.Queues())
+			return
+		}
 		accept(as)
 		if !r.opened(err) {
 			return
@@ -600,6 +609,10 @@ func (r *optionsRun) push(top *Topic[int]) {
 		}
 		if !judgeOptions(r.t, as, err) {
 			require.Nil(r.t, s)
+			return
+		}
+		if how == 2 && batchSizeIn(as) {
+			requireBatchSizeRefused(r.t, s, err)
 			return
 		}
 		require.NoError(r.t, err)
@@ -623,4 +636,16 @@ func (r *optionsRun) push(top *Topic[int]) {
 	require.Len(r.t, handled, 1)
 	require.Equal(r.t, 7, <-handled)
 	require.EqualValues(r.t, 1, q.Stats().Acked)
+}
+
+func batchSizeIn[O any](as []aspirant[O]) bool {
+	return slices.ContainsFunc(as, func(a aspirant[O]) bool { return a.name == "WithBatchSize" })
+}
+
+// requireBatchSizeRefused requires that a plain handler was refused for it.
+func requireBatchSizeRefused(t *testing.T, s *Subscriber[int], err error) {
+	t.Helper()
+	require.Nil(t, s)
+	require.ErrorIs(t, err, ErrInvalidOption)
+	require.ErrorContains(t, err, "WithBatchSize(")
 }

@@ -174,7 +174,7 @@ func WithDeadLetterCapacity(messages int) QueueOrDeadLetterOption {
 			return invalid("WithDeadLetterCapacity", messages, "at least 1")
 		}
 		s.deadCapacity, s.asked.deadCapacity = messages, true
-		s.asked.lettersOwn = fmt.Sprintf("WithDeadLetterCapacity(%d)", messages)
+		s.asked.lettersOwn = fmt.Sprintf("WithDeadLetterCapacity(%v)", limit(messages))
 		return nil
 	})
 }

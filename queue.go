@@ -56,9 +56,10 @@ type held[T any] struct {
 	start int64 // of the delivery, while in flight
 }
 
-// A Queue is one subscription's bounded queue: it gets its own copy of every
-// message published to its topic that its filter accepts, and keeps it until it
-// is acknowledged or dead. Consumers compete for its messages: those who call
+// A Queue is one subscription's bounded queue: it gets every message published to
+// its topic that its filter accepts, and keeps it until it is acknowledged or
+// dead here, whatever other queues do. The body is not copied: what it points to
+// is shared with the other queues. Consumers compete for its messages: those who call
 // Receive and its siblings, and the workers of its subscribers.
 //
 // A dead-letter queue is a Queue too: it can be received from, subscribed to
@@ -92,6 +93,7 @@ type Queue[T any] struct {
 	filters []func(*item[T]) bool
 	direct  bool
 	letters bool      // this is a dead-letter queue
+	local   bool      // in memory: false on an engine, and of the zero Queue
 	source  *Queue[T] // the only queue whose dead letters it gets, or nil
 	report  reporter
 	remote  *remoteQueue[T] // nil in memory
@@ -293,6 +295,9 @@ func (q *Queue[T]) Stats() Stats {
 // counters of Stats it asks the engine, and may do I/O there; in memory the two
 // agree and there is no error.
 func (q *Queue[T]) Depth(ctx context.Context) (int, error) {
+	if err := q.made(); err != nil {
+		return 0, err
+	}
 	if q.remote != nil {
 		s, err := q.remote.eq.Stats(ctx)
 		if err != nil {
@@ -301,6 +306,14 @@ func (q *Queue[T]) Depth(ctx context.Context) (int, error) {
 		return s.Ready + s.Delayed + s.InFlight, nil
 	}
 	return q.Stats().Unsettled(), nil
+}
+
+// made returns an error if q was not made by OpenQueue or its siblings.
+func (q *Queue[T]) made() error {
+	if q.core == nil {
+		return zeroValue(q, "Topic.OpenQueue")
+	}
+	return nil
 }
 
 // publishedLocked counts what was published to the queue, given what of it is

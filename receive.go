@@ -20,25 +20,21 @@ type receiver chan struct{}
 // context's error when ctx ends first, and [ErrInvalidOption]. Waiting
 // receivers are woken in the order of their arrival.
 func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Delivery[T], error) {
-	vis, err := q.receiveSettings(ctx, options)
-	if err != nil {
-		return Delivery[T]{}, err
-	}
-	return q.receive(ctx, vis)
-}
-
-func (q *Queue[T]) receive(ctx context.Context, vis time.Duration) (Delivery[T], error) {
 	var one [1]Delivery[T]
-	_, err := q.receiveInto(ctx, one[:], vis)
+	_, err := q.receiveInto(ctx, one[:], options)
 	return one[0], err
 }
 
 // receiveInto takes as many messages as ds has room for and there are, and waits
 // for the first.
-func (q *Queue[T]) receiveInto(ctx context.Context, ds []Delivery[T], vis time.Duration) (n int, err error) {
-	if q.remote != nil {
-		got, err := q.remote.receive(ctx, len(ds), vis)
+func (q *Queue[T]) receiveInto(ctx context.Context, ds []Delivery[T], options []ReceiveOption) (n int, err error) {
+	if !q.local {
+		got, err := q.receiveRemote(ctx, len(ds), options)
 		return copy(ds, got), err
+	}
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return 0, err
 	}
 	err = q.await(ctx, func() (fx *effects, ok bool) {
 		n, fx = q.takeLocked(ds, vis)
@@ -114,12 +110,12 @@ func (q *Queue[T]) receiveError(err error) error {
 // engine's answer, for up to a second. ok says whether there was one. It returns
 // the errors of Receive.
 func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d Delivery[T], ok bool, err error) {
+	if !q.local {
+		return q.tryReceiveRemote(ctx, options)
+	}
 	vis, err := q.receiveSettings(ctx, options)
 	if err != nil {
 		return d, false, err
-	}
-	if q.remote != nil {
-		return q.remote.tryReceive(ctx, vis)
 	}
 	ended := ctx.Err() != nil
 	q.mu.Lock()
@@ -149,11 +145,7 @@ func (q *Queue[T]) ReceiveInto(ctx context.Context, ds []Delivery[T], options ..
 	if len(ds) == 0 {
 		return 0, invalid("ReceiveInto", len(ds), "a slice with room for at least 1")
 	}
-	vis, err := q.receiveSettings(ctx, options)
-	if err != nil {
-		return 0, err
-	}
-	return q.receiveInto(ctx, ds, vis)
+	return q.receiveInto(ctx, ds, options)
 }
 
 // ReceiveBatch takes up to most messages. It waits until there is one, then
@@ -163,12 +155,12 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 	if most < 1 {
 		return nil, invalid("ReceiveBatch", most, "at least 1")
 	}
+	if !q.local {
+		return q.receiveRemote(ctx, most, options)
+	}
 	vis, err := q.receiveSettings(ctx, options)
 	if err != nil {
 		return nil, err
-	}
-	if q.remote != nil {
-		return q.remote.receive(ctx, most, vis)
 	}
 	var batch []Delivery[T]
 	err = q.await(ctx, func() (fx *effects, ok bool) {
@@ -203,6 +195,10 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 // handler starts: at most a millisecond late, never early.
 func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) iter.Seq2[Delivery[T], error] {
 	return func(yield func(Delivery[T], error) bool) {
+		if err := q.made(); err != nil {
+			yield(Delivery[T]{}, err)
+			return
+		}
 		vis, err := q.receiveSettings(ctx, options)
 		l := &loop[T]{q: q, vis: vis}
 		defer l.leave()

@@ -78,7 +78,7 @@ func newRemoteTopic(name string, s topicSettings) (*remoteTopic, error) {
 		err = r.need(s.dedupMax > 0, fmt.Sprintf("WithDeduplication(%v)", s.dedupWindow), engine.Deduplication, s.dedupWindow)
 	}
 	if err == nil && s.retention > 0 {
-		err = r.refuse(fmt.Sprintf("WithRetention(%d)", s.retention), "replay is for topics in memory")
+		err = r.refuse(fmt.Sprintf("WithRetention(%v)", limit(s.retention)), "replay is for topics in memory")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("topic %q: %w", name, err)
@@ -126,13 +126,13 @@ func (r *remoteTopic) refuse(option, why string) error {
 // checkQueue returns an error for what a queue asks that the engine can't keep.
 func (r *remoteTopic) checkQueue(s *queueSettings) error {
 	return errors.Join(
-		r.need(s.asked.capacity, fmt.Sprintf("WithCapacity(%d)", s.capacity), engine.Bounded, 0),
+		r.need(s.asked.capacity, fmt.Sprintf("WithCapacity(%v)", limit(s.capacity)), engine.Bounded, 0),
 		r.need(s.asked.overflow && !s.overflow.drops(), fmt.Sprintf("WithOverflow(%v)", s.overflow), engine.Bounded, 0),
-		r.need(s.asked.deadCapacity, fmt.Sprintf("WithDeadLetterCapacity(%d)", s.deadCapacity), engine.Bounded, 0),
+		r.need(s.asked.deadCapacity, fmt.Sprintf("WithDeadLetterCapacity(%v)", limit(s.deadCapacity)), engine.Bounded, 0),
 		r.need(s.asked.visibility, fmt.Sprintf("WithVisibilityTimeout(%v)", s.visibility), engine.Visibility, s.visibility),
 		r.need(s.delay > 0, fmt.Sprintf("WithDelay(%v)", s.delay), engine.QueueDelay, s.delay),
 		r.refuseIf(s.asked.overflow && s.overflow.drops(), fmt.Sprintf("WithOverflow(%v)", s.overflow), "no engine drops; let Block wait or Reject refuse"),
-		r.refuseIf(s.replay > 0, fmt.Sprintf("WithReplay(%d)", s.replay), "replay is for topics in memory"),
+		r.refuseIf(s.replay > 0, fmt.Sprintf("WithReplay(%v)", limit(s.replay)), "replay is for topics in memory"),
 		r.refuseIf(s.deadLetters != nil, "WithDeadLetterQueue", "each queue has a dead-letter queue of its own there"),
 		r.refuseIf(s.deadOverflow != Block, fmt.Sprintf("WithDeadLetterOverflow(%v)", s.deadOverflow), "no engine drops"),
 	)
@@ -348,7 +348,7 @@ func (t *Topic[T]) mayOpen(name string) error {
 		return ErrClosed
 	}
 	if t.queues[name] != nil {
-		return invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that no open queue of the topic has")
+		return nameExists(name)
 	}
 	return nil
 }

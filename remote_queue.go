@@ -41,6 +41,7 @@ type remoteLease struct {
 }
 
 func newRemoteQueue[T any](q *Queue[T], eq engine.Queue) *remoteQueue[T] {
+	q.local = false
 	return &remoteQueue[T]{q: q, on: q.t.remote, eq: eq}
 }
 
@@ -55,6 +56,31 @@ func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
 		lease = min(lease, most)
 	}
 	return lease
+}
+
+// receiveRemote is receive for a queue that is not local: one of an engine, or
+// the zero Queue.
+func (q *Queue[T]) receiveRemote(ctx context.Context, most int, options []ReceiveOption) ([]Delivery[T], error) {
+	if err := q.made(); err != nil {
+		return nil, err
+	}
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return q.remote.receive(ctx, most, vis)
+}
+
+// tryReceiveRemote is receiveRemote for one who does not want to wait.
+func (q *Queue[T]) tryReceiveRemote(ctx context.Context, options []ReceiveOption) (d Delivery[T], ok bool, err error) {
+	if err := q.made(); err != nil {
+		return d, false, err
+	}
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return d, false, err
+	}
+	return q.remote.tryReceive(ctx, vis)
 }
 
 // receive asks the engine for messages, for a caller.

@@ -106,6 +106,9 @@ func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
 	}
+	if err := t.made(); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	var waiters []*waiter[T]
 	if t.state == topicOpen {
@@ -187,6 +190,9 @@ func (t *Topic[T]) awaitDrained(ctx context.Context, qs []*Queue[T]) error {
 // hooks and the log; [Topic.Leftovers] still hands it out. Close doesn't wait
 // for handlers: Done does. Calling it again does nothing. It returns nil.
 func (t *Topic[T]) Close() error {
+	if err := t.made(); err != nil {
+		return err
+	}
 	t.end(nil)
 	return nil
 }

@@ -48,8 +48,9 @@ type Subscriber[T any] struct {
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
-// queue has already. ctx bounds the set-up only; in memory there is nothing to
-// wait for. It returns [ErrClosed], [ErrInvalidOption], or ctx's error if it has
+// queue has already. ctx bounds the set-up only: the workers go on when it ends,
+// until [Subscriber.Shutdown] or the end of the queue. In memory there is nothing
+// to wait for. It returns [ErrClosed], [ErrInvalidOption], or ctx's error if it has
 // ended.
 func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...WorkerOption) (*Subscriber[T], error) {
 	return q.subscribe(ctx, h == nil, h, single(h), options)
@@ -78,18 +79,24 @@ func (q *Queue[T]) subscribe(ctx context.Context, none bool, one Handler[T], h B
 	if err := applyAll(options, func(o WorkerOption) error { return o.applyWorker(&set) }); err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, none); err != nil {
+	if err := checkSubscribe(ctx, none, one == nil, &set); err != nil {
+		return nil, err
+	}
+	if err := q.made(); err != nil {
 		return nil, err
 	}
 	return q.start(one, h, set)
 }
 
-func checkSubscribe(ctx context.Context, noHandler bool) error {
+func checkSubscribe(ctx context.Context, noHandler, batches bool, set *subscriberSettings) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
 	}
 	if noHandler {
 		return invalid("Subscribe", "nil handler", "a handler")
+	}
+	if set.batchAsked && !batches {
+		return invalid("WithBatchSize", set.batch, "a batch handler: this one takes one message, see SubscribeBatch")
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("fanout: subscribe: %w", contextError(ctx))
@@ -162,6 +169,9 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
 	}
 	q := s.q
+	if q == nil {
+		return zeroValue(s, "Subscribe")
+	}
 	q.mu.Lock()
 	s.stopLocked()
 	q.handOnLocked()

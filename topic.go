@@ -41,6 +41,7 @@ type Topic[T any] struct {
 	remote   *remoteTopic // nil in memory
 	ordering bool
 	before   []Interceptor     // around publishes
+	plain    bool              // made, and nothing stands around publishes
 	log      *log.Log[item[T]] // appended to under mu
 	sleep    sleepers[T]
 	leases   sync.Pool                   // leases that are not in use: *lease[T]
@@ -104,6 +105,7 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 		core:     c,
 		ordering: set.ordering,
 		before:   set.publishing,
+		plain:    set.publishing == nil,
 		log:      log.New[item[T]](1),
 		retained: retained[T]{size: set.retention},
 		limit:    math.MaxInt64,
@@ -126,9 +128,10 @@ func (t *Topic[T]) Name() string { return t.name }
 // its filter accepts. A Publish under way at the same time may or may not reach
 // it. ctx bounds the set-up only; in memory there is nothing to wait for.
 //
-// It returns [ErrClosed]; [ErrInvalidOption] for a bad option, an empty name or one
-// that ends in "/dead", the name of a queue that is open, or a filter for another T; [ErrUnsupported] for
-// what the topic wasn't made for; ctx's error if it has ended.
+// It returns [ErrClosed]; [ErrExists] for the name of a queue that is open;
+// [ErrInvalidOption] for a bad option, an empty name or one that ends in "/dead",
+// or a filter for another T; [ErrUnsupported] for what the topic wasn't made for;
+// ctx's error if it has ended.
 func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueOption) (*Queue[T], error) {
 	set := defaultQueueSettings()
 	if err := applyAll(options, func(o QueueOption) error { return o.applyQueue(&set) }); err != nil {
@@ -138,8 +141,10 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueO
 }
 
 // Subscribe opens a queue and runs h over it by a pool of workers: OpenQueue
-// and Queue.Subscribe in one. To stop the workers use the Subscriber; the queue
-// stays open, and fills, until its Close.
+// and Queue.Subscribe in one, with the errors of both. ctx bounds the set-up only:
+// the workers go on when it ends, and handlers have contexts of their own. To stop
+// the workers use [Subscriber.Shutdown]; the queue stays open, and fills, until its
+// Close.
 func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...SubscribeOption) (*Subscriber[T], error) {
 	return t.subscribe(ctx, name, h == nil, h, single(h), options)
 }
@@ -155,7 +160,7 @@ func (t *Topic[T]) subscribe(ctx context.Context, name string, none bool, one Ha
 	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, none); err != nil {
+	if err := checkSubscribe(ctx, none, one == nil, &sub); err != nil {
 		return nil, err
 	}
 	q, err := t.openQueue(ctx, name, set)
@@ -166,6 +171,9 @@ func (t *Topic[T]) subscribe(ctx context.Context, name string, none bool, one Ha
 }
 
 func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings) (*Queue[T], error) {
+	if err := t.made(); err != nil {
+		return nil, err
+	}
 	if ctx == nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
 	}
@@ -201,7 +209,7 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 		}
 	}
 	if set.replay > 0 && t.retained.size == 0 {
-		return nil, fmt.Errorf("%w: WithReplay(%d): topic %q retains nothing, make it WithRetention", ErrUnsupported, set.replay, t.name)
+		return nil, fmt.Errorf("%w: WithReplay(%v): topic %q retains nothing, make it WithRetention", ErrUnsupported, limit(set.replay), t.name)
 	}
 
 	past, err := t.pastLocked(q)
@@ -213,7 +221,7 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, ErrClosed)
 	}
 	if t.queues[name] != nil {
-		return nil, invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that no open queue of the topic has")
+		return nil, nameExists(name)
 	}
 	q.mu.Lock() // what is replayed may be due at once, and the timer begin
 	defer q.mu.Unlock()
@@ -243,8 +251,21 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	return q, nil
 }
 
+// nameExists is the error for a name that an open queue has.
+func nameExists(name string) error {
+	return fmt.Errorf("%w: OpenQueue(%q): want a name that no open queue of the topic has", ErrExists, name)
+}
+
+// made returns an error if t was not made by NewTopic.
+func (t *Topic[T]) made() error {
+	if t.core == nil {
+		return zeroValue(t, "NewTopic")
+	}
+	return nil
+}
+
 func newQueue[T any](c *core, t *Topic[T], name string, set *queueLimits) *Queue[T] {
-	q := &Queue[T]{core: c, t: t, name: name, set: set, keep: 64, sleepAt: awake}
+	q := &Queue[T]{core: c, t: t, name: name, set: set, keep: 64, sleepAt: awake, local: true}
 	if set.maxAttempts != Unlimited {
 		q.keep = min(set.maxAttempts, math.MaxInt32) + passesLimit
 	}
@@ -380,5 +401,10 @@ func (t *Topic[T]) timeOf(now int64) int64 {
 
 // clockSlack is more than passes between a reading of the clock and its use.
 const clockSlack = int64(time.Minute)
+
+// zeroValue is the error for a zero Topic, Queue or Subscriber, given a pointer to it.
+func zeroValue(of any, maker string) error {
+	return fmt.Errorf("%w: a zero %s: want one made by %s", ErrInvalidOption, strings.TrimPrefix(fmt.Sprintf("%T", of), "*"), maker)
+}
 
 func isClosed(err error) bool { return errors.Is(err, ErrClosed) }

@@ -182,6 +182,7 @@ func promiseBadOptions(x *fixture) {
 	top.queue("q")
 	_, err := top.OpenQueue(x.ctx, "q")
 	x.mustBe(err, fanout.ErrInvalidOption, "OpenQueue with the name of a queue that is open")
+	x.mustBe(err, fanout.ErrExists, "OpenQueue with the name of a queue that is open")
 	m := mail("a")
 	m.OrderingKey = "k"
 	x.mustBe(top.PublishMessages(x.ctx, m), fanout.ErrUnsupported, "an ordering key on a topic without WithOrdering")

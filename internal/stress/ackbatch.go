@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -105,75 +106,26 @@ func (a *ackBatch) allowed(must fate, r uint8, as []uint8) bool {
 	return false
 }
 
-// wanted are the refusals that each fate is taken for, the likeliest first.
-var wanted = [...][]uint8{
-	strange:  {foreign},
-	hadEnded: {stale, closed},
-	hadAcked: {settled, closed},
-	again:    {settled, closed, stale},
-	free:     {closed, stale, settled, otherwise, foreign},
-}
-
-// outcomes reads the joined error. It names IDs only, and there may be several
-// deliveries of one message: then those that must be refused get the refusals
-// that they must get first, which is certain if not more than one of a message's
-// stands there again. It says what is wrong with the error, if anything is.
+// outcomes reads the error: what each delivery was refused as, or 0. It says what
+// is wrong with the error, if anything is.
 func (a *ackBatch) outcomes(err error) (as []uint8, what string) {
-	named := map[string][]uint8{}
-	for _, e := range parts(err) {
-		id, ok := idIn(e)
-		if !ok {
-			return make([]uint8, len(a.ds)), fmt.Sprintf("%q names nothing", e)
-		}
-		named[id] = append(named[id], refusal(e))
-	}
 	as = make([]uint8, len(a.ds))
-	for _, kind := range []fateKind{strange, hadEnded, hadAcked, again, free} {
-		for k := range a.ds {
-			if a.must[k].kind != kind {
-				continue
-			}
-			id := a.ds[k].ID()
-			as[k], named[id] = pick(named[id], wanted[kind])
-		}
+	if err == nil {
+		return as, ""
 	}
-	for id, more := range named {
-		if len(more) > 0 {
-			what = fmt.Sprintf("%d errors too many name %q", len(more), id)
+	var failed *fanout.BatchError
+	if !errors.As(err, &failed) || len(failed.Failed) == 0 {
+		return as, "the error names nothing"
+	}
+	for k, err := range failed.Failed {
+		switch {
+		case k < 0 || k >= len(a.ds):
+			what = fmt.Sprintf("an error for delivery %d of %d", k, len(a.ds))
+		case !strings.Contains(err.Error(), a.ds[k].ID()):
+			what = fmt.Sprintf("the error of delivery %d does not name %s", k, a.ds[k].ID())
+		default:
+			as[k] = refusal(err)
 		}
 	}
 	return as, what
-}
-
-// pick takes the refusal out of have that stands first in want, 0 if none does.
-func pick(have, want []uint8) (r uint8, rest []uint8) {
-	for _, r := range want {
-		for k := range have {
-			if have[k] == r {
-				return r, append(have[:k], have[k+1:]...)
-			}
-		}
-	}
-	return 0, have
-}
-
-// parts returns the errors that were joined.
-func parts(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		return j.Unwrap()
-	}
-	return []error{err}
-}
-
-// idIn returns the message's ID that an error of AckBatch names.
-func idIn(err error) (id string, ok bool) {
-	text, ok := strings.CutPrefix(err.Error(), "fanout: acknowledge ")
-	if !ok {
-		return "", false
-	}
-	id, _, ok = strings.Cut(text, ": ")
-	return id, ok
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -71,7 +70,9 @@ func TestAWrongOutcomeOfAckBatchIsNoticed(t *testing.T) {
 		a := arenaFor(t)
 		b, ds := receivedFor(t, a, "q", 2)
 		_, others := receivedFor(t, a, "other", 1)
-		named := func(id string, err error) error { return fmt.Errorf("fanout: acknowledge %s: %w", id, err) }
+		failed := func(k int, id string, err error) error {
+			return &fanout.BatchError{Failed: map[int]error{k: fmt.Errorf("message %s: %w", id, err)}}
+		}
 		for name, c := range map[string]struct {
 			must  fate
 			err   error
@@ -80,14 +81,14 @@ func TestAWrongOutcomeOfAckBatchIsNoticed(t *testing.T) {
 		}{
 			"acknowledged though it had ended": {fate{kind: hadEnded}, nil, []deed{settledAs, wronglyDone}, 0},
 			"acknowledged twice":               {fate{kind: hadAcked}, nil, []deed{settledAs, wronglyDone}, 0},
-			"settled, and was stale":           {fate{kind: hadEnded}, named("m1", fanout.ErrSettled), []deed{settledAs, wronglyDone}, 1},
+			"settled, and was stale":           {fate{kind: hadEnded}, failed(1, "m1", fanout.ErrSettled), []deed{settledAs, wronglyDone}, 0},
 			"twice in the call, and no error":  {fate{kind: again}, nil, []deed{settledAs, wronglyDone}, 0},
-			"the second stale, the first not":  {fate{kind: again}, named("m1", fanout.ErrStale), []deed{settledAs, wronglyDone}, 0},
-			"settled before by nobody":         {fate{}, named("m1", fanout.ErrSettled), []deed{settledAs, wronglyDone}, 0},
-			"another error":                    {fate{}, named("m1", errBusy), []deed{settledAs, wronglyDone}, 0},
-			"names another":                    {fate{}, named("m7", fanout.ErrStale), []deed{settledAs, settledAs}, 1},
-			"names it twice":                   {fate{}, errors.Join(named("m1", fanout.ErrStale), named("m1", fanout.ErrStale)), []deed{settledAs, refusedAs}, 1},
-			"names nothing":                    {fate{}, errors.Join(fanout.ErrStale), []deed{settledAs, settledAs}, 1},
+			"the second stale, the first not":  {fate{kind: again}, failed(1, "m1", fanout.ErrStale), []deed{settledAs, wronglyDone}, 0},
+			"settled before by nobody":         {fate{}, failed(1, "m1", fanout.ErrSettled), []deed{settledAs, wronglyDone}, 0},
+			"another error":                    {fate{}, failed(1, "m1", errBusy), []deed{settledAs, wronglyDone}, 0},
+			"names another":                    {fate{}, failed(1, "m7", fanout.ErrStale), []deed{settledAs, settledAs}, 1},
+			"names none of the call":           {fate{}, failed(2, "m1", fanout.ErrStale), []deed{settledAs, settledAs}, 1},
+			"names nothing":                    {fate{}, fanout.ErrStale, []deed{settledAs, settledAs}, 1},
 		} {
 			b.events, a.w.problems = nil, nil
 			call := &ackBatch{b: b}
@@ -100,8 +101,8 @@ func TestAWrongOutcomeOfAckBatchIsNoticed(t *testing.T) {
 		a.w.problems = nil
 		call := &ackBatch{b: b}
 		call.add(others[0], fate{kind: strange})
-		call.enter(named("m0", fanout.ErrStale))
-		require.Equal(t, []string{"fenced", "fenced"}, promises(a.w.problems))
+		call.enter(failed(0, "m0", fanout.ErrStale))
+		require.Equal(t, []string{"fenced"}, promises(a.w.problems))
 		require.NoError(t, a.top.Close())
 	})
 }
