@@ -137,7 +137,7 @@ func (w *worker[T]) grasp(ds []Delivery[T], base uint64, started int, now int64)
 // batch times out is known from the start.
 func (w *worker[T]) lookAge() time.Duration {
 	if w.s.one == nil {
-		return w.s.q.set.visibility
+		return w.s.visibility()
 	}
 	return min(handAge, w.s.q.set.visibility)
 }
@@ -418,7 +418,7 @@ func (w *worker[T]) pickUpLocked() claim {
 		i := q.win.AddStamped(held[T]{item: w.hand[k].item(), start: start}, stamp)
 		q.win.Meta(i).State = handling
 		q.n[handling]++
-		q.win.Schedule(i, after(start, q.set.visibility))
+		q.win.Schedule(i, after(start, w.s.visibility()))
 		w.claims = append(w.claims, claim{stamp, i})
 	}
 	q.armLocked(now)

@@ -145,14 +145,11 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
 	if m.State == handling {
 		w = q.workerOf(m.Stamp)
 	}
-	if w != nil && w.s.set.autoExtend > 0 {
+	if w != nil && q.remote != nil && w.s.set.autoExtend > 0 { // in memory it has had all of it
 		if until := after(h.start, w.s.set.autoExtend); now < until {
 			next := min(after(now, q.set.visibility), until)
 			q.win.Schedule(i, next)
-			if q.remote != nil {
-				return q.remote.extendLocked(i, time.Duration(next-now))
-			}
-			return nil
+			return q.remote.extendLocked(i, time.Duration(next-now))
 		}
 	}
 	q.stale.Add(m.Stamp)

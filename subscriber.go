@@ -259,6 +259,16 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	}
 }
 
+// visibility is how long after its start a delivery to the subscriber times out.
+// Automatic extension makes it longer; only an engine's leases have to be renewed
+// on the way.
+func (s *Subscriber[T]) visibility() time.Duration {
+	if s.q.remote != nil {
+		return s.q.set.visibility
+	}
+	return max(s.q.set.visibility, s.set.autoExtend)
+}
+
 // limitedLocked returns until when the rate limit lets no delivery start, 0 if
 // one may start now.
 func (s *Subscriber[T]) limitedLocked() int64 {

@@ -187,7 +187,7 @@ func (w *worker[T]) claimLocked(fx **effects) bool {
 	}
 	ds := w.roomFor(n)[:0]
 	for len(ds) < n {
-		d, more, ok := q.claimLocked(q.set.visibility, handling)
+		d, more, ok := q.claimLocked(s.visibility(), handling)
 		*fx = (*fx).and(more)
 		if !ok {
 			break
