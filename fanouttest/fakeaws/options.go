@@ -1,13 +1,18 @@
 package fakeaws
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
+	"time"
 )
 
 // settings are what options write to.
 type settings struct {
 	region, account string
+	staleDeletes    bool
+	lostPolls       bool
+	observe         func(Call)
 }
 
 // An Option configures a fake.
@@ -40,4 +45,45 @@ func WithAccount(id string) Option {
 		s.account = id
 		return nil
 	}
+}
+
+// WithStaleDeletes makes a DeleteMessage in a standard queue delete the message
+// also if its receipt handle is not that of the last receive. SQS says that the
+// message might not be deleted then; the default is that it is not.
+func WithStaleDeletes() Option {
+	return func(s *settings) error { s.staleDeletes = true; return nil }
+}
+
+// WithLostPolls makes a long poll whose caller has gone away take messages
+// until its wait would have ended, as SQS does: they are in flight, and nobody
+// has them. The default is that it takes none.
+func WithLostPolls() Option {
+	return func(s *settings) error { s.lostPolls = true; return nil }
+}
+
+// WithObserver has f called after each call, without a lock, in the goroutine
+// of the caller, possibly concurrently.
+func WithObserver(f func(Call)) Option {
+	return func(s *settings) error {
+		if f == nil {
+			return errors.New("fakeaws: WithObserver(nil): want a function")
+		}
+		s.observe = f
+		return nil
+	}
+}
+
+// A Call is what an observer is told of one call.
+type Call struct {
+	// Operation is the operation's name, such as SendMessage.
+	Operation string
+	// Resource is the name of the queue or topic that it was about, if any.
+	Resource string
+	// Region and Account are the caller's.
+	Region, Account string
+	// Time is when the call came, and Took how long it took.
+	Time time.Time
+	Took time.Duration
+	// Error is the code and message of the answer, empty if all went well.
+	Error string
 }

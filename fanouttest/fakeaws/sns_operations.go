@@ -6,8 +6,9 @@ import "net/url"
 type snsRegion struct{}
 
 // An snsOperation runs an operation of SNS. What it returns is encoded as the
-// operation's result, see call.answerQuery.
-type snsOperation func(c *call, form url.Values) (any, *apiError)
+// operation's result, see call.answerQuery. An error that is an *apiError is the
+// service's answer; any other loses the connection.
+type snsOperation func(c *call, form url.Values) (any, error)
 
 // snsOperations are the operations of SNS by name. Those that are not here are
 // answered with InvalidAction.

@@ -73,6 +73,10 @@ func (c *call) sendMessageBatch(in *sendMessageBatchInput) (*sendMessageBatchOut
 	}
 	out := &sendMessageBatchOutput{}
 	for _, e := range in.Entries {
+		if err := c.entryFault(*e.Id); err != nil {
+			out.Failed = append(out.Failed, failure(*e.Id, err))
+			continue
+		}
 		m, delay, err := q.checkSend(&sendMessageInput{MessageBody: e.MessageBody, DelaySeconds: e.DelaySeconds,
 			MessageAttributes: e.MessageAttributes, MessageSystemAttributes: e.MessageSystemAttributes,
 			MessageDeduplicationId: e.MessageDeduplicationId, MessageGroupId: e.MessageGroupId}, q.attributes.mostSize)
@@ -123,7 +127,11 @@ func (c *call) settleBatch(queueURL *string, kind string, ids []*string, one fun
 	q.advanceLocked(now)
 	out := &batchOutput{}
 	for k, id := range ids {
-		if err := one(q, k, now); err != nil {
+		err := c.entryFault(*id)
+		if err == nil {
+			err = one(q, k, now)
+		}
+		if err != nil {
 			out.Failed = append(out.Failed, failure(*id, err))
 			continue
 		}

@@ -24,3 +24,7 @@ var (
 	errTooManyEntriesInBatchRequest = apiError{shape: "TooManyEntriesInBatchRequest", code: "AWS.SimpleQueueService.TooManyEntriesInBatchRequest"}
 	errUnsupportedOperation         = apiError{shape: "UnsupportedOperation", code: "AWS.SimpleQueueService.UnsupportedOperation"}
 )
+
+// sqsErrors are those errors, and what faults are made of.
+var sqsErrors = []apiError{errBatchEntryIdsNotDistinct, errBatchRequestTooLong, errEmptyBatchRequest, errInvalidAddress, errInvalidAttributeName, errInvalidAttributeValue, errInvalidBatchEntryId, errInvalidMessageContents, errMessageNotInflight, errOverLimit, errPurgeQueueInProgress, errQueueDeletedRecently, errQueueDoesNotExist, errQueueNameExists, errReceiptHandleIsInvalid, errResourceNotFound, errTooManyEntriesInBatchRequest, errUnsupportedOperation,
+	errInvalidParameterValue, errMissingParameter, errAccessDenied, errUnknownOperation, errInternal}

@@ -136,6 +136,7 @@ func (t *moveTask) run() {
 func (t *moveTask) endLocked(status, reason string) {
 	t.status, t.reason = status, reason
 	t.timer.Stop()
+	t.source.cloud.tellLocked()
 }
 
 func (q *queue) lastTask() *moveTask {

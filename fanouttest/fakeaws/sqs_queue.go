@@ -2,6 +2,7 @@ package fakeaws
 
 import (
 	"container/heap"
+	"math/rand/v2"
 	"time"
 )
 
@@ -58,6 +59,9 @@ type queue struct {
 	groups   map[string]*group // of a FIFO queue, those that have messages
 	recent   recentIDs         // of a FIFO queue
 	attempts attempts          // of a FIFO queue
+
+	history []Message  // all that were added, if the fake keeps it
+	shuffle *rand.Rand // nil if the order is that of sending
 
 	waiters []*waiter   // long polls, the oldest first
 	timer   *time.Timer // runs if there are waiters and something is due
@@ -158,12 +162,18 @@ func (q *queue) addLocked(m *message, now, due instant) {
 	} else {
 		q.offerLocked(m)
 	}
+	if q.cloud.tb != nil {
+		q.history = append(q.history, q.exportedLocked(m))
+	}
 }
 
 // offerLocked puts into ready what can be received because m is visible.
 func (q *queue) offerLocked(m *message) {
 	if !q.fifo {
 		if m.readyAt < 0 {
+			if q.shuffle != nil {
+				m.turn = q.shuffle.Uint64()
+			}
 			heap.Push(&q.ready, m)
 		}
 		return

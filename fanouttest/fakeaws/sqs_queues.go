@@ -184,6 +184,7 @@ func (c *call) deleteQueue(in *queueInput) (*emptyOutput, error) {
 		r.deleted = map[string]instant{}
 	}
 	r.deleted[q.name] = c.clock()
+	c.tellLocked()
 	return &emptyOutput{}, nil
 }
 

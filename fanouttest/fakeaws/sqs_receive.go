@@ -29,6 +29,7 @@ type waiter struct {
 	receive
 	ready      chan struct{} // closed when the fields below are set
 	deliveries []delivery
+	ends       instant
 	gone       bool // the queue was deleted
 }
 
@@ -106,7 +107,7 @@ func (c *call) receiveLocked(q *queue, r receive, wait instant) ([]delivery, err
 		c.mu.Unlock()
 		return ds, nil
 	}
-	w := &waiter{receive: r, ready: make(chan struct{})}
+	w := &waiter{receive: r, ready: make(chan struct{}), ends: now + wait}
 	q.waiters = append(q.waiters, w)
 	q.armLocked(now)
 	c.mu.Unlock()
@@ -134,6 +135,10 @@ func (c *call) await(q *queue, w *waiter, wait instant) ([]delivery, error) {
 			q.serveLocked(c.clock())
 		}
 		if k := slices.Index(q.waiters, w); k >= 0 {
+			if err != nil && c.lostPolls && !q.stopped {
+				time.AfterFunc(w.ends-c.clock(), func() { q.forget(w) })
+				return nil, err
+			}
 			q.waiters = slices.Delete(q.waiters, k, k+1)
 			q.armLocked(c.clock())
 		}
@@ -141,10 +146,22 @@ func (c *call) await(q *queue, w *waiter, wait instant) ([]delivery, error) {
 	switch {
 	case len(w.deliveries) > 0:
 		return w.deliveries, nil // also if the wait ended meanwhile: nothing is lost
+	case c.ended:
+		return nil, errClosed
 	case w.gone:
 		return nil, errQueueDoesNotExist.with("The specified queue does not exist.")
 	}
 	return nil, err
+}
+
+// forget ends a long poll whose caller went away.
+func (q *queue) forget(w *waiter) {
+	q.cloud.mu.Lock()
+	defer q.cloud.mu.Unlock()
+	if k := slices.Index(q.waiters, w); k >= 0 {
+		q.waiters = slices.Delete(q.waiters, k, k+1)
+		q.armLocked(q.cloud.clock())
+	}
 }
 
 // serveLocked gives the long polls what can be received now, those of the
@@ -158,6 +175,7 @@ func (q *queue) serveLocked(now instant) {
 		next.serveOneLocked(now)
 	}
 	c.unserved = nil
+	c.tellLocked()
 }
 
 func (q *queue) serveOneLocked(now instant) {

@@ -60,6 +60,9 @@ func (c *call) sendLocked(q *queue, m content, delay instant) *sendMessageOutput
 		q.recent.add(m.deduplicationKey, msg.id, msg.sequence, now)
 	}
 	q.addLocked(msg, now, now+delay)
+	if c.fault != nil && c.fault.Twice && !q.fifo {
+		q.addLocked(&message{content: m, id: msg.id, sender: msg.sender, sent: now, enqueued: now}, now, now+delay)
+	}
 	out.MessageId, out.SequenceNumber = msg.id, msg.sequence
 	return out
 }

@@ -48,7 +48,7 @@ func (q *queue) deleteLocked(handle *string) error {
 	if q.fifo && (!current || m.state != inFlight) {
 		return invalidValue(*handle, "ReceiptHandle", "The receipt handle has expired.")
 	}
-	if current {
+	if current || q.cloud.staleDeletes {
 		q.removeLocked(m)
 	}
 	return nil

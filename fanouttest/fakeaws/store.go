@@ -21,8 +21,12 @@ type cloud struct {
 	mu       sync.Mutex // guards the fields below, and all queues and topics
 	ended    bool
 	regions  map[place]*region
-	serials  uint64   // of queues
-	unserved []*queue // queues whose long polls may have something, see serveLocked
+	faults   []*Injected
+	calls    map[string]int // by operation
+	busy     int            // deliveries and invocations under way, see WaitQuiet
+	changed  chan struct{}  // closed at the next change, nil if nobody waits for it
+	serials  uint64         // of queues
+	unserved []*queue       // queues whose long polls may have something, see serveLocked
 }
 
 // A place is an account in a region.

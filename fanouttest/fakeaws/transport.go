@@ -103,29 +103,46 @@ func (c *cloud) serve(ctx context.Context, r request) (response, error) {
 	default:
 	}
 	k := &call{cloud: c, ctx: ctx, requestID: newID(), base: r.base, now: time.Now()}
-	service := k.identify(r)
+	began := k.now
+	out, err := k.serve(r)
+	if c.observe != nil && k.operation != "" {
+		if err != nil {
+			k.failed = err
+		}
+		told := Call{Operation: k.operation, Resource: k.resource, Region: k.place.region, Account: k.place.account, Time: began, Took: time.Since(began)}
+		if k.failed != nil {
+			told.Error = k.failed.Error()
+		}
+		c.observe(told)
+	}
+	return out, err
+}
+
+// serve answers the request that the call is for.
+func (c *call) serve(r request) (response, error) {
+	service := c.identify(r)
 	if len(r.body) > mostBody {
-		return k.unsupported(r, errSerialization.with("The request is longer than %d bytes.", mostBody)), nil
+		return c.unsupported(r, errSerialization.with("The request is longer than %d bytes.", mostBody)), nil
 	}
 	if target, ok := strings.CutPrefix(r.header.Get("X-Amz-Target"), sqsTarget); ok {
-		return k.serveJSON(target, r)
+		return c.serveJSON(target, r)
 	}
 	if r.header.Get("X-Amz-Target") != "" || service != "" && service != "sns" && service != "sqs" {
-		return k.unsupported(r, errUnknownOperation.with("fakeaws serves SQS and SNS; it does not know the service of this request (%s %s).", service, r.header.Get("X-Amz-Target"))), nil
+		return c.unsupported(r, errUnknownOperation.with("fakeaws serves SQS and SNS; it does not know the service of this request (%s %s).", service, r.header.Get("X-Amz-Target"))), nil
 	}
 	form, err := formOf(r)
 	if err != nil {
-		return k.answerQuery(nil, errSerialization.with("The request is no form: %v.", err)), nil
+		return c.answerQuery(nil, errSerialization.with("The request is no form: %v.", err)), nil
 	}
 	if form.Get("Action") == "" {
-		if out, ok := k.serveURL(r); ok {
+		if out, ok := c.serveURL(r); ok {
 			return out, nil
 		}
 	}
 	if service == "sqs" {
-		return k.answerQuery(nil, errUnknownOperation.with("fakeaws serves SQS in the AWS JSON protocol only; this request (Action %s) is in the Query protocol of older SDKs.", form.Get("Action"))), nil
+		return c.answerQuery(nil, errUnknownOperation.with("fakeaws serves SQS in the AWS JSON protocol only; this request (Action %s) is in the Query protocol of older SDKs.", form.Get("Action"))), nil
 	}
-	return k.serveQuery(form)
+	return c.serveQuery(form)
 }
 
 // formOf reads the parameters of a request in the Query protocol, which may be

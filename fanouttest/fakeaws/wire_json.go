@@ -25,7 +25,12 @@ func (c *call) serveJSON(operation string, r request) (response, error) {
 	if e := decodeJSON(operation, r.body, in); e != nil {
 		return c.answerJSON(nil, e, compatible), nil
 	}
-	out, err := op.run(c, in)
+	err := c.begin(resourceOf(in))
+	var out any
+	if err == nil {
+		out, err = op.run(c, in)
+		err = c.end(err)
+	}
 	if e, ok := asAPIError(err); ok {
 		return c.answerJSON(nil, e, compatible), nil
 	}
@@ -33,6 +38,19 @@ func (c *call) serveJSON(operation string, r request) (response, error) {
 		return response{}, err
 	}
 	return c.answerJSON(out, nil, compatible), nil
+}
+
+// resourceOf returns the name of the queue that the parameters of an operation
+// are about, empty if there is none.
+func resourceOf(in any) string {
+	v := reflect.ValueOf(in).Elem()
+	for _, name := range []string{"QueueUrl", "QueueName", "SourceArn"} {
+		if f := v.FieldByName(name); f.IsValid() && !f.IsNil() {
+			s := f.Elem().String()
+			return s[strings.LastIndexAny(s, "/:")+1:]
+		}
+	}
+	return ""
 }
 
 // answerJSON encodes an answer in AWS's JSON protocol, version 1.0. compatible
@@ -47,6 +65,7 @@ func (c *call) answerJSON(out any, e *apiError, compatible bool) response {
 		}
 		e = errInternal.with("fakeaws cannot encode the answer: %v.", err)
 	}
+	c.failed = e
 	shape := e.shape
 	if !strings.Contains(shape, "#") {
 		shape = "com.amazonaws.sqs#" + shape

@@ -18,8 +18,20 @@ func (c *call) serveQuery(form url.Values) (response, error) {
 	if op == nil {
 		return c.answerQuery(nil, errUnknownOperation.with("The action %s is not valid for this endpoint.", c.operation)), nil
 	}
-	out, err := op(c, form)
-	return c.answerQuery(out, err), nil
+	arn := form.Get("TopicArn")
+	err := c.begin(arn[strings.LastIndex(arn, ":")+1:])
+	var out any
+	if err == nil {
+		out, err = op(c, form)
+		err = c.end(err)
+	}
+	if e, ok := asAPIError(err); ok {
+		return c.answerQuery(nil, e), nil
+	}
+	if err != nil {
+		return response{}, err
+	}
+	return c.answerQuery(out, nil), nil
 }
 
 // answerQuery encodes an answer in AWS's Query protocol. out is encoded by
@@ -28,6 +40,7 @@ func (c *call) serveQuery(form url.Values) (response, error) {
 func (c *call) answerQuery(out any, e *apiError) response {
 	var b bytes.Buffer
 	if e != nil {
+		c.failed = e
 		b.WriteString(`<ErrorResponse xmlns="` + snsNamespace + `"><Error><Type>` + e.fault() + `</Type><Code>` + escapeXML(e.queryCode()) +
 			`</Code><Message>` + escapeXML(e.message) + `</Message></Error><RequestId>` + c.requestID + `</RequestId></ErrorResponse>`)
 		return response{status: e.httpStatus(), header: c.header("text/xml"), body: b.Bytes()}
