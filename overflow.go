@@ -13,7 +13,7 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 	q.offered += uint64(n)
 	q.spillLocked()
 	q.countHeldLocked()
-	over := q.win.Len() + q.held + q.leases.held() + n - q.set.capacity
+	over := n - int(q.room(q.cursor.Pos()))
 	if over > 0 {
 		q.takeAllBackLocked()
 	}
@@ -26,7 +26,7 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 			fx = q.dropLocked(fx, it, DroppedNewest)
 			continue
 		}
-		q.addLocked(it)
+		q.addLocked(it, 0)
 	}
 	if q.set.overflow == DropOldest {
 		for ; over > 0; over-- {
@@ -38,19 +38,27 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 	return fx
 }
 
-func (q *Queue[T]) addLocked(it *item[T]) {
+// addLocked adds a message behind all others or, with the stamp that was reserved
+// for one that is replayed, at the place of its publication.
+func (q *Queue[T]) addLocked(it *item[T], stamp uint64) {
 	i := q.win.Add(held[T]{item: *it})
+	if stamp != 0 {
+		q.win.Meta(i).Stamp = stamp
+	}
 	q.allow.Add(-1)
 	delay := q.set.delay
 	if it.ext != nil && it.ext.delay > 0 {
 		delay = it.ext.delay
 	}
-	if delay == 0 {
+	switch {
+	case delay > 0:
+		q.putLocked(i, delayed)
+		q.win.Schedule(i, after(min(it.at, q.core.now()), delay)) // publication times do not decrease, the clock of another bubble may
+	case stamp != 0:
+		q.putBackLocked(i)
+	default:
 		q.putLocked(i, backlogged)
-		return
 	}
-	q.putLocked(i, delayed)
-	q.win.Schedule(i, after(min(it.at, q.core.now()), delay)) // publication times do not decrease, the clock of another bubble may
 }
 
 // spillLocked takes the backlog out of the log into the window, so that what is

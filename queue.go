@@ -147,6 +147,7 @@ type Queue[T any] struct {
 	armed    bool // the timer is
 	brief    bool // it is armed for a moment only
 	paused   bool
+	opening  bool // it is asked what it replays
 	draining bool // the topic shuts down
 	// drainingDead is draining for the dead-letter queue, made or not.
 	drainingDead bool

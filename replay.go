@@ -1,6 +1,10 @@
 package fanout
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+	"slices"
+)
 
 // retained is the last messages of a topic, for queues that are opened later:
 // a ring that grows up to its size. The topic's mu guards it.
@@ -21,69 +25,137 @@ func (r *retained[T]) add(it item[T]) {
 	}
 }
 
-// since returns what was published after message number seq, oldest first.
-func (r *retained[T]) since(seq uint64) (its []item[T]) {
-	for k := range r.ring {
-		if it := r.ring[(r.next+k)%len(r.ring)]; it.seq > seq {
-			its = append(its, it)
-		}
-	}
-	return its
+// all returns a copy of what is retained, oldest first.
+func (r *retained[T]) all() []item[T] {
+	return append(slices.Clone(r.ring[r.next:]), r.ring[:r.next]...)
 }
 
-// pastLocked returns with t.mu held, and with the messages that queue q, which is
-// being opened, replays. Its filters are asked without the lock, so it looks
-// again until nothing was published meanwhile.
-func (t *Topic[T]) pastLocked(q *Queue[T]) (past []item[T], err error) {
-	t.mu.Lock()
-	if q.set.replay == 0 {
-		return nil, nil
-	}
-	var seen uint64
-	for {
-		its := t.retained.since(seen)
-		if len(its) == 0 {
-			break
-		}
-		seen = its[len(its)-1].seq
-		t.mu.Unlock()
-		its, err = q.accepted(its)
-		past = append(past, its...)
-		t.mu.Lock()
-		if err != nil {
-			return nil, err
-		}
-	}
-	now := t.now()
-	live := past[:0]
-	for k := range past {
-		if !q.expired(&past[k], now) {
-			live = append(live, past[k])
-		}
-	}
-	return live[max(len(live)-min(q.set.replay, q.set.capacity), 0):], nil
+// A replaying queue has filters, which are asked about what the topic retains
+// while others publish. They are asked without a lock, about one snapshot.
+// Meanwhile the queue is one of t.opening: it gets what is published, as any queue
+// with a filter does, but nobody else sees it, and it arms no timer.
+type replaying[T any] struct {
+	q     *Queue[T]
+	its   []item[T] // the snapshot, oldest first
+	most  int       // how many of them q may get
+	aside int       // the room that was set aside for them
+	stamp uint64    // of its[0]: they come before what is published from now on
 }
 
-// accepted returns what of its q's filters accept. No lock is held.
-func (q *Queue[T]) accepted(its []item[T]) (kept []item[T], err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("filter of queue %q: %w", q.name, panicError(p))
+// beginReplayLocked makes q one of t.opening. Room for the replay is set aside,
+// so that q never holds more than its capacity. DropOldest needs none: it would
+// drop first what is replayed.
+func (t *Topic[T]) beginReplayLocked(q *Queue[T]) *replaying[T] {
+	r := &replaying[T]{q: q, its: t.retained.all(), most: min(q.set.replay, q.set.capacity)}
+	if q.set.overflow != DropOldest {
+		r.aside = min(r.most, len(r.its))
+	}
+	q.allow.Add(-int64(r.aside))
+	r.stamp = q.win.Reserve(len(r.its))
+	q.opening = true
+	if t.opening == nil {
+		t.opening = make(map[string]*Queue[T])
+	}
+	t.opening[q.name] = q
+	t.setFilteredLocked(append(t.filteredQueues(), q))
+	return r
+}
+
+// replay asks q's filters and opens q, or leaves nothing of it. No lock is held.
+func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
+	opened := false
+	defer func() { // even if a filter ends the goroutine
+		if !opened {
+			t.giveUpReplay(r.q)
 		}
 	}()
-	for k := range its {
-		if q.accepts(&its[k]) {
-			kept = append(kept, its[k])
-		}
+	accepted, err := r.accepted(ctx)
+	if err != nil {
+		return err
 	}
-	return kept, nil
+	t.mu.Lock()
+	if t.state != topicOpen {
+		t.mu.Unlock()
+		return ErrClosed
+	}
+	opened = true
+	delete(t.opening, r.q.name)
+	t.queues[r.q.name] = r.q
+	t.live.Add(1)
+	fx := r.open(accepted)
+	t.mu.Unlock()
+	fx.and(r.q.madeRoom()).perform()
+	return nil
 }
 
-// replay adds what was published before the queue was opened.
-func (q *Queue[T]) replay(past []item[T]) {
-	for k := range past {
-		q.addLocked(&past[k])
+// giveUpReplay forgets a queue that was not opened, and lets those go on who wait
+// for room in it.
+func (t *Topic[T]) giveUpReplay(q *Queue[T]) {
+	t.mu.Lock()
+	delete(t.opening, q.name)
+	q.gone = true
+	if t.state != topicClosed {
+		t.setFilteredLocked(without(t.filteredQueues(), q))
 	}
-	q.offered += uint64(len(past))
-	q.armLocked(q.core.now())
+	t.mu.Unlock()
+	fx := t.admitWaiters()
+	q.report.stop()
+	fx.perform()
+}
+
+// accepted returns the indexes of what of the snapshot q's filters accept.
+func (r *replaying[T]) accepted(ctx context.Context) (accepted []int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("filter of queue %q: %w", r.q.name, panicError(p))
+		}
+	}()
+	for k := range r.its {
+		if ctx.Err() != nil {
+			return nil, contextError(ctx)
+		}
+		if r.q.accepts(&r.its[k]) {
+			accepted = append(accepted, k)
+		}
+	}
+	return accepted, nil
+}
+
+// open adds the newest of the accepted that have not expired, before all that
+// was published meanwhile. The topic's mu is held.
+func (r *replaying[T]) open(accepted []int) (fx *effects) {
+	q := r.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.opening = false
+	q.allow.Add(int64(r.aside))
+	now := q.core.now()
+	for n := 0; n < r.most && len(accepted) > 0; {
+		k := accepted[len(accepted)-1]
+		accepted = accepted[:len(accepted)-1]
+		if q.expired(&r.its[k], now) {
+			continue
+		}
+		n++
+		q.offered++
+		q.addLocked(&r.its[k], r.stamp+uint64(k))
+	}
+	for over := -q.allow.Load(); over > 0; over-- {
+		q.dropOldestLocked(0, &fx)
+	}
+	q.armLocked(now)
+	return fx
+}
+
+// replayLocked adds the newest of what the topic retains to a queue without
+// filters that is being opened.
+func (q *Queue[T]) replayLocked(its []item[T]) {
+	now := q.core.now()
+	live := slices.DeleteFunc(its, func(it item[T]) bool { return q.expired(&it, now) })
+	live = live[max(len(live)-min(q.set.replay, q.set.capacity), 0):]
+	for k := range live {
+		q.addLocked(&live[k], 0)
+	}
+	q.offered += uint64(len(live))
+	q.armLocked(now)
 }

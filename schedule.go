@@ -16,6 +16,9 @@ func (q *Queue[T]) armLocked(now int64) { q.armForLocked(now, true) }
 // and finds most often that all is settled: so it is touched once a millisecond,
 // not once a message, and is gone a millisecond after the last.
 func (q *Queue[T]) armForLocked(now int64, brief bool) {
+	if q.opening {
+		return // what is replayed is due before
+	}
 	at, ok := q.win.NextDue()
 	if due, found := q.leaseDueLocked(); found && (!ok || due < at) {
 		at, ok = due, true

@@ -215,6 +215,9 @@ func (t *Topic[T]) end(why error) {
 	t.filtered.Store(nil)
 	t.stopDedupLocked()
 	t.retained.ring, t.retained.next = nil, 0 // OpenQueue reads the size without the lock
+	for _, q := range t.opening {
+		q.gone = true
+	}
 	left := &ShutdownError{Topic: t.name, Err: why}
 	var fx *effects
 	for _, q := range qs {

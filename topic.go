@@ -61,10 +61,11 @@ type Topic[T any] struct {
 	// the smallest capacity keeps that in proportion.
 	segment int
 	queues  map[string]*Queue[T]
-	limits  *queueLimits // of the queue opened last
-	open    []*Queue[T]  // without a filter, in the order they were opened
-	orphans []*Queue[T]  // dead-letter queues that outlived their queue
-	closedQ []*Queue[T]  // the queues that Close or Shutdown closed
+	opening map[string]*Queue[T] // those whose filters are asked about what they replay
+	limits  *queueLimits         // of the queue opened last
+	open    []*Queue[T]          // without a filter, in the order they were opened
+	orphans []*Queue[T]          // dead-letter queues that outlived their queue
+	closedQ []*Queue[T]          // the queues that Close or Shutdown closed
 
 	waiters []*waiter[T]
 	pass    uint64 // of the latest look at the waiters
@@ -126,7 +127,10 @@ func (t *Topic[T]) Name() string { return t.name }
 
 // OpenQueue makes a queue that gets every message published from now on that
 // its filter accepts. A Publish under way at the same time may or may not reach
-// it. ctx bounds the set-up only; in memory there is nothing to wait for.
+// it. ctx bounds the set-up only. In memory that asks the filters of a queue
+// opened [WithReplay] about each message that the topic retained at that time, once
+// and without a lock; what is published meanwhile stands behind what is replayed.
+// Between two of them ctx's end is noticed, and nothing of the queue is left.
 //
 // It returns [ErrClosed]; [ErrExists] for the name of a queue that is open;
 // [ErrInvalidOption] for a bad option, an empty name or one that ends in "/dead",
@@ -212,27 +216,32 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 		return nil, fmt.Errorf("%w: WithReplay(%v): topic %q retains nothing, make it WithRetention", ErrUnsupported, limit(set.replay), t.name)
 	}
 
-	past, err := t.pastLocked(q)
-	defer t.mu.Unlock()
-	if err != nil {
-		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
+	t.mu.Lock()
+	if err := t.mayOpenLocked(name); err != nil {
+		t.mu.Unlock()
+		return nil, err
 	}
-	if t.state != topicOpen {
-		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, ErrClosed)
-	}
-	if t.queues[name] != nil {
-		return nil, nameExists(name)
-	}
-	q.mu.Lock() // what is replayed may be due at once, and the timer begin
-	defer q.mu.Unlock()
-	t.live.Add(1)
 	if t.limits == nil || *t.limits != *q.set {
 		own := *q.set // not the filters with it
 		t.limits = &own
 	}
 	q.set = t.limits
+	if q.filters != nil && set.replay > 0 {
+		r := t.beginReplayLocked(q)
+		t.mu.Unlock()
+		if err := t.replay(ctx, r); err != nil {
+			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
+		}
+		return q, nil
+	}
+	defer t.mu.Unlock()
+	q.mu.Lock() // what is replayed may be due at once, and the timer begin
+	defer q.mu.Unlock()
+	t.live.Add(1)
 	t.queues[name] = q
-	q.replay(past)
+	if set.replay > 0 {
+		q.replayLocked(t.retained.all())
+	}
 	if q.filters != nil {
 		t.setFilteredLocked(append(t.filteredQueues(), q))
 		return q, nil
@@ -249,6 +258,17 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	q.allow.Add(q.joined)
 	t.limit = min(t.limit, q.allow.Load())
 	return q, nil
+}
+
+// mayOpenLocked returns the error that keeps a queue of that name from being opened.
+func (t *Topic[T]) mayOpenLocked(name string) error {
+	switch {
+	case t.state != topicOpen:
+		return fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, ErrClosed)
+	case t.queues[name] != nil || t.opening[name] != nil:
+		return nameExists(name)
+	}
+	return nil
 }
 
 // nameExists is the error for a name that an open queue has.
