@@ -20,6 +20,9 @@ import (
 type waitQueue interface {
 	// waitState locks the queue for a moment.
 	waitState() waitState
+	// topicOf says of which topic a handler runs, see shutdown.go. It locks the queue
+	// for a moment.
+	topicOf(r *run) *core
 	label() string
 }
 

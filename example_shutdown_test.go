@@ -30,6 +30,29 @@ func ExampleTopic_Shutdown() {
 	// true
 }
 
+// The handlers of two topics publish to each other: neither can be ended first.
+func ExampleShutdown() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	payments, _ := fanout.NewTopic[int]("payments")
+	orders.Subscribe(ctx, "billing", func(ctx context.Context, d fanout.Delivery[string]) error {
+		if d.Body == "o-17 is paid" {
+			fmt.Println(d.Body)
+			return nil
+		}
+		return payments.Publish(ctx, 4999) // the handler's context says that a handler publishes
+	})
+	payments.Subscribe(ctx, "orders", func(ctx context.Context, d fanout.Delivery[int]) error {
+		return orders.Publish(ctx, "o-17 is paid")
+	})
+	orders.Publish(ctx, "o-17")
+
+	fmt.Println("left undone:", fanout.Shutdown(ctx, orders, payments))
+	// Output:
+	// o-17 is paid
+	// left undone: <nil>
+}
+
 func ExampleShutdownError() {
 	quiet := fanout.WithLogger(slog.New(slog.DiscardHandler))
 	orders, _ := fanout.NewTopic[string]("orders", quiet)

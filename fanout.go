@@ -50,9 +50,10 @@
 //     the stack of a panic.
 //   - Nothing is lost on the way to the dead. A message is in its queue or in its
 //     dead-letter queue; if that is full it is parked where it is.
-//   - Clean end. [Topic.Shutdown] works the queues off and says, queue by queue,
-//     what is left; [Topic.Leftovers] hands it out. [Topic.Done] closes when no
-//     goroutine and no timer of the topic remains.
+//   - Clean end. [Topic.Shutdown] drains the queues and says, queue by queue, what
+//     is left; [Topic.Leftovers] hands it out. [Shutdown] ends topics whose handlers
+//     publish to each other as one. [Topic.Done] closes when no goroutine and no
+//     timer of the topic remains.
 //
 // What it does not do: without an engine ([WithEngine]) messages live in memory
 // and end with the process; there is no exactly-once, no priority, no wildcard,

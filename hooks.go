@@ -225,15 +225,24 @@ func (fx *effects) perform() {
 	if fx == nil {
 		return
 	}
-	for _, c := range fx.cancels {
-		c.ctx.cancel(c.cause)
-	}
+	fx.cancelAll()
 	for _, call := range fx.calls {
 		call()
 	}
 	for _, e := range fx.events {
 		e.to.tell(e.kind, e.Event)
 	}
+}
+
+// cancelAll cancels the contexts, which keeps nobody waiting.
+func (fx *effects) cancelAll() {
+	if fx == nil {
+		return
+	}
+	for _, c := range fx.cancels {
+		c.ctx.cancel(c.cause)
+	}
+	fx.cancels = nil
 }
 
 // A reporter tells a queue's events to the hooks and the log. It keeps the log

@@ -211,7 +211,13 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 		return r.refuse("TryPublish", "it may have to wait for room; use Publish with a context that ends")
 	}
 	t.mu.Lock()
-	closed := t.state != topicOpen
+	closed := !t.mayPublishLocked(nil)
+	if t.state == topicClosing { // a handler may
+		t.mu.Unlock()
+		run := runOf(ctx) // asks the user's context: without a lock
+		t.mu.Lock()
+		closed = !t.mayPublishLocked(run)
+	}
 	if !closed {
 		at := t.timeOf(t.now())
 		for k := range items {

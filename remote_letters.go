@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gofanout/fanout/engine"
 )
@@ -349,31 +350,17 @@ func summary(what string, errs []error) error {
 	return fmt.Errorf("%d letters %s: %w", len(errs), what, errors.Join(errs[:min(len(errs), mostErrs)]...))
 }
 
-// A crew does n things, up to atOnce of them at a time.
-type crew struct {
-	n    int
-	do   func(k int) error
-	errs []error // by k; each is written by whoever did k
-	next atomic.Int64
-}
-
-// together calls do with 0 to n-1, and returns what each returned.
+// together calls do with 0 to n-1, up to atOnce of them at a time, and returns what
+// each returned.
 func together(n int, do func(k int) error) []error {
-	c := crew{n: n, do: do, errs: make([]error, n)}
-	var wg sync.WaitGroup
-	for range min(n, atOnce) {
-		wg.Go(c.work)
+	errs := make([]error, n)
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
+	for k := range n {
+		calls.Go(func() error { errs[k] = do(k); return nil })
 	}
-	wg.Wait()
-	return c.errs
-}
-
-// work does what nobody has begun. Started by together; ends when all has been
-// begun; joined by together.
-func (c *crew) work() {
-	for k := c.next.Add(1) - 1; k < int64(c.n); k = c.next.Add(1) - 1 {
-		c.errs[k] = c.do(int(k))
-	}
+	_ = calls.Wait()
+	return errs
 }
 
 // diedAfter reports whether a letter came after a redrive began: perhaps one that

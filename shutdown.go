@@ -2,13 +2,16 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// A ShutdownError is returned by [Topic.Shutdown] when something was left
-// undone. It unwraps to the context's error if it was the context that ended
+// A ShutdownError is returned by [Shutdown] and [Topic.Shutdown] when something was
+// left undone in a topic. It unwraps to the context's error if it was the context that ended
 // the wait.
 type ShutdownError struct {
 	Topic string
@@ -86,100 +89,375 @@ func (e *ShutdownError) Error() string {
 // Unwrap returns e.Err.
 func (e *ShutdownError) Unwrap() error { return e.Err }
 
-// Shutdown ends the topic cleanly. From the call on publishes get [ErrClosed],
-// those that wait for room too. Then it waits until the queues are worked off:
-// until nothing is ready, in flight or waiting for a retry, and no handler
-// runs. Handlers run on with live contexts, and callers of Receive can take
-// what is left. It does not wait for what is delayed or snoozed, nor for what
-// is parked. A queue that nobody consumes is waited for until ctx ends.
+// Shutdown ends the topic cleanly: it is [Shutdown] of this topic alone, and says
+// there what it waits for. From the call on publishes get [ErrClosed], those that
+// wait for room too; only a running handler of the topic itself goes on
+// publishing to it, with the context that it was given or one made from that.
 //
-// When that is done or ctx ends, the topic is closed as by Close. If anything is
-// left, Shutdown returns a [*ShutdownError] that says how much per queue,
-// handlers still running included, and [Topic.Leftovers] hands the messages
-// out. An attempt that fails with an error that wraps ErrClosed, because it
-// published to a topic that was closing, is released, not spent, and is among
-// what is left. Dead letters stay in their dead-letter queues, for [Queue.Peek].
+// If anything is left, Shutdown returns a [*ShutdownError] that says how much per
+// queue, handlers still running included, and [Topic.Leftovers] hands the
+// messages out. It returns [ErrInvalidOption] for a nil ctx.
 //
 // Calling it again, or after Close, waits for the same end and returns the same.
-// A handler of this topic that calls it waits for itself until ctx ends.
 func (t *Topic[T]) Shutdown(ctx context.Context) error {
-	if ctx == nil {
-		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
-	}
 	if err := t.made(); err != nil {
 		return err
 	}
+	return Shutdown(ctx, t)
+}
+
+// AnyTopic is a [*Topic] of any type, for [Shutdown]. No other type implements it.
+type AnyTopic interface {
+	Name() string
+	Close() error
+	Done() <-chan struct{}
+	Stats() TopicStats
+
+	// base returns the topic's core, nil if it has none: if NewTopic did not make it.
+	base() *core
+	// beginShutdown makes the topic accept no publishes but those of running
+	// handlers of the topics in with.
+	beginShutdown(with map[*core]bool) ending
+}
+
+// An ending is a topic that Shutdown ends, as seen without its T.
+type ending interface {
+	// published counts the messages that the topic has accepted.
+	published() uint64
+	// await waits until the queues have been drained, each at some instant, and the
+	// engine, if there is one, holds nothing more. It returns ctx's error.
+	await(ctx context.Context) error
+	// isDrained reports whether all queues are drained now.
+	isDrained() bool
+	// drainDead makes the dead-letter queues give out no more letters, and has await
+	// and isDrained look at them too.
+	drainDead()
+	// onEngine reports whether the topic is on an engine; askLeft asks it what it
+	// holds, for the error.
+	onEngine() bool
+	askLeft()
+	// close closes the topic and returns what remains to be done, without which
+	// nobody else has to wait.
+	close(why error) (finish func())
+	// awaitDone waits until what uses the engine is gone, or ctx ends.
+	awaitDone(ctx context.Context)
+	// result returns what ending the topic left, or nil.
+	result() error
+}
+
+// Shutdown ends topics as one: topics whose handlers publish to each other, as a
+// saga's do, in a line or in a circle. Topics of several types can be given; one that
+// is named twice counts once.
+//
+// From the call on a topic accepts a publish only if its context is, or comes from,
+// that of a handler of one of these topics that is running. All others get
+// [ErrClosed], those that wait for room too. Redrives and new queues are refused.
+// Then it waits until the queues of all these topics are drained: until nothing is
+// ready, in flight or waiting for a retry, no handler runs, and no topic has taken a
+// message while this was looked at. Handlers run on with live contexts, and callers
+// of Receive can take what is left. When the queues are drained, their dead-letter
+// queues give out no more letters, and handlers of letters are waited for likewise.
+// Shutdown does not wait for what is delayed or snoozed, nor for what is parked or in
+// a paused queue. A queue that nobody consumes is waited for until ctx ends, and so
+// are handlers that never stop publishing to each other.
+//
+// When that is done or ctx ends, all topics are closed, as by [Topic.Close]. If anything
+// is left, the error joins a [*ShutdownError] for each topic that has something left,
+// in the order given; a single one is returned as it is. An attempt that fails with
+// an error that wraps ErrClosed, because it published to a topic that was closing, is
+// released, not spent, and is among what is left. Dead letters stay in their
+// dead-letter queues, for [Queue.Peek].
+//
+// Shutdown returns [ErrInvalidOption] for a nil ctx or a topic that [NewTopic] did not
+// make, and changes nothing then. It may be called concurrently, for the same topics
+// too: a topic is closed by the first call that finds its own topics drained, or whose
+// ctx ends. A handler of one of the topics that calls it waits for itself until ctx ends.
+func Shutdown(ctx context.Context, topics ...AnyTopic) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
+	}
+	with := make(map[*core]bool, len(topics))
+	var distinct []AnyTopic
+	for k, t := range topics {
+		var c *core
+		if t != nil {
+			c = t.base()
+		}
+		if c == nil {
+			return fmt.Errorf("%w: Shutdown: topic %d: want a topic made by NewTopic", ErrInvalidOption, k)
+		}
+		if !with[c] {
+			with[c] = true
+			distinct = append(distinct, t)
+		}
+	}
+	g := make(group, len(distinct))
+	for k, t := range distinct {
+		g[k] = t.beginShutdown(with)
+	}
+	why := g.drain(ctx)
+	g.close(why)
+	if why == nil {
+		for _, t := range g {
+			t.awaitDone(ctx)
+		}
+	}
+	var left []error
+	for _, t := range g {
+		if err := t.result(); err != nil {
+			left = append(left, err)
+		}
+	}
+	if len(left) == 1 {
+		return left[0]
+	}
+	return errors.Join(left...)
+}
+
+// A group is the topics that one Shutdown ends.
+type group []ending
+
+// drain waits until the group is drained, dead-letter queues included.
+func (g group) drain(ctx context.Context) error {
+	if err := g.await(ctx); err != nil {
+		return err
+	}
+	for _, t := range g {
+		t.drainDead()
+	}
+	return g.await(ctx)
+}
+
+// await waits until the group is drained. One look from topic to topic proves
+// nothing by itself: a handler of a topic that has not been looked at yet may
+// publish to one that has. But only running handlers of the group publish, and the
+// first of them would run on a message that was there when the look began, unless
+// that was delayed. So the look holds if meanwhile no topic took a message.
+func (g group) await(ctx context.Context) error {
+	before := make([]uint64, len(g))
+	for {
+		var waits errgroup.Group // an error of one topic ends no other's wait
+		for k, t := range g {
+			before[k] = t.published()
+		}
+		for _, t := range g {
+			waits.Go(func() error { return t.await(ctx) })
+		}
+		if err := waits.Wait(); err != nil {
+			return err
+		}
+		if g.isDrained(before) {
+			return nil
+		}
+	}
+}
+
+// isDrained reports whether every queue is drained now, and no topic has accepted a
+// message since the counts were taken.
+func (g group) isDrained(before []uint64) bool {
+	for _, t := range g {
+		if !t.isDrained() {
+			return false
+		}
+	}
+	for k, t := range g {
+		if t.published() != before[k] {
+			return false
+		}
+	}
+	return true
+}
+
+// close closes all topics, before any hook is called: one may block. Topics on
+// engines come last, if these have to be asked what is left.
+func (g group) close(why error) {
+	var asked errgroup.Group
+	var finish []func()
+	var last group
+	for _, t := range g {
+		if why != nil && t.onEngine() {
+			last = append(last, t)
+			continue
+		}
+		finish = append(finish, t.close(why))
+	}
+	for _, t := range last {
+		asked.Go(func() error { t.askLeft(); return nil })
+	}
+	_ = asked.Wait()
+	for _, t := range last {
+		finish = append(finish, t.close(why))
+	}
+	for _, f := range slices.Backward(finish) {
+		defer f() // a hook may end the goroutine
+	}
+}
+
+// An endingOf is a topic that is being ended, with its queues.
+type endingOf[T any] struct {
+	*Topic[T]
+	qs   []*Queue[T]
+	dead []*Queue[T] // dead-letter queues that are drained too
+}
+
+func (t *Topic[T]) base() *core {
+	if t == nil {
+		return nil
+	}
+	return t.core
+}
+
+func (t *Topic[T]) beginShutdown(with map[*core]bool) ending {
 	t.mu.Lock()
-	var waiters []*waiter[T]
-	if t.state == topicOpen {
+	var refused []*waiter[T]
+	if t.state != topicClosed {
 		t.state = topicClosing
-		waiters = t.refuseWaitersLocked()
+		t.endsWith = append(t.endsWith, with)
+		refused = t.refuseWaitersLocked()
 	}
 	qs := t.queuesLocked()
 	t.mu.Unlock()
-	for _, w := range waiters {
+	for _, w := range refused {
 		close(w.decided)
+	}
+	if len(refused) > 0 {
+		t.admitWaiters().perform() // those behind them
 	}
 	for _, q := range qs {
 		q.drain()
 	}
-	err := t.awaitDrained(ctx, qs)
-	if err == nil {
-		err = t.awaitDrained(ctx, t.drainDead(qs))
-	}
-	if t.remote != nil {
-		err = t.awaitEmpty(ctx, qs, err)
-	}
-	t.end(err)
-	if t.remote != nil && err == nil {
-		select { // the goroutines that received are on their way home
-		case <-t.Done():
-		case <-ctx.Done():
+	return &endingOf[T]{Topic: t, qs: qs}
+}
+
+// mayPublishLocked reports whether the topic's state lets a publish in, whose
+// context comes from run r, nil if it comes from no handler.
+func (t *Topic[T]) mayPublishLocked(r *run) bool {
+	switch t.state {
+	case topicOpen:
+		return true
+	case topicClosing:
+		if r == nil {
+			return false
 		}
+		c := r.queue.topicOf(r)
+		return c != nil && slices.ContainsFunc(t.endsWith, func(with map[*core]bool) bool { return with[c] })
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.shutdown != nil {
-		return t.shutdown
+	return false
+}
+
+// topicOf returns the core of the topic of a handler that is running now, as r; nil
+// if that has ended, or its queue was closed: nobody waits for it then.
+func (q *Queue[T]) topicOf(r *run) *core {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil
+	}
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			if w.ctx != nil && &w.ctx.run == r {
+				return q.core
+			}
+		}
 	}
 	return nil
 }
 
-// drainDead makes the dead-letter queues give out no more letters, and returns them.
-func (t *Topic[T]) drainDead(qs []*Queue[T]) []*Queue[T] {
-	t.mu.Lock()
-	ds := slices.Clone(t.orphans)
-	t.mu.Unlock()
-	for _, q := range qs {
+func (e *endingOf[T]) published() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seq
+}
+
+func (e *endingOf[T]) await(ctx context.Context) error {
+	err := awaitDrained(ctx, e.qs, e.dead)
+	if e.remote == nil {
+		return err
+	}
+	for _, q := range e.qs {
+		if err == nil {
+			err = q.remote.awaitEmpty(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return awaitDrained(ctx, e.qs, e.dead)
+}
+
+// awaitDrained waits until each queue has been drained, or ctx ends.
+func awaitDrained[T any](ctx context.Context, lists ...[]*Queue[T]) error {
+	for _, qs := range lists {
+		for _, q := range qs {
+			for ch := q.awaitDrained(); ch != nil; ch = q.awaitDrained() {
+				select {
+				case <-ch:
+				case <-ctx.Done():
+					return contextError(ctx)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (e *endingOf[T]) isDrained() bool {
+	for _, qs := range [][]*Queue[T]{e.qs, e.dead} {
+		for _, q := range qs {
+			drained := false
+			q.locked(func() { drained = q.isDrainedLocked() })
+			if !drained {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (e *endingOf[T]) drainDead() {
+	e.mu.Lock()
+	e.dead = slices.Clone(e.orphans)
+	e.mu.Unlock()
+	for _, q := range e.qs {
 		q.mu.Lock()
 		q.drainingDead = true
 		q.mu.Unlock()
 		if d := q.deadIfAny(); d != nil {
-			ds = append(ds, d)
+			e.dead = append(e.dead, d)
 		}
 	}
-	for _, d := range ds {
+	for _, d := range e.dead {
 		d.drain()
 	}
-	return ds
 }
 
-// awaitDrained waits until all queues are drained at once, or ctx ends.
-func (t *Topic[T]) awaitDrained(ctx context.Context, qs []*Queue[T]) error {
-	for again := true; again; {
-		again = false
-		for _, q := range qs {
-			ch := q.awaitDrained()
-			if ch == nil {
-				continue
-			}
-			again = true // others may have got something to do meanwhile
-			select {
-			case <-ch:
-			case <-ctx.Done():
-				return contextError(ctx)
-			}
-		}
+func (e *endingOf[T]) onEngine() bool { return e.remote != nil }
+
+func (e *endingOf[T]) askLeft() {
+	for _, q := range e.qs {
+		q.remote.askLeft()
+	}
+}
+
+func (e *endingOf[T]) close(why error) (finish func()) { return e.endNow(why) }
+
+// awaitDone waits for the goroutines that received from the engine, which are about
+// to end.
+func (e *endingOf[T]) awaitDone(ctx context.Context) {
+	if e.remote == nil {
+		return
+	}
+	select {
+	case <-e.Done():
+	case <-ctx.Done():
+	}
+}
+
+func (e *endingOf[T]) result() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.shutdown != nil {
+		return e.shutdown
 	}
 	return nil
 }
@@ -193,24 +471,25 @@ func (t *Topic[T]) Close() error {
 	if err := t.made(); err != nil {
 		return err
 	}
-	t.end(nil)
+	t.endNow(nil)()
 	return nil
 }
 
-// end closes the topic if it is not closed, and keeps what is left for
-// Shutdown, with why it did not wait any longer.
-func (t *Topic[T]) end(why error) {
+// endNow closes the topic if it is not closed, and keeps what is left for
+// Shutdown, with why it did not wait any longer. What it returns tells of it and
+// lets the engine go: it calls hooks, and may block.
+func (t *Topic[T]) endNow(why error) (finish func()) {
 	t.mu.Lock()
 	if t.state == topicClosed {
 		t.mu.Unlock()
-		return
+		return func() {}
 	}
 	qs := t.queuesLocked()
 	t.state = topicClosed
 	t.closedQ = qs
 	waiters := t.refuseWaitersLocked()
 	orphans := t.orphans
-	t.orphans, t.open = nil, nil
+	t.orphans, t.open, t.endsWith = nil, nil, nil
 	clear(t.queues)
 	t.filtered.Store(nil)
 	t.stopDedupLocked()
@@ -246,36 +525,22 @@ func (t *Topic[T]) end(why error) {
 	for _, w := range waiters {
 		close(w.decided)
 	}
-	defer t.release()
-	defer func() {
-		for _, q := range append(slices.Clone(qs), orphans...) {
-			q.report.stop()
-		}
-	}()
-	fx.perform()
-	if t.remote != nil {
-		for _, q := range qs {
-			_ = q.remote.eq.Close()
-		}
-		t.remote.close()
-	}
-}
-
-// awaitEmpty waits until the engine holds nothing that Shutdown waits for. If the
-// wait is over already, or ends early, it asks what is left.
-func (t *Topic[T]) awaitEmpty(ctx context.Context, qs []*Queue[T], over error) error {
-	for _, q := range qs {
-		if over == nil {
-			over = q.remote.awaitEmpty(ctx)
-		}
-		if over != nil {
-			q.remote.askLeft()
+	fx.cancelAll()
+	return func() {
+		defer t.release()
+		defer func() {
+			for _, q := range append(slices.Clone(qs), orphans...) {
+				q.report.stop()
+			}
+		}()
+		fx.perform()
+		if t.remote != nil {
+			for _, q := range qs {
+				_ = q.remote.eq.Close()
+			}
+			t.remote.close()
 		}
 	}
-	if over != nil {
-		return over
-	}
-	return t.awaitDrained(ctx, qs)
 }
 
 // askLeft asks the engine what it holds of the queue, for the error of a Shutdown.

@@ -67,6 +67,8 @@ type Topic[T any] struct {
 	orphans []*Queue[T]          // dead-letter queues that outlived their queue
 	closedQ []*Queue[T]          // the queues that Close or Shutdown closed
 
+	endsWith []map[*core]bool // the topics of each Shutdown that ends this one
+
 	waiters []*waiter[T]
 	pass    uint64 // of the latest look at the waiters
 
@@ -77,7 +79,7 @@ type topicState uint8
 
 const (
 	topicOpen    topicState = iota
-	topicClosing            // Shutdown was called: no new messages
+	topicClosing            // Shutdown was called: new messages come from handlers only
 	topicClosed
 )
 

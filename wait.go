@@ -29,11 +29,21 @@ func (w *waiter[T]) lookAgain() {
 
 // offer adds o to the queues, and waits for its turn if it must and may.
 func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
+	var r *run
+	if o.redrive != nil { // before it has moved letters: it asks the user's context
+		r = runOf(ctx)
+	}
 	t.mu.Lock()
-	full, fx, err := t.firstLookLocked(o)
+	full, fx, err := t.firstLookLocked(o, r)
+	if o.redrive == nil && (t.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
+		t.mu.Unlock()
+		r = runOf(ctx) // asks the user's context: without a lock
+		t.mu.Lock()
+		full, fx, err = t.firstLookLocked(o, r)
+	}
 	var w *waiter[T]
 	if full != nil && !try {
-		w = &waiter[T]{offer: o, decided: make(chan struct{}), again: make(chan struct{}, 1)}
+		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1)}
 		t.waiters = append(t.waiters, w)
 	}
 	moved := o.moved
@@ -74,11 +84,8 @@ const stallAfter = 10 * time.Second
 func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *Queue[T]) error {
 	since := t.now()
 	hw := &handlerWait{blockers: func() []waitQueue { return t.blockersOf(w) }}
-	run := runOf(ctx) // asks the user's context: without a lock
+	run := w.run
 	if run != nil {
-		t.mu.Lock()
-		w.run = run
-		t.mu.Unlock()
 		run.add(hw)
 		defer run.remove(hw)
 	}
@@ -116,9 +123,10 @@ func (q *Queue[T]) reportStall(waited time.Duration) {
 }
 
 // firstLookLocked admits a new offer, unless one that came before it waits for
-// a queue that this one wants too. It returns the queue to wait for.
-func (t *Topic[T]) firstLookLocked(o *offer[T]) (full *Queue[T], fx *effects, err error) {
-	if t.state != topicOpen {
+// a queue that this one wants too. It returns the queue to wait for. r is the run
+// that publishes, or nil.
+func (t *Topic[T]) firstLookLocked(o *offer[T], r *run) (full *Queue[T], fx *effects, err error) {
+	if !t.takesLocked(o, r) {
 		return nil, nil, ErrClosed
 	}
 	t.dropDuplicatesLocked(o)
@@ -135,6 +143,11 @@ func (t *Topic[T]) firstLookLocked(o *offer[T]) (full *Queue[T], fx *effects, er
 		}
 	}
 	return t.admitLocked(o)
+}
+
+// takesLocked reports whether the topic's state lets an offer of run r in.
+func (t *Topic[T]) takesLocked(o *offer[T], r *run) bool {
+	return t.state == topicOpen || o.redrive == nil && t.mayPublishLocked(r)
 }
 
 // claimLocked marks the targets of an offer that waits: who comes later and
@@ -178,6 +191,11 @@ func (t *Topic[T]) admitWaiters() (fx *effects) {
 	t.mu.Lock()
 	t.pass++
 	for _, w := range t.waiters {
+		if !t.takesLocked(w.offer, w.run) { // its handler has returned, and Shutdown was called
+			w.err = ErrClosed
+			decided = append(decided, w)
+			continue
+		}
 		t.dropDuplicatesLocked(w.offer)
 		if w.redrive == nil && len(w.items) == 0 { // published by another meanwhile
 			t.countDuplicatesLocked(w.offer)
@@ -226,13 +244,16 @@ func (t *Topic[T]) admitWaiters() (fx *effects) {
 	return fx
 }
 
-// refuseWaitersLocked decides about all waiters that the topic is closed. The
-// caller closes their decided.
-func (t *Topic[T]) refuseWaitersLocked() []*waiter[T] {
-	ws := t.waiters
-	t.waiters = nil
-	for _, w := range ws {
+// refuseWaitersLocked decides about the waiters whom the topic's state does not let
+// in that it is closed. The caller closes their decided.
+func (t *Topic[T]) refuseWaitersLocked() (refused []*waiter[T]) {
+	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter[T]) bool {
+		if t.takesLocked(w.offer, w.run) {
+			return false
+		}
 		w.err = ErrClosed
-	}
-	return ws
+		refused = append(refused, w)
+		return true
+	})
+	return refused
 }

@@ -7,6 +7,7 @@ require github.com/gofanout/fanout v0.0.0
 require (
 	github.com/google/uuid v1.6.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sync v0.22.0 // indirect
 )
 
 require (

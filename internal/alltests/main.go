@@ -20,6 +20,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // atOnce is how many modules are tested side by side: those that talk to servers
@@ -33,21 +35,17 @@ func main() {
 		os.Exit(2)
 	}
 	runs := make([]run, len(modules))
-	next := make(chan *run, len(modules))
 	for k, m := range modules {
 		runs[k] = run{module: m, done: make(chan struct{})}
-		next <- &runs[k]
 	}
-	close(next)
-	for range atOnce {
-		go work(next)
-	}
-	failed := false
+	var all errgroup.Group
+	all.Go(func() error { return testAll(runs) })
 	for k := range runs {
 		fmt.Printf("== module %d of %d: %s\n", k+1, len(runs), runs[k].module)
 		runs[k].output.to(os.Stdout)
 		<-runs[k].done
 	}
+	failed := all.Wait() != nil
 	fmt.Println()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "module\ttime\tresult")
@@ -55,7 +53,7 @@ func main() {
 		r := &runs[k]
 		verdict := "ok"
 		if r.err != nil {
-			verdict, failed = "FAILED: "+r.err.Error(), true
+			verdict = "FAILED: " + r.err.Error()
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", r.module, r.took.Round(time.Second), verdict)
 	}
@@ -74,21 +72,25 @@ type run struct {
 	done   chan struct{} // closed when took and err are set
 }
 
-// work tests modules until there are no more. Started by main, which waits for
-// each run.
-func work(next <-chan *run) {
-	for r := range next {
-		r.test()
+// testAll tests modules, atOnce of them at a time. One that fails ends no other's
+// test, so the group has no context.
+func testAll(runs []run) error {
+	var tests errgroup.Group
+	tests.SetLimit(atOnce)
+	for k := range runs {
+		tests.Go(runs[k].test)
 	}
+	return tests.Wait()
 }
 
-func (r *run) test() {
+func (r *run) test() error {
 	defer close(r.done)
 	began := time.Now()
 	c := exec.Command("go", append([]string{"test", "-race", "./..."}, os.Args[1:]...)...)
 	c.Dir, c.Stdout, c.Stderr = r.module, &r.output, &r.output
 	r.err = c.Run()
 	r.took = time.Since(began)
+	return r.err
 }
 
 // A later keeps what is written to it until it is told where that goes.

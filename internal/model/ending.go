@@ -159,25 +159,28 @@ func (m *topic) refuseOffers() {
 // shutdownGoesOn reports whether Shutdown has waited long enough.
 func (m *topic) shutdownGoesOn() bool {
 	switch m.phase {
-	case draining:
-		return m.now >= m.limit || !slices.ContainsFunc(m.queues, m.busy)
-	case burying:
-		return m.now >= m.limit || !slices.ContainsFunc(m.deads, m.busy)
+	case draining, burying:
+		return m.now >= m.limit || m.drained()
 	}
 	return false
+}
+
+// drained reports whether nothing is left that Shutdown waits for now.
+func (m *topic) drained() bool {
+	return !slices.ContainsFunc(m.queues, m.busy) && (m.phase == draining || !slices.ContainsFunc(m.deads, m.busy))
 }
 
 // look is what Shutdown does then.
 func (m *topic) look() {
 	switch {
-	case m.phase == draining && !slices.ContainsFunc(m.queues, m.busy):
+	case m.phase == draining && m.drained():
 		m.phase = burying
 		for _, d := range m.deads {
 			if d != nil {
 				d.draining = true
 			}
 		}
-	case m.phase == burying && !slices.ContainsFunc(m.deads, m.busy):
+	case m.phase == burying && m.drained():
 		m.endAll(nil)
 	default:
 		m.endAll(context.DeadlineExceeded)

@@ -169,7 +169,7 @@ type phase uint8
 const (
 	open     phase = iota
 	draining       // Shutdown waits for the queues
-	burying        // Shutdown waits for the dead-letter queues
+	burying        // Shutdown waits for the dead-letter queues too
 	ended          // closed
 )
 

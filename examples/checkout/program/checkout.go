@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/examples/checkout/shop"
@@ -245,10 +246,13 @@ func (c *checkout) revive(ctx context.Context) error {
 // watch does a job and shows how it gets on, until the job is done and every
 // message is settled or dead.
 func (c *checkout) watch(ctx context.Context, job func(context.Context) error) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	done := make(chan error, 1)
-	wg.Go(func() { done <- job(ctx) })
+	var jobs errgroup.Group // without a context: the job ends by its own
+	done := make(chan struct{})
+	jobs.Go(func() error {
+		defer close(done)
+		return job(ctx)
+	})
+	defer jobs.Wait()
 	every := refreshEvery
 	if c.engine != nil {
 		every = askEvery
@@ -257,11 +261,11 @@ func (c *checkout) watch(ctx context.Context, job func(context.Context) error) e
 	defer tick.Stop()
 	for finished := false; ; {
 		select {
-		case err := <-done:
-			if err != nil {
+		case <-done:
+			if err := jobs.Wait(); err != nil {
 				return err
 			}
-			finished = true
+			finished, done = true, nil
 		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
