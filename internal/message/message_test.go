@@ -1,0 +1,173 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+func TestExtraIsNeverChanged(t *testing.T) {
+	var none *Extra
+	require.True(t, none.Plain())
+	require.Empty(t, none.OrderingKey())
+	require.Nil(t, none.CopyAttributes())
+	_, ok := none.Attribute("a")
+	require.False(t, ok)
+
+	x := none.With(func(x *Extra) { x.ID, x.Attributes = "1", map[string]string{"a": "b"} })
+	y := x.With(func(x *Extra) { x.Key = "k" })
+	require.Equal(t, "1", y.ID)
+	require.Empty(t, x.Key)
+	require.Equal(t, "k", y.OrderingKey())
+	v, ok := y.Attribute("a")
+	require.True(t, ok)
+	require.Equal(t, "b", v)
+	y.CopyAttributes()["a"] = "c"
+	require.Equal(t, "b", y.Attributes["a"])
+}
+
+func TestWhatIsPlain(t *testing.T) {
+	for _, row := range []struct {
+		x     Extra
+		plain bool
+	}{
+		{Extra{ID: "1", Dedup: "d", Delay: 1, Attributes: map[string]string{}}, true},
+		{Extra{Key: "k"}, false},
+		{Extra{TTL: 1}, false},
+		{Extra{Born: 1}, false},
+	} {
+		require.Equal(t, row.plain, row.x.Plain(), "%+v", row.x)
+	}
+	key := &Extra{Key: "k"}
+	require.Equal(t, 2, PlainRun([]Item[int]{{}, {Ext: &Extra{}}, {Ext: key}, {}}))
+	require.Equal(t, 0, PlainRun([]Item[int]{{Ext: key}}))
+	require.Equal(t, 1, PlainRun([]Item[int]{{}}))
+}
+
+func TestRefsFollowEachOther(t *testing.T) {
+	r := Ref{Stamp: 7, Block: 3, Attempt: 2}
+	require.Equal(t, Ref{Stamp: 12, Block: 3, Attempt: 2}, r.Next(5))
+	require.Equal(t, uint64(7), r.Stamp)
+}
+
+func TestCauses(t *testing.T) {
+	names := map[string]bool{}
+	for c := Acked; int(c) < Causes; c++ {
+		require.NotContains(t, c.String(), "Cause(")
+		names[c.String()] = true
+		require.Equal(t, c != Acked && c != Snoozed && c != Released, c.Spends())
+	}
+	require.Len(t, names, Causes-1)
+	require.Equal(t, "Cause(11)", Cause(11).String())
+}
+
+func TestWhatAHandlerReturnsIsJudged(t *testing.T) {
+	errOrder, errBusy := errors.New("no such order"), errors.New("busy")
+	inPermanent := fmt.Errorf("handler: %w", Permanent(errOrder))
+	twice := errors.Join(RetryAfter(errBusy, time.Minute), Permanent(errOrder))
+	outer, later := Permanent(RetryAfter(errBusy, time.Minute)), RetryAfter(Permanent(errOrder), time.Minute)
+	closed := fmt.Errorf("publish: %w", ErrClosed)
+	for _, row := range []struct {
+		name string
+		err  error
+		want Verdict
+	}{
+		{"nil acknowledges", nil, Verdict{Cause: Acked}},
+		{"an error fails", errBusy, Verdict{Cause: Failed, Wait: FromBackoff, Err: errBusy}},
+		{"the end of the context fails", context.Canceled, Verdict{Cause: Failed, Wait: FromBackoff, Err: context.Canceled}},
+		{"permanent of a closed topic is not released", Permanent(closed), Verdict{Cause: PermanentlyFailed, Err: Permanent(closed)}},
+		{"wrapped permanent", inPermanent, Verdict{Cause: PermanentlyFailed, Err: inPermanent}},
+		{"retry at once", RetryAfter(errBusy, 0), Verdict{Cause: Failed, Wait: MinWait, Err: RetryAfter(errBusy, 0)}},
+		{"the first of two that are joined", twice, Verdict{Cause: Failed, Wait: time.Minute, Err: twice}},
+		{"the outer of two: permanent", outer, Verdict{Cause: PermanentlyFailed, Err: outer}},
+		{"the outer of two: retry", later, Verdict{Cause: Failed, Wait: time.Minute, Err: later}},
+		{"wrapped snooze", fmt.Errorf("not yet: %w", Snooze(time.Hour)), Verdict{Cause: Snoozed, Wait: time.Hour}},
+		{"snooze in the past", Snooze(-1), Verdict{Cause: Snoozed, Wait: MinWait}},
+		{"a closed topic releases", closed, Verdict{Cause: Released, Wait: FromBackoff, Err: closed}},
+	} {
+		t.Run(row.name, func(t *testing.T) { require.Equal(t, row.want, Judge(row.err)) })
+	}
+	require.NoError(t, Permanent(nil))
+	require.NoError(t, RetryAfter(nil, 1))
+	require.EqualError(t, Permanent(errOrder), "no such order")
+	require.EqualError(t, Snooze(time.Minute), "fanout: snooze for 1m0s")
+	require.ErrorIs(t, RetryAfter(errOrder, 1), errOrder)
+}
+
+func TestTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		c, err := NewClock()
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.Equal(t, int64(time.Second), c.Now())
+		require.True(t, c.Time(int64(time.Minute)).Equal(began.Add(time.Minute)))
+
+		a, b := c.ID(1, 5e6, nil), c.ID(2, 6e6, &Extra{})
+		require.Less(t, a, b)
+		u, err := uuid.Parse(a)
+		require.NoError(t, err)
+		require.Equal(t, uuid.Version(7), u.Version())
+		require.Equal(t, uuid.RFC4122, u.Variant())
+		sec, nsec := u.Time().UnixTime()
+		require.Equal(t, began.Add(5*time.Millisecond).UnixMilli(), time.Unix(sec, nsec).UnixMilli())
+		require.Equal(t, "mine", c.ID(1, 2, &Extra{ID: "mine"}))
+
+		other, err := NewClock()
+		require.NoError(t, err)
+		require.NotEqual(t, c.ID(1, 5, nil), other.ID(1, 5, nil))
+	})
+	require.Equal(t, int64(5), After(2, 3))
+	require.Equal(t, int64(1<<63-1), After(2, 1<<63-2))
+}
+
+func TestAHistoryIsNeverChanged(t *testing.T) {
+	var none *History
+	require.Nil(t, none.Attempts(1))
+	require.Nil(t, none.Of(1))
+	h := none.With(Attempt{Cause: Failed}, 10)
+	a, b := h.With(Attempt{Cause: Nacked}, 10), h.With(Attempt{Cause: Exited}, 10)
+	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}}, h.Attempts(1))
+	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}, {Number: 2, Cause: Nacked}}, a.Attempts(1))
+	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}, {Number: 2, Cause: Exited}}, b.Attempts(1))
+	a.Attempts(1)[0].Cause = Acked
+	require.Equal(t, Failed, a.Attempts(1)[0].Cause)
+	require.Same(t, a, a.Of(1))
+}
+
+func TestALongHistoryKeepsTheFirstAttemptAndTheNewerHalf(t *testing.T) {
+	var h *History
+	for range 9 {
+		h = h.With(Attempt{Cause: Failed}, 6)
+	}
+	var numbers []int
+	for _, a := range h.Attempts(1) {
+		numbers = append(numbers, a.Number)
+	}
+	require.Equal(t, []int{1, 6, 7, 8, 9}, numbers)
+}
+
+func TestMessagesThatTimedOutTogetherShareAHistory(t *testing.T) {
+	c, err := NewClock()
+	require.NoError(t, err)
+	o := &Origin{Clock: c, Queue: "q", Keep: 10}
+	own := (*History)(nil).With(Attempt{Cause: Failed}, 10)
+	first := Together(o, Group{At: 100, Starts: []int64{10, 20}, Seqs: []uint64{5, 3}, Befores: []*History{nil, own}})
+	second := Together(o, Group{At: 300, Start: 200, Before: first})
+	timedOut := func(number int, start, at int64) Attempt {
+		return Attempt{Number: number, Cause: TimedOut, Queue: "q", Start: c.Time(start), Elapsed: time.Duration(at - start)}
+	}
+	require.Equal(t, []Attempt{timedOut(1, 10, 100), timedOut(2, 200, 300)}, second.Attempts(5))
+	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}, timedOut(2, 20, 100), timedOut(3, 200, 300)}, second.Attempts(3))
+	alone := second.Of(3).With(Attempt{Cause: Nacked}, 10)
+	require.Equal(t, second.Attempts(3), alone.Attempts(3)[:3])
+	require.Equal(t, 4, alone.Attempts(3)[3].Number)
+	require.Equal(t, "attempt 2: timed out after 100µs", Attempt{Number: 2, Cause: TimedOut, Elapsed: 100 * time.Microsecond}.String())
+	require.Equal(t, "attempt 1: failed after 0s: busy", Attempt{Number: 1, Cause: Failed, Err: errors.New("busy")}.String())
+}

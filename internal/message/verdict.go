@@ -1,0 +1,114 @@
+package message
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Cause says how an attempt ended.
+type Cause uint8
+
+// The causes. All but Acked, Snoozed and Released spend one of the message's attempts.
+const (
+	Acked             Cause = iota + 1 // acknowledged
+	Failed                             // the handler returned an error
+	Panicked                           // the handler panicked
+	Exited                             // the handler called runtime.Goexit
+	TimedOut                           // the visibility timeout passed
+	Nacked                             // given back by Nack or NackAfter
+	PermanentlyFailed                  // the handler returned Permanent
+	Expired                            // the message's time to live passed
+	Snoozed                            // the handler returned Snooze
+	Released                           // given back by a shutdown, or by an error that wraps ErrClosed
+)
+
+// Causes is one more than the last Cause: the length of an array by cause.
+const Causes = int(Released) + 1
+
+var causeNames = [Causes]string{
+	"none", "acked", "failed", "panicked", "exited", "timed out", "nacked",
+	"permanent", "expired", "snoozed", "released",
+}
+
+// String is the cause's name.
+func (c Cause) String() string {
+	if int(c) < len(causeNames) {
+		return causeNames[c]
+	}
+	return fmt.Sprintf("Cause(%d)", uint8(c))
+}
+
+// Spends reports whether an attempt that ended so is one of those that the
+// message has.
+func (c Cause) Spends() bool { return c != Acked && c != Snoozed && c != Released }
+
+const (
+	// MinWait is the least that a message waits after a failure or a snooze.
+	MinWait = time.Millisecond
+	// FromBackoff as a Verdict's Wait stands for the queue's backoff.
+	FromBackoff time.Duration = -1
+)
+
+// A Verdict says how a delivery ends.
+type Verdict struct {
+	Cause Cause
+	Wait  time.Duration // until the next delivery, or FromBackoff
+	Err   error
+	Stack string
+}
+
+// Judge turns what a handler returned into a verdict. It calls the error's own
+// methods: no lock is held.
+func Judge(err error) Verdict {
+	if err == nil {
+		return Verdict{Cause: Acked}
+	}
+	var o *outcome
+	if errors.As(err, &o) {
+		v := o.Verdict
+		if v.Cause != Snoozed {
+			v.Err = err
+		}
+		return v
+	}
+	if errors.Is(err, ErrClosed) {
+		return Verdict{Cause: Released, Wait: FromBackoff, Err: err}
+	}
+	return Verdict{Cause: Failed, Wait: FromBackoff, Err: err}
+}
+
+// An outcome is a verdict as an error, for a handler to return.
+type outcome struct{ Verdict }
+
+func (o *outcome) Error() string {
+	if o.Cause == Snoozed {
+		return fmt.Sprintf("fanout: snooze for %v", o.Wait)
+	}
+	return o.Err.Error()
+}
+
+func (o *outcome) Unwrap() error { return o.Err }
+
+// Permanent wraps err to say that no further attempt can succeed. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{Verdict{Cause: PermanentlyFailed, Err: err}}
+}
+
+// RetryAfter wraps err to say how long to wait instead of the queue's backoff, at
+// least MinWait. RetryAfter(nil, wait) is nil.
+func RetryAfter(err error, wait time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{Verdict{Cause: Failed, Wait: max(wait, MinWait), Err: err}}
+}
+
+// Snooze says that the message is not ripe and should come again after wait, at
+// least MinWait.
+func Snooze(wait time.Duration) error {
+	return &outcome{Verdict{Cause: Snoozed, Wait: max(wait, MinWait)}}
+}
