@@ -1,0 +1,182 @@
+package lease
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// find returns the slot and the bit of a delivery that is in flight by its bit.
+func (t *Table[T]) find(r message.Ref) (*slot[T], uint64) {
+	s := t.slots.find(r.Block)
+	if s == nil {
+		return nil, 0
+	}
+	return s, s.open & (1 << (r.Stamp - s.base)) // none beyond the block: it is shifted out
+}
+
+// current returns the lease in step whose current message the delivery is.
+func (t *Table[T]) current(s *slot[T], r message.Ref) *Lease[T] {
+	if s == nil || s.lease == nil {
+		return nil
+	}
+	if p := s.lease.Place(); p == 0 || p.Stamp() != r.Stamp || p&over != 0 {
+		return nil
+	}
+	return s.lease
+}
+
+// Ack acknowledges a delivery, in flight by its bit or current, and reports
+// whether it has. If not, it is over, or no longer owns its message.
+func (t *Table[T]) Ack(r message.Ref) bool {
+	s, b := t.find(r)
+	if b != 0 {
+		t.acked++
+		t.end(s, b)
+		return true
+	}
+	l := t.current(s, r)
+	if l == nil {
+		return false
+	}
+	p := l.Place()
+	for p.Stamp() == r.Stamp && p&over == 0 {
+		if l.swap(p, p|acked) {
+			t.count(l)
+			return true
+		}
+		p = l.Place()
+	}
+	return false
+}
+
+// Acks acknowledges many deliveries: those that stand together in a block in one
+// step. The lock is held from the first Add to Done.
+type Acks[T any] struct {
+	slot *slot[T]
+	id   int32
+	bits uint64
+}
+
+// Add acknowledges a delivery as Ack does, at the latest with Done.
+func (a *Acks[T]) Add(t *Table[T], r message.Ref) bool {
+	if a.slot != nil && r.Block == a.id {
+		if b := a.slot.open &^ a.bits & (1 << (r.Stamp - a.slot.base)); b != 0 {
+			a.bits |= b
+			return true
+		}
+	}
+	return a.other(t, r)
+}
+
+func (a *Acks[T]) other(t *Table[T], r message.Ref) bool {
+	a.Done(t)
+	s, b := t.find(r)
+	if b == 0 {
+		return t.Ack(r)
+	}
+	a.slot, a.id, a.bits = s, r.Block, b
+	return true
+}
+
+// Done acknowledges what is left of the deliveries added.
+func (a *Acks[T]) Done(t *Table[T]) {
+	if a.slot != nil {
+		t.acked += bits.OnesCount64(a.bits)
+		t.end(a.slot, a.bits)
+		a.slot = nil
+	}
+}
+
+// Extract takes a message out of its block by its delivery, which thereby ends,
+// whether it is in flight by its bit or current. It reports whether the delivery
+// owned the message. Whatever ends a delivery other than Ack begins with it.
+func (t *Table[T]) Extract(r message.Ref, now int64) (Out[T], bool) {
+	s, b := t.owned(r, now)
+	if b == 0 {
+		return Out[T]{}, false
+	}
+	return t.extract(s, bits.TrailingZeros64(b)), true
+}
+
+// owned is find, for a current message too: that is detached.
+func (t *Table[T]) owned(r message.Ref, now int64) (*slot[T], uint64) {
+	s, b := t.find(r)
+	if b == 0 {
+		if l := t.current(s, r); l != nil && t.Detach(l, now) {
+			return t.find(r)
+		}
+	}
+	return s, b
+}
+
+// extract takes message k, which is open or expired, out of its block.
+func (t *Table[T]) extract(s *slot[T], k int) Out[T] {
+	l := s.lease
+	p := s.place(k)
+	out := Out[T]{Item: l.items[p], Past: l.past(p), Stamp: s.base + uint64(k), Start: l.starts[p]}
+	t.end(s, bit(k))
+	return out
+}
+
+// Deadline is when a delivery times out, if it owns its message. A current message
+// is detached by it.
+func (t *Table[T]) Deadline(r message.Ref, now int64) (at int64, ok bool) {
+	s, b := t.owned(r, now)
+	if b == 0 {
+		return 0, false
+	}
+	return s.lease.deadline(s, bits.TrailingZeros64(b)), true
+}
+
+// Extend makes a delivery time out at the given instant, or when it would have if
+// that is later, and reports whether it owned its message. A current message is
+// detached by it.
+func (t *Table[T]) Extend(r message.Ref, until, now int64) bool {
+	s, b := t.owned(r, now)
+	if b == 0 {
+		return false
+	}
+	l, k := s.lease, bits.TrailingZeros64(b)
+	if until > l.deadline(s, k) {
+		m := l.moreOf()
+		if m.until == nil {
+			m.until = make([]int64, Len)
+		}
+		m.extended |= b
+		m.until[k] = until // due stays a bound
+	}
+	return true
+}
+
+// Lookup returns the item of a delivery that owns its message, and the consumer
+// that has its lease, if any. The item is good until the lock is released.
+func (t *Table[T]) Lookup(r message.Ref) (it *message.Item[T], owner any, ok bool) {
+	s, b := t.find(r)
+	if b == 0 && t.current(s, r) == nil {
+		return nil, nil, false
+	}
+	return &s.lease.items[s.place(int(r.Stamp-s.base))], s.lease.owner, true
+}
+
+// end takes messages out of their block that were open or expired.
+func (t *Table[T]) end(s *slot[T], ended uint64) {
+	n := bits.OnesCount64(ended)
+	if x := bits.OnesCount64(ended & s.expired); x > 0 {
+		t.expired -= x
+		n -= x
+		s.expired &^= ended
+	}
+	t.open -= n
+	s.open &^= ended
+	s.dead |= ended
+	if s == t.fillSlot || s.sparse() {
+		t.tidy(s)
+	}
+}
+
+func sortRefs(refs []message.Ref) {
+	slices.SortFunc(refs, func(a, b message.Ref) int { return cmp.Compare(a.Stamp, b.Stamp) })
+}

@@ -1,0 +1,192 @@
+package lease
+
+import (
+	"fmt"
+	"math/bits"
+)
+
+// Check walks the invariants of a table and returns the first that does not hold.
+// No consumer in step may go on meanwhile. Tests call it.
+func (t *Table[T]) Check() error {
+	if err := t.slots.check(); err != nil {
+		return err
+	}
+	var open, expired, inStep, owned, scheduled int
+	for id := range int32(len(t.slots.chunks) * chunkLen) {
+		s := t.slots.find(id)
+		if s == nil || s.lease == nil {
+			continue
+		}
+		l := s.lease
+		if err := t.checkLease(l, s); err != nil {
+			return fmt.Errorf("block %d: %w", id, err)
+		}
+		if l.id != id {
+			return fmt.Errorf("block %d has slot %d", l.id, id)
+		}
+		open += bits.OnesCount64(s.open)
+		expired += bits.OnesCount64(s.expired)
+		if l.step != 0 {
+			owned++
+			if int(l.step) > len(t.steps) || t.steps[l.step-1] != l {
+				return fmt.Errorf("block %d is not where it says among the consumers'", id)
+			}
+		}
+		if l.Place() != 0 {
+			inStep += int(l.n) - int(l.counted)
+		}
+		if l.due != 0 {
+			scheduled++
+		}
+	}
+	switch {
+	case open != t.open || expired != t.expired || inStep != t.inStep:
+		return fmt.Errorf("%d open, %d expired, %d in step; counted are %d, %d, %d", open, expired, inStep, t.open, t.expired, t.inStep)
+	case owned != len(t.steps):
+		return fmt.Errorf("%d leases have a consumer, %d are known", owned, len(t.steps))
+	}
+	if err := t.checkSchedule(scheduled); err != nil {
+		return err
+	}
+	if err := t.checkRanking(); err != nil {
+		return err
+	}
+	n := 0
+	for _, b := range t.spare.slabs {
+		n += b.bytes()
+	}
+	if n != t.spare.bytes {
+		return fmt.Errorf("spares of %d bytes, counted are %d", n, t.spare.bytes)
+	}
+	return nil
+}
+
+func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
+	live := s.open | s.expired
+	p := l.Place()
+	switch left := bits.OnesCount64(live); {
+	case s.open&s.expired != 0 || live&s.dead != 0:
+		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.open, s.expired, s.dead)
+	case (live|s.dead)&^mask(0, int(l.n)) != 0 || (live|s.dead)&^l.present != 0:
+		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.dead, l.n, l.present)
+	case len(l.items) != len(l.starts):
+		return fmt.Errorf("%d items and %d starts", len(l.items), len(l.starts))
+	case l.more != nil && l.more.pasts != nil && len(l.more.pasts) != len(l.items):
+		return fmt.Errorf("%d pasts for %d items", len(l.more.pasts), len(l.items))
+	case l.present != ^uint64(0) && bits.OnesCount64(l.present) != len(l.items):
+		return fmt.Errorf("%d places for present %x", len(l.items), l.present)
+	case s.open != 0 && l.due == 0:
+		return fmt.Errorf("open %x, and not scheduled", s.open)
+	case p != 0 && l.step == 0:
+		return fmt.Errorf("in step without a consumer")
+	case l.step == 0 && left == 0 && (l != t.filling || l.Room() == 0):
+		return fmt.Errorf("nothing is left of it")
+	case l.step == 0 && l != t.filling && (cap(l.items) > 4*left || left == 1 && cap(l.items) > 1):
+		return fmt.Errorf("%d places for %d messages", cap(l.items), left)
+	}
+	start := int64(0)
+	for b := s.open; b != 0; b &= b - 1 {
+		k := bits.TrailingZeros64(b)
+		if at := l.starts[s.place(k)]; at < start {
+			return fmt.Errorf("message %d began at %d, one before it at %d", k, at, start)
+		} else {
+			start = at
+		}
+		if at := l.deadline(s, k); at < l.due || at == l.due && k < int(l.dueBit) {
+			return fmt.Errorf("message %d is due at %d, the block at %d for %d", k, at, l.due, l.dueBit)
+		}
+	}
+	return l.checkPlace(s, p)
+}
+
+// checkPlace checks the word of a lease in step against the bits.
+func (l *Lease[T]) checkPlace(s *slot[T], p Place) error {
+	if p == 0 {
+		return nil
+	}
+	k := int(p.Stamp() - s.base)
+	switch {
+	case p&over == over:
+		if k != 0 || l.n != 0 {
+			return fmt.Errorf("nothing is said to be in it, and %d are", l.n)
+		}
+		return nil
+	case k < 0 || k+1+p.Waiting() != int(l.n):
+		return fmt.Errorf("message %d is current and %d wait, of %d", k, p.Waiting(), l.n)
+	case p.Waiting() > 0 && s.open>>(k+1) != 0:
+		return fmt.Errorf("of what waits behind %d some is open: %x", k, s.open)
+	case !p.Detached() && s.open&bit(k) != 0:
+		return fmt.Errorf("message %d is current and open, and not detached", k)
+	}
+	return nil
+}
+
+func (t *Table[T]) checkSchedule(want int) error {
+	n, prev := 0, int32(0)
+	for at := t.line.first; at != 0; n++ {
+		l := t.lease(at)
+		switch {
+		case l == nil || l.due == 0 || l.at != 0 || l.prev != prev:
+			return fmt.Errorf("block %d does not belong where it stands in the line", at-1)
+		case prev != 0 && !t.before(t.lease(prev), l):
+			return fmt.Errorf("block %d stands before %d, which is due earlier", prev-1, at-1)
+		}
+		prev, at = at, l.next
+	}
+	if t.line.last != prev {
+		return fmt.Errorf("the line ends with %d, not %d", prev-1, t.line.last-1)
+	}
+	for k, l := range t.heap {
+		if int(l.at) != k+1 || l.due == 0 || k > 0 && t.before(l, t.heap[(k-1)/2]) {
+			return fmt.Errorf("block %d does not belong where it is in the heap", l.id)
+		}
+	}
+	if n+len(t.heap) != want {
+		return fmt.Errorf("%d blocks are scheduled, %d say so", n+len(t.heap), want)
+	}
+	return nil
+}
+
+func (t *Table[T]) checkRanking() error {
+	left, rank := t.expired, uint64(0)
+	for _, b := range t.ranked.blocks[t.ranked.head:] {
+		if b.rank <= rank {
+			return fmt.Errorf("rank %d comes after %d", b.rank, rank)
+		}
+		rank = b.rank
+		if s := t.slots.find(b.id); s != nil && s.expired != 0 && s.lease.more.rank == rank {
+			left -= bits.OnesCount64(s.expired)
+		}
+	}
+	if left != 0 {
+		return fmt.Errorf("%d of %d expired messages are in no ranked block", left, t.expired)
+	}
+	return nil
+}
+
+func (s *slots[T]) check() error {
+	roomy, holes := 0, 0
+	for ci, c := range s.chunks {
+		if c == nil {
+			holes++
+			continue
+		}
+		if c.free != 0 {
+			roomy++
+		}
+		for i := range c.slots {
+			if free := c.free&(1<<i) != 0; free != (c.slots[i].lease == nil) || free && c.slots[i] != (slot[T]{}) {
+				return fmt.Errorf("slot %d is free: %v, and has %+v", ci*chunkLen+i, free, c.slots[i])
+			}
+		}
+	}
+	if roomy != len(s.roomy) || holes != len(s.holes) {
+		return fmt.Errorf("%d chunks have room and %d are gone, known are %d and %d", roomy, holes, len(s.roomy), len(s.holes))
+	}
+	for _, ci := range s.roomy {
+		if s.chunks[ci] == nil || s.chunks[ci].free == 0 {
+			return fmt.Errorf("chunk %d has no room", ci)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,288 @@
+package lease
+
+import (
+	"iter"
+	"math"
+	"math/bits"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// What of a block times out in one step stays where it is, as expired: a million
+// messages that time out together cost a few bits each. A caller takes them again
+// in place: the block gets new stamps, and all share one history. Any other
+// consumer takes them out, one by one.
+
+// together is how often messages may time out together. With the next time-out
+// each gets a history of its own.
+const together = 8
+
+// An Instant is a deadline and the stamp that it belongs to. Of two at one time the
+// lower stamp is first.
+type Instant struct {
+	At    int64
+	Stamp uint64
+}
+
+// Never is after every instant.
+var Never = Instant{math.MaxInt64, math.MaxUint64}
+
+// Expired says what timed out: one message, which has left its block, or several
+// that stay there.
+type Expired[T any] struct {
+	Several bool
+	Out     Out[T] // the one
+	Owner   any    // the consumer that had it, if any
+	base    uint64
+	bits    uint64
+}
+
+// Len is how many messages timed out.
+func (e Expired[T]) Len() int {
+	if !e.Several {
+		return 1
+	}
+	return bits.OnesCount64(e.bits)
+}
+
+// Runs yields the stamps of all deliveries that timed out: the first and the
+// number of each run.
+func (e Expired[T]) Runs() iter.Seq2[uint64, int] {
+	return func(yield func(uint64, int) bool) {
+		if !e.Several {
+			yield(e.Out.Stamp, 1)
+			return
+		}
+		for b := e.bits; b != 0; {
+			k := bits.TrailingZeros64(b)
+			n := bits.TrailingZeros64(^(b >> k))
+			if !yield(e.base+uint64(k), n) {
+				return
+			}
+			b &^= mask(k, n)
+		}
+	}
+}
+
+// Expire times out what is first, if that is due by now and before until, and
+// returns it; what of a block is due with it goes in the same step. ok is false if
+// nothing is due.
+//
+// Messages time out together if no consumer has their block, none has a deadline of
+// its own, and with this attempt each has spent fewer than most. A most of 0 makes
+// each time out alone: then its owner can tell of it, count it, or let it die.
+func (t *Table[T]) Expire(now int64, until Instant, most int) (e Expired[T], ok bool) {
+	l, k := t.firstDue()
+	if l == nil || l.due > now {
+		return e, false
+	}
+	s := t.slot(l)
+	if d := l.due; d > until.At || d == until.At && s.base+uint64(k) >= until.Stamp {
+		return e, false
+	}
+	if !t.mayTogether(l, s, most) {
+		e.Owner = l.owner
+		e.Out = t.extract(s, k)
+		return e, true
+	}
+	t.unschedule(l)
+	if m, j := t.firstDue(); m != nil && m.due <= until.At {
+		if i := (Instant{m.due, t.slot(m).base + uint64(j)}); i.At < until.At || i.Stamp < until.Stamp {
+			until = i
+		}
+	}
+	late := s.open
+	for { // deadlines never decrease
+		last := 63 - bits.LeadingZeros64(late)
+		at := l.deadline(s, last)
+		if at <= now && (at < until.At || at == until.At && s.base+uint64(last) < until.Stamp) {
+			break
+		}
+		late &^= bit(last)
+	}
+	t.expire(l, s, late, now)
+	return Expired[T]{Several: true, base: s.base, bits: late}, true
+}
+
+// mayTogether reports whether messages of a block may time out together.
+func (t *Table[T]) mayTogether(l *Lease[T], s *slot[T], most int) bool {
+	if most <= 0 || l.step != 0 || s.expired != 0 {
+		return false
+	}
+	m := l.more
+	if m == nil {
+		return most > 1
+	}
+	if m.extended&s.open != 0 || m.spent >= together {
+		return false
+	}
+	spent := uint32(0)
+	if m.pasts != nil {
+		for b := s.open; b != 0; b &= b - 1 {
+			spent = max(spent, m.pasts[s.place(bits.TrailingZeros64(b))].Spent)
+		}
+	}
+	return uint64(spent)+uint64(m.spent)+1 < uint64(most)
+}
+
+// expire lets some messages of a block wait there to be taken again.
+func (t *Table[T]) expire(l *Lease[T], s *slot[T], late uint64, now int64) {
+	if l == t.filling {
+		t.unfill()
+	}
+	if t.expired == 0 {
+		t.ranked = ranking{} // what it names is over
+	}
+	n := bits.OnesCount64(late)
+	s.open &^= late
+	s.expired = late
+	t.open -= n
+	t.expired += n
+	m := l.moreOf()
+	m.taken, m.expiredAt, m.rank = false, now, t.stamps.Reserve(1)
+	t.ranked.add(ranked{l.id, m.rank})
+	if s.open != 0 {
+		k := bits.TrailingZeros64(s.open)
+		t.schedule(l, l.deadline(s, k), k)
+	}
+	t.tidy(s)
+}
+
+// ranked names a block whose messages timed out.
+type ranked struct {
+	id   int32
+	rank uint64
+}
+
+// A ranking is a queue of blocks, by rank.
+type ranking struct {
+	blocks []ranked
+	head   int
+}
+
+func (r *ranking) add(b ranked) {
+	if r.head > 64 && r.head > len(r.blocks)/2 {
+		r.blocks = r.blocks[:copy(r.blocks, r.blocks[r.head:])]
+		r.head = 0
+	}
+	r.blocks = append(r.blocks, b)
+}
+
+// firstExpired returns the block that timed out first.
+func (t *Table[T]) firstExpired() (s *slot[T]) {
+	if t.expired == 0 {
+		return nil
+	}
+	for r := &t.ranked; ; r.head++ {
+		b := r.blocks[r.head]
+		if s = t.slots.find(b.id); s != nil && s.lease != nil && s.expired != 0 && s.lease.more.rank == b.rank {
+			return s
+		}
+	}
+}
+
+// FirstExpired returns a stamp that tells when the first messages that wait to be
+// taken again timed out: later than every delivery and every change of state whose
+// stamp is lower. ok is false if none wait.
+func (t *Table[T]) FirstExpired() (rank uint64, ok bool) {
+	s := t.firstExpired()
+	if s == nil {
+		return 0, false
+	}
+	return s.lease.more.rank, true
+}
+
+// TakeExpired puts the first messages that timed out in flight again, for a caller:
+// at most so many, at least one, all of one block. They stay where they are. ok is
+// false if none wait, or the first can't be taken so: PopExpired takes it out then.
+func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
+	s := t.firstExpired()
+	if s == nil || most <= 0 {
+		return r, false
+	}
+	l := s.lease
+	m := l.more
+	if !m.taken {
+		if s.open != 0 || l.step != 0 {
+			return r, false // the others of their block go on with their stamps
+		}
+		t.again(l, s, vis)
+	} else if l.vis != vis {
+		return r, false
+	}
+	k := bits.TrailingZeros64(s.expired)
+	n := min(bits.TrailingZeros64(^(s.expired >> k)), most)
+	p := s.place(k)
+	if m.pasts != nil {
+		for j := 1; j < n; j++ {
+			if m.pasts[p+j].Spent != m.pasts[p].Spent {
+				n = j
+			}
+		}
+	}
+	for j := p; j < p+n; j++ {
+		l.starts[j] = now
+	}
+	s.expired &^= mask(k, n)
+	s.open |= mask(k, n)
+	t.expired -= n
+	t.open += n
+	t.began += n
+	t.schedule(l, after(now, vis), k)
+	return Run[T]{l.items[p : p+n], t.ref(s, k), m.hist}, true
+}
+
+// again gives a block whose messages have all timed out new stamps, and what they
+// went through to all of them.
+func (t *Table[T]) again(l *Lease[T], s *slot[T], vis int64) {
+	t.unschedule(l)
+	m := l.more
+	m.hist = message.Together(t.origin, l.group(s))
+	m.spent++
+	m.taken = true
+	l.clear(s, s.dead)
+	s.base = t.stamps.Reserve(64 - bits.LeadingZeros64(s.expired))
+	l.vis = vis
+}
+
+// group is what all messages of a block that timed out have in common.
+func (l *Lease[T]) group(s *slot[T]) message.Group {
+	m := l.more
+	first := l.starts[s.place(bits.TrailingZeros64(s.expired))]
+	g := message.Group{At: m.expiredAt, Start: first, Before: m.hist}
+	last := l.starts[s.place(63-bits.LeadingZeros64(s.expired))]
+	own := m.pasts != nil && m.hist == nil
+	if first == last && !own {
+		return g
+	}
+	n := bits.OnesCount64(s.expired)
+	g.Starts, g.Seqs = make([]int64, 0, n), make([]uint64, 0, n)
+	for b := s.expired; b != 0; b &= b - 1 {
+		p := s.place(bits.TrailingZeros64(b))
+		g.Starts = append(g.Starts, l.starts[p])
+		g.Seqs = append(g.Seqs, l.items[p].Seq)
+		if own {
+			g.Befores = append(g.Befores, m.pasts[p].Hist)
+		}
+	}
+	return g
+}
+
+// PopExpired takes the first message that timed out, and waits to be taken again,
+// out of its block. Its past includes that.
+func (t *Table[T]) PopExpired() (out Out[T], ok bool) {
+	s := t.firstExpired()
+	if s == nil {
+		return out, false
+	}
+	l := s.lease
+	m := l.more
+	fresh, at := !m.taken, m.expiredAt
+	out = t.extract(s, bits.TrailingZeros64(s.expired))
+	if fresh {
+		out.Past.Spent++
+		out.Past.Hist = out.Past.Hist.With(message.TimeOut(t.origin, out.Start, at), t.origin.Keep)
+	}
+	out.Stamp = 0
+	return out, true
+}

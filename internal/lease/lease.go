@@ -1,0 +1,176 @@
+// Package lease keeps the messages of one queue that are in flight, or about to
+// be, in blocks of up to 64 in the order in which they were taken. A message
+// stays in its block until it is over or is wanted elsewhere, and its delivery is
+// named by the block and by a stamp that no other delivery of the queue ever has.
+//
+// It promises that each message has one owner: of all who acknowledge it, extract
+// it or time it out exactly one is told so; that messages time out in the order
+// of their instants, those of one instant in the order of their stamps; that
+// nothing here is linear in what is in flight; and that a message left over keeps
+// little more than itself in memory.
+//
+// A Table owns its blocks and all that is in them. It has no lock, clock,
+// goroutine or hook: its owner's lock guards it and its leases, and its owner says
+// what time it is. The only exception is a lease's word, which a consumer that
+// goes through a block changes without the lock by Step and Advance, and whoever
+// acknowledges a range's current message by AckCurrent. So a consumer builds its
+// deliveries while it holds the lock, and reads nothing of the block without.
+package lease
+
+import (
+	"sync/atomic"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// Len is the most messages of a lease.
+const Len = 64
+
+// A Place is where a consumer in step stands: the stamp of its current message,
+// how many wait behind it, and whether the current one is acknowledged or
+// detached. Zero: the lease is not in step.
+type Place uint64
+
+const (
+	acked    = Place(1)
+	detached = Place(2)
+	over     = acked | detached // both: nothing was added yet
+	waiter   = Place(4)
+	step     = Place(1024)
+)
+
+// Stamp is that of the current message.
+func (p Place) Stamp() uint64 { return uint64(p / step) }
+
+// Waiting is how many messages wait behind the current one.
+func (p Place) Waiting() int { return int(p % step / waiter) }
+
+// Acked reports whether the current message is acknowledged.
+func (p Place) Acked() bool { return p&over == acked }
+
+// Detached reports whether the current message is in flight by its bit: its
+// consumer has to settle it by its Ref.
+func (p Place) Detached() bool { return p&over == detached }
+
+// A Lease is a block of messages, taken for one consumer or for callers.
+//
+// Invariants, while it is in its table:
+//   - items, and starts as long, are the block's places. All places are taken in
+//     order, but in a block that has shrunk: there, message k has the place that
+//     counts the messages of present below it;
+//   - starts of messages in flight never decrease;
+//   - in step, the current message has no bit until the word says detached, and
+//     what waits has none; otherwise the word is zero;
+//   - due is 0 or a lower bound of its first deadline; it is not 0 while any
+//     message is in flight by its bit, and the block stands in the line or, if at is
+//     not 0, in the heap.
+type Lease[T any] struct {
+	word atomic.Uint64 // a Place
+
+	// The owner's lock guards the rest.
+	id         int32 // number of its slot
+	at         int32 // place in the heap plus one
+	prev, next int32 // in the line: numbers plus one
+	step       int32 // place among the leases that a consumer has, plus one
+	n          uint8 // messages taken
+	begun      uint8 // of those in step: counted as begun
+	counted    uint8 // of those in step: counted as acknowledged, or detached
+	dueBit     uint8 // the message that due belongs to
+
+	items   []message.Item[T]
+	starts  []int64
+	present uint64
+	vis     int64 // visibility timeout
+	due     int64
+	more    *more // nil for most
+	owner   any   // the consumer that has it; nil: none
+}
+
+// more is what few leases have.
+type more struct {
+	pasts []message.Past   // by place; nil: no message had any when it was taken
+	hist  *message.History // what all went through here, on top of that
+	spent uint32           // how many attempts that were
+	taken bool             // messages of expired belong to the present stamps
+
+	expiredAt int64
+	rank      uint64 // a stamp: which of two that became due was first
+
+	extended uint64  // bit k: the deadline of message k is in until
+	until    []int64 // by message
+}
+
+// Place reads the lease's word. Anyone may call it.
+func (l *Lease[T]) Place() Place { return Place(l.word.Load()) }
+
+func (l *Lease[T]) swap(from, to Place) bool {
+	return l.word.CompareAndSwap(uint64(from), uint64(to))
+}
+
+// Step says that the current message is acknowledged and the next one begun: all
+// that a worker's message costs. It fails if p is no longer the lease's place, or
+// nothing waits: the consumer then has to look, under the lock. Only the lease's
+// consumer calls it; it needs no lock.
+func (l *Lease[T]) Step(p Place) (Place, bool) {
+	if p&over != 0 || p.Waiting() == 0 {
+		return p, false
+	}
+	to := p + step - waiter
+	return to, l.swap(p, to)
+}
+
+// AckCurrent acknowledges the current message, if it has the given stamp and
+// something waits behind it, and reports whether it has. The last message of a
+// lease is acknowledged by [Table.Ack]: somebody may wait for its end. Anyone may
+// call it without the lock, for a lease that has long been given to another
+// consumer too.
+func (l *Lease[T]) AckCurrent(stamp uint64) bool {
+	p := l.Place()
+	return p.Stamp() == stamp && p&over == 0 && p.Waiting() > 0 && l.swap(p, p|acked)
+}
+
+// Advance begins the next message if the current one is acknowledged and
+// something waits. Only the lease's consumer calls it; it needs no lock.
+func (l *Lease[T]) Advance() (Place, bool) {
+	p := l.Place()
+	if p&over != acked || p.Waiting() == 0 {
+		return p, false
+	}
+	to := p - acked - waiter + step
+	return to, l.swap(p, to)
+}
+
+// Owner is the consumer that the lease was opened for, nil if it has left it.
+func (l *Lease[T]) Owner() any { return l.owner }
+
+// Len is how many messages were taken into the lease.
+func (l *Lease[T]) Len() int { return int(l.n) }
+
+// Room is how many more messages the lease has places for.
+func (l *Lease[T]) Room() int { return max(len(l.items)-int(l.n), 0) }
+
+// moreOf returns what few leases have, to be changed.
+func (l *Lease[T]) moreOf() *more {
+	if l.more == nil {
+		l.more = new(more)
+	}
+	return l.more
+}
+
+// deadline is when message k times out.
+func (l *Lease[T]) deadline(s *slot[T], k int) int64 {
+	if l.more != nil && l.more.extended&bit(k) != 0 {
+		return l.more.until[k]
+	}
+	return after(l.starts[s.place(k)], l.vis)
+}
+
+func bit(k int) uint64        { return 1 << k }
+func mask(from, n int) uint64 { return (1<<n - 1) << from }
+
+func after(now, d int64) int64 {
+	if at := now + d; at >= now {
+		return at
+	}
+	return 1<<63 - 1
+}

@@ -1,0 +1,314 @@
+package lease
+
+import (
+	"math/bits"
+	"unsafe"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// What is over must not pin much. A block has four sizes. One that has been taken
+// by callers, or left by its consumer, moves what is left of it to a smaller one
+// whenever less than a quarter of its places is in use: so each message is moved
+// at most three times, and what is left alone pins little more than itself. The
+// block that is filled does so once it is full, or with Trim if its places are large.
+//
+// Blocks that are over are kept for the next lease: a few while the queue is busy
+// and hardly any once its owner has called Trim.
+
+const (
+	// spareBytes bounds what is kept until Trim, fewBytes what is kept after it
+	// while the table holds anything, and spareLen how many leases without places.
+	spareBytes = 256 << 10
+	fewBytes   = 4 << 10
+	spareLen   = 16
+	// deadEach bounds how many messages that are over the block that is filled
+	// keeps, for each that is in flight: fewer than so many, and none for one.
+	deadEach = 7
+)
+
+// sizeFor has the size of a block for so many messages.
+var sizeFor = func() (sizes [Len + 1]uint8) {
+	for n := range sizes {
+		switch {
+		case n <= 1:
+			sizes[n] = 1
+		case n <= small:
+			sizes[n] = small
+		case n <= medium:
+			sizes[n] = medium
+		default:
+			sizes[n] = Len
+		}
+	}
+	return sizes
+}()
+
+const small, medium = 4, 16
+
+// A slab is the places of a block. What is in its items up to their length may be
+// of messages that are over.
+type slab[T any] struct {
+	items  []message.Item[T]
+	starts []int64
+}
+
+// newSlab returns an empty slab with room for so many, in one piece.
+func newSlab[T any](room int) slab[T] {
+	switch sizeFor[room] {
+	case 1:
+		b := new(struct {
+			items  [1]message.Item[T]
+			starts [1]int64
+		})
+		return slab[T]{b.items[:0], b.starts[:0]}
+	case small:
+		b := new(struct {
+			items  [small]message.Item[T]
+			starts [small]int64
+		})
+		return slab[T]{b.items[:0], b.starts[:0]}
+	case medium:
+		b := new(struct {
+			items  [medium]message.Item[T]
+			starts [medium]int64
+		})
+		return slab[T]{b.items[:0], b.starts[:0]}
+	}
+	b := new(struct {
+		items  [Len]message.Item[T]
+		starts [Len]int64
+	})
+	return slab[T]{b.items[:0], b.starts[:0]}
+}
+
+func (b slab[T]) bytes() int { return cap(b.items) * placeBytes[T]() }
+
+// placeBytes is the size of a place.
+func placeBytes[T any]() int { return int(unsafe.Sizeof(message.Item[T]{})) + 8 }
+
+// spares are blocks that are over.
+type spares[T any] struct {
+	slabs []slab[T]
+	heads []*Lease[T]
+	bytes int // of slabs
+}
+
+// take returns an empty lease of so many places, of which the first ones, dirty in
+// number, may keep what is over.
+func (p *spares[T]) take(room, dirty int) *Lease[T] {
+	var l *Lease[T]
+	if n := len(p.heads); n > 0 {
+		l, p.heads[n-1] = p.heads[n-1], nil
+		p.heads = p.heads[:n-1]
+	} else {
+		l = new(Lease[T])
+	}
+	b, ok := p.slab(room)
+	if !ok {
+		b = newSlab[T](room)
+	}
+	if len(b.items) > dirty {
+		clear(b.items[dirty:])
+	}
+	l.items, l.starts = b.items[:room], b.starts[:room]
+	return l
+}
+
+// slab returns the last slab, or one of the few before it, that is large enough.
+func (p *spares[T]) slab(room int) (b slab[T], ok bool) {
+	last := len(p.slabs) - 1
+	for k := last; k >= 0 && k > last-small; k-- {
+		if b = p.slabs[k]; cap(b.items) >= room {
+			p.slabs[k] = p.slabs[last]
+			p.slabs[last] = slab[T]{}
+			p.slabs = p.slabs[:last]
+			p.bytes -= b.bytes()
+			return b, true
+		}
+	}
+	return b, false
+}
+
+// takes reports whether a slab of so many places is kept.
+func (p *spares[T]) takes(size int) bool {
+	return size >= small && (len(p.slabs) == 0 || p.bytes+size*placeBytes[T]() <= spareBytes)
+}
+
+// give keeps the parts of a lease that is over. What is in its items may be so,
+// too.
+func (p *spares[T]) give(l *Lease[T]) {
+	p.giveSlab(slab[T]{l.items, l.starts})
+	l.items, l.starts, l.more = nil, nil, nil
+	l.n, l.begun, l.counted, l.dueBit = 0, 0, 0, 0
+	if len(p.heads) < spareLen {
+		p.heads = append(p.heads, l)
+	}
+}
+
+func (p *spares[T]) giveSlab(b slab[T]) {
+	if p.takes(cap(b.items)) {
+		p.slabs = append(p.slabs, b)
+		p.bytes += b.bytes()
+	}
+}
+
+// clean lets go of all that is over.
+func (p *spares[T]) clean() {
+	for k := range p.slabs {
+		b := &p.slabs[k]
+		clear(b.items)
+		b.items = b.items[:0]
+	}
+}
+
+// trim keeps no more than so many bytes.
+func (p *spares[T]) trim(most int) {
+	var kept []slab[T]
+	n := 0
+	for _, b := range p.slabs {
+		if n+b.bytes() <= most {
+			kept = append(kept, b)
+			n += b.bytes()
+		}
+	}
+	p.slabs, p.bytes = kept, n
+}
+
+// roomFor is how large a block for callers is who want so many messages.
+func (t *Table[T]) roomFor(wanted int) int {
+	room := max(wanted, small)
+	switch {
+	case t.bulky: // no more places than a few for each message in flight
+		room = max(room, t.Held())
+	case t.warm:
+		room = Len
+	}
+	return int(sizeFor[min(room, Len)])
+}
+
+// sparse reports whether a block may have too many places for what is left of it.
+// It looks at the slot alone.
+func (s *slot[T]) sparse() bool {
+	left := bits.OnesCount64(s.open | s.expired)
+	return left <= 1 || 4*left < int(sizeFor[left+bits.OnesCount64(s.dead)])
+}
+
+// tidy sees that what is over of a block does not pin much, and gives the block
+// back if nothing is left of it. A lease in step is its consumer's as long as it has
+// a current message.
+func (t *Table[T]) tidy(s *slot[T]) {
+	l := s.lease
+	if p := l.Place(); p != 0 {
+		if p.Waiting() > 0 || p&over == 0 || p&over == over {
+			return
+		}
+		s.dead |= gone(s)
+	}
+	left := bits.OnesCount64(s.open | s.expired)
+	if l == t.filling {
+		if left > 0 || l.Room() > 0 {
+			if left <= 1 || bits.OnesCount64(s.dead) >= deadEach*left {
+				l.clear(s, s.dead)
+				s.dead = 0
+			}
+			return
+		}
+		t.filling, t.fillSlot = nil, nil
+		t.warm = true
+	}
+	switch n := cap(l.items); {
+	case left == 0 && l.step == 0:
+		if t.spare.takes(n) {
+			l.clear(s, s.dead)
+		}
+		l.items = l.items[:0]
+		t.drop(s)
+	case left > 0 && (n > 4*left || left == 1 && n > 1 || n > int(sizeFor[l.n])):
+		t.shrink(s, left)
+	}
+}
+
+// drop gives back a block of which nothing is left.
+func (t *Table[T]) drop(s *slot[T]) {
+	l := s.lease
+	t.unschedule(l)
+	t.slots.remove(l.id)
+	t.spare.give(l)
+}
+
+// shrink moves what is left of a block to one that is hardly larger.
+func (t *Table[T]) shrink(s *slot[T], left int) {
+	l := s.lease
+	b := newSlab[T](left)
+	b.items, b.starts = b.items[:left], b.starts[:left]
+	var pasts []message.Past
+	if l.more != nil && l.more.pasts != nil {
+		pasts = make([]message.Past, left)
+	}
+	live, n := s.open|s.expired, 0
+	for x := live; x != 0; x &= x - 1 {
+		p := s.place(bits.TrailingZeros64(x))
+		b.items[n], b.starts[n] = l.items[p], l.starts[p]
+		if pasts != nil {
+			pasts[n] = l.more.pasts[p]
+		}
+		n++
+	}
+	if t.spare.takes(cap(l.items)) {
+		clear(l.items)
+		t.spare.giveSlab(slab[T]{l.items[:0], l.starts})
+	}
+	l.items, l.starts, l.present = b.items, b.starts, live
+	s.dead = 0
+	if pasts != nil {
+		l.more.pasts = pasts
+	}
+}
+
+// clear lets go of the messages of some bits.
+func (l *Lease[T]) clear(s *slot[T], dead uint64) {
+	for dead != 0 {
+		k := bits.TrailingZeros64(dead)
+		n := bits.TrailingZeros64(^(dead >> k))
+		p := s.place(k)
+		clear(l.items[p : p+n])
+		dead &^= mask(k, n)
+	}
+}
+
+// Clean lets go of every message that is over, and of nothing else. Its owner calls
+// it when a consumer rests, and once in a while as long as consumers are busy: what
+// is over in their leases is kept otherwise until it is overwritten.
+func (t *Table[T]) Clean() {
+	t.spare.clean()
+	for _, l := range t.steps {
+		s := t.slot(l)
+		if p := l.Place(); p != 0 && p&over != over {
+			done := int(p.Stamp() - s.base)
+			if p.Acked() {
+				done++
+			}
+			l.clear(s, mask(0, done)&l.present&^s.open&^s.expired)
+		} else {
+			l.clear(s, s.dead)
+		}
+		if l.present == ^uint64(0) {
+			clear(l.items[l.n:]) // if fewer were added than there was room for
+		}
+	}
+}
+
+// Trim is Clean, and gives back the memory of most blocks that are over, of all if
+// the table holds nothing. Its owner calls it when nothing has happened for a while.
+func (t *Table[T]) Trim() {
+	t.Clean()
+	if t.bulky {
+		t.unfill()
+	}
+	if t.Held() > 0 || len(t.steps) > 0 {
+		t.spare.trim(fewBytes)
+		return
+	}
+	*t = Table[T]{stamps: t.stamps, origin: t.origin, bulky: t.bulky, began: t.began, acked: t.acked}
+}

@@ -1,0 +1,20 @@
+package lease
+
+import "unsafe"
+
+// bytes is what a table has allocated, as it was asked for.
+func (t *Table[T]) bytes() int {
+	n := 8*cap(t.slots.chunks) + 4*cap(t.slots.roomy) + 4*cap(t.slots.holes) + 16*cap(t.ranked.blocks) + 8*cap(t.heap) + 8*cap(t.steps)
+	for _, c := range t.slots.chunks {
+		if c == nil {
+			continue
+		}
+		n += int(unsafe.Sizeof(*c))
+		for i := range c.slots {
+			if l := c.slots[i].lease; l != nil {
+				n += int(unsafe.Sizeof(*l)) + slab[T]{l.items, l.starts}.bytes()
+			}
+		}
+	}
+	return n + t.spare.bytes + len(t.spare.heads)*int(unsafe.Sizeof(Lease[T]{})) + 8*cap(t.spare.heads) + 48*cap(t.spare.slabs)
+}

@@ -1,0 +1,734 @@
+package lease
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// A counter gives out stamps, and checks nothing.
+type counter uint64
+
+func (c *counter) Reserve(n int) uint64 {
+	first := uint64(*c) + 1
+	*c += counter(n)
+	return first
+}
+
+func origin(t testing.TB) *message.Origin {
+	clock, err := message.NewClock()
+	require.NoError(t, err)
+	return &message.Origin{Clock: clock, Queue: "q", Keep: 100}
+}
+
+type body = *uint64
+
+type state int
+
+const (
+	waiting state = iota
+	current       // of a lease in step
+	open
+	expired
+	gone_
+)
+
+// A msg is a message as the naive table keeps it.
+type msg struct {
+	item     message.Item[body]
+	ref      message.Ref
+	state    state
+	start    int64
+	vis      int64
+	until    int64 // 0: not extended
+	spent    uint32
+	passes   uint16
+	attempts []message.Attempt
+	with     *consumer
+	timedOut int64
+}
+
+func (m *msg) deadline() int64 { return max(m.start+m.vis, m.until) }
+
+type consumer struct {
+	lease  *Lease[body]
+	inStep bool
+	msgs   []*msg
+	at     int // of the current one
+}
+
+// A model is a naive table, and the real one, which it takes through the same
+// steps.
+type model struct {
+	t      testing.TB
+	table  *Table[body]
+	origin *message.Origin
+	stamps counter
+	arg    func(n int) int // the next choice
+
+	now       int64
+	seq       uint64
+	consumers []*consumer
+	held      map[uint64]*msg // by stamp; expired ones by the stamp they had
+	expired   []*msg          // in the order in which they are to be taken
+	ended     []message.Ref
+	popped    []*msg // left the table, may come again with a past
+	began     int
+	acked     int
+	gotBegan  int
+	gotAcked  int
+}
+
+func newModel(t testing.TB, arg func(n int) int) *model {
+	m := &model{t: t, origin: origin(t), arg: arg, held: map[uint64]*msg{}, now: 1000}
+	m.table = New[body](&m.stamps, m.origin)
+	return m
+}
+
+// fresh returns items that have no past.
+func (m *model) fresh(n int) ([]message.Item[body], []*msg) {
+	items, msgs := make([]message.Item[body], n), make([]*msg, n)
+	for k := range items {
+		m.seq++
+		b := m.seq
+		items[k] = message.Item[body]{Seq: m.seq, At: m.now, Body: &b}
+		msgs[k] = &msg{item: items[k]}
+	}
+	return items, msgs
+}
+
+// add adds messages to a lease, some of them with a past if mixed.
+func (m *model) add(l *Lease[body], n int, vis int64, mixed bool, owner *consumer) {
+	for n > 0 {
+		var added []*msg
+		from := l.Len()
+		if mixed && len(m.popped) > 0 && m.arg(2) == 0 {
+			again := *m.popped[0] // another delivery: its last lease may remember the one before
+			x := &again
+			m.popped = m.popped[1:]
+			p := message.Past{Spent: x.spent, Passes: x.passes}
+			for _, a := range x.attempts {
+				p.Hist = p.Hist.With(a, m.origin.Keep)
+			}
+			m.table.AddPast(l, x.item, p, m.now)
+			added = []*msg{x}
+		} else {
+			items, msgs := m.fresh(min(n, 1+m.arg(n)))
+			k := m.table.Add(l, items, m.now)
+			require.Equal(m.t, min(len(items), l.Room()+k), k)
+			added = msgs[:k]
+		}
+		if len(added) == 0 {
+			return
+		}
+		n -= len(added)
+		for k := from; k < l.Len(); {
+			r := m.table.Run(l, k)
+			require.NotEmpty(m.t, r.Items)
+			for j := range r.Items {
+				x := added[k-from+j]
+				m.deliver(x, r.First.Next(j), r.Items[j], r.History, vis)
+				x.with = owner
+			}
+			k += len(r.Items)
+		}
+		if owner != nil && owner.inStep {
+			for _, x := range added {
+				x.state = waiting
+				if len(owner.msgs) == 0 {
+					x.state = current
+					m.began++
+				}
+				owner.msgs = append(owner.msgs, x)
+			}
+		} else {
+			m.began += len(added)
+			if owner != nil {
+				owner.msgs = append(owner.msgs, added...)
+			}
+		}
+	}
+}
+
+// deliver notes a delivery, and compares it with what it should be.
+func (m *model) deliver(x *msg, r message.Ref, it message.Item[body], h *message.History, vis int64) {
+	require.Equal(m.t, x.item, it)
+	require.Equal(m.t, int32(x.spent)+1, r.Attempt)
+	if len(x.attempts) > 0 {
+		require.Equal(m.t, x.attempts, h.Attempts(x.item.Seq))
+	} else {
+		require.Empty(m.t, h.Attempts(x.item.Seq))
+	}
+	require.NotContains(m.t, m.held, r.Stamp, "a stamp comes twice")
+	x.ref, x.state, x.start, x.vis, x.until = r, open, m.now, vis, 0
+	m.held[r.Stamp] = x
+}
+
+func (m *model) end(x *msg) {
+	delete(m.held, x.ref.Stamp)
+	m.ended = append(m.ended, x.ref)
+	if len(m.ended) > 500 {
+		m.ended = m.ended[100:]
+	}
+	x.state = gone_
+}
+
+func (m *model) ack(x *msg) {
+	m.acked++
+	m.end(x)
+}
+
+// pick returns any message in one of the given states, nil if there is none.
+func (m *model) pick(states ...state) *msg {
+	var all []*msg
+	for _, x := range m.held {
+		if slices.Contains(states, x.state) {
+			all = append(all, x)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	slices.SortFunc(all, func(a, b *msg) int { return cmp.Compare(a.ref.Stamp, b.ref.Stamp) })
+	return all[m.arg(len(all))]
+}
+
+// detached is what the model does when a current message gets a bit.
+func (m *model) detach(x *msg) {
+	if x.state != current {
+		return
+	}
+	x.state = open
+	if c := x.with; c.at > 0 {
+		x.start = m.now
+	}
+}
+
+func (m *model) left(x *msg, out Out[body], timedOut bool) {
+	require.Equal(m.t, x.item, out.Item)
+	require.Equal(m.t, x.passes, out.Past.Passes)
+	require.Equal(m.t, x.spent, out.Past.Spent)
+	require.Equal(m.t, len(x.attempts), len(out.Past.Hist.Attempts(x.item.Seq)))
+	if len(x.attempts) > 0 {
+		require.Equal(m.t, x.attempts, out.Past.Hist.Attempts(x.item.Seq))
+	}
+	if timedOut {
+		m.note(x, x.start, m.now)
+	}
+	m.popped = append(m.popped, x)
+	if len(m.popped) > 200 {
+		m.popped = m.popped[100:]
+	}
+}
+
+// note notes a time-out in a message's history.
+func (m *model) note(x *msg, start, at int64) {
+	x.spent++
+	x.attempts = append(slices.Clone(x.attempts), message.Attempt{
+		Number: len(x.attempts) + 1, Cause: message.TimedOut, Queue: "q",
+		Start: m.origin.Clock.Time(start), Elapsed: time.Duration(at - start),
+	})
+}
+
+func (m *model) consumer() *consumer {
+	if len(m.consumers) == 0 {
+		return nil
+	}
+	return m.consumers[m.arg(len(m.consumers))]
+}
+
+var steps = []struct {
+	name string
+	run  func(m *model)
+}{
+	{"open in step", func(m *model) { m.open(true) }},
+	{"open whole", func(m *model) { m.open(false) }},
+	{"fill", func(m *model) {
+		n, vis := 1+m.arg(80), int64(100+300*(m.arg(8)/7))
+		mixed := m.arg(4) == 0
+		for n > 0 {
+			l := m.table.Fill(n, vis)
+			k := min(n, l.Room())
+			m.add(l, k, vis, mixed, nil)
+			n -= k
+		}
+	}},
+	{"fill one", func(m *model) { m.add(m.table.Fill(1, 100), 1, 100, false, nil) }},
+	{"go on", func(m *model) {
+		if c := m.consumer(); c != nil && c.inStep {
+			for range 1 + m.arg(8) {
+				m.goOn(c)
+			}
+		}
+	}},
+	{"detach", func(m *model) {
+		if c := m.consumer(); c != nil {
+			x := c.current()
+			require.Equal(m.t, x != nil && x.state == current, m.table.Detach(c.lease, m.now))
+			if x != nil {
+				m.detach(x)
+			}
+		}
+	}},
+	{"take back", func(m *model) {
+		if c := m.consumer(); c != nil {
+			m.takeBack(c)
+		}
+	}},
+	{"end", func(m *model) {
+		if len(m.consumers) > 3 || m.arg(4) == 0 {
+			m.leave(m.consumer())
+		}
+	}},
+	{"ack whole", func(m *model) {
+		if c := m.consumer(); c != nil && !c.inStep {
+			all := len(c.msgs) > 0
+			for _, x := range c.msgs {
+				all = all && x.state == open && x.with == c
+			}
+			require.Equal(m.t, all, m.table.AckWhole(c.lease))
+			if all {
+				for _, x := range c.msgs {
+					m.ack(x)
+				}
+			}
+		}
+	}},
+	{"ack", func(m *model) {
+		for range 1 + m.arg(20) {
+			if x := m.pick(open, current); x != nil {
+				require.True(m.t, m.table.Ack(x.ref))
+				m.ack(x)
+				require.False(m.t, m.table.Ack(x.ref), "twice")
+			}
+		}
+	}},
+	{"ack many", func(m *model) {
+		var acks Acks[body]
+		for stamp := uint64(max(int(m.stamps)-m.arg(300), 1)); stamp <= uint64(m.stamps); stamp++ {
+			if x := m.held[stamp]; x != nil && (x.state == open || x.state == current) && m.arg(5) > 0 {
+				require.True(m.t, acks.Add(m.table, x.ref))
+				m.ack(x)
+				if m.arg(10) == 0 {
+					require.False(m.t, acks.Add(m.table, x.ref), "twice")
+				}
+			}
+		}
+		acks.Done(m.table)
+	}},
+	{"ack what is over", func(m *model) {
+		if len(m.ended) > 0 {
+			r := m.ended[m.arg(len(m.ended))]
+			require.False(m.t, m.table.Ack(r))
+			_, ok := m.table.Extract(r, m.now)
+			require.False(m.t, ok)
+			require.False(m.t, m.table.Extend(r, m.now+1, m.now))
+			_, _, ok = m.table.Lookup(r)
+			require.False(m.t, ok)
+		}
+		if x := m.pick(waiting, expired); x != nil {
+			require.False(m.t, m.table.Ack(x.ref), "it is not delivered")
+		}
+	}},
+	{"extract", func(m *model) {
+		if x := m.pick(open, current); x != nil {
+			m.detach(x)
+			out, ok := m.table.Extract(x.ref, m.now)
+			require.True(m.t, ok)
+			require.Equal(m.t, x.ref.Stamp, out.Stamp)
+			require.Equal(m.t, x.start, out.Start)
+			m.left(x, out, false)
+			m.end(x)
+			x.passes++
+		}
+	}},
+	{"extend", func(m *model) {
+		if x := m.pick(open, current); x != nil {
+			m.detach(x)
+			until := m.now + int64(m.arg(400))
+			require.True(m.t, m.table.Extend(x.ref, until, m.now))
+			if until > x.deadline() {
+				x.until = until
+			}
+			at, ok := m.table.Deadline(x.ref, m.now)
+			require.True(m.t, ok)
+			require.Equal(m.t, x.deadline(), at)
+			it, owner, ok := m.table.Lookup(x.ref)
+			require.True(m.t, ok)
+			require.Equal(m.t, x.item, *it)
+			require.Equal(m.t, x.with != nil, owner != nil)
+		}
+	}},
+	{"time", func(m *model) { m.now += int64(m.arg(40)) }},
+	{"expire", func(m *model) { m.expire(Instant{m.now - int64(m.arg(5)), m.held64()}, []int{0, 3, 1 << 40}[m.arg(3)]) }},
+	{"expire all", func(m *model) { m.expire(Never, 1<<40) }},
+	{"a long time", func(m *model) {
+		if m.arg(8) == 0 {
+			m.now += 1000
+			m.expire(Never, 1<<40)
+		}
+	}},
+	{"take expired", func(m *model) { m.takeExpired() }},
+	{"pop expired", func(m *model) {
+		for range m.arg(4) {
+			out, ok := m.table.PopExpired()
+			require.Equal(m.t, len(m.expired) > 0, ok)
+			if ok {
+				x := m.expired[0]
+				m.expired = m.expired[1:]
+				require.Zero(m.t, out.Stamp)
+				delete(m.held, x.ref.Stamp)
+				m.left(x, out, false)
+			}
+		}
+	}},
+	{"clean", func(m *model) { m.table.Clean() }},
+	{"trim", func(m *model) { m.table.Trim() }},
+	{"settle all", func(m *model) {
+		if m.arg(6) == 0 {
+			m.settleAll()
+		}
+	}},
+}
+
+func (m *model) held64() uint64 { return uint64(m.arg(int(m.stamps) + 1)) }
+
+func (m *model) open(inStep bool) {
+	if len(m.consumers) > 6 {
+		return
+	}
+	room, vis := 1+m.arg(70), int64(100+300*(m.arg(8)/7))
+	c := &consumer{inStep: inStep}
+	if inStep {
+		c.lease = m.table.InStep(c, room, vis)
+	} else {
+		c.lease = m.table.Whole(c, room, vis)
+	}
+	require.Same(m.t, c, c.lease.Owner())
+	require.Equal(m.t, min(room, Len), c.lease.Room())
+	m.consumers = append(m.consumers, c)
+	m.add(c.lease, min(room, Len, m.arg(80)), vis, m.arg(3) == 0, c)
+}
+
+func (c *consumer) current() *msg {
+	if !c.inStep || c.at >= len(c.msgs) {
+		return nil
+	}
+	return c.msgs[c.at]
+}
+
+// goOn is what a worker or a range does between two messages.
+func (m *model) goOn(c *consumer) {
+	x, more := c.current(), c.at+1 < len(c.msgs)
+	if x == nil {
+		return
+	}
+	went := false
+	switch p := c.lease.Place(); m.arg(4) {
+	case 0:
+		_, went = c.lease.Step(p)
+		require.Equal(m.t, more && x.state == current, went)
+		if went {
+			m.ack(x)
+		}
+	case 1:
+		ok := c.lease.AckCurrent(x.ref.Stamp)
+		require.Equal(m.t, more && x.state == current, ok)
+		if ok {
+			m.ack(x)
+			require.False(m.t, c.lease.AckCurrent(x.ref.Stamp), "twice")
+		}
+	case 2:
+		acked := p.Acked()
+		_, went = c.lease.Advance()
+		require.Equal(m.t, more && acked, went)
+	default:
+		over := x.state != current
+		went = m.table.Next(c.lease)
+		require.Equal(m.t, more && over, went)
+	}
+	if went {
+		c.at++
+		c.msgs[c.at].state, c.msgs[c.at].start = current, m.now
+		m.began++
+	}
+}
+
+func (m *model) takeBack(c *consumer) {
+	outs := m.table.TakeBack(c.lease, nil)
+	if !c.inStep || len(c.msgs) == 0 {
+		require.Empty(m.t, outs)
+		return
+	}
+	back := c.msgs[c.at+1:]
+	require.Len(m.t, outs, len(back))
+	for k, x := range back {
+		require.Zero(m.t, outs[k].Stamp)
+		delete(m.held, x.ref.Stamp)
+		m.left(x, outs[k], false)
+	}
+	c.msgs = c.msgs[:c.at+1]
+}
+
+func (m *model) leave(c *consumer) {
+	if c == nil {
+		return
+	}
+	m.takeBack(c)
+	if x := c.current(); x != nil {
+		m.detach(x)
+	}
+	m.table.End(c.lease, m.now)
+	for _, x := range c.msgs {
+		x.with = nil
+	}
+	m.consumers = slices.DeleteFunc(m.consumers, func(o *consumer) bool { return o == c })
+}
+
+// inOrder returns all that is in flight by its bit, by deadline and stamp.
+func (m *model) inOrder() []*msg {
+	var all []*msg
+	for _, x := range m.held {
+		if x.state == open {
+			all = append(all, x)
+		}
+	}
+	slices.SortFunc(all, func(a, b *msg) int {
+		return cmp.Or(cmp.Compare(a.deadline(), b.deadline()), cmp.Compare(a.ref.Stamp, b.ref.Stamp))
+	})
+	return all
+}
+
+func (m *model) expire(until Instant, most int) {
+	all := m.inOrder()
+	for {
+		e, ok := m.table.Expire(m.now, until, most)
+		due := len(all) > 0 && all[0].deadline() <= m.now &&
+			(all[0].deadline() < until.At || all[0].deadline() == until.At && all[0].ref.Stamp < until.Stamp)
+		require.Equal(m.t, due, ok)
+		if !ok {
+			return
+		}
+		n := 0
+		for first, run := range e.Runs() {
+			for stamp := first; stamp < first+uint64(run); stamp++ {
+				x := all[n]
+				n++
+				require.Equal(m.t, x.ref.Stamp, stamp, "in the order of their instants and stamps")
+				require.LessOrEqual(m.t, x.deadline(), m.now)
+				if e.Several {
+					require.Nil(m.t, x.with)
+					require.Less(m.t, int(x.spent)+1, most)
+					require.Zero(m.t, x.until)
+					m.note(x, x.start, m.now)
+					x.state = expired
+					m.ended = append(m.ended, x.ref)
+					m.expired = append(m.expired, x)
+					continue
+				}
+				require.Equal(m.t, x.with != nil, e.Owner != nil)
+				require.Equal(m.t, x.start, e.Out.Start)
+				m.left(x, e.Out, true)
+				m.end(x)
+			}
+		}
+		require.Equal(m.t, n, e.Len())
+		all = all[n:]
+	}
+}
+
+func (m *model) takeExpired() {
+	most := 1 + m.arg(70)
+	_, any := m.table.FirstExpired()
+	require.Equal(m.t, len(m.expired) > 0, any)
+	r, ok := m.table.TakeExpired(most, 100, m.now)
+	if !ok {
+		return
+	}
+	require.NotEmpty(m.t, r.Items)
+	require.LessOrEqual(m.t, len(r.Items), most)
+	for k := range r.Items {
+		x := m.expired[k]
+		delete(m.held, x.ref.Stamp)
+		m.deliver(x, r.First.Next(k), r.Items[k], r.History, 100)
+	}
+	m.began += len(r.Items)
+	m.expired = m.expired[len(r.Items):]
+}
+
+func (m *model) settleAll() {
+	for len(m.consumers) > 0 {
+		m.leave(m.consumers[0])
+	}
+	for range len(m.expired) {
+		_, ok := m.table.PopExpired()
+		require.True(m.t, ok)
+	}
+	for _, x := range m.expired {
+		delete(m.held, x.ref.Stamp)
+	}
+	m.expired = nil
+	for _, x := range m.inOrder() {
+		require.True(m.t, m.table.Ack(x.ref))
+		m.ack(x)
+	}
+	require.Empty(m.t, m.held)
+	require.Zero(m.t, m.table.Held())
+	m.table.Trim()
+	require.Empty(m.t, m.table.slots.chunks)
+	require.Zero(m.t, m.table.bytes(), "an idle table keeps nothing")
+}
+
+// compare compares the table with the model.
+func (m *model) compare() error {
+	var c Counts
+	for _, x := range m.held {
+		switch x.state {
+		case waiting:
+			c.Waiting++
+		case expired:
+			c.Expired++
+		default:
+			c.InFlight++
+		}
+	}
+	if got := m.table.Counts(); got != c {
+		return fmt.Errorf("counts are %+v, want %+v", got, c)
+	}
+	if err := m.table.Check(); err != nil {
+		return err
+	}
+	began, acked := m.table.Tally()
+	m.gotBegan, m.gotAcked = m.gotBegan+began, m.gotAcked+acked
+	if m.gotBegan != m.began || m.gotAcked != m.acked {
+		return fmt.Errorf("%d began and %d acknowledged, want %d and %d", m.gotBegan, m.gotAcked, m.began, m.acked)
+	}
+	refs := m.table.InFlight()
+	byBit := m.inOrder()
+	slices.SortFunc(byBit, func(a, b *msg) int { return cmp.Compare(a.ref.Stamp, b.ref.Stamp) })
+	if !slices.EqualFunc(refs, byBit, func(r message.Ref, x *msg) bool { return r == x.ref }) {
+		return fmt.Errorf("in flight are %v", refs)
+	}
+	if n := len(m.table.Leases()); n != len(m.consumers) {
+		return fmt.Errorf("%d leases have consumers, want %d", n, len(m.consumers))
+	}
+	for _, c := range m.consumers {
+		done := true
+		for _, x := range c.msgs {
+			done = done && x.state == gone_
+		}
+		if m.table.Done(c.lease) != done {
+			return fmt.Errorf("a consumer is done: %v", !done)
+		}
+	}
+	if m.table.Held() != len(m.held) {
+		return fmt.Errorf("holds %d, want %d", m.table.Held(), len(m.held))
+	}
+	at, stamp, ok := m.table.NextDue()
+	var first *msg
+	for _, x := range m.held {
+		if x.state == open && (first == nil || x.deadline() < first.deadline() || x.deadline() == first.deadline() && x.ref.Stamp < first.ref.Stamp) {
+			first = x
+		}
+	}
+	if ok != (first != nil) || ok && (at != first.deadline() || stamp != first.ref.Stamp) {
+		return fmt.Errorf("next due is %d of %d, %v; want %+v", at, stamp, ok, first)
+	}
+	return m.compareMemory()
+}
+
+// compareMemory checks that nothing is kept that is over, but where that is allowed,
+// and that what is kept needs little memory.
+func (m *model) compareMemory() error {
+	live := map[uint64]bool{}
+	for _, x := range m.held {
+		live[x.item.Seq] = true
+	}
+	for id := range int32(len(m.table.slots.chunks) * chunkLen) {
+		s := m.table.slots.find(id)
+		if s == nil || s.lease == nil || s.lease.step != 0 {
+			continue
+		}
+		over := 0
+		for p := range s.lease.items {
+			if it := &s.lease.items[p]; it.Body != nil && !live[it.Seq] {
+				over++
+			}
+		}
+		if n := bitsOf(s.open | s.expired); over > 3*n && s.lease != m.table.filling || over >= deadEach*max(n, 1) || n < 2 && over > 0 {
+			return fmt.Errorf("block %d keeps %d that are over, for %d", id, over, n)
+		}
+	}
+	return nil
+}
+
+func bitsOf(b uint64) (n int) {
+	for ; b != 0; b &= b - 1 {
+		n++
+	}
+	return n
+}
+
+func TestTheTableIsAsANaiveOne(t *testing.T) {
+	seeds, n := 40, 10_000
+	if testing.Short() {
+		seeds, n = 10, 2_000
+	}
+	for seed := range seeds {
+		rng := rand.New(rand.NewPCG(uint64(seed), 1))
+		m := newModel(t, rng.IntN)
+		m.table.bulky = seed%2 == 1
+		var weights []int // some steps are rare in some runs
+		for k := range steps {
+			for range 1 + rng.IntN(6) {
+				weights = append(weights, k)
+			}
+		}
+		for k := range n {
+			s := steps[weights[rng.IntN(len(weights))]]
+			s.run(m)
+			require.NoError(t, m.compare(), "seed %d, step %d: %s", seed, k, s.name)
+			if len(m.held) > 2000 {
+				m.settleAll()
+			}
+		}
+		m.settleAll()
+		require.NoError(t, m.compare())
+	}
+}
+
+func FuzzOperations(f *testing.F) {
+	for seed := range uint64(8) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		program := make([]byte, 300)
+		for k := range program {
+			program[k] = byte(rng.Uint32())
+		}
+		f.Add(program)
+	}
+	f.Fuzz(func(t *testing.T, program []byte) {
+		m := newModel(t, nil)
+		m.table.bulky = len(program)%2 == 1
+		m.arg = func(n int) int {
+			if len(program) == 0 {
+				return 0
+			}
+			b := int(program[0])
+			program = program[1:]
+			return b * n / 256
+		}
+		for len(program) > 0 {
+			s := steps[m.arg(len(steps))]
+			s.run(m)
+			require.NoError(t, m.compare(), s.name)
+		}
+		m.settleAll()
+	})
+}

@@ -1,0 +1,248 @@
+package lease
+
+import (
+	"math/bits"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// What the owner of a lease in step, or whoever asks for what is in it, does under
+// the lock. The consumer may step on meanwhile, and others acknowledge: so each
+// function reads the word once, or changes it by compare-and-swap.
+
+// count counts what has begun and what is acknowledged of a lease in step, as of
+// the place that it returns.
+func (t *Table[T]) count(l *Lease[T]) Place {
+	p := l.Place()
+	if p == 0 || p&over == over {
+		return p
+	}
+	done := int(p.Stamp() - t.slot(l).base)
+	if n := done + 1 - int(l.begun); n > 0 {
+		l.begun = uint8(done + 1)
+		t.began += n
+	}
+	if p&acked != 0 {
+		done++
+	}
+	if n := done - int(l.counted); n > 0 {
+		l.counted = uint8(done)
+		t.acked += n
+		t.inStep -= n
+	}
+	return p
+}
+
+// Count counts what the consumers in step have done, so that Counts and Tally
+// are of this instant.
+func (t *Table[T]) Count() {
+	if t.inStep == 0 {
+		return
+	}
+	for _, l := range t.steps {
+		t.count(l)
+	}
+}
+
+// Counts are how many messages of a table are in which state.
+type Counts struct {
+	Waiting  int // for a consumer in step to begin them
+	InFlight int
+	Expired  int // timed out in their blocks, to be taken again
+}
+
+// Counts counts. It looks at each consumer in step once.
+func (t *Table[T]) Counts() (c Counts) {
+	if t.inStep > 0 {
+		for _, l := range t.steps {
+			c.Waiting += t.count(l).Waiting()
+		}
+	}
+	c.InFlight, c.Expired = t.open+t.inStep-c.Waiting, t.expired
+	return c
+}
+
+// Held is how many messages the table holds, those included that consumers in step
+// have acknowledged since they were last counted.
+func (t *Table[T]) Held() int { return t.inStep + t.open + t.expired }
+
+// Tally returns how many deliveries have begun, and how many were acknowledged,
+// since it was last called.
+func (t *Table[T]) Tally() (began, acked int) {
+	began, acked = t.began, t.acked
+	t.began, t.acked = 0, 0
+	return began, acked
+}
+
+// Leases are those that a consumer has. The slice is the table's, and good until
+// the next lease is opened or left.
+func (t *Table[T]) Leases() []*Lease[T] { return t.steps }
+
+// Detach makes the current message of a lease in step one that is in flight by its
+// bit, if it is neither acknowledged nor that already, and reports whether it has.
+// Its visibility timeout counts from now, or from when it was taken if it is the
+// lease's first.
+func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
+	p := l.Place()
+	if p == 0 {
+		return false
+	}
+	for p&over == 0 && !l.swap(p, p|detached) {
+		p = l.Place()
+	}
+	t.count(l)
+	if p&over != 0 {
+		return false
+	}
+	s := t.slot(l)
+	k := int(p.Stamp() - s.base)
+	l.counted++
+	t.inStep--
+	t.open++
+	s.open |= bit(k)
+	if k > 0 {
+		l.starts[k] = now
+	}
+	t.schedule(l, after(l.starts[k], l.vis), k)
+	t.tidy(s)
+	return true
+}
+
+// Next begins the next message, if the current one is acknowledged or detached
+// and something waits: Advance for a consumer that holds the lock.
+func (t *Table[T]) Next(l *Lease[T]) bool {
+	p := l.Place()
+	if p&over == 0 || p.Waiting() == 0 {
+		return false
+	}
+	t.count(l)
+	l.word.Store(uint64(p&^over - waiter + step)) // nobody else changes a word that is over, but for TakeBack
+	return true
+}
+
+// An Out is a message that has left its block.
+type Out[T any] struct {
+	Item  message.Item[T]
+	Past  message.Past // its history is its own
+	Stamp uint64       // of its delivery; 0: it never was delivered from here
+	Start int64        // of its delivery
+}
+
+// TakeBack takes out of a lease what waits there, and returns it behind outs, in
+// the order in which it would have been delivered.
+func (t *Table[T]) TakeBack(l *Lease[T], outs []Out[T]) []Out[T] {
+	p := l.Place()
+	for p.Waiting() > 0 && !l.swap(p, p-p%step+p&over) {
+		p = l.Place()
+	}
+	n := p.Waiting()
+	if n == 0 {
+		return outs
+	}
+	s := t.slot(l)
+	first := int(p.Stamp()-s.base) + 1
+	for k := first; k < first+n; k++ {
+		outs = append(outs, Out[T]{Item: l.items[k], Past: l.past(k)})
+	}
+	clear(l.items[first : first+n])
+	l.n = uint8(first)
+	t.inStep -= n
+	t.count(l)
+	t.tidy(s)
+	return outs
+}
+
+// past is what the message at place p has been through, as its own.
+func (l *Lease[T]) past(p int) (past message.Past) {
+	m := l.more
+	if m == nil {
+		return past
+	}
+	if m.pasts != nil {
+		past = m.pasts[p]
+		past.Spent += m.spent
+	} else {
+		past.Spent = m.spent
+	}
+	if m.hist != nil {
+		past.Hist = m.hist
+	}
+	past.Hist = past.Hist.Of(l.items[p].Seq)
+	return past
+}
+
+// End says that a consumer has left its lease. What of it is in flight by its bit
+// stays so, and so does a current message that is not over: as if it was detached
+// now. Nothing waits any more: see TakeBack. The consumer forgets the lease.
+func (t *Table[T]) End(l *Lease[T], now int64) {
+	if l.Place()&over != over {
+		t.Detach(l, now)
+	}
+	if l.Place().Waiting() > 0 {
+		panic("fanout: bug: a lease is left while messages wait in it")
+	}
+	last := len(t.steps) - 1
+	t.steps[l.step-1] = t.steps[last]
+	t.steps[l.step-1].step = l.step
+	t.steps[last] = nil
+	t.steps = t.steps[:last]
+	if cap(t.steps) > 64 && last < cap(t.steps)/4 {
+		t.steps = append(make([]*Lease[T], 0, cap(t.steps)/2), t.steps...)
+	}
+	l.step, l.owner = 0, nil
+	l.word.Store(0)
+	s := t.slot(l)
+	if s.open|s.expired != 0 {
+		if l.present == ^uint64(0) {
+			clear(l.items[l.n:])
+		}
+		s.dead |= gone(s)
+		t.tidy(s)
+		return
+	}
+	t.drop(s)
+}
+
+// gone has the bits of the messages that are over and still have a place.
+func gone[T any](s *slot[T]) uint64 {
+	l := s.lease
+	return mask(0, int(l.n)) & l.present &^ s.open &^ s.expired
+}
+
+// Done reports whether nothing of a lease is in flight, expired or waits.
+func (t *Table[T]) Done(l *Lease[T]) bool {
+	s, p := t.slot(l), t.count(l)
+	return s.open|s.expired == 0 && (p == 0 || p&over != 0 && p.Waiting() == 0)
+}
+
+// AckWhole acknowledges all of a lease that was opened as a whole, if all of it is
+// still in flight, and reports whether it has.
+func (t *Table[T]) AckWhole(l *Lease[T]) bool {
+	s, n := t.slot(l), int(l.n)
+	if n == 0 || s.open != mask(0, n) {
+		return false
+	}
+	s.open = 0
+	t.open -= n
+	t.acked += n
+	return true
+}
+
+// InFlight returns names of all deliveries that are in flight by their bits, in the
+// order of their stamps. To have those of consumers in step too, detach them first.
+func (t *Table[T]) InFlight() []message.Ref {
+	refs := make([]message.Ref, 0, t.open)
+	for _, c := range t.slots.chunks {
+		if c == nil {
+			continue
+		}
+		for i := range c.slots {
+			s := &c.slots[i]
+			for b := s.open; b != 0; b &= b - 1 {
+				refs = append(refs, t.ref(s, bits.TrailingZeros64(b)))
+			}
+		}
+	}
+	sortRefs(refs)
+	return refs
+}

@@ -1,0 +1,318 @@
+package lease
+
+import (
+	"math/bits"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// The life of a message in its block. What is waiting, current or has a bit is in
+// the table; over is not.
+//
+//	                 Step, Next                 Detach
+//	  ┌─ waiting ───────────────▶ current ───────────────▶ open ──────────▶ extracted
+//	  │     ▲                        │                     ▲  │   Extract       ▲
+//	  │     │ InStep, Add            │ AckCurrent, Step,   │  │ Ack, AckWhole   │ PopExpired;
+//	  │   (taken) ── Whole, Fill ────┼──── and Add ────────┘  ▼                 │ Expire, of one
+//	  │                              └─────────────────────▶ over               │
+//	  └─ TakeBack ──▶ (backlog)                                                 │
+//	                               open ── Expire, of a block ──▶ expired ──────┘
+//	                                 ▲────────── TakeExpired ────────┘
+//
+// "In step" is waiting and current: the lease's word says which. "By bits" is the
+// rest: the slot's bits say which.
+
+// Stamps gives out the stamps of a queue, in order. A window does.
+type Stamps interface {
+	// Reserve reserves n stamps that follow each other and returns the first.
+	Reserve(n int) (first uint64)
+}
+
+// A slot is what of a block is looked at most often: an acknowledgement out of
+// order reads the table of slots and little else.
+//
+// Invariants: open, expired and dead have no bit in common; none is beyond what
+// was taken; base to base+63 meets no stamp of another block that was given out.
+type slot[T any] struct {
+	base    uint64 // stamp of message 0
+	open    uint64 // bit k: message k is in flight
+	expired uint64 // bit k: it timed out and is to be taken again
+	dead    uint64 // bit k: it is over, and still has its place, which may not be cleared
+	lease   *Lease[T]
+}
+
+// place is where message k is in the block.
+func (s *slot[T]) place(k int) int { return bits.OnesCount64(s.lease.present & (bit(k) - 1)) }
+
+// A Table is all leases of a queue.
+//
+// Invariants, beside those of Lease and slot:
+//   - a lease has a slot from its opening until nothing of it is in flight or
+//     expired and no consumer has it; the lease that is filled keeps it longer;
+//   - inStep counts what waits or is current and not counted yet, open and
+//     expired the bits of all slots;
+//   - ranked lists each block with expired messages once, by rank. It may name
+//     blocks, or ranks of a block, that have nothing expired any more;
+//   - the line is in the order of (due, stamp), and so is the heap.
+//
+// A Table is made by [New].
+type Table[T any] struct {
+	stamps Stamps
+	origin *message.Origin
+
+	slots  slots[T]
+	steps  []*Lease[T] // that a consumer has, in step or not
+	ranked ranking
+	line   line
+	heap   []*Lease[T]
+
+	filling  *Lease[T] // where callers' messages go; nil: begin another
+	fillSlot *slot[T]  // its slot
+
+	inStep, open, expired int
+	began, acked          int // since they were last asked for
+
+	spare spares[T]
+	warm  bool // a block of callers' was filled: the next is a large one
+	bulky bool // a large block is more than a table that is idle may keep
+}
+
+// New returns an empty table whose blocks get their stamps from stamps and whose
+// messages tell, in their histories, of the origin.
+func New[T any](stamps Stamps, origin *message.Origin) *Table[T] {
+	return &Table[T]{stamps: stamps, origin: origin, bulky: Len*placeBytes[T]() > fewBytes}
+}
+
+// InStep opens a lease with room for so many messages, at most [Len], for a
+// consumer that goes through them one after the other. What is added first is the
+// current one: it has begun, and the others wait. Each times out vis after it
+// began, once it is detached.
+func (t *Table[T]) InStep(owner any, room int, vis int64) *Lease[T] {
+	l := t.lend(owner, room, vis)
+	l.word.Store(uint64(Place(t.slot(l).base)*step + over))
+	return l
+}
+
+// Whole opens a lease with room for so many messages, at most [Len], for a
+// consumer that has begun all of them. Each is in flight by its bit.
+func (t *Table[T]) Whole(owner any, room int, vis int64) *Lease[T] {
+	return t.lend(owner, room, vis)
+}
+
+func (t *Table[T]) lend(owner any, room int, vis int64) *Lease[T] {
+	room = min(max(room, 1), Len)
+	l := t.begin(room, room, vis)
+	l.owner = owner
+	t.steps = append(t.steps, l)
+	l.step = int32(len(t.steps))
+	return l
+}
+
+// Fill returns the lease that callers' messages go to, which has room for at
+// least one. Wanted is how many there are to come. What is added is in flight by
+// its bit. All that is over of it is let go at once.
+func (t *Table[T]) Fill(wanted int, vis int64) *Lease[T] {
+	l := t.filling
+	if l != nil && l.Room() > 0 && l.vis == vis {
+		return l
+	}
+	t.unfill()
+	t.filling = t.begin(t.roomFor(wanted), 0, vis)
+	t.fillSlot = t.slot(t.filling)
+	return t.filling
+}
+
+// unfill says that no more messages go to the lease that is filled.
+func (t *Table[T]) unfill() {
+	if l := t.filling; l != nil {
+		t.filling, t.fillSlot = nil, nil
+		t.warm = t.warm || l.Room() == 0
+		t.tidy(t.slot(l))
+	}
+}
+
+// begin returns a block with so many places, and a slot for it. Some of the first
+// places may keep what is over until it is overwritten.
+func (t *Table[T]) begin(room, dirty int, vis int64) *Lease[T] {
+	l := t.spare.take(room, dirty)
+	l.id = t.slots.add(slot[T]{base: t.stamps.Reserve(room), lease: l})
+	l.vis, l.present = vis, ^uint64(0)
+	return l
+}
+
+// Add takes items that have no past into a lease, as many as it has room for, and
+// returns how many. The lease has just been opened, and its consumer not seen it,
+// or it is the one that is filled. Now never decreases.
+func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
+	first := int(l.n)
+	n := copy(l.items[first:], items)
+	t.added(l, first, n, now)
+	return n
+}
+
+// AddPast is Add of one message that has been through something: it was retried,
+// redriven, or timed out alone. The lease has room.
+func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now int64) {
+	k := int(l.n)
+	l.items[k] = it
+	m := l.moreOf()
+	if m.pasts == nil {
+		m.pasts = make([]message.Past, len(l.items))
+	}
+	m.pasts[k] = p
+	t.added(l, k, 1, now)
+}
+
+func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
+	l.n += uint8(n)
+	if p := l.Place(); p != 0 {
+		if n > 0 {
+			if p&over != 0 {
+				p -= over + waiter // the first is current, and does not wait
+			}
+			l.word.Store(uint64(p + Place(n)*waiter))
+		}
+		if first == 0 {
+			l.starts[0] = now
+		}
+		t.inStep += n
+		return
+	}
+	for k := first; k < first+n; k++ {
+		l.starts[k] = now
+	}
+	s := t.slot(l)
+	s.open |= mask(first, n)
+	t.open += n
+	t.began += n
+	if n > 0 {
+		t.schedule(l, after(now, l.vis), first)
+	}
+}
+
+// A Run is messages of one lease that stand together and have the same past.
+type Run[T any] struct {
+	Items   []message.Item[T] // good until the lock is released
+	First   message.Ref       // names the delivery of the first; the others follow
+	History *message.History  // of all
+}
+
+// Run returns what stands together from message k of a lease on. All of them have
+// just been added, or were not touched since.
+func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
+	s, n := t.slot(l), int(l.n)
+	m := l.more
+	if m != nil && m.pasts != nil {
+		p := m.pasts[k]
+		for n = k + 1; n < int(l.n) && m.pasts[n].Hist == p.Hist && m.pasts[n].Spent == p.Spent; n++ {
+		}
+	}
+	return Run[T]{l.items[k:n], t.ref(s, k), l.history(k)}
+}
+
+// ref names the delivery of message k.
+func (t *Table[T]) ref(s *slot[T], k int) message.Ref {
+	l := s.lease
+	return message.Ref{Stamp: s.base + uint64(k), Block: l.id, Attempt: int32(min(l.spent(s.place(k))+1, 1<<31-1))}
+}
+
+// spent is how many attempts the message at place p has spent.
+func (l *Lease[T]) spent(p int) (n uint32) {
+	if m := l.more; m != nil {
+		if n = m.spent; m.pasts != nil {
+			n += m.pasts[p].Spent
+		}
+	}
+	return n
+}
+
+// history is that of the message at place p; it may be shared.
+func (l *Lease[T]) history(p int) *message.History {
+	switch m := l.more; {
+	case m == nil:
+		return nil
+	case m.hist != nil:
+		return m.hist
+	case m.pasts != nil:
+		return m.pasts[p].Hist
+	}
+	return nil
+}
+
+func (t *Table[T]) slot(l *Lease[T]) *slot[T] { return t.slots.at(l.id) }
+
+// A slots is the table of slots, in chunks that are given back when none of a
+// chunk is in use.
+//
+// Invariants: every chunk with a free slot is found through roomy; holes are the
+// numbers of chunks that were given back.
+type slots[T any] struct {
+	chunks []*chunk[T]
+	roomy  []int32
+	holes  []int32
+}
+
+const chunkLen = 16
+
+type chunk[T any] struct {
+	slots [chunkLen]slot[T]
+	free  uint32 // bit i: slot i is free
+	at    int32  // its place in roomy, while it has a free slot
+}
+
+// at returns the slot of a block that there is.
+func (s *slots[T]) at(id int32) *slot[T] { return &s.chunks[id/chunkLen].slots[id%chunkLen] }
+
+// find returns the slot of any block that there ever was, nil if it is gone.
+func (s *slots[T]) find(id int32) *slot[T] {
+	if c := int(uint32(id) / chunkLen); c < len(s.chunks) && s.chunks[c] != nil {
+		return &s.chunks[c].slots[id%chunkLen]
+	}
+	return nil
+}
+
+func (s *slots[T]) add(v slot[T]) int32 {
+	if len(s.roomy) == 0 {
+		c := &chunk[T]{free: 1<<chunkLen - 1}
+		ci := int32(len(s.chunks))
+		if n := len(s.holes); n > 0 {
+			ci, s.holes = s.holes[n-1], s.holes[:n-1]
+			s.chunks[ci] = c
+		} else {
+			s.chunks = append(s.chunks, c)
+		}
+		s.roomy = append(s.roomy, ci)
+	}
+	ci := s.roomy[len(s.roomy)-1]
+	c := s.chunks[ci]
+	i := bits.TrailingZeros32(c.free)
+	if c.free &= c.free - 1; c.free == 0 {
+		s.roomy = s.roomy[:len(s.roomy)-1]
+	}
+	c.slots[i] = v
+	return ci*chunkLen + int32(i)
+}
+
+func (s *slots[T]) remove(id int32) {
+	ci := id / chunkLen
+	c := s.chunks[ci]
+	c.slots[id%chunkLen] = slot[T]{}
+	if c.free == 0 {
+		c.at = int32(len(s.roomy))
+		s.roomy = append(s.roomy, ci)
+	}
+	if c.free |= 1 << (id % chunkLen); c.free != 1<<chunkLen-1 || len(s.roomy) == 1 {
+		return
+	}
+	last := s.roomy[len(s.roomy)-1]
+	s.roomy[c.at], s.chunks[last].at = last, c.at
+	s.roomy = s.roomy[:len(s.roomy)-1]
+	s.chunks[ci] = nil
+	s.holes = append(s.holes, ci)
+	if len(s.holes) == len(s.chunks)-1 && len(s.chunks) > 1 && s.idle(s.roomy[0]) {
+		*s = slots[T]{} // the next lease begins anew
+	}
+}
+
+// idle reports whether no slot of a chunk is in use.
+func (s *slots[T]) idle(ci int32) bool { return s.chunks[ci].free == 1<<chunkLen-1 }

@@ -1,0 +1,543 @@
+package lease
+
+import (
+	"math"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// A fixture is a table whose messages have numbers that count up.
+type fixture[T any] struct {
+	*Table[T]
+	stamps counter
+	seq    uint64
+}
+
+func newFixture[T any](t testing.TB) *fixture[T] {
+	f := &fixture[T]{}
+	f.Table = New[T](&f.stamps, origin(t))
+	return f
+}
+
+func (f *fixture[T]) items(n int) []message.Item[T] {
+	items := make([]message.Item[T], n)
+	for k := range items {
+		f.seq++
+		items[k].Seq = f.seq
+	}
+	return items
+}
+
+// receive puts n messages in flight for callers.
+func (f *fixture[T]) receive(n int, vis, now int64) (refs []message.Ref) {
+	for len(refs) < n {
+		l := f.Fill(n-len(refs), vis)
+		k := l.Len()
+		f.Add(l, f.items(min(n-len(refs), l.Room())), now)
+		r := f.Run(l, k)
+		for j := range r.Items {
+			refs = append(refs, r.First.Next(j))
+		}
+	}
+	return refs
+}
+
+func (f *fixture[T]) inStep(n int, vis, now int64) *Lease[T] {
+	l := f.InStep("worker", n, vis)
+	f.Add(l, f.items(n), now)
+	return l
+}
+
+func (f *fixture[T]) expireOne(t *testing.T, now int64) message.Ref {
+	t.Helper()
+	e, ok := f.Expire(now, Never, 0)
+	require.True(t, ok)
+	return message.Ref{Stamp: e.Out.Stamp}
+}
+
+func TestOfOneInstantTheLowerStampTimesOutFirst(t *testing.T) {
+	f := newFixture[int](t)
+	step := f.inStep(64, 100, 0) // stamps 1 to 64
+	callers := f.receive(3, 100, 5)
+	_, ok := step.Step(step.Place())
+	require.True(t, ok)
+	require.True(t, f.Detach(step, 5)) // 2: as late as the callers' in another block
+	late := f.receive(1, 100, 6)
+	short := f.receive(1, 99, 6) // due with the first, and taken after them
+
+	for _, want := range []uint64{2, callers[0].Stamp, callers[1].Stamp, callers[2].Stamp, short[0].Stamp} {
+		at, stamp, ok := f.NextDue()
+		require.True(t, ok)
+		require.Equal(t, int64(105), at)
+		require.Equal(t, want, stamp)
+		_, ok = f.Expire(104, Never, 0)
+		require.False(t, ok, "too early")
+		_, ok = f.Expire(200, Instant{105, want}, 0)
+		require.False(t, ok, "an entry of that instant with a lower stamp is first")
+		require.Equal(t, want, f.expireOne(t, 105).Stamp)
+		require.NoError(t, f.Check())
+	}
+	at, stamp, _ := f.NextDue()
+	require.Equal(t, int64(106), at)
+	require.Equal(t, late[0].Stamp, stamp)
+}
+
+func TestBlocksThatTimeOutTogetherDoNotOvertakeEachOther(t *testing.T) {
+	f := newFixture[int](t)
+	a := f.receive(2, 100, 0)
+	l := f.Whole("worker", 1, 100)
+	f.Add(l, f.items(1), 10)
+	f.End(l, 10)
+	a = append(a, f.receive(1, 100, 20)...) // behind the worker's, in the first block
+	require.Equal(t, a[0].Block, a[2].Block)
+
+	var order []uint64
+	for e, ok := f.Expire(1000, Never, math.MaxInt); ok; e, ok = f.Expire(1000, Never, math.MaxInt) {
+		for first, n := range e.Runs() {
+			for k := range n {
+				order = append(order, first+uint64(k))
+			}
+		}
+	}
+	require.Equal(t, []uint64{a[0].Stamp, a[1].Stamp, f.stamp(l, 0), a[2].Stamp}, order)
+}
+
+func (f *fixture[T]) stamp(*Lease[T], int) uint64 { return 5 } // the first block has four places
+
+func TestABlockOfWhichSomeAreInFlightStillIsNotTakenAgainInPlace(t *testing.T) {
+	f := newFixture[int](t)
+	refs := f.receive(2, 100, 0)
+	more := f.receive(2, 100, 50)
+	e, ok := f.Expire(100, Never, 10)
+	require.True(t, ok)
+	require.Equal(t, 2, e.Len())
+	_, ok = f.TakeExpired(10, 100, 100)
+	require.False(t, ok)
+	for range 2 {
+		out, ok := f.PopExpired()
+		require.True(t, ok)
+		require.Equal(t, uint32(1), out.Past.Spent)
+		require.Len(t, out.Past.Hist.Attempts(out.Item.Seq), 1)
+	}
+	require.False(t, f.Ack(refs[0]))
+	require.True(t, f.Ack(more[0]))
+	require.NoError(t, f.Check())
+
+	again, ok := f.Expire(150, Never, 10)
+	require.True(t, ok)
+	require.Equal(t, 1, again.Len())
+	r, ok := f.TakeExpired(10, 100, 150)
+	require.True(t, ok, "nothing else of it is in flight")
+	require.NotEqual(t, more[1].Stamp, r.First.Stamp)
+	require.False(t, f.Ack(more[1]), "its delivery is over")
+	require.True(t, f.Ack(r.First))
+}
+
+func TestAMessageThatTimesOutOverAndOverHasItsWholeHistory(t *testing.T) {
+	f := newFixture[int](t)
+	f.receive(64, 100, 0)
+	now := int64(0)
+	for attempt := 2; attempt <= together+1; attempt++ {
+		now += 100
+		e, ok := f.Expire(now, Never, math.MaxInt)
+		require.True(t, ok)
+		require.Equal(t, 64, e.Len())
+		n := 0
+		for r, ok := f.TakeExpired(10, 100, now); ok; r, ok = f.TakeExpired(10, 100, now) {
+			require.Equal(t, int32(attempt), r.First.Attempt)
+			h := r.History.Attempts(r.Items[0].Seq)
+			require.Len(t, h, attempt-1)
+			for k, a := range h {
+				require.Equal(t, k+1, a.Number)
+				require.Equal(t, message.TimedOut, a.Cause)
+				require.EqualValues(t, 100, a.Elapsed)
+				require.Equal(t, f.origin.Clock.Time(int64(100*k)), a.Start)
+			}
+			n += len(r.Items)
+		}
+		require.Equal(t, 64, n)
+		require.NoError(t, f.Check())
+	}
+	e, ok := f.Expire(now+100, Never, math.MaxInt)
+	require.True(t, ok)
+	require.False(t, e.Several, "after eight in a row each has a history of its own")
+	require.Equal(t, uint32(together), e.Out.Past.Spent)
+	require.Len(t, e.Out.Past.Hist.Attempts(e.Out.Item.Seq), together)
+}
+
+func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
+	f := newFixture[int](t)
+	l := f.InStep("worker", 5, 100)
+	f.Add(l, f.items(1), 0)
+	old := message.Past{Hist: (*message.History)(nil).With(message.Attempt{Cause: message.Failed}, 10), Spent: 1, Passes: 3}
+	f.AddPast(l, f.items(1)[0], old, 0)
+	f.Add(l, f.items(3), 0)
+	var attempts []int32
+	for k := 0; k < l.Len(); {
+		r := f.Run(l, k)
+		for range r.Items {
+			attempts = append(attempts, r.First.Attempt)
+		}
+		require.Equal(t, k == 1, r.History != nil)
+		k += len(r.Items)
+	}
+	require.Equal(t, []int32{1, 2, 1, 1, 1}, attempts)
+	outs := f.TakeBack(l, nil)
+	require.Len(t, outs, 4)
+	require.Equal(t, old, outs[0].Past)
+	require.Zero(t, outs[1].Past)
+	require.NoError(t, f.Check())
+}
+
+func TestMessagesOfDifferentAttemptsAreDifferentRuns(t *testing.T) {
+	f := newFixture[int](t)
+	l := f.Whole("worker", 3, 100)
+	for k := range 3 {
+		f.AddPast(l, f.items(1)[0], message.Past{Spent: uint32(k / 2)}, 0)
+	}
+	require.Len(t, f.Run(l, 0).Items, 2)
+	require.Equal(t, int32(2), f.Run(l, 2).First.Attempt)
+	_, ok := f.Expire(100, Never, 5)
+	require.True(t, ok, "its consumer has it: one")
+	f.End(l, 100)
+	e, ok := f.Expire(100, Never, 5)
+	require.True(t, ok)
+	require.True(t, e.Several)
+	for want := range int32(2) {
+		r, ok := f.TakeExpired(5, 100, 100)
+		require.True(t, ok)
+		require.Len(t, r.Items, 1)
+		require.Equal(t, want+2, r.First.Attempt)
+	}
+}
+
+func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
+	f := newFixture[*int](t)
+	items := f.items(64)
+	for k := range items {
+		items[k].Body = new(int)
+	}
+	l := f.InStep("worker", 64, 100)
+	f.Add(l, items, 0)
+	f.TakeBack(l, nil)
+	f.Ack(f.Run(l, 0).First)
+	f.End(l, 0)
+	l = f.InStep("worker", 64, 100)
+	f.Add(l, items, 0)
+	for range 63 {
+		l.Step(l.Place())
+	}
+	f.Count()
+	_, acked := f.Tally()
+	require.Equal(t, 1+63, acked)
+	f.Ack(message.Ref{Stamp: l.Place().Stamp(), Block: l.id})
+	f.End(l, 0)
+	l = f.Whole("worker", 64, 100)
+	f.Add(l, items[:20], 0)
+	f.End(l, 0)
+	for _, it := range l.items[l.n:] {
+		require.Nil(t, it.Body)
+	}
+}
+
+func TestWhatTimedOutIsForgottenAsItIsTaken(t *testing.T) {
+	f := newFixture[int](t)
+	now := int64(0)
+	for range 2000 {
+		now += 100
+		f.receive(64, 100, now)
+		_, ok := f.Expire(now+100, Never, 5)
+		require.True(t, ok)
+		if f.expired > 64 { // one block is always left
+			for range 64 {
+				_, ok := f.PopExpired()
+				require.True(t, ok)
+			}
+		}
+	}
+	require.LessOrEqual(t, len(f.ranked.blocks), 200)
+	require.NoError(t, f.Check())
+	for range 64 {
+		f.PopExpired()
+	}
+	f.receive(1, 100, now)
+	f.Expire(now+100, Never, 5)
+	require.Len(t, f.ranked.blocks, 1)
+}
+
+func TestATableThatWasFullKeepsLittle(t *testing.T) {
+	f := newFixture[*int](t)
+	refs := f.receive(64_000, 100, 0)
+	for _, r := range refs[1:] {
+		f.Ack(r)
+	}
+	f.Trim()
+	require.LessOrEqual(t, f.bytes(), 20<<10)
+	f.Ack(refs[0])
+	f.Trim()
+	require.Zero(t, f.bytes())
+	require.NoError(t, f.Check())
+}
+
+func TestALeaseIsLeftOnlyWhenNothingWaits(t *testing.T) {
+	f := newFixture[int](t)
+	l := f.inStep(2, 100, 0)
+	require.Panics(t, func() { f.End(l, 0) })
+}
+
+func TestAnAcknowledgementOfTheLastMessageInStepIsMadeUnderTheLock(t *testing.T) {
+	f := newFixture[int](t)
+	l := f.inStep(1, 100, 0)
+	r := f.Run(l, 0).First
+	require.False(t, l.AckCurrent(r.Stamp))
+	require.True(t, f.Ack(r))
+	require.False(t, f.Ack(r))
+	require.True(t, f.Done(l))
+	began, acked := f.Tally()
+	require.Equal(t, []int{1, 1}, []int{began, acked})
+	f.End(l, 0)
+	require.NoError(t, f.Check())
+}
+
+func TestADeadlineBeyondTheEndOfTimeIsTheEnd(t *testing.T) {
+	f := newFixture[int](t)
+	f.receive(1, math.MaxInt64, 10)
+	at, _, _ := f.NextDue()
+	require.Equal(t, int64(math.MaxInt64), at)
+	_, ok := f.Expire(math.MaxInt64-1, Never, 10)
+	require.False(t, ok)
+}
+
+func TestADeliveryThatIsOverHasNoDeadline(t *testing.T) {
+	f := newFixture[int](t)
+	refs := f.receive(2, 100, 10)
+	require.True(t, f.Ack(refs[0]))
+	_, ok := f.Deadline(refs[0], 20)
+	require.False(t, ok)
+	at, ok := f.Deadline(refs[1], 20)
+	require.True(t, ok)
+	require.Equal(t, int64(110), at)
+	for _, r := range []message.Ref{{}, {Stamp: 1 << 60, Block: refs[1].Block}, {Stamp: refs[1].Stamp, Block: 77}, {Stamp: refs[1].Stamp, Block: -1}} {
+		require.False(t, f.Ack(r))
+	}
+}
+
+func TestThirtyTwoThousandLeasesNeedNoWalk(t *testing.T) {
+	// Deadlines out of order and consumers that leave in any order: what is done for
+	// one does not grow with the others. Counted in the comparisons of the heap.
+	f := newFixture[int](t)
+	var ls []*Lease[int]
+	const n = 32_000
+	for k := range n {
+		l := f.Whole(k, 1, int64(1_000_000-k)) // each is due before all others
+		f.Add(l, f.items(1), 0)
+		ls = append(ls, l)
+	}
+	require.Empty(t, f.heap, "the line takes them at its front")
+	for k := range n {
+		l := f.Whole(k, 1, int64(970_000+k*7919%29_000))
+		f.Add(l, f.items(1), 0)
+		ls = append(ls, l)
+	}
+	require.NotEmpty(t, f.heap)
+	for k := range ls {
+		l := ls[(k*7919)%len(ls)]
+		require.True(t, f.AckWhole(l))
+		f.End(l, 0)
+	}
+	require.Zero(t, f.Held())
+	require.Empty(t, f.heap)
+	require.NoError(t, f.Check())
+}
+
+// TestWhatIsKeptPinsLittle: for any pattern of acknowledgements, a kept message
+// pins at most four times itself and 48 bytes, beside 8 KiB a queue.
+func TestWhatIsKeptPinsLittle(t *testing.T) {
+	testPins[*int](t, "a pointer")
+	testPins[[1024]byte](t, "a KiB")
+	testPins[struct {
+		p *int
+		b [100]byte
+	}](t, "108 bytes")
+}
+
+func testPins[T any](t *testing.T, name string) {
+	var none T
+	for _, every := range []int{1, 2, 3, 4, 5, 8, 16, 17, 63, 64} {
+		for _, size := range []int{1, 7, 64} { // how many are received at once
+			f := newFixture[T](t)
+			var refs []message.Ref
+			for len(refs) < 6400 {
+				refs = append(refs, f.receive(min(size, 6400-len(refs)), 100, 0)...)
+			}
+			require.LessOrEqual(t, f.bytes(), 6400*(int(unsafe.Sizeof(none))+48)+8<<10, "%s: all in flight", name)
+			kept := len(refs)
+			for k, r := range refs {
+				if k%every != 0 {
+					require.True(t, f.Ack(r))
+					kept--
+				}
+			}
+			f.Trim()
+			require.NoError(t, f.Check())
+			assert.LessOrEqual(t, f.bytes(), 4*kept*(int(unsafe.Sizeof(none))+48)+8<<10,
+				"%s: one of %d is kept, %d received at once", name, every, size)
+		}
+	}
+}
+
+func TestABlockThatAConsumerHasIsNoExceptionOnceItIsLookedAt(t *testing.T) {
+	f := newFixture[[1024]byte](t)
+	l := f.inStep(64, 100, 0)
+	for range 20 {
+		_, ok := l.Step(l.Place())
+		require.True(t, ok)
+	}
+	f.Detach(l, 1)
+	f.TakeBack(l, nil)
+	f.Trim()
+	require.LessOrEqual(t, f.bytes(), 4*1072+8<<10)
+	require.True(t, f.Ack(message.Ref{Stamp: 21, Block: 0}))
+	f.End(l, 1)
+	require.NoError(t, f.Check())
+}
+
+func TestWhatIsOverIsLetGo(t *testing.T) {
+	f := newFixture[*[64]byte](t)
+	freed := 0
+	items := func(n int) []message.Item[*[64]byte] {
+		items := f.items(n)
+		for k := range items {
+			items[k].Body = new([64]byte)
+			runtime.SetFinalizer(items[k].Body, func(*[64]byte) { freed++ })
+		}
+		return items
+	}
+	collect := func() int {
+		for range 3 {
+			runtime.GC()
+		}
+		done := make(chan int)
+		b := new([64]byte)
+		runtime.SetFinalizer(b, func(*[64]byte) { done <- freed }) // in the goroutine of the others
+		b = nil
+		for {
+			runtime.GC()
+			select {
+			case n := <-done:
+				return n
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
+	step := f.InStep("worker", 60, 100)
+	f.Add(step, items(50), 0)
+	for range 20 {
+		step.Step(step.Place())
+	}
+	whole := f.Whole("worker", 10, 100)
+	f.Add(whole, items(10), 0)
+	require.True(t, f.Ack(f.Run(whole, 3).First))
+	f.Clean()
+	require.Equal(t, 21, collect(), "a busy consumer's")
+	require.True(t, step.AckCurrent(step.Place().Stamp()))
+	f.Clean()
+	require.Equal(t, 22, collect(), "the current one of a range is acknowledged")
+	f.TakeBack(step, nil)
+	require.Equal(t, 51, collect(), "what is taken back is not the table's")
+	f.End(step, 0)
+	f.End(whole, 0)
+	f.Clean()
+	require.Equal(t, 51, collect(), "nine of the batch are in flight")
+	for k := range 10 {
+		f.Ack(message.Ref{Stamp: 61 + uint64(k), Block: 1})
+	}
+	f.Clean()
+	require.Equal(t, 60, collect())
+	runtime.KeepAlive(f)
+}
+
+func TestSizes(t *testing.T) {
+	require.LessOrEqual(t, int(unsafe.Sizeof(Lease[*int]{})), 128)
+	require.LessOrEqual(t, int(unsafe.Sizeof(slot[*int]{})), 40)
+	require.Equal(t, 16, int(unsafe.Sizeof(message.Ref{})))
+}
+
+func TestNoAllocationADelivery(t *testing.T) {
+	f := newFixture[*int](t)
+	items := make([]message.Item[*int], 64)
+	now := int64(0)
+	for name, round := range map[string]func(){
+		"in step": func() {
+			l := f.InStep(f, 64, 1000)
+			f.Add(l, items, now)
+			f.Run(l, 0)
+			for p, ok := l.Step(l.Place()); ok; p, ok = l.Step(p) {
+			}
+			f.Ack(message.Ref{Stamp: l.Place().Stamp(), Block: l.id})
+			f.End(l, now)
+		},
+		"in step, one by one": func() {
+			l := f.InStep(f, 1, 1000)
+			f.Add(l, items[:1], now)
+			f.Ack(f.Run(l, 0).First)
+			f.End(l, now)
+		},
+		"detached": func() {
+			l := f.InStep(f, 64, 1000)
+			f.Add(l, items, now)
+			for more := true; more; more = f.Next(l) {
+				f.Detach(l, now)
+			}
+			for k := range 64 {
+				f.Ack(message.Ref{Stamp: l.Place().Stamp() - uint64(k), Block: l.id})
+			}
+			f.End(l, now)
+		},
+		"whole": func() {
+			l := f.Whole(f, 64, 1000)
+			f.Add(l, items, now)
+			f.AckWhole(l)
+			f.End(l, now)
+		},
+		"received and acknowledged singly": func() {
+			l := f.Fill(1, 1000)
+			k := l.Len()
+			f.Add(l, items[:1], now)
+			f.Ack(f.Run(l, k).First)
+		},
+		"received in bulk": func() {
+			l := f.Fill(64, 1000)
+			k := l.Len()
+			n := f.Add(l, items, now)
+			r := f.Run(l, k).First
+			var acks Acks[*int]
+			for k := range n {
+				acks.Add(f.Table, r.Next(k))
+			}
+			acks.Done(f.Table)
+		},
+	} {
+		held := f.receive(1, 1000, now) // something else is in flight
+		n := testing.AllocsPerRun(200, func() {
+			now++
+			round()
+			f.NextDue()
+		})
+		require.Zero(t, f.Held()-1, name)
+		if name == "detached" { // it shrinks on its way out: three smaller blocks
+			require.LessOrEqual(t, n, 7.0, name)
+		} else {
+			require.Zero(t, n, name)
+		}
+		require.True(t, f.Ack(held[0]))
+		require.NoError(t, f.Check())
+	}
+}
