@@ -12,6 +12,9 @@ var (
 	errInvalidAttributeName         = apiError{shape: "InvalidAttributeName"}
 	errInvalidAttributeValue        = apiError{shape: "InvalidAttributeValue"}
 	errInvalidBatchEntryId          = apiError{shape: "InvalidBatchEntryId", code: "AWS.SimpleQueueService.InvalidBatchEntryId"}
+	errInvalidIdFormat              = apiError{shape: "InvalidIdFormat"}
+	errInvalidSecurity              = apiError{shape: "InvalidSecurity", status: http.StatusForbidden}
+	errRequestThrottled             = apiError{shape: "RequestThrottled", status: http.StatusForbidden}
 	errInvalidMessageContents       = apiError{shape: "InvalidMessageContents"}
 	errMessageNotInflight           = apiError{shape: "MessageNotInflight", code: "AWS.SimpleQueueService.MessageNotInflight"}
 	errOverLimit                    = apiError{shape: "OverLimit", status: http.StatusForbidden}
@@ -26,5 +29,5 @@ var (
 )
 
 // sqsErrors are those errors, and what faults are made of.
-var sqsErrors = []apiError{errBatchEntryIdsNotDistinct, errBatchRequestTooLong, errEmptyBatchRequest, errInvalidAddress, errInvalidAttributeName, errInvalidAttributeValue, errInvalidBatchEntryId, errInvalidMessageContents, errMessageNotInflight, errOverLimit, errPurgeQueueInProgress, errQueueDeletedRecently, errQueueDoesNotExist, errQueueNameExists, errReceiptHandleIsInvalid, errResourceNotFound, errTooManyEntriesInBatchRequest, errUnsupportedOperation,
+var sqsErrors = []apiError{errBatchEntryIdsNotDistinct, errBatchRequestTooLong, errEmptyBatchRequest, errInvalidAddress, errInvalidAttributeName, errInvalidAttributeValue, errInvalidBatchEntryId, errInvalidIdFormat, errInvalidSecurity, errRequestThrottled, errInvalidMessageContents, errMessageNotInflight, errOverLimit, errPurgeQueueInProgress, errQueueDeletedRecently, errQueueDoesNotExist, errQueueNameExists, errReceiptHandleIsInvalid, errResourceNotFound, errTooManyEntriesInBatchRequest, errUnsupportedOperation,
 	errInvalidParameterValue, errMissingParameter, errAccessDenied, errUnknownOperation, errInternal}

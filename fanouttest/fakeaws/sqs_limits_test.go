@@ -120,48 +120,6 @@ func TestLimitsOfReceives(t *testing.T) {
 	require.Equal(t, "InvalidParameterValue", code(err))
 }
 
-// Subject: 120,000 in flight: a short poll of a standard queue gets OverLimit, a
-// FIFO queue nothing.
-func TestOneHundredAndTwentyThousandCanBeInFlight(t *testing.T) {
-	if testing.Short() {
-		t.Skip("240,000 messages")
-	}
-	for _, fifo := range []bool{false, true} {
-		bubble(t, func(t *testing.T, a *fakeaws.AWS) {
-			q := newQueue(t, a, "orders", "VisibilityTimeout", "600")
-			if fifo {
-				q = newQueue(t, a, "orders.fifo", "FifoQueue", "true", "VisibilityTimeout", "600")
-			}
-			id := 0
-			for range 12_001 {
-				in := &sqs.SendMessageBatchInput{QueueUrl: &q}
-				for range 10 {
-					id++
-					e := sqstypes.SendMessageBatchRequestEntry{Id: aws.String(fmt.Sprint(id)), MessageBody: aws.String("m")}
-					if fifo {
-						e.MessageGroupId, e.MessageDeduplicationId = e.Id, e.Id
-					}
-					in.Entries = append(in.Entries, e)
-				}
-				_, err := a.SQS().SendMessageBatch(t.Context(), in)
-				require.NoError(t, err)
-			}
-			var last []sqstypes.Message
-			for range 12_000 {
-				last = receive(t, a, q)
-				require.Len(t, last, 10)
-			}
-			_, err := a.SQS().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &q})
-			require.Equal(t, map[bool]string{false: "OverLimit", true: ""}[fifo], code(err))
-			began := time.Now()
-			require.Empty(t, receive(t, a, q, wait(3)), "a long poll waits")
-			require.Equal(t, 3*time.Second, time.Since(began))
-			require.NoError(t, remove(a, q, last[0]))
-			require.Len(t, receive(t, a, q), 1, "there is room for one")
-		})
-	}
-}
-
 func TestAttributesOfQueues(t *testing.T) {
 	bubble(t, func(t *testing.T, a *fakeaws.AWS) {
 		created := time.Now()

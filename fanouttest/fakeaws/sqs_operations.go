@@ -4,15 +4,17 @@ import "errors"
 
 // An sqsOperation runs an operation of SQS.
 type sqsOperation struct {
-	input func() any // a pointer to the parameters
-	run   func(c *call, in any) (any, error)
+	input  func() any // a pointer to the parameters
+	output func() any // a pointer to a result
+	run    func(c *call, in any) (any, error)
 }
 
 // sqsOperationOf makes an operation of a function. An error that is an
 // *apiError is the service's answer; any other loses the connection.
 func sqsOperationOf[In, Out any](f func(*call, *In) (*Out, error)) sqsOperation {
 	return sqsOperation{
-		input: func() any { return new(In) },
+		input:  func() any { return new(In) },
+		output: func() any { return new(Out) },
 		run: func(c *call, in any) (any, error) {
 			out, err := f(c, in.(*In))
 			if err != nil {

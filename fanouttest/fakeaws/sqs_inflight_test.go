@@ -1,0 +1,73 @@
+package fakeaws
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Subject: 120,000 in flight: a short poll of a standard queue gets OverLimit,
+// one of a FIFO queue nothing, and a long poll waits.
+func TestOneHundredAndTwentyThousandCanBeInFlight(t *testing.T) {
+	for _, fifo := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			a := New(t)
+			c := func() *call {
+				return &call{cloud: a.cloud, place: place{DefaultAccount, DefaultRegion}, ctx: context.Background(), now: time.Now()}
+			}
+			url := "q"
+			attributes := map[string]string{"VisibilityTimeout": "600"}
+			if fifo {
+				url, attributes["FifoQueue"] = "q.fifo", "true"
+			}
+			_, err := c().createQueue(&createQueueInput{QueueName: &url, Attributes: attributes})
+			require.NoError(t, err)
+			for k := range 12_001 {
+				in := &sendMessageBatchInput{QueueUrl: &url}
+				for j := range 10 {
+					e := sendMessageBatchEntry{Id: ptr(fmt.Sprint(j)), MessageBody: ptr("m")}
+					if fifo {
+						e.MessageGroupId = ptr(fmt.Sprintf("%d-%d", k, j))
+						e.MessageDeduplicationId = e.MessageGroupId
+					}
+					in.Entries = append(in.Entries, e)
+				}
+				out, err := c().sendMessageBatch(in)
+				require.NoError(t, err)
+				require.Empty(t, out.Failed)
+			}
+			receive := func(wait int32) ([]receivedMessage, error) {
+				out, err := c().receiveMessage(&receiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: ptr[int32](10), WaitTimeSeconds: &wait})
+				if err != nil {
+					return nil, err
+				}
+				return out.Messages, nil
+			}
+			var last []receivedMessage
+			for range 12_000 {
+				last, err = receive(0)
+				require.NoError(t, err)
+				require.Len(t, last, 10)
+			}
+			none, err := receive(0)
+			if e, ok := asAPIError(err); ok != !fifo || ok && e.shape != "OverLimit" {
+				t.Fatalf("a short poll: %v", err)
+			}
+			require.Empty(t, none)
+			began := time.Now()
+			none, err = receive(3)
+			require.NoError(t, err)
+			require.Empty(t, none)
+			require.Equal(t, 3*time.Second, time.Since(began))
+			_, err = c().deleteMessage(&deleteMessageInput{QueueUrl: &url, ReceiptHandle: &last[0].ReceiptHandle})
+			require.NoError(t, err)
+			one, err := receive(0)
+			require.NoError(t, err)
+			require.Len(t, one, 1, "there is room for one")
+		})
+	}
+}
