@@ -81,7 +81,7 @@ func ExampleList_Want() {
 
 	receipts.Published().Want(Receipt{"o-17"}, Receipt{"o-18"})
 	// Output:
-	// fanouttest: published to topic "receipts": 2, want 2:
+	// fanouttest: published to topic "receipts": as many as wanted, 1 of 2 different:
 	//     - want
 	//     + got
 	//       {
@@ -155,7 +155,7 @@ func ExampleNew() {
 	orders.Handling("billing").Nth(1).TimeOut()
 	t.end()
 	// Output:
-	// fanouttest: topic "orders" ends with messages that are not settled:
+	// fanouttest: topic "orders" ends with messages that are not settled (Settle was not called):
 	//     queue "audit": message m-1, not delivered yet: {"ID":"o-17","Card":""}
 	// fanouttest: topic "orders" was given faults that never struck:
 	//     Handling("billing").Nth(1).TimeOut(): struck 0 times, of 1

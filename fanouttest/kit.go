@@ -28,6 +28,7 @@ type Kit struct {
 	sending  int // publishes under way
 	ran      bool
 	problems []string
+	settle   string // what the test did not do to have all settled; "" if it did
 }
 
 // A member is a topic of whatever type, as its kit sees it.
@@ -73,9 +74,12 @@ func (r *run) String() string {
 // In a testing/synctest bubble make it inside the bubble, with the bubble's T.
 func New(tb TB) *Kit {
 	tb.Helper()
-	k := &Kit{tb: tb, runs: make(map[*run]struct{})}
+	k := &Kit{tb: tb, runs: make(map[*run]struct{}), settle: "Settle was not called"}
 	k.created, k.counted = goroutinesCreated()
-	tb.Cleanup(k.finish)
+	tb.Cleanup(func() { // a closure, not k.finish: the test's line is found only through helpers
+		tb.Helper()
+		k.finish()
+	})
 	return k
 }
 
@@ -216,8 +220,14 @@ func (k *Kit) finish() {
 			found = append(found, fmt.Sprintf("fanouttest: %s:\n    %s", what, strings.Join(lines, "\n    ")))
 		}
 	}
+	k.mu.Lock()
+	why := k.settle
+	k.mu.Unlock()
+	if why != "" {
+		why = " (" + why + ")"
+	}
 	for _, m := range members {
-		add(fmt.Sprintf("topic %q ends with messages that are not settled", m.title()), m.unsettled())
+		add(fmt.Sprintf("topic %q ends with messages that are not settled%s", m.title(), why), m.unsettled())
 		add(fmt.Sprintf("topic %q ends with dead letters that were not expected", m.title()), m.letters())
 		add(fmt.Sprintf("topic %q was given faults that never struck", m.title()), m.unstruck())
 	}

@@ -1,6 +1,7 @@
 package fanouttest
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -141,18 +142,38 @@ func (l *List[T]) WantInAnyOrder(want ...T) bool {
 			rest = append(rest, body)
 		}
 	}
-	sorted := &List[T]{tb: l.tb, what: l.what, bodies: append(slices.Clip(found), rest...), ids: l.ids, passed: l.passed, noQueue: l.noQueue}
+	sorted := &List[T]{tb: l.tb, what: l.what, equal: l.equal, bodies: append(slices.Clip(found), rest...), ids: l.ids, passed: l.passed, noQueue: l.noQueue}
 	return sorted.compare(len(rest)+len(missing) == 0, append(slices.Clip(found), missing...), ", in any order")
 }
 
 func (l *List[T]) compare(equal bool, want []T, how string) bool {
 	l.tb.Helper()
-	if equal {
+	if equal || l.noQueue != "" {
 		return l.holds()
 	}
-	l.tb.Errorf("fanouttest: %s: %d, want %d%s:\n%s", l.what, len(l.bodies), len(want), how,
+	l.tb.Errorf("fanouttest: %s: %s%s:\n%s", l.what, l.difference(want), how,
 		diffLines(renderLines(want), renderLines(l.bodies), "want", "got"))
 	return false
+}
+
+// difference says in a few words how the list differs from want.
+func (l *List[T]) difference(want []T) string {
+	if len(l.bodies) != len(want) {
+		return fmt.Sprintf("%d, want %d", len(l.bodies), len(want))
+	}
+	differ, missing := 0, slices.Clone(want)
+	for k, body := range l.bodies {
+		if !l.equal(body, want[k]) {
+			differ++
+		}
+		if i := slices.IndexFunc(missing, func(w T) bool { return l.equal(body, w) }); i >= 0 {
+			missing = slices.Delete(missing, i, i+1)
+		}
+	}
+	if len(missing) == 0 {
+		return "what is wanted, in another order"
+	}
+	return fmt.Sprintf("as many as wanted, %d of %d different", differ, len(want))
 }
 
 // holds is what an assertion that holds comes to.
@@ -172,7 +193,7 @@ func (l *List[T]) holds() bool {
 // whether it had.
 func (l *List[T]) WantCount(n int) bool {
 	l.tb.Helper()
-	if len(l.bodies) == n {
+	if len(l.bodies) == n || l.noQueue != "" {
 		return l.holds()
 	}
 	text := ""

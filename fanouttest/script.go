@@ -19,6 +19,7 @@ type script struct {
 
 	mu    sync.Mutex // guards the fields below, and the counts of faults
 	rules []*Fault
+	begun []*Fault // those that a test began to say
 }
 
 // A Fault says when something goes wrong, and, by one of its last methods,
@@ -29,7 +30,7 @@ type script struct {
 //	orders.Publishing().Nth(1).Fail(fanout.ErrQueueFull)
 //
 // A fault that doesn't strike as often as it says by the end of the test fails
-// it. Several that strike at once come one around the other, the first one
+// it, and so does one that no action ends. Several that strike at once come one around the other, the first one
 // outermost. All strike inside the interceptors that the topic was given and
 // around those of the subscriber.
 type Fault struct {
@@ -40,7 +41,9 @@ type Fault struct {
 	do      fanout.Interceptor
 	name    string
 
-	seen, struck int // guarded by the script's mu
+	// Guarded by the script's mu.
+	seen, struck int
+	said         bool // narrowed, or ended by an action: a begun one that is not says nothing
 }
 
 // Handling makes faults in the runs of a queue's handlers, those opened later
@@ -50,13 +53,35 @@ type Fault struct {
 // Nack, by letting time pass, by [fanout.Queue.Pause], and by what they do with
 // ErrStale.
 func (t *Topic[T]) Handling(queue string) *Fault {
-	return &Fault{script: t.scriptOf(queue, "Handling("+quote(queue)+")")}
+	return begin(&Fault{script: t.scriptOf(queue, "Handling("+quote(queue)+")")})
 }
 
 // Publishing makes faults in the topic's publishes. A batch is one, and told by
 // the first of its messages; only IDs that the publisher gives are known.
 func (t *Topic[T]) Publishing() *Fault {
-	return &Fault{script: t.scriptOf("", "Publishing()")}
+	return begin(&Fault{script: t.scriptOf("", "Publishing()")})
+}
+
+// begin notes a fault that has no action yet, and returns it.
+func begin(f *Fault) *Fault {
+	s := f.script
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = append(s.begun, f)
+	return f
+}
+
+// narrow notes that f goes on as g, which has no action yet, and returns g.
+func (f *Fault) narrow(g *Fault) *Fault {
+	f.say()
+	return begin(g)
+}
+
+// say notes that f goes on.
+func (f *Fault) say() {
+	f.script.mu.Lock()
+	defer f.script.mu.Unlock()
+	f.said = true
 }
 
 func (t *Topic[T]) scriptOf(queue, what string) *script {
@@ -73,7 +98,7 @@ func (t *Topic[T]) scriptOf(queue, what string) *script {
 // Message narrows the fault to the message with an ID. What is counted then is
 // that message only.
 func (f *Fault) Message(id string) *Fault {
-	return &Fault{script: f.script, message: id, nth: f.nth, first: f.first}
+	return f.narrow(&Fault{script: f.script, message: id, nth: f.nth, first: f.first})
 }
 
 // Nth makes the fault strike the n-th, 1 being the next, or several.
@@ -87,7 +112,7 @@ func (f *Fault) Nth(n ...int) *Fault {
 	if len(n) == 0 {
 		f.refuse("Nth()", "at least one number")
 	}
-	return &Fault{script: f.script, message: f.message, nth: slices.Clone(n)}
+	return f.narrow(&Fault{script: f.script, message: f.message, nth: slices.Clone(n)})
 }
 
 // First makes the fault strike the next n. Without First and Nth it strikes all.
@@ -96,7 +121,7 @@ func (f *Fault) First(n int) *Fault {
 	if n < 1 {
 		f.refuse(fmt.Sprintf("First(%d)", n), "at least 1")
 	}
-	return &Fault{script: f.script, message: f.message, first: n}
+	return f.narrow(&Fault{script: f.script, message: f.message, first: n})
 }
 
 // Fail makes the handler fail with err, or the publish be refused with it,
@@ -177,7 +202,8 @@ func (f *Fault) Do(i fanout.Interceptor) {
 // refuse ends the test for an argument that can't be.
 func (f *Fault) refuse(call, want string) {
 	f.script.tb.Helper()
-	f.script.tb.Fatalf("fanouttest: %v%s: want %s", f, call, want)
+	f.say() // wrongly, which is told now
+	f.script.tb.Fatalf("fanouttest: %v.%s: want %s", f, call, want)
 }
 
 // add puts a copy of the fault into its script.
@@ -186,6 +212,7 @@ func (f *Fault) add(name string, do fanout.Interceptor) {
 	s := f.script
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	f.said = true
 	s.rules = append(s.rules, rule)
 }
 
@@ -200,7 +227,10 @@ func (f *Fault) String() string {
 	} else if f.first > 0 {
 		fmt.Fprintf(&b, ".First(%d)", f.first)
 	}
-	return b.String() + "." + f.name
+	if f.name != "" {
+		b.WriteString("." + f.name)
+	}
+	return b.String()
 }
 
 // wanted is how often the fault has to strike.
@@ -248,12 +278,18 @@ func (t *Topic[T]) strike(ctx context.Context, info fanout.Info, next func(conte
 	return next(ctx)
 }
 
-// unstruck lists the faults that struck less often than they should.
+// unstruck lists the faults that struck less often than they should, and those
+// without an action.
 func (t *Topic[T]) unstruck() (lines []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.scripts {
 		s.mu.Lock()
+		for _, f := range s.begun {
+			if !f.said {
+				lines = append(lines, fmt.Sprintf("%v: says when, not what: end it with Fail, TimeOut or another action", f))
+			}
+		}
 		for _, f := range s.rules {
 			if f.struck < f.wanted() {
 				lines = append(lines, fmt.Sprintf("%v: struck %d times, of %d", f, f.struck, f.wanted()))

@@ -70,6 +70,9 @@ func (k *Kit) AwaitSettled(ctx context.Context, options ...SettleOption) error {
 		}
 		return lines
 	})
+	k.mu.Lock()
+	k.settle = ""
+	k.mu.Unlock()
 	if left == nil {
 		return nil
 	}

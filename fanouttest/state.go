@@ -72,6 +72,9 @@ func (t *Topic[T]) waiting(s settling) (lines []string) {
 			what = append(what, "hooks are being called")
 		}
 		if len(what) > 0 {
+			if st.Paused {
+				what = append(what, "paused")
+			}
 			lines = append(lines, fmt.Sprintf("topic %q, queue %q: %s", t.Name(), q.Name(), strings.Join(what, ", ")))
 		}
 		return true
@@ -135,7 +138,11 @@ func (t *Topic[T]) holding() (lines []string) {
 		seen := make(map[string]bool)
 		for _, d := range held {
 			seen[d.ID()] = true
-			add(d.ID(), d.Body, true, stateOf(trails[d.ID()]))
+			state := stateOf(trails[d.ID()])
+			if s.Paused {
+				state += ", the queue is paused"
+			}
+			add(d.ID(), d.Body, true, state)
 		}
 		for id, tr := range trails { // what Peek doesn't see
 			if !seen[id] && (tr.last.kind == deliveredEvent || tr.last.kind == parkedEvent) {

@@ -135,7 +135,12 @@ func (t *Topic[T]) hooks() fanout.Hooks {
 
 // publishing keeps the books of publishes.
 func (t *Topic[T]) publishing(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
-	t.kit.change(func() { t.kit.sending++ })
+	t.kit.change(func() {
+		t.kit.sending++
+		if t.kit.settle == "" {
+			t.kit.settle = "Settle was not called after the last publish"
+		}
+	})
 	defer t.kit.change(func() { t.kit.sending-- })
 	return next(ctx)
 }
