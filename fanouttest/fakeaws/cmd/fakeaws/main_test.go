@@ -20,7 +20,9 @@ func TestItServesAndLogs(t *testing.T) {
 	defer cancel()
 	r, w := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, []string{"-listen", "127.0.0.1:0", "-region", "eu-west-1", "-account", "210987654321"}, w) }()
+	go func() {
+		done <- run(ctx, []string{"-listen", "127.0.0.1:0", "-region", "eu-west-1", "-account", "210987654321"}, w)
+	}()
 	lines := bufio.NewScanner(r)
 	require.True(t, lines.Scan())
 	m := regexp.MustCompile(`^SQS and SNS at (http://127\.0\.0\.1:[0-9]+), region eu-west-1, account 210987654321$`).FindStringSubmatch(lines.Text())
