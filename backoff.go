@@ -27,8 +27,9 @@ func WithBackoff(b Backoff) QueueOption {
 type Backoff struct{ *rule }
 
 type rule struct {
-	wait func(attempt int) time.Duration
-	err  error
+	wait   func(attempt int) time.Duration
+	theirs bool // wait is the user's
+	err    error
 }
 
 // Constant waits d after each attempt, exactly. d must be positive.
@@ -62,22 +63,25 @@ func Exponential(first, longest time.Duration) Backoff {
 }
 
 // BackoffFunc waits what f returns for the number of attempts spent, 1 or more.
-// f is called without a lock, possibly concurrently, in the goroutine that
-// settles; if it panics, the wait is the default backoff's.
+// f is called without a lock, possibly concurrently, in a goroutine of its own that
+// the settlement waits for. If it panics or calls [runtime.Goexit], that is logged
+// and the wait is the default backoff's.
 func BackoffFunc(f func(attempt int) time.Duration) Backoff {
 	if f == nil {
 		return Backoff{&rule{err: fmt.Errorf("BackoffFunc(nil): want a function")}}
 	}
-	return Backoff{&rule{wait: f}}
+	return Backoff{&rule{wait: f, theirs: true}}
 }
 
-// after is how long to wait after the given number of spent attempts.
-func (b Backoff) after(attempt int) (d time.Duration) {
-	defer func() {
-		if recover() != nil {
-			d = defaultBackoff.wait(attempt)
-		}
-		d = max(d, minWait)
-	}()
-	return b.wait(attempt)
+// ask says how long to wait after the given number of spent attempts, and how the
+// user's function ended.
+func (b Backoff) ask(attempt int) (d time.Duration, e callEnd) {
+	if !b.theirs {
+		return max(b.wait(attempt), minWait), callEnd{returned: true}
+	}
+	e = apart(func() { d = b.wait(attempt) })
+	if !e.returned {
+		d = defaultBackoff.wait(attempt)
+	}
+	return max(d, minWait), e
 }

@@ -11,8 +11,9 @@ import (
 // engine has none: there a body is passed on as it is.
 //
 // Its methods are called concurrently. Decode is given a pointer to the topic's
-// type. An error of Encode makes the publish fail; what Decode refuses goes to
-// the dead-letter queue at once.
+// type. An error or a panic of Encode makes the publish fail; what Decode refuses
+// goes to the dead-letter queue at once. If Decode panics or calls
+// [runtime.Goexit], that is a failed attempt at the message.
 type Codec interface {
 	Encode(body any) ([]byte, error)
 	Decode(data []byte, body any) error

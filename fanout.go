@@ -270,6 +270,17 @@ type verdict struct {
 	stack string
 }
 
+// textOf returns an error that wraps err and has its text, which it is asked for now.
+func textOf(err error) (told error) {
+	if err == nil {
+		return nil
+	}
+	if e := apart(func() { told = fmt.Errorf("%w", err) }); !e.returned {
+		told = fmt.Errorf("a %T, whose text could not be had", err)
+	}
+	return told
+}
+
 const (
 	minWait                   = time.Millisecond
 	fromBackoff time.Duration = -1

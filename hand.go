@@ -204,11 +204,7 @@ func (w *worker[T]) runHand() {
 		if ended || !handling {
 			return // a panic of our own is not to be hidden
 		}
-		v := verdict{cause: Exited, wait: fromBackoff}
-		if p := recover(); p != nil {
-			v.cause, v.err, v.stack = Panicked, panicError(p), stack()
-		}
-		w.finishHeld(v)
+		w.finishHeld(unreturned(recover()))
 	}()
 	for more := true; more; {
 		v := judge(w.handleHeld())
@@ -252,13 +248,12 @@ func (w *worker[T]) finishHeld(v verdict) { w.settleHeld(v, false) }
 // from it and, if again is true, returns with the queue's mu locked.
 func (w *worker[T]) settleHeld(v verdict, again bool) {
 	q := w.s.q
-	var tell kind
 	if v.cause != Acked {
 		v.wait = q.waitAfter(v, 1)
-		tell = lateKind(v.err)
 	}
 	q.mu.Lock()
 	var fx *effects
+	var late *Delivery[T] // the current message, if v comes too late for it
 	if v.cause == Acked && len(w.claims) == 0 {
 		started := w.load().started()
 		w.countLocked(started, started)
@@ -267,15 +262,19 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 		if err := q.ownedLocked(c.entry, c.stamp); err == nil {
 			fx = q.settleLocked(c.entry, v, q.core.now()) // not before the start, which may have been set just now
 		} else if v.cause != Acked && !isClosed(err) {
-			fx = w.lateLocked(tell, w.hand[w.load().started()-1], v)
+			d := w.hand[w.load().started()-1]
+			late = &d
 		}
 	}
 	w.clearHeldLocked()
 	if q.drained != nil {
 		q.checkDrainedLocked()
 	}
-	if !again || fx != nil || q.tellsLocked() {
+	if !again || fx != nil || late != nil || q.tellsLocked() {
 		q.mu.Unlock()
+		if late != nil {
+			fx = fx.and(w.late(*late, v))
+		}
 		fx.and(q.madeRoom()).perform()
 		if !again {
 			return

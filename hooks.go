@@ -11,8 +11,9 @@ import (
 // Hooks are functions that are called as things happen, as those of
 // net/http/httptrace are: set the ones you want. Each is called in the goroutine
 // that caused the event, after the fact, with no lock held, possibly
-// concurrently with others; a panic in one is recovered and logged. Those that
-// are nil cost nothing.
+// concurrently with others; a panic in one is recovered and logged. One that calls
+// [runtime.Goexit] ends that goroutine, of a worker too, which is replaced; what
+// remained to be done is done first. Those that are nil cost nothing.
 //
 // Since calls may overtake each other, each event carries Seq: the events of
 // one queue happened in the order of their numbers.
@@ -229,7 +230,19 @@ func (fx *effects) perform() {
 	for _, call := range fx.calls {
 		call()
 	}
-	for _, e := range fx.events {
+	tellAll(fx.events)
+}
+
+// tellAll tells events, all of them even if a hook ends the goroutine.
+func tellAll(events []heldEvent) {
+	defer func() {
+		if len(events) > 0 {
+			tellAll(events)
+		}
+	}()
+	for len(events) > 0 {
+		e := &events[0]
+		events = events[1:]
 		e.to.tell(e.kind, e.Event)
 	}
 }
@@ -279,12 +292,16 @@ func (r *reporter) tell(k kind, e Event) {
 			return
 		}
 	}
+	if logLines[k] != "" {
+		defer r.toLog(k, e) // even if the hook ends the goroutine
+	}
 	if f := r.core.funcs[k]; f != nil {
 		r.core.call(f, e)
 	}
-	if logLines[k] == "" {
-		return
-	}
+}
+
+// toLog logs an event, now or later.
+func (r *reporter) toLog(k kind, e Event) {
 	r.mu.Lock()
 	if r.kinds == nil {
 		r.kinds = new([kinds]backlog)
@@ -343,12 +360,12 @@ func (r *reporter) flushDue(all bool) {
 		}
 	}
 	r.mu.Unlock()
-	for k, b := range due {
-		if b.count > 0 {
+	each(len(due), func(k int) {
+		if b := &due[k]; b.count > 0 {
 			b.last.Count = b.count
 			r.log(kind(k), b.last)
 		}
-	}
+	})
 }
 
 // stop logs what is left, and from now on everything at once.
@@ -360,10 +377,10 @@ func (r *reporter) stop() {
 		r.armed = false
 	}
 	r.mu.Unlock()
-	r.flushDue(true)
 	if ended {
-		r.core.release()
+		defer r.core.release()
 	}
+	r.flushDue(true)
 }
 
 func (r *reporter) log(k kind, e Event) {
@@ -403,8 +420,8 @@ func (c *core) call(f func(Event), e Event) {
 	f(e)
 }
 
-// both is a hook that calls two, either of which may be nil. A panic in the
-// first doesn't keep the second from being called.
+// both is a hook that calls two, either of which may be nil. However the first
+// ends, the second is called.
 func (c *core) both(first, second func(Event)) func(Event) {
 	if first == nil || second == nil {
 		if first == nil {
@@ -413,8 +430,8 @@ func (c *core) both(first, second func(Event)) func(Event) {
 		return first
 	}
 	return func(e Event) {
+		defer second(e)
 		c.call(first, e)
-		second(e)
 	}
 }
 

@@ -65,8 +65,7 @@ func (q *Queue[T]) Close() error {
 		defer t.release()
 		defer q.report.stop()
 		defer q.dead.report.stop()
-		fx.and(more).perform()
-		return remoteError(q.remote.eq.Close())
+		return q.remote.closeAfter(fx.and(more))
 	}
 	if q.letters {
 		t.orphans = without(t.orphans, q)

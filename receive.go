@@ -46,42 +46,75 @@ func (q *Queue[T]) receiveInto(ctx context.Context, ds []Delivery[T], options []
 // await calls take, with the queue's mu locked, until it has taken something,
 // and waits in between until there may be something to take.
 func (q *Queue[T]) await(ctx context.Context, take func() (fx *effects, ok bool)) error {
-	var r receiver
-	for {
-		ended := ctx.Err() != nil // asks the user's context: before the lock
+	ended := ctx.Err() != nil // asks the user's context: before the lock
+	q.mu.Lock()
+	if q.closed || ended {
+		return q.unreceived(ctx)
+	}
+	fx, ok := take()
+	if !ok {
+		r := make(receiver, 1)
+		q.receivers = append(q.receivers, r)
+		q.handOnLocked()
+		q.mu.Unlock()
+		return q.awaitTurn(ctx, r, take, fx)
+	}
+	q.mu.Unlock()
+	fx.and(q.madeRoom()).perform()
+	return nil
+}
+
+// unreceived returns why nothing was received. It is called with mu locked, and
+// unlocks it.
+func (q *Queue[T]) unreceived(ctx context.Context) error {
+	closed := q.closed
+	// Whoever woke this receiver meant it to take a message: wake another.
+	q.handOnLocked()
+	q.mu.Unlock()
+	if closed {
+		return q.receiveError(errQueueClosed)
+	}
+	return q.receiveError(contextError(ctx))
+}
+
+// awaitTurn is await for r, which stands in line. It asks the user's context and
+// calls hooks: if one of them ends the goroutine, or panics, r gives up its place.
+func (q *Queue[T]) awaitTurn(ctx context.Context, r receiver, take func() (fx *effects, ok bool), fx *effects) error {
+	waiting := true
+	defer func() {
+		if waiting {
+			q.mu.Lock()
+			q.leaveLineLocked(r)
+			q.handOnLocked() // it may have been woken
+			q.mu.Unlock()
+		}
+	}()
+	for ok := false; ; {
+		fx.and(q.madeRoom()).perform()
+		if ok {
+			waiting = false
+			return nil
+		}
+		r.wait(ctx)
+		ended := ctx.Err() != nil
 		q.mu.Lock()
-		if r != nil {
-			if k := slices.Index(q.receivers, r); k >= 0 {
-				q.receivers = slices.Delete(q.receivers, k, k+1)
-			}
+		q.leaveLineLocked(r)
+		if q.closed || ended {
+			waiting = false
+			return q.unreceived(ctx)
 		}
-		switch {
-		case q.closed:
-			q.mu.Unlock()
-			return q.receiveError(errQueueClosed)
-		case ended:
-			// Whoever woke this receiver meant it to take a message: wake another.
-			q.handOnLocked()
-			q.mu.Unlock()
-			return q.receiveError(contextError(ctx))
-		}
-		fx, ok := take()
-		switch {
-		case ok:
-		case r == nil:
-			r = make(receiver, 1)
-			q.receivers = append(q.receivers, r)
-			q.handOnLocked()
-		default: // woken in vain: somebody was quicker, and it keeps its place
+		if fx, ok = take(); !ok { // woken in vain: somebody was quicker, and it keeps its place
 			q.receivers = slices.Insert(q.receivers, 0, r)
 			q.handOnLocked()
 		}
 		q.mu.Unlock()
-		fx.and(q.madeRoom()).perform()
-		if ok {
-			return nil
-		}
-		r.wait(ctx)
+	}
+}
+
+// leaveLineLocked takes r out of the line, if it stands there.
+func (q *Queue[T]) leaveLineLocked(r receiver) {
+	if k := slices.Index(q.receivers, r); k >= 0 {
+		q.receivers = slices.Delete(q.receivers, k, k+1)
 	}
 }
 

@@ -264,7 +264,6 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 func (t *Topic[T]) encode(it *item[T]) (m engine.Message, err error) {
 	m.ID = t.id(it.seq, it.at, it.ext)
 	m.PublishedAt = t.time(it.at)
-	m.ContentType = t.remote.codec.ContentType()
 	if x := it.ext; x != nil {
 		m.Attributes, m.OrderingKey, m.DeduplicationID = maps.Clone(x.attributes), x.key, x.dedup
 		m.Delay, m.TimeToLive = x.delay, x.ttl
@@ -272,9 +271,15 @@ func (t *Topic[T]) encode(it *item[T]) (m engine.Message, err error) {
 			return m, err
 		}
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: codec: %w", ErrInvalidMessage, panicError(p))
+		}
+	}()
 	if m.Body, err = t.remote.codec.Encode(it.body); err != nil {
 		return m, fmt.Errorf("%w: %w", ErrInvalidMessage, err)
 	}
+	m.ContentType = t.remote.codec.ContentType()
 	return m, nil
 }
 

@@ -107,6 +107,12 @@ func (r *remoteQueue[T]) peek(ctx context.Context, most int) (ds []Delivery[T], 
 // for so long that its lease ends.
 func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
 	h := r.q.dead.remote.hold()
+	over := false
+	defer func() {
+		if !over { // the user's code has ended the goroutine
+			_ = h.giveBack(ctx)
+		}
+	}()
 	began, back := time.Now(), map[string]bool{} // IDs of those that were moved
 	var moves vain
 	for more := true; more && err == nil; {
@@ -131,6 +137,7 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds
 	if late := len(h.late); late > 0 && err == nil {
 		err = fmt.Errorf("%d letters were not moved, and are in other hands: %w", late, ErrStale)
 	}
+	over = true
 	return moved, errors.Join(err, h.giveBack(ctx))
 }
 

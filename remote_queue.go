@@ -58,6 +58,14 @@ func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
 	return lease
 }
 
+// closeAfter closes the engine's queue once fx was performed, even if a hook ends
+// the goroutine.
+func (r *remoteQueue[T]) closeAfter(fx *effects) (err error) {
+	defer func() { err = remoteError(r.eq.Close()) }()
+	fx.perform()
+	return nil
+}
+
 // receiveRemote is receive for a queue that is not local: one of an engine, or
 // the zero Queue.
 func (q *Queue[T]) receiveRemote(ctx context.Context, most int, options []ReceiveOption) ([]Delivery[T], error) {
@@ -205,11 +213,10 @@ type arrival[T any] struct {
 	held[T]
 	spent    uint32
 	passes   uint16
-	rejected bool  // by a filter
-	err      error // of the codec
-	panicked error // of a filter
-	stack    string
-	wait     time.Duration // until it is tried again then
+	rejected bool    // by a filter
+	err      error   // of the codec
+	broken   verdict // without a cause unless the codec or a filter did not return
+	by       string  // which of them was asked last
 }
 
 // dead reports whether the message was to be a dead letter already, and found no way
@@ -225,11 +232,27 @@ func (a *arrival[T]) dead(maxAttempts int) bool {
 // code: no lock is held.
 func (r *remoteQueue[T]) decode(got []engine.Received) []arrival[T] {
 	as := make([]arrival[T], len(got))
-	for k := range got {
-		r.decodeOne(&got[k], &as[k])
+	for k := 0; k < len(got); k++ {
+		e := apart(func() {
+			for ; k < len(got); k++ {
+				r.decodeOne(&got[k], &as[k])
+			}
+		})
+		if e.returned {
+			break
+		}
+		a := &as[k]
+		a.broken = verdict{cause: e.cause(), stack: e.stack, err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, errExited)}
+		if e.panicked != nil {
+			a.broken.err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, panicError(e.panicked))
+		}
+		a.broken.wait = r.q.waitAfter(verdict{cause: e.cause(), wait: fromBackoff}, int32(a.spent+1))
 	}
 	return as
 }
+
+// errExited is the error of a codec or a filter that called runtime.Goexit.
+var errExited = errors.New("called runtime.Goexit")
 
 func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	q := r.q
@@ -261,15 +284,12 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	if !state.Born.IsZero() {
 		a.ext.born = max(int64(state.Born.Sub(q.core.epoch)), 1)
 	}
-	if a.err = r.on.codec.Decode(m.Body, &a.body); a.err != nil {
+	a.by = "codec"
+	if err := r.on.codec.Decode(m.Body, &a.body); err != nil {
+		a.err = fmt.Errorf("fanout: decode: %w", err)
 		return
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			a.panicked, a.stack = fmt.Errorf("filter of queue %q: %w", q.name, panicError(p)), stack()
-			a.wait = q.waitAfter(verdict{cause: Panicked, wait: fromBackoff}, int32(a.spent+1))
-		}
-	}()
+	a.by = "filter"
 	a.rejected = !q.accepts(&a.item)
 }
 
@@ -295,9 +315,9 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *eff
 		q.win.Remove(i)
 		return i, fx, false
 	case a.err != nil:
-		end = verdict{cause: PermanentlyFailed, err: fmt.Errorf("fanout: decode: %w", a.err)}
-	case a.panicked != nil:
-		end = verdict{cause: Panicked, wait: a.wait, err: a.panicked, stack: a.stack}
+		end = verdict{cause: PermanentlyFailed, err: a.err}
+	case a.broken.cause != 0:
+		end = a.broken
 	case !q.letters && a.dead(q.set.maxAttempts):
 		fx = q.buryRemoteLocked(i)
 		return i, fx, false
@@ -347,7 +367,14 @@ func (r *remoteQueue[T]) wantLocked() (n int) {
 // worker is free, or nobody may be served; the queue's close waits for it.
 func (r *remoteQueue[T]) poll(ctx context.Context) {
 	q := r.q
-	defer r.stopPoll()
+	stop, over := r.stopPoll, false
+	defer func() {
+		if !over { // a hook called runtime.Goexit: another goroutine takes this one's place
+			go r.poll(ctx)
+			return
+		}
+		stop()
+	}()
 	for failures := 0; ; {
 		ended := ctx.Err() != nil
 		q.mu.Lock()
@@ -358,6 +385,7 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 		if n <= 0 {
 			fx := r.restLocked()
 			q.mu.Unlock()
+			over = true
 			fx.perform()
 			return
 		}
@@ -435,8 +463,9 @@ type remoteEnd struct {
 }
 
 // planLocked says how the delivery of entry i ends by v: what the engine is told,
-// the history then, and what it counts. It changes nothing.
-func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEnd, hist *history, spent uint32, passes uint16) {
+// the history then, and what it counts. It changes nothing. told is v.err as the
+// engine is told: no code of the user's says its text.
+func (r *remoteQueue[T]) planLocked(i int32, v verdict, told error, now int64) (end remoteEnd, hist *history, spent uint32, passes uint16) {
 	q := r.q
 	m, h := q.win.Meta(i), q.win.At(i)
 	hist, spent, passes = h.hist, m.Spent, m.Passes
@@ -445,7 +474,7 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 	}
 	if v.cause != Released || v.err != nil {
 		hist = hist.with(Attempt{
-			Cause: v.cause, Queue: q.name, Err: v.err, Stack: v.stack,
+			Cause: v.cause, Queue: q.name, Err: told, Stack: v.stack,
 			Start: q.core.time(h.start), Elapsed: time.Duration(now - h.start),
 		}, q.keep)
 	}
@@ -507,6 +536,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		defer cancel()
 	}
 	v.wait = q.waitAfter(v, attempt)
+	told := textOf(v.err)
 	q.mu.Lock()
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	if err != nil {
@@ -517,7 +547,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	deadline, lease, it, start := m.Deadline, h.ext.lease, h.item, h.start
 	q.win.Unschedule(i)
 	during := q.win.Restamp(i) // whoever settles it meanwhile waits, and comes second
-	end, hist, spent, _ := r.planLocked(i, v, now)
+	end, hist, spent, _ := r.planLocked(i, v, told, now)
 	r.pending++
 	ended := make(chan struct{})
 	if r.ending == nil {
@@ -615,7 +645,7 @@ func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, park
 func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
 	r := q.remote
 	h := q.win.At(i)
-	end, hist, spent, _ := r.planLocked(i, v, now)
+	end, hist, spent, _ := r.planLocked(i, v, v.err, now) // an error of ours, or none
 	fx := r.countLocked(&h.item, v, end, false, hist, spent, time.Duration(now-h.start))
 	q.n[q.win.Meta(i).State]--
 	fx = fx.and(r.tell(i, end))
@@ -737,14 +767,13 @@ func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
 		return n, fmt.Errorf("fanout: purge of %q: %w", q.name, remoteError(err))
 	}
 	_, fx, err := q.purge()
-	fx.perform()
-	q.mu.Lock()
-	fx = q.noteLocked(nil, dropped, Event{Reason: DroppedByPurge, Count: n})
-	q.rareLocked().dropped += uint64(n)
-	q.mu.Unlock()
 	if n > 0 {
-		fx.perform()
+		q.mu.Lock()
+		fx = fx.and(q.noteLocked(nil, dropped, Event{Reason: DroppedByPurge, Count: n}))
+		q.rareLocked().dropped += uint64(n)
+		q.mu.Unlock()
 	}
+	fx.perform()
 	return n, err
 }
 

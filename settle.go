@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/gofanout/fanout/internal/window"
@@ -69,7 +70,12 @@ func (q *Queue[T]) waitAfter(v verdict, attempt int32) time.Duration {
 		return v.wait
 	}
 	if q.letters || !v.cause.spends() || int64(attempt) < int64(q.set.maxAttempts) {
-		return q.set.backoff.after(int(attempt))
+		wait, e := q.set.backoff.ask(int(attempt))
+		if !e.returned {
+			q.core.logApart("fanout: a backoff "+e.cause().String(), slog.String("topic", q.core.name), slog.String("queue", q.name),
+				slog.Any("panic", e.panicked), slog.Duration("wait", wait))
+		}
+		return wait
 	}
 	return 0
 }

@@ -527,19 +527,17 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	}
 	fx.cancelAll()
 	return func() {
+		// A hook may end the goroutine.
 		defer t.release()
-		defer func() {
-			for _, q := range append(slices.Clone(qs), orphans...) {
-				q.report.stop()
-			}
-		}()
-		fx.perform()
+		ended := append(slices.Clone(qs), orphans...)
+		defer each(len(ended), func(k int) { ended[k].report.stop() })
 		if t.remote != nil {
+			defer t.remote.close()
 			for _, q := range qs {
-				_ = q.remote.eq.Close()
+				defer q.remote.eq.Close() //nolint:errcheck // the queues are closed here, whatever the engine says
 			}
-			t.remote.close()
 		}
+		fx.perform()
 	}
 }
 

@@ -48,31 +48,55 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	}
 	moved := o.moved
 	t.mu.Unlock()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case full == nil || moved > 0:
+	}
+	if w != nil {
+		return t.stand(ctx, w, full, fx, moved > 0)
+	}
+	if full == nil || moved > 0 {
 		fx.and(t.after(o)).perform()
 	}
-	if full == nil {
-		return nil
-	}
-	if try {
+	if full != nil {
 		return fmt.Errorf("%w: queue %q", ErrQueueFull, full.name)
 	}
+	return nil
+}
 
-	err = t.await(ctx, w, full)
+// stand waits for w's turn. Some of it has been admitted already if moved is true.
+// It asks the user's context and calls hooks: if one of them ends the goroutine,
+// or panics, w gives up its place as if its context had ended.
+func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *Queue[T], fx *effects, moved bool) error {
+	awaited := false
+	defer func() {
+		if !awaited {
+			t.giveUp(w)
+		}
+	}()
+	if moved {
+		fx.and(t.after(w.offer)).perform()
+	}
+	err := t.await(ctx, w, full)
+	awaited = true
+	if t.giveUp(w) {
+		return err
+	}
+	<-w.decided // perhaps just now: what was decided is what happened
+	return w.err
+}
+
+// giveUp takes w out of the line, and reports whether it was there still.
+func (t *Topic[T]) giveUp(w *waiter[T]) bool {
 	t.mu.Lock()
 	k := slices.Index(t.waiters, w)
-	if k < 0 { // decided, perhaps just now: what was decided is what happened
+	if k < 0 {
 		t.mu.Unlock()
-		<-w.decided
-		return w.err
+		return false
 	}
 	t.waiters = slices.Delete(t.waiters, k, k+1)
 	t.mu.Unlock()
 	t.admitWaiters().perform() // those behind this one may not share the queue it waited for
-	return err
+	return true
 }
 
 // stallAfter is how long a publish waits before it is reported, and how long

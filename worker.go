@@ -22,6 +22,9 @@ type worker[T any] struct {
 	ctx    *handlerContext // made anew once a handler has used it
 	// cancelled says that ctx is, or is about to be: no other run may have it.
 	cancelled bool
+	// resume says that what was claimed is to be handled still: hooks are being
+	// told of it, and may end the goroutine. The goroutine's.
+	resume bool
 
 	// The hand, see hand.go. The worker reads it without the lock.
 	hand    []Delivery[T] // empty if there is none
@@ -74,7 +77,12 @@ func (w *worker[T]) work() {
 		}
 	}()
 	for {
-		switch ctx := w.next(); {
+		ctx := w.ctx
+		if !w.resume {
+			ctx = w.next()
+		}
+		w.resume = false
+		switch {
 		case ctx == nil:
 			ended = true
 			return
@@ -129,6 +137,7 @@ func (w *worker[T]) next() *handlerContext {
 	w.startedLocked()
 	ctx := w.ctx
 	q.mu.Unlock()
+	w.resume = true
 	fx.and(q.madeRoom()).perform()
 	return ctx
 }
@@ -262,10 +271,7 @@ func (w *worker[T]) handle(ctx *handlerContext) {
 		if returned {
 			return // a panic from here on is ours, and not to be hidden
 		}
-		v := verdict{cause: Exited, wait: fromBackoff}
-		if p := recover(); p != nil {
-			v.cause, v.err, v.stack = Panicked, panicError(p), stack()
-		}
+		v := unreturned(recover())
 		w.stopTimeout(timeout)
 		w.finish(v)
 	}()
@@ -292,27 +298,37 @@ func (w *worker[T]) stopTimeout(timeout *time.Timer) {
 // finish settles the batch. The handler may have done so itself, or come too
 // late: what it says then is told, not done.
 func (w *worker[T]) finish(v verdict) {
-	q, ds := w.s.q, w.batch
 	if v.cause == Acked && w.ackBatch() {
 		return
 	}
-	for k := range ds {
+	w.settleFrom(0, v)
+}
+
+// settleFrom settles the batch from delivery k on, even if a hook ends the goroutine.
+func (w *worker[T]) settleFrom(k int, v verdict) {
+	q, ds := w.s.q, w.batch
+	defer func() {
+		if k < len(ds) {
+			w.settleFrom(k, v)
+		}
+	}()
+	for k < len(ds) {
 		d := &ds[k]
+		k++
 		err := q.settle(context.Background(), d.entry, d.stamp, d.attempt, v)
 		if err == nil || isClosed(err) || q.remote.failedFor(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
 			continue
 		}
-		k := lateKind(v.err)
-		q.mu.Lock()
-		fx := w.lateLocked(k, *d, v)
-		q.mu.Unlock()
-		fx.perform()
+		w.late(*d, v).perform()
 	}
 }
 
-// lateLocked tells what a handler said too late.
-func (w *worker[T]) lateLocked(k kind, d Delivery[T], v verdict) *effects {
-	return w.s.q.noteLocked(nil, k, Event{
+// late has it told what a handler said too late.
+func (w *worker[T]) late(d Delivery[T], v verdict) *effects {
+	k, q := lateKind(v.err), w.s.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.noteLocked(nil, k, Event{
 		MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
 	})
 }
@@ -326,17 +342,35 @@ func lateKind(err error) kind {
 }
 
 // heardOfIt reports whether err says that the handler's context was cancelled.
-// Looking at what was panicked with may panic again.
-func heardOfIt(err error) bool {
-	defer func() { _ = recover() }()
-	return errors.Is(err, ErrStale) || errors.Is(err, context.Canceled)
+func heardOfIt(err error) (heard bool) {
+	if err != nil {
+		apart(func() { heard = errors.Is(err, ErrStale) || errors.Is(err, context.Canceled) })
+	}
+	return heard
 }
 
-func panicError(p any) error {
-	if err, ok := p.(error); ok {
-		return fmt.Errorf("panic: %w", err)
+// unreturned is the verdict about a handler that did not return: p is what it
+// panicked with, nil if it called runtime.Goexit.
+func unreturned(p any) verdict {
+	if p == nil {
+		return verdict{cause: Exited, wait: fromBackoff}
 	}
-	return fmt.Errorf("panic: %v", p)
+	return verdict{cause: Panicked, wait: fromBackoff, stack: stack(), err: panicError(p)}
+}
+
+// panicError is an error for a panic. Its text is made of what p says of itself.
+func panicError(p any) (err error) {
+	e := apart(func() {
+		if inner, ok := p.(error); ok {
+			err = fmt.Errorf("panic: %w", inner)
+		} else {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	})
+	if !e.returned {
+		err = fmt.Errorf("panic: a %T, whose text could not be had", p)
+	}
+	return err
 }
 
 // stack returns the stack of a panic, as its message's history keeps it.

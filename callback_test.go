@@ -1,0 +1,515 @@
+package fanout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/fakeengine"
+)
+
+// after is how long a message waits after so many attempts.
+func (b Backoff) after(attempt int) time.Duration {
+	d, _ := b.ask(attempt)
+	return d
+}
+
+// badly are the ways in which a callback may end.
+var badly = map[string]func(){
+	"return": func() {},
+	"panic":  func() { panic("a bug of the user's") },
+	"Goexit": runtime.Goexit,
+}
+
+// A culprit is the user's code of a test: one callback of it ends badly, the
+// first times that it is called.
+type culprit struct {
+	name string
+	end  func()
+
+	mu    sync.Mutex
+	left  int
+	calls int
+}
+
+// at is what each callback does first.
+func (c *culprit) at(name string) {
+	if name != c.name {
+		return
+	}
+	c.mu.Lock()
+	c.calls++
+	bad := c.left > 0
+	c.left--
+	c.mu.Unlock()
+	if bad {
+		c.end()
+	}
+}
+
+func (c *culprit) hook(name string) func(Event) { return func(Event) { c.at(name) } }
+
+func (c *culprit) hooks() Hooks {
+	return Hooks{
+		Published: c.hook("Published"), Delivered: c.hook("Delivered"), Settled: c.hook("Settled"),
+		DeadLettered: c.hook("DeadLettered"), Parked: c.hook("Parked"), Redriven: c.hook("Redriven"),
+		Dropped: c.hook("Dropped"), Stuck: c.hook("Stuck"), StuckStack: c.hook("StuckStack"),
+		Stalled: c.hook("Stalled"), Late: c.hook("Late"), EngineFailed: c.hook("EngineFailed"),
+	}
+}
+
+// A culpritLogger is a slog handler.
+type culpritLogger struct{ *culprit }
+
+func (l culpritLogger) Enabled(context.Context, slog.Level) bool { return true }
+func (l culpritLogger) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l culpritLogger) WithGroup(string) slog.Handler            { return l }
+func (l culpritLogger) Handle(_ context.Context, r slog.Record) error {
+	l.at("logger")
+	r.Attrs(func(a slog.Attr) bool { _ = a.Value.String(); return true })
+	return nil
+}
+
+// A culpritError is what handlers return, or panic with.
+type culpritError struct{ *culprit }
+
+func (e culpritError) Error() string { e.at("Error"); return "a bad error" }
+func (e culpritError) Is(error) bool { e.at("Is"); return false }
+func (e culpritError) As(any) bool   { e.at("As"); return false }
+func (e culpritError) Unwrap() error { e.at("Unwrap"); return nil }
+
+// A culpritValue is what handlers panic with.
+type culpritValue struct{ *culprit }
+
+func (v culpritValue) String() string { v.at("String"); return "a bad value" }
+
+// A culpritContext is given to publishes and receives.
+type culpritContext struct {
+	context.Context
+	*culprit
+}
+
+func (c culpritContext) Done() <-chan struct{} { c.at("ctx.Done"); return c.Context.Done() }
+func (c culpritContext) Err() error            { c.at("ctx.Err"); return c.Context.Err() }
+func (c culpritContext) Value(key any) any     { c.at("ctx.Value"); return c.Context.Value(key) }
+
+// A culpritCodec is for engines.
+type culpritCodec struct{ *culprit }
+
+func (c culpritCodec) Encode(body any) ([]byte, error) { c.at("Encode"); return json.Marshal(body) }
+func (c culpritCodec) Decode(data []byte, body any) error {
+	c.at("Decode")
+	return json.Unmarshal(data, body)
+}
+func (c culpritCodec) ContentType() string { c.at("ContentType"); return "application/json" }
+
+// call runs f in a goroutine of its own, as a user does whose goroutine may end,
+// and reports whether f returned.
+func call(f func()) (returned bool) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		f()
+		returned = true
+	}()
+	<-done
+	return returned
+}
+
+// A trial is a program that calls each callback, with one that ends badly.
+type trial struct {
+	t   *testing.T
+	c   *culprit
+	top *Topic[int]
+
+	mu   sync.Mutex
+	done map[string]map[int]int // by queue and body, how often it was handled
+	hist map[string][]Attempt
+}
+
+func newTrial(t *testing.T, c *culprit, options ...TopicOption) *trial {
+	all := append([]TopicOption{
+		WithHooks(Hooks{}), WithHooks(c.hooks()), WithLogger(slog.New(culpritLogger{c})), WithDeduplication(time.Hour, 1000),
+		WithPublishInterceptor(func(ctx context.Context, _ Info, next func(context.Context) error) error {
+			c.at("publish interceptor")
+			return next(ctx)
+		}),
+		WithHandlerInterceptor(func(ctx context.Context, _ Info, next func(context.Context) error) error {
+			c.at("handler interceptor")
+			return next(ctx)
+		}),
+	}, options...)
+	top, err := NewTopic[int]("payments", all...)
+	require.NoError(t, err)
+	return &trial{t: t, c: c, top: top, done: map[string]map[int]int{}, hist: map[string][]Attempt{}}
+}
+
+// ctx is what the user's goroutines give to calls.
+func (r *trial) ctx() context.Context { return culpritContext{context.Background(), r.c} }
+
+// publish publishes until it is accepted. What was not accepted has left nothing
+// behind, its deduplication ID least of all.
+func (r *trial) publish(bodies ...int) {
+	for _, body := range bodies {
+		for accepted := false; !accepted; {
+			before := r.top.Stats().Published
+			var err error
+			if r.top.remote != nil { // it counts what it gives to the engine
+				accepted = call(func() {
+					err = r.top.PublishMessages(r.ctx(), Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
+				}) && err == nil
+				continue
+			}
+			returned := call(func() {
+				err = r.top.PublishMessages(r.ctx(), Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
+			})
+			accepted = r.top.Stats().Published > before
+			require.Zero(r.t, r.top.Stats().Waiting, "its place in line is given up")
+			require.Zero(r.t, r.top.Stats().Duplicates, "no ID is remembered of what was not published")
+			if returned && err == nil {
+				require.True(r.t, accepted)
+			}
+		}
+	}
+}
+
+// handled counts what was handled, and keeps its history.
+func (r *trial) handled(d Delivery[int]) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done[d.Queue()] == nil {
+		r.done[d.Queue()] = map[int]int{}
+	}
+	r.done[d.Queue()][d.Body]++
+	r.hist[d.Queue()] = append(r.hist[d.Queue()], d.History()...)
+}
+
+func (r *trial) subscribe(name string, h Handler[int], options ...SubscribeOption) *Queue[int] {
+	s, err := r.top.Subscribe(context.Background(), name, h, options...)
+	require.NoError(r.t, err)
+	return s.Queue()
+}
+
+func (r *trial) options(more ...QueueOption) QueueOption {
+	c := r.c
+	return QueueOptions(append(more,
+		WithBackoff(BackoffFunc(func(int) time.Duration { c.at("backoff"); return time.Second })),
+		WithFilter(func(int) bool { c.at("filter"); return true }),
+		WithMessageFilter(func(Message[int]) bool { c.at("message filter"); return true }))...)
+}
+
+// fail is a handler's that fails in another way at each of the first attempts.
+func (r *trial) fail(attempt int) error {
+	switch attempt {
+	case 1:
+		return culpritError{r.c}
+	case 2:
+		panic(culpritError{r.c})
+	case 3:
+		panic(culpritValue{r.c})
+	case 4:
+		return fmt.Errorf("%w", Permanent(nil)) // a wrapped nothing
+	}
+	return nil
+}
+
+// until calls f in a goroutine of its own until it has returned true.
+func (r *trial) until(f func() bool) {
+	for tries := 0; ; tries++ {
+		require.Less(r.t, tries, 100)
+		ok := false
+		if call(func() { ok = f() }) && ok {
+			return
+		}
+	}
+}
+
+// end shuts the topic down, and finds everything at its place.
+func (r *trial) end() {
+	err := errors.New("never")
+	r.until(func() bool { err = r.top.Shutdown(context.Background()); return true })
+	require.NoError(r.t, err)
+	<-r.top.Done()
+	require.Empty(r.t, r.top.Leftovers())
+	require.Zero(r.t, r.top.Stats().Waiting)
+	if r.c.end != nil {
+		require.NotZero(r.t, r.c.calls, "the callback was never called")
+	}
+}
+
+// settles checks that a queue's messages were all handled, each failed attempt
+// having ended when its handler did.
+func (r *trial) settles(q *Queue[int], bodies ...int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.ElementsMatch(r.t, bodies, slices.Collect(maps.Keys(r.done[q.Name()])), q.Name())
+	for _, a := range r.hist[q.Name()] {
+		require.NotEqual(r.t, TimedOut, a.Cause, "queue %s: %v", q.Name(), a)
+	}
+}
+
+// callbacks in memory, and what else is tried with each.
+var culprits = []string{
+	"filter", "message filter", "publish interceptor", "handler interceptor", "backoff", "logger", "RedriveIf",
+	"Published", "Delivered", "Settled", "DeadLettered", "Parked", "Redriven", "Dropped", "Stuck", "StuckStack", "Stalled", "Late",
+	"Error", "Is", "As", "Unwrap", "String", "ctx.Done", "ctx.Err", "ctx.Value",
+}
+
+func TestCallbacksMayEndAsTheyLike(t *testing.T) {
+	for _, name := range culprits {
+		for how, end := range badly {
+			for _, times := range []int{1, 2, 5} {
+				t.Run(fmt.Sprintf("%s/%s/%d times", name, how, times), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						c := &culprit{name: name, end: end, left: times}
+						inMemory(newTrial(t, c))
+					})
+				})
+			}
+		}
+	}
+}
+
+func inMemory(r *trial) {
+	t, ctx, c := r.t, context.Background(), r.c
+	// Failing handlers, singly, from the log and by a batch.
+	failing := r.subscribe("failing", func(_ context.Context, d Delivery[int]) error {
+		if err := r.fail(d.Attempt()); err != nil {
+			return err
+		}
+		r.handled(d)
+		return nil
+	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)))
+	plain := r.subscribe("plain", func(_ context.Context, d Delivery[int]) error {
+		if err := r.fail(d.Attempt()); err != nil {
+			return err
+		}
+		r.handled(d)
+		return nil
+	}, WithMaxAttempts(100), WithVisibilityTimeout(time.Hour), WithBackoff(BackoffFunc(func(int) time.Duration { c.at("backoff"); return time.Second })))
+	bs, err := r.top.SubscribeBatch(ctx, "batch", func(_ context.Context, ds []Delivery[int]) error {
+		if err := r.fail(ds[0].Attempt()); err != nil {
+			return err
+		}
+		for _, d := range ds {
+			r.handled(d)
+		}
+		return nil
+	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)), WithBatchSize(3))
+	require.NoError(t, err)
+	require.NoError(t, bs.Queue().Pause(ctx)) // so that it gets them together
+	// A handler that is late.
+	late := r.subscribe("late", func(_ context.Context, d Delivery[int]) error {
+		if d.Attempt() == 1 {
+			time.Sleep(3 * time.Second)
+			return culpritError{c}
+		}
+		r.handled(d)
+		return nil
+	}, r.options(WithVisibilityTimeout(time.Second), WithMaxAttempts(100)), WithConcurrency(2))
+	// Dead letters, of which one finds no room.
+	dying := r.subscribe("dying", func(_ context.Context, d Delivery[int]) error {
+		if len(d.History()) == 0 {
+			return culpritError{c}
+		}
+		r.handled(d)
+		return nil
+	}, r.options(WithMaxAttempts(1), WithVisibilityTimeout(time.Hour), WithDeadLetterCapacity(1)))
+	// One that drops, and one that blocks.
+	dropping, err := r.top.OpenQueue(ctx, "dropping", WithCapacity(2), WithOverflow(DropOldest))
+	require.NoError(t, err)
+	full, err := r.top.OpenQueue(ctx, "full", WithCapacity(2))
+	require.NoError(t, err)
+
+	r.publish(1, 2)
+	require.NoError(t, bs.Queue().Resume(ctx))
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	r.settles(failing, 1, 2)
+	r.settles(plain, 1, 2)
+	r.settles(bs.Queue(), 1, 2)
+	require.Equal(t, 2, len(r.done[late.Name()]))
+
+	// A publisher waits in line for longer than a stall, with another behind it.
+	var waiting sync.WaitGroup
+	for _, body := range []int{3, 4} {
+		waiting.Add(1)
+		go func() {
+			defer waiting.Done()
+			call(func() {
+				_ = r.top.PublishMessages(r.ctx(), Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
+			})
+		}()
+		synctest.Wait()
+	}
+	time.Sleep(31 * time.Second)
+	// A receiver gives up its place in line as well.
+	take := func(q *Queue[int], n int) {
+		for want := q.Stats().Acked + uint64(n); q.Stats().Acked < want; {
+			call(func() {
+				d, ok, err := q.TryReceive(ctx, WithVisibilityTimeout(time.Second))
+				require.NoError(t, err)
+				if !ok {
+					time.Sleep(2 * time.Second) // one whose receiver ended comes again
+					return
+				}
+				_ = d.Ack(ctx)
+			})
+		}
+	}
+	take(full, 2)
+	waiting.Wait()
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	held := full.Stats().Unsettled() // those that were not given up
+	require.Zero(t, r.top.Stats().Waiting, "all have been decided, or have given up")
+	require.EqualValues(t, 2+held, r.top.Stats().Published)
+	take(full, held)
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	published := int(r.top.Stats().Published)
+
+	// Receivers of a queue that has nothing, until one message comes.
+	received := make(chan int, 10)
+	for range 3 {
+		go call(func() {
+			d, err := full.Receive(r.ctx(), WithVisibilityTimeout(time.Minute))
+			if err == nil {
+				received <- d.Body
+				_ = d.Ack(ctx)
+			}
+		})
+		synctest.Wait()
+	}
+	r.publish(5)
+	time.Sleep(5 * time.Minute)
+	synctest.Wait()
+	if len(received) == 0 { // all have ended: then it is ready
+		take(full, 1)
+	}
+	published++
+
+	// The dead come back.
+	synctest.Wait()
+	for back := 0; len(r.done[dying.Name()]) < published && back < 100; back++ {
+		call(func() {
+			_, _ = dying.Redrive(ctx, RedriveIf(func(Delivery[int]) bool { c.at("RedriveIf"); return true }))
+		})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+	}
+	for _, q := range []*Queue[int]{failing, plain, bs.Queue(), late, dying} {
+		require.Len(t, r.done[q.Name()], published, q.Name())
+		require.Zero(t, q.Stats().Unsettled(), q.Name())
+		require.EqualValues(t, published, q.Stats().Acked, q.Name())
+		require.Zero(t, q.Stats().Stuck, q.Name())
+	}
+	for _, q := range []*Queue[int]{failing, plain, bs.Queue(), dying} {
+		for _, a := range r.hist[q.Name()] {
+			require.NotEqual(t, TimedOut, a.Cause, "queue %s: %v", q.Name(), a)
+		}
+	}
+	require.EqualValues(t, published, int(dropping.Stats().Dropped)+dropping.Stats().Unsettled())
+	// Whoever waits in line is gone by now.
+	require.NoError(t, full.Close())
+	for _, q := range []*Queue[int]{dropping} {
+		take(q, q.Stats().Unsettled())
+	}
+	check(t, r.top)
+	r.end()
+}
+
+func TestCallbacksOnAnEngineMayEndAsTheyLike(t *testing.T) {
+	for _, name := range []string{
+		"Encode", "Decode", "ContentType", "filter", "message filter", "publish interceptor", "handler interceptor", "backoff", "logger",
+		"RedriveIf", "Published", "Delivered", "Settled", "DeadLettered", "Redriven", "EngineFailed", "Error", "Is", "As", "Unwrap", "String",
+	} {
+		for how, end := range badly {
+			for _, times := range []int{1, 3} {
+				t.Run(fmt.Sprintf("%s/%s/%d times", name, how, times), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						e := fakeengine.New(fakeengine.Config{})
+						c := &culprit{name: name, end: end, left: times}
+						onEngine(newTrial(t, c, WithEngine(e), WithCodec(culpritCodec{c})), e)
+					})
+				})
+			}
+		}
+	}
+}
+
+func onEngine(r *trial, e *fakeengine.Engine) {
+	t, ctx, c := r.t, context.Background(), r.c
+	failing := r.subscribe("failing", func(_ context.Context, d Delivery[int]) error {
+		if err := r.fail(d.Attempt()); err != nil {
+			return err
+		}
+		r.handled(d)
+		return nil
+	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)))
+	dying := r.subscribe("dying", func(_ context.Context, d Delivery[int]) error {
+		if len(d.History()) == 0 {
+			return Permanent(culpritError{c})
+		}
+		r.handled(d)
+		return nil
+	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)))
+	e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 3, Err: errBusy})
+	r.publish(1, 2)
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	r.publish(3)
+	for back := 0; len(r.done[dying.Name()]) < 3 && back < 20; back++ {
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		call(func() {
+			_, _ = dying.Redrive(ctx, RedriveIf(func(Delivery[int]) bool { c.at("RedriveIf"); return true }))
+		})
+	}
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	r.settles(failing, 1, 2, 3)
+	r.settles(dying, 1, 2, 3)
+	for _, q := range []*Queue[int]{failing, dying} {
+		n, err := q.Depth(ctx)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	}
+	r.end()
+}
+
+func TestABackoffThatDoesNotReturnIsLoggedAndTheDefaultHolds(t *testing.T) {
+	for how, want := range map[string]string{"panic": "a backoff panicked", "Goexit": "a backoff exited"} {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				var out syncBuffer
+				top := newTopic[int](t, WithLogger(out.logger()))
+				q := openQueue(t, top, "q", WithBackoff(BackoffFunc(func(int) time.Duration { badly[how](); return 0 })))
+				publishOnce(t, top, 1)
+				began := time.Now()
+				require.NoError(t, receive(t, q).Nack(ctx), "the caller goes on")
+				require.Equal(t, 1, q.Stats().Retrying)
+				_, err := q.Receive(ctx)
+				require.NoError(t, err)
+				waited := time.Since(began)
+				require.GreaterOrEqual(t, waited, 50*time.Millisecond)
+				require.LessOrEqual(t, waited, 100*time.Millisecond)
+				require.Contains(t, out.String(), want)
+				require.Contains(t, out.String(), "queue=q")
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
