@@ -220,7 +220,7 @@ func (q *Queue[T]) checkLocked(head int64) error {
 // checkLeasesLocked walks what is written above lease, slot, leases, lapse and lapses.
 func (q *Queue[T]) checkLeasesLocked() error {
 	t := &q.leases
-	used, n, start := 0, 0, int64(0)
+	used, n, room, start := 0, 0, 0, int64(0)
 	var prev *lease[T]
 	lapsed := map[*lease[T]]uint64{}
 	if t.lapsed != nil {
@@ -233,6 +233,10 @@ func (q *Queue[T]) checkLeasesLocked() error {
 		used++
 		n += bits.OnesCount64(s.open)
 		all := mask(0, len(l.msgs))
+		if l.thin != 0 {
+			all = l.thin
+		}
+		room += cap(l.msgs)
 		switch kept, open := bits.OnesCount64(s.kept), bits.OnesCount64(s.open); {
 		case s.lease != l || l.prev != prev:
 			return fmt.Errorf("lease %d is linked wrongly", l.slot)
@@ -244,13 +248,19 @@ func (q *Queue[T]) checkLeasesLocked() error {
 			return fmt.Errorf("lease %d shares a past of %d attempts", l.slot, l.past.n)
 		case open == 0 && l != t.last || open == 0 && l.lapses > 0:
 			return fmt.Errorf("lease %d is kept for nothing", l.slot)
+		case l.thin != 0 && (bits.OnesCount64(l.thin) != cap(l.msgs) || len(l.msgs) != cap(l.msgs)):
+			return fmt.Errorf("a thin lease %d has room", l.slot)
 		}
-		for k, ext := range l.exts {
-			if ext != nil && (s.open|s.kept|lapsed[l])>>k&1 == 0 {
+		for k := range 64 {
+			if l.exts != nil && all>>k&1 == 1 && l.exts[l.place(k)] != nil && (s.open|s.kept|lapsed[l])>>k&1 == 0 {
 				return fmt.Errorf("lease %d keeps attributes of message %d", l.slot, k)
 			}
 		}
-		for k, m := range l.msgs {
+		for k := range 64 {
+			if all>>k&1 == 0 {
+				continue
+			}
+			m := l.msgs[l.place(k)]
 			if l.past != nil && s.open>>k&1 == 1 && len(l.past.attempts(m.seq)) != l.past.n {
 				return fmt.Errorf("lease %d: message %d has another past", l.slot, m.seq)
 			}
@@ -263,13 +273,16 @@ func (q *Queue[T]) checkLeasesLocked() error {
 	if prev != t.last || n != t.n {
 		return fmt.Errorf("the leases have %d in flight, %d are counted", n, t.n)
 	}
-	if (t.slots == nil) != (used == 0) || t.slots != nil && len(t.slots.table)-len(t.slots.free) != used {
+	if t.slots != nil && room != t.slots.room {
+		return fmt.Errorf("the leases have room for %d, %d is counted", room, t.slots.room)
+	}
+	if (t.slots == nil) != (used == 0) || t.slots != nil && (t.slots.leases != used || len(t.slots.table)-used > max(slotsMin, used/3+1)) {
 		return fmt.Errorf("%d leases do not fill their table", used)
 	}
 	if t.slots != nil {
-		for _, k := range t.slots.free {
-			if t.slots.table[k] != (slot[T]{}) {
-				return fmt.Errorf("slot %d is free, and not empty", k)
+		for k, s := range t.slots.table {
+			if s.lease == nil && s.open|s.kept != 0 || s.lease != nil && s.lease.slot != int32(k) || k > 0 && s.base <= t.slots.table[k-1].base {
+				return fmt.Errorf("slot %d is not what it should be", k)
 			}
 		}
 	}
@@ -292,7 +305,11 @@ func (q *Queue[T]) checkLapsesLocked() error {
 			return fmt.Errorf("leader %d is not due, or not in its turn", p.leader)
 		}
 		l := p.lease
-		if p.left == 0 || p.left&^mask(0, len(l.msgs)) != 0 || p.left&of[l] != 0 {
+		all := mask(0, len(l.msgs))
+		if l.thin != 0 {
+			all = l.thin
+		}
+		if p.left == 0 || p.left&^all != 0 || p.left&of[l] != 0 {
 			return fmt.Errorf("a lapse of %#x", p.left)
 		}
 		if l.slot != noSlot && (q.leases.of(l).lease != l || p.left&(q.leases.of(l).open|q.leases.of(l).kept) != 0) {
@@ -308,4 +325,11 @@ func (q *Queue[T]) checkLapsesLocked() error {
 		return fmt.Errorf("%d have lapsed, %d are counted", n, t.n)
 	}
 	return nil
+}
+
+func (m *moved) len() int {
+	if m == nil {
+		return 0
+	}
+	return len(m.entries)
 }

@@ -302,12 +302,12 @@ func TestWhatWasReceivedAndMovedIsForgottenOnceItIsOver(t *testing.T) {
 				require.NoError(t, d.NackAfter(ctx, time.Hour))
 			}
 		}
-		require.Empty(t, q.leases.moved)
+		require.Zero(t, q.leases.moved.len())
 		publish(t, top, 101)
 		require.NoError(t, receive(t, q).Extend(ctx, time.Hour))
 		_, err := q.Purge(ctx)
 		require.NoError(t, err)
-		require.Empty(t, q.leases.moved)
+		require.Zero(t, q.leases.moved.len())
 		top.Close()
 	})
 }

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,8 +29,8 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 		for _, vis := range []time.Duration{time.Microsecond, time.Millisecond, 20 * time.Second} {
 			t.Run(name+" "+vis.String(), func(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
-					stuck := 0
-					top := newTopic[int](t, WithHooks(Hooks{Stuck: func(Event) { stuck++ }}))
+					var stuck atomic.Int64
+					top := newTopic[int](t, WithHooks(Hooks{Stuck: func(Event) { stuck.Add(1) }}))
 					q := openQueue(t, top, "q", append(c.queue, WithVisibilityTimeout(vis), WithMaxAttempts(1))...)
 					began := time.Now()
 					options := append(c.option, WithAutoExtend(longest))
@@ -55,10 +56,11 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 					})
 					elapse(longest - 3*time.Millisecond - 1)
 					require.Equal(t, 1, q.Stats().InFlight)
-					require.Zero(t, stuck)
+					require.Zero(t, stuck.Load())
 					elapse(1)
 					require.Equal(t, uint64(1), q.Stats().TimedOut)
-					require.Equal(t, 1, stuck)
+					synctest.Wait()
+					require.EqualValues(t, 1, stuck.Load())
 					close(release)
 					synctest.Wait()
 					check(t, top)

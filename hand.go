@@ -130,7 +130,7 @@ func (w *worker[T]) grasp(ds []Delivery[T], base uint64, started int, now int64)
 	w.hand, w.base, w.takenAt, w.counted, w.told = ds, base, now, 0, 0
 	q.held += len(ds)
 	w.progress.Store(uint64(newProgress(started, len(ds))))
-	q.lookByLocked(now, w.lookAge())
+	q.lookByLocked(now, min(handAge, w.lookAge()))
 }
 
 // lookAge is how old the worker's hand is when the timer looks at it. When a
@@ -142,8 +142,12 @@ func (w *worker[T]) lookAge() time.Duration {
 	return min(handAge, w.s.q.set.visibility)
 }
 
-// lookByLocked sees to it that the timer looks at hands when age has passed.
+// lookByLocked sees to it that the timer looks at hands when age has passed, and
+// lets go of what the cursor has passed. Who moves the cursor calls it.
 func (q *Queue[T]) lookByLocked(now int64, age time.Duration) {
+	if q.lookAt != 0 && q.lookAt-now <= int64(age) {
+		return
+	}
 	if at := after(now, age); q.lookAt == 0 || at < q.lookAt {
 		q.lookAt = at
 		q.armLocked(now)
@@ -512,11 +516,13 @@ func (q *Queue[T]) gatherLocked() {
 	}
 }
 
-// lookLocked is the timer's look at the hands: of those that have become old it
+// lookLocked is the timer's look at the log and at the hands. It lets go of what the
+// cursor has passed. Of the hands that have become old it
 // picks up the current message, and takes back what waits. Others that never run
 // out of newer messages would not come to ask for it.
 func (q *Queue[T]) lookLocked(now int64) {
 	q.lookAt = 0
+	q.cursor.Rest()
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			switch at := after(w.takenAt, w.lookAge()); {

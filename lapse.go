@@ -173,7 +173,7 @@ func (q *Queue[T]) leaseAgainLocked(p *lapse[T], ds []Delivery[T], now int64) (n
 		}
 		s.open |= 1 << j
 		d.Body, d.ext, d.seq, d.at, d.hist = it.body, it.ext, it.seq, it.at, p.past.shared
-		d.q, d.stamp, d.entry, d.attempt = q, s.base+uint64(j), l.entry(), int32(p.past.n+1)
+		d.q, d.stamp, d.entry, d.attempt = q, s.base+uint64(j), q.leases.lastEntry(), int32(p.past.n+1)
 		n++
 	}
 	old.forget(over)
@@ -230,11 +230,11 @@ func (q *Queue[T]) unfoldLocked() {
 func (q *Queue[T]) nextOfLapseLocked(p *lapse[T]) int32 {
 	l, k := p.lease, bits.TrailingZeros64(p.left)
 	p.left &= p.left - 1
-	start := l.msgs[k].start
-	hist := l.past.history(l.msgs[k].seq).with(Attempt{
+	start, it := l.start(k), l.item(k)
+	hist := l.past.history(it.seq).with(Attempt{
 		Cause: TimedOut, Queue: q.name, Start: q.core.time(start), Elapsed: time.Duration(p.at - start),
 	}, q.keep)
-	i := q.win.Add(held[T]{item: l.item(k), hist: hist})
+	i := q.win.Add(held[T]{item: it, hist: hist})
 	m := q.win.Meta(i)
 	m.State, m.Spent = due, uint32(l.past.count()+1)
 	l.forget(1 << k)

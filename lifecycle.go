@@ -152,6 +152,7 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		}
 		q.win = window.Window[held[T]]{}
 		q.cursor.Close()
+		q.stale = window.Spans{}
 		q.backlog, q.due, q.parked = window.List{}, window.List{}, window.List{}
 		clear(q.n[:])
 	}
@@ -167,6 +168,7 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		for _, w := range s.busy {
 			fx = w.cancelLocked(fx, fmt.Errorf("%w: queue %q", ErrClosed, q.name))
 		}
+		s.slab.drop()
 		s.stopLocked()
 	}
 	for _, r := range q.receivers {
@@ -338,6 +340,7 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 	allow := int64(min(q.set.capacity, maxCapacity))
 	if !q.direct {
 		q.cursor.SkipTo(q.log.Published())
+		q.cursor.Rest()
 		allow += q.cursor.Pos()
 	}
 	q.allow.Store(allow)

@@ -323,10 +323,7 @@ func (l *loop[T]) pickUpLocked() bool {
 	i := q.win.AddStamped(held[T]{item: l.hand[k].item(), start: start}, p.stamp())
 	q.win.Meta(i).State = inFlight
 	q.n[inFlight]++
-	if q.leases.moved == nil {
-		q.leases.moved = make(map[uint64]int32)
-	}
-	q.leases.moved[p.stamp()] = i
+	q.leases.move(p.stamp(), i)
 	q.win.Schedule(i, after(start, q.set.visibility))
 	q.armLocked(now)
 	return true
@@ -373,7 +370,7 @@ func (q *Queue[T]) entryInLoopLocked(stamp uint64) int32 {
 			l.pickUpLocked()
 		}
 	}
-	if i, ok := q.leases.moved[stamp]; ok {
+	if i, ok := q.leases.moved.of(stamp); ok {
 		return i
 	}
 	return inHand

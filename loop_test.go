@@ -215,7 +215,7 @@ func TestARangeMaySettleLater(t *testing.T) {
 		}
 		s := q.Stats()
 		require.Equal(t, []uint64{want[Acked] + 4*handLen, want[Nacked], want[TimedOut]}, []uint64{s.Acked, s.Nacked, s.TimedOut})
-		require.Empty(t, q.leases.moved)
+		require.Zero(t, q.leases.moved.len())
 		check(t, top)
 		require.NoError(t, top.Close())
 	})

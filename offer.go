@@ -397,7 +397,7 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 
 // appendLocked appends o's items to the log, if any queue reads it.
 func (t *Topic[T]) appendLocked(o *offer[T]) {
-	if len(t.open) == 0 {
+	if !t.log.Read() {
 		return
 	}
 	for _, it := range o.items {

@@ -11,7 +11,10 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 		n = len(accepted)
 	}
 	q.offered += uint64(n)
-	q.spillLocked()
+	if q.inLogLocked() > 0 {
+		q.spillLocked()
+		q.lookByLocked(q.core.now(), handAge)
+	}
 	q.countHeldLocked()
 	over := n - int(q.room(q.cursor.Pos()))
 	if over > 0 {
@@ -88,6 +91,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
 			q.dropOldestLocked(end, &fx)
 		}
 		q.cursor.SkipTo(q.cursor.Pos()) // lets go of the log behind what was dropped
+		q.lookByLocked(q.core.now(), handAge)
 		q.armLocked(q.core.now())
 		return fx
 	}
@@ -101,6 +105,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
 		}
 	}
 	q.cursor.SkipTo(end)
+	q.lookByLocked(q.core.now(), handAge)
 	q.handOnLocked()
 	return fx
 }

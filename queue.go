@@ -136,7 +136,7 @@ type Queue[T any] struct {
 
 	timer   *time.Timer // nil while it is not armed, see armForLocked
 	timerAt int64
-	lookAt  int64 // when the timer looks at the hands of workers; 0: there is nothing to see
+	lookAt  int64 // when the timer looks at the hands of workers and lets go of the log; 0: there is nothing to see
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
 	ticking int   // goroutines of the timer that have begun and not ended
 

@@ -342,6 +342,7 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 			q.win.Restamp(i)
 		case q.inLogLocked() > 0:
 			i = q.win.Add(held[T]{item: *q.cursor.Next()})
+			q.lookByLocked(now, handAge)
 		case q.takeAllBackLocked():
 			continue
 		default:

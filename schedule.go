@@ -119,7 +119,7 @@ func (q *Queue[T]) lateLocked(now int64) (late uint64) {
 	}
 	vis := q.set.visibility
 	comes := func(k int) bool {
-		due := after(s.lease.msgs[k].start, vis)
+		due := after(s.lease.start(k), vis)
 		return due <= now && (due < at || due == at && s.base+uint64(k) < stamp)
 	}
 	if !comes(k) {

@@ -95,9 +95,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 		return q.endRemoteLocked(i, v, now)
 	}
 	m, h := q.win.Meta(i), q.win.At(i)
-	if len(q.leases.moved) > 0 {
-		delete(q.leases.moved, m.Stamp)
-	}
+	q.leases.moved.remove(m.Stamp)
 	q.countEndLocked(v.cause)
 	var fx *effects
 	fx = q.noteItemLocked(fx, settled, &h.item, Event{

@@ -517,6 +517,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 		_, more := d.closeNow()
 		fx = fx.and(more)
 	}
+	t.log.Forget()
 	if len(left.Queues) > 0 {
 		t.shutdown = left
 	}

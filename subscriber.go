@@ -244,7 +244,7 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	if !s.stopping || s.running > 0 || s.ended {
 		return
 	}
-	s.ended = true
+	s.ended, s.idle = true, nil
 	if s.done != nil {
 		close(s.done)
 	}

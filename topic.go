@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/gofanout/fanout/internal/log"
 )
@@ -112,7 +113,7 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 		log:      log.New[item[T]](1),
 		retained: retained[T]{size: set.retention},
 		limit:    math.MaxInt64,
-		segment:  maxSegment,
+		segment:  segmentOf[T](),
 		queues:   map[string]*Queue[T]{},
 	}
 	if remote != nil {
@@ -315,12 +316,20 @@ func (t *Topic[T]) setFilteredLocked(qs []*Queue[T]) {
 	t.filtered.Store(&qs)
 }
 
-// maxSegment is the most messages that a segment of the log holds.
-const maxSegment = 256
+// maxSegment is the most messages that a segment of the log holds, and segmentBytes
+// the most bytes, if that is more than one message.
+const (
+	maxSegment   = 256
+	segmentBytes = 8 << 10
+)
+
+func segmentOf[T any]() int {
+	return min(max(segmentBytes/int(unsafe.Sizeof(item[T]{})), 1), maxSegment)
+}
 
 // resizeLocked chooses the length of the log's segments anew.
 func (t *Topic[T]) resizeLocked() {
-	t.segment = maxSegment
+	t.segment = segmentOf[T]()
 	for _, q := range t.open {
 		if !q.direct {
 			t.segment = min(t.segment, q.set.capacity/4)
@@ -336,15 +345,15 @@ func (t *Topic[T]) relimitLocked() {
 		return
 	}
 	t.limit = math.MaxInt64
+	if !t.log.Read() {
+		t.log.Forget()
+	}
 	for _, q := range t.open {
 		if q.direct {
 			t.limit = -1
 			return
 		}
 		t.limit = min(t.limit, q.allow.Load())
-	}
-	if len(t.open) == 0 {
-		t.log.Forget()
 	}
 }
 

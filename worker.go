@@ -160,7 +160,7 @@ func (w *worker[T]) restLocked() {
 	s.running--
 	q.running--
 	s.idle = append(s.idle, w)
-	if q.held == 0 {
+	if q.held == 0 && q.cursor.Resting() {
 		q.lookAt = 0
 	}
 	if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {

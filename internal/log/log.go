@@ -32,6 +32,8 @@ type Log[E any] struct {
 
 	spare sync.Pool // segments to be written anew: *segment[E]
 
+	mu sync.Mutex // guards where cursors rest; a leaf
+
 	_ [64]byte // published is read by every consumer: it has a cache line of its own
 
 	published atomic.Int64
@@ -44,6 +46,12 @@ type segment[E any] struct {
 	items   []E
 	next    *segment[E]
 	readers atomic.Int32
+
+	// Guarded by the log's mu: for each position how many cursors rest there,
+	// made with the first; how many in all; and how many elements are cleared.
+	rests   []int32
+	resting int32
+	cleared int
 }
 
 func (s *segment[E]) end() int64 { return s.base + int64(len(s.items)) }
@@ -76,6 +84,7 @@ func (l *Log[E]) grow() {
 	if s == nil || len(s.items) != size {
 		s = &segment[E]{items: make([]E, size)}
 	}
+	s.cleared = 0
 	s.base = l.head
 	s.readers.Store(l.readers)
 	if l.tail != nil {
@@ -127,8 +136,13 @@ func (l *Log[E]) Cursor() Cursor[E] {
 	}
 	l.readers++
 	l.tail.readers.Add(1)
-	return Cursor[E]{log: l, seg: l.tail, pos: l.head}
+	c := Cursor[E]{log: l, seg: l.tail, pos: l.head}
+	c.Rest()
+	return c
 }
+
+// Read reports whether any cursor reads the log. The writer calls it.
+func (l *Log[E]) Read() bool { return l.readers > 0 }
 
 // A Cursor is a reader's place in a log. It belongs to one goroutine at a time.
 // The zero Cursor reads nothing.
@@ -136,6 +150,8 @@ type Cursor[E any] struct {
 	log *Log[E]
 	seg *segment[E]
 	pos int64
+
+	rest int64 // the position where it rests, plus one; 0: nowhere in its segment
 }
 
 // Pos is the position of the element that Next would return.
@@ -176,12 +192,69 @@ func (c *Cursor[E]) Step(n int) { c.pos += int64(n) }
 // clears it, for the writer to use again.
 func (c *Cursor[E]) leave() {
 	s := c.seg
+	c.rise()
 	c.seg = s.next
 	if s.readers.Add(-1) == 0 {
 		clear(s.items)
 		s.next = nil
 		c.log.spare.Put(s)
 	}
+}
+
+// Rest says that the reader is done with what stands before the cursor. What all
+// readers are done with is cleared at once, though its segment is read still. It
+// costs a lock, so it is not for every element.
+func (c *Cursor[E]) Rest() {
+	if c.Resting() {
+		return
+	}
+	s := c.seg
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	if s.rests == nil {
+		s.rests = make([]int32, len(s.items)+1)
+	}
+	c.up()
+	c.rest = c.pos + 1
+	s.rests[c.pos-s.base]++
+	s.resting++
+	s.clear()
+}
+
+// Resting reports whether the cursor stands where it rests, or is zero.
+func (c *Cursor[E]) Resting() bool {
+	return c.log == nil || c.rest == c.pos+1
+}
+
+// rise takes back where the cursor rests, because it leaves its segment.
+func (c *Cursor[E]) rise() {
+	if c.rest == 0 {
+		return
+	}
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	c.up()
+}
+
+// up is rise with the log's mu held.
+func (c *Cursor[E]) up() {
+	if s := c.seg; c.rest > 0 {
+		s.rests[c.rest-1-s.base]--
+		s.resting--
+		c.rest = 0
+	}
+}
+
+// clear clears what all cursors have passed, if each rests. The log's mu is held.
+func (s *segment[E]) clear() {
+	if s.resting == 0 || s.resting < s.readers.Load() {
+		return
+	}
+	from := s.cleared
+	for s.rests[s.cleared] == 0 {
+		s.cleared++
+	}
+	clear(s.items[from:s.cleared])
 }
 
 // Scan calls f with each element from the cursor to the published position,
@@ -218,6 +291,11 @@ func (c *Cursor[E]) Close() {
 	for c.seg.next != nil {
 		c.leave()
 	}
-	c.seg.readers.Add(-1)
+	s := c.seg
+	c.rise()
+	s.readers.Add(-1)
+	c.log.mu.Lock()
+	s.clear()
+	c.log.mu.Unlock()
 	*c = Cursor[E]{}
 }
