@@ -16,9 +16,10 @@ type call struct {
 	operation string // such as SendMessage
 	base      string // scheme and host of URLs to hand out; empty in process
 	now       time.Time
-	resource  string // name of the queue or topic
-	failed    error  // what went wrong
-	fault     *Fault // nil if all shall go well
+	resource  string   // name of the queue or topic
+	warnings  []string // for the test's log
+	failed    error    // what went wrong
+	fault     *Fault   // nil if all shall go well
 }
 
 // regionOfLocked returns what the caller's account has in the caller's region.

@@ -202,8 +202,6 @@ func (p *randomProgram) note(format string, args ...any) {
 	p.log = append(p.log, fmt.Sprintf("%8.3fs ", p.now().Seconds())+fmt.Sprintf(format, args...))
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func (p *randomProgram) run(n int) {
 	p.dead = "dead"
 	p.a = New(p.t)

@@ -105,6 +105,11 @@ func (c *cloud) serve(ctx context.Context, r request) (response, error) {
 	k := &call{cloud: c, ctx: ctx, requestID: newID(), base: r.base, now: time.Now()}
 	began := k.now
 	out, err := k.serve(r)
+	if c.tb != nil {
+		for _, w := range k.warnings {
+			c.tb.Logf("%s", w)
+		}
+	}
 	if c.observe != nil && k.operation != "" {
 		if err != nil {
 			k.failed = err

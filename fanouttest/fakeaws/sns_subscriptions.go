@@ -1,0 +1,317 @@
+package fakeaws
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	filter "github.com/gofanout/fanout/internal/policy"
+)
+
+// A subscription is one subscription of a topic.
+type subscription struct {
+	topic       *topic
+	arn         string
+	owner       string // account
+	protocol    string
+	endpoint    string
+	attributes  map[string]string
+	token       string // while it waits for its confirmation, else empty
+	confirmedBy string // the token that confirmed it, empty if none was needed
+
+	raw    bool
+	body   bool           // the filter policy is about the body
+	filter *filter.Policy // nil if all messages are wanted
+	dead   string         // ARN of its dead-letter queue, empty if it has none
+}
+
+func cutLast(resource string) (name, id string, ok bool) {
+	k := strings.LastIndexByte(resource, ':')
+	if k < 0 {
+		return resource, "", false
+	}
+	return resource[:k], resource[k+1:], true
+}
+
+// subscriptionLocked returns the subscription with an ARN.
+func (c *call) subscriptionLocked(subscriptionARN *string) (*subscription, error) {
+	a, ok := parseARN(deref(subscriptionARN))
+	name, _, hasID := cutLast(a.resource)
+	if !ok || a.service != "sns" || !hasID {
+		return nil, errSNSSubscriptionNotARN
+	}
+	if r := c.regions[a.place]; r != nil {
+		if t := r.sns.topics[name]; t != nil {
+			for _, s := range t.subscriptions {
+				if s.arn == *subscriptionARN {
+					if c.account != s.owner && c.account != t.region.account {
+						return nil, errSNSAuthorization.with("User is not authorized to perform: SNS:%s on resource: %s", c.operation, s.arn)
+					}
+					return s, nil
+				}
+			}
+		}
+	}
+	return nil, errSNSNotFound.with("Subscription does not exist")
+}
+
+// subscribe implements Subscribe.
+func (c *call) subscribe(in *subscribeInput) (*subscriptionOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, err := c.topicLocked("TopicArn", in.TopicArn)
+	if err != nil {
+		return nil, err
+	}
+	s := &subscription{topic: t, owner: c.account, protocol: deref(in.Protocol), endpoint: deref(in.Endpoint), attributes: map[string]string{}}
+	queueARN, err := s.checkEndpoint()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Attributes)) {
+		if err := s.setLocked(c.cloud, name, in.Attributes[name]); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.compile(); err != nil {
+		return nil, err
+	}
+	for _, old := range t.subscriptions {
+		if old.protocol != s.protocol || old.endpoint != s.endpoint {
+			continue
+		}
+		if !maps.Equal(old.attributes, s.attributes) {
+			return nil, invalidParameter("Attributes Reason: Subscription already exists with different attributes")
+		}
+		return &subscriptionOutput{old.arn}, nil
+	}
+	s.arn = t.arn + ":" + newID()
+	t.subscriptions = append(t.subscriptions, s)
+	// The owner of the queue confirms by subscribing it; others have to be
+	// confirmed by who can read the queue.
+	if c.account != queueARN.account {
+		s.token = strings.ReplaceAll(newID()+newID(), "-", "")
+		c.confirmationLocked(s)
+		if !deref(in.ReturnSubscriptionArn) {
+			return &subscriptionOutput{"pending confirmation"}, nil
+		}
+	}
+	return &subscriptionOutput{s.arn}, nil
+}
+
+// checkEndpoint checks protocol and endpoint.
+func (s *subscription) checkEndpoint() (arn, error) {
+	if s.protocol != "sqs" {
+		return arn{}, invalidParameter("Protocol Reason: fakeaws has no subscriptions of the protocol %q", s.protocol)
+	}
+	a, ok := parseARN(s.endpoint)
+	switch {
+	case !ok || a.service != "sqs":
+		return a, invalidParameter("SQS endpoint ARN")
+	case strings.HasSuffix(a.resource, ".fifo") && !s.topic.fifo:
+		return a, invalidParameter("Invalid parameter: Endpoint Reason: FIFO SQS Queues can not be subscribed to standard SNS topics")
+	}
+	return a, nil
+}
+
+// setLocked checks an attribute of a subscription and sets it. The caller
+// compiles the subscription afterwards.
+func (s *subscription) setLocked(c *cloud, name, value string) error {
+	switch name {
+	case "RawMessageDelivery":
+		if value = strings.ToLower(value); value != "true" && value != "false" {
+			return invalidParameter("Attributes Reason: RawMessageDelivery: Invalid value [%s]. Must be true or false.", value)
+		}
+	case "FilterPolicyScope":
+		if value != "MessageAttributes" && value != "MessageBody" {
+			return invalidParameter("Attributes Reason: FilterPolicyScope: Invalid value [%s]. Please use either MessageBody or MessageAttributes", value)
+		}
+	case "FilterPolicy": // see compile
+	case "RedrivePolicy":
+		if value == "" || value == "{}" {
+			delete(s.attributes, name)
+			return nil
+		}
+		var p struct {
+			Target *string `json:"deadLetterTargetArn"`
+		}
+		if err := json.Unmarshal([]byte(value), &p); err != nil || p.Target == nil {
+			return invalidParameter("RedrivePolicy: failed to parse JSON.")
+		}
+		a, ok := parseARN(*p.Target)
+		switch {
+		case !ok || a.service != "sqs":
+			return invalidParameter("RedrivePolicy: deadLetterTargetArn is an invalid arn")
+		case a.region != s.topic.region.region || a.account != s.topic.region.account:
+			return invalidParameter("RedrivePolicy: the dead-letter queue must be in the account and region of the subscription")
+		case strings.HasSuffix(a.resource, ".fifo") != s.topic.fifo:
+			return invalidParameter("RedrivePolicy: must use a FIFO queue as DLQ for a FIFO topic, and a standard queue for a standard topic")
+		}
+	case "DeliveryPolicy", "SubscriptionRoleArn":
+	default:
+		return invalidParameter("AttributeName")
+	}
+	s.attributes[name] = value
+	return nil
+}
+
+// compile sets the fields that come from the attributes.
+func (s *subscription) compile() error {
+	s.raw = s.attributes["RawMessageDelivery"] == "true"
+	s.body = s.attributes["FilterPolicyScope"] == "MessageBody"
+	s.filter, s.dead = nil, ""
+	if text := s.attributes["FilterPolicy"]; text != "" && text != "{}" {
+		if s.body {
+			flat, err := flattenPolicy(text)
+			if err != nil {
+				return invalidParameter("FilterPolicy: %v", err)
+			}
+			text = flat
+		}
+		p, err := filter.Parse(text)
+		if err != nil {
+			return invalidParameter("FilterPolicy: %v", err)
+		}
+		s.filter = p
+	}
+	if text := s.attributes["RedrivePolicy"]; text != "" {
+		var p struct {
+			Target string `json:"deadLetterTargetArn"`
+		}
+		_ = json.Unmarshal([]byte(text), &p) // it was checked when it was set
+		s.dead = p.Target
+	}
+	return nil
+}
+
+// confirmSubscription implements ConfirmSubscription.
+func (c *call) confirmSubscription(in *confirmSubscriptionInput) (*subscriptionOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, ok := parseARN(deref(in.TopicArn))
+	if !ok {
+		return nil, invalidParameter("TopicArn")
+	}
+	var t *topic
+	if r := c.regions[a.place]; r != nil {
+		t = r.sns.topics[a.resource]
+	}
+	if t == nil {
+		return nil, errSNSNotFound.with("Topic does not exist")
+	}
+	for _, s := range t.subscriptions {
+		if s.token == deref(in.Token) && s.token != "" || s.confirmedBy == deref(in.Token) && s.confirmedBy != "" {
+			s.token, s.confirmedBy = "", deref(in.Token)
+			return &subscriptionOutput{s.arn}, nil
+		}
+	}
+	return nil, invalidParameter("Token")
+}
+
+// unsubscribe implements Unsubscribe. Ending a subscription that is not there
+// succeeds.
+func (c *call) unsubscribe(in *subscriptionInput) (*emptyOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.subscriptionLocked(in.SubscriptionArn)
+	if e, ok := asAPIError(err); ok && e.shape == errSNSNotFound.shape {
+		return &emptyOutput{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.token != "" {
+		return nil, invalidParameter("SubscriptionArn Reason: This operation is not permitted for a pending subscription")
+	}
+	t := s.topic
+	t.subscriptions = slices.DeleteFunc(t.subscriptions, func(o *subscription) bool { return o == s })
+	t.deleted++
+	return &emptyOutput{}, nil
+}
+
+// getSubscriptionAttributes implements GetSubscriptionAttributes.
+func (c *call) getSubscriptionAttributes(in *subscriptionInput) (*snsAttributesOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.subscriptionLocked(in.SubscriptionArn)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{"RawMessageDelivery": "false"}
+	maps.Copy(all, s.attributes)
+	if all["FilterPolicy"] != "" && all["FilterPolicyScope"] == "" {
+		all["FilterPolicyScope"] = "MessageAttributes"
+	}
+	pending := "false"
+	if s.token != "" {
+		pending = "true"
+	}
+	maps.Copy(all, map[string]string{"SubscriptionArn": s.arn, "TopicArn": s.topic.arn, "Owner": s.owner, "Endpoint": s.endpoint, "Protocol": s.protocol,
+		"PendingConfirmation": pending, "ConfirmationWasAuthenticated": "true", "SubscriptionPrincipal": "arn:aws:iam::" + s.owner + ":root"})
+	return &snsAttributesOutput{all}, nil
+}
+
+// setSubscriptionAttributes implements SetSubscriptionAttributes.
+func (c *call) setSubscriptionAttributes(in *setSubscriptionAttributesInput) (*emptyOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.subscriptionLocked(in.SubscriptionArn)
+	if err != nil {
+		return nil, err
+	}
+	before := maps.Clone(s.attributes)
+	err = s.setLocked(c.cloud, deref(in.AttributeName), deref(in.AttributeValue))
+	if err == nil {
+		err = s.compile()
+	}
+	if err != nil {
+		s.attributes = before
+		_ = s.compile() // these were valid
+		return nil, err
+	}
+	return &emptyOutput{}, nil
+}
+
+// listSubscriptions implements ListSubscriptions.
+func (c *call) listSubscriptions(in *listTopicsInput) (*listSubscriptionsOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*subscription
+	for _, t := range c.regionOfLocked().sns.topics {
+		all = append(all, t.subscriptions...)
+	}
+	return subscriptionPage(all, in.NextToken)
+}
+
+// listSubscriptionsByTopic implements ListSubscriptionsByTopic.
+func (c *call) listSubscriptionsByTopic(in *listSubscriptionsByTopicInput) (*listSubscriptionsOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, err := c.topicLocked("TopicArn", in.TopicArn)
+	if err != nil {
+		return nil, err
+	}
+	return subscriptionPage(t.subscriptions, in.NextToken)
+}
+
+func subscriptionPage(all []*subscription, token *string) (*listSubscriptionsOutput, error) {
+	byARN := map[string]*subscription{}
+	for _, s := range all {
+		byARN[s.arn] = s
+	}
+	page, next, err := snsPage(slices.Collect(maps.Keys(byARN)), token)
+	if err != nil {
+		return nil, err
+	}
+	out := &listSubscriptionsOutput{NextToken: next}
+	for _, a := range page {
+		s := byARN[a]
+		entry := snsSubscription{Endpoint: s.endpoint, Owner: s.owner, Protocol: s.protocol, SubscriptionArn: s.arn, TopicArn: s.topic.arn}
+		if s.token != "" {
+			entry.SubscriptionArn = "PendingConfirmation"
+		}
+		out.Subscriptions = append(out.Subscriptions, entry)
+	}
+	return out, nil
+}
