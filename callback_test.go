@@ -244,20 +244,34 @@ func (r *trial) end() {
 	<-r.top.Done()
 	require.Empty(r.t, r.top.Leftovers())
 	require.Zero(r.t, r.top.Stats().Waiting)
-	if r.c.end != nil {
-		require.NotZero(r.t, r.c.calls, "the callback was never called")
-	}
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	require.NotZero(r.t, r.c.calls, "the callback was never called")
 }
 
 // settles checks that a queue's messages were all handled, each failed attempt
 // having ended when its handler did.
 func (r *trial) settles(q *Queue[int], bodies ...int) {
+	r.inTime(q)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	require.ElementsMatch(r.t, bodies, slices.Collect(maps.Keys(r.done[q.Name()])), q.Name())
+}
+
+// inTime checks that no attempt ended later than its handler did.
+func (r *trial) inTime(q *Queue[int]) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, a := range r.hist[q.Name()] {
 		require.NotEqual(r.t, TimedOut, a.Cause, "queue %s: %v", q.Name(), a)
 	}
+}
+
+// handledOf is how many different messages of a queue were handled.
+func (r *trial) handledOf(q *Queue[int]) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.done[q.Name()])
 }
 
 // callbacks in memory, and what else is tried with each.
@@ -340,7 +354,7 @@ func inMemory(r *trial) {
 	r.settles(failing, 1, 2)
 	r.settles(plain, 1, 2)
 	r.settles(bs.Queue(), 1, 2)
-	require.Equal(t, 2, len(r.done[late.Name()]))
+	require.Equal(t, 2, r.handledOf(late))
 
 	// A publisher waits in line for longer than a stall, with another behind it.
 	var waiting sync.WaitGroup
@@ -403,7 +417,7 @@ func inMemory(r *trial) {
 
 	// The dead come back.
 	synctest.Wait()
-	for back := 0; len(r.done[dying.Name()]) < published && back < 100; back++ {
+	for back := 0; r.handledOf(dying) < published && back < 100; back++ {
 		call(func() {
 			_, _ = dying.Redrive(ctx, RedriveIf(func(Delivery[int]) bool { c.at("RedriveIf"); return true }))
 		})
@@ -411,15 +425,13 @@ func inMemory(r *trial) {
 		synctest.Wait()
 	}
 	for _, q := range []*Queue[int]{failing, plain, bs.Queue(), late, dying} {
-		require.Len(t, r.done[q.Name()], published, q.Name())
+		require.Equal(t, published, r.handledOf(q), q.Name())
 		require.Zero(t, q.Stats().Unsettled(), q.Name())
 		require.EqualValues(t, published, q.Stats().Acked, q.Name())
 		require.Zero(t, q.Stats().Stuck, q.Name())
 	}
 	for _, q := range []*Queue[int]{failing, plain, bs.Queue(), dying} {
-		for _, a := range r.hist[q.Name()] {
-			require.NotEqual(t, TimedOut, a.Cause, "queue %s: %v", q.Name(), a)
-		}
+		r.inTime(q)
 	}
 	require.EqualValues(t, published, int(dropping.Stats().Dropped)+dropping.Stats().Unsettled())
 	// Whoever waits in line is gone by now.
@@ -471,7 +483,7 @@ func onEngine(r *trial, e *fakeengine.Engine) {
 	time.Sleep(10 * time.Minute)
 	synctest.Wait()
 	r.publish(3)
-	for back := 0; len(r.done[dying.Name()]) < 3 && back < 20; back++ {
+	for back := 0; r.handledOf(dying) < 3 && back < 20; back++ {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		call(func() {

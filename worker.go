@@ -77,11 +77,12 @@ func (w *worker[T]) work() {
 		}
 	}()
 	for {
-		ctx := w.ctx
-		if !w.resume {
-			ctx = w.next()
+		var ctx *handlerContext
+		if w.resume {
+			w.resume, ctx = false, w.ctx
+		} else {
+			ctx = w.next() // if nil, the worker is another goroutine's from now on
 		}
-		w.resume = false
 		switch {
 		case ctx == nil:
 			ended = true
@@ -139,6 +140,7 @@ func (w *worker[T]) next() *handlerContext {
 	q.mu.Unlock()
 	w.resume = true
 	fx.and(q.madeRoom()).perform()
+	w.resume = false
 	return ctx
 }
 
