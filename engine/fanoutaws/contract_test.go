@@ -1,8 +1,8 @@
 package fanoutaws
 
 import (
-	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,29 +16,33 @@ func conformance() []enginetest.Option {
 		enginetest.DeduplicationWindow(dedupWindow),
 		enginetest.TooLarge(snsDefault),
 		enginetest.Attributes(attributeMost - 1),
-		enginetest.Sibling(func(t testing.TB, _ engine.Engine) engine.Engine { return conforming(t) }),
+		enginetest.Sibling(func(t testing.TB, e engine.Engine) engine.Engine {
+			first := e.(*Engine)
+			sibling, err := New(first.sns, first.sqs, conformingOptions...)
+			require.NoError(t, err)
+			return sibling
+		}),
 	}
-	if os.Getenv(endpointVariable) == "" {
+	if virtual() {
+		options = append(options, enginetest.InVirtualTime())
+	}
+	if isMoto() {
 		why := "moto forgets an ID when its message is deleted; SQS does not"
 		options = append(options, enginetest.Waive("deduplication", why), enginetest.Waive("deduplicate", why))
 	}
 	return options
 }
 
+var conformingOptions = []Option{WithPollTime(time.Second), WithNumberAttributes("cents")}
+
 func conforming(t testing.TB) engine.Engine { return newEngine(t, WithNumberAttributes("cents")) }
 
-// TestContract runs the conformance tests of the engine's contract on moto.
-func TestContract(t *testing.T) {
-	clients(t) // or no test at all
-	enginetest.Contract(t, conforming, conformance()...)
-}
+// TestContract runs the conformance tests of the engine's contract.
+func TestContract(t *testing.T) { enginetest.Contract(t, conforming, conformance()...) }
 
 // TestPromises runs the conformance tests of what users are promised, through
-// fanout.WithEngine, on moto.
-func TestPromises(t *testing.T) {
-	clients(t) // or no test at all
-	enginetest.Run(t, conforming, conformance()...)
-}
+// fanout.WithEngine.
+func TestPromises(t *testing.T) { enginetest.Run(t, conforming, conformance()...) }
 
 func TestCapabilitiesAreAnswered(t *testing.T) {
 	e := newEngine(t)

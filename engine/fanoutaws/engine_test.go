@@ -18,7 +18,10 @@ import (
 )
 
 func TestAMessageReachesEachQueueWithAllItCarries(t *testing.T) {
-	t.Parallel()
+	onServer(t, testAMessageReachesEachQueueWithAllItCarries)
+}
+
+func testAMessageReachesEachQueueWithAllItCarries(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	one, two := openQueue(t, top, engine.QueueSpec{Name: "one"}), openQueue(t, top, engine.QueueSpec{Name: "two"})
 	m := message("id-1", `{"order":"o-17"}`)
@@ -46,7 +49,10 @@ func TestAMessageReachesEachQueueWithAllItCarries(t *testing.T) {
 }
 
 func TestAReturnedMessageComesAgainAfterItsWait(t *testing.T) {
-	t.Parallel()
+	onServer(t, testAReturnedMessageComesAgainAfterItsWait)
+}
+
+func testAReturnedMessageComesAgainAfterItsWait(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	publish(t, top, message("a", "1"))
@@ -65,8 +71,9 @@ func TestAReturnedMessageComesAgainAfterItsWait(t *testing.T) {
 	require.Equal(t, engine.Stats{InFlight: 1}, stats)
 }
 
-func TestALeaseEndsAndIsExtended(t *testing.T) {
-	t.Parallel()
+func TestALeaseEndsAndIsExtended(t *testing.T) { onServer(t, testALeaseEndsAndIsExtended) }
+
+func testALeaseEndsAndIsExtended(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	publish(t, top, message("a", "1"))
@@ -91,8 +98,7 @@ func TestALeaseEndsAndIsExtended(t *testing.T) {
 func TestADeadLetterHasItsStateAndGoesBackToItsQueueOnly(t *testing.T) {
 	t.Parallel()
 	for _, ordering := range []bool{false, true} {
-		t.Run(fmt.Sprintf("ordering %v", ordering), func(t *testing.T) {
-			t.Parallel()
+		test := func(t *testing.T) {
 			top := newTopic(t, newEngine(t), engine.TopicSpec{Ordering: ordering})
 			q, other := openQueue(t, top, engine.QueueSpec{Name: "q"}), openQueue(t, top, engine.QueueSpec{Name: "other"})
 			require.Nil(t, q.DeadLetters().DeadLetters())
@@ -120,12 +126,14 @@ func TestADeadLetterHasItsStateAndGoesBackToItsQueueOnly(t *testing.T) {
 			require.Equal(t, letter, r.Message)
 			require.Equal(t, 1, r.Deliveries, "since the redrive")
 			none(t, other)
-		})
+		}
+		t.Run(fmt.Sprintf("ordering %v", ordering), func(t *testing.T) { onServer(t, test) })
 	}
 }
 
-func TestALetterThatSQSMovedBeginsAnew(t *testing.T) {
-	t.Parallel()
+func TestALetterThatSQSMovedBeginsAnew(t *testing.T) { onServer(t, testALetterThatSQSMovedBeginsAnew) }
+
+func testALetterThatSQSMovedBeginsAnew(t *testing.T) {
 	e := newEngine(t)
 	top := newTopic(t, e, engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
@@ -146,8 +154,9 @@ func TestALetterThatSQSMovedBeginsAnew(t *testing.T) {
 	require.Nil(t, r.State)
 }
 
-func TestDelays(t *testing.T) {
-	t.Parallel()
+func TestDelays(t *testing.T) { onServer(t, testDelays) }
+
+func testDelays(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	plain := openQueue(t, top, engine.QueueSpec{Name: "plain"})
 	later := openQueue(t, top, engine.QueueSpec{Name: "later", Delay: 2 * time.Second})
@@ -173,7 +182,10 @@ func TestDelays(t *testing.T) {
 }
 
 func TestOneKeyIsDeliveredInOrderOneAtATime(t *testing.T) {
-	t.Parallel()
+	onServer(t, testOneKeyIsDeliveredInOrderOneAtATime)
+}
+
+func testOneKeyIsDeliveredInOrderOneAtATime(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{Ordering: true})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	require.True(t, strings.HasSuffix(q.place.arn, "-q.fifo"), q.place.arn)
@@ -214,8 +226,9 @@ func TestOneKeyIsDeliveredInOrderOneAtATime(t *testing.T) {
 	}
 }
 
-func TestADuplicateCountsOnce(t *testing.T) {
-	t.Parallel()
+func TestADuplicateCountsOnce(t *testing.T) { onServer(t, testADuplicateCountsOnce) }
+
+func testADuplicateCountsOnce(t *testing.T) {
 	e := newEngine(t)
 	_, err := e.OpenTopic(t.Context(), engine.TopicSpec{Name: "x", Deduplication: time.Minute})
 	require.ErrorContains(t, err, "1m0s")
@@ -235,8 +248,9 @@ func TestADuplicateCountsOnce(t *testing.T) {
 	none(t, q)
 }
 
-func TestSNSFilters(t *testing.T) {
-	t.Parallel()
+func TestSNSFilters(t *testing.T) { onServer(t, testSNSFilters) }
+
+func testSNSFilters(t *testing.T) {
 	top := newTopic(t, newEngine(t, WithNumberAttributes("cents")), engine.TopicSpec{})
 	_, err := top.OpenQueue(t.Context(), engine.QueueSpec{Name: "q", FilterPolicy: `{"weight":[{"numeric":[">",1]}]}`})
 	require.ErrorContains(t, err, `WithNumberAttributes("weight")`)
@@ -259,7 +273,10 @@ func TestSNSFilters(t *testing.T) {
 }
 
 func TestWhatSNSCannotTakeIsRefusedBeforeAnythingIsPublished(t *testing.T) {
-	t.Parallel()
+	onServer(t, testWhatSNSCannotTakeIsRefusedBeforeAnythingIsPublished)
+}
+
+func testWhatSNSCannotTakeIsRefusedBeforeAnythingIsPublished(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	ten := map[string]string{}
@@ -291,8 +308,9 @@ func TestWhatSNSCannotTakeIsRefusedBeforeAnythingIsPublished(t *testing.T) {
 	none(t, q)
 }
 
-func TestBatchesKeepWithinCountAndSize(t *testing.T) {
-	t.Parallel()
+func TestBatchesKeepWithinCountAndSize(t *testing.T) { onServer(t, testBatchesKeepWithinCountAndSize) }
+
+func testBatchesKeepWithinCountAndSize(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	var ms []engine.Message
@@ -316,8 +334,9 @@ func TestBatchesKeepWithinCountAndSize(t *testing.T) {
 	}
 }
 
-func TestForeignMessagesAndEnvelopes(t *testing.T) {
-	t.Parallel()
+func TestForeignMessagesAndEnvelopes(t *testing.T) { onServer(t, testForeignMessagesAndEnvelopes) }
+
+func testForeignMessagesAndEnvelopes(t *testing.T) {
 	e := newEngine(t)
 	top := newTopic(t, e, engine.TopicSpec{})
 	raw := openQueue(t, top, engine.QueueSpec{Name: "raw"})
@@ -351,7 +370,10 @@ func TestForeignMessagesAndEnvelopes(t *testing.T) {
 }
 
 func TestSettlementsThatMeetShareRequests(t *testing.T) {
-	t.Parallel()
+	onServer(t, testSettlementsThatMeetShareRequests)
+}
+
+func testSettlementsThatMeetShareRequests(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	var ms []engine.Message
@@ -375,7 +397,10 @@ func TestSettlementsThatMeetShareRequests(t *testing.T) {
 }
 
 func TestAReceiveThatGivesUpLosesNothing(t *testing.T) {
-	t.Parallel()
+	onServer(t, testAReceiveThatGivesUpLosesNothing)
+}
+
+func testAReceiveThatGivesUpLosesNothing(t *testing.T) {
 	top := newTopic(t, newEngine(t, WithPollTime(20*time.Second)), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	for range 20 { // polls at SQS: one, which each next Receive adopts
@@ -391,8 +416,9 @@ func TestAReceiveThatGivesUpLosesNothing(t *testing.T) {
 	require.Equal(t, "a", receive(t, q).ID)
 }
 
-func TestCloseEndsWhatWaits(t *testing.T) {
-	t.Parallel()
+func TestCloseEndsWhatWaits(t *testing.T) { onServer(t, testCloseEndsWhatWaits) }
+
+func testCloseEndsWhatWaits(t *testing.T) {
 	top := newTopic(t, newEngine(t, WithPollTime(20*time.Second)), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	publish(t, top, message("a", "1"))
@@ -413,8 +439,9 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 	require.ErrorIs(t, err, engine.ErrClosed)
 }
 
-func TestPurgeSaysHowMany(t *testing.T) {
-	t.Parallel()
+func TestPurgeSaysHowMany(t *testing.T) { onServer(t, testPurgeSaysHowMany) }
+
+func testPurgeSaysHowMany(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	publish(t, top, message("a", "1"), message("b", "1"), message("c", "1"))
@@ -439,7 +466,10 @@ func subscriptionARN(t *testing.T, e *Engine, topicARN, queueARN string) string 
 }
 
 func TestALetterInHandHoldsUpNoOtherOfItsKey(t *testing.T) {
-	t.Parallel()
+	onServer(t, testALetterInHandHoldsUpNoOtherOfItsKey)
+}
+
+func testALetterInHandHoldsUpNoOtherOfItsKey(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{Ordering: true})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	for k := range 2 {

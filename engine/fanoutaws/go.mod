@@ -14,9 +14,12 @@ require (
 require (
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.10 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.10 // indirect
+	github.com/gofanout/fanout/fanouttest/fakeaws v0.0.0
 	github.com/google/uuid v1.6.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sync v0.22.0 // indirect
 )
 
 replace github.com/gofanout/fanout => ../..
+
+replace github.com/gofanout/fanout/fanouttest/fakeaws => ../../fanouttest/fakeaws

@@ -28,8 +28,9 @@ func createQueue(t *testing.T, e *Engine, name string, attributes map[string]str
 	return p
 }
 
-func TestWhatAQueueIsMadeWith(t *testing.T) {
-	t.Parallel()
+func TestWhatAQueueIsMadeWith(t *testing.T) { onServer(t, testWhatAQueueIsMadeWith) }
+
+func testWhatAQueueIsMadeWith(t *testing.T) {
 	e := newEngine(t, WithRetention(time.Hour))
 	for _, ordering := range []bool{false, true} {
 		top := newTopic(t, e, engine.TopicSpec{Ordering: ordering})
@@ -78,36 +79,35 @@ func TestWhatAQueueIsMadeWith(t *testing.T) {
 
 func TestWhatDiffersIsAMismatchWithBothValues(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
 	spec := engine.QueueSpec{Name: "q", Visibility: time.Minute, MaxAttempts: 5, FilterPolicy: `{"region":["eu"]}`}
 	for name, c := range map[string]struct {
-		change func(t *testing.T, q *queue)
+		change func(t *testing.T, e *Engine, q *queue)
 		spec   func(*engine.QueueSpec)
 		option Option
 		want   []string
 	}{
 		"filter policy":   {spec: func(s *engine.QueueSpec) { s.FilterPolicy = `{"region":["us"]}` }, want: []string{"FilterPolicy", `{"region":["eu"]}`, `{"region":["us"]}`}},
 		"no policy":       {spec: func(s *engine.QueueSpec) { s.FilterPolicy = "" }, want: []string{"FilterPolicy", `{"region":["eu"]}`, "none"}},
-		"delay":           {change: func(t *testing.T, q *queue) { setAttribute(t, e, q.place.url, "DelaySeconds", "7") }, want: []string{"DelaySeconds", "7", "0s"}},
+		"delay":           {change: func(t *testing.T, e *Engine, q *queue) { setAttribute(t, e, q.place.url, "DelaySeconds", "7") }, want: []string{"DelaySeconds", "7", "0s"}},
 		"retention":       {option: WithRetention(time.Hour), want: []string{"MessageRetentionPeriod", "345600", "3600"}},
 		"too few":         {spec: func(s *engine.QueueSpec) { s.MaxAttempts = 1001 }, want: []string{"maxReceiveCount", "1000", "1001"}},
 		"net of no limit": {spec: func(s *engine.QueueSpec) { s.MaxAttempts = 0 }, want: []string{"maxReceiveCount", "1000", "unlimited"}},
-		"other dead-letter queue": {change: func(t *testing.T, q *queue) {
+		"other dead-letter queue": {change: func(t *testing.T, e *Engine, q *queue) {
 			other := createQueue(t, e, unique(t), nil)
 			setAttribute(t, e, q.place.url, "RedrivePolicy", newRedrive(other.arn))
 		}, want: []string{"dead-letter queue", "-q-dlq"}},
-		"another topic's queue": {change: func(t *testing.T, q *queue) {
+		"another topic's queue": {change: func(t *testing.T, e *Engine, q *queue) {
 			setAttribute(t, e, q.place.url, "Policy", newQueuePolicy(q.place.arn, "arn:aws:sns:us-east-1:123456789012:other"))
 		}, want: []string{"policy", ":other", "and should be arn:aws:sns:us-east-1:"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		test := func(t *testing.T) {
+			e := newEngine(t)
 			top := newTopic(t, e, engine.TopicSpec{})
 			q, err := top.OpenQueue(t.Context(), spec)
 			require.NoError(t, err)
 			require.NoError(t, q.Close())
 			if c.change != nil {
-				c.change(t, q.(*queue))
+				c.change(t, e, q.(*queue))
 			}
 			s := spec
 			if c.spec != nil {
@@ -122,12 +122,16 @@ func TestWhatDiffersIsAMismatchWithBothValues(t *testing.T) {
 			for _, w := range append(c.want, `queue "q"`, top.name) {
 				require.ErrorContains(t, err, w)
 			}
-		})
+		}
+		t.Run(name, func(t *testing.T) { onServer(t, test) })
 	}
 }
 
 func TestWhatAQueueLacksIsAddedUnlessItMustExist(t *testing.T) {
-	t.Parallel()
+	onServer(t, testWhatAQueueLacksIsAddedUnlessItMustExist)
+}
+
+func testWhatAQueueLacksIsAddedUnlessItMustExist(t *testing.T) {
 	e := newEngine(t, WithRetention(5*24*time.Hour))
 	top := newTopic(t, e, engine.TopicSpec{})
 	bare := createQueue(t, e, top.name+"-q", nil)
@@ -170,8 +174,9 @@ func TestWhatAQueueLacksIsAddedUnlessItMustExist(t *testing.T) {
 	require.ErrorContains(t, err, "subscription")
 }
 
-func TestNamesOfTheUsersOwn(t *testing.T) {
-	t.Parallel()
+func TestNamesOfTheUsersOwn(t *testing.T) { onServer(t, testNamesOfTheUsersOwn) }
+
+func testNamesOfTheUsersOwn(t *testing.T) {
 	id := unique(t)
 	e := newEngine(t)
 	dead := createQueue(t, e, id+"-letters", nil)
@@ -203,7 +208,10 @@ func TestNamesOfTheUsersOwn(t *testing.T) {
 }
 
 func TestQueuesWhoseNamesComeOutAlikeAreRefused(t *testing.T) {
-	t.Parallel()
+	onServer(t, testQueuesWhoseNamesComeOutAlikeAreRefused)
+}
+
+func testQueuesWhoseNamesComeOutAlikeAreRefused(t *testing.T) {
 	e := newEngine(t)
 	id := unique(t)
 	openQueue(t, newTopic(t, e, engine.TopicSpec{Name: id}), engine.QueueSpec{Name: "b-c"})

@@ -17,6 +17,10 @@ import (
 // A letter can be received before its message is deleted, and is counted after
 // that: so the counters are looked at once the hook was called.
 func TestAttemptsAreCountedByCause(t *testing.T) {
+	onServer(t, attemptsAreCountedByCause)
+}
+
+func attemptsAreCountedByCause(t *testing.T) {
 	dead := make(chan fanout.Event, 1)
 	top, err := fanout.NewTopic[paid](unique(t), fanout.WithEngine(newEngine(t), fanout.Without(engine.Bounded, engine.AllOrNone)),
 		fanout.WithHooks(fanout.Hooks{DeadLettered: func(e fanout.Event) { dead <- e }}))
@@ -64,12 +68,16 @@ func TestAttemptsAreCountedByCause(t *testing.T) {
 		causes = append(causes, a.Cause)
 	}
 	require.Equal(t, []fanout.Cause{fanout.Failed, fanout.Panicked, fanout.Exited, fanout.Nacked, fanout.Snoozed, fanout.PermanentlyFailed}, causes)
-	require.Contains(t, letter.History()[1].Stack, "TestAttemptsAreCountedByCause")
+	require.Contains(t, letter.History()[1].Stack, "attemptsAreCountedByCause")
 	require.NoError(t, letter.Ack(ctx))
 }
 
 // TestWhatSQSCannotKeepIsRefusedByName is what a user sees who asks for it.
 func TestWhatSQSCannotKeepIsRefusedByName(t *testing.T) {
+	onServer(t, testWhatSQSCannotKeepIsRefusedByName)
+}
+
+func testWhatSQSCannotKeepIsRefusedByName(t *testing.T) {
 	e := newEngine(t)
 	_, err := fanout.NewTopic[paid](unique(t), fanout.WithEngine(e))
 	require.ErrorIs(t, err, fanout.ErrUnsupported, "what is given up is named")

@@ -35,3 +35,5 @@ replace (
 	github.com/gofanout/fanout => ../..
 	github.com/gofanout/fanout/engine/fanoutaws => ../../engine/fanoutaws
 )
+
+replace github.com/gofanout/fanout/fanouttest/fakeaws => ../../fanouttest/fakeaws

@@ -37,3 +37,5 @@ replace (
 	github.com/gofanout/fanout/engine/fanoutaws => ../../engine/fanoutaws
 	github.com/gofanout/fanout/engine/fanoutnats => ../../engine/fanoutnats
 )
+
+replace github.com/gofanout/fanout/fanouttest/fakeaws => ../../fanouttest/fakeaws

@@ -2,13 +2,12 @@ package fanoutaws
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,80 +16,64 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/fanouttest/fakeaws"
 )
 
-// moto is the server that the tests run against: its URL, or why there is none.
-var moto struct {
-	url string
-	why string
-}
-
-func TestMain(m *testing.M) {
-	stop := startMoto()
-	code := m.Run()
-	stop()
-	os.Exit(code)
-}
-
-// endpointVariable names another server to run the tests against.
+// endpointVariable names a server to run the tests against: its URL, or "aws"
+// for AWS itself. Without it they run on fakeaws, in virtual time.
 const endpointVariable = "FANOUT_AWS_ENDPOINT"
 
-// startMoto starts a server of its own on a free port.
-func startMoto() (stop func()) {
-	if moto.url = os.Getenv(endpointVariable); moto.url != "" {
-		return func() {}
+// virtual says that the tests run on fakeaws.
+func virtual() bool { return os.Getenv(endpointVariable) == "" }
+
+// isMoto says that the server is moto, whose answer to this no other gives.
+func isMoto() bool {
+	endpoint := os.Getenv(endpointVariable)
+	if virtual() || endpoint == "aws" {
+		return false
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	r, err := http.Get(endpoint + "/moto-api/data.json")
 	if err != nil {
-		moto.why = err.Error()
-		return func() {}
+		return false
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	_ = l.Close()
-	if out, err := exec.Command("python3", "-c", "import moto.server").CombinedOutput(); err != nil {
-		moto.why = fmt.Sprintf("python3 has no moto.server: %v %s", err, out)
-		return func() {}
-	}
-	// The shell ends the server when its input ends: however this process does.
-	server := exec.Command("sh", "-c", `python3 -m moto.server -H 127.0.0.1 -p "$0" & read -r _; kill $!; wait`, strconv.Itoa(port))
-	alive, err := server.StdinPipe()
-	if err == nil {
-		err = server.Start()
-	}
-	if err != nil {
-		moto.why = err.Error()
-		return func() {}
-	}
-	stop = func() { _ = alive.Close(); _ = server.Wait() }
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
-	deadline := time.After(30 * time.Second)
-	for {
-		if r, err := http.Get(url + "/moto-api/"); err == nil {
-			_ = r.Body.Close()
-			moto.url = url
-			return stop
-		}
-		select {
-		case <-deadline:
-			moto.why = "moto did not answer in 30 seconds"
-			return stop
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	_ = r.Body.Close()
+	return r.StatusCode == http.StatusOK
 }
 
-// clients returns clients of moto. Without one the test is skipped, where that
-// is allowed.
+// onServer runs a test against the server, or in virtual time on a fake.
+func onServer(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	if !virtual() {
+		test(t)
+		return
+	}
+	synctest.Test(t, test)
+}
+
+// fakes has the fake of each test, by its testing.TB.
+var fakes sync.Map
+
+// fakeOf returns the fake of a test.
+func fakeOf(t testing.TB) *fakeaws.AWS {
+	t.Helper()
+	if a, ok := fakes.Load(t); ok {
+		return a.(*fakeaws.AWS)
+	}
+	a := fakeaws.New(t)
+	fakes.Store(t, a)
+	t.Cleanup(func() { fakes.Delete(t) })
+	return a
+}
+
+// clients returns clients of the server, or of the test's fake.
 func clients(t testing.TB) (*sns.Client, *sqs.Client) {
 	t.Helper()
-	if moto.url == "" {
-		why := "no moto: " + moto.why + "; pip install 'moto[server]==5.2.1', the tests start it themselves"
-		if os.Getenv("FANOUT_REQUIRE_SERVERS") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
+	if virtual() {
+		a := fakeOf(t)
+		return a.SNS(), a.SQS()
 	}
-	return clientsOf(moto.url, nil)
+	return clientsOf(os.Getenv(endpointVariable), nil)
 }
 
 // clientsOf returns clients of the server at url, through h if it isn't nil.
@@ -98,12 +81,19 @@ func clientsOf(url string, h aws.HTTPClient) (*sns.Client, *sqs.Client) {
 	keys := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
 	})
-	topics := sns.New(sns.Options{Region: "us-east-1", BaseEndpoint: &url, Credentials: keys, HTTPClient: h})
-	queues := sqs.New(sqs.Options{Region: "us-east-1", BaseEndpoint: &url, Credentials: keys, HTTPClient: h})
+	region, endpoint := "us-east-1", &url
+	if url == "aws" {
+		region, endpoint = os.Getenv("AWS_REGION"), nil
+		keys = func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: os.Getenv("AWS_SESSION_TOKEN")}, nil
+		}
+	}
+	topics := sns.New(sns.Options{Region: region, BaseEndpoint: endpoint, Credentials: keys, HTTPClient: h})
+	queues := sqs.New(sqs.Options{Region: region, BaseEndpoint: endpoint, Credentials: keys, HTTPClient: h})
 	return topics, queues
 }
 
-// newEngine returns an engine on moto whose names no other test has.
+// newEngine returns an engine on the server whose names no other test has.
 func newEngine(t testing.TB, options ...Option) *Engine {
 	t.Helper()
 	topics, queues := clients(t)
