@@ -10,6 +10,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.10
 	github.com/gofanout/fanout v0.0.0
 	github.com/gofanout/fanout/engine/fanoutaws v0.0.0
+	github.com/gofanout/fanout/fanouttest/fakeaws v0.0.0
 	github.com/stretchr/testify v1.12.1
 )
 

@@ -2,7 +2,8 @@
 // and its queues on Amazon SQS. The services are the same code; what differs is
 // how the topic is made.
 //
-//	go run .                                    # AWS, as the environment says
+//	go run .                                    # a fake of AWS in this process
+//	go run . -endpoint aws                      # AWS, as the environment says
 //	go run . -endpoint http://127.0.0.1:5001    # a server that stands for it
 //	go run . -h                                 # all flags
 //
@@ -14,6 +15,7 @@ package main
 import (
 	"context"
 	"flag"
+	"log"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -26,22 +28,30 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/engine/fanoutaws"
 	"github.com/gofanout/fanout/examples/checkout/program"
+	"github.com/gofanout/fanout/fanouttest/fakeaws"
 )
 
-func main() { program.Main(where()) }
+func main() {
+	fake, err := fakeaws.Start()
+	if err != nil {
+		log.Fatal(err)
+	}
+	program.Main(where(fake))
+}
 
-// where puts the checkout's queues on SQS.
-func where() program.Where {
+// where puts the checkout's queues on SQS: on the fake, unless an endpoint is
+// given.
+func where(fake *fakeaws.AWS) program.Where {
 	var endpoint string
 	var existing bool
 	return program.Where{
 		Command: "go run .",
 		Flags: func(fs *flag.FlagSet) {
-			fs.StringVar(&endpoint, "endpoint", "", "`URL` of a server that stands for AWS; it gets made-up credentials")
+			fs.StringVar(&endpoint, "endpoint", "", "`URL` of a server that stands for AWS, which gets made-up credentials; aws for AWS itself; a fake in this process if empty")
 			fs.BoolVar(&existing, "existing", false, "make nothing: use what deploy/terraform made")
 		},
 		Open: func(ctx context.Context) (fanout.TopicOption, func() error, error) {
-			cfg, err := configure(ctx, endpoint)
+			cfg, err := configure(ctx, fake, endpoint)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -63,13 +73,16 @@ func where() program.Where {
 // anew for each request costs more than the request.
 const connections = 256
 
-// configure takes everything from the environment, but for a server on loopback
-// that checks no credentials.
-func configure(ctx context.Context, endpoint string) (aws.Config, error) {
+// configure takes everything from the fake, or from the environment, but for a
+// server on loopback that checks no credentials.
+func configure(ctx context.Context, fake *fakeaws.AWS, endpoint string) (aws.Config, error) {
+	if endpoint == "" {
+		return fake.Config(), nil
+	}
 	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = connections, connections
 	})
-	if endpoint == "" {
+	if endpoint == "aws" {
 		return config.LoadDefaultConfig(ctx, config.WithHTTPClient(client))
 	}
 	keys := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
