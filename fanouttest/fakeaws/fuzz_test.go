@@ -25,6 +25,10 @@ func FuzzRequests(f *testing.F) {
 	f.Add("POST", "/", sqsTarget+"SetQueueAttributes", "application/x-amz-json-1.0", `{"QueueUrl":"q","Attributes":{"RedrivePolicy":"{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:123456789012:dead\",\"maxReceiveCount\":1}","Policy":"{\"Statement\":{\"Effect\":\"Deny\",\"Principal\":\"*\",\"Action\":\"*\",\"Condition\":{\"StringLike\":{\"aws:SourceArn\":[true]}}}}"}}`)
 	f.Add("POST", "/", sqsTarget+"DeleteMessage", "application/x-amz-json-1.0", `{"QueueUrl":"q","ReceiptHandle":"AQEBAAAAAAAAAAEAAAAAAAAAAQAAAAAAAAABAAAAAA=="}`)
 	f.Add("POST", "/", "", "application/x-www-form-urlencoded", "Action=Publish&Version=2010-03-31&TopicArn=x&Message=m&MessageAttributes.entry.1.Name=a&MessageAttributes.entry.1.Value.DataType=String")
+	for operation := range snsOperations {
+		f.Add("POST", "/", "", "application/x-www-form-urlencoded", "Action="+operation+"&TopicArn=arn:aws:sns:us-east-1:123456789012:t&Message=m&Protocol=sqs&Endpoint=arn:aws:sqs:us-east-1:123456789012:q")
+	}
+	f.Add("POST", "/", "", "application/x-www-form-urlencoded", `Action=Subscribe&TopicArn=arn:aws:sns:us-east-1:123456789012:t&Protocol=sqs&Endpoint=arn:aws:sqs:us-east-1:123456789012:dead&Attributes.entry.1.key=FilterPolicy&Attributes.entry.1.value={"a":{"b":[1]},"$or":[{"c":[]}]}&Attributes.entry.2.key=FilterPolicyScope&Attributes.entry.2.value=MessageBody`)
 	f.Add("GET", "/?Action=ConfirmSubscription&Token=x", "", "", "")
 	f.Add("PUT", "/bucket", "", "application/xml", "<x>")
 	f.Fuzz(func(t *testing.T, method, path, target, kind, body string) {
@@ -50,6 +54,14 @@ func FuzzRequests(f *testing.F) {
 						t.Fatal(err)
 					}
 				}
+			}
+			c := &call{cloud: a.cloud, place: place{DefaultAccount, DefaultRegion}, ctx: ctx}
+			if _, err := c.createTopic(&createTopicInput{Name: ptr("t")}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.subscribe(&subscribeInput{TopicArn: ptr(a.Topic("t").ARN()), Protocol: ptr("sqs"), Endpoint: ptr(a.Queue("q").ARN()),
+				Attributes: map[string]string{"FilterPolicy": `{"a":[1]}`, "FilterPolicyScope": "MessageBody"}}); err != nil {
+				t.Fatal(err)
 			}
 			for range 2 { // a second time in the state that the first one left
 				r := (&http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}).WithContext(ctx)

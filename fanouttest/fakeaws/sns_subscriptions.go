@@ -26,6 +26,9 @@ type subscription struct {
 	dead   string         // ARN of its dead-letter queue, empty if it has none
 }
 
+// mostFilterPolicies is how many subscriptions of a topic can have one.
+const mostFilterPolicies = 200
+
 func cutLast(resource string) (name, id string, ok bool) {
 	k := strings.LastIndexByte(resource, ':')
 	if k < 0 {
@@ -39,7 +42,7 @@ func (c *call) subscriptionLocked(subscriptionARN *string) (*subscription, error
 	a, ok := parseARN(deref(subscriptionARN))
 	name, _, hasID := cutLast(a.resource)
 	if !ok || a.service != "sns" || !hasID {
-		return nil, errSNSSubscriptionNotARN
+		return nil, invalidParameter("SubscriptionArn Reason: An ARN must have at least 6 elements")
 	}
 	if r := c.regions[a.place]; r != nil {
 		if t := r.sns.topics[name]; t != nil {
@@ -168,6 +171,15 @@ func (s *subscription) compile() error {
 				return invalidParameter("FilterPolicy: %v", err)
 			}
 			text = flat
+		}
+		others := 0
+		for _, o := range s.topic.subscriptions {
+			if o != s && o.filter != nil {
+				others++
+			}
+		}
+		if others >= mostFilterPolicies {
+			return errSNSFilterPolicyLimit.with("Could not complete request: the topic has %d filter policies already.", others)
 		}
 		p, err := filter.Parse(text)
 		if err != nil {

@@ -194,6 +194,12 @@ func TestFilterPolicies(t *testing.T) {
 		require.Equal(t, "InvalidParameter", code(setAttribute("FilterPolicy", bad)), bad)
 	}
 	require.Equal(t, "InvalidParameter", code(setAttribute("FilterPolicyScope", "Headers")))
+	for k := range 199 {
+		subscribe(t, a, topic, a.Queue(fmt.Sprint("more", k)), "FilterPolicy", `{"a":["x"]}`)
+	}
+	_, err := a.SNS().Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: &topic, Protocol: aws.String("sqs"), Endpoint: aws.String(a.Queue("one-more").ARN()), Attributes: map[string]string{"FilterPolicy": `{"a":["x"]}`}})
+	require.Equal(t, "FilterPolicyLimitExceeded", code(err))
+	require.NoError(t, setAttribute("FilterPolicy", `{"a":["x"]}`), "it has one of the 200 already")
 	require.Equal(t, "InvalidParameter", code(setAttribute("RawMessageDelivery", "yes")))
 	require.Equal(t, "InvalidParameter", code(setAttribute("Nonsense", "yes")))
 	out, err := a.SNS().GetSubscriptionAttributes(t.Context(), &sns.GetSubscriptionAttributesInput{SubscriptionArn: &s})

@@ -82,6 +82,10 @@ func fill(v reflect.Value, name string) {
 			v.SetString("All")
 			return
 		}
+		if v.Type().Name() == "LanguageCodeString" {
+			v.SetString("en-US")
+			return
+		}
 		v.SetString("__" + name + "__")
 	case reflect.Bool:
 		v.SetBool(true)

@@ -52,9 +52,8 @@ func decodeForm(operation string, form url.Values, in any) *apiError {
 func (n *formNode) decode(operation, path string, v reflect.Value) error {
 	switch {
 	case v.Kind() == reflect.Struct:
-		members := membersOf(v.Type())
 		for _, name := range slices.Sorted(maps.Keys(n.below)) {
-			k, ok := members[name]
+			k, ok := memberOf(v.Type(), name)
 			if !ok {
 				return fmt.Errorf("%s has no parameter %s", operation, join(path, name))
 			}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
-	"sync"
 )
 
 // sqsTarget begins the X-Amz-Target of SQS's operations.
@@ -119,7 +118,7 @@ func decodeValue(operation, path string, data json.RawMessage, v reflect.Value) 
 			return wrongType(path, data)
 		}
 		for name, member := range members {
-			k, ok := membersOf(v.Type())[name]
+			k, ok := memberOf(v.Type(), name)
 			if !ok {
 				return fmt.Errorf("%s has no parameter %s", operation, join(path, name))
 			}
@@ -161,25 +160,19 @@ func decodeValue(operation, path string, data json.RawMessage, v reflect.Value) 
 	return nil
 }
 
-// memberCache has the result of membersOf, by type.
-var memberCache sync.Map
-
-// membersOf returns the fields of a struct by their names in JSON.
-func membersOf(t reflect.Type) map[string]int {
-	if known, ok := memberCache.Load(t); ok {
-		return known.(map[string]int)
-	}
-	members := map[string]int{}
+// memberOf returns the index of the field that has a name in the protocol.
+func memberOf(t reflect.Type, name string) (index int, ok bool) {
 	for k := range t.NumField() {
 		f := t.Field(k)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" {
-			name = f.Name
+		called, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if called == "" {
+			called = f.Name
 		}
-		members[name] = k
+		if called == name {
+			return k, true
+		}
 	}
-	memberCache.Store(t, members)
-	return members
+	return 0, false
 }
 
 func join(path, name string) string {
