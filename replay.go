@@ -130,16 +130,12 @@ func (r *replaying[T]) open(accepted []int) (fx *effects) {
 	q.opening = false
 	q.allow.Add(int64(r.aside))
 	now := q.core.now()
-	for n := 0; n < r.most && len(accepted) > 0; {
-		k := accepted[len(accepted)-1]
-		accepted = accepted[:len(accepted)-1]
-		if q.expired(&r.its[k], now) {
-			continue
-		}
-		n++
-		q.offered++
+	accepted = slices.DeleteFunc(accepted, func(k int) bool { return q.expired(&r.its[k], now) })
+	accepted = accepted[max(len(accepted)-r.most, 0):]
+	for _, k := range accepted { // the oldest first: keys stand in line as they are added
 		q.addLocked(&r.its[k], r.stamp+uint64(k))
 	}
+	q.offered += uint64(len(accepted))
 	for over := -q.allow.Load(); over > 0; over-- {
 		q.dropOldestLocked(0, &fx)
 	}

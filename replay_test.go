@@ -294,3 +294,27 @@ func TestAReplaySkipsWhatExpiredWhileFiltersWereAsked(t *testing.T) {
 		require.NoError(t, top.Close())
 	})
 }
+
+func TestAReplayKeepsTheOrderOfAKey(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		for _, delay := range []time.Duration{0, time.Second} {
+			top := newTopic[int](t, WithRetention(3), WithOrdering())
+			for n := range 3 {
+				require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: n, OrderingKey: "k"}))
+			}
+			options := []QueueOption{WithReplay(3), WithFilter(func(int) bool { return true })}
+			if delay > 0 {
+				options = append(options, WithDelay(delay))
+			}
+			q := openQueue(t, top, "late", options...)
+			time.Sleep(delay)
+			synctest.Wait()
+			for n := range 3 {
+				d := receive(t, q)
+				require.Equal(t, n, d.Body, "delay %v", delay)
+				require.NoError(t, d.Ack(ctx))
+			}
+			require.NoError(t, top.Close())
+		}
+	})
+}
