@@ -361,21 +361,27 @@ func (q *Queue[T]) hasRoom(head, n int64) bool {
 }
 
 // hasRoomOrGate reports whether there is room for n messages. If not, whoever
-// makes some will come to admit waiters.
+// makes some will come to admit waiters. The gate is there before the last look:
+// who makes room and does not see it has made it before that look.
 func (q *Queue[T]) hasRoomOrGate(head, n int64) bool {
-	if q.hasRoom(head, n) {
+	if q.room(head) >= n {
 		return true
 	}
 	target := n
 	if !q.direct {
 		target += head
 	}
-	for {
-		g := q.gate.Load()
-		if g != 0 && g <= target || q.gate.CompareAndSwap(g, target) {
-			return q.hasRoom(head, n) // made before the gate was seen?
-		}
+	g := q.gate.Load()
+	for (g == 0 || g > target) && !q.gate.CompareAndSwap(g, target) {
+		g = q.gate.Load()
 	}
+	if !q.hasRoom(head, n) {
+		return false
+	}
+	if g == 0 { // nobody waits
+		q.gate.CompareAndSwap(target, 0)
+	}
+	return true
 }
 
 func (t *Topic[T]) stampLocked(o *offer[T]) {
