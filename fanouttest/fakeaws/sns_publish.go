@@ -299,7 +299,7 @@ func (c *call) sendFromTopicLocked(t *topic, queueARN string, m content) (code, 
 // envelope is what SNS puts around a message that is not delivered raw.
 type envelope struct {
 	Type              string
-	MessageId         string
+	MessageID         string `json:"MessageId"`
 	Token             string `json:",omitempty"`
 	SequenceNumber    string `json:",omitempty"`
 	TopicArn          string
@@ -328,7 +328,7 @@ func (s *subscription) contentOf(c *call, n *notification) content {
 			m.attributes[name] = attributeValue{DataType: a.DataType, StringValue: a.StringValue, BinaryValue: a.BinaryValue}
 		}
 	} else {
-		e := envelope{Type: "Notification", MessageId: n.id, SequenceNumber: n.sequence, TopicArn: s.topic.arn, Subject: n.subject, Message: n.text(s.protocol),
+		e := envelope{Type: "Notification", MessageID: n.id, SequenceNumber: n.sequence, TopicArn: s.topic.arn, Subject: n.subject, Message: n.text(s.protocol),
 			Timestamp: timestamp(n.at), UnsubscribeURL: c.snsURL(s.topic) + "/?Action=Unsubscribe&SubscriptionArn=" + s.arn}
 		for name, a := range n.attributes {
 			if e.MessageAttributes == nil {
@@ -371,7 +371,7 @@ func (c *call) snsURL(t *topic) string {
 // confirmationLocked sends what asks the owner of a queue to confirm a
 // subscription.
 func (c *call) confirmationLocked(s *subscription) {
-	e := envelope{Type: "SubscriptionConfirmation", MessageId: newID(), Token: s.token, TopicArn: s.topic.arn, Timestamp: timestamp(c.wall(c.clock())),
+	e := envelope{Type: "SubscriptionConfirmation", MessageID: newID(), Token: s.token, TopicArn: s.topic.arn, Timestamp: timestamp(c.wall(c.clock())),
 		Message:      "You have chosen to subscribe to the topic " + s.topic.arn + ".\nTo confirm the subscription, visit the SubscribeURL included in this message.",
 		SubscribeURL: c.snsURL(s.topic) + "/?Action=ConfirmSubscription&TopicArn=" + s.topic.arn + "&Token=" + s.token}
 	m := content{body: e.encode(), groupID: "confirmation", deduplicationID: s.token}

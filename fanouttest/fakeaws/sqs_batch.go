@@ -21,7 +21,7 @@ func checkBatch(kind string, ids []*string) error {
 		case deref(id) == "":
 			return missing(fmt.Sprintf("%s.%d.Id", kind, k+1))
 		case !entryIDPattern.MatchString(*id):
-			return errInvalidBatchEntryId.with("A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be at most 80 letters long.")
+			return errInvalidBatchEntryID.with("A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be at most 80 letters long.")
 		case seen[*id]:
 			return errBatchEntryIdsNotDistinct.with("Id %s repeated.", *id)
 		}

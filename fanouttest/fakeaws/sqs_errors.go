@@ -11,8 +11,8 @@ var (
 	errInvalidAddress               = apiError{shape: "InvalidAddress", status: http.StatusNotFound}
 	errInvalidAttributeName         = apiError{shape: "InvalidAttributeName"}
 	errInvalidAttributeValue        = apiError{shape: "InvalidAttributeValue"}
-	errInvalidBatchEntryId          = apiError{shape: "InvalidBatchEntryId", code: "AWS.SimpleQueueService.InvalidBatchEntryId"}
-	errInvalidIdFormat              = apiError{shape: "InvalidIdFormat"}
+	errInvalidBatchEntryID          = apiError{shape: "InvalidBatchEntryId", code: "AWS.SimpleQueueService.InvalidBatchEntryId"}
+	errInvalidIDFormat              = apiError{shape: "InvalidIdFormat"}
 	errInvalidSecurity              = apiError{shape: "InvalidSecurity", status: http.StatusForbidden}
 	errRequestThrottled             = apiError{shape: "RequestThrottled", status: http.StatusForbidden}
 	errInvalidMessageContents       = apiError{shape: "InvalidMessageContents"}
@@ -29,5 +29,5 @@ var (
 )
 
 // sqsErrors are those errors, and what faults are made of.
-var sqsErrors = []apiError{errBatchEntryIdsNotDistinct, errBatchRequestTooLong, errEmptyBatchRequest, errInvalidAddress, errInvalidAttributeName, errInvalidAttributeValue, errInvalidBatchEntryId, errInvalidIdFormat, errInvalidSecurity, errRequestThrottled, errInvalidMessageContents, errMessageNotInflight, errOverLimit, errPurgeQueueInProgress, errQueueDeletedRecently, errQueueDoesNotExist, errQueueNameExists, errReceiptHandleIsInvalid, errResourceNotFound, errTooManyEntriesInBatchRequest, errUnsupportedOperation,
+var sqsErrors = []apiError{errBatchEntryIdsNotDistinct, errBatchRequestTooLong, errEmptyBatchRequest, errInvalidAddress, errInvalidAttributeName, errInvalidAttributeValue, errInvalidBatchEntryID, errInvalidIDFormat, errInvalidSecurity, errRequestThrottled, errInvalidMessageContents, errMessageNotInflight, errOverLimit, errPurgeQueueInProgress, errQueueDeletedRecently, errQueueDoesNotExist, errQueueNameExists, errReceiptHandleIsInvalid, errResourceNotFound, errTooManyEntriesInBatchRequest, errUnsupportedOperation,
 	errInvalidParameterValue, errMissingParameter, errAccessDenied, errUnknownOperation, errInternal}

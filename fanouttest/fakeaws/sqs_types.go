@@ -1,3 +1,5 @@
+//lint:file-ignore ST1003 The names are those of the API, which the wire has.
+
 package fakeaws
 
 // The parameters and results of SQS's operations, named as in the API. Pointers
