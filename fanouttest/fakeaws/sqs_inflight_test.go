@@ -3,12 +3,49 @@ package fakeaws
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
+
+// A long poll that ends as it is given messages returns them: nothing is lost.
+func TestALongPollThatEndsAsItIsServedReturnsItsMessages(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			a := New(t)
+			url := "q"
+			ctx, cancel := context.WithCancel(t.Context())
+			c := &call{cloud: a.cloud, place: place{DefaultAccount, DefaultRegion}, ctx: ctx}
+			_, err := c.createQueue(&createQueueInput{QueueName: &url})
+			require.NoError(t, err)
+			got := make(chan int)
+			go func() {
+				out, err := c.receiveMessage(&receiveMessageInput{QueueUrl: &url, WaitTimeSeconds: ptr[int32](20)})
+				n := 0
+				if err == nil {
+					n = len(out.Messages)
+				}
+				got <- n
+			}()
+			synctest.Wait()
+			a.cloud.mu.Lock()
+			cancel()
+			for range 20 {
+				runtime.Gosched() // the poll wakes, and waits for the lock
+			}
+			q := a.cloud.regions[c.place].queues[url]
+			c.sendLocked(q, content{body: "m"}, 0)
+			q.serveLocked(a.cloud.clock())
+			a.cloud.mu.Unlock()
+			n := <-got
+			visible := a.Queue(url).Messages()[0].State == Visible
+			require.True(t, n == 1 && !visible, "%d received, visible %t", n, visible)
+		})
+	}
+}
 
 // Subject: 120,000 in flight: a short poll of a standard queue gets OverLimit,
 // one of a FIFO queue nothing, and a long poll waits.

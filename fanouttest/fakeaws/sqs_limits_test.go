@@ -362,7 +362,10 @@ func TestReceiveRequestAttempts(t *testing.T) {
 		require.NoError(t, remove(a, q, first[0]))
 		require.Empty(t, attempt("x", 2), "one was deleted: it is a new receive")
 		require.NoError(t, change(a, q, first[1], 0))
-		require.Equal(t, []string{"m1", "m2"}, bodies(attempt("x", 2)))
+		ms := attempt("x", 2)
+		require.Equal(t, []string{"m1", "m2"}, bodies(ms))
+		require.NoError(t, change(a, q, ms[0], 60))
+		require.Empty(t, attempt("x", 2), "one was changed: it is a new receive")
 	})
 }
 
