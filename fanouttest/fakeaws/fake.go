@@ -2,6 +2,7 @@ package fakeaws
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -76,15 +77,31 @@ func start(options []Option) (*AWS, error) {
 // Calling it again does nothing. [New] has it called at the end of the test.
 func (a *AWS) Close() { a.cloud.close() }
 
-// In returns a view of the same fake in another region.
+// In returns a view of the same fake in another region. A name that cannot be a
+// region's ends the test, or panics outside of one.
 func (a *AWS) In(region string) *AWS {
+	if !regionPattern.MatchString(region) {
+		a.refuse("fakeaws: In(%q): want a region such as us-east-1", region)
+	}
 	return &AWS{cloud: a.cloud, region: region, account: a.account}
 }
 
 // Account returns a view of the same fake for another account, named by its
-// number of twelve digits.
+// number of twelve digits. Another id ends the test, or panics outside of one.
 func (a *AWS) Account(id string) *AWS {
+	if !accountPattern.MatchString(id) {
+		a.refuse("fakeaws: Account(%q): want twelve digits", id)
+	}
 	return &AWS{cloud: a.cloud, region: a.region, account: id}
+}
+
+// refuse ends the test for a mistake in its own code, or panics.
+func (a *AWS) refuse(format string, args ...any) {
+	if t := a.cloud.tb; t != nil {
+		t.Helper()
+		t.Fatalf(format, args...)
+	}
+	panic(fmt.Sprintf(format, args...))
 }
 
 // SQS returns a client of SQS for the region and account of the view. It is

@@ -80,11 +80,21 @@ type Injected struct {
 }
 
 // Inject puts a fault into the fake, for all its accounts and regions. If
-// several match a call, the one that was injected first is taken. It panics if
-// the fault does nothing.
+// several match a call, the one that was injected first is taken. A fault that
+// can never happen, such as one of an unknown operation, ends the test, or
+// panics outside of one.
 func (a *AWS) Inject(f Fault) *Injected {
-	if f.Error == nil && f.Delay == 0 && !f.LoseRequest && !f.LoseResponse && !f.Twice {
-		panic("fakeaws: Inject: the Fault does nothing: set Error, Delay, LoseRequest, LoseResponse or Twice")
+	_, inSQS := sqsOperations[f.Operation]
+	_, inSNS := snsOperations[f.Operation]
+	switch {
+	case f.Operation != "" && !inSQS && !inSNS:
+		a.refuse("fakeaws: Inject: Operation %q is none of SQS or SNS that the fake has", f.Operation)
+	case f.Error == nil && f.Delay == 0 && !f.LoseRequest && !f.LoseResponse && !f.Twice:
+		a.refuse("fakeaws: Inject: the Fault does nothing: set Error, Delay, LoseRequest, LoseResponse or Twice")
+	case f.After < 0 || f.Times < 0 || f.Delay < 0:
+		a.refuse("fakeaws: Inject: After %d, Times %d, Delay %v: none can be negative", f.After, f.Times, f.Delay)
+	case len(f.Entries) > 0 && f.Error == nil:
+		a.refuse("fakeaws: Inject: Entries %q without an Error", f.Entries)
 	}
 	if f.Times == 0 {
 		f.Times = 1

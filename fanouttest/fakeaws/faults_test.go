@@ -50,7 +50,22 @@ func TestTheNthCallFails(t *testing.T) {
 	}
 	fault.Remove()
 	send(t, a, q, "m")
-	require.Panics(t, func() { a.Inject(fakeaws.Fault{Operation: "SendMessage"}) })
+}
+
+func TestMistakesOfTheTestAreRefusedByName(t *testing.T) {
+	a, err := fakeaws.Start()
+	require.NoError(t, err)
+	defer a.Close()
+	for want, mistake := range map[string]func(){
+		"fakeaws: In(\"nowhere\"): want a region such as us-east-1":                                     func() { a.In("nowhere") },
+		"fakeaws: Account(\"12\"): want twelve digits":                                                  func() { a.Account("12") },
+		"fakeaws: Inject: Operation \"Send\" is none of SQS or SNS that the fake has":                   func() { a.Inject(fakeaws.Fault{Operation: "Send", Twice: true}) },
+		"fakeaws: Inject: After -1, Times 0, Delay 0s: none can be negative":                            func() { a.Inject(fakeaws.Fault{After: -1, Twice: true}) },
+		"fakeaws: Inject: Entries [\"a\"] without an Error":                                             func() { a.Inject(fakeaws.Fault{Entries: []string{"a"}, Twice: true}) },
+		"fakeaws: Inject: the Fault does nothing: set Error, Delay, LoseRequest, LoseResponse or Twice": func() { a.Inject(fakeaws.Fault{Operation: "SendMessage"}) },
+	} {
+		require.PanicsWithValue(t, want, mistake)
+	}
 }
 
 // A client that is throttled waits and tries again, in virtual time.
