@@ -127,7 +127,11 @@ func (t *Table[T]) unfill() {
 	if l := t.filling; l != nil {
 		t.filling, t.fillSlot = nil, nil
 		t.warm = t.warm || l.Room() == 0
-		t.tidy(t.slot(l))
+		s := t.slot(l)
+		if s.open|s.expired != 0 {
+			s.dead |= gone(s) // those included that were cleared while it was filled
+		}
+		t.tidy(s)
 	}
 }
 

@@ -246,6 +246,24 @@ func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
 	}
 }
 
+func TestABlockThatWasClearedWhileItWasFilledShrinksToo(t *testing.T) {
+	f := newFixture[*int](t)
+	refs := f.receive(1, 100, 0)
+	l := f.Fill(64, 200) // another block, of 64 places
+	f.Add(l, f.items(40), 0)
+	r := f.Run(l, 0).First
+	for k := range 35 { // with the last of them the block lets go of all that are over
+		require.True(t, f.Ack(r.Next(k)))
+	}
+	f.Add(l, f.items(11), 0) // sixteen are left
+	f.Fill(1, 100)
+	require.Equal(t, Len, cap(l.items))
+	require.True(t, f.Ack(r.Next(35)))
+	require.NoError(t, f.Check())
+	require.Equal(t, medium, cap(l.items))
+	require.True(t, f.Ack(refs[0]))
+}
+
 func TestWhatTimedOutIsForgottenAsItIsTaken(t *testing.T) {
 	f := newFixture[int](t)
 	now := int64(0)
