@@ -106,7 +106,7 @@ func (p *spares[T]) take(room, dirty int) *Lease[T] {
 	}
 	b, ok := p.slab(room)
 	if !ok {
-		b = newSlab[T](room)
+		b = newSlab[T](max(room, small)) // a smaller one would not be kept, and made anew each time
 	}
 	if len(b.items) > dirty {
 		clear(b.items[dirty:])

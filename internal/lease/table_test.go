@@ -489,7 +489,7 @@ func TestSizes(t *testing.T) {
 }
 
 func TestNoAllocationADelivery(t *testing.T) {
-	f := newFixture[*int](t)
+	var f *fixture[*int]
 	items := make([]message.Item[*int], 64)
 	now := int64(0)
 	for name, round := range map[string]func(){
@@ -543,6 +543,7 @@ func TestNoAllocationADelivery(t *testing.T) {
 			acks.Done(f.Table)
 		},
 	} {
+		f = newFixture[*int](t)         // nothing of another round can be used
 		held := f.receive(1, 1000, now) // something else is in flight
 		n := testing.AllocsPerRun(200, func() {
 			now++
