@@ -108,8 +108,13 @@ func (q *Queue[T]) deadIfAny() *Queue[T] {
 
 // Leftovers returns what the queue held when it was closed, in the order of
 // publication, as messages that can be published again: with their IDs,
-// attributes and ordering keys, what is left of their delays, and without the
-// deduplication IDs that would keep them from it. It returns nil before that.
+// attributes and ordering keys, what is left of their delays and times to live,
+// those of the queue's options included, and without the deduplication IDs that
+// would keep them from it. Where a delay has passed, or the time to live of a
+// message that was in flight or parked, it is 1 ns, since 0 would begin the queue's
+// own anew. A message that had expired while it waited is not among them: it went
+// to the dead-letter queue, or was parked if that was full. Leftovers returns nil
+// before the queue is closed.
 func (q *Queue[T]) Leftovers() []Message[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -136,15 +141,19 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 	}
 	q.gatherLocked()
 	q.unleaseAllLocked()
-	l = q.leftLocked()
 	q.offered = q.publishedLocked(q.inLogLocked())
+	now := q.core.now()
+	if q.remote == nil && !q.letters {
+		q.spillLocked()
+		fx = q.expireWaitingLocked(now)
+	}
+	l = q.leftLocked()
 	if q.remote != nil {
 		q.win = window.Window[held[T]]{}
 		q.backlog, q.due, q.keys = window.List{}, window.List{}, nil
 		clear(q.n[:])
 	} else if !q.letters {
-		q.spillLocked()
-		left := q.messagesLocked()
+		left := q.messagesLocked(now)
 		q.keys, q.leases = nil, leases[T]{}
 		if n := len(left); n > 0 {
 			q.rareLocked().left = left
@@ -193,19 +202,50 @@ func (q *Queue[T]) leftLocked() Left {
 	return l
 }
 
-func (q *Queue[T]) messagesLocked() []Message[T] {
+// entriesLocked returns the window's entries in the order of publication.
+func (q *Queue[T]) entriesLocked() []int32 {
 	all := make([]int32, 0, q.win.Len())
 	q.win.All(func(i int32) bool {
 		all = append(all, i)
 		return true
 	})
 	slices.SortFunc(all, func(a, b int32) int { return cmp.Compare(q.win.At(a).seq, q.win.At(b).seq) })
-	now := q.core.now()
+	return all
+}
+
+// expireWaitingLocked buries the window's messages whose time to live has passed
+// and that are neither in flight, which may finish, nor parked, which are dead.
+func (q *Queue[T]) expireWaitingLocked(now int64) (fx *effects) {
+	for _, i := range q.entriesLocked() {
+		state := q.win.Meta(i).State
+		if state == inFlight || state == handling || state == parked || !q.expired(&q.win.At(i).item, now) {
+			continue
+		}
+		q.takeOutLocked(i)
+		q.n[state]--
+		fx = q.expireLocked(i, now, fx)
+	}
+	return fx
+}
+
+// messagesLocked returns the window's messages as they would have to be published,
+// with what is left of their delays and times to live: at least 1 ns, as 0 would
+// be the queue's own.
+func (q *Queue[T]) messagesLocked(now int64) []Message[T] {
+	all := q.entriesLocked()
 	ms := make([]Message[T], len(all))
 	for k, i := range all {
-		ms[k] = q.win.At(i).message(q.core)
-		if m := q.win.Meta(i); m.State == delayed && ms[k].OrderingKey == "" {
-			ms[k].Delay = time.Duration(max(m.Deadline-now, 0))
+		h, m := q.win.At(i), q.win.Meta(i)
+		ms[k] = h.message(q.core)
+		switch {
+		case ms[k].OrderingKey != "": // it can't have a delay of its own
+		case m.State == delayed:
+			ms[k].Delay = time.Duration(max(m.Deadline-now, 1))
+		case q.set.delay > 0:
+			ms[k].Delay = 1 // it has passed
+		}
+		if until, ok := q.expiry(&h.item); ok {
+			ms[k].TimeToLive = time.Duration(max(until-now, 1))
 		}
 	}
 	return ms

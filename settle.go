@@ -154,6 +154,13 @@ func (q *Queue[T]) retryLocked(i int32, v verdict, now int64) {
 
 // expired reports whether a message's time to live has passed.
 func (q *Queue[T]) expired(it *item[T], now int64) bool {
+	at, ok := q.expiry(it)
+	return ok && now >= at
+}
+
+// expiry returns the instant at which a message's time to live has passed, and
+// false if it has none.
+func (q *Queue[T]) expiry(it *item[T]) (at int64, ok bool) {
 	ttl, born := q.set.ttl, it.at
 	if it.ext != nil {
 		if it.ext.ttl > 0 {
@@ -163,7 +170,7 @@ func (q *Queue[T]) expired(it *item[T], now int64) bool {
 			born = it.ext.born
 		}
 	}
-	return ttl > 0 && !q.letters && now >= after(born, ttl)
+	return after(born, ttl), ttl > 0 && !q.letters
 }
 
 // expireLocked buries entry i, whose state has been left, because its time to

@@ -102,6 +102,7 @@ func (m *topic) closeQueue(q *queue) {
 	if q.closed {
 		return
 	}
+	m.expireWaiting(q)
 	q.closed = true
 	for k, s := range m.subs {
 		if s.ref == q.ref {
@@ -128,13 +129,35 @@ func (m *topic) closeQueue(q *queue) {
 	for _, x := range q.messages {
 		y := x.Message
 		y.DeduplicationID, y.Delay = "", 0
-		if x.state == delayed && x.OrderingKey == "" {
-			y.Delay = max(x.until-m.now, 0)
+		switch {
+		case x.OrderingKey != "":
+		case x.state == delayed:
+			y.Delay = max(x.until-m.now, 1)
+		case q.set.delay > 0:
+			y.Delay = 1
+		}
+		if ttl := cmp.Or(x.TimeToLive, q.set.ttl); ttl > 0 {
+			y.TimeToLive = max(x.born+ttl-m.now, 1)
 		}
 		q.left = append(q.left, y)
 	}
 	q.count.Left = uint64(len(q.left))
 	q.messages, q.heads = nil, nil
+}
+
+// expireWaiting buries what has expired in a queue that closes, except what is in
+// flight or parked.
+func (m *topic) expireWaiting(q *queue) {
+	if q.letters {
+		return
+	}
+	xs := slices.Clone(q.messages)
+	slices.SortFunc(xs, func(x, y *message) int { return cmp.Compare(x.seq, y.seq) })
+	for _, x := range xs {
+		if x.state != inFlight && x.state != parked && q.expired(x, m.now) {
+			m.expire(q, x)
+		}
+	}
 }
 
 // shutdown begins a Shutdown whose context ends at limit.
@@ -223,7 +246,12 @@ func (m *topic) endAll(why error) {
 	}
 	m.phase = ended
 	m.refuseOffers()
-	for _, q := range m.queues {
+	qs := slices.Clone(m.queues)
+	slices.SortFunc(qs, func(a, b *queue) int { return cmp.Compare(a.name, b.name) })
+	for _, q := range qs {
+		if !q.closed {
+			m.expireWaiting(q)
+		}
 		s := m.stats(q)
 		l := fanout.Left{
 			Queue: q.name, Ready: s.Ready, Retrying: s.Retrying, Delayed: s.Delayed, InFlight: s.InFlight,
