@@ -21,6 +21,13 @@ const deadSuffix = "/dead"
 // with [Queue.Peek], take with Receive, send back with [Queue.Redrive]. A queue
 // opened [WithDeadLetterQueue] has that one instead.
 //
+// It outlives its queue, until its topic ends. A queue that is opened by the same
+// name in the same topic gets it, with its letters and its consumers, and redrives
+// them; its capacity and overflow are those of that queue's options then, but its
+// capacity is not less than the letters that it has. Letters in
+// a shared dead-letter queue are redriven by the queue of that name, too, if it is
+// opened with the same one.
+//
 // When it is full, a dead message is parked in its own queue: it isn't
 // delivered again, counts against that queue's capacity, and moves as soon as
 // there is room. So a message is in its queue or in the dead-letter queue, and
@@ -51,6 +58,39 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 		}
 	}
 	return q.dead
+}
+
+// shared reports whether a dead-letter queue belongs to no topic.
+func (q *Queue[T]) shared() bool { return q.t == nil }
+
+func (q *Queue[T]) origin() origin { return origin{q.core, q.name} }
+
+// adoptLocked makes q, which is being opened, the owner of the dead-letter queue
+// that a closed queue of its name has left, if there is one. Others may be using
+// that: it keeps its settings, except its capacity and overflow, which are only
+// read under its mutex. The topic's mu and q's are held.
+func (q *Queue[T]) adoptLocked() {
+	k := slices.IndexFunc(q.t.orphans, func(d *Queue[T]) bool { return d.name == q.name+deadSuffix })
+	if k < 0 || q.dead != nil {
+		return
+	}
+	d := q.t.orphans[k]
+	q.t.orphans = slices.Delete(q.t.orphans, k, k+1)
+	q.dead, d.source = d, q
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	capacity, ranked := max(q.set.deadCapacity, d.win.Len()), d.set.overflow == DropOldest
+	d.allow.Add(int64(min(capacity, maxCapacity)) - int64(min(d.set.capacity, maxCapacity)))
+	d.set.capacity, d.set.overflow = capacity, q.set.deadOverflow
+	if ranked || d.set.overflow != DropOldest {
+		return
+	}
+	d.win.All(func(i int32) bool {
+		if s := d.win.Meta(i).State; s != inFlight && s != handling {
+			d.rankLocked(i)
+		}
+		return true
+	})
 }
 
 func newDeadLetterQueue[T any](c *core, t *Topic[T], name string, set queueLimits) *Queue[T] {
@@ -159,12 +199,12 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
 // shared, times, numbers and IDs of several topics come together: they become
 // d's own, and the message takes its ID and its origin along.
 func (q *Queue[T]) letter(d *Queue[T], it item[T]) item[T] {
-	if d.source != nil {
+	if !d.shared() {
 		return it
 	}
 	it.ext = it.ext.with(func(x *extra) {
 		x.id = q.core.id(it.seq, it.at, it.ext)
-		x.source, x.seq = q, it.seq
+		x.source, x.seq = q.origin(), it.seq
 	})
 	it.at = int64(q.core.time(it.at).Sub(d.core.epoch))
 	it.seq = d.offered
@@ -173,12 +213,12 @@ func (q *Queue[T]) letter(d *Queue[T], it item[T]) item[T] {
 
 // unletter is the reverse of letter, for a message whose time to live begins anew.
 func (q *Queue[T]) unletter(d *Queue[T], it item[T], now int64) item[T] {
-	if d.source == nil {
+	if d.shared() {
 		it.seq = it.ext.seq
 		it.at = int64(d.core.time(it.at).Sub(q.core.epoch))
 	}
 	if it.ext != nil || q.set.ttl > 0 {
-		it.ext = it.ext.with(func(x *extra) { x.born, x.source, x.seq = now, nil, 0 })
+		it.ext = it.ext.with(func(x *extra) { x.born, x.source, x.seq = now, origin{}, 0 })
 	}
 	return it
 }
@@ -267,7 +307,7 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 // Redrive sends dead letters back to this queue, and to no other: all that are
 // in its dead-letter queue when it is called, or those that the options select.
 // It returns how many moved. Their attempts start anew, their histories stay,
-// and they go before the backlog. Letters that a consumer of the dead-letter
+// and they go before the backlog; the queue's filter is not asked. Letters that a consumer of the dead-letter
 // queue has in hand are left there.
 //
 // Redriven messages take room as published ones do. For a full queue Redrive
@@ -315,8 +355,8 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 	d.mu.Lock()
 	letters := d.peekLocked()
 	d.mu.Unlock()
-	if d.source == nil {
-		letters = slices.DeleteFunc(letters, func(l Delivery[T]) bool { return l.ext.source != any(q) })
+	if d.shared() {
+		letters = slices.DeleteFunc(letters, func(l Delivery[T]) bool { return l.ext.source != q.origin() })
 	}
 	letters, err = selectLetters(letters, set.ids, preds)
 	if err != nil || len(letters) == 0 {

@@ -16,10 +16,17 @@ type extra struct {
 
 	// Of dead letters and what was redriven from them.
 	born   int64  // when the time to live began, on the queue's clock; 0: at publication
-	source any    // in a shared dead-letter queue, the *Queue[T] it came from
+	source origin // in a shared dead-letter queue, the queue it came from
 	seq    uint64 // and the number that it had there
 
 	lease *remoteLease // of a message that an engine keeps
+}
+
+// An origin names a queue: that, or the one that is opened again by its name in
+// the same topic, redrives its dead letters.
+type origin struct {
+	topic *core
+	queue string
 }
 
 // with returns a copy of x, or a new extra if x is nil, that f has changed.

@@ -15,7 +15,7 @@ import (
 // [ErrClosed], and running handlers' contexts are cancelled with a cause that
 // wraps it. What the queue held is lost, counted, and told to the hooks and the
 // log; [Queue.Leftovers] still hands it out. Its dead letters stay where they
-// are, and its name is free again. Close doesn't wait for handlers. Calling it
+// are, see [Queue.DeadLetters], and its name is free again. Close doesn't wait for handlers. Calling it
 // again does nothing.
 //
 // A queue's own dead-letter queue ends with its topic; closing it while its
@@ -100,7 +100,7 @@ func without[E comparable](list []E, e E) []E {
 func (q *Queue[T]) deadIfAny() *Queue[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.dead == nil || q.dead.source == nil {
+	if q.dead == nil || q.dead.shared() {
 		return nil
 	}
 	return q.dead

@@ -92,9 +92,8 @@ type Queue[T any] struct {
 	keep    int          // attempts to keep of a history
 	filters []func(*item[T]) bool
 	direct  bool
-	letters bool      // this is a dead-letter queue
-	local   bool      // in memory: false on an engine, and of the zero Queue
-	source  *Queue[T] // the only queue whose dead letters it gets, or nil
+	letters bool // this is a dead-letter queue
+	local   bool // in memory: false on an engine, and of the zero Queue
 	report  reporter
 	remote  *remoteQueue[T] // nil in memory
 
@@ -110,8 +109,9 @@ type Queue[T any] struct {
 	starving atomic.Bool
 
 	// Guarded by the topic's mu.
-	gone bool   // closed, or about to be
-	mark uint64 // of the last pass over the waiters that claims this queue
+	gone   bool      // closed, or about to be
+	mark   uint64    // of the last pass over the waiters that claims this queue
+	source *Queue[T] // of a dead-letter queue that is not shared: whose letters it gets
 
 	sleepAt int64 // place in the topic's list of sleepers, guarded by its mutex
 

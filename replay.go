@@ -82,6 +82,9 @@ func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
 	delete(t.opening, r.q.name)
 	t.queues[r.q.name] = r.q
 	t.live.Add(1)
+	r.q.mu.Lock()
+	r.q.adoptLocked()
+	r.q.mu.Unlock()
 	fx := r.open(accepted)
 	t.mu.Unlock()
 	fx.and(r.q.madeRoom()).perform()

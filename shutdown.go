@@ -416,19 +416,26 @@ func (e *endingOf[T]) isDrained() bool {
 
 func (e *endingOf[T]) drainDead() {
 	e.mu.Lock()
-	e.dead = slices.Clone(e.orphans)
-	e.mu.Unlock()
-	for _, q := range e.qs {
+	defer e.mu.Unlock()
+	e.dead = e.drainDeadLocked(e.qs)
+}
+
+// drainDeadLocked makes the dead-letter queues give out no more letters, and
+// returns them.
+func (t *Topic[T]) drainDeadLocked(qs []*Queue[T]) []*Queue[T] {
+	ds := slices.Clone(t.orphans)
+	for _, q := range qs {
 		q.mu.Lock()
 		q.drainingDead = true
 		q.mu.Unlock()
 		if d := q.deadIfAny(); d != nil {
-			e.dead = append(e.dead, d)
+			ds = append(ds, d)
 		}
 	}
-	for _, d := range e.dead {
+	for _, d := range ds {
 		d.drain()
 	}
+	return ds
 }
 
 func (e *endingOf[T]) onEngine() bool { return e.remote != nil }
@@ -488,6 +495,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	t.state = topicClosed
 	t.closedQ = qs
 	waiters := t.refuseWaitersLocked()
+	t.drainDeadLocked(qs) // what expires now is there to be looked at
 	orphans := t.orphans
 	t.orphans, t.open, t.endsWith = nil, nil, nil
 	clear(t.queues)

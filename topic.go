@@ -241,6 +241,7 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	q.mu.Lock() // what is replayed may be due at once, and the timer begin
 	defer q.mu.Unlock()
 	t.live.Add(1)
+	q.adoptLocked()
 	t.queues[name] = q
 	if set.replay > 0 {
 		q.replayLocked(t.retained.all())

@@ -246,6 +246,11 @@ func (m *topic) endAll(why error) {
 	}
 	m.phase = ended
 	m.refuseOffers()
+	for _, d := range m.deads {
+		if d != nil {
+			d.draining = true
+		}
+	}
 	qs := slices.Clone(m.queues)
 	slices.SortFunc(qs, func(a, b *queue) int { return cmp.Compare(a.name, b.name) })
 	for _, q := range qs {

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gofanout/fanout"
@@ -10,8 +11,11 @@ import (
 // open opens a queue, perhaps with a subscriber.
 func (d *driver) open() {
 	name := fmt.Sprintf("q%d", d.draw(5))
-	if d.shared != nil { // letters tell by the name where they come from
-		name = fmt.Sprintf("q%d", len(d.queues))
+	// Letters tell by the name where they come from, and a queue that is opened
+	// again gets those of the one before.
+	was := slices.ContainsFunc(d.model.queues, func(q *queue) bool { return q.name == name && q.closed })
+	if d.shared != nil || was {
+		name = fmt.Sprintf("q%d", 5+len(d.queues))
 	}
 	if len(d.queues) >= 7 {
 		return
