@@ -525,3 +525,87 @@ func TestABackoffThatDoesNotReturnIsLoggedAndTheDefaultHolds(t *testing.T) {
 		})
 	}
 }
+
+func TestAPublisherThatExitsGivesUpItsPlaceInLine(t *testing.T) {
+	for how, end := range badly {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				c := &culprit{name: "ctx.Done", end: end, left: 1}
+				top := newTopic[int](t, WithDeduplication(time.Hour, 10))
+				q := openQueue(t, top, "q", WithCapacity(1))
+				require.NoError(t, top.Publish(ctx, 1))
+				waits := Message[int]{Body: 2, DeduplicationID: "2"}
+				gone := make(chan bool, 1)
+				go func() {
+					gone <- !call(func() { _ = top.PublishMessages(culpritContext{ctx, c}, waits) })
+				}()
+				synctest.Wait()
+				if how == "return" {
+					require.Equal(t, 1, top.Stats().Waiting, "it stands in line")
+				} else {
+					require.True(t, <-gone)
+					require.Zero(t, top.Stats().Waiting, "its place is given up")
+				}
+				require.NoError(t, receive(t, q).Ack(ctx))
+				synctest.Wait()
+				if how != "return" {
+					require.EqualValues(t, 1, top.Stats().Published, "nothing is published for it")
+					require.NoError(t, top.PublishMessages(ctx, waits))
+					require.Zero(t, top.Stats().Duplicates, "nor is its ID remembered")
+				}
+				require.EqualValues(t, 2, top.Stats().Published)
+				require.NoError(t, receive(t, q).Ack(ctx))
+				check(t, top)
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
+
+func TestAReceiverThatExitsGivesUpItsPlaceInLine(t *testing.T) {
+	for _, how := range []string{"panic", "Goexit"} {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				c := &culprit{name: "ctx.Done", end: badly[how], left: 1}
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q")
+				require.False(t, call(func() { _, _ = q.Receive(culpritContext{ctx, c}) }))
+				received := make(chan int, 1)
+				go func() {
+					if d, err := q.Receive(ctx); err == nil {
+						received <- d.Body
+						_ = d.Ack(ctx)
+					}
+				}()
+				synctest.Wait()
+				require.NoError(t, top.Publish(ctx, 7))
+				synctest.Wait()
+				require.Len(t, received, 1, "nobody else is woken for it")
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
+
+func TestEventsBehindAHookThatExitsAreTold(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		told, other := 0, 0
+		var out syncBuffer
+		top := newTopic[int](t, WithLogger(out.logger()), WithHooks(Hooks{
+			Redriven: func(Event) { told++; runtime.Goexit() },
+			Dropped:  func(Event) { runtime.Goexit() },
+		}), WithHooks(Hooks{Redriven: func(Event) { other++ }}))
+		q := openQueue(t, top, "q")
+		publishOnce(t, top, 3)
+		for range 3 {
+			require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+		}
+		require.False(t, call(func() { _, _ = q.Redrive(ctx) }))
+		require.Equal(t, []int{3, 3}, []int{told, other})
+		require.Equal(t, 3, q.Stats().Ready)
+		require.False(t, call(func() { _, _ = q.Purge(ctx) }))
+		require.Contains(t, out.String(), "messages dropped", "the log has what the hook exited from")
+		require.NoError(t, top.Close())
+		<-top.Done()
+	})
+}
