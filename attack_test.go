@@ -248,7 +248,7 @@ func TestPromise05ATimeoutCancelsNoLaterRun(t *testing.T) {
 
 	// Both time out; the cancellation of the first is held up, and with it that
 	// of the second, whose worker goes on meanwhile.
-	first.Load().mu.Lock()
+	first.Load().get().mu.Lock()
 	for q.Stats().TimedOut < 2 {
 		runtime.Gosched()
 	}
@@ -256,7 +256,7 @@ func TestPromise05ATimeoutCancelsNoLaterRun(t *testing.T) {
 	close(two.end)
 	three := <-runs
 	require.Equal(t, 3, three.body)
-	first.Load().mu.Unlock()
+	first.Load().get().mu.Unlock()
 	time.Sleep(50 * time.Millisecond)
 	close(three.end)
 	require.NoError(t, <-causes, "the context belongs to a delivery that has an hour left")

@@ -23,6 +23,7 @@ type waitQueue interface {
 	// topicOf says of which topic a handler runs, see shutdown.go. It locks the queue
 	// for a moment.
 	topicOf(r *run) *core
+	locked(f func()) // runs f under the queue's mu
 	label() string
 }
 
@@ -37,8 +38,7 @@ type waitState struct {
 // A run is what a handler's context tells to the publishes it is given to.
 type run struct {
 	queue waitQueue
-	lock  func(f func()) // runs f under the queue's mu, which guards waits
-	waits []*handlerWait
+	waits []*handlerWait // guarded by the queue's mu
 }
 
 // A handlerWait is a publish, or a redrive, that waits inside a handler.
@@ -57,11 +57,11 @@ func runOf(ctx context.Context) *run {
 }
 
 func (r *run) add(w *handlerWait) {
-	r.lock(func() { r.waits = append(r.waits, w) })
+	r.queue.locked(func() { r.waits = append(r.waits, w) })
 }
 
 func (r *run) remove(w *handlerWait) {
-	r.lock(func() {
+	r.queue.locked(func() {
 		if k := slices.Index(r.waits, w); k >= 0 {
 			r.waits = slices.Delete(r.waits, k, k+1)
 		}
@@ -147,7 +147,7 @@ func (q *Queue[T]) waitState() (s waitState) {
 			s.free = true
 		}
 		for _, w := range sub.busy {
-			s.runs = append(s.runs, slices.Clone(w.ctx.run.waits))
+			s.runs = append(s.runs, slices.Clone(w.ctx().waits()))
 		}
 	}
 	s.free = s.free || len(s.runs) == 0

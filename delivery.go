@@ -142,8 +142,20 @@ func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
 	return d.settle(ctx, verdict{cause: Nacked, wait: max(wait, minWait)})
 }
 
+// Release gives the message back as if it had not been taken: it is ready at once,
+// at its place in the backlog; in a dead-letter queue, which does not keep its
+// letters' places, as if it had timed out. It is for a consumer that stops, or has
+// taken more than it can do: it spends no attempt and does not count towards the thousand
+// snoozes and releases after which a message is dead-lettered, so that a consumer
+// that takes the message again and again gets it again and again. One that can't
+// work now settles with [Release], which waits. While the topic shuts down what is
+// released is left over. It returns [ErrStale], [ErrSettled] or [ErrClosed].
+func (d Delivery[T]) Release(ctx context.Context) error {
+	return d.settle(ctx, verdict{cause: Released})
+}
+
 // Settle settles the delivery as a handler that returned err would: nil
-// acknowledges, and [Permanent], [RetryAfter] and [Snooze] are understood. It
+// acknowledges, and [Permanent], [RetryAfter], [Snooze] and [Release] are understood. It
 // gives those who receive for themselves the outcomes that handlers have, with
 // err in the message's history. It returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Settle(ctx context.Context, err error) error {

@@ -207,10 +207,9 @@ func TestOfSeveralRateLimitsTheOneThatEndsFirstCounts(t *testing.T) {
 func TestWhatASubscriberReleasesGoesToAReceiverAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
-		release := make(chan bool)
-		s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error {
-			<-release
-			return nil
+		s := subscribe(t, top, "q", func(ctx context.Context, _ Delivery[int]) error {
+			<-ctx.Done()
+			return ctx.Err()
 		})
 		publish(t, top, 1)
 		synctest.Wait()
@@ -230,7 +229,6 @@ func TestWhatASubscriberReleasesGoesToAReceiverAtOnce(t *testing.T) {
 		require.Equal(t, 1, d.Attempt(), "a release spends none")
 		require.Equal(t, Released, d.History()[0].Cause)
 		require.NoError(t, d.Ack(ctx))
-		close(release)
 		<-s.Done()
 		top.Close()
 	})

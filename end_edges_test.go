@@ -115,7 +115,7 @@ func TestAMessageThatShutdownsOfSubscribersGiveBackNeverDiesOfIt(t *testing.T) {
 		for range 1001 {
 			s, err := q.Subscribe(ctx, func(hctx context.Context, _ Delivery[int]) error {
 				<-hctx.Done()
-				return nil
+				return context.Cause(hctx)
 			})
 			require.NoError(t, err)
 			synctest.Wait()

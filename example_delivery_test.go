@@ -313,6 +313,45 @@ func ExampleSnooze() {
 	// send o-17 at attempt 1
 }
 
+// What the handler needs is down: that is not the message's fault.
+func ExampleRelease() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	var up atomic.Int32
+	done := make(chan struct{})
+	orders.Subscribe(ctx, "shipping", func(ctx context.Context, d fanout.Delivery[string]) error {
+		if up.Add(1) < 3 {
+			return fanout.Release(errors.New("no connection")) // spends no attempt
+		}
+		fmt.Println("send", d.Body, "at attempt", d.Attempt())
+		close(done)
+		return nil
+	}, fanout.WithMaxAttempts(1), fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+
+	orders.Publish(ctx, "o-17")
+	<-done
+	// Output:
+	// send o-17 at attempt 1
+}
+
+// A consumer that stops gives back what it has not begun.
+func ExampleDelivery_Release() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	for _, order := range []string{"o-17", "o-18", "o-19"} {
+		orders.Publish(ctx, order)
+	}
+
+	mine, _ := billing.ReceiveBatch(ctx, 2)
+	mine[0].Ack(ctx)
+	mine[1].Release(ctx)
+	next, _ := billing.Receive(ctx)
+	fmt.Println(next.Body, "at attempt", next.Attempt())
+	// Output:
+	// o-18 at attempt 1
+}
+
 func ExampleHandler() {
 	ctx := context.Background()
 	orders, _ := fanout.NewTopic[string]("orders")

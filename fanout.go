@@ -206,12 +206,11 @@ type Message[T any] struct {
 
 // A Handler works on one delivery. What it returns settles the delivery, unless
 // the handler settled it itself: nil acknowledges, an error makes the queue
-// deliver the message again after its backoff, and [Permanent], [RetryAfter]
-// and [Snooze] say it more exactly. A panic or [runtime.Goexit] counts as a
-// failed attempt and is recorded as such; neither stops the worker. An error
+// deliver the message again after its backoff, and [Permanent], [RetryAfter],
+// [Snooze] and [Release] say it more exactly. A panic or [runtime.Goexit] counts
+// as a failed attempt and is recorded as such; neither stops the worker. An error
 // that wraps [ErrClosed], as a publish to a closed topic returns, releases the
-// message: it comes again after the backoff without having spent an attempt, a
-// thousand times at most.
+// message as Release does.
 //
 // The context has no deadline, since [Delivery.Extend] can move it, and carries
 // no value of the publisher's. It is cancelled, with a cause that wraps
@@ -243,11 +242,25 @@ func RetryAfter(err error, wait time.Duration) error {
 
 // Snooze is an outcome, not a failure: the message is not ripe, and should be
 // delivered again after wait, at the earliest after a millisecond. It spends no
-// attempt, but a message that was snoozed, or given back by an error that wraps
-// [ErrClosed], a thousand times since it was published or redriven is
-// dead-lettered.
+// attempt, but a message that was snoozed or released a thousand times since it
+// was published or redriven is dead-lettered.
 func Snooze(wait time.Duration) error {
 	return &outcome{verdict{cause: Snoozed, wait: max(wait, minWait)}}
+}
+
+// Release wraps err to say that the attempt does not count, because it is not the
+// message that failed: what the handler needs is closed, or not there yet. The
+// message is delivered again after the queue's backoff ([WithBackoff]), which is
+// asked for the number of releases in a row instead of the number of attempts. A
+// release spends no attempt, but a message that was snoozed or released a thousand
+// times since it was published or redriven is dead-lettered. One that is released
+// while its topic shuts down is left over. An error that wraps [ErrClosed] is a
+// release without being wrapped. Release(nil) is nil, which acknowledges.
+func Release(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{verdict{cause: Released, wait: fromBackoff, err: err}}
 }
 
 // outcome is a verdict as an error, for a handler to return.
@@ -268,6 +281,8 @@ type verdict struct {
 	wait  time.Duration // until the next delivery; or fromBackoff
 	err   error
 	stack string
+	// unstarted says that no consumer had the message: there was no attempt.
+	unstarted bool
 }
 
 // textOf returns an error that wraps err and has its text, which it is asked for now.
@@ -321,7 +336,7 @@ const (
 	PermanentlyFailed                  // the handler returned Permanent
 	Expired                            // the message's time to live passed
 	Snoozed                            // the handler returned Snooze
-	Released                           // given back by a shutdown, or by an error that wraps ErrClosed
+	Released                           // given back by Release, or by an error that wraps ErrClosed
 )
 
 var causeNames = [...]string{

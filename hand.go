@@ -129,6 +129,11 @@ func (w *worker[T]) grasp(ds []Delivery[T], base uint64, started int, now int64)
 	q := w.s.q
 	w.hand, w.base, w.takenAt, w.counted, w.told = ds, base, now, 0, 0
 	q.held += len(ds)
+	if w.s.one == nil {
+		w.giveContextsLocked(1)
+	} else {
+		w.giveContextsLocked(len(ds))
+	}
 	w.progress.Store(uint64(newProgress(started, len(ds))))
 	q.lookByLocked(now, min(handAge, w.lookAge()))
 }
@@ -211,7 +216,7 @@ func (w *worker[T]) runHand() {
 		w.finishHeld(unreturned(recover()))
 	}()
 	for more := true; more; {
-		v := judge(w.handleHeld())
+		v := w.handleHeld()
 		handling = false
 		more = w.stepHeld(v)
 		handling = true
@@ -222,12 +227,12 @@ func (w *worker[T]) runHand() {
 // handleHeld is the fast path of a delivery: it runs the handler on one message
 // after the other until one needs more than to be acknowledged, or somebody has
 // picked it up, or there is no next.
-func (w *worker[T]) handleHeld() error {
-	p, ctx, handler, hand := w.load()&^pickedUp, w.ctx, w.s.one, w.hand
+func (w *worker[T]) handleHeld() verdict {
+	p, ctxs, handler, hand := w.load()&^pickedUp, w.ctxs, w.s.one, w.hand
 	for k := p.started() - 1; ; k++ {
-		err := handler(ctx, hand[k])
-		if err != nil || ctx.used.Load() || k+1 >= p.limit() || !w.swap(p, p.next()) {
-			return err
+		err := handler(&ctxs[k], hand[k])
+		if err != nil || k+1 >= p.limit() || !w.swap(p, p.next()) {
+			return judgeRun(&ctxs[k], err)
 		}
 		hand[k].forget()
 		p = p.next()
@@ -301,9 +306,6 @@ func (w *worker[T]) nextHeldLocked() bool {
 		w.progress.Store(uint64(newProgress(p.started()+1, p.limit())))
 	case q.inLogLocked() == 0 || !w.holdLocked(q.core.now()):
 		return false
-	}
-	if w.cancelled || w.ctx.used.Load() {
-		w.cancelled, w.ctx = false, newHandlerContext(q)
 	}
 	q.handOnLocked()
 	return true

@@ -52,6 +52,28 @@ func (h *history) of(seq uint64) []Attempt {
 	return slices.Clone(h.attempts)
 }
 
+// releases counts the releases with an error that h ends with, up to most: those
+// that had to wait. What h has not kept between them counts, too.
+func (h *history) releases(most int) (n int) {
+	if h == nil {
+		return 0
+	}
+	next := 0 // the number of the attempt behind
+	for _, a := range slices.Backward(h.attempts) {
+		if a.Cause != Released {
+			break
+		}
+		if a.Err != nil {
+			n++
+		}
+		if next > 0 {
+			n += next - a.Number - 1
+		}
+		next = a.Number
+	}
+	return min(n, most)
+}
+
 // with returns h and a behind it, numbered. Of more than keep attempts it keeps
 // the first and the newer half.
 func (h *history) with(a Attempt, keep int) *history {

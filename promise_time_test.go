@@ -284,8 +284,8 @@ func TestPromise10ASubscribersShutdownLeavesTheQueueOpen(t *testing.T) {
 		stuck, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
-			time.Sleep(time.Hour)
-			return nil
+			time.Sleep(10 * time.Second)
+			return ctx.Err()
 		})
 		require.NoError(t, err)
 		synctest.Wait()
@@ -301,7 +301,9 @@ func TestPromise10ASubscribersShutdownLeavesTheQueueOpen(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		synctest.Wait()
+		elapse(10*time.Second - 1)
+		require.Zero(t, attempt, "its handler has it still")
+		elapse(1)
 		require.Equal(t, 1, attempt, "a released message goes to others at once and has spent no attempt")
 		require.NoError(t, third.Shutdown(ctx))
 		<-stuck.Done()

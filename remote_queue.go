@@ -309,7 +309,7 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *eff
 	end := verdict{}
 	switch {
 	case q.closed:
-		end = verdict{cause: Released}
+		end = verdict{cause: Released, unstarted: true}
 	case a.rejected:
 		fx = r.tell(i, remoteEnd{ack: true})
 		q.win.Remove(i)
@@ -445,7 +445,7 @@ func (r *remoteQueue[T]) restLocked() (fx *effects) {
 					break
 				}
 				q.win.Restamp(i)
-				fx = fx.and(q.endRemoteLocked(i, verdict{cause: Released}, q.core.now()))
+				fx = fx.and(q.endRemoteLocked(i, verdict{cause: Released, unstarted: true}, q.core.now()))
 			}
 		}
 	}
@@ -472,7 +472,7 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, told error, now int64) (
 	if v.cause == Acked {
 		return remoteEnd{ack: true}, hist, spent, passes
 	}
-	if v.cause != Released || v.err != nil {
+	if !v.unstarted {
 		hist = hist.with(Attempt{
 			Cause: v.cause, Queue: q.name, Err: told, Stack: v.stack,
 			Start: q.core.time(h.start), Elapsed: time.Duration(now - h.start),
@@ -535,7 +535,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		ctx, cancel = context.WithTimeout(ctx, settleTime)
 		defer cancel()
 	}
-	v.wait = q.waitAfter(v, attempt)
+	v.wait = q.waitAfter(v, q.countFor(v, i, stamp, attempt))
 	told := textOf(v.err)
 	q.mu.Lock()
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)

@@ -45,7 +45,7 @@ func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt in
 	if q.remote != nil {
 		return q.remote.settle(ctx, i, stamp, attempt, v)
 	}
-	v.wait = q.waitAfter(v, attempt)
+	v.wait = q.waitAfter(v, q.countFor(v, i, stamp, attempt))
 	q.mu.Lock()
 	i = q.entryLocked(i, stamp)
 	err := q.ownedLocked(i, stamp)
@@ -61,6 +61,21 @@ func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt in
 	q.mu.Unlock()
 	fx.and(q.madeRoom()).perform()
 	return nil
+}
+
+// countFor is what the backoff is asked for when a delivery ends as v says: the
+// number of the attempt, or, if it is a release, that of the releases in a row.
+func (q *Queue[T]) countFor(v verdict, i int32, stamp uint64, attempt int32) int32 {
+	if v.cause != Released || v.wait != fromBackoff {
+		return attempt
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i = q.entryLocked(i, stamp)
+	if q.ownedLocked(i, stamp) != nil {
+		return 1 // it settles nothing
+	}
+	return 1 + int32(q.win.At(i).hist.releases(int(q.win.Meta(i).Passes)))
 }
 
 // waitAfter is how long a message waits after an attempt that ended as v says.
@@ -116,7 +131,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 		m.Spent++
 		spent = v.cause == PermanentlyFailed || int64(m.Spent) >= int64(q.set.maxAttempts)
 	} else if v.wait > 0 {
-		m.Passes++
+		m.Passes = min(m.Passes+1, passesLimit)
 		spent = m.Passes >= passesLimit
 	}
 	q.n[m.State]--
@@ -140,6 +155,9 @@ func (q *Queue[T]) retryLocked(i int32, v verdict, now int64) {
 	switch {
 	case v.cause == Released && q.draining:
 		q.putLocked(i, released)
+	case v.cause == Released && v.wait <= 0 && !q.letters:
+		q.takeAllBackLocked() // it may go before what waits in a hand
+		q.putBackLocked(i)
 	case v.wait <= 0:
 		q.putLocked(i, due)
 	default:

@@ -355,7 +355,7 @@ func (q *Queue[T]) topicOf(r *run) *core {
 	}
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			if w.ctx != nil && &w.ctx.run == r {
+			if state := w.ctx().state(); state != nil && &state.run == r {
 				return q.core
 			}
 		}

@@ -59,7 +59,7 @@ func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...Worke
 // A BatchHandler works on several deliveries at once, at least one and at most
 // [WithBatchSize], as many as were ready. What it returns settles those that it
 // left unsettled: nil acknowledges them, an error, Permanent, RetryAfter,
-// Snooze, a panic or runtime.Goexit hold for each. All else is as for a [Handler].
+// Snooze, Release, a panic or runtime.Goexit hold for each. All else is as for a [Handler].
 // The slice is the handler's to keep.
 type BatchHandler[T any] func(ctx context.Context, ds []Delivery[T]) error
 
@@ -158,12 +158,14 @@ func (s *Subscriber[T]) doneLocked() <-chan struct{} {
 
 // Shutdown stops the workers: none takes another message, and it waits until
 // those that run have settled theirs. When ctx ends first, the contexts of the
-// handlers still running are cancelled with a cause that wraps [ErrClosed],
-// their messages are released, to be delivered to others at once without
-// having spent an attempt, and Shutdown returns an error that wraps the
-// context's and says how many handlers are running still. The queue stays
-// open. Calling it again waits again. A handler of this subscriber that calls it
-// waits for itself until ctx ends.
+// handlers still running are cancelled with a cause that wraps [ErrClosed], and
+// Shutdown returns an error that wraps the context's and says how many handlers
+// are running still. These keep their messages until they return or their
+// visibility timeouts pass: nil acknowledges, and an error that wraps
+// [context.Canceled] or the cause releases the message, to be delivered to others
+// at once without having spent an attempt. The queue stays open. Calling Shutdown
+// again waits again. A handler of this subscriber that calls it waits for itself
+// until ctx ends.
 func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
@@ -194,23 +196,13 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
-	q.gatherLocked()
-	now := q.core.now()
 	running := len(s.busy)
 	var fx *effects
 	for _, w := range s.busy {
 		fx = w.cancelLocked(fx, fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
-		for _, c := range w.claims {
-			if q.ownedLocked(c.entry, c.stamp) == nil {
-				q.stale.Add(c.stamp)
-				q.win.Unschedule(c.entry)
-				fx = fx.and(q.endLocked(c.entry, verdict{cause: Released}, now))
-			}
-		}
 	}
-	q.handOnLocked()
 	q.mu.Unlock()
-	fx.and(q.madeRoom()).perform()
+	fx.perform()
 	what := plural(running, "handler")
 	if running == 0 { // workers between two messages: on their way home, or a hook keeps them
 		select {

@@ -19,12 +19,11 @@ type worker[T any] struct {
 	claims []claim // the deliveries in hand, none between two runs
 	place  int     // in busy
 	stuck  bool
-	ctx    *handlerContext // made anew once a handler has used it
-	// cancelled says that ctx is, or is about to be: no other run may have it.
-	cancelled bool
 	// resume says that what was claimed is to be handled still: hooks are being
 	// told of it, and may end the goroutine. The goroutine's.
 	resume bool
+	ctxs   []handlerContext // of the messages of the hand, or one: see context.go
+	fresh  []handlerContext // for runs to come
 
 	// The hand, see hand.go. The worker reads it without the lock.
 	hand    []Delivery[T] // empty if there is none
@@ -77,19 +76,14 @@ func (w *worker[T]) work() {
 		}
 	}()
 	for {
-		var ctx *handlerContext
-		if w.resume {
-			w.resume, ctx = false, w.ctx
-		} else {
-			ctx = w.next() // if nil, the worker is another goroutine's from now on
-		}
-		switch {
-		case ctx == nil:
+		if !w.resume && !w.next() { // if not, the worker is another goroutine's from now on
 			ended = true
 			return
-		case len(w.batch) > 0:
-			w.handle(ctx)
-		default:
+		}
+		w.resume = false
+		if len(w.batch) > 0 {
+			w.handle(w.ctx())
+		} else {
 			w.runHand()
 		}
 	}
@@ -102,8 +96,8 @@ type claim struct {
 }
 
 // next takes a hand, or claims a batch of as many messages as the handler takes,
-// or gives the worker back and returns no context.
-func (w *worker[T]) next() *handlerContext {
+// or gives the worker back and returns false.
+func (w *worker[T]) next() bool {
 	s, q := w.s, w.s.q
 	q.mu.Lock()
 	w.putDownLocked()
@@ -111,7 +105,7 @@ func (w *worker[T]) next() *handlerContext {
 		if q.inLogLocked() > 0 && w.graspLocked(q.core.now()) {
 			w.startedLocked()
 			q.mu.Unlock()
-			return w.ctx
+			return true
 		}
 		if n := q.waitingLocked(); n > 0 && n == q.readyLocked() {
 			q.mu.Unlock()
@@ -133,15 +127,13 @@ func (w *worker[T]) next() *handlerContext {
 	if !ok {
 		w.restLocked()
 		q.mu.Unlock()
-		return nil
+		return false
 	}
 	w.startedLocked()
-	ctx := w.ctx
 	q.mu.Unlock()
 	w.resume = true
 	fx.and(q.madeRoom()).perform()
-	w.resume = false
-	return ctx
+	return true
 }
 
 // graspLocked takes a hand, if there is anything to take in this way.
@@ -180,9 +172,6 @@ func (w *worker[T]) restLocked() {
 // startedLocked enters a worker that has something in hand among the busy ones.
 func (w *worker[T]) startedLocked() {
 	s, q := w.s, w.s.q
-	if w.ctx == nil || w.ctx.used.Load() {
-		w.ctx = newHandlerContext(q)
-	}
 	w.place = len(s.busy)
 	s.busy = append(s.busy, w)
 	q.handOnLocked()
@@ -209,6 +198,7 @@ func (w *worker[T]) claimLocked(fx **effects) bool {
 	if len(ds) == 0 {
 		return false
 	}
+	w.giveContextsLocked(1)
 	if s.set.every > 0 {
 		s.nextAt = after(q.core.now(), time.Duration(len(ds))*s.set.every) // no claim comes before nextAt
 	}
@@ -246,15 +236,12 @@ func (w *worker[T]) putDownLocked() {
 		w.stuck = false
 		s.stuck--
 	}
-	if w.cancelled {
-		w.cancelled, w.ctx = false, nil
-	}
+	w.ctxs = nil
 }
 
 // cancelLocked adds to fx that the handler's context is cancelled.
 func (w *worker[T]) cancelLocked(fx *effects, cause error) *effects {
-	w.cancelled = true
-	return fx.cancel(w.ctx, cause)
+	return fx.cancel(w.ctx(), cause)
 }
 
 // handle runs the handler on the batch and settles it as it says.
@@ -277,24 +264,27 @@ func (w *worker[T]) handle(ctx *handlerContext) {
 		w.stopTimeout(timeout)
 		w.finish(v)
 	}()
-	v := judge(w.s.handler(ctx, w.given)) // an error that panics when it is looked at is the handler's
+	v := judgeRun(ctx, w.s.handler(ctx, w.given)) // an error that panics when it is looked at is the handler's
 	returned = true
 	w.stopTimeout(timeout)
 	w.finish(v)
 }
 
-// stopTimeout ends the handler timeout. If it is too late to stop it, the
-// context is cancelled or about to be: no other run may have it.
+// stopTimeout ends the handler timeout.
 func (w *worker[T]) stopTimeout(timeout *time.Timer) {
-	if timeout == nil {
-		return
+	if timeout != nil && timeout.Stop() {
+		w.s.q.core.release()
 	}
-	q := w.s.q
-	if timeout.Stop() {
-		q.core.release()
-		return
+}
+
+// judgeRun is judge for a handler that has returned. If its subscriber's Shutdown
+// has cancelled its context, and it says so, its message is ready again at once.
+func judgeRun(ctx *handlerContext, err error) verdict {
+	v := judge(err)
+	if v.wait == fromBackoff && ctx.cancelledFor(ErrClosed) && (errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled)) {
+		v.cause, v.wait = Released, 0
 	}
-	q.locked(func() { w.cancelled = true })
+	return v
 }
 
 // finish settles the batch. The handler may have done so itself, or come too

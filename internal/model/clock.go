@@ -344,7 +344,7 @@ func (m *topic) timedOut(id deliveryID) {
 }
 
 // cancel cancels the context of the handler that has a delivery, if any. One
-// that obeys returns, and what it returns comes too late.
+// that obeys returns why, and that comes too late unless its subscriber is shut down.
 func (m *topic) cancel(id deliveryID, why error) {
 	for k, r := range m.runs {
 		if !r.has(id) {
@@ -353,7 +353,12 @@ func (m *topic) cancel(id deliveryID, why error) {
 		if r.why == nil {
 			m.runs[k].why = why
 		}
-		if m.subs[m.sub(r.sub)].obeys {
+		switch s := m.subs[m.sub(r.sub)]; {
+		case !s.obeys || len(r.ending) > 0:
+		case m.owned(m.at(s.ref), r.delivery) != nil:
+			o := outcome{fanout.Released, 0, fanout.ErrClosed}
+			m.runs[k].returns(o, o)
+		default:
 			m.runs = slices.Delete(m.runs, k, k+1)
 		}
 		return

@@ -304,15 +304,34 @@ func (m *topic) settle(r ref, id deliveryID, o outcome) error {
 	}
 	m.lost(id, fanout.ErrSettled)
 	if o.wait < 0 || q.letters && o.cause == fanout.PermanentlyFailed {
-		o.wait = m.backoff(q, x)
+		n := x.spent + 1
+		if o.cause == fanout.Released {
+			n = min(x.releases(q), x.passes) + 1
+		}
+		o.wait = m.backoff(q, x, n)
 	}
 	m.end(q, x, o)
 	return nil
 }
 
-// backoff returns how long x waits after the attempt that fails now.
-func (m *topic) backoff(q *queue, x *message) time.Duration {
-	shortest, longest := q.set.waits(x.spent + 1)
+// releases counts the releases in a row that x has behind it, save those that did
+// not have to wait.
+func (x *message) releases(q *queue) (n int) {
+	for _, a := range slices.Backward(x.history) {
+		if a.Cause != fanout.Released || a.Queue != q.name {
+			break
+		}
+		if a.Err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// backoff returns how long x waits after the attempt that ends now, if it is asked
+// for number n.
+func (m *topic) backoff(q *queue, x *message, n int) time.Duration {
+	shortest, longest := q.set.waits(n)
 	if shortest == longest {
 		return shortest
 	}
@@ -343,6 +362,8 @@ func (m *topic) end(q *queue, x *message, o outcome) {
 	spends := o.cause != fanout.Snoozed && o.cause != fanout.Released
 	if spends {
 		x.spent++
+	} else if o.wait > 0 {
+		x.passes++
 	}
 	m.turn++
 	x.turn = m.turn
@@ -353,6 +374,8 @@ func (m *topic) end(q *queue, x *message, o outcome) {
 		m.expire(q, x)
 	case o.cause == fanout.Released && q.draining:
 		x.state = released
+	case o.cause == fanout.Released && o.wait == 0 && !q.letters:
+		x.state = backlog
 	case o.wait == 0:
 		x.state, x.since = due, m.now
 	case o.cause == fanout.Snoozed:

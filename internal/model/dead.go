@@ -59,7 +59,7 @@ func (m *topic) send(q *queue, x *message) bool {
 	q.count.DeadLettered++
 	d.count.Published++
 	y := *x
-	y.state, y.spent = backlog, 0
+	y.state, y.spent, y.passes = backlog, 0, 0
 	y.deaths++
 	if d.ref == sharedRef {
 		d.letter++
@@ -187,7 +187,7 @@ func (m *topic) redriveSome(o *offer) bool {
 			m.send(q, p)
 		}
 		y := *x
-		y.state, y.spent, y.born, y.redriven, y.seq = due, 0, m.now, true, y.origin
+		y.state, y.spent, y.passes, y.born, y.redriven, y.seq = due, 0, 0, m.now, true, y.origin
 		m.enter(q, &y)
 		q.count.Redriven++
 		d.count.Redriven++

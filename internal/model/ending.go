@@ -23,13 +23,25 @@ func (m *topic) subscribe(s subscriber) error {
 func (m *topic) finishRun(r ref, id deliveryID, o, others outcome) {
 	k := slices.IndexFunc(m.runs, func(r run) bool { return r.delivery == id })
 	if k >= 0 && m.subs[m.sub(m.runs[k].sub)].batch > 0 {
-		m.runs[k].returns(o, others)
+		m.runs[k].returns(m.runs[k].meant(o), m.runs[k].meant(others))
 		return
+	}
+	if k >= 0 {
+		o = m.runs[k].meant(o)
 	}
 	m.runs = slices.DeleteFunc(m.runs, func(r run) bool { return r.delivery == id })
 	if m.owned(m.at(r), id) != nil {
 		_ = m.settle(r, id, o)
 	}
+}
+
+// meant is what an outcome means for a handler whose subscriber was shut down: it
+// releases at once.
+func (r run) meant(o outcome) outcome {
+	if r.why == fanout.ErrClosed && o.cause == fanout.Released && o.wait < 0 {
+		o.wait = 0
+	}
+	return o
 }
 
 // returns has a batch handler return. Its deliveries are settled one after the
@@ -46,6 +58,7 @@ func (r *run) returns(o, others outcome) {
 
 // settleNext settles the next delivery of a batch handler that has returned.
 func (m *topic) settleNext(k int) {
+	m.stirred = true
 	r := m.runs[k]
 	q := m.subs[m.sub(r.sub)].ref
 	if next := r.ending[0]; m.owned(m.at(q), next.deliveryID) != nil {
@@ -63,28 +76,15 @@ func (m *topic) stop(j join) {
 	m.joins = append(m.joins, j)
 }
 
-// giveUpJoin ends a Subscriber.Shutdown whose context has ended: the handlers'
-// messages are released.
+// giveUpJoin ends a Subscriber.Shutdown whose context has ended: the handlers are
+// cancelled.
 func (m *topic) giveUpJoin(k int, why error) {
 	j := m.joins[k]
 	m.joins = slices.Delete(m.joins, k, k+1)
-	s := m.subs[m.sub(j.sub)]
-	q := m.at(s.ref)
-	var ids []deliveryID
-	for _, r := range m.runs {
+	for _, r := range slices.Clone(m.runs) {
 		if r.sub == j.sub {
-			ids = append(ids, r.all()...)
+			m.cancel(r.delivery, fanout.ErrClosed)
 		}
-	}
-	for len(ids) > 0 {
-		i := m.choose(len(ids))
-		id := ids[i]
-		ids = slices.Delete(ids, i, i+1)
-		if x := m.owned(q, id); x != nil {
-			m.lost(id, fanout.ErrStale)
-			m.end(q, x, outcome{cause: fanout.Released})
-		}
-		m.cancel(id, fanout.ErrClosed)
 	}
 	m.finish(result{ID: j.id, Err: why})
 }

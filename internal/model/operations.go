@@ -264,8 +264,13 @@ func (d *driver) settle() {
 		err = h.Settle(d.ctx, fanout.Permanent(errBusy))
 		o = outcome{fanout.PermanentlyFailed, 0, errBusy}
 	case 10:
-		err = h.Settle(d.ctx, fmt.Errorf("publish to another: %w", fanout.ErrClosed))
 		o = outcome{fanout.Released, -1, fanout.ErrClosed}
+		if wait%(2*time.Millisecond) == 0 {
+			err = h.Release(d.ctx)
+			o = outcome{cause: fanout.Released}
+		} else {
+			err = h.Settle(d.ctx, fmt.Errorf("publish to another: %w", fanout.ErrClosed))
+		}
 	}
 	d.say("%v %v of %v, wait %v: %v", o.cause, h.id, h.ref, o.wait, err)
 	d.erring(err, func(m *topic) error { return m.settle(h.ref, h.id, o) })

@@ -46,6 +46,7 @@ type message struct {
 	until    time.Duration // delayed, retrying, in flight: until when
 	turn     int           // who waits longer, among equals; only a first guess
 	spent    int           // attempts
+	passes   int           // snoozes and releases that had to wait
 	nth      int           // deliveries made
 	deaths   int           // times that it went to a dead-letter queue
 	start    time.Duration // of the delivery
