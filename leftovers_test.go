@@ -106,7 +106,7 @@ func TestLeftoversOfAQueueWithADelayAreNotDelayedTwice(t *testing.T) {
 
 		again := openQueue(t, top, "q", WithDelay(time.Minute))
 		require.NoError(t, top.PublishMessages(ctx, q.Leftovers()...))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, 1, receive(t, again).Body)
 		requireEmpty(t, again)

@@ -52,7 +52,6 @@ type msg struct {
 	passes   uint16
 	attempts []message.Attempt
 	with     *consumer
-	timedOut int64
 }
 
 func (m *msg) deadline() int64 { return max(m.start+m.vis, m.until) }

@@ -19,7 +19,6 @@ type queue struct {
 	stamps  counter
 	backlog []Out[int]
 	now     int64
-	acked   int
 	ranging atomic.Pointer[Lease[int]]
 }
 
@@ -157,9 +156,8 @@ func worker(q *queue, seed uint64, seen []atomic.Int32, nacked *atomic.Int64) {
 		}
 		q.mu.Unlock()
 		base := refs[0].Stamp
-		p := l.Place()
 		for more := true; more; {
-			p = l.Place()
+			p := l.Place()
 			k := int(p.Stamp() - base)
 			switch how := rng.IntN(50); how {
 			case 0: // it fails
