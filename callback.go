@@ -23,21 +23,25 @@ func (e callEnd) cause() Cause {
 // is held. It is for what is called seldom: it costs about a microsecond.
 func apart(f func()) (e callEnd) {
 	done := make(chan struct{})
-	go func() { // ends with f; joined here
-		defer close(done)
-		defer func() {
-			if e.returned {
-				return
-			}
-			if e.panicked = recover(); e.panicked != nil {
-				e.stack = stack()
-			}
-		}()
-		f()
-		e.returned = true
-	}()
+	go e.run(f, done)
 	<-done
 	return e
+}
+
+// run calls f and closes done, however f ends. It is started by apart, which waits
+// for done.
+func (e *callEnd) run(f func(), done chan<- struct{}) {
+	defer close(done)
+	defer func() {
+		if e.returned {
+			return
+		}
+		if e.panicked = recover(); e.panicked != nil {
+			e.stack = stack()
+		}
+	}()
+	f()
+	e.returned = true
 }
 
 // logApart logs, whatever the logger does.
