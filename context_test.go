@@ -165,7 +165,7 @@ func TestContextsDerivedFromAHandlersStartNoGoroutine(t *testing.T) {
 			return nil
 		})
 		publish(t, top, 1)
-		require.Zero(t, <-goroutines)
+		require.Less(t, <-goroutines, 50, "of 100 children") // those of other tests come and go
 		top.Close()
 	})
 }
