@@ -165,7 +165,7 @@ func TestContextsDerivedFromAHandlersStartNoGoroutine(t *testing.T) {
 			return nil
 		})
 		publish(t, top, 1)
-		require.Less(t, <-goroutines, 50, "of 100 children") // those of other tests come and go
+		require.LessOrEqual(t, <-goroutines, 0, "those of other tests may end, none may start")
 		top.Close()
 	})
 }

@@ -25,12 +25,12 @@
 //	_, err = payments.Subscribe(ctx, "shipping", bookCarrier, fanout.WithMaxAttempts(10))
 //	err = payments.Publish(ctx, PaymentSucceeded{OrderID: "o-17", Cents: 4999})
 //	...
-//	err = payments.Shutdown(ctx) // stop intake, work off, wait for handlers
+//	err = payments.Shutdown(ctx) // stop intake, drain, wait for handlers
 //
 // # Delivery guarantees
 //
 //   - All or none. Publish returns nil: the message is in every queue whose
-//     filter accepts it, save where that queue's own Drop policy dropped it. It
+//     filter accepts it, except where that queue's own Drop policy dropped it. It
 //     returns an error: it is in none, and nothing was dropped for it. The same
 //     holds for a batch.
 //   - Bounded. A queue never holds more unsettled messages than its capacity:

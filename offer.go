@@ -9,7 +9,7 @@ import (
 
 // Publish hands body to every queue whose filter accepts it, shared and not
 // copied: what it points to should not be changed any more. All or none: when
-// it returns nil the message is in all of them, save where a queue's own Drop
+// it returns nil the message is in all of them, except where a queue's own Drop
 // policy dropped it; when it returns an error it is in none, nothing was
 // dropped for it, and the publish can be tried again.
 //
