@@ -226,7 +226,7 @@ func (q *Queue[T]) unletter(d *Queue[T], it item[T], now int64) item[T] {
 // lastAttempt is what an event says of the attempt that made a message dead.
 func (q *Queue[T]) lastAttempt(i int32) Event {
 	h := q.win.At(i).hist
-	a := h.attempts[len(h.attempts)-1]
+	a := h.last()
 	return Event{Attempt: int(q.win.Meta(i).Spent), Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
 }
 

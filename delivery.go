@@ -83,8 +83,15 @@ func (d Delivery[T]) PublishedAt() time.Time {
 func (d Delivery[T]) Attempt() int { return int(d.attempt) }
 
 // History returns how the attempts before this one ended, oldest first, those
-// before a redrive included. A message that is retried without limit keeps its
-// first attempt and the last few dozen.
+// before a redrive included. Of more than 1,000 it has the first 500 and the last
+// 500; what a dead-letter queue did makes way first. Of the text of an error or of
+// a stack at most 8 KiB are kept, and of all of a message 256 KiB, without the
+// oldest texts; a note says how many bytes were left out. On an engine it is 32
+// attempts, 2 KiB and 32 KiB.
+//
+// In memory an attempt's error is the one that the handler returned, for errors.Is
+// and errors.As, unless its text was cut: then it is what it wraps, as far as that
+// is short, and nothing once the text was left out. On an engine it has its text alone.
 func (d Delivery[T]) History() []Attempt {
 	if d.hist == nil {
 		return nil

@@ -280,20 +280,10 @@ type verdict struct {
 	cause Cause
 	wait  time.Duration // until the next delivery; or fromBackoff
 	err   error
+	text  string // err's; see told
 	stack string
 	// unstarted says that no consumer had the message: there was no attempt.
 	unstarted bool
-}
-
-// textOf returns an error that wraps err and has its text, which it is asked for now.
-func textOf(err error) (told error) {
-	if err == nil {
-		return nil
-	}
-	if e := apart(func() { told = fmt.Errorf("%w", err) }); !e.returned {
-		told = fmt.Errorf("a %T, whose text could not be had", err)
-	}
-	return told
 }
 
 const (

@@ -258,6 +258,7 @@ func (w *worker[T]) finishHeld(v verdict) { w.settleHeld(v, false) }
 func (w *worker[T]) settleHeld(v verdict, again bool) {
 	q := w.s.q
 	if v.cause != Acked {
+		v = v.told()
 		v.wait = q.waitAfter(v, 1)
 	}
 	q.mu.Lock()

@@ -57,6 +57,7 @@ type past struct {
 	n      int   // attempts, those before included
 	core   *core
 	queue  string
+	letter bool     // it is a dead-letter queue
 	msgs   []leased // in the order of publication
 	at     int64    // when they timed out
 	shared *history // what deliveries carry
@@ -90,7 +91,11 @@ func (p *past) history(seq uint64) *history {
 	if p == nil {
 		return nil
 	}
-	return &history{attempts: p.attempts(seq)}
+	h := &history{attempts: make([]kept, p.n)}
+	for k, a := range p.attempts(seq) {
+		h.attempts[k].Attempt, h.attempts[k].letter = a, p.letter
+	}
+	return h
 }
 
 // lapsesLocked reports whether messages of a lease may time out together: if
@@ -154,7 +159,7 @@ func (q *Queue[T]) addLapseLocked(p *lapse[T], n int) {
 func (q *Queue[T]) leaseAgainLocked(p *lapse[T], ds []Delivery[T], now int64) (n int) {
 	old := p.lease
 	if p.past == nil {
-		p.past = &past{before: old.past, n: old.past.count() + 1, core: q.core, queue: q.name, msgs: old.msgs, at: p.at}
+		p.past = &past{before: old.past, n: old.past.count() + 1, core: q.core, queue: q.name, letter: q.letters, msgs: old.msgs, at: p.at}
 		p.past.shared = &history{past: p.past}
 		old.shared = true
 	}
@@ -231,9 +236,7 @@ func (q *Queue[T]) nextOfLapseLocked(p *lapse[T]) int32 {
 	l, k := p.lease, bits.TrailingZeros64(p.left)
 	p.left &= p.left - 1
 	start, it := l.start(k), l.item(k)
-	hist := l.past.history(it.seq).with(Attempt{
-		Cause: TimedOut, Queue: q.name, Start: q.core.time(start), Elapsed: time.Duration(p.at - start),
-	}, q.keep)
+	hist := l.past.history(it.seq).with(q.attempt(verdict{cause: TimedOut}, start, p.at))
 	i := q.win.Add(held[T]{item: it, hist: hist})
 	m := q.win.Meta(i)
 	m.State, m.Spent = due, uint32(l.past.count()+1)

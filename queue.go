@@ -89,7 +89,6 @@ type Queue[T any] struct {
 	log     *log.Log[item[T]]
 	name    string
 	set     *queueLimits // shared with queues that have the same
-	keep    int          // attempts to keep of a history
 	filters []func(*item[T]) bool
 	direct  bool
 	letters bool // this is a dead-letter queue

@@ -190,7 +190,7 @@ func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldL
 		l := &heldLetter[T]{Received: got[j], arrival: a, until: until}
 		l.key = letterKey{id: l.ID, published: l.PublishedAt.UnixNano()}
 		if a.hist != nil {
-			l.key.died = a.hist.attempts[len(a.hist.attempts)-1].Start.UnixNano()
+			l.key.died = a.hist.last().Start.UnixNano()
 		}
 		delete(h.late, l.key)
 		// Two letters can have all that in common, but the one that comes again has
@@ -278,7 +278,7 @@ func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error 
 		for k := bounds[j]; k < bounds[j+1]; k++ {
 			if err == nil || errors.Is(err, ErrStale) {
 				m, s := ls[k].Message, remoteState{Born: time.Now()}
-				m.State = s.encode(ls[k].arrival.hist)
+				m.State = s.encode(ls[k].arrival.hist, maxState)
 				err = remoteError(h.dead.eq.Redrive(ctx, ls[k].Receipt, m))
 			}
 			errs[k] = err
@@ -376,7 +376,7 @@ func diedAfter(began time.Time, h *history, moved bool) bool {
 	if h == nil {
 		return moved
 	}
-	last := h.attempts[len(h.attempts)-1]
+	last := h.last()
 	died := last.Start.Add(last.Elapsed)
 	return died.After(began) || moved && !died.Before(began)
 }

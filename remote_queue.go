@@ -214,7 +214,7 @@ type arrival[T any] struct {
 	spent    uint32
 	passes   uint16
 	rejected bool    // by a filter
-	err      error   // of the codec
+	failed   verdict // without a cause unless the codec returned an error
 	broken   verdict // without a cause unless the codec or a filter did not return
 	by       string  // which of them was asked last
 }
@@ -225,7 +225,7 @@ func (a *arrival[T]) dead(maxAttempts int) bool {
 	if int64(a.spent) >= int64(maxAttempts) || a.passes >= passesLimit {
 		return true
 	}
-	return a.spent > 0 && a.hist != nil && a.hist.attempts[len(a.hist.attempts)-1].Cause == PermanentlyFailed
+	return a.spent > 0 && a.hist != nil && a.hist.last().Cause == PermanentlyFailed
 }
 
 // decode decodes what was received and asks the filters. It calls the user's
@@ -246,6 +246,7 @@ func (r *remoteQueue[T]) decode(got []engine.Received) []arrival[T] {
 		if e.panicked != nil {
 			a.broken.err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, panicError(e.panicked))
 		}
+		a.broken = a.broken.told()
 		a.broken.wait = r.q.waitAfter(verdict{cause: e.cause(), wait: fromBackoff}, int32(a.spent+1))
 	}
 	return as
@@ -271,7 +272,8 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 		lost := max(m.Deliveries-1-state.Deliveries, 0)
 		a.spent, a.passes = uint32(state.Spent)+uint32(lost), state.Passes
 		for range min(lost, maxStateAttempts) {
-			a.hist = a.hist.with(Attempt{Cause: TimedOut, Queue: q.name, Start: time.Now(), Err: errLeaseLost}, q.keep)
+			now := q.core.now()
+			a.hist = a.hist.with(q.attempt(verdict{cause: TimedOut, err: errLeaseLost, text: errLeaseLost.Error()}, now, now))
 		}
 	} else {
 		a.spent = uint32(max(m.Deliveries-1, 0))
@@ -286,7 +288,7 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	}
 	a.by = "codec"
 	if err := r.on.codec.Decode(m.Body, &a.body); err != nil {
-		a.err = fmt.Errorf("fanout: decode: %w", err)
+		a.failed = verdict{cause: PermanentlyFailed, err: fmt.Errorf("fanout: decode: %w", err)}.told()
 		return
 	}
 	a.by = "filter"
@@ -314,8 +316,8 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *eff
 		fx = r.tell(i, remoteEnd{ack: true})
 		q.win.Remove(i)
 		return i, fx, false
-	case a.err != nil:
-		end = verdict{cause: PermanentlyFailed, err: a.err}
+	case a.failed.cause != 0:
+		end = a.failed
 	case a.broken.cause != 0:
 		end = a.broken
 	case !q.letters && a.dead(q.set.maxAttempts):
@@ -463,9 +465,8 @@ type remoteEnd struct {
 }
 
 // planLocked says how the delivery of entry i ends by v: what the engine is told,
-// the history then, and what it counts. It changes nothing. told is v.err as the
-// engine is told: no code of the user's says its text.
-func (r *remoteQueue[T]) planLocked(i int32, v verdict, told error, now int64) (end remoteEnd, hist *history, spent uint32, passes uint16) {
+// the history then, and what it counts. It changes nothing.
+func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEnd, hist *history, spent uint32, passes uint16) {
 	q := r.q
 	m, h := q.win.Meta(i), q.win.At(i)
 	hist, spent, passes = h.hist, m.Spent, m.Passes
@@ -473,10 +474,7 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, told error, now int64) (
 		return remoteEnd{ack: true}, hist, spent, passes
 	}
 	if !v.unstarted {
-		hist = hist.with(Attempt{
-			Cause: v.cause, Queue: q.name, Err: told, Stack: v.stack,
-			Start: q.core.time(h.start), Elapsed: time.Duration(now - h.start),
-		}, q.keep)
+		hist = hist.with(q.attempt(v, h.start, now))
 	}
 	end.wait = max(v.wait, 0)
 	if v.cause.spends() {
@@ -488,14 +486,14 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, told error, now int64) (
 	}
 	if !end.bury && !q.letters && v.cause != Released && q.expired(&h.item, now) {
 		end.bury = true
-		hist = hist.with(Attempt{Cause: Expired, Queue: q.name, Start: q.core.time(now)}, q.keep)
+		hist = hist.with(q.attempt(verdict{cause: Expired}, now, now))
 	}
 	end.bury = end.bury && !q.letters
 	if most := r.on.caps[engine.RetryDelay].Most; most > 0 {
 		end.wait = min(end.wait, most)
 	}
 	s := remoteState{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
-	end.state = s.encode(hist)
+	end.state = s.encode(hist, maxState)
 	return end, hist, spent, passes
 }
 
@@ -535,8 +533,8 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		ctx, cancel = context.WithTimeout(ctx, settleTime)
 		defer cancel()
 	}
+	v = v.told()
 	v.wait = q.waitAfter(v, q.countFor(v, i, stamp, attempt))
-	told := textOf(v.err)
 	q.mu.Lock()
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	if err != nil {
@@ -547,7 +545,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	deadline, lease, it, start := m.Deadline, h.ext.lease, h.item, h.start
 	q.win.Unschedule(i)
 	during := q.win.Restamp(i) // whoever settles it meanwhile waits, and comes second
-	end, hist, spent, _ := r.planLocked(i, v, told, now)
+	end, hist, spent, _ := r.planLocked(i, v, now)
 	r.pending++
 	ended := make(chan struct{})
 	if r.ending == nil {
@@ -627,7 +625,7 @@ func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, park
 	if !end.bury {
 		return fx
 	}
-	last := hist.attempts[len(hist.attempts)-1]
+	last := hist.last()
 	if last.Cause == Expired {
 		q.rareLocked().ended[Expired]++
 	}
@@ -645,7 +643,7 @@ func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, park
 func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
 	r := q.remote
 	h := q.win.At(i)
-	end, hist, spent, _ := r.planLocked(i, v, v.err, now) // an error of ours, or none
+	end, hist, spent, _ := r.planLocked(i, v, now)
 	fx := r.countLocked(&h.item, v, end, false, hist, spent, time.Duration(now-h.start))
 	q.n[q.win.Meta(i).State]--
 	fx = fx.and(r.tell(i, end))
@@ -661,7 +659,7 @@ func (q *Queue[T]) buryRemoteLocked(i int32) (fx *effects) {
 	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
 	q.rareLocked().deadLettered++
 	fx = q.noteItemLocked(fx, deadLettered, &h.item, q.lastAttempt(i))
-	fx = fx.and(q.remote.tell(i, remoteEnd{bury: true, state: s.encode(h.hist)}))
+	fx = fx.and(q.remote.tell(i, remoteEnd{bury: true, state: s.encode(h.hist, maxState)}))
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)
 	return fx

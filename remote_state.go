@@ -18,46 +18,49 @@ type remoteState struct {
 
 type remoteAttempt struct {
 	Number  int           `json:"n"`
-	Cause   Cause         `json:"cause"`
+	Cause   uint8         `json:"cause"`
 	Queue   string        `json:"queue"`
 	Start   time.Time     `json:"start"`
 	Elapsed time.Duration `json:"elapsed,omitempty"`
 	Err     string        `json:"err,omitempty"`
 	Stack   string        `json:"stack,omitempty"`
+	Letter  bool          `json:"letter,omitempty"` // a dead-letter queue made the delivery
 }
 
 const (
 	// An engine's messages are limited: what is written of a history is, too.
 	maxStateAttempts = 32
-	maxStateErr      = 1 << 10
-	maxStateStack    = 2 << 10
+	maxStateText     = 2 << 10
 	maxState         = 32 << 10
 )
 
-// encode returns s as bytes, with the first attempt and the last ones if there
-// are many, and without stacks if it would be long.
-func (s *remoteState) encode(h *history) []byte {
-	s.History = nil
+// encode returns s and h as bytes: no more than most, unless s alone is more. What
+// is too much is left out as bounded does: of many attempts those in the middle,
+// of long texts the end, then the oldest texts, and in the end attempts.
+func (s *remoteState) encode(h *history, most int) []byte {
+	var as []kept
 	if h != nil {
-		as := h.attempts
-		if len(as) > maxStateAttempts {
-			as = append(as[:1:1], as[len(as)-maxStateAttempts+1:]...)
+		as = h.attempts
+	}
+	for n, total := min(len(as), maxStateAttempts), most; ; {
+		fit, texts := bounded(as, n, min(maxStateText, total), total)
+		s.History = nil
+		for _, a := range fit {
+			s.History = append(s.History, remoteAttempt{
+				Number: a.Number, Cause: uint8(a.Cause), Queue: a.Queue, Start: a.Start, Elapsed: a.Elapsed, Err: a.text, Stack: a.Stack, Letter: a.letter,
+			})
 		}
-		for _, a := range as {
-			r := remoteAttempt{Number: a.Number, Cause: a.Cause, Queue: a.Queue, Start: a.Start, Elapsed: a.Elapsed, Stack: a.Stack[:min(len(a.Stack), maxStateStack)]}
-			if a.Err != nil {
-				text := a.Err.Error()
-				r.Err = text[:min(len(text), maxStateErr)]
-			}
-			s.History = append(s.History, r)
+		data, _ := json.Marshal(s) // it can't fail: these are strings, numbers and times
+		switch {
+		case len(data) <= most || n == 0:
+			return data
+		case total > 0:
+			// Each byte of a text is at least one here, most are no more.
+			total = max(min(total, texts)-max(len(data)-most, 64), 0)
+		default:
+			n /= 2
 		}
 	}
-	data, _ := json.Marshal(s) // it can't fail: these are strings, numbers and times
-	for k := 0; len(data) > maxState && k < len(s.History); k++ {
-		s.History[k].Stack = ""
-		data, _ = json.Marshal(s)
-	}
-	return data
 }
 
 // decodeState returns the state that data holds, and its history; an empty one if
@@ -71,11 +74,15 @@ func decodeState(data []byte) (s remoteState, h *history) {
 	}
 	h = &history{}
 	for _, r := range s.History {
-		a := Attempt{Number: r.Number, Cause: r.Cause, Queue: r.Queue, Start: r.Start, Elapsed: r.Elapsed, Stack: r.Stack}
+		a := kept{
+			Attempt: Attempt{Number: r.Number, Cause: Cause(r.Cause), Queue: r.Queue, Start: r.Start, Elapsed: r.Elapsed, Stack: r.Stack},
+			text:    r.Err, letter: r.Letter,
+		}
 		if r.Err != "" {
 			a.Err = errors.New(r.Err)
 		}
 		h.attempts = append(h.attempts, a)
+		h.texts += a.size()
 	}
 	return s, h
 }

@@ -17,33 +17,35 @@ import (
 func TestWhatIsWrittenOfAHistoryIsBounded(t *testing.T) {
 	attempts := func(n int) (h *history) {
 		for k := range n {
-			h = h.with(Attempt{Cause: Panicked, Queue: "q", Start: time.Unix(int64(k), 0).UTC(), Err: errors.New(strings.Repeat("e", 2000)), Stack: strings.Repeat("s", 8<<10)}, 1000)
+			text := strings.Repeat("e", 4000)
+			h = h.with(kept{Attempt: Attempt{Cause: Panicked, Queue: "q", Start: time.Unix(int64(k), 0).UTC(), Err: errors.New(text), Stack: strings.Repeat("s", 8<<10)}, text: text})
 		}
 		return h
 	}
 	s := remoteState{Spent: 3, Passes: 2, Deliveries: 5, Born: time.Unix(7, 0).UTC()}
-	got, h := decodeState(s.encode(attempts(3)))
+	got, h := decodeState(s.encode(attempts(3), maxState))
 	require.Equal(t, []any{int32(3), uint16(2), 5, s.Born}, []any{got.Spent, got.Passes, got.Deliveries, got.Born})
 	require.Len(t, h.attempts, 3)
 	for k, a := range h.attempts {
 		require.Equal(t, k+1, a.Number)
 		require.Equal(t, Panicked, a.Cause)
-		require.Len(t, a.Err.Error(), maxStateErr)
-		require.Len(t, a.Stack, maxStateStack)
+		require.Regexp(t, `^e{900}e{900}e*\.\.\. \(\d+ bytes left out\)$`, a.Err.Error())
+		require.Regexp(t, `^s{900}s{900}s*\.\.\. \(\d+ bytes left out\)$`, a.Stack)
+		require.LessOrEqual(t, max(len(a.Err.Error()), len(a.Stack)), maxStateText)
 	}
 
-	data := (&remoteState{}).encode(attempts(100))
+	data := (&remoteState{}).encode(attempts(100), maxState)
 	_, h = decodeState(data)
 	require.Len(t, h.attempts, maxStateAttempts)
 	require.Equal(t, 1, h.attempts[0].Number, "the first is kept")
 	require.Equal(t, 100, h.attempts[maxStateAttempts-1].Number)
-	require.Empty(t, h.attempts[0].Stack, "the oldest stacks go first")
+	require.Equal(t, "... (8192 bytes left out)", h.attempts[0].Stack, "the oldest texts go first")
 
-	data = (&remoteState{}).encode(attempts(12))
+	data = (&remoteState{}).encode(attempts(12), maxState)
 	require.LessOrEqual(t, len(data), maxState)
 	_, h = decodeState(data)
-	require.Empty(t, h.attempts[0].Stack)
-	require.Len(t, h.attempts[11].Stack, maxStateStack)
+	require.Equal(t, "... (8192 bytes left out)", h.attempts[0].Stack)
+	require.Greater(t, len(h.attempts[11].Stack), 1900)
 
 	for _, not := range []string{"", "somebody else's"} {
 		got, h = decodeState([]byte(not))
@@ -107,7 +109,7 @@ func TestAQueueOnAnEngineForgetsWhatHasLeft(t *testing.T) {
 func TestWhichLettersARedriveTakesForNew(t *testing.T) {
 	began := time.Unix(100, 0)
 	died := func(at time.Duration) *history {
-		return &history{attempts: []Attempt{{Start: began.Add(at - time.Second), Elapsed: time.Second}}}
+		return &history{attempts: []kept{{Attempt: Attempt{Start: began.Add(at - time.Second), Elapsed: time.Second}}}}
 	}
 	for _, row := range []struct {
 		hist  *history

@@ -45,6 +45,7 @@ func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt in
 	if q.remote != nil {
 		return q.remote.settle(ctx, i, stamp, attempt, v)
 	}
+	v = v.told()
 	v.wait = q.waitAfter(v, q.countFor(v, i, stamp, attempt))
 	q.mu.Lock()
 	i = q.entryLocked(i, stamp)
@@ -121,10 +122,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 		q.checkDrainedLocked()
 		return fx
 	}
-	h.hist = h.hist.with(Attempt{
-		Cause: v.cause, Queue: q.name, Err: v.err, Stack: v.stack,
-		Start: q.core.time(h.start), Elapsed: time.Duration(now - h.start),
-	}, q.keep)
+	h.hist = h.hist.with(q.attempt(v, h.start, now))
 	q.win.Restamp(i)
 	spent := false
 	if v.cause.spends() {
@@ -147,6 +145,18 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 	}
 	q.checkDrainedLocked()
 	return fx
+}
+
+// attempt is what a history keeps of a delivery that began at start and ended now,
+// as v says.
+func (q *Queue[T]) attempt(v verdict, start, now int64) kept {
+	return kept{
+		Attempt: Attempt{
+			Cause: v.cause, Queue: q.name, Err: v.err, Stack: v.stack,
+			Start: q.core.time(start), Elapsed: time.Duration(now - start),
+		},
+		text: v.text, letter: q.letters,
+	}
 }
 
 // retryLocked puts entry i, whose state has been left, where it waits for its
@@ -196,7 +206,7 @@ func (q *Queue[T]) expiry(it *item[T]) (at int64, ok bool) {
 func (q *Queue[T]) expireLocked(i int32, now int64, fx *effects) *effects {
 	h := q.win.At(i)
 	q.rareLocked().ended[Expired]++
-	h.hist = h.hist.with(Attempt{Cause: Expired, Queue: q.name, Start: q.core.time(now)}, q.keep)
+	h.hist = h.hist.with(q.attempt(verdict{cause: Expired}, now, now))
 	return q.buryLocked(i, fx)
 }
 

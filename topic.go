@@ -289,10 +289,7 @@ func (t *Topic[T]) made() error {
 }
 
 func newQueue[T any](c *core, t *Topic[T], name string, set *queueLimits) *Queue[T] {
-	q := &Queue[T]{core: c, t: t, name: name, set: set, keep: 64, sleepAt: awake, local: true}
-	if set.maxAttempts != Unlimited {
-		q.keep = min(set.maxAttempts, math.MaxInt32) + passesLimit
-	}
+	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: true}
 	q.report.core, q.report.queue = c, name
 	q.allow.Store(int64(min(set.capacity, maxCapacity)))
 	return q

@@ -318,6 +318,7 @@ func (w *worker[T]) settleFrom(k int, v verdict) {
 // late has it told what a handler said too late.
 func (w *worker[T]) late(d Delivery[T], v verdict) *effects {
 	k, q := lateKind(v.err), w.s.q
+	v = v.told()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.noteLocked(nil, k, Event{
@@ -367,6 +368,5 @@ func panicError(p any) (err error) {
 
 // stack returns the stack of a panic, as its message's history keeps it.
 func stack() string {
-	s := debug.Stack()
-	return string(s[:min(len(s), 8<<10)])
+	return shortText(string(debug.Stack()), mostText)
 }

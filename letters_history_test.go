@@ -1,0 +1,220 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/fakeengine"
+)
+
+// TestAnAttemptInADeadLetterQueueCutsNoHistory: what a message has been through in
+// the queue that it died in stays, whatever is done in the dead-letter queue.
+func TestAnAttemptInADeadLetterQueueCutsNoHistory(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		for _, attempts := range []int{2, 64, 200, 999} {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q", WithMaxAttempts(attempts), WithBackoff(Constant(time.Millisecond)))
+			publish(t, top, 1)
+			for range attempts {
+				require.NoError(t, receive(t, q).Settle(ctx, errBusy))
+				elapse(time.Millisecond)
+			}
+			for range 1500 {
+				require.NoError(t, receive(t, q.DeadLetters()).Nack(ctx))
+				elapse(time.Millisecond)
+			}
+			h := receive(t, q.DeadLetters()).History()
+			require.Len(t, h, 1000)
+			for k, a := range h[:attempts] {
+				require.Equal(t, []any{k + 1, "q", Failed}, []any{a.Number, a.Queue, a.Cause})
+			}
+			for k, a := range h[attempts:] {
+				require.Equal(t, []any{attempts + 1500 - (1000 - attempts) + k + 1, "q/dead"}, []any{a.Number, a.Queue})
+			}
+		}
+	})
+}
+
+// TestAHistoryIsThatOfOneCutAtEachAttempt: it is cut only at times, which can't be seen.
+func TestAHistoryIsThatOfOneCutAtEachAttempt(t *testing.T) {
+	for _, letterEach := range []int{1, 2, 3, 7, 400, 1 << 30} {
+		var h *history
+		var want []kept
+		for n := 1; n <= 3*mostAttempts; n++ {
+			a := kept{Attempt: Attempt{Cause: Nacked}, letter: n%letterEach == 0}
+			h = h.with(a)
+			a.Number = n
+			want = append(want, a)
+			if len(want) > mostAttempts {
+				k := slices.IndexFunc(want[:mostAttempts], func(a kept) bool { return a.letter })
+				if k < 0 {
+					k = mostAttempts / 2
+				}
+				want = slices.Delete(want, k, k+1)
+			}
+			if n%97 == 0 || n == mostAttempts+1 {
+				var got []int
+				for _, a := range want {
+					got = append(got, a.Number)
+				}
+				require.Equal(t, got, h.numbers(), "letters each %d, attempt %d", letterEach, n)
+			}
+		}
+	}
+}
+
+func TestShortText(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	require.Equal(t, long, shortText(long, 300))
+	require.Equal(t, strings.Repeat("x", 152)+"... (148 bytes left out)", shortText(long, 200))
+	require.Equal(t, "... (300 bytes left out)", shortText(long, 0))
+	require.Equal(t, "... (300 bytes left out)", shortText(shortText(long, 200), 0), "the note counts all")
+	require.Equal(t, strings.Repeat("x", 48), shortText(strings.Repeat("x", 48), 0), "a note would be no shorter")
+	euros := shortText(strings.Repeat("€", 100), 150)
+	require.Equal(t, strings.Repeat("€", 34)+"... (198 bytes left out)", euros, "no rune is cut")
+	require.LessOrEqual(t, len(shortText(strings.Repeat("x", 1<<20), mostText)), mostText)
+}
+
+// A wordy error has a long text and is of a type that a user looks for.
+type wordy struct{ cause error }
+
+func (w wordy) Error() string { return strings.Repeat("w", 1<<20) + w.cause.Error() }
+func (w wordy) Unwrap() error { return w.cause }
+
+// TestTextsInHistoriesAreBounded, wherever they come from.
+func TestTextsInHistoriesAreBounded(t *testing.T) {
+	huge := strings.Repeat("x", 1<<20)
+	for name, row := range map[string]struct {
+		handle Handler[int]
+		is     error
+	}{
+		"an error":                 {func(context.Context, Delivery[int]) error { return fmt.Errorf("%s: %w", huge, io.EOF) }, io.EOF},
+		"of a type":                {func(context.Context, Delivery[int]) error { return wordy{io.EOF} }, io.EOF},
+		"deep":                     {func(context.Context, Delivery[int]) error { return fmt.Errorf("%w", wordy{wordy{io.EOF}}) }, io.EOF},
+		"joined":                   {func(context.Context, Delivery[int]) error { return errors.Join(errors.New(huge), io.EOF) }, io.EOF},
+		"to be retried":            {func(context.Context, Delivery[int]) error { return RetryAfter(wordy{io.EOF}, time.Second) }, io.EOF},
+		"a panic":                  {func(context.Context, Delivery[int]) error { panic(huge) }, nil},
+		"a panic with an error":    {func(context.Context, Delivery[int]) error { panic(wordy{io.EOF}) }, io.EOF},
+		"a panic with a structure": {func(context.Context, Delivery[int]) error { panic(struct{ text string }{huge}) }, nil},
+		"a deep stack":             {func(context.Context, Delivery[int]) error { deep(200); return nil }, nil},
+		"a release":                {func(context.Context, Delivery[int]) error { return fmt.Errorf("%s: %w", huge, ErrClosed) }, ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				for _, options := range [][]TopicOption{nil, {WithEngine(fakeengine.New(fakeengine.Config{}))}} {
+					top := newTopic[int](t, append(options, WithHooks(Hooks{Settled: func(e Event) {
+						if e.Err != nil {
+							require.LessOrEqual(t, len(e.Err.Error()), mostText)
+						}
+					}}))...)
+					n := 0
+					_, err := top.Subscribe(ctx, "q", func(ctx context.Context, d Delivery[int]) error {
+						if n++; n > 2 {
+							return Permanent(errBusy)
+						}
+						return row.handle(ctx, d)
+					})
+					require.NoError(t, err)
+					publish(t, top, 1)
+					elapse(time.Hour)
+					q := top.Queue("q")
+					ds, err := q.DeadLetters().Peek(ctx, 1)
+					require.NoError(t, err)
+					require.Len(t, ds, 1)
+					h := ds[0].History()
+					require.Len(t, h, 3)
+					for _, a := range h[:2] {
+						require.Contains(t, a.Err.Error()+a.Stack, "bytes left out)")
+						require.LessOrEqual(t, len(a.Err.Error()), mostText)
+						require.LessOrEqual(t, len(a.Stack), mostText)
+						if row.is != nil && options == nil {
+							require.ErrorIs(t, a.Err, row.is, "what is short is still found")
+						}
+					}
+					require.NoError(t, top.Close())
+				}
+			})
+		})
+	}
+}
+
+func deep(n int) {
+	if n == 0 {
+		panic("deep")
+	}
+	deep(n - 1)
+}
+
+// TestTheOldestTextsAreLeftOutFirst, and only as many as must be.
+func TestTheOldestTextsAreLeftOutFirst(t *testing.T) {
+	var h *history
+	long := errors.New(strings.Repeat("e", mostText))
+	for n := 1; n <= 100; n++ {
+		h = h.with(kept{Attempt: Attempt{Cause: Panicked, Err: long, Stack: strings.Repeat("s", mostText)}, text: long.Error()})
+		texts := 0
+		for _, a := range h.attempts {
+			texts += a.size()
+			require.Equal(t, a.text, a.Err.Error())
+		}
+		require.Equal(t, h.texts, texts)
+		require.LessOrEqual(t, texts, mostTexts)
+		if n > 16 {
+			require.Greater(t, texts, mostTexts-2*mostText, "no more than must be")
+		}
+	}
+	first, last := h.attempts[0], h.last()
+	require.Equal(t, "... (8192 bytes left out)", first.Stack)
+	require.EqualError(t, first.Err, "... (8192 bytes left out)")
+	require.Same(t, long, last.Err)
+	require.Len(t, last.Stack, mostText)
+}
+
+// TestLettersOfLoudPanicsPinLittle: 20 letters of 20 panics with 1 MiB of text each
+// pinned 432 MB.
+func TestLettersOfLoudPanicsPinLittle(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		before := heapInUse()
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithMaxAttempts(20))
+		_, err := q.Subscribe(ctx, func(context.Context, Delivery[int]) error { panic(strings.Repeat("x", 1<<20)) })
+		require.NoError(t, err)
+		for n := range 20 {
+			publish(t, top, n)
+		}
+		elapse(24 * time.Hour)
+		require.Equal(t, 20, q.DeadLetters().Stats().Unsettled())
+		require.Len(t, receive(t, q.DeadLetters()).History(), 20)
+		require.Less(t, heapInUse()-before, int64(20*2*mostTexts))
+		runtime.KeepAlive(top)
+	})
+}
+
+// TestAHistoryFitsIntoWhatAnEngineTakes: any number of bytes that the state without
+// a history fits into.
+func TestAHistoryFitsIntoWhatAnEngineTakes(t *testing.T) {
+	var h *history
+	text := strings.Repeat("<\n€\x00", 1000) // JSON makes more of it
+	for range 100 {
+		h = h.with(kept{Attempt: Attempt{Cause: Panicked, Queue: "q", Start: time.Unix(7, 0), Err: errors.New(text), Stack: text}, text: text})
+	}
+	s := remoteState{Spent: 3}
+	least := len(s.encode(nil, 0))
+	for most := least; most <= 64<<10; most += most/10 + 1 {
+		data := s.encode(h, most)
+		require.LessOrEqual(t, len(data), most)
+		got, h := decodeState(data)
+		require.EqualValues(t, 3, got.Spent)
+		if most >= 512 {
+			require.Equal(t, 100, h.last().Number, "the newest stays longest, at %d bytes", most)
+		}
+	}
+}
