@@ -69,12 +69,16 @@ func start(options []Option) (*AWS, error) {
 	}
 	c := &cloud{settings: s, began: time.Now()}
 	c.closed = make(chan struct{})
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.http.Transport = (*transport)(c)
 	return &AWS{cloud: c, region: s.region, account: s.account}, nil
 }
 
-// Close ends the fake: long polls in flight and all later requests fail.
-// Calling it again does nothing. [New] has it called at the end of the test.
+// Close ends the fake: long polls in flight and all later requests fail, and
+// what the fake still had to do is dropped. It ends the contexts of the handlers
+// and functions that the fake is calling, and waits until they have returned:
+// they must not call it. Calling it again only waits. [New] has it called at the
+// end of the test.
 func (a *AWS) Close() { a.cloud.close() }
 
 // In returns a view of the same fake in another region. A name that cannot be a

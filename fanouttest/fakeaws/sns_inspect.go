@@ -30,7 +30,11 @@ func (t *Topic) Published() []Published {
 	defer t.cloud.mu.Unlock()
 	if r := t.cloud.regions[t.place]; r != nil {
 		if found := r.sns.topics[t.name]; found != nil {
-			return slices.Clone(found.published)
+			all := slices.Clone(found.published)
+			for k := range all {
+				all[k].Deliveries = slices.Clone(all[k].Deliveries)
+			}
+			return all
 		}
 	}
 	return nil
@@ -57,7 +61,9 @@ type TopicDelivery struct {
 	// Subscription is its ARN, and Endpoint where it delivers to.
 	Subscription, Endpoint string
 	Outcome                Outcome
-	// Error says why the message was lost or is a dead letter.
+	// Attempts is how often it was tried: those that have begun.
+	Attempts int
+	// Error says why the last attempt failed, empty if it did not.
 	Error string
 }
 
@@ -66,6 +72,7 @@ type Outcome string
 
 // The outcomes of deliveries.
 const (
+	UnderWay     Outcome = "under way" // it is being tried, or will be tried again
 	Delivered    Outcome = "delivered"
 	Filtered     Outcome = "filtered"      // the filter policy does not want it
 	NotConfirmed Outcome = "not confirmed" // the subscription waits for its confirmation

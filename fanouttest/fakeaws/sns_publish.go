@@ -214,32 +214,51 @@ func (c *call) publishLocked(t *topic, n *notification) {
 		}
 		p.Attributes[name] = Attribute{Type: deref(a.DataType), String: deref(a.StringValue), Binary: slices.Clone(a.BinaryValue)}
 	}
-	for _, s := range t.subscriptions {
-		d := TopicDelivery{Endpoint: s.endpoint, Subscription: s.arn}
+	p.Deliveries = make([]TopicDelivery, len(t.subscriptions))
+	for k, s := range t.subscriptions {
+		d := &p.Deliveries[k]
+		d.Endpoint, d.Subscription = s.endpoint, s.arn
 		switch {
 		case s.token != "":
 			d.Outcome = NotConfirmed
 		case !s.wants(n):
 			d.Outcome = Filtered
 		default:
-			d.Outcome, d.Error = c.deliverLocked(s, n)
+			c.deliverLocked(s, n, d)
 		}
-		p.Deliveries = append(p.Deliveries, d)
 	}
 	if c.tb != nil {
 		t.published = append(t.published, p)
 	}
 }
 
-// deliverLocked sends a message to a subscription's queue, or to its
-// dead-letter queue if that fails. SNS tries neither again: that the queue is
-// not there, or does not permit it, is the client's fault.
-func (c *call) deliverLocked(s *subscription, n *notification) (outcome Outcome, reason string) {
+// deliverLocked delivers a message to a subscription, or begins to. It writes to
+// told what became of it, now and, under the lock, later.
+func (c *call) deliverLocked(s *subscription, n *notification, told *TopicDelivery) {
+	switch s.protocol {
+	case "sqs":
+		c.enqueueLocked(s, n, told)
+	}
+}
+
+// enqueueLocked sends a message to a subscription's queue. SNS does not try
+// again: that the queue is not there, or does not permit it, is the client's
+// fault.
+func (c *call) enqueueLocked(s *subscription, n *notification, told *TopicDelivery) {
 	m := s.contentOf(c, n)
+	told.Attempts = 1
 	code, why := c.sendFromTopicLocked(s.topic, s.endpoint, m)
 	if code == "" {
-		return Delivered, ""
+		told.Outcome = Delivered
+		return
 	}
+	c.failLocked(s, m, code, why, told)
+}
+
+// failLocked is called when a message will not be delivered to a subscription:
+// it sends it to the subscription's dead-letter queue, if it has one.
+func (c *call) failLocked(s *subscription, m content, code, why string, told *TopicDelivery) {
+	told.Outcome, told.Error = Lost, why
 	if s.dead != "" {
 		letter := m
 		letter.attributes = map[string]attributeValue{}
@@ -255,12 +274,12 @@ func (c *call) deliverLocked(s *subscription, n *notification) (outcome Outcome,
 		letter.digest()
 		code, whyNot := c.sendFromTopicLocked(s.topic, s.dead, letter)
 		if code == "" {
-			return DeadLettered, why
+			told.Outcome = DeadLettered
+			return
 		}
-		why += "; and its dead-letter queue: " + whyNot
+		told.Error += "; and its dead-letter queue: " + whyNot
 	}
-	c.warnings = append(c.warnings, fmt.Sprintf("fakeaws: a message from topic %s to %s was lost: %s", s.topic.name, s.endpoint, why))
-	return Lost, why
+	c.warnings = append(c.warnings, fmt.Sprintf("fakeaws: a message from topic %s to %s was lost: %s", s.topic.name, s.endpoint, told.Error))
 }
 
 func ptr[T any](v T) *T { return &v }

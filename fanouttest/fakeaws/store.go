@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -13,20 +14,24 @@ import (
 // state below the lock, that of queues and topics included, is guarded by it.
 type cloud struct {
 	settings
-	tb     TB // nil for [Start]
-	began  time.Time
-	http   http.Client
-	closed chan struct{} // closed by close
+	tb      TB // nil for [Start]
+	began   time.Time
+	http    http.Client
+	closed  chan struct{}   // closed by close
+	ctx     context.Context // of what the fake does by itself; ended by close
+	cancel  context.CancelFunc
+	running sync.WaitGroup // goroutines of the fake, see laterLocked
 
 	mu       sync.Mutex // guards the fields below, and all queues and topics
 	ended    bool
 	regions  map[place]*region
 	faults   []*Injected
-	calls    map[string]int // by operation
-	busy     int            // deliveries and invocations under way, see WaitQuiet
-	changed  chan struct{}  // closed at the next change, nil if nobody waits for it
-	serials  uint64         // of queues
-	unserved []*queue       // queues whose long polls may have something, see serveLocked
+	calls    map[string]int    // by operation
+	busy     int               // jobs that wait or run, see laterLocked and WaitQuiet
+	jobs     map[*job]struct{} // those that wait
+	changed  chan struct{}     // closed at the next change, nil if nobody waits for it
+	serials  uint64            // of queues
+	unserved []*queue          // queues whose long polls may have something, see serveLocked
 }
 
 // A place is an account in a region.
@@ -66,7 +71,13 @@ func (c *cloud) queueByARNLocked(arn string) *queue {
 	return r.queues[a.resource]
 }
 
+// close ends the fake, and waits for its goroutines.
 func (c *cloud) close() {
+	c.endOnce()
+	c.running.Wait()
+}
+
+func (c *cloud) endOnce() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
@@ -74,6 +85,10 @@ func (c *cloud) close() {
 	}
 	c.ended = true
 	close(c.closed)
+	c.cancel()
+	for j := range c.jobs {
+		j.stopLocked()
+	}
 	for _, r := range c.regions {
 		for _, q := range r.queues {
 			q.stopLocked()
