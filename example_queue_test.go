@@ -290,6 +290,19 @@ func ExampleQueue_Stats() {
 	// 3 published: 1 acked, 1 retrying, 1 ready
 }
 
+// The age of the oldest ready message says how far consumers are behind.
+func ExampleStats_oldestAge() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.Publish(ctx, "o-17")
+	if age := billing.Stats().OldestAge; age < time.Minute {
+		fmt.Println("billing keeps up")
+	}
+	// Output:
+	// billing keeps up
+}
+
 func ExampleStats_Unsettled() {
 	ctx := context.Background()
 	orders, _ := fanout.NewTopic[string]("orders")

@@ -208,5 +208,5 @@ func ExampleTopic_Stats() {
 
 	fmt.Printf("%+v\n", orders.Stats())
 	// Output:
-	// {Topic:orders Published:1 Waiting:0 Queues:1 Retained:0 Duplicates:0 Remembered:0 Forgotten:0}
+	// {Topic:orders Published:1 Unrouted:0 Waiting:0 Queues:1 Retained:0 Duplicates:0 Remembered:0 Forgotten:0}
 }

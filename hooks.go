@@ -66,6 +66,8 @@ type Event struct {
 	Time time.Time
 	// MessageID is the message's ID, empty if the event is about several.
 	MessageID string
+	// PublishedAt is when that message was published, zero if there are several.
+	PublishedAt time.Time
 	// Attempt is the number of the attempt, 0 if there was none.
 	Attempt int
 	Cause   Cause
@@ -209,7 +211,7 @@ func (q *Queue[T]) noteItemLocked(fx *effects, k kind, it *item[T], e Event) *ef
 	if !q.hooked(k) {
 		return fx
 	}
-	e.MessageID, e.Count = q.core.id(it.seq, it.at, it.ext), 1
+	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.seq, it.at, it.ext), q.core.time(it.at), 1
 	return q.noteLocked(fx, k, e)
 }
 
@@ -218,7 +220,7 @@ func (q *Queue[T]) deliveredLocked(d *Delivery[T]) *effects {
 	if !q.hooked(delivered) {
 		return nil
 	}
-	return q.noteLocked(nil, delivered, Event{MessageID: d.ID(), Attempt: d.Attempt(), Count: 1})
+	return q.noteLocked(nil, delivered, Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
 }
 
 // perform does what fx holds. No lock is held.

@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"maps"
+	"time"
 )
 
 // An Interceptor is called around a publish or around a handler, to log, to
@@ -27,6 +28,8 @@ type Info struct {
 	// makes one.
 	MessageID string
 	Attempt   int
+	// PublishedAt is when that message was published, zero around a publish.
+	PublishedAt time.Time
 
 	about about // nil: nothing
 }
@@ -161,7 +164,7 @@ func infoOf[T any](ds []Delivery[T]) Info {
 	d := ds[0]
 	return Info{
 		Topic: d.q.core.name, Queue: d.q.name, Messages: len(ds),
-		MessageID: d.ID(), Attempt: d.Attempt(), about: handed[T](ds),
+		MessageID: d.ID(), Attempt: d.Attempt(), PublishedAt: d.PublishedAt(), about: handed[T](ds),
 	}
 }
 

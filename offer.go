@@ -41,6 +41,8 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	if len(t.open) > 0 { // else nobody would read it
 		t.log.Append(it)
 		t.log.Publish()
+	} else {
+		t.unrouted++
 	}
 	t.retained.add(it)
 	t.mu.Unlock()
@@ -118,6 +120,9 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (don
 			room[k] = item[T]{seq: seq, at: at, body: rest[k].Body}
 		}
 		rest = rest[len(room):]
+	}
+	if len(t.open) == 0 {
+		t.unrouted += uint64(n)
 	}
 	t.log.Publish()
 	t.mu.Unlock()
@@ -385,6 +390,7 @@ func (q *Queue[T]) hasRoomOrGate(head, n int64) bool {
 }
 
 func (t *Topic[T]) stampLocked(o *offer[T]) {
+	t.unrouted += t.unroutedLocked(o)
 	at := t.timeOf(t.now())
 	for k := range o.items {
 		it := &o.items[k]
@@ -399,6 +405,29 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 		t.countDuplicatesLocked(o)
 		t.armDedupLocked(at)
 	}
+}
+
+// unroutedLocked counts o's items that no queue takes.
+func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
+	if len(t.open) > 0 {
+		return 0
+	}
+	var few [16]bool // stays on the stack
+	taken := few[:min(len(o.items), len(few))]
+	if len(o.items) > len(few) {
+		taken = make([]bool, len(o.items))
+	}
+	for _, r := range o.rows {
+		for _, k := range r.accepted {
+			taken[k] = taken[k] || !r.q.gone
+		}
+	}
+	for _, is := range taken {
+		if !is {
+			n++
+		}
+	}
+	return n
 }
 
 // appendLocked appends o's items to the log, if any queue reads it.
@@ -433,7 +462,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 func (t *Topic[T]) tellPublished(items []item[T]) {
 	for _, it := range items {
 		t.call(t.funcs[published], Event{
-			Topic: t.name, Seq: it.seq, Time: t.time(it.at), MessageID: t.id(it.seq, it.at, it.ext), Count: 1,
+			Topic: t.name, Seq: it.seq, Time: t.time(it.at), MessageID: t.id(it.seq, it.at, it.ext), PublishedAt: t.time(it.at), Count: 1,
 		})
 	}
 }

@@ -3,6 +3,8 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -226,6 +228,11 @@ type Stats struct {
 	Blocked  int // waiting behind another message with their ordering key
 	Paused   bool
 
+	// OldestAge is how long ago the oldest of the ready messages was published, 0 if
+	// none is ready. It is exact, and found when Stats is called, which looks at all
+	// messages that are ready again after a delivery. On an engine it is 0.
+	OldestAge time.Duration
+
 	// Dead is what the dead-letter queue holds.
 	Dead int
 
@@ -259,6 +266,7 @@ func (q *Queue[T]) Name() string { return q.name }
 
 // Stats returns a snapshot of the queue's counters.
 func (q *Queue[T]) Stats() Stats {
+	now := q.core.now()
 	q.mu.Lock()
 	inLog := q.inLogLocked()
 	inFlightNow := q.currentLocked()
@@ -273,6 +281,9 @@ func (q *Queue[T]) Stats() Stats {
 		Delivered:    q.delivered,
 		DeadLettered: c.deadLettered, Redriven: c.redriven,
 		Dropped: c.dropped, Left: uint64(len(q.leftoversLocked())), TimesParked: c.parked,
+	}
+	if s.Ready > 0 && q.remote == nil {
+		s.OldestAge = time.Duration(max(now-q.oldestLocked(), 0))
 	}
 	e := c.ended
 	s.Acked, s.Failed, s.Panicked, s.Exited, s.TimedOut = q.acked, e[Failed], e[Panicked], e[Exited], e[TimedOut]
@@ -289,6 +300,44 @@ func (q *Queue[T]) Stats() Stats {
 	}
 	q.mu.Unlock()
 	return s
+}
+
+// oldestLocked is when the oldest of the ready messages was published. Those in
+// the log stand in the order of publication, and those of a hand; the backlog does
+// in all but a dead-letter queue.
+func (q *Queue[T]) oldestLocked() int64 {
+	at := int64(math.MaxInt64)
+	if q.inLogLocked() > 0 {
+		at = q.cursor.Peek().at
+	}
+	for i, ok := q.backlog.First(); ok; i, ok = q.win.Next(i) {
+		if at = min(at, q.win.At(i).at); !q.letters {
+			break
+		}
+	}
+	for i, ok := q.due.First(); ok; i, ok = q.win.Next(i) {
+		at = min(at, q.win.At(i).at)
+	}
+	if t := q.leases.lapsed; t != nil {
+		for p := t.first; p != nil; p = p.next {
+			for left := p.left; left != 0; left &= left - 1 {
+				at = min(at, p.lease.item(bits.TrailingZeros64(left)).at)
+			}
+		}
+	}
+	for _, s := range q.subs {
+		for _, w := range s.busy {
+			if p := w.load(); p.waiting() > 0 {
+				at = min(at, w.hand[p.started()].at)
+			}
+		}
+	}
+	for l := q.loops.Load(); l != nil; l = l.behind {
+		if p := l.load(); p.waiting() > 0 {
+			at = min(at, l.hand[int(p.stamp()-l.base)+1].at)
+		}
+	}
+	return at
 }
 
 // Depth returns how many messages the queue holds unsettled. Unlike the local

@@ -253,7 +253,7 @@ func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLett
 	var fx *effects
 	for _, l := range moved {
 		q.rareLocked().redriven++
-		fx = q.noteLocked(fx, redriven, Event{MessageID: l.ID, Count: 1})
+		fx = q.noteLocked(fx, redriven, Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
 	}
 	q.mu.Unlock()
 	fx.perform()

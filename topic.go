@@ -54,9 +54,11 @@ type Topic[T any] struct {
 	dedup    *deduplicator // nil without WithDeduplication
 	retained retained[T]
 
-	seq   uint64 // messages published
-	last  int64  // when the latest was; publication times never decrease
-	limit int64  // head may grow to this without looking at any queue
+	seq uint64 // messages published
+	// unrouted counts those that no queue took.
+	unrouted uint64
+	last     int64 // when the latest was; publication times never decrease
+	limit    int64 // head may grow to this without looking at any queue
 	// segment is the length of the log's segments. A segment stays as long as
 	// any queue reads in it, and with it what was consumed before: a quarter of
 	// the smallest capacity keeps that in proportion.
@@ -394,9 +396,13 @@ func (t *Topic[T]) queuesLocked() []*Queue[T] {
 type TopicStats struct {
 	Topic     string
 	Published uint64 // messages published
-	Waiting   int    // publishes and redrives that wait for room
-	Queues    int    // open queues
-	Retained  int    // messages kept for queues opened later
+	// Unrouted counts those of them that no queue took, for want of a queue or of a
+	// filter that accepts them. In memory only: what an engine does with a message
+	// is not known here.
+	Unrouted uint64
+	Waiting  int // publishes and redrives that wait for room
+	Queues   int // open queues
+	Retained int // messages kept for queues opened later
 
 	Duplicates uint64 // messages not published, for their deduplication ID
 	Remembered int    // deduplication IDs remembered
@@ -409,7 +415,7 @@ func (t *Topic[T]) Stats() TopicStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := TopicStats{
-		Topic: t.name, Published: t.seq, Waiting: len(t.waiters), Queues: len(t.queues), Retained: len(t.retained.ring),
+		Topic: t.name, Published: t.seq, Unrouted: t.unrouted, Waiting: len(t.waiters), Queues: len(t.queues), Retained: len(t.retained.ring),
 	}
 	if d := t.dedup; d != nil {
 		d.expire(t.now())

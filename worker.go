@@ -322,7 +322,7 @@ func (w *worker[T]) late(d Delivery[T], v verdict) *effects {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.noteLocked(nil, k, Event{
-		MessageID: d.ID(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
+		MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
 	})
 }
 

@@ -218,10 +218,15 @@ func (m *topic) admit(o *offer) bool {
 			}
 			m.ids = append(m.ids, rememberedID{x.DeduplicationID, m.now + m.window})
 		}
+		routed := false
 		for _, q := range m.queues {
 			if to[q] > 0 && q.set.accepts(x.Body) {
 				m.add(q, y)
+				routed = true
 			}
+		}
+		if !routed {
+			m.unrouted++
 		}
 	}
 	m.doubt() // the next one may have its IDs forgotten again

@@ -272,6 +272,7 @@ type topic struct {
 	ids        []rememberedID
 	retained   []message
 	seq, turn  int
+	unrouted   uint64
 	duplicates uint64
 	forgotten  uint64
 

@@ -65,6 +65,9 @@ func (m *topic) stats(q *queue) fanout.Stats {
 	}
 	for _, x := range q.messages {
 		*into[x.state]++
+		if x.ready() {
+			s.OldestAge = max(s.OldestAge, m.now-x.at)
+		}
 	}
 	if !q.letters {
 		if q.set.shared {
@@ -119,7 +122,7 @@ func (m *topic) view(deliveries []held, full bool) view {
 	m.forget()
 	v := view{full: full, Now: m.now, Done: m.phase == ended, Left: m.lefts, Why: m.why, Finished: m.results}
 	v.Topic = fanout.TopicStats{
-		Topic: topicName, Published: uint64(m.seq), Waiting: len(m.offers), Retained: len(m.retained),
+		Topic: topicName, Published: uint64(m.seq), Unrouted: m.unrouted, Waiting: len(m.offers), Retained: len(m.retained),
 		Duplicates: m.duplicates, Remembered: len(m.ids), Forgotten: m.forgotten,
 	}
 	for _, q := range m.queues {
