@@ -2,6 +2,7 @@ package lease
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -675,10 +676,13 @@ func bitsOf(b uint64) (n int) {
 	return n
 }
 
+// modelSeeds is how many random programs are run: go test ./internal/lease -seeds 1000
+var modelSeeds = flag.Int("seeds", 8, "how many random `programs` the table is held against a naive one with")
+
 func TestTheTableIsAsANaiveOne(t *testing.T) {
-	seeds, n := 40, 10_000
+	seeds, n := *modelSeeds, 2_000
 	if testing.Short() {
-		seeds, n = 10, 2_000
+		seeds, n = min(seeds, 4), 1_000
 	}
 	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(uint64(seed), 1))

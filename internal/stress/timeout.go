@@ -20,9 +20,13 @@ func (b *book) timeOut(ctx context.Context, worker uint32, d *fanout.Delivery[ti
 	}
 	deadline := d.Deadline()
 	<-ctx.Done()
-	switch {
-	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.DeadlineExceeded):
 		return b.timedOut(ctx, worker, d, deadline, dc)
+	case errors.Is(cause, fanout.ErrClosed) && dc.roll(2) == 0:
+		return false, fmt.Errorf("%w: %w", errOther, ctx.Err()) // which releases it
+	case errors.Is(cause, fanout.ErrClosed):
+		return b.ackOwned(worker, d, deadline), errOther // until its deadline, unless the queue is closed too
 	case by == alone: // a batch handler's may have ended for another delivery
 		b.mustNot(worker, d)
 	}
@@ -47,13 +51,18 @@ func (b *book) timedOut(ctx context.Context, worker uint32, d *fanout.Delivery[t
 	case 1:
 		return false, nil
 	}
+	return b.ackOwned(worker, d, deadline), errOther
+}
+
+// ackOwned acknowledges a delivery whose handler's context has ended. The handler
+// owns it until deadline, as long as the queue is open and nobody purges it.
+func (b *book) ackOwned(worker uint32, d *fanout.Delivery[ticket], deadline time.Time) bool {
 	r := refusal(d.Ack(context.Background()))
-	// A purge and the end of the subscriber take it away before.
-	if r == stale && time.Now().Before(deadline) && !s.purges && !s.unsubscribe {
+	if r == stale && time.Now().Before(deadline) && !b.spec.purges {
 		b.enter(worker, d, wronglyDone, r)
-		return false, errOther
+		return false
 	}
-	return b.noted(worker, d, r, fanout.Acked), nil
+	return b.noted(worker, d, r, fanout.Acked)
 }
 
 // mustNot tries to acknowledge a delivery that has ended.

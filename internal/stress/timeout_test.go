@@ -43,6 +43,35 @@ func TestAHandlerWhoseTimeoutPassesOwnsItsDelivery(t *testing.T) {
 	})
 }
 
+func TestAHandlerWhoseSubscriberIsShutDownOwnsItsDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := arenaFor(t)
+		b := a.newBook("q", spec{keep: 1, visibility: time.Second}, 1)
+		var done bool
+		sub, err := a.top.Subscribe(t.Context(), "q", func(ctx context.Context, d fanout.Delivery[ticket]) error {
+			odd := dice(0)
+			for n := uint64(0); ; n++ {
+				if odd = dice(n); odd.roll(2) == 1 {
+					odd = dice(n)
+					break
+				}
+			}
+			done, _ = b.timeOut(ctx, 256, &d, alone, &odd)
+			return nil
+		}, fanout.WithVisibilityTimeout(time.Second))
+		require.NoError(t, err)
+		require.NoError(t, a.top.Publish(t.Context(), 5))
+		synctest.Wait()
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, sub.Shutdown(over), context.Canceled)
+		synctest.Wait()
+		require.True(t, done)
+		require.Equal(t, []deed{settledAs}, deeds(b.events))
+		require.NoError(t, a.top.Close())
+	})
+}
+
 func TestAnAttemptThatTimedOutTooEarlyIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := arenaFor(t)
