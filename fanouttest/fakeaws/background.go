@@ -80,3 +80,14 @@ func (j *job) stopLocked() {
 	j.cloud.busy--
 	j.cloud.tellLocked()
 }
+
+// log writes lines into the test's log. It is called without the lock, by who
+// ends before the fake has ended.
+func (c *cloud) log(lines ...string) {
+	if c.tb == nil {
+		return
+	}
+	for _, line := range lines {
+		c.tb.Logf("%s", line)
+	}
+}

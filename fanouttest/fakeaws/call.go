@@ -13,6 +13,7 @@ type call struct {
 	place     // of the caller
 	ctx       context.Context
 	requestID string
+	anonymous bool   // the request has no signature
 	operation string // such as SendMessage
 	base      string // scheme and host of URLs to hand out; empty in process
 	now       time.Time

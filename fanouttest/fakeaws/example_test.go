@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/gofanout/fanout/fanouttest/fakeaws"
@@ -146,6 +147,41 @@ func ExampleAWS_WaitQuiet() {
 		fmt.Println(a.WaitQuiet(t.Context()), "after", time.Since(began))
 	})
 	// Output: <nil> after 7s
+}
+
+// A web hook takes the messages of a topic. It fails at first, and SNS tries
+// again by its delivery policy.
+func ExampleAWS_Endpoint() {
+	test(func(t *testing.T) {
+		a := fakeaws.New(t)
+		began, calls := time.Now(), 0
+		a.Endpoint("https://shop.example/hook", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			calls++
+			fmt.Println(r.Header.Get("x-amz-sns-message-type"), "after", time.Since(began))
+			if calls == 1 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		}), fakeaws.AutoConfirm())
+		topic, err := a.SNS().CreateTopic(t.Context(), &sns.CreateTopicInput{Name: aws.String("orders")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = a.SNS().Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: topic.TopicArn, Protocol: aws.String("https"), Endpoint: aws.String("https://shop.example/hook")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.SNS().Publish(t.Context(), &sns.PublishInput{TopicArn: topic.TopicArn, Message: aws.String("o-17")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.WaitQuiet(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println(a.Topic("orders").Published()[0].Deliveries[0].Outcome)
+	})
+	// Output:
+	// Notification after 0s
+	// Notification after 20s
+	// delivered
 }
 
 // Programs in other languages reach the fake through a socket.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -30,6 +31,15 @@ func FuzzRequests(f *testing.F) {
 	}
 	f.Add("POST", "/", "", "application/x-www-form-urlencoded", `Action=Subscribe&TopicArn=arn:aws:sns:us-east-1:123456789012:t&Protocol=sqs&Endpoint=arn:aws:sqs:us-east-1:123456789012:dead&Attributes.entry.1.key=FilterPolicy&Attributes.entry.1.value={"a":{"b":[1]},"$or":[{"c":[]}]}&Attributes.entry.2.key=FilterPolicyScope&Attributes.entry.2.value=MessageBody`)
 	f.Add("GET", "/?Action=ConfirmSubscription&Token=x", "", "", "")
+	f.Add("GET", "/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:us-east-1:123456789012:t&Token=", "", "", "")
+	f.Add("GET", "/?Action=Unsubscribe&SubscriptionArn=arn:aws:sns:us-east-1:123456789012:t:x", "", "", "")
+	f.Add("GET", "/SimpleNotificationService-x.pem", "", "", "")
+	f.Add("POST", "/", "", "application/x-www-form-urlencoded", `Action=Subscribe&TopicArn=arn:aws:sns:us-east-1:123456789012:t&Protocol=https&Endpoint=https://u:p@shop.example/a?b%23c&ReturnSubscriptionArn=true&Attributes.entry.1.key=RawMessageDelivery&Attributes.entry.1.value=true`)
+	for _, policy := range []string{`{"healthyRetryPolicy":{"minDelayTarget":1,"maxDelayTarget":60,"numRetries":50,"numNoDelayRetries":3,"numMinDelayRetries":2,"numMaxDelayRetries":35,"backoffFunction":"exponential"},"throttlePolicy":{"maxReceivesPerSecond":10},"requestPolicy":{"headerContentType":"text/plain;charset=UTF-8"}}`,
+		`{"healthyRetryPolicy":null,"throttlePolicy":{"maxReceivesPerSecond":2000000000},"requestPolicy":{}}`} {
+		f.Add("POST", "/", "", "application/x-www-form-urlencoded", "Action=Subscribe&TopicArn=arn:aws:sns:us-east-1:123456789012:t&Protocol=https&Endpoint=https://shop.example/hook&Attributes.entry.1.key=DeliveryPolicy&Attributes.entry.1.value="+url.QueryEscape(policy))
+	}
+	f.Add("POST", "/", "", "application/x-www-form-urlencoded", "Action=SetTopicAttributes&TopicArn=arn:aws:sns:us-east-1:123456789012:t&AttributeName=DeliveryPolicy&AttributeValue="+url.QueryEscape(`{"http":{"defaultHealthyRetryPolicy":{"numRetries":1},"disableSubscriptionOverrides":true,"defaultThrottlePolicy":{},"defaultRequestPolicy":null}}`))
 	f.Add("PUT", "/bucket", "", "application/xml", "<x>")
 	f.Fuzz(func(t *testing.T, method, path, target, kind, body string) {
 		u, err := url.Parse("https://aws.invalid" + path)
@@ -63,6 +73,12 @@ func FuzzRequests(f *testing.F) {
 				Attributes: map[string]string{"FilterPolicy": `{"a":[1]}`, "FilterPolicyScope": "MessageBody"}}); err != nil {
 				t.Fatal(err)
 			}
+			a.Endpoint("https://shop.example/hook", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }), AutoConfirm())
+			for _, endpoint := range []string{"https://shop.example/hook/1", "https://nowhere.example"} {
+				if _, err := c.subscribe(&subscribeInput{TopicArn: ptr(a.Topic("t").ARN()), Protocol: ptr("https"), Endpoint: &endpoint}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			for range 2 { // a second time in the state that the first one left
 				r := (&http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}).WithContext(ctx)
 				if target != "" {
@@ -94,6 +110,14 @@ func FuzzRequests(f *testing.F) {
 					}
 				}
 			}
+			m := "m" // and what was subscribed gets something
+			if _, err := c.publish(&publishInput{TopicArn: ptr(a.Topic("t").ARN()), Message: &m}); err != nil {
+				var e *apiError
+				if !errors.As(err, &e) {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(2 * time.Hour)
 			for _, q := range a.cloud.regions[place{DefaultAccount, DefaultRegion}].queues {
 				if err := checkQueue(q); err != nil {
 					t.Fatal(err)

@@ -12,6 +12,7 @@ type settings struct {
 	region, account string
 	staleDeletes    bool
 	lostPolls       bool
+	signedEnvelopes bool
 	observe         func(Call)
 }
 
@@ -59,6 +60,14 @@ func WithStaleDeletes() Option {
 // has them. The default is that it takes none.
 func WithLostPolls() Option {
 	return func(s *settings) error { s.lostPolls = true; return nil }
+}
+
+// WithSignedEnvelopes has the envelopes of messages in queues signed, as those
+// of HTTP deliveries always are. In SNS all are signed; the default is without,
+// since a signature takes about a millisecond and few consumers of queues look
+// at it.
+func WithSignedEnvelopes() Option {
+	return func(s *settings) error { s.signedEnvelopes = true; return nil }
 }
 
 // WithObserver has f called after each call, without a lock, in the goroutine

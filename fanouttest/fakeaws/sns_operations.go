@@ -43,12 +43,6 @@ func init() {
 	}
 }
 
-// serveURL answers requests for the URLs that SNS hands out and that name no
-// action. ok is false if the URL is none of them.
-func (c *call) serveURL(r request) (out response, ok bool) {
-	return response{}, false
-}
-
 // topicOf returns the name of the topic that a request is about, empty if there
 // is none.
 func topicOf(form url.Values) string {

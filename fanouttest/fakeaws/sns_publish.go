@@ -238,6 +238,8 @@ func (c *call) deliverLocked(s *subscription, n *notification, told *TopicDelive
 	switch s.protocol {
 	case "sqs":
 		c.enqueueLocked(s, n, told)
+	case "http", "https":
+		c.postLocked(s, n, told)
 	}
 }
 
@@ -326,6 +328,9 @@ type envelope struct {
 	Message           string
 	SubscribeURL      string `json:",omitempty"`
 	Timestamp         string
+	SignatureVersion  string                       `json:",omitempty"`
+	Signature         string                       `json:",omitempty"`
+	SigningCertURL    string                       `json:",omitempty"`
 	UnsubscribeURL    string                       `json:",omitempty"`
 	MessageAttributes map[string]envelopeAttribute `json:",omitempty"`
 }
@@ -347,22 +352,31 @@ func (s *subscription) contentOf(c *call, n *notification) content {
 			m.attributes[name] = attributeValue{DataType: a.DataType, StringValue: a.StringValue, BinaryValue: a.BinaryValue}
 		}
 	} else {
-		e := envelope{Type: "Notification", MessageID: n.id, SequenceNumber: n.sequence, TopicArn: s.topic.arn, Subject: n.subject, Message: n.text(s.protocol),
-			Timestamp: timestamp(n.at), UnsubscribeURL: c.snsURL(s.topic) + "/?Action=Unsubscribe&SubscriptionArn=" + s.arn}
-		for name, a := range n.attributes {
-			if e.MessageAttributes == nil {
-				e.MessageAttributes = map[string]envelopeAttribute{}
-			}
-			value := deref(a.StringValue)
-			if a.BinaryValue != nil {
-				value = encodeBase64(a.BinaryValue)
-			}
-			e.MessageAttributes[name] = envelopeAttribute{Type: deref(a.DataType), Value: value}
+		e := s.envelopeOf(c, n)
+		if c.signedEnvelopes {
+			e.sign(s.topic.signatureVersion(), c.snsURL(s.topic))
 		}
 		m.body = e.encode()
 	}
 	m.digest()
 	return m
+}
+
+// envelopeOf puts the envelope around a message that was published.
+func (s *subscription) envelopeOf(c *call, n *notification) envelope {
+	e := envelope{Type: typeNotification, MessageID: n.id, SequenceNumber: n.sequence, TopicArn: s.topic.arn, Subject: n.subject, Message: n.text(s.protocol),
+		Timestamp: timestamp(n.at), UnsubscribeURL: c.snsURL(s.topic) + "/?Action=Unsubscribe&SubscriptionArn=" + s.arn}
+	for name, a := range n.attributes {
+		if e.MessageAttributes == nil {
+			e.MessageAttributes = map[string]envelopeAttribute{}
+		}
+		value := deref(a.StringValue)
+		if a.BinaryValue != nil {
+			value = encodeBase64(a.BinaryValue)
+		}
+		e.MessageAttributes[name] = envelopeAttribute{Type: deref(a.DataType), Value: value}
+	}
+	return e
 }
 
 func (e *envelope) encode() string {
@@ -384,18 +398,32 @@ func (c *call) snsURL(t *topic) string {
 	if c.base != "" {
 		return c.base
 	}
-	return "https://sns." + t.region.region + ".amazonaws.com"
+	return "https://" + snsHost(t.region.region)
 }
 
-// confirmationLocked sends what asks the owner of a queue to confirm a
+func snsHost(region string) string { return "sns." + region + ".amazonaws.com" }
+
+// confirmationLocked sends what asks the owner of an endpoint to confirm a
 // subscription.
 func (c *call) confirmationLocked(s *subscription) {
-	e := envelope{Type: "SubscriptionConfirmation", MessageID: newID(), Token: s.token, TopicArn: s.topic.arn, Timestamp: timestamp(c.wall(c.clock())),
-		Message:      "You have chosen to subscribe to the topic " + s.topic.arn + ".\nTo confirm the subscription, visit the SubscribeURL included in this message.",
-		SubscribeURL: c.snsURL(s.topic) + "/?Action=ConfirmSubscription&TopicArn=" + s.topic.arn + "&Token=" + s.token}
-	m := content{body: e.encode(), groupID: "confirmation", deduplicationID: s.token}
+	s.asked = c.clock()
+	e := c.tokenEnvelope(s, typeConfirmation, "You have chosen to subscribe to the topic "+s.topic.arn+".\nTo confirm the subscription, visit the SubscribeURL included in this message.", s.token)
+	if s.overHTTP() {
+		c.postConfirmationLocked(s, e)
+		return
+	}
+	if c.signedEnvelopes {
+		e.sign(s.topic.signatureVersion(), c.snsURL(s.topic))
+	}
+	m := content{body: e.encode(), groupID: "confirmation", deduplicationID: e.MessageID}
 	m.digest()
 	if _, why := c.sendFromTopicLocked(s.topic, s.endpoint, m); why != "" {
 		c.warnings = append(c.warnings, fmt.Sprintf("fakeaws: the confirmation of a subscription of topic %s was lost: %s", s.topic.name, why))
 	}
+}
+
+// tokenEnvelope returns a message whose URL confirms a subscription.
+func (c *call) tokenEnvelope(s *subscription, kind, text, token string) envelope {
+	return envelope{Type: kind, MessageID: newID(), Token: token, TopicArn: s.topic.arn, Timestamp: timestamp(c.wall(c.clock())), Message: text,
+		SubscribeURL: c.snsURL(s.topic) + "/?Action=ConfirmSubscription&TopicArn=" + s.topic.arn + "&Token=" + token}
 }

@@ -3,8 +3,11 @@ package fakeaws
 import (
 	"encoding/json"
 	"maps"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	filter "github.com/gofanout/fanout/internal/policy"
 )
@@ -17,13 +20,27 @@ type subscription struct {
 	protocol    string
 	endpoint    string
 	attributes  map[string]string
-	token       string // while it waits for its confirmation, else empty
-	confirmedBy string // the token that confirmed it, empty if none was needed
+	token       string  // while it waits for its confirmation, else empty
+	confirmedBy string  // the token that confirmed it, empty if none was needed
+	asked       instant // when it was last asked for its confirmation
+	byVisit     bool    // it was confirmed without a signature
+	locked      bool    // only signed requests end it
+
+	free instant // when its throttle permits the next delivery
 
 	raw    bool
 	body   bool           // the filter policy is about the body
 	filter *filter.Policy // nil if all messages are wanted
 	dead   string         // ARN of its dead-letter queue, empty if it has none
+}
+
+// confirmationTime is how long a subscription waits for its confirmation.
+const confirmationTime = 48 * time.Hour
+
+// expireLocked ends subscriptions that nobody has confirmed in time.
+func (t *topic) expireLocked(now instant) {
+	t.subscriptions = slices.DeleteFunc(t.subscriptions, func(s *subscription) bool { return s.token != "" && now-s.asked >= confirmationTime })
+	maps.DeleteFunc(t.left, func(_ string, s *subscription) bool { return now-s.asked >= confirmationTime })
 }
 
 // mostFilterPolicies is how many subscriptions of a topic can have one.
@@ -46,9 +63,11 @@ func (c *call) subscriptionLocked(subscriptionARN *string) (*subscription, error
 	}
 	if r := c.regions[a.place]; r != nil {
 		if t := r.sns.topics[name]; t != nil {
+			t.expireLocked(c.clock())
 			for _, s := range t.subscriptions {
 				if s.arn == *subscriptionARN {
-					if c.account != s.owner && c.account != t.region.account {
+					visit := c.operation == "Unsubscribe" && c.anonymous
+					if visit && s.locked || !visit && c.account != s.owner && c.account != t.region.account {
 						return nil, errSNSAuthorization.with("User is not authorized to perform: SNS:%s on resource: %s", c.operation, s.arn)
 					}
 					return s, nil
@@ -68,7 +87,7 @@ func (c *call) subscribe(in *subscribeInput) (*subscriptionOutput, error) {
 		return nil, err
 	}
 	s := &subscription{topic: t, owner: c.account, protocol: deref(in.Protocol), endpoint: deref(in.Endpoint), attributes: map[string]string{}}
-	queueARN, err := s.checkEndpoint()
+	owner, err := c.checkEndpointLocked(s)
 	if err != nil {
 		return nil, err
 	}
@@ -87,35 +106,60 @@ func (c *call) subscribe(in *subscribeInput) (*subscriptionOutput, error) {
 		if !maps.Equal(old.attributes, s.attributes) {
 			return nil, invalidParameter("Attributes Reason: Subscription already exists with different attributes")
 		}
+		if old.token != "" {
+			return c.askLocked(old, in), nil
+		}
 		return &subscriptionOutput{old.arn}, nil
 	}
 	s.arn = t.arn + ":" + newID()
 	t.subscriptions = append(t.subscriptions, s)
-	// The owner of the queue confirms by subscribing it; others have to be
-	// confirmed by who can read the queue.
-	if c.account != queueARN.account {
-		s.token = strings.ReplaceAll(newID()+newID(), "-", "")
-		c.confirmationLocked(s)
-		if !deref(in.ReturnSubscriptionArn) {
-			return &subscriptionOutput{"pending confirmation"}, nil
-		}
+	// The owner of the endpoint confirms by subscribing it; others have to be
+	// confirmed by who can read what comes to it.
+	if c.account != owner {
+		s.token = newToken()
+		return c.askLocked(s, in), nil
 	}
 	return &subscriptionOutput{s.arn}, nil
 }
 
-// checkEndpoint checks protocol and endpoint.
-func (s *subscription) checkEndpoint() (arn, error) {
-	if s.protocol != "sqs" {
-		return arn{}, invalidParameter("Protocol Reason: fakeaws has no subscriptions of the protocol %q", s.protocol)
+func newToken() string { return strings.ReplaceAll(newID()+newID(), "-", "") }
+
+// askLocked asks for the confirmation of a subscription.
+func (c *call) askLocked(s *subscription, in *subscribeInput) *subscriptionOutput {
+	c.confirmationLocked(s)
+	if !deref(in.ReturnSubscriptionArn) {
+		return &subscriptionOutput{"pending confirmation"}
 	}
-	a, ok := parseARN(s.endpoint)
-	switch {
-	case !ok || a.service != "sqs":
-		return a, invalidParameter("SQS endpoint ARN")
-	case strings.HasSuffix(a.resource, ".fifo") && !s.topic.fifo:
-		return a, invalidParameter("Invalid parameter: Endpoint Reason: FIFO SQS Queues can not be subscribed to standard SNS topics")
+	return &subscriptionOutput{s.arn}
+}
+
+// checkEndpointLocked checks protocol and endpoint. It returns the account
+// whose subscribing needs no confirmation, empty if there is none.
+func (c *call) checkEndpointLocked(s *subscription) (owner string, err error) {
+	switch s.protocol {
+	case "sqs":
+		a, ok := parseARN(s.endpoint)
+		switch {
+		case !ok || a.service != "sqs":
+			return "", invalidParameter("SQS endpoint ARN")
+		case strings.HasSuffix(a.resource, ".fifo") && !s.topic.fifo:
+			return "", invalidParameter("Invalid parameter: Endpoint Reason: FIFO SQS Queues can not be subscribed to standard SNS topics")
+		}
+		return a.account, nil
+	case "http", "https":
+		u, err := url.Parse(s.endpoint)
+		switch {
+		case err != nil || u.Scheme != s.protocol || u.Host == "":
+			return "", invalidParameter("Endpoint Reason: Endpoint must match the specified protocol")
+		case s.topic.fifo:
+			return "", invalidParameter("Invalid protocol type: %s", s.protocol)
+		}
+		if e := c.endpointLocked(u); e != nil && e.autoConfirm {
+			return c.account, nil
+		}
+		return "", nil
 	}
-	return a, nil
+	return "", invalidParameter("Protocol Reason: fakeaws has no subscriptions of the protocol %q", s.protocol)
 }
 
 // setLocked checks an attribute of a subscription and sets it. The caller
@@ -164,6 +208,9 @@ func (s *subscription) compile() error {
 	s.raw = s.attributes["RawMessageDelivery"] == "true"
 	s.body = s.attributes["FilterPolicyScope"] == "MessageBody"
 	s.filter, s.dead = nil, ""
+	if _, err := deliveryPolicyOf("", s.attributes["DeliveryPolicy"], s.raw); err != nil {
+		return invalidParameter("DeliveryPolicy: %v", err)
+	}
 	if text := s.attributes["FilterPolicy"]; text != "" && text != "{}" {
 		if s.body {
 			flat, err := flattenPolicy(text)
@@ -212,11 +259,33 @@ func (c *call) confirmSubscription(in *confirmSubscriptionInput) (*subscriptionO
 	if t == nil {
 		return nil, errSNSNotFound.with("Topic does not exist")
 	}
-	for _, s := range t.subscriptions {
-		if s.token == deref(in.Token) && s.token != "" || s.confirmedBy == deref(in.Token) && s.confirmedBy != "" {
-			s.token, s.confirmedBy = "", deref(in.Token)
-			return &subscriptionOutput{s.arn}, nil
+	t.expireLocked(c.clock())
+	authenticate := deref(in.AuthenticateOnUnsubscribe)
+	if authenticate != "" && authenticate != "true" && authenticate != "false" {
+		return nil, invalidParameter("AuthenticateOnUnsubscribe")
+	}
+	token := deref(in.Token)
+	if s := t.left[token]; s != nil {
+		// It had ended, and its endpoint wants it back.
+		delete(t.left, token)
+		for _, other := range t.subscriptions {
+			if other.protocol == s.protocol && other.endpoint == s.endpoint {
+				return &subscriptionOutput{other.arn}, nil
+			}
 		}
+		s.token = token
+		t.subscriptions = append(t.subscriptions, s)
+		t.deleted--
+	}
+	for _, s := range t.subscriptions {
+		if token == "" || s.token != token && s.confirmedBy != token {
+			continue
+		}
+		if s.token != "" {
+			s.token, s.confirmedBy, s.byVisit = "", token, c.anonymous
+			s.locked = authenticate == "true" && !c.anonymous
+		}
+		return &subscriptionOutput{s.arn}, nil
 	}
 	return nil, invalidParameter("Token")
 }
@@ -239,7 +308,21 @@ func (c *call) unsubscribe(in *subscriptionInput) (*emptyOutput, error) {
 	t := s.topic
 	t.subscriptions = slices.DeleteFunc(t.subscriptions, func(o *subscription) bool { return o == s })
 	t.deleted++
+	if (c.anonymous || c.account != s.owner) && s.overHTTP() {
+		c.farewellLocked(s)
+	}
 	return &emptyOutput{}, nil
+}
+
+// farewellLocked tells an endpoint that its subscription was ended by somebody
+// else than its owner, and how to get it back.
+func (c *call) farewellLocked(s *subscription) {
+	token := newToken()
+	if s.topic.left == nil {
+		s.topic.left = map[string]*subscription{}
+	}
+	s.topic.left[token], s.asked = s, c.clock()
+	c.postConfirmationLocked(s, c.tokenEnvelope(s, typeUnsubscription, "You have chosen to deactivate subscription "+s.arn+".\nTo cancel this operation and restore the subscription, visit the SubscribeURL included in this message.", token))
 }
 
 // getSubscriptionAttributes implements GetSubscriptionAttributes.
@@ -255,12 +338,22 @@ func (c *call) getSubscriptionAttributes(in *subscriptionInput) (*snsAttributesO
 	if all["FilterPolicy"] != "" && all["FilterPolicyScope"] == "" {
 		all["FilterPolicyScope"] = "MessageAttributes"
 	}
+	if s.overHTTP() {
+		text, err := encodeJSON(s.deliveryPolicy())
+		if err != nil {
+			return nil, errInternal.with("%v", err)
+		}
+		all["EffectiveDeliveryPolicy"] = string(text)
+		if s.attributes["DeliveryPolicy"] == "" {
+			delete(all, "DeliveryPolicy")
+		}
+	}
 	pending := "false"
 	if s.token != "" {
 		pending = "true"
 	}
 	maps.Copy(all, map[string]string{"SubscriptionArn": s.arn, "TopicArn": s.topic.arn, "Owner": s.owner, "Endpoint": s.endpoint, "Protocol": s.protocol,
-		"PendingConfirmation": pending, "ConfirmationWasAuthenticated": "true", "SubscriptionPrincipal": "arn:aws:iam::" + s.owner + ":root"})
+		"PendingConfirmation": pending, "ConfirmationWasAuthenticated": strconv.FormatBool(s.token == "" && !s.byVisit), "SubscriptionPrincipal": "arn:aws:iam::" + s.owner + ":root"})
 	return &snsAttributesOutput{all}, nil
 }
 
@@ -291,6 +384,7 @@ func (c *call) listSubscriptions(in *listTopicsInput) (*listSubscriptionsOutput,
 	defer c.mu.Unlock()
 	var all []*subscription
 	for _, t := range c.regionOfLocked().sns.topics {
+		t.expireLocked(c.clock())
 		all = append(all, t.subscriptions...)
 	}
 	return subscriptionPage(all, in.NextToken)

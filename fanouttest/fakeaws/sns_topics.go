@@ -28,7 +28,8 @@ type topic struct {
 	attributes    map[string]string
 	tags          map[string]string
 	subscriptions []*subscription
-	deleted       int // subscriptions
+	deleted       int                      // subscriptions
+	left          map[string]*subscription // those that have ended, by the token that brings them back
 	sequence      uint64
 	recent        recentIDs
 	published     []Published // if the fake keeps it
@@ -70,7 +71,11 @@ func (t *topic) checkAttribute(name, value string) error {
 		if utf8.RuneCountInString(value) > 100 {
 			return invalidParameter("Attributes Reason: DisplayName: must be at most 100 characters long")
 		}
-	case "Policy", "DeliveryPolicy":
+	case "DeliveryPolicy":
+		if _, err := deliveryPolicyOf(value, "", false); err != nil {
+			return invalidParameter("DeliveryPolicy: %v", err)
+		}
+	case "Policy":
 		if value != "" && !(json.Valid([]byte(value)) && strings.HasPrefix(strings.TrimSpace(value), "{")) {
 			return invalidParameter("Attributes Reason: %s: Invalid JSON", name)
 		}
@@ -146,6 +151,14 @@ func (t *topic) attribute(name string) string {
 	return ""
 }
 
+// signatureVersion is how its messages are signed.
+func (t *topic) signatureVersion() string {
+	if t.attributes["SignatureVersion"] == "2" {
+		return "2"
+	}
+	return "1"
+}
+
 // mostSize is how long a message may be.
 func (t *topic) mostSize() int {
 	if n, err := strconv.Atoi(t.attributes["MaximumMessageSize"]); err == nil {
@@ -170,6 +183,7 @@ func (c *call) topicLocked(parameter string, topicARN *string) (*topic, error) {
 	if t == nil {
 		return nil, errSNSNotFound.with("Topic does not exist")
 	}
+	t.expireLocked(c.clock())
 	v := judge(t.attributes["Policy"], access{account: c.account, action: "sns:" + strings.TrimSuffix(c.operation, "Batch"), resource: t.arn})
 	if v == denied || c.account != a.account && v != allowed {
 		return nil, errSNSAuthorization.with("User: arn:aws:iam::%s:root is not authorized to perform: SNS:%s on resource: %s because no resource-based policy allows the SNS:%s action",
@@ -212,6 +226,7 @@ func (c *call) getTopicAttributes(in *topicInput) (*snsAttributesOutput, error) 
 			t.arn, t.region.account)
 	}
 	all["TopicArn"], all["Owner"] = t.arn, t.region.account
+	all["EffectiveDeliveryPolicy"] = t.effectiveDeliveryPolicy()
 	confirmed := 0
 	for _, s := range t.subscriptions {
 		if s.token == "" {

@@ -22,16 +22,18 @@ type cloud struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup // goroutines of the fake, see laterLocked
 
-	mu       sync.Mutex // guards the fields below, and all queues and topics
-	ended    bool
-	regions  map[place]*region
-	faults   []*Injected
-	calls    map[string]int    // by operation
-	busy     int               // jobs that wait or run, see laterLocked and WaitQuiet
-	jobs     map[*job]struct{} // those that wait
-	changed  chan struct{}     // closed at the next change, nil if nobody waits for it
-	serials  uint64            // of queues
-	unserved []*queue          // queues whose long polls may have something, see serveLocked
+	mu           sync.Mutex // guards the fields below, and all queues and topics
+	ended        bool
+	regions      map[place]*region
+	faults       []*Injected
+	calls        map[string]int       // by operation
+	busy         int                  // jobs that wait or run, see laterLocked and WaitQuiet
+	jobs         map[*job]struct{}    // those that wait
+	changed      chan struct{}        // closed at the next change, nil if nobody waits for it
+	endpoints    map[string]*endpoint // by scheme, host and path
+	certificates map[string][]byte    // by region
+	serials      uint64               // of queues
+	unserved     []*queue             // queues whose long polls may have something, see serveLocked
 }
 
 // A place is an account in a region.

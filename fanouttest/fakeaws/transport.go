@@ -105,11 +105,7 @@ func (c *cloud) serve(ctx context.Context, r request) (response, error) {
 	k := &call{cloud: c, ctx: ctx, requestID: newID(), base: r.base, now: time.Now()}
 	began := k.now
 	out, err := k.serve(r)
-	if c.tb != nil {
-		for _, w := range k.warnings {
-			c.tb.Logf("%s", w)
-		}
-	}
+	c.log(k.warnings...)
 	if c.observe != nil && k.operation != "" {
 		if err != nil {
 			k.failed = err
@@ -182,6 +178,7 @@ func (c *call) identify(r request) (service string) {
 	scope, _, _ = strings.Cut(scope, ",")
 	parts := strings.Split(strings.TrimSpace(scope), "/")
 	if len(parts) != 5 {
+		c.anonymous = true
 		return ""
 	}
 	if id := strings.TrimPrefix(parts[0], accessKeyPrefix); accountPattern.MatchString(id) {
