@@ -320,7 +320,7 @@ func TestEveryDropReasonHasAName(t *testing.T) {
 	require.Equal(t, "drop oldest", DroppedOldest.String())
 	require.Equal(t, "drop newest", DroppedNewest.String())
 	require.Equal(t, "close", DroppedByClose.String())
-	require.Equal(t, "DropReason(0)", DropReason(0).String())
+	require.Equal(t, "none", DropReason(0).String())
 	require.Equal(t, "purge", DroppedByPurge.String())
 	require.Equal(t, "DropReason(5)", (DroppedByPurge + 1).String())
 }

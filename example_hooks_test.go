@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -215,6 +216,22 @@ func ExampleCause_String() {
 	// released
 }
 
+// A cause is a name in JSON.
+func ExampleCause_MarshalText() {
+	data, _ := json.Marshal(map[string]fanout.Cause{"cause": fanout.TimedOut})
+	fmt.Println(string(data))
+	// Output:
+	// {"cause":"timed out"}
+}
+
+func ExampleCause_UnmarshalText() {
+	var line struct{ Cause fanout.Cause }
+	err := json.Unmarshal([]byte(`{"Cause": "panicked"}`), &line)
+	fmt.Println(line.Cause == fanout.Panicked, err)
+	// Output:
+	// true <nil>
+}
+
 func ExampleDropReason() {
 	ctx := context.Background()
 	prices, _ := fanout.NewTopic[int]("prices",
@@ -246,6 +263,44 @@ func ExampleDropReason_String() {
 	// drop newest
 	// close
 	// purge
+}
+
+func ExampleDropReason_MarshalText() {
+	data, _ := json.Marshal(fanout.DroppedOldest)
+	fmt.Println(string(data))
+	// Output:
+	// "drop oldest"
+}
+
+func ExampleDropReason_UnmarshalText() {
+	var reason fanout.DropReason
+	fmt.Println(reason.UnmarshalText([]byte("rain")))
+	// Output:
+	// fanout: invalid option: DropReason("rain"): want one of none, drop oldest, drop newest, close, purge
+}
+
+// A history as a program writes it down.
+func ExampleAttempt_MarshalJSON() {
+	data, _ := json.Marshal(fanout.Attempt{
+		Number: 1, Cause: fanout.Failed, Queue: "billing", Start: time.Date(2026, 7, 1, 12, 30, 0, 0, time.UTC),
+		Elapsed: 1500 * time.Millisecond, Err: errors.New("the bank is down"),
+	})
+	fmt.Println(string(data))
+	// Output:
+	// {"number":1,"cause":"failed","queue":"billing","start":"2026-07-01T12:30:00Z","elapsed":"1.5s","error":"the bank is down"}
+}
+
+func ExampleAttempt_UnmarshalJSON() {
+	var history []fanout.Attempt
+	err := json.Unmarshal([]byte(`[{"number": 1, "cause": "timed out", "elapsed": "30s"}, {"number": 2, "cause": "failed", "elapsed": "7ms", "error": "busy"}]`), &history)
+	fmt.Println(err)
+	for _, a := range history {
+		fmt.Println(a)
+	}
+	// Output:
+	// <nil>
+	// attempt 1: timed out after 30s
+	// attempt 2: failed after 7ms: busy
 }
 
 func ExampleAttempt_String() {

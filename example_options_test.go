@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -436,6 +437,25 @@ func ExampleBackoff() {
 	fmt.Println(err)
 	// Output:
 	// fanout: invalid option: WithBackoff: Constant(0s): want a positive duration
+}
+
+// A policy out of a configuration.
+func ExampleOverflow_UnmarshalText() {
+	var config struct{ Overflow fanout.Overflow }
+	err := json.Unmarshal([]byte(`{"overflow": "DropOldest"}`), &config)
+	fmt.Println(config.Overflow, err)
+	err = json.Unmarshal([]byte(`{"overflow": "DropAll"}`), &config)
+	fmt.Println(err)
+	// Output:
+	// DropOldest <nil>
+	// fanout: invalid option: Overflow("DropAll"): want one of Block, Reject, DropOldest, DropNewest
+}
+
+func ExampleOverflow_MarshalText() {
+	data, _ := json.Marshal(map[string]fanout.Overflow{"overflow": fanout.Reject})
+	fmt.Println(string(data))
+	// Output:
+	// {"overflow":"Reject"}
 }
 
 func ExampleOverflow_String() {

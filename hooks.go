@@ -102,10 +102,14 @@ const (
 	DroppedByClose
 	// DroppedByPurge is [Queue.Purge].
 	DroppedByPurge
+
+	lastReason = DroppedByPurge
 )
 
 func (r DropReason) String() string {
 	switch r {
+	case 0:
+		return "none"
 	case DroppedOldest:
 		return "drop oldest"
 	case DroppedNewest:

@@ -124,3 +124,15 @@ func TestWhichLettersARedriveTakesForNew(t *testing.T) {
 		require.Equal(t, row.want, diedAfter(began, row.hist, row.moved), "%+v", row)
 	}
 }
+
+// TestTheStateOfEarlierVersionsIsRead: engines keep it for days, and causes are numbers there.
+func TestTheStateOfEarlierVersionsIsRead(t *testing.T) {
+	const written = `{"spent":2,"history":[{"n":1,"cause":5,"queue":"q","start":"2026-07-01T12:30:00Z","elapsed":1500000000},` +
+		`{"n":2,"cause":3,"queue":"q","start":"2026-07-01T12:31:00Z","err":"panic: EOF","stack":"goroutine 7"}]}`
+	s, h := decodeState([]byte(written))
+	require.EqualValues(t, 2, s.Spent)
+	require.Equal(t, []Cause{TimedOut, Panicked}, []Cause{h.attempts[0].Cause, h.attempts[1].Cause})
+	require.Equal(t, 1500*time.Millisecond, h.attempts[0].Elapsed)
+	require.EqualError(t, h.attempts[1].Err, "panic: EOF")
+	require.JSONEq(t, written, string((&remoteState{Spent: 2}).encode(h, maxState)))
+}
