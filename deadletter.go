@@ -7,6 +7,8 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // deadSuffix makes the name of a queue's own dead-letter queue. No other queue
@@ -314,7 +316,8 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 // waits, in turn with publishers, whatever the overflow policy, until ctx ends;
 // then it returns ctx's error beside how many it has moved, or [ErrClosed]. On an
 // engine it does not wait: it returns [ErrQueueFull]. An option for another T is
-// [ErrInvalidOption].
+// [ErrInvalidOption]. IDs that no letter has are [ErrUnknownID], see [RedriveIDs]; the
+// others have moved then.
 func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
 	if err := q.made(); err != nil {
 		return 0, err
@@ -343,41 +346,53 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, ErrClosed)
 	}
 	if q.remote != nil {
-		moved, err := q.remote.redrive(ctx, set, preds)
-		if err != nil {
-			err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)
-		}
-		return moved, err
+		moved, err = q.remote.redrive(ctx, &set, preds)
+	} else if d == nil {
+		err = set.unknown()
+	} else {
+		moved, err = q.redriveFrom(ctx, d, &set, preds)
 	}
-	if d == nil {
-		return 0, nil
+	if err != nil {
+		err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)
 	}
+	return moved, err
+}
+
+// redriveFrom redrives letters of d, as Redrive does.
+func (q *Queue[T]) redriveFrom(ctx context.Context, d *Queue[T], set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
 	d.mu.Lock()
 	letters := d.peekLocked()
 	d.mu.Unlock()
 	if d.shared() {
 		letters = slices.DeleteFunc(letters, func(l Delivery[T]) bool { return l.ext.source != q.origin() })
 	}
-	letters, err = selectLetters(letters, set.ids, preds)
-	if err != nil || len(letters) == 0 {
+	letters, err = selectLetters(letters, set, preds)
+	if err != nil {
 		return 0, err
 	}
+	unknown := set.unknown()
+	if len(letters) == 0 {
+		return 0, unknown
+	}
 	o := &offer[T]{redrive: q, letters: letters}
-	if err = q.t.offer(ctx, o, false); err != nil {
-		err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)
+	if err = q.t.offer(ctx, o, false); err == nil {
+		err = unknown
+	} else if unknown != nil {
+		err = fmt.Errorf("%w; %w", err, unknown)
 	}
 	return o.moved, err
 }
 
-// selectLetters applies a Redrive's options, with no lock held.
-func selectLetters[T any](letters []Delivery[T], ids map[string]bool, preds []func(Delivery[T]) bool) (kept []Delivery[T], err error) {
+// selectLetters applies a Redrive's options, with no lock held. Of the IDs in set it
+// notes those that a letter has.
+func selectLetters[T any](letters []Delivery[T], set *redriveSettings, preds []func(Delivery[T]) bool) (kept []Delivery[T], err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			kept, err = nil, fmt.Errorf("fanout: RedriveIf: %w", panicError(p))
 		}
 	}()
 	for _, l := range letters {
-		keep := ids == nil || ids[l.ID()]
+		keep := set.ids == nil || set.met(l.ID())
 		for _, pred := range preds {
 			keep = keep && pred(l)
 		}
@@ -434,16 +449,53 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 	return letters, moved, fx
 }
 
+// met reports whether a letter's ID is asked for, and notes that there is one.
+func (s *redriveSettings) met(id string) bool {
+	_, asked := s.ids[id]
+	if asked {
+		s.ids[id] = true
+	}
+	return asked
+}
+
+// mostUnknown is how many IDs one error names.
+const mostUnknown = 100
+
+// unknown returns an error that names the IDs asked for that no letter has, nil if
+// there is none.
+func (s *redriveSettings) unknown() error {
+	var ids []string
+	for id, met := range s.ids {
+		if !met {
+			ids = append(ids, strconv.Quote(id))
+		}
+	}
+	if ids == nil {
+		return nil
+	}
+	slices.Sort(ids)
+	list, more := strings.Join(ids[:min(len(ids), mostUnknown)], ", "), ""
+	if n := len(ids) - mostUnknown; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Errorf("%w: RedriveIDs(%s)%s: want IDs of its dead letters that no consumer has in hand", ErrUnknownID, list, more)
+}
+
 // RedriveIDs selects dead letters by the IDs of their messages. Several options
 // add their IDs up, and no ID at all selects nothing; beside [RedriveIf] a letter
 // must meet both.
+//
+// For an ID that no dead letter of the queue has when Redrive looks, Redrive returns
+// [ErrUnknownID], which names it, and moves the others. A letter that a consumer of the
+// dead-letter queue has in hand is not seen, on an engine not even by the queue it came from.
+// If Redrive fails on an engine before it has seen all letters, no ID is called unknown.
 func RedriveIDs(ids ...string) RedriveOption {
 	return redriveOption(func(s *redriveSettings) error {
 		if s.ids == nil {
 			s.ids = make(map[string]bool, len(ids))
 		}
 		for _, id := range ids {
-			s.ids[id] = true
+			s.ids[id] = false
 		}
 		return nil
 	})

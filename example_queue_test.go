@@ -241,12 +241,14 @@ func ExampleRedriveIDs() {
 		d.Nack(ctx)
 	}
 
-	moved, _ := billing.Redrive(ctx, fanout.RedriveIDs("payment-4712"))
+	moved, err := billing.Redrive(ctx, fanout.RedriveIDs("payment-4712", "payment-4713"))
 	d, _ := billing.Receive(ctx)
 	fmt.Println(moved, d.Body)
+	fmt.Println(err)
 	d.Ack(ctx)
 	// Output:
 	// 1 o-18
+	// fanout: redrive of "billing": fanout: invalid option: unknown ID: RedriveIDs("payment-4713"): want IDs of its dead letters that no consumer has in hand
 }
 
 func ExampleRedriveIf() {

@@ -156,6 +156,10 @@ var (
 	// ErrExists is returned for the name of a queue that is open in this topic. It
 	// wraps ErrInvalidOption. The name is free again once that queue is closed.
 	ErrExists = fmt.Errorf("%w: the name exists", ErrInvalidOption)
+	// ErrUnknownID is returned by Redrive for IDs that no dead letter has, see
+	// [RedriveIDs]; it names them. It wraps ErrInvalidOption. Unlike with other options,
+	// what the known IDs select has moved.
+	ErrUnknownID = fmt.Errorf("%w: unknown ID", ErrInvalidOption)
 	// ErrUnsupported is returned for what this topic or queue cannot do.
 	ErrUnsupported = errors.New("fanout: unsupported")
 )

@@ -171,8 +171,8 @@ type (
 		visibility time.Duration
 	}
 	redriveSettings struct {
-		ids   map[string]bool
-		preds []any // each a func(Delivery[T]) bool
+		ids   map[string]bool // by ID asked for, whether a letter has it; nil asks for all
+		preds []any           // each a func(Delivery[T]) bool
 	}
 )
 

@@ -707,7 +707,7 @@ func TestSeveralRedriveOptionsSelectWhatAllOfThemAccept(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, moved, "no ID is none, not all")
 	moved, err = q.Redrive(ctx,
-		RedriveIDs("0", "2", "3"), RedriveIDs("6", "7", "no such"),
+		RedriveIDs("0", "2", "3"), RedriveIDs("6", "7"),
 		RedriveIf(func(d Delivery[int]) bool { return d.Body%2 == 0 }),
 		RedriveIf(func(d Delivery[int]) bool { return d.Body%3 == 0 }),
 	)

@@ -105,7 +105,7 @@ func (r *remoteQueue[T]) peek(ctx context.Context, most int) (ds []Delivery[T], 
 
 // redrive moves dead letters back to the queue, a part of them at a time: none waits
 // for so long that its lease ends.
-func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
+func (r *remoteQueue[T]) redrive(ctx context.Context, set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
 	h := r.q.dead.remote.hold()
 	over := false
 	defer func() {
@@ -121,7 +121,7 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds
 			break
 		}
 		ls = slices.DeleteFunc(ls, func(l *heldLetter[T]) bool { return diedAfter(began, l.arrival.hist, back[l.ID]) })
-		if ls, err = h.choose(ls, set.ids, preds); err != nil {
+		if ls, err = h.choose(ls, set, preds); err != nil {
 			break
 		}
 		var done []*heldLetter[T]
@@ -136,6 +136,9 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set redriveSettings, preds
 	}
 	if late := len(h.late); late > 0 && err == nil {
 		err = fmt.Errorf("%d letters were not moved, and are in other hands: %w", late, ErrStale)
+	}
+	if err == nil {
+		err = set.unknown()
 	}
 	over = true
 	return moved, errors.Join(err, h.giveBack(ctx))
@@ -218,9 +221,9 @@ func (h *holding[T]) delivery(l *heldLetter[T]) Delivery[T] {
 }
 
 // choose returns those that a Redrive's options select.
-func (h *holding[T]) choose(ls []*heldLetter[T], ids map[string]bool, preds []func(Delivery[T]) bool) (chosen []*heldLetter[T], err error) {
+func (h *holding[T]) choose(ls []*heldLetter[T], set *redriveSettings, preds []func(Delivery[T]) bool) (chosen []*heldLetter[T], err error) {
 	for _, l := range ls {
-		some, err := selectLetters([]Delivery[T]{h.delivery(l)}, ids, preds)
+		some, err := selectLetters([]Delivery[T]{h.delivery(l)}, set, preds)
 		if err != nil {
 			return nil, err
 		}

@@ -496,7 +496,7 @@ func TestRowDeadLetterQueue(t *testing.T) {
 				require.NoError(t, d.Nack(ctx)) // and dead again
 			}
 			n, err := a.Redrive(ctx, RedriveIDs(ids[c]))
-			require.NoError(t, err)
+			require.ErrorIs(t, err, ErrUnknownID)
 			require.Zero(t, n, "not by another's ID")
 			require.Equal(t, []int{1, 1, 2}, bodies(t, dead))
 			require.Equal(t, 3, a.Stats().Dead)
@@ -1123,7 +1123,7 @@ func TestRowRedrive(t *testing.T) {
 		publish(t, top, 4)
 		inHand := receive(t, q.DeadLetters())
 		n, err := q.Redrive(ctx, RedriveIDs("1", "0"))
-		require.NoError(t, err)
+		require.ErrorIs(t, err, ErrUnknownID)
 		require.Equal(t, 1, n, "0 is in a consumer's hand")
 		n, err = q.Redrive(ctx)
 		require.NoError(t, err)

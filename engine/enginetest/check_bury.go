@@ -31,10 +31,12 @@ func buryChecks() []check {
 			q.dead().empty("the letter is acknowledged")
 		}},
 		{name: "redrive all", rule: "Redrive sends dead letters back to their queue, and to no other; attempts start anew, histories stay.", run: promiseRedriveAll},
-		{name: "redrive by ID", rule: "RedriveIDs selects dead letters by the IDs of their messages.", run: func(x *fixture) {
+		{name: "redrive by ID", rule: "RedriveIDs selects dead letters by the IDs of their messages, and names those that it doesn't know.", run: func(x *fixture) {
 			q := x.withLetters("1", "2", "3")
 			x.redrive(q, 2, fanout.RedriveIDs("1", "3"))
 			q.holds("1", "3")
+			_, err := q.Redrive(x.ctx, fanout.RedriveIDs("4"))
+			x.mustBe(err, fanout.ErrUnknownID, "Redrive of an ID that no letter has")
 			q.dead().holds("2")
 		}},
 		{name: "redrive if", rule: "RedriveIf selects the dead letters that keep accepts, their histories included.", run: func(x *fixture) {

@@ -162,6 +162,14 @@ func (m *topic) redrive(k int, bodies map[int]bool, o offer) (done bool, moved i
 	return done, int(q.count.Redriven - before), err
 }
 
+// redriven is the error of a redrive that has ended in err.
+func (o offer) redriven(err error) error {
+	if err == nil && o.unknown {
+		return fanout.ErrUnknownID
+	}
+	return err
+}
+
 // redriveSome moves letters as far as there is room. It reports whether none is
 // left to move.
 func (m *topic) redriveSome(o *offer) bool {

@@ -300,7 +300,7 @@ func (d *driver) tearDown() {
 // sentinels are the errors that callers look for.
 var sentinels = []error{
 	errBoom, fanout.ErrStale, fanout.ErrSettled, fanout.ErrClosed, fanout.ErrQueueFull, fanout.ErrBatchTooLarge, fanout.ErrInvalidMessage,
-	fanout.ErrInvalidOption, fanout.ErrUnsupported, context.Canceled, context.DeadlineExceeded, errBusy,
+	fanout.ErrUnsupported, context.Canceled, context.DeadlineExceeded, errBusy, fanout.ErrUnknownID, fanout.ErrInvalidOption,
 }
 
 func sentinel(err error) error {

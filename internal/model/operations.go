@@ -352,9 +352,10 @@ func (d *driver) redrive() {
 	}
 	var bodies map[int]bool
 	var options []fanout.RedriveOption
+	unknown := false
 	switch by := d.draw(4); {
 	case by == 1 && dead != nil:
-		bodies = map[int]bool{}
+		bodies, unknown = map[int]bool{}, true
 		ids := []string{"of no message"}
 		ds, err := d.queues[k].DeadLetters().Peek(d.ctx, fanout.Unlimited)
 		d.noError(err)
@@ -382,8 +383,9 @@ func (d *driver) redrive() {
 	})
 	d.say("call %d: redrive queue %d %v until %v", id, k, bodies, limit)
 	d.erring(nil, func(m *topic) error {
-		if done, n, err := m.redrive(k, bodies, offer{id: id, limit: limit}); done {
-			m.finish(result{ID: id, N: n, Err: err})
+		o := offer{id: id, limit: limit, unknown: unknown}
+		if done, n, err := m.redrive(k, bodies, o); done {
+			m.finish(result{ID: id, N: n, Err: o.redriven(err)})
 		}
 		return nil
 	})

@@ -334,6 +334,7 @@ func (m *topic) finishOffer(o offer, err error) {
 	r := result{ID: o.id, Err: err}
 	if o.redrives() {
 		r.N = o.moved
+		r.Err = o.redriven(err)
 	}
 	m.finish(r)
 }

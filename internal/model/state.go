@@ -234,6 +234,7 @@ type offer struct {
 	doubtful []int
 	redrive  int // the queue, if letters are redriven
 	letters  []letter
+	unknown  bool // by IDs of which one is nobody's
 	moved    int
 }
 
