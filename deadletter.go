@@ -309,8 +309,9 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 // Redrive sends dead letters back to this queue, and to no other: all that are
 // in its dead-letter queue when it is called, or those that the options select.
 // It returns how many moved. Their attempts start anew, their histories stay,
-// and they go before the backlog; the queue's filter is not asked. Letters that a consumer of the dead-letter
-// queue has in hand are left there.
+// and they are due at once, so that they take turns with the backlog; the queue's
+// filter is not asked. Letters that a consumer of the dead-letter queue has in hand
+// are left there.
 //
 // Redriven messages take room as published ones do. For a full queue Redrive
 // waits, in turn with publishers, whatever the overflow policy, until ctx ends;

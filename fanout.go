@@ -66,9 +66,10 @@
 //
 //  1. All queues see one order of messages, and one publisher's messages in the
 //     order it published them. Queues are not in step with each other.
-//  2. A queue gives out what has become due (retries, delays that end, time-outs)
-//     before its backlog, and the backlog in the order of publication. With
-//     several consumers, or after a retry, messages can be handled out of order,
+//  2. A queue gives out its backlog in the order of publication, and what has become
+//     due (retries, delays that end, time-outs) in the order in which it did. While
+//     both wait they take turns, one message each, so that neither starves the other.
+//     With several consumers, or after a retry, messages can be handled out of order,
 //     unless they have an ordering key.
 //  3. A handler runs in at most [WithConcurrency] goroutines at once, and each of
 //     its deliveries belongs to one of them.
@@ -184,7 +185,7 @@ type Message[T any] struct {
 	Attributes map[string]string
 
 	// Delay hides the message in every queue for so long after its publication;
-	// it then goes before the backlog. Zero leaves it to the queue's
+	// it then takes turns with the backlog. Zero leaves it to the queue's
 	// [WithDelay]; a negative delay is [ErrInvalidMessage].
 	// It can't be combined with an ordering key, as in SQS FIFO: [ErrUnsupported].
 	Delay time.Duration

@@ -129,6 +129,7 @@ func (w *worker[T]) grasp(ds []Delivery[T], base uint64, started int, now int64)
 	q := w.s.q
 	w.hand, w.base, w.takenAt, w.counted, w.told = ds, base, now, 0, 0
 	q.held += len(ds)
+	q.backlogsTurn = false
 	if w.s.one == nil {
 		w.giveContextsLocked(1)
 	} else {

@@ -161,7 +161,8 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 				times int
 			}
 			stays := map[int]stay{}
-			var ready []int // in the order in which they must come, before the backlog
+			var ready []int // in the order in which they must come, in turn with the backlog
+			wasDue := false
 			backlog := from(0, ofLeases)
 			inFlight := map[int]Delivery[int]{}
 			for range 1500 {
@@ -171,9 +172,10 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 					require.NoError(t, err)
 					for _, d := range ds {
 						next := &ready
-						if len(ready) == 0 {
+						if wasDue && len(backlog) > 0 || len(ready) == 0 {
 							next = &backlog
 						}
+						wasDue = next == &ready
 						require.Equal(t, (*next)[0], d.Body)
 						require.Equal(t, stays[d.Body].times+1, d.Attempt())
 						*next = (*next)[1:]
@@ -434,7 +436,7 @@ func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {
 		began := time.Now()
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(vis))
-		publish(t, top, to(0, 99)...)
+		publish(t, top, 0, 1, 2)
 		take := func(n int) []Delivery[int] {
 			ds, err := q.ReceiveBatch(ctx, n)
 			require.NoError(t, err)
@@ -449,6 +451,7 @@ func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {
 		want := []Attempt{{Number: 1, Cause: TimedOut, Queue: "q", Start: began, Elapsed: vis}}
 		require.Equal(t, want, again[1].History())
 		require.NoError(t, q.AckBatch(ctx, again...))
+		publish(t, top, to(3, 99)...)
 		require.NoError(t, q.AckBatch(ctx, take(leaseLen)...)) // a whole lease, which goes
 		require.NoError(t, later.Ack(ctx))
 		last := take(2)

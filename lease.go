@@ -265,7 +265,8 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 	if q.direct || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(delivered) {
 		return 0
 	}
-	if p := q.leases.lapsed.taken(); p != nil {
+	if p := q.leases.lapsed.taken(); p != nil && !q.backlogWaitsLocked() { // else they take turns
+		q.backlogsTurn = true
 		return q.leaseAgainLocked(p, ds, now)
 	}
 	if q.n[due] > 0 || q.n[backlogged] > 0 {
@@ -300,6 +301,7 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 		n += k
 	}
 	if n > 0 {
+		q.backlogsTurn = false
 		q.lookByLocked(now, handAge)
 	}
 	q.leases.n += n

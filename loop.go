@@ -209,6 +209,7 @@ func (l *loop[T]) holdLocked(now int64) bool {
 	q.copyOut(ds, run, base, inLoop)
 	q.cursor.Step(k)
 	q.held += k
+	q.backlogsTurn = false
 	l.hand, l.base, l.counted, l.told = ds, base, 0, 0
 	l.where.Store(uint64(place(base)*placeStamp + place(k-1)*placeOne))
 	q.lookByLocked(now, l.lookAge())

@@ -376,7 +376,7 @@ func TestPromise11APushDeliverysTimeoutComesAtItsDeadline(t *testing.T) {
 	})
 }
 
-func TestPromise11DelaysEndAtTheExactInstantAndGoBeforeTheBacklog(t *testing.T) {
+func TestPromise11DelaysEndAtTheExactInstantAndTakeTurnsWithTheBacklog(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q")
@@ -387,7 +387,7 @@ func TestPromise11DelaysEndAtTheExactInstantAndGoBeforeTheBacklog(t *testing.T) 
 		require.Equal(t, 2, receive(t, q).Body)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		require.Equal(t, 1, receive(t, q).Body, "what has become due goes before the backlog")
+		require.Equal(t, 1, receive(t, q).Body, "what has become due goes first after the backlog's turn")
 		require.Equal(t, 3, receive(t, q).Body)
 
 		for _, want := range []struct {

@@ -31,7 +31,7 @@ import (
 //
 // While the topic shuts down, what is released goes to [released] and stays.
 const (
-	// backlogged and due are ready; what is due goes first.
+	// backlogged and due are ready, and take turns while both wait.
 	backlogged = uint8(iota + 1)
 	due
 	// delayed and retrying wait in the schedule: for the end of a delay or
@@ -121,7 +121,7 @@ type Queue[T any] struct {
 	cursor  log.Cursor[item[T]]
 	win     window.Window[held[T]]
 	backlog window.List // ready, in the order of publication
-	due     window.List // ready, before the backlog, in the order they became so
+	due     window.List // ready, in the order they became so
 	parked  window.List
 	n       [states]int
 	stale   window.Spans // deliveries that lost their message
@@ -145,11 +145,13 @@ type Queue[T any] struct {
 
 	drained chan struct{} // closes when nothing is left that Shutdown waits for
 
-	armed    bool // the timer is
-	brief    bool // it is armed for a moment only
-	paused   bool
-	opening  bool // it is asked what it replays
-	draining bool // the topic shuts down
+	armed  bool // the timer is
+	brief  bool // it is armed for a moment only
+	paused bool
+	// backlogsTurn says that what started last was due: the backlog's turn is next.
+	backlogsTurn bool
+	opening      bool // it is asked what it replays
+	draining     bool // the topic shuts down
 	// drainingDead is draining for the dead-letter queue, made or not.
 	drainingDead bool
 	closed       bool

@@ -329,32 +329,40 @@ func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d D
 }
 
 // nextLocked takes the next message that may be delivered out of its list or
-// the log: what has become due goes before the backlog.
+// the log. What has become due and the backlog take turns while both wait.
 func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 	for {
-		i, ok = q.popDueFirstLocked()
-		if !ok {
-			i, ok = q.win.Pop(&q.backlog)
-		}
+		wasDue := q.n[due] > 0 && (!q.backlogsTurn || !q.backlogWaitsLocked())
+		ok = true
 		switch {
-		case ok:
-			q.n[q.win.Meta(i).State]--
-			q.win.Restamp(i)
+		case wasDue:
+			i, _ = q.popDueFirstLocked()
+		case q.n[backlogged] > 0:
+			i, _ = q.win.Pop(&q.backlog)
 		case q.inLogLocked() > 0:
-			i = q.win.Add(held[T]{item: *q.cursor.Next()})
+			i, ok = q.win.Add(held[T]{item: *q.cursor.Next()}), false
 			q.lookByLocked(now, handAge)
 		case q.takeAllBackLocked():
 			continue
 		default:
 			return 0, fx, false
 		}
+		if ok {
+			q.n[q.win.Meta(i).State]--
+			q.win.Restamp(i)
+		}
 		if q.expired(&q.win.At(i).item, now) {
 			fx = q.expireLocked(i, now, fx)
 		} else if q.headOfKeyLocked(i) {
+			q.backlogsTurn = wasDue
 			return i, fx, true
 		}
 	}
 }
+
+// backlogWaitsLocked reports whether any of the backlog could start. While
+// something is due, nothing of it waits in a hand.
+func (q *Queue[T]) backlogWaitsLocked() bool { return q.n[backlogged] > 0 || q.inLogLocked() > 0 }
 
 // handOnLocked keeps the invariant about idle consumers: it wakes one if there
 // is something for it, and otherwise sees that the next publish will. Whoever

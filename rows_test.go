@@ -627,7 +627,7 @@ func TestRowConcurrency(t *testing.T) {
 		elapse(time.Second)
 		st := q.Stats()
 		require.Equal(t, [4]int{3, 3, 0, 4}, [4]int{st.Workers, st.Stuck, st.InFlight, st.Ready}, "each stuck handler keeps its worker")
-		for _, want := range []int{-1, -2, -3, 10} { // their messages go to others
+		for _, want := range []int{-1, 10, -2, -3} { // their messages go to others, in turn with the backlog
 			d := receive(t, q)
 			require.Equal(t, want, d.Body)
 			require.NoError(t, d.Ack(ctx))
@@ -794,7 +794,7 @@ func TestRowDelay(t *testing.T) {
 		requireEmpty(t, q)
 		elapse(1)
 		require.Equal(t, 2, receive(t, q).Body)
-		require.Equal(t, 2, receive(t, plain).Body, "what has become due goes before the backlog")
+		require.Equal(t, 2, receive(t, plain).Body, "what has become due goes first after the backlog's turn")
 		require.Equal(t, 1, receive(t, plain).Body)
 		elapse(5*time.Second - 1)
 		requireEmpty(t, q)
@@ -1130,7 +1130,7 @@ func TestRowRedrive(t *testing.T) {
 		require.Equal(t, 2, n)
 		require.NoError(t, inHand.Ack(ctx))
 		require.Equal(t, 5, other.Stats().Unsettled(), "never to the others")
-		for _, want := range []int{1, 2, 3, 4} { // before the backlog
+		for _, want := range []int{4, 1, 2, 3} { // what started last was due: it is the backlog's turn
 			d := receive(t, q)
 			require.Equal(t, want, d.Body)
 			require.Equal(t, 1, d.Attempt(), "attempts start anew")

@@ -220,7 +220,7 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 		q.win.Push(l, i)
 	}
 	if state == due {
-		q.takeAllBackLocked() // it goes before what waits in a hand
+		q.takeAllBackLocked() // it takes turns with what waits in a hand
 	}
 	// A backlog is in the order of publication, but letters come as they die.
 	if state != parked && (state != backlogged || q.letters) {

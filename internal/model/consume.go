@@ -127,6 +127,7 @@ func (m *topic) deliver(q *queue, x *message, visibility time.Duration) {
 		q.setHead(x)
 	}
 	m.turn++
+	q.backlogsTurn = x.state == due
 	x.state, x.start, x.until, x.turn = inFlight, m.now, m.now+visibility, m.turn
 	x.visibility, x.slack, x.most, x.extended = visibility, 0, x.until, 0
 	x.nth++
@@ -196,10 +197,10 @@ func (q *queue) firstOfKey(x *message) bool {
 	})
 }
 
-// next returns the messages whose turn it may be, the likeliest first: what has
-// become due goes before the backlog, the earlier first; the backlog goes in
-// the order of publication, that of a dead-letter queue as the letters came: in
-// one that is shared their numbers tell that, else only the instant.
+// next returns the messages whose turn it may be, the likeliest first. What has
+// become due and the backlog take turns. Of what is due the earlier goes first. The
+// backlog goes in the order of publication, that of a dead-letter queue as the letters
+// came: in one that is shared their numbers tell that, else only the instant.
 func (q *queue) next() []*message {
 	var next []*message
 	for _, x := range q.messages {
@@ -210,6 +211,9 @@ func (q *queue) next() []*message {
 		if len(next) > 0 {
 			y := next[0]
 			before = cmp.Compare(y.state, x.state) // due is the greater one
+			if q.backlogsTurn {
+				before = -before
+			}
 			if before == 0 && (x.state == due || q.letters && q.ref != sharedRef) {
 				before = cmp.Compare(x.since, y.since)
 			} else if before == 0 {

@@ -254,7 +254,7 @@ func (m *topic) fingerprint() string {
 			xs = append(xs, fmt.Sprintf("%+v", y))
 		}
 		slices.Sort(xs)
-		fmt.Fprintln(&b, q.name, xs, q.heads, q.paused, q.closed, q.draining, q.letter, q.count, q.ended)
+		fmt.Fprintln(&b, q.name, xs, q.heads, q.paused, q.closed, q.draining, q.backlogsTurn, q.letter, q.count, q.ended)
 	}
 	endings := make([]string, 0, len(m.endings))
 	for _, e := range m.endings {

@@ -15,7 +15,7 @@ type state uint8
 
 const (
 	backlog  state = iota // ready, in the order of publication
-	due                   // ready, before the backlog
+	due                   // ready; takes turns with the backlog
 	delayed               // waits for the end of a delay or snooze
 	retrying              // waits for the end of a backoff
 	inFlight              // waits for the visibility timeout
@@ -136,6 +136,7 @@ type queue struct {
 	messages                 []*message
 	heads                    map[string]int // per key the number of the message that may be delivered
 	paused, closed, draining bool
+	backlogsTurn             bool         // what was delivered last was due
 	letter                   int          // the number of the latest letter, if it is shared
 	count                    fanout.Stats // only what grows
 	ended                    [fanout.Released + 1]uint64
