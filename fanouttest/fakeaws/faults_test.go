@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -380,12 +379,43 @@ func TestAnIdleFakeOwnsNoGoroutineAndKeepsNoTimer(t *testing.T) {
 	})
 }
 
-// Ten thousand fakes in tests that run in parallel.
+// use creates a queue in a fake, sends and receives.
+func use(a *fakeaws.AWS, name string) error {
+	ctx := context.Background()
+	out, err := a.SQS().CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name})
+	if err != nil {
+		return err
+	}
+	if _, err = a.SQS().SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: out.QueueUrl, MessageBody: &name}); err != nil {
+		return err
+	}
+	got, err := a.SQS().ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: out.QueueUrl, WaitTimeSeconds: 20, MaxNumberOfMessages: 10})
+	if err != nil {
+		return err
+	}
+	if len(got.Messages) != 1 || *got.Messages[0].Body != name {
+		return fmt.Errorf("the fake of %s gave %d messages", name, len(got.Messages))
+	}
+	return nil
+}
+
+// Ten thousand fakes, all alive and used at once: each sees its own message
+// only, none owns a goroutine, and each takes less than 32 KB, most of which is
+// the SDK's client.
 func TestTenThousandFakes(t *testing.T) {
 	n := 10_000
 	if testing.Short() {
 		n = 500
 	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	goroutines, before := runtime.NumGoroutine(), heap()
+	fakes := make([]*fakeaws.AWS, n)
 	var group sync.WaitGroup
 	rooms := make(chan struct{}, 64)
 	for k := range n {
@@ -393,29 +423,58 @@ func TestTenThousandFakes(t *testing.T) {
 		group.Go(func() {
 			defer func() { <-rooms }()
 			a, err := fakeaws.Start()
+			if err == nil {
+				fakes[k], err = a, use(a, fmt.Sprint("q", k))
+			}
 			if err != nil {
 				t.Error(err)
-				return
-			}
-			defer a.Close()
-			name, body := fmt.Sprint("q", k), fmt.Sprint("m", k)
-			out, err := a.SQS().CreateQueue(context.Background(), &sqs.CreateQueueInput{QueueName: &name})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			_, err = a.SQS().SendMessage(context.Background(), &sqs.SendMessageInput{QueueUrl: out.QueueUrl, MessageBody: &body})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			ms := a.Queue(name).Messages()
-			if !slices.ContainsFunc(ms, func(m fakeaws.Message) bool { return m.Body == body }) || len(ms) != 1 {
-				t.Errorf("fake %d has %v", k, ms)
 			}
 		})
 	}
 	group.Wait()
+	if t.Failed() {
+		return
+	}
+	each := (int64(heap()) - int64(before)) / int64(n)
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+	if !testing.Short() {
+		t.Logf("%d bytes for each fake", each)
+		require.Less(t, each, int64(32<<10))
+	}
+	for _, a := range fakes {
+		a.Close()
+	}
+}
+
+// Each in a test of its own, in virtual time, as users have it.
+func TestFakesInParallelTests(t *testing.T) {
+	n := 10_000
+	if testing.Short() {
+		n = 500
+	}
+	for k := range n {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, a *fakeaws.AWS) { require.NoError(t, use(a, fmt.Sprint("q", k))) })
+		})
+	}
+}
+
+// BenchmarkFakesInParallel is a test's whole life with a fake, in parallel.
+func BenchmarkFakesInParallel(b *testing.B) {
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			a, err := fakeaws.Start()
+			if err == nil {
+				err = use(a, "q")
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			a.Close()
+		}
+	})
 }
 
 func BenchmarkStart(b *testing.B) {

@@ -3,6 +3,7 @@ package fakeaws_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/stretchr/testify/require"
@@ -23,56 +25,72 @@ import (
 // usual variables.
 const endpointVariable = "FANOUT_AWS_ENDPOINT"
 
-// fidelity is what the checks of TestFidelity have: a client, and nothing that
+// fidelity is what the checks of TestFidelity have: clients, and nothing that
 // looks inside. So they hold for any server.
 type fidelity struct {
 	*testing.T
 	client *sqs.Client
+	sns    *sns.Client
 	prefix string
-	queues int
+	named  int
 }
 
 // TestFidelity holds what users meet against the fake, in virtual time, or
 // against the server that the variable FANOUT_AWS_ENDPOINT names.
 func TestFidelity(t *testing.T) {
 	endpoint := os.Getenv(endpointVariable)
-	for name, check := range fidelityChecks {
+	checks := maps.Clone(fidelityChecks)
+	maps.Copy(checks, snsFidelityChecks)
+	for name, check := range checks {
 		t.Run(name, func(t *testing.T) {
 			if endpoint == "" {
-				bubble(t, func(t *testing.T, a *fakeaws.AWS) { check(&fidelity{T: t, client: a.SQS(), prefix: "q"}) })
+				bubble(t, func(t *testing.T, a *fakeaws.AWS) { check(&fidelity{T: t, client: a.SQS(), sns: a.SNS(), prefix: "q"}) })
 				return
 			}
 			t.Parallel()
-			check(&fidelity{T: t, client: clientOf(endpoint), prefix: fmt.Sprintf("fakeaws-%d-%s", time.Now().UnixNano(), strings.ReplaceAll(name, " ", "-"))})
+			f := &fidelity{T: t, prefix: fmt.Sprintf("fakeaws-%d-%s", time.Now().UnixNano(), strings.Map(func(r rune) rune {
+				if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+					return r
+				}
+				return '-'
+			}, name))}
+			f.client, f.sns = clientsOf(endpoint)
+			check(f)
 		})
 	}
 }
 
-// clientOf returns a client of a server that is not the fake.
-func clientOf(endpoint string) *sqs.Client {
+// clientsOf returns clients of a server that is not the fake.
+func clientsOf(endpoint string) (*sqs.Client, *sns.Client) {
 	get := func(name, otherwise string) string {
 		if v := os.Getenv(name); v != "" {
 			return v
 		}
 		return otherwise
 	}
-	o := sqs.Options{Region: get("AWS_REGION", "us-east-1"), HTTPClient: http.DefaultClient, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+	c := aws.Config{Region: get("AWS_REGION", "us-east-1"), HTTPClient: http.DefaultClient, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: get("AWS_ACCESS_KEY_ID", "test"), SecretAccessKey: get("AWS_SECRET_ACCESS_KEY", "test"), SessionToken: os.Getenv("AWS_SESSION_TOKEN")}, nil
 	})}
 	if endpoint != "aws" {
-		o.BaseEndpoint = &endpoint
+		c.BaseEndpoint = &endpoint
 	}
-	return sqs.New(o)
+	return sqs.NewFromConfig(c), sns.NewFromConfig(c)
+}
+
+// name returns a name for a queue or topic that no other has.
+func (f *fidelity) name(attributes map[string]string) string {
+	f.named++
+	name := fmt.Sprintf("%.70s-%d", f.prefix, f.named)
+	if attributes["FifoQueue"]+attributes["FifoTopic"] != "" {
+		name += ".fifo"
+	}
+	return name
 }
 
 func (f *fidelity) queue(attributes ...string) string {
 	f.Helper()
-	f.queues++
-	name := fmt.Sprintf("%.70s-%d", f.prefix, f.queues)
 	as := pairs(attributes)
-	if as["FifoQueue"] != "" {
-		name += ".fifo"
-	}
+	name := f.name(as)
 	out, err := f.client.CreateQueue(context.Background(), &sqs.CreateQueueInput{QueueName: &name, Attributes: as})
 	require.NoError(f, err)
 	if os.Getenv(endpointVariable) != "" {

@@ -13,6 +13,7 @@ type settings struct {
 	staleDeletes    bool
 	lostPolls       bool
 	signedEnvelopes bool
+	policyDelay     time.Duration
 	observe         func(Call)
 }
 
@@ -68,6 +69,21 @@ func WithLostPolls() Option {
 // at it.
 func WithSignedEnvelopes() Option {
 	return func(s *settings) error { s.signedEnvelopes = true; return nil }
+}
+
+// WithFilterPolicyDelay makes changes of a subscription's filter policy, and of
+// its scope, hold after a delay; until then the one before it holds. In SNS that
+// takes up to 15 minutes. The default is 0: a change holds at once. The policy
+// that a subscription is made with always does. It returns an error for a
+// negative delay.
+func WithFilterPolicyDelay(d time.Duration) Option {
+	return func(s *settings) error {
+		if d < 0 {
+			return fmt.Errorf("fakeaws: WithFilterPolicyDelay(%v): want 0 or more", d)
+		}
+		s.policyDelay = d
+		return nil
+	}
 }
 
 // WithObserver has f called after each call, without a lock, in the goroutine

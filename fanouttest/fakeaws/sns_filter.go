@@ -13,12 +13,13 @@ func encodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b)
 // matched by the core's filter policies, whose attributes are texts: a value is
 // handed over as an array of one element, whose JSON type is that of the
 // attribute, since there only elements of arrays have one type.
-func (s *subscription) wants(n *notification) bool {
-	if s.filter == nil {
+func (s *subscription) wants(n *notification, now instant) bool {
+	f := s.filterAt(now)
+	if f.policy == nil {
 		return true
 	}
 	attributes := map[string]string{}
-	if s.body {
+	if f.body {
 		var body any
 		if err := json.Unmarshal([]byte(n.text(s.protocol)), &body); err != nil {
 			return false
@@ -35,7 +36,7 @@ func (s *subscription) wants(n *notification) bool {
 		if len(attributes) == 0 {
 			attributes["\x00"] = "x" // without any the core's policies match nothing
 		}
-		return s.filter.Match(attributes)
+		return f.policy.Match(attributes)
 	}
 	for name, a := range n.attributes {
 		switch kind := deref(a.DataType); {
@@ -47,7 +48,7 @@ func (s *subscription) wants(n *notification) bool {
 			attributes[name] = arrayOf(deref(a.StringValue))
 		}
 	}
-	return s.filter.Match(attributes)
+	return f.policy.Match(attributes)
 }
 
 func arrayOf(values ...any) string {

@@ -221,7 +221,7 @@ func (c *call) publishLocked(t *topic, n *notification) {
 		switch {
 		case s.token != "":
 			d.Outcome = NotConfirmed
-		case !s.wants(n):
+		case !s.wants(n, now):
 			d.Outcome = Filtered
 		default:
 			c.deliverLocked(s, n, d)

@@ -29,9 +29,16 @@ type subscription struct {
 	free instant // when its throttle permits the next delivery
 
 	raw    bool
-	body   bool           // the filter policy is about the body
-	filter *filter.Policy // nil if all messages are wanted
-	dead   string         // ARN of its dead-letter queue, empty if it has none
+	filter bodyFilter
+	before bodyFilter // what holds until changes do, see WithFilterPolicyDelay
+	until  instant    // when they do
+	dead   string     // ARN of its dead-letter queue, empty if it has none
+}
+
+// A bodyFilter is a compiled filter policy.
+type bodyFilter struct {
+	body   bool           // it is about the body, not the attributes
+	policy *filter.Policy // nil if all messages are wanted
 }
 
 // confirmationTime is how long a subscription waits for its confirmation.
@@ -206,13 +213,13 @@ func (s *subscription) setLocked(c *cloud, name, value string) error {
 // compile sets the fields that come from the attributes.
 func (s *subscription) compile() error {
 	s.raw = s.attributes["RawMessageDelivery"] == "true"
-	s.body = s.attributes["FilterPolicyScope"] == "MessageBody"
-	s.filter, s.dead = nil, ""
+	s.filter = bodyFilter{body: s.attributes["FilterPolicyScope"] == "MessageBody"}
+	s.dead = ""
 	if _, err := deliveryPolicyOf("", s.attributes["DeliveryPolicy"], s.raw); err != nil {
 		return invalidParameter("DeliveryPolicy: %v", err)
 	}
 	if text := s.attributes["FilterPolicy"]; text != "" && text != "{}" {
-		if s.body {
+		if s.filter.body {
 			flat, err := flattenPolicy(text)
 			if err != nil {
 				return invalidParameter("FilterPolicy: %v", err)
@@ -221,7 +228,7 @@ func (s *subscription) compile() error {
 		}
 		others := 0
 		for _, o := range s.topic.subscriptions {
-			if o != s && o.filter != nil {
+			if o != s && o.filter.policy != nil {
 				others++
 			}
 		}
@@ -232,7 +239,7 @@ func (s *subscription) compile() error {
 		if err != nil {
 			return invalidParameter("FilterPolicy: %v", err)
 		}
-		s.filter = p
+		s.filter.policy = p
 	}
 	if text := s.attributes["RedrivePolicy"]; text != "" {
 		var p struct {
@@ -242,6 +249,14 @@ func (s *subscription) compile() error {
 		s.dead = p.Target
 	}
 	return nil
+}
+
+// filterAt returns the filter policy that holds.
+func (s *subscription) filterAt(now instant) bodyFilter {
+	if now < s.until {
+		return s.before
+	}
+	return s.filter
 }
 
 // confirmSubscription implements ConfirmSubscription.
@@ -365,7 +380,7 @@ func (c *call) setSubscriptionAttributes(in *setSubscriptionAttributesInput) (*e
 	if err != nil {
 		return nil, err
 	}
-	before := maps.Clone(s.attributes)
+	before, holds := maps.Clone(s.attributes), s.filterAt(c.clock())
 	err = s.setLocked(c.cloud, deref(in.AttributeName), deref(in.AttributeValue))
 	if err == nil {
 		err = s.compile()
@@ -374,6 +389,9 @@ func (c *call) setSubscriptionAttributes(in *setSubscriptionAttributesInput) (*e
 		s.attributes = before
 		_ = s.compile() // these were valid
 		return nil, err
+	}
+	if name := deref(in.AttributeName); c.policyDelay > 0 && (name == "FilterPolicy" || name == "FilterPolicyScope") {
+		s.before, s.until = holds, c.clock()+c.policyDelay
 	}
 	return &emptyOutput{}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -207,6 +208,45 @@ func TestFilterPolicies(t *testing.T) {
 	require.Equal(t, map[string]string{"SubscriptionArn": s, "TopicArn": topic, "Owner": "123456789012", "Endpoint": a.Queue("q").ARN(), "Protocol": "sqs", "RawMessageDelivery": "false",
 		"FilterPolicy": `{"a":["x"]}`, "FilterPolicyScope": "MessageAttributes", "PendingConfirmation": "false", "ConfirmationWasAuthenticated": "true",
 		"SubscriptionPrincipal": "arn:aws:iam::123456789012:root"}, out.Attributes)
+}
+
+// A change of a filter policy takes time, if the test wants it.
+func TestAChangeOfAFilterPolicyTakesTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := fakeaws.New(t, fakeaws.WithFilterPolicyDelay(15*time.Minute))
+		topic := newTopic(t, a, "orders")
+		q := newQueue(t, a, "q", "Policy", permission(topic))
+		s := subscribe(t, a, topic, a.Queue("q"), "RawMessageDelivery", "true", "FilterPolicy", `{"region":["eu"]}`)
+		change := func(policy string) {
+			_, err := a.SNS().SetSubscriptionAttributes(t.Context(), &sns.SetSubscriptionAttributesInput{SubscriptionArn: &s, AttributeName: aws.String("FilterPolicy"), AttributeValue: &policy})
+			require.NoError(t, err)
+		}
+		got := func() []string {
+			for _, region := range []string{"eu", "us", "ap"} {
+				publish(t, a, topic, region, func(in *sns.PublishInput) {
+					in.MessageAttributes = map[string]snstypes.MessageAttributeValue{"region": text(region)}
+				})
+			}
+			ms := receive(t, a, q)
+			require.NoError(t, sweep(a, q, ms...))
+			return bodies(ms)
+		}
+		require.Equal(t, []string{"eu"}, got(), "the first one holds at once")
+		change(`{"region":["us"]}`)
+		time.Sleep(15*time.Minute - time.Nanosecond)
+		require.Equal(t, []string{"eu"}, got())
+		time.Sleep(time.Nanosecond)
+		require.Equal(t, []string{"us"}, got())
+		change(`{"region":["ap"]}`)
+		time.Sleep(10 * time.Minute)
+		change(`{}`)
+		time.Sleep(15*time.Minute - time.Nanosecond)
+		require.Equal(t, []string{"us"}, got())
+		time.Sleep(time.Nanosecond)
+		require.Equal(t, []string{"eu", "us", "ap"}, got())
+		_, err := fakeaws.Start(fakeaws.WithFilterPolicyDelay(-1))
+		require.EqualError(t, err, "fakeaws: WithFilterPolicyDelay(-1ns): want 0 or more")
+	})
 }
 
 // Subject: FIFO topics; deduplication from SNS FIFO to SQS FIFO.
