@@ -11,6 +11,8 @@ require (
 	github.com/stretchr/testify v1.12.1
 )
 
+require github.com/aws/aws-lambda-go v1.54.0 // indirect
+
 require (
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.10 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.10 // indirect

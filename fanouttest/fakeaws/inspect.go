@@ -181,8 +181,9 @@ func (q *Queue) Shuffle(seed uint64) {
 }
 
 // WaitQuiet waits until nothing is left to do: all queues are empty except
-// those that are the dead-letter queue of another, no move task runs, and no
-// delivery of a topic or invocation of a function is under way. It looks at all
+// those that are the dead-letter queue of another or of a subscription, or the
+// failure destination of a function, no move task runs, and no delivery of a
+// topic or invocation of a function is under way or waits to be tried again. It looks at all
 // accounts and regions. It ends with ctx, and then returns an error that says
 // what is left.
 func (a *AWS) WaitQuiet(ctx context.Context) error {
@@ -220,13 +221,8 @@ func (c *cloud) leftLocked(now instant) (left string, next instant) {
 	if c.busy > 0 {
 		return fmt.Sprintf("%d deliveries under way", c.busy), never
 	}
+	dead := c.deadLettersLocked()
 	for _, r := range c.regions {
-		dead := map[string]bool{}
-		for _, q := range r.queues {
-			if p := q.attributes.redrive; p != nil {
-				dead[p.target] = true
-			}
-		}
 		for _, q := range r.queues {
 			q.advanceLocked(now)
 			if t := q.lastTask(); t != nil && t.status == taskRunning {
@@ -240,6 +236,28 @@ func (c *cloud) leftLocked(now instant) (left string, next instant) {
 		}
 	}
 	return left, next
+}
+
+// deadLettersLocked returns the ARNs of the queues for what could not be handled:
+// those of queues, subscriptions and functions.
+func (c *cloud) deadLettersLocked() map[string]bool {
+	dead := map[string]bool{}
+	for _, r := range c.regions {
+		for _, q := range r.queues {
+			if p := q.attributes.redrive; p != nil {
+				dead[p.target] = true
+			}
+		}
+		for _, t := range r.sns.topics {
+			for _, s := range t.subscriptions {
+				dead[s.dead] = true
+			}
+		}
+		for _, f := range r.functions {
+			dead[f.settings.destination] = true
+		}
+	}
+	return dead
 }
 
 // changedLocked returns a channel that is closed at the next change.

@@ -240,6 +240,8 @@ func (c *call) deliverLocked(s *subscription, n *notification, told *TopicDelive
 		c.enqueueLocked(s, n, told)
 	case "http", "https":
 		c.postLocked(s, n, told)
+	case "lambda":
+		c.invokeFunctionLocked(s, n, told)
 	}
 }
 

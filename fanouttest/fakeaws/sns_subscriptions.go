@@ -165,6 +165,8 @@ func (c *call) checkEndpointLocked(s *subscription) (owner string, err error) {
 			return c.account, nil
 		}
 		return "", nil
+	case "lambda":
+		return s.checkFunction()
 	}
 	return "", invalidParameter("Protocol Reason: fakeaws has no subscriptions of the protocol %q", s.protocol)
 }
@@ -176,6 +178,9 @@ func (s *subscription) setLocked(c *cloud, name, value string) error {
 	case "RawMessageDelivery":
 		if value = strings.ToLower(value); value != "true" && value != "false" {
 			return invalidParameter("Attributes Reason: RawMessageDelivery: Invalid value [%s]. Must be true or false.", value)
+		}
+		if value == "true" && s.protocol == "lambda" {
+			return invalidParameter("Attributes Reason: RawMessageDelivery: Delivery protocol [lambda] does not support raw message delivery.")
 		}
 	case "FilterPolicyScope":
 		if value != "MessageAttributes" && value != "MessageBody" {

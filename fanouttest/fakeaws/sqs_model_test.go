@@ -117,7 +117,7 @@ func checkQueue(q *queue) error {
 		return fmt.Errorf("counts %v, want %v", q.counts, counts)
 	case len(q.ages) != len(q.byNumber), len(q.waiting) != counts[delayed]+counts[inFlight]:
 		return fmt.Errorf("%d in ages, %d in waiting, of %d", len(q.ages), len(q.waiting), len(q.byNumber))
-	case q.timer != nil && len(q.waiters) == 0:
+	case q.timer != nil && len(q.waiters)+len(q.mappings) == 0:
 		return fmt.Errorf("a timer, and nobody waits")
 	}
 	for id, g := range q.groups {

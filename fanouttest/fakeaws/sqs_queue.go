@@ -63,9 +63,10 @@ type queue struct {
 	history []Message  // all that were added, if the fake keeps it
 	shuffle *rand.Rand // nil if the order is that of sending
 
-	waiters []*waiter   // long polls, the oldest first
-	timer   *time.Timer // runs if there are waiters and something is due
-	tasks   []*moveTask // the newest last
+	waiters  []*waiter   // long polls, the oldest first
+	mappings []*Mapping  // the oldest first
+	timer    *time.Timer // runs if there are waiters or mappings, and something is due
+	tasks    []*moveTask // the newest last
 }
 
 // A state is where a message is in its life.

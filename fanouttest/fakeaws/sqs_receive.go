@@ -14,7 +14,8 @@ const mostInFlight = 120_000
 type receive struct {
 	most       int
 	visibility instant
-	attempt    string // ReceiveRequestAttemptId, empty if there is none
+	attempt    string              // ReceiveRequestAttemptId, empty if there is none
+	fits       func(*message) bool // whether a message is taken, or ends the receive; nil if all are taken
 }
 
 // A delivery is one message given to a consumer. It is a copy: the message may
@@ -164,8 +165,8 @@ func (q *queue) forget(w *waiter) {
 	}
 }
 
-// serveLocked gives the long polls what can be received now, those of the
-// dead-letter queues that get something too.
+// serveLocked gives the long polls and the mappings what can be received now,
+// those of the dead-letter queues that get something too.
 func (q *queue) serveLocked(now instant) {
 	c := q.cloud
 	c.unserved = append(c.unserved, q)
@@ -191,14 +192,17 @@ func (q *queue) serveOneLocked(now instant) {
 		q.waiters = q.waiters[1:]
 		close(w.ready)
 	}
+	for _, m := range slices.Clone(q.mappings) {
+		m.pumpLocked(now)
+	}
 	q.armLocked(now)
 }
 
 // armLocked has the queue served when something becomes due while a long poll
-// waits.
+// waits or a function wants its messages.
 func (q *queue) armLocked(now instant) {
 	next := never
-	if len(q.waiters) > 0 && !q.stopped {
+	if (len(q.waiters) > 0 || len(q.mappings) > 0) && !q.stopped {
 		next = q.nextLocked()
 	}
 	if next == never {
@@ -232,6 +236,9 @@ func (q *queue) stopLocked() {
 		close(w.ready)
 	}
 	q.waiters = nil
+	for _, m := range slices.Clone(q.mappings) {
+		m.stopLocked()
+	}
 	q.armLocked(0)
 	if t := q.lastTask(); t != nil && t.status == taskRunning {
 		t.endLocked(taskFailed, "AWS.SimpleQueueService.NonExistentQueue")
@@ -246,6 +253,7 @@ func (q *queue) takeLocked(r receive, now instant) (ds []delivery) {
 		return ds
 	}
 	var taken []*message
+taking:
 	for len(q.ready) > 0 && len(taken) < r.most && q.counts[inFlight] < mostInFlight {
 		m := q.ready[0]
 		for m != nil && m.state == visible && len(taken) < r.most && q.counts[inFlight] < mostInFlight {
@@ -253,6 +261,9 @@ func (q *queue) takeLocked(r receive, now instant) (ds []delivery) {
 			if q.buryLocked(m, now) {
 				m = after
 				continue
+			}
+			if r.fits != nil && !r.fits(m) {
+				break taking
 			}
 			q.receivedLocked(m, now)
 			q.hideLocked(m, inFlight, now+r.visibility)

@@ -42,9 +42,10 @@ type place struct{ account, region string }
 // A region is what one account has in one region.
 type region struct {
 	place
-	queues  map[string]*queue
-	deleted map[string]instant // queues deleted, and when
-	sns     snsRegion
+	queues    map[string]*queue
+	deleted   map[string]instant // queues deleted, and when
+	sns       snsRegion
+	functions map[string]*Function
 }
 
 // regionLocked returns what is kept for a place; it makes it if need be.
