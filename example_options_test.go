@@ -341,6 +341,26 @@ func ExampleWithLogger() {
 	// level=WARN msg="fanout: messages dropped" topic=prices queue=latest count=1 reason="drop oldest" message_id=p-1
 }
 
+// Dead letters are logged, the first at once, more of them by their number once a second.
+func ExampleWithLogger_deadLetters() {
+	ctx := context.Background()
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "elapsed" {
+				return slog.Attr{} // for the sake of the example
+			}
+			return a
+		},
+	}))
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithLogger(logger))
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.PublishMessages(ctx, fanout.Message[string]{Body: "o-17", ID: "payment-4711"})
+	d, _ := billing.Receive(ctx)
+	d.Settle(ctx, fanout.Permanent(errors.New("no such customer")))
+	// Output:
+	// level=WARN msg="fanout: messages went to the dead-letter queue" topic=orders queue=billing count=1 message_id=payment-4711 attempt=1 cause=permanent error="no such customer"
+}
+
 // A predicate on the whole message: its body, its attributes, its keys.
 func ExampleWithMessageFilter() {
 	ctx := context.Background()

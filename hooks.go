@@ -139,6 +139,8 @@ const (
 	engineFailed
 	late
 	lateCancelled // late, because the handler heard that it was: hooked, not logged
+	panickedEvent // settled by a panic, or by an exit: logged, hooked as settled
+	exitedEvent
 	kinds
 )
 
@@ -150,12 +152,15 @@ func (h *Hooks) byKind() [kinds]func(Event) {
 
 // logLines are the kinds that are logged as well as hooked, with their lines.
 var logLines = [kinds]string{
-	parkedEvent:  "fanout: dead-letter queue is full, messages are parked",
-	dropped:      "fanout: messages dropped",
-	stuckEvent:   "fanout: handler is still running after its visibility timeout",
-	stalledEvent: "fanout: a publish waits for room in a queue",
-	engineFailed: "fanout: the engine failed",
-	late:         "fanout: handler failed after its delivery had been settled or lost",
+	deadLettered:  "fanout: messages went to the dead-letter queue",
+	panickedEvent: "fanout: attempts ended in a panic",
+	exitedEvent:   "fanout: attempts ended in runtime.Goexit",
+	parkedEvent:   "fanout: dead-letter queue is full, messages are parked",
+	dropped:       "fanout: messages dropped",
+	stuckEvent:    "fanout: handler is still running after its visibility timeout",
+	stalledEvent:  "fanout: a publish waits for room in a queue",
+	engineFailed:  "fanout: the engine failed",
+	late:          "fanout: handler failed after its delivery had been settled or lost",
 }
 
 // effects are what is to be done once the locks are released: events to be
@@ -217,6 +222,19 @@ func (q *Queue[T]) noteItemLocked(fx *effects, k kind, it *item[T], e Event) *ef
 	}
 	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.seq, it.at, it.ext), q.core.time(it.at), 1
 	return q.noteLocked(fx, k, e)
+}
+
+// noteUnreturnedLocked notes that an attempt ended in a panic or an exit, if it did.
+func (q *Queue[T]) noteUnreturnedLocked(fx *effects, it *item[T], v verdict, attempt int, elapsed time.Duration) *effects {
+	k := panickedEvent
+	switch v.cause {
+	case Panicked:
+	case Exited:
+		k = exitedEvent
+	default:
+		return fx
+	}
+	return q.noteItemLocked(fx, k, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Stack: v.stack, Elapsed: elapsed})
 }
 
 // deliveredLocked notes that d was made.
@@ -403,6 +421,9 @@ func (r *reporter) log(k kind, e Event) {
 	if e.Attempt != 0 {
 		attrs = append(attrs, slog.Int("attempt", e.Attempt))
 	}
+	if e.Cause != 0 {
+		attrs = append(attrs, slog.String("cause", e.Cause.String()))
+	}
 	if e.Elapsed != 0 {
 		attrs = append(attrs, slog.Duration("elapsed", e.Elapsed))
 	}
@@ -412,6 +433,9 @@ func (r *reporter) log(k kind, e Event) {
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.Any("error", e.Err))
+	}
+	if e.Stack != "" {
+		attrs = append(attrs, slog.String("stack", e.Stack))
 	}
 	r.core.log(logLines[k], attrs...)
 }

@@ -271,8 +271,9 @@ func WithHooks(h Hooks) TopicOrDeadLetterOption {
 	})
 }
 
-// WithLogger sets where losses and stalls are reported, at most one line a
-// second for each queue and kind, with a count; bodies are never logged. The
+// WithLogger sets where losses, dead letters, panics and stalls are reported, as
+// warnings: at most one line a second for each queue and kind, with a count and what is
+// known of the last; bodies are never logged. The first is logged at once. The
 // default is slog.Default(); for silence give it a logger with slog.DiscardHandler.
 func WithLogger(l *slog.Logger) TopicOrDeadLetterOption {
 	return sharedTopicOption(func(s *topicSettings) error {

@@ -622,6 +622,7 @@ func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, park
 		attempt++
 	}
 	fx = q.noteItemLocked(fx, settled, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
+	fx = q.noteUnreturnedLocked(fx, it, v, attempt, elapsed)
 	if !end.bury {
 		return fx
 	}

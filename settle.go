@@ -122,6 +122,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 		q.checkDrainedLocked()
 		return fx
 	}
+	fx = q.noteUnreturnedLocked(fx, &h.item, v, int(m.Spent)+1, time.Duration(now-h.start))
 	h.hist = h.hist.with(q.attempt(v, h.start, now))
 	q.win.Restamp(i)
 	spent := false

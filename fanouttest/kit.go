@@ -29,6 +29,7 @@ type Kit struct {
 	ran      bool
 	problems []string
 	settle   string // what the test did not do to have all settled; "" if it did
+	closing  bool   // the kit closes its topics
 }
 
 // A member is a topic of whatever type, as its kit sees it.
@@ -231,6 +232,7 @@ func (k *Kit) finish() {
 		add(fmt.Sprintf("topic %q ends with dead letters that were not expected", m.title()), m.letters())
 		add(fmt.Sprintf("topic %q was given faults that never struck", m.title()), m.unstruck())
 	}
+	k.change(func() { k.closing = true })
 	for _, m := range members {
 		_ = m.close() // in memory it returns nil
 	}

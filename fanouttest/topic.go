@@ -60,8 +60,8 @@ type letterID struct {
 }
 
 // NewTopic makes a topic that k watches and that ends with the test. It takes
-// the library's options and the kit's. It logs nothing unless it is given [fanout.WithLogger].
-// An error ends the test.
+// the library's options and the kit's. What the library logs goes to the test's log, unless
+// it is given [fanout.WithLogger]. An error ends the test.
 func NewTopic[T any](k *Kit, name string, options ...fanout.TopicOption) *Topic[T] {
 	k.tb.Helper()
 	t := &Topic[T]{
@@ -75,7 +75,7 @@ func NewTopic[T any](k *Kit, name string, options ...fanout.TopicOption) *Topic[
 	// The user's interceptors stand inside the kit's books and outside of its
 	// faults, which they see as they would see real ones.
 	all := []fanout.TopicOption{
-		fanout.WithHooks(t.hooks()), fanout.WithLogger(slog.New(slog.DiscardHandler)),
+		fanout.WithHooks(t.hooks()), fanout.WithLogger(slog.New(k.log())),
 		fanout.WithPublishInterceptor(t.publishing), fanout.WithHandlerInterceptor(t.handling),
 	}
 	all = append(all, theirs...)
