@@ -18,5 +18,9 @@
 // does otherwise, and what it does not do. The fake was never compared with AWS
 // itself.
 //
+// Lambda functions are Go functions of the test ([AWS.Lambda]), which topics invoke
+// through their subscriptions and queues through event source mappings
+// ([Queue.Map]).
+//
 // A fake that is made inside a synctest bubble must be used inside it.
 package fakeaws
