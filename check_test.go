@@ -110,6 +110,7 @@ func check[T any](t *testing.T, top *Topic[T]) {
 	defer top.mu.Unlock()
 	head := top.log.Head()
 	require.Equal(t, head, top.log.Published())
+	checkWaiters(t, top)
 	for _, q := range top.queues {
 		q.mu.Lock()
 		err := q.checkLocked(head)

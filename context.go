@@ -24,7 +24,8 @@ type handlerContext uint8
 //
 // Invariant: all[k] is k, so that a context finds the chunk that it is in.
 type contexts struct {
-	queue waitQueue
+	queue  waitQueue
+	worker runner
 
 	mu sync.Mutex // held to add a state; a leaf
 	// states are those of the runs that have one, the latest run first.
@@ -41,7 +42,9 @@ var places = func() (all [1 << 8]handlerContext) {
 	return all
 }()
 
-func newContexts(q waitQueue) *contexts { return &contexts{queue: q, all: places} }
+func newContexts(q waitQueue, w runner) *contexts {
+	return &contexts{queue: q, worker: w, all: places}
+}
 
 // chunk returns the contexts that c is one of.
 func (c *handlerContext) chunk() *contexts {
@@ -91,7 +94,7 @@ func (c *handlerContext) get() *runState {
 	defer all.mu.Unlock()
 	at, s := c.find(all)
 	if s == nil {
-		s = &runState{place: *c, run: run{queue: all.queue}}
+		s = &runState{place: *c, run: run{queue: all.queue, worker: all.worker}}
 		s.next.Store(at.Load())
 		at.Store(s)
 	}
@@ -187,7 +190,7 @@ func (c *handlerContext) waits() []*handlerWait {
 // giveContextsLocked gives contexts to the next n runs of the worker.
 func (w *worker[T]) giveContextsLocked(n int) {
 	if len(w.fresh) < n {
-		w.fresh = newContexts(w.s.q).all[:]
+		w.fresh = newContexts(w.s.q, w).all[:]
 	}
 	w.ctxs, w.fresh = w.fresh[:n:n], w.fresh[n:]
 }

@@ -133,7 +133,7 @@ func TestAContextTellsItsCauseHoweverItIsAsked(t *testing.T) {
 	} {
 		for _, before := range []bool{true, false} {
 			bubble(t, func(t *testing.T, ctx context.Context) {
-				c := &newContexts(nil).all[7]
+				c := &newContexts(nil, nil).all[7]
 				if before {
 					c.Done()
 				}
@@ -172,7 +172,7 @@ func TestContextsDerivedFromAHandlersStartNoGoroutine(t *testing.T) {
 
 func TestAContextAllocatesNothingUntilDoneIsAsked(t *testing.T) {
 	type key struct{}
-	c := &newContexts(nil).all[7]
+	c := &newContexts(nil, nil).all[7]
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		if c.Err() != nil || c.Value(key{}) != nil || context.Cause(c) != nil {
 			t.Error("it was cancelled")

@@ -20,9 +20,6 @@ import (
 type waitQueue interface {
 	// waitState locks the queue for a moment.
 	waitState() waitState
-	// topicOf says of which topic a handler runs, see shutdown.go. It locks the queue
-	// for a moment.
-	topicOf(r *run) *core
 	locked(f func()) // runs f under the queue's mu
 	label() string
 }
@@ -35,10 +32,18 @@ type waitState struct {
 	runs [][]*handlerWait // of each handler that runs: its publishes that wait
 }
 
+// A runner is the worker of a run.
+type runner interface {
+	// topicOf says of which topic a handler runs, see shutdown.go. It locks the queue
+	// for a moment.
+	topicOf(r *run) *core
+}
+
 // A run is what a handler's context tells to the publishes it is given to.
 type run struct {
-	queue waitQueue
-	waits []*handlerWait // guarded by the queue's mu
+	queue  waitQueue
+	worker runner
+	waits  []*handlerWait // guarded by the queue's mu
 }
 
 // A handlerWait is a publish, or a redrive, that waits inside a handler.
@@ -46,6 +51,7 @@ type handlerWait struct {
 	// blockers returns the full queues that it waits for, and none when it has
 	// been decided. It locks the topic for a moment.
 	blockers func() []waitQueue
+	at       int // its index in the run's waits
 }
 
 type runKey struct{}
@@ -57,14 +63,19 @@ func runOf(ctx context.Context) *run {
 }
 
 func (r *run) add(w *handlerWait) {
-	r.queue.locked(func() { r.waits = append(r.waits, w) })
+	r.queue.locked(func() {
+		w.at = len(r.waits)
+		r.waits = append(r.waits, w)
+	})
 }
 
 func (r *run) remove(w *handlerWait) {
 	r.queue.locked(func() {
-		if k := slices.Index(r.waits, w); k >= 0 {
-			r.waits = slices.Delete(r.waits, k, k+1)
-		}
+		last := len(r.waits) - 1
+		r.waits[w.at] = r.waits[last]
+		r.waits[w.at].at = w.at
+		r.waits[last] = nil
+		r.waits = r.waits[:last]
 	})
 }
 
@@ -147,7 +158,14 @@ func (q *Queue[T]) waitState() (s waitState) {
 			s.free = true
 		}
 		for _, w := range sub.busy {
-			s.runs = append(s.runs, slices.Clone(w.ctx().waits()))
+			waits := w.ctx().waits()
+			if len(waits) == 0 {
+				s.free = true // it may return
+			}
+			if s.free {
+				return s
+			}
+			s.runs = append(s.runs, slices.Clone(waits))
 		}
 	}
 	s.free = s.free || len(s.runs) == 0
@@ -155,29 +173,32 @@ func (q *Queue[T]) waitState() (s waitState) {
 }
 
 // blockersOf returns the full queues that waiter w waits for: its own, and those
-// of the waiters before it that it stands behind.
+// of the waiters that it stands behind, as far as they are the first of their lines.
+// Who stands in between is looked at when he is the first.
 func (t *Topic[T]) blockersOf(w *waiter[T]) (full []waitQueue) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	k := slices.Index(t.waiters, w)
-	if k < 0 {
+	if w.places == nil {
 		return nil
 	}
-	wanted := map[*Queue[T]]bool{}
 	head := t.log.Head()
-	for ; k >= 0; k-- {
-		o := t.waiters[k].offer
-		behind := len(wanted) == 0
-		for q := range t.targets(o) {
-			behind = behind || wanted[q]
-		}
-		if !behind {
-			continue
-		}
+	seen := map[*waiter[T]]bool{w: true}
+	for todo := []*waiter[T]{w}; len(todo) > 0; {
+		o, number := todo[0].offer, todo[0].number
+		todo = todo[1:]
 		for q, n := range t.targets(o) {
-			wanted[q] = true
-			if (q.set.overflow == Block || o.redrive != nil) && !q.hasRoom(head, int64(n)) {
+			switch {
+			case q.set.overflow != Block && o.redrive == nil:
+			case q.hasRoom(head, int64(n)):
+				q.blocking = false
+			default:
 				full = append(full, q)
+			}
+		}
+		for first := range t.ahead(o, number) {
+			if !seen[first] {
+				seen[first] = true
+				todo = append(todo, first)
 			}
 		}
 	}

@@ -81,8 +81,9 @@ func (q *Queue[T]) Close() error {
 			t.orphans = append(t.orphans, d)
 		}
 	}
+	t.turnsWithoutLocked(q)
 	t.mu.Unlock()
-	fx = fx.and(t.admitWaiters())
+	fx = fx.and(t.admitWaiters(nil))
 	defer t.release()
 	defer q.report.stop()
 	fx.perform()

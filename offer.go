@@ -32,7 +32,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	}
 	now := t.now()
 	t.mu.Lock()
-	if t.state != topicOpen || len(t.waiters) > 0 || !t.fitsLocked(1) {
+	if t.state != topicOpen || t.waiting > 0 || !t.fitsLocked(1) {
 		t.mu.Unlock()
 		return false
 	}
@@ -107,7 +107,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (don
 	n := int64(len(messages))
 	now := t.now()
 	t.mu.Lock()
-	if t.state != topicOpen || len(t.waiters) > 0 || !t.fitsLocked(n) {
+	if t.state != topicOpen || t.waiting > 0 || !t.fitsLocked(n) {
 		t.mu.Unlock()
 		return false
 	}
@@ -399,6 +399,7 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 		t.retained.add(*it)
 		if it.ext != nil && it.ext.dedup != "" {
 			t.dedup.remember(it.ext.dedup, at)
+			t.turnsOfWantedLocked(it.ext.dedup)
 		}
 	}
 	if o.dedup {

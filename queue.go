@@ -110,9 +110,10 @@ type Queue[T any] struct {
 	starving atomic.Bool
 
 	// Guarded by the topic's mu.
-	gone   bool      // closed, or about to be
-	mark   uint64    // of the last pass over the waiters that claims this queue
-	source *Queue[T] // of a dead-letter queue that is not shared: whose letters it gets
+	gone     bool           // closed, or about to be
+	blocking bool           // see blocksAnewLocked
+	wait     *queueLines[T] // who waits for room here, nil if nobody has
+	source   *Queue[T]      // of a dead-letter queue that is not shared: whose letters it gets
 
 	sleepAt int64 // place in the topic's list of sleepers, guarded by its mutex
 

@@ -100,8 +100,9 @@ func (t *Topic[T]) giveUpReplay(q *Queue[T]) {
 	if t.state != topicClosed {
 		t.setFilteredLocked(without(t.filteredQueues(), q))
 	}
+	t.turnsWithoutLocked(q)
 	t.mu.Unlock()
-	fx := t.admitWaiters()
+	fx := t.admitWaiters(nil)
 	q.report.stop()
 	fx.perform()
 }

@@ -278,7 +278,7 @@ func (q *Queue[T]) removeLocked(i int32) {
 // madeRoom lets those in who wait for room, if there are any. No lock is held.
 func (q *Queue[T]) madeRoom() (fx *effects) {
 	if g := q.gate.Load(); g != 0 && q.allow.Load() >= g && q.gate.CompareAndSwap(g, 0) {
-		fx = q.t.admitWaiters()
+		fx = q.t.admitWaiters(q)
 	}
 	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
 		q.mu.Lock()

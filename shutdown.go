@@ -321,7 +321,7 @@ func (t *Topic[T]) beginShutdown(with map[*core]bool) ending {
 		close(w.decided)
 	}
 	if len(refused) > 0 {
-		t.admitWaiters().perform() // those behind them
+		t.admitWaiters(nil).perform() // those behind them
 	}
 	for _, q := range qs {
 		q.drain()
@@ -339,7 +339,7 @@ func (t *Topic[T]) mayPublishLocked(r *run) bool {
 		if r == nil {
 			return false
 		}
-		c := r.queue.topicOf(r)
+		c := r.worker.topicOf(r)
 		return c != nil && slices.ContainsFunc(t.endsWith, func(with map[*core]bool) bool { return with[c] })
 	}
 	return false
@@ -347,20 +347,17 @@ func (t *Topic[T]) mayPublishLocked(r *run) bool {
 
 // topicOf returns the core of the topic of a handler that is running now, as r; nil
 // if that has ended, or its queue was closed: nobody waits for it then.
-func (q *Queue[T]) topicOf(r *run) *core {
+func (w *worker[T]) topicOf(r *run) *core {
+	q := w.s.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
+	if q.closed || len(w.ctxs) == 0 {
 		return nil
 	}
-	for _, s := range q.subs {
-		for _, w := range s.busy {
-			if state := w.ctx().state(); state != nil && &state.run == r {
-				return q.core
-			}
-		}
+	if state := w.ctx().state(); state == nil || &state.run != r {
+		return nil
 	}
-	return nil
+	return q.core
 }
 
 func (e *endingOf[T]) published() uint64 {
@@ -497,7 +494,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	waiters := t.refuseWaitersLocked()
 	t.drainDeadLocked(qs) // what expires now is there to be looked at
 	orphans := t.orphans
-	t.orphans, t.open, t.endsWith = nil, nil, nil
+	t.orphans, t.open, t.endsWith, t.turns = nil, nil, nil, nil
 	clear(t.queues)
 	t.filtered.Store(nil)
 	t.stopDedupLocked()

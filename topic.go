@@ -72,8 +72,7 @@ type Topic[T any] struct {
 
 	endsWith []map[*core]bool // the topics of each Shutdown that ends this one
 
-	waiters []*waiter[T]
-	pass    uint64 // of the latest look at the waiters
+	waitLines[T]
 
 	shutdown *ShutdownError // what ending the topic left; set with state closed
 }
@@ -415,7 +414,7 @@ func (t *Topic[T]) Stats() TopicStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := TopicStats{
-		Topic: t.name, Published: t.seq, Unrouted: t.unrouted, Waiting: len(t.waiters), Queues: len(t.queues), Retained: len(t.retained.ring),
+		Topic: t.name, Published: t.seq, Unrouted: t.unrouted, Waiting: t.waiting, Queues: len(t.queues), Retained: len(t.retained.ring),
 	}
 	if d := t.dedup; d != nil {
 		d.expire(t.now())

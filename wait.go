@@ -3,7 +3,7 @@ package fanout
 import (
 	"context"
 	"fmt"
-	"slices"
+	"math"
 	"time"
 )
 
@@ -17,6 +17,12 @@ type waiter[T any] struct {
 	// again gets a token when the waiter was looked at and has to wait on,
 	// perhaps for another queue.
 	again chan struct{}
+
+	// Guarded by the topic's mu.
+	number uint64        // of its arrival
+	places []standing[T] // in the lines that it stands in; none once it has left
+	turn   bool          // it is to be looked at
+	full   *Queue[T]     // what it was found to wait for
 }
 
 // lookAgain has w look for a deadlock again.
@@ -43,10 +49,11 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	}
 	var w *waiter[T]
 	if full != nil && !try {
-		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1)}
-		t.waiters = append(t.waiters, w)
+		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
+		t.enterLocked(w)
 	}
 	moved := o.moved
+	turns := len(t.turns) > 0 // of those whose deduplication IDs are published now
 	t.mu.Unlock()
 	if err != nil {
 		return err
@@ -54,9 +61,13 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	if w != nil {
 		return t.stand(ctx, w, full, fx, moved > 0)
 	}
-	if full == nil || moved > 0 {
-		fx.and(t.after(o)).perform()
+	if turns {
+		fx = fx.and(t.admitWaiters(nil))
 	}
+	if full == nil || moved > 0 {
+		fx = fx.and(t.after(o))
+	}
+	fx.perform()
 	if full != nil {
 		return fmt.Errorf("%w: queue %q", ErrQueueFull, full.name)
 	}
@@ -88,14 +99,13 @@ func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *Queue[T], fx *
 // giveUp takes w out of the line, and reports whether it was there still.
 func (t *Topic[T]) giveUp(w *waiter[T]) bool {
 	t.mu.Lock()
-	k := slices.Index(t.waiters, w)
-	if k < 0 {
+	if w.places == nil {
 		t.mu.Unlock()
 		return false
 	}
-	t.waiters = slices.Delete(t.waiters, k, k+1)
+	t.leaveLocked(w)
 	t.mu.Unlock()
-	t.admitWaiters().perform() // those behind this one may not share the queue it waited for
+	t.admitWaiters(nil).perform() // those behind this one may not share the queue it waited for
 	return true
 }
 
@@ -154,16 +164,12 @@ func (t *Topic[T]) firstLookLocked(o *offer[T], r *run) (full *Queue[T], fx *eff
 		return nil, nil, ErrClosed
 	}
 	t.dropDuplicatesLocked(o)
-	if len(t.waiters) > 0 && (o.redrive != nil || len(o.items) > 0) {
-		t.pass++
-		for _, w := range t.waiters {
-			t.claimLocked(w.offer)
-		}
-		if q := t.claimedLocked(o); q != nil {
+	if t.waiting > 0 && (o.redrive != nil || len(o.items) > 0) {
+		for w := range t.ahead(o, math.MaxUint64) {
 			if err := t.refusedLocked(o); err != nil {
 				return nil, nil, err
 			}
-			return q, nil, nil
+			return w.full, nil, nil
 		}
 	}
 	return t.admitLocked(o)
@@ -172,27 +178,6 @@ func (t *Topic[T]) firstLookLocked(o *offer[T], r *run) (full *Queue[T], fx *eff
 // takesLocked reports whether the topic's state lets an offer of run r in.
 func (t *Topic[T]) takesLocked(o *offer[T], r *run) bool {
 	return t.state == topicOpen || o.redrive == nil && t.mayPublishLocked(r)
-}
-
-// claimLocked marks the targets of an offer that waits: who comes later and
-// wants one of them waits behind it. Nobody waits for a queue that drops, so
-// that a redrive to one, which does wait, keeps no publish waiting.
-func (t *Topic[T]) claimLocked(o *offer[T]) {
-	for q := range t.targets(o) {
-		if o.redrive == nil || !q.set.overflow.drops() {
-			q.mark = t.pass
-		}
-	}
-}
-
-// claimedLocked returns a target of o that one who came before waits for.
-func (t *Topic[T]) claimedLocked(o *offer[T]) *Queue[T] {
-	for q := range t.targets(o) {
-		if q.mark == t.pass {
-			return q
-		}
-	}
-	return nil
 }
 
 // after does what remains once an offer was admitted, as a whole or in part. No
@@ -206,29 +191,34 @@ func (t *Topic[T]) after(o *offer[T]) *effects {
 	return nil
 }
 
-// admitWaiters admits those who wait for room, in the order of their arrival.
-// One that still has to wait holds back those behind it that share a queue
-// with it, and no others. A redrive that moved some of its letters goes behind
-// the others for the rest.
-func (t *Topic[T]) admitWaiters() (fx *effects) {
-	var admitted, decided, waiting, again []*waiter[T]
+// admitWaiters admits those whose turn it is to be looked at, in the order of their
+// arrival, after room was made in a queue, if that is not nil. One that still has to
+// wait holds back those behind it that share a queue with it, and no others. A
+// redrive that moved some of its letters goes behind the others for the rest.
+func (t *Topic[T]) admitWaiters(room *Queue[T]) (fx *effects) {
+	var admitted, decided []*waiter[T]
+	anew := false // somebody waits for what he did not wait for before
 	t.mu.Lock()
-	t.pass++
-	for _, w := range t.waiters {
+	if room != nil {
+		t.turnsOfLocked(room)
+	}
+	for w := t.nextTurnLocked(); w != nil; w = t.nextTurnLocked() {
 		if !t.takesLocked(w.offer, w.run) { // its handler has returned, and Shutdown was called
 			w.err = ErrClosed
 			decided = append(decided, w)
+			t.leaveLocked(w)
 			continue
 		}
 		t.dropDuplicatesLocked(w.offer)
 		if w.redrive == nil && len(w.items) == 0 { // published by another meanwhile
 			t.countDuplicatesLocked(w.offer)
 			decided = append(decided, w)
+			t.leaveLocked(w)
 			continue
 		}
-		if t.claimedLocked(w.offer) != nil {
-			t.claimLocked(w.offer)
-			waiting = append(waiting, w)
+		t.leaveLinesLocked(w)
+		if t.standsBehind(w) {
+			anew = true
 			continue
 		}
 		moved := w.moved
@@ -241,18 +231,21 @@ func (t *Topic[T]) admitWaiters() (fx *effects) {
 		case full == nil:
 			w.err = err
 			decided = append(decided, w)
+			t.leaveLocked(w)
 		case w.moved > moved:
-			again = append(again, w)
+			t.leaveLocked(w)
+			t.enterLocked(w)
 		default:
-			t.claimLocked(w.offer)
-			waiting = append(waiting, w)
+			w.full = full
+			anew = t.blocksAnewLocked(w) || anew
 		}
 	}
-	t.waiters = append(waiting, again...)
 	var inHandlers []*waiter[T]
-	for _, w := range t.waiters {
-		if w.run != nil {
-			inHandlers = append(inHandlers, w)
+	if anew && t.inHandlers > 0 {
+		for w := range t.everyWaiter() {
+			if w.run != nil {
+				inHandlers = append(inHandlers, w)
+			}
 		}
 	}
 	t.mu.Unlock()
@@ -271,13 +264,14 @@ func (t *Topic[T]) admitWaiters() (fx *effects) {
 // refuseWaitersLocked decides about the waiters whom the topic's state does not let
 // in that it is closed. The caller closes their decided.
 func (t *Topic[T]) refuseWaitersLocked() (refused []*waiter[T]) {
-	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter[T]) bool {
-		if t.takesLocked(w.offer, w.run) {
-			return false
+	for w := range t.everyWaiter() {
+		if !t.takesLocked(w.offer, w.run) {
+			w.err = ErrClosed
+			refused = append(refused, w)
 		}
-		w.err = ErrClosed
-		refused = append(refused, w)
-		return true
-	})
+	}
+	for _, w := range refused {
+		t.leaveLocked(w)
+	}
 	return refused
 }
