@@ -374,6 +374,11 @@ func TestAnIdleFakeOwnsNoGoroutineAndKeepsNoTimer(t *testing.T) {
 			receive(t, a, q)
 			receive(t, a, q, wait(1))
 		}
+		a.Endpoint(hookURL, newHook(status(500, 200)), fakeaws.AutoConfirm())
+		topic := newTopic(t, a, "orders")
+		subscribeHTTP(t, a, topic, hookURL)
+		publish(t, a, topic, "m")
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.LessOrEqual(t, runtime.NumGoroutine(), before)
 	})

@@ -260,10 +260,10 @@ var snsFidelityChecks = map[string]func(*fidelity){
 			}
 			return err
 		}
-		require.Equal(f, "InvalidParameter", code(subscribe("https", "http://fakeaws.invalid/hook", "")))
-		require.Equal(f, "InvalidParameter", code(subscribe("https", "https://fakeaws.invalid/hook", `{"healthyRetryPolicy":{"numRetries":101}}`)))
-		require.Equal(f, "InvalidParameter", code(subscribe("https", "https://fakeaws.invalid/hook", `{"healthyRetryPolicy":{"minDelayTarget":21,"maxDelayTarget":20}}`)))
-		require.NoError(f, subscribe("https", "https://fakeaws.invalid/hook", ""))
+		require.Equal(f, "InvalidParameter", code(subscribe("https", "http://example.com/hook", "")))
+		require.Equal(f, "InvalidParameter", code(subscribe("https", "https://example.com/hook", `{"healthyRetryPolicy":{"numRetries":101}}`)))
+		require.Equal(f, "InvalidParameter", code(subscribe("https", "https://example.com/hook", `{"healthyRetryPolicy":{"minDelayTarget":21,"maxDelayTarget":20}}`)))
+		require.NoError(f, subscribe("https", "https://example.com/hook", ""))
 		list, err := f.sns.ListSubscriptionsByTopic(f.Context(), &sns.ListSubscriptionsByTopicInput{TopicArn: &topic})
 		require.NoError(f, err)
 		require.Len(f, list.Subscriptions, 1)

@@ -3,6 +3,7 @@ package fakeaws
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"time"
 )
@@ -14,6 +15,7 @@ type settings struct {
 	lostPolls       bool
 	signedEnvelopes bool
 	policyDelay     time.Duration
+	deliveries      http.RoundTripper
 	observe         func(Call)
 }
 
@@ -86,8 +88,24 @@ func WithFilterPolicyDelay(d time.Duration) Option {
 	}
 }
 
+// WithDeliveries has what SNS delivers to HTTP and HTTPS endpoints sent through
+// a transport, if [AWS.Endpoint] gave no handler for them. [http.DefaultTransport]
+// opens connections, so that time must be real. The transport must end with the
+// request's context, and may be used concurrently. The default is that such
+// deliveries fail. It returns an error for nil.
+func WithDeliveries(through http.RoundTripper) Option {
+	return func(s *settings) error {
+		if through == nil {
+			return errors.New("fakeaws: WithDeliveries(nil): want a transport")
+		}
+		s.deliveries = through
+		return nil
+	}
+}
+
 // WithObserver has f called after each call, without a lock, in the goroutine
-// of the caller, possibly concurrently.
+// of the caller, possibly concurrently; and after each run of a Lambda function
+// and each attempt to deliver to an HTTP endpoint, in a goroutine of the fake.
 func WithObserver(f func(Call)) Option {
 	return func(s *settings) error {
 		if f == nil {
@@ -100,9 +118,11 @@ func WithObserver(f func(Call)) Option {
 
 // A Call is what an observer is told of one call.
 type Call struct {
-	// Operation is the operation's name, such as SendMessage.
+	// Operation is the operation's name, such as SendMessage; Invoke for the run
+	// of a function, Deliver for an attempt to deliver to an HTTP endpoint.
 	Operation string
-	// Resource is the name of the queue or topic that it was about, if any.
+	// Resource is the name of the queue, topic or function that it was about, if
+	// any; of Deliver it is the endpoint, without its password.
 	Resource string
 	// Region and Account are the caller's.
 	Region, Account string

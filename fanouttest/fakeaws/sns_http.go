@@ -182,9 +182,17 @@ func (d *httpDelivery) send(ctx context.Context) {
 	d.told.Attempts++
 	e := d.c.endpointLocked(d.to)
 	d.c.mu.Unlock()
+	began := time.Now()
 	status, err := d.post(ctx, e)
 	if ctx.Err() != nil {
 		return // the fake is closed
+	}
+	if d.c.observe != nil {
+		told := Call{Operation: "Deliver", Resource: d.to.Redacted(), Region: d.c.place.region, Account: d.c.place.account, Time: began, Took: time.Since(began)}
+		if err != nil {
+			told.Error = err.Error()
+		}
+		d.c.observe(told)
 	}
 	d.c.mu.Lock()
 	d.settleLocked(status, err)
@@ -237,27 +245,43 @@ func (d *httpDelivery) post(ctx context.Context, e *endpoint) (status int, err e
 	return w.status, fmt.Errorf("it answered %d %s: %w", w.status, http.StatusText(w.status), errPermanent)
 }
 
-// call has the endpoint's handler called in a goroutine of its own, since SNS
+// call makes a request. A handler is called in a goroutine of its own, since SNS
 // does not wait for one that takes too long.
 func (d *httpDelivery) call(ctx context.Context, e *endpoint, authorization string) (*answer, error) {
-	if e == nil {
+	ended := make(chan error, 1)
+	w := &answer{header: http.Header{}}
+	switch {
+	case e != nil:
+		r := d.request(ctx, authorization)
+		d.c.mu.Lock()
+		d.c.laterLocked(0, func(context.Context) { d.c.handle(e.handler, w, r, ended) })
+		d.c.mu.Unlock()
+	case d.c.deliveries != nil:
+		if err := d.exchange(ctx, w, authorization); ctx.Err() == nil {
+			return w, err
+		}
+	default:
 		return nil, fmt.Errorf("connection refused: no handler was given for %s, see AWS.Endpoint", d.to.Redacted())
 	}
-	r := d.request(ctx)
-	if authorization != "" {
-		r.Header.Set("Authorization", authorization)
-	}
-	w := &answer{header: http.Header{}}
-	ended := make(chan error, 1)
-	d.c.mu.Lock()
-	d.c.laterLocked(0, func(context.Context) { d.c.handle(e.handler, w, r, ended) })
-	d.c.mu.Unlock()
 	select {
 	case err := <-ended:
 		return w, err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("it did not answer within %v", deliveryTimeout)
 	}
+}
+
+// exchange sends the request through the transport of [WithDeliveries].
+func (d *httpDelivery) exchange(ctx context.Context, w *answer, authorization string) error {
+	r := d.request(ctx, authorization)
+	r.URL, r.RequestURI, r.RemoteAddr, r.TLS = &url.URL{Scheme: d.to.Scheme, Host: d.to.Host, Path: d.to.Path, RawPath: d.to.RawPath, RawQuery: d.to.RawQuery}, "", "", nil
+	r.Header.Del("Content-Length") // the transport writes it
+	out, err := d.c.deliveries.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	w.status, w.header = out.StatusCode, out.Header
+	return out.Body.Close()
 }
 
 // handle calls a handler. It writes to ended whether the handler returned.
@@ -280,7 +304,7 @@ func (c *call) handle(h http.Handler, w *answer, r *http.Request, ended chan<- e
 }
 
 // request makes a request as a server has it.
-func (d *httpDelivery) request(ctx context.Context) *http.Request {
+func (d *httpDelivery) request(ctx context.Context, authorization string) *http.Request {
 	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: d.to.Path, RawPath: d.to.RawPath, RawQuery: d.to.RawQuery}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: d.header.Clone(), Body: io.NopCloser(bytes.NewReader([]byte(d.letter.body))), ContentLength: int64(len(d.letter.body)), Host: d.to.Host, RemoteAddr: "192.0.2.1:1234"}
 	if r.URL.Path == "" {
@@ -288,6 +312,9 @@ func (d *httpDelivery) request(ctx context.Context) *http.Request {
 	}
 	r.RequestURI = r.URL.RequestURI()
 	r.Header.Set("Content-Length", strconv.Itoa(len(d.letter.body)))
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
+	}
 	if d.to.Scheme == "https" {
 		r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: d.to.Hostname()}
 	}

@@ -592,6 +592,58 @@ func TestAThrottlePolicySpacesDeliveries(t *testing.T) {
 	})
 }
 
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Endpoints without a handler are reached through a transport, if there is one.
+func TestDeliveriesThroughATransport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		var told []fakeaws.Call
+		began := time.Now()
+		a := fakeaws.New(t, fakeaws.WithObserver(func(c fakeaws.Call) {
+			if c.Operation == "Deliver" {
+				told = append(told, c)
+			}
+		}), fakeaws.WithDeliveries(tripper(func(r *http.Request) (*http.Response, error) {
+			at = append(at, time.Since(began))
+			body, err := io.ReadAll(r.Body)
+			require.NoError(t, err)
+			require.Equal(t, int64(len(body)), r.ContentLength)
+			require.Equal(t, "https://other.example/hook%2Fa?b=c", r.URL.String())
+			require.Equal(t, []string{"other.example", "", ""}, []string{r.Host, r.RequestURI, r.Header.Get("Content-Length")})
+			switch len(at) {
+			case 1:
+				return nil, fmt.Errorf("no route")
+			case 2:
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			case 3:
+				return &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"Basic"}}, Body: http.NoBody}, nil
+			}
+			_, password, _ := r.BasicAuth()
+			require.Equal(t, "secret", password)
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody}, nil
+		})))
+		a.Endpoint("https://other.example/else", newHook(nil))
+		topic := newTopic(t, a, "orders")
+		subscribeHTTP(t, a, topic, "https://u:secret@other.example/hook%2Fa?b=c")
+		require.NoError(t, a.WaitQuiet(t.Context()))
+		require.Equal(t, []time.Duration{0, 20 * time.Second, 55 * time.Second, 55 * time.Second}, at)
+		deliver := fakeaws.Call{Operation: "Deliver", Resource: "https://u:xxxxx@other.example/hook%2Fa?b=c", Region: "us-east-1", Account: "123456789012"}
+		for k, want := range []struct {
+			at, took time.Duration
+			err      string
+		}{{0, 0, "no route"}, {20 * time.Second, 15 * time.Second, "it did not answer within 15s"}, {55 * time.Second, 0, ""}} {
+			deliver.Time, deliver.Took, deliver.Error = began.Add(want.at), want.took, want.err
+			require.Equal(t, deliver, told[k])
+		}
+		_, err := fakeaws.Start(fakeaws.WithDeliveries(nil))
+		require.EqualError(t, err, "fakeaws: WithDeliveries(nil): want a transport")
+	})
+}
+
 // An idle fake has no goroutine and no timer: else the bubble would not end.
 // What is still to be done when the test ends is dropped.
 func TestCloseEndsHTTPDeliveries(t *testing.T) {

@@ -6,7 +6,8 @@
 // Point SDKs at it by their endpoint (AWS_ENDPOINT_URL=http://127.0.0.1:4566)
 // and give them any credentials: signatures are not checked. An access key of
 // twelve digits names the account. Everything is in memory, and gone when it
-// ends. It prints a line for each call:
+// ends. SNS delivers to HTTP endpoints on loopback. It prints a line for each call
+// and each delivery:
 //
 //	15:04:05.123  ReceiveMessage      orders  us-east-1  20.001s
 //	15:04:25.130  SendMessage         ordres  us-east-1  0s       AWS.SimpleQueueService.NonExistentQueue: The specified queue does not exist.
@@ -23,6 +24,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gofanout/fanout/fanouttest/fakeaws"
@@ -59,7 +61,8 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 		return fmt.Errorf("-listen %s: the fake checks no signatures and serves on loopback only: want a host such as 127.0.0.1", *listen)
 	}
 	l := &log{out: out}
-	a, err := fakeaws.Start(fakeaws.WithRegion(*region), fakeaws.WithAccount(*account), fakeaws.WithObserver(l.call))
+	a, err := fakeaws.Start(fakeaws.WithRegion(*region), fakeaws.WithAccount(*account), fakeaws.WithObserver(l.call),
+		fakeaws.WithDeliveries(&http.Transport{DialContext: (&net.Dialer{Control: loopbackOnly}).DialContext}))
 	if err != nil {
 		return err
 	}
@@ -75,6 +78,14 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 	l.printf("SQS and SNS at http://%s, region %s, account %s\n", listener.Addr(), *region, *account)
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
+	}
+	return nil
+}
+
+// loopbackOnly refuses connections to other machines.
+func loopbackOnly(_, address string, _ syscall.RawConn) error {
+	if host, _, err := net.SplitHostPort(address); err != nil || !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("fakeaws delivers to HTTP endpoints on loopback only, not to %s", address)
 	}
 	return nil
 }
