@@ -124,18 +124,26 @@ const (
 	denied
 )
 
+// A readPolicy is the last policy of a queue or topic that was read. It is
+// guarded by the cloud's lock.
+type readPolicy struct {
+	document   string
+	statements policyDocument
+}
+
 // judge returns what a policy, as JSON, says to an access. A denial goes before
 // a permission. A policy that cannot be read says nothing.
-func judge(document string, a access) verdict {
-	if document == "" {
-		return silent
-	}
-	var p policy
-	if err := json.Unmarshal([]byte(document), &p); err != nil {
-		return silent
+func (p *readPolicy) judge(document string, a access) verdict {
+	if document != p.document {
+		var read policy
+		if err := json.Unmarshal([]byte(document), &read); err != nil {
+			read.Statement = nil
+		}
+		p.document, p.statements = document, read.Statement
 	}
 	v := silent
-	for _, s := range p.Statement {
+	for k := range p.statements {
+		s := &p.statements[k]
 		if !s.covers(a) {
 			continue
 		}

@@ -295,7 +295,7 @@ func (c *call) sendFromTopicLocked(t *topic, queueARN string, m content) (code, 
 	if q == nil {
 		return "AWS.SimpleQueueService.NonExistentQueue", "there is no queue " + queueARN
 	}
-	v := judge(q.attributes.given["Policy"], access{service: "sns.amazonaws.com", action: "sqs:SendMessage", resource: q.arn, sourceARN: t.arn, sourceAccount: t.region.account})
+	v := q.rules.judge(q.attributes.given["Policy"], access{service: "sns.amazonaws.com", action: "sqs:SendMessage", resource: q.arn, sourceARN: t.arn, sourceAccount: t.region.account})
 	switch {
 	case v != allowed:
 		return "AccessDenied", fmt.Sprintf("the policy of queue %s does not allow sns.amazonaws.com to SendMessage from %s", q.name, t.arn)

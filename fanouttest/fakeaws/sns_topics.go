@@ -26,6 +26,7 @@ type topic struct {
 	arn           string
 	fifo          bool
 	attributes    map[string]string
+	rules         readPolicy
 	tags          map[string]string
 	subscriptions []*subscription
 	deleted       int                      // subscriptions
@@ -184,7 +185,7 @@ func (c *call) topicLocked(parameter string, topicARN *string) (*topic, error) {
 		return nil, errSNSNotFound.with("Topic does not exist")
 	}
 	t.expireLocked(c.clock())
-	v := judge(t.attributes["Policy"], access{account: c.account, action: "sns:" + strings.TrimSuffix(c.operation, "Batch"), resource: t.arn})
+	v := t.rules.judge(t.attributes["Policy"], access{account: c.account, action: "sns:" + strings.TrimSuffix(c.operation, "Batch"), resource: t.arn})
 	if v == denied || c.account != a.account && v != allowed {
 		return nil, errSNSAuthorization.with("User: arn:aws:iam::%s:root is not authorized to perform: SNS:%s on resource: %s because no resource-based policy allows the SNS:%s action",
 			c.account, c.operation, t.arn, c.operation)

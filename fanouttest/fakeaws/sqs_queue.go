@@ -42,6 +42,7 @@ type queue struct {
 	serial uint64 // distinguishes queues of the same name, for receipt handles
 
 	attributes queueAttributes
+	rules      readPolicy
 	tags       map[string]string
 	created    instant
 	modified   instant

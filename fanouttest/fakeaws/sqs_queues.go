@@ -74,7 +74,7 @@ var ownOperations = []string{"AddPermission", "CreateQueue", "DeleteQueue", "Lis
 // allows.
 func (c *call) mayLocked(q *queue) error {
 	action := strings.TrimSuffix(c.operation, "Batch")
-	v := judge(q.attributes.given["Policy"], access{account: c.account, action: "sqs:" + action, resource: q.arn})
+	v := q.rules.judge(q.attributes.given["Policy"], access{account: c.account, action: "sqs:" + action, resource: q.arn})
 	own := c.account == q.region.account
 	if v == denied || !own && (v != allowed || slices.Contains(ownOperations, c.operation)) {
 		reason := "because no resource-based policy allows"
