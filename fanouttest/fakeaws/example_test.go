@@ -210,7 +210,12 @@ func test(f func(t *testing.T)) {
 	out := os.Stdout
 	defer func() { os.Stdout = out }()
 	os.Stdout, _ = os.Open(os.DevNull)
+	ran := false // with -count it would run as often for each
 	testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "Test", F: func(t *testing.T) {
+		if ran {
+			return
+		}
+		ran = true
 		os.Stdout = out
 		synctest.Test(t, f)
 	}}})

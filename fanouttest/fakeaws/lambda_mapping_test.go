@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -420,9 +421,9 @@ func TestAFunctionOfAFIFOQueueStopsAtTheFirstFailure(t *testing.T) {
 func TestAHandledMessageThatComesAgainShows(t *testing.T) {
 	loggedBubble(t, func(t *testing.T, a *fakeaws.AWS, l *logged) {
 		queue := newQueue(t, a, "orders.fifo", append(visible(20), "FifoQueue", "true")...)
-		n := 0
+		var n atomic.Int32 // a run whose messages came again is still at it
 		f := a.Lambda("handle", func() {
-			if n++; n <= 2 {
+			if n.Add(1) <= 2 {
 				time.Sleep(8 * time.Second)
 			}
 		}, fakeaws.WithTimeout(20*time.Second))
@@ -430,7 +431,7 @@ func TestAHandledMessageThatComesAgainShows(t *testing.T) {
 		require.NoError(t, set(a, "orders.fifo", "VisibilityTimeout", "5"))
 		send(t, a, queue, "a1", group("a", "a1"))
 		require.NoError(t, a.WaitQuiet(t.Context()))
-		require.Equal(t, 3, n)
+		require.EqualValues(t, 3, n.Load())
 		require.Contains(t, l.log(), "was handled, and comes again: InvalidParameterValue: Value AQEB")
 	})
 }
