@@ -331,8 +331,12 @@ type answer struct {
 // Header implements [http.ResponseWriter].
 func (w *answer) Header() http.Header { return w.header }
 
-// WriteHeader implements [http.ResponseWriter].
+// WriteHeader implements [http.ResponseWriter]. It panics for what is no status,
+// as that of net/http does.
 func (w *answer) WriteHeader(status int) {
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
+	}
 	if w.status == 0 && status >= 200 {
 		w.status = status
 	}

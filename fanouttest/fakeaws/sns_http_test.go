@@ -126,6 +126,10 @@ func verify(client *http.Client, roots *x509.CertPool, m map[string]string) erro
 		return err
 	}
 	key := certificate.PublicKey.(*rsa.PublicKey)
+	algorithm := map[string]x509.SignatureAlgorithm{"1": x509.SHA1WithRSA, "2": x509.SHA256WithRSA}[m["SignatureVersion"]]
+	if err := certificate.CheckSignature(algorithm, signed.Bytes(), signature); err != nil { // the shorter way
+		return err
+	}
 	if m["SignatureVersion"] == "2" {
 		sum := sha256.Sum256(signed.Bytes())
 		return rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature)
@@ -324,7 +328,17 @@ func TestRetriesOfAnHTTPDelivery(t *testing.T) {
 		"deaf":             {func(int, http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) }, []time.Duration{0, 35 * s, 70 * s, 105 * s}, fakeaws.DeadLettered, "ConnectionFailure", "it did not answer within 15s", 105*s + time.Hour},
 		"panic":            {func(int, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, []time.Duration{0, 20 * s, 40 * s, 60 * s}, fakeaws.DeadLettered, "ConnectionFailure", "connection lost: the handler panicked: net/http: abort Handler", 60 * s},
 		"panic of its own": {func(int, http.ResponseWriter, *http.Request) { panic("no order") }, []time.Duration{0, 20 * s, 40 * s, 60 * s}, fakeaws.DeadLettered, "ConnectionFailure", "connection lost: the handler panicked: no order", 60 * s},
-		"exit":             {func(int, http.ResponseWriter, *http.Request) { runtime.Goexit() }, []time.Duration{0, 20 * s, 40 * s, 60 * s}, fakeaws.DeadLettered, "ConnectionFailure", "connection lost: the handler ended its goroutine", 60 * s},
+		"no status":        {status(0), []time.Duration{0, 20 * s, 40 * s, 60 * s}, fakeaws.DeadLettered, "ConnectionFailure", "connection lost: the handler panicked: invalid WriteHeader code 0", 60 * s},
+		"early hints": {func(_ int, w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(103)
+			w.WriteHeader(201)
+			w.WriteHeader(500)
+		}, []time.Duration{0}, fakeaws.Delivered, "", "", 0},
+		"a body": {func(_ int, w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("thanks"))
+			w.WriteHeader(500)
+		}, []time.Duration{0}, fakeaws.Delivered, "", "", 0},
+		"exit": {func(int, http.ResponseWriter, *http.Request) { runtime.Goexit() }, []time.Duration{0, 20 * s, 40 * s, 60 * s}, fakeaws.DeadLettered, "ConnectionFailure", "connection lost: the handler ended its goroutine", 60 * s},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, a *fakeaws.AWS) {
