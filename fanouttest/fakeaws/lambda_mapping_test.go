@@ -39,6 +39,7 @@ func TestABatchWhoseRunFailedComesAgain(t *testing.T) {
 		"too long":      {func() (string, error) { return strings.Repeat("x", 6<<20), nil }, "Function.ResponseSizeTooLarge: Response payload size (6291458 bytes)"},
 		"no answer":     {rawHandler("{"), "Runtime.MarshalError: the function returned no JSON"},
 		"too slow":      {func() { time.Sleep(time.Minute) }, "Sandbox.Timedout: RequestId: "},
+		"exactly":       {func() { time.Sleep(3 * time.Second) }, "Sandbox.Timedout: RequestId: "},
 		"in time, late": {func(ctx context.Context) error { <-ctx.Done(); return nil }, "Sandbox.Timedout: RequestId: "},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -129,6 +129,9 @@ func (t *topic) check(e *publishBatchEntry) (*notification, int, error) {
 	if n.body == "" {
 		return nil, 0, invalidParameter("Empty message")
 	}
+	if !utf8.ValidString(n.body) {
+		return nil, 0, invalidParameter("Message Reason: a message must be UTF-8 text")
+	}
 	if e.Subject != nil && (n.subject == "" || utf8.RuneCountInString(n.subject) > 100 || strings.ContainsFunc(n.subject, func(r rune) bool { return r < ' ' })) {
 		return nil, 0, invalidParameter("Subject")
 	}

@@ -333,6 +333,7 @@ func TestPublishBatchAndLimits(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "", send(body(1<<20)))
 	require.Equal(t, "InvalidParameter", send(body(1<<20+1)))
+	require.Equal(t, "InvalidParameter", send(func(in *sns.PublishInput) { in.Message = aws.String("\xfc") }))
 	require.Equal(t, "InvalidParameter", send(func(in *sns.PublishInput) { in.Subject = aws.String(strings.Repeat("s", 101)) }))
 	require.Equal(t, "InvalidParameter", send(func(in *sns.PublishInput) { in.MessageStructure = aws.String("json") }))
 	require.Equal(t, "InvalidParameter", send(func(in *sns.PublishInput) { in.MessageDeduplicationId = aws.String("x") }))
