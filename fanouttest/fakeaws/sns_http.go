@@ -230,7 +230,7 @@ func (d *httpDelivery) post(ctx context.Context, e *endpoint) (status int, err e
 	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
 	w, err := d.call(ctx, e, "")
-	if err == nil && w.status == http.StatusUnauthorized && d.to.User != nil && strings.HasPrefix(strings.ToLower(w.header.Get("Www-Authenticate")), "basic") {
+	if err == nil && w.asksForPassword() && d.to.User != nil {
 		password, _ := d.to.User.Password()
 		w, err = d.call(ctx, e, "Basic "+encodeBase64([]byte(d.to.User.Username()+":"+password)))
 	}
@@ -326,6 +326,13 @@ func (d *httpDelivery) request(ctx context.Context, authorization string) *http.
 type answer struct {
 	header http.Header
 	status int
+}
+
+// asksForPassword says whether it is a challenge that SNS answers: it wants a
+// realm.
+func (w *answer) asksForPassword() bool {
+	challenge := strings.ToLower(w.header.Get("Www-Authenticate"))
+	return w.status == http.StatusUnauthorized && strings.HasPrefix(challenge, "basic ") && strings.Contains(challenge, "realm=")
 }
 
 // Header implements [http.ResponseWriter].

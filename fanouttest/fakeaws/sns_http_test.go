@@ -482,6 +482,36 @@ func TestAnEndpointCanAskForAPassword(t *testing.T) {
 		require.Equal(t, []fakeaws.Outcome{fakeaws.Delivered, fakeaws.Lost}, []fakeaws.Outcome{ds[0].Outcome, ds[1].Outcome})
 		require.Equal(t, []int{1, 1}, []int{ds[0].Attempts, ds[1].Attempts})
 		require.Len(t, h.requests, 4)
+
+		h = newHook(func(_ int, w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		a.Endpoint(hookURL, h)
+		publish(t, a, topic, "m")
+		require.NoError(t, a.WaitQuiet(t.Context()))
+		require.Len(t, h.requests, 2, "SNS wants a realm")
+	})
+}
+
+// An endpoint that fails holds up no other one, and no queue.
+func TestAnEndpointThatFailsHoldsUpNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T, a *fakeaws.AWS) {
+		topic := newTopic(t, a, "orders")
+		q := newQueue(t, a, "q", "Policy", permission(topic))
+		slow, busy, well := newHook(func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), newHook(status(429)), newHook(nil)
+		for path, h := range map[string]*hook{"/slow": slow, "/busy": busy, "/well": well} {
+			a.Endpoint("https://shop.example"+path, h, fakeaws.AutoConfirm())
+			subscribeHTTP(t, a, topic, "https://shop.example"+path)
+		}
+		subscribe(t, a, topic, a.Queue("q"))
+		for range 2 {
+			publish(t, a, topic, "m")
+		}
+		require.Len(t, receive(t, a, q), 2)
+		synctest.Wait()
+		require.Equal(t, []time.Duration{0, 0}, well.at)
+		require.Equal(t, []time.Duration{0, 0}, slow.at)
 	})
 }
 
@@ -634,7 +664,7 @@ func TestDeliveriesThroughATransport(t *testing.T) {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			case 3:
-				return &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"Basic"}}, Body: http.NoBody}, nil
+				return &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"basic realm=x"}}, Body: http.NoBody}, nil
 			}
 			_, password, _ := r.BasicAuth()
 			require.Equal(t, "secret", password)
