@@ -85,9 +85,7 @@ func (e *event) run(context.Context) {
 	}
 	f.cloud.mu.Lock()
 	defer f.cloud.mu.Unlock()
-	if !f.deleted {
-		e.tryLocked(time.Duration(e.runs) * time.Minute)
-	}
+	e.tryLocked(time.Duration(e.runs) * time.Minute)
 }
 
 // tooOld gives up an event that will be too old when it would be tried again.

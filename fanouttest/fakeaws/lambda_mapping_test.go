@@ -273,6 +273,59 @@ func TestAWindowLongerThanTheVisibilityTimeout(t *testing.T) {
 	})
 }
 
+// What another consumer has received meanwhile is not in the batch.
+func TestABatchLosesAMessageToALongPoll(t *testing.T) {
+	bubble(t, func(t *testing.T, a *fakeaws.AWS) {
+		began := time.Now()
+		queue := newQueue(t, a, "orders", visible(40)...)
+		f := a.Lambda("handle", func() {})
+		mapped(t, a.Queue("orders"), f, fakeaws.WithBatchingWindow(time.Minute))
+		sendAll(t, a, queue, "a")
+		time.Sleep(30 * time.Second)
+		sendAll(t, a, queue, "b")
+		require.Equal(t, []string{"a"}, bodies(receive(t, a, queue, wait(20), hide(600))))
+		require.Equal(t, 40*time.Second, time.Since(began))
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"1m0s b"}, runs(f, began))
+	})
+}
+
+// A batch that the next message would make too long does not wait for its window.
+func TestABatchThatIsFullBeforeItsWindowEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, a *fakeaws.AWS) {
+		began := time.Now()
+		queue := newQueue(t, a, "orders", visible(600)...)
+		var at []string
+		f := a.Lambda("handle", func(e events.SQSEvent) { at = append(at, fmt.Sprint(len(e.Records), " at ", time.Since(began))) })
+		mapped(t, a.Queue("orders"), f, fakeaws.WithBatchingWindow(time.Minute))
+		for range 7 {
+			send(t, a, queue, strings.Repeat("x", 1_000_000))
+		}
+		require.NoError(t, a.WaitQuiet(t.Context()))
+		require.Equal(t, []string{"6 at 0s", "1 at 1m0s"}, at)
+	})
+}
+
+// Room that comes when the batch's messages become visible comes too late.
+func TestRoomThatComesTooLate(t *testing.T) {
+	bubble(t, func(t *testing.T, a *fakeaws.AWS) {
+		began := time.Now()
+		queue := newQueue(t, a, "orders", visible(40)...)
+		f := a.Lambda("handle", func(e events.SQSEvent) {
+			if e.Records[0].Attributes["ApproximateReceiveCount"] == "1" {
+				time.Sleep(time.Minute)
+			}
+		}, fakeaws.WithTimeout(40*time.Second), fakeaws.WithReservedConcurrency(1))
+		mapped(t, a.Queue("orders"), f, fakeaws.WithBatchSize(1))
+		sendAll(t, a, queue, "1", "2")
+		require.NoError(t, a.WaitQuiet(t.Context()))
+		require.Equal(t, []string{"0s 1", "40s 1", "40s 2"}, sorted(runs(f, began)))
+		for _, i := range f.Invocations()[1:] {
+			require.Contains(t, string(i.Payload), `"ApproximateReceiveCount":"2"`)
+		}
+	})
+}
+
 // Subject: Lambda: concurrency. Lambda begins with five batches at once; a
 // maximum can be set.
 func TestMaximumConcurrency(t *testing.T) {
