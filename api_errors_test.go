@@ -86,6 +86,7 @@ func TestTheMethodsOfAZeroValueSayWhatItIs(t *testing.T) {
 		"Resume":               {queue(func(q *fanout.Queue[int]) error { return q.Resume(ctx) }), aQueue},
 		"Purge":                {queue(func(q *fanout.Queue[int]) error { _, err := q.Purge(ctx); return err }), aQueue},
 		"Depth":                {queue(func(q *fanout.Queue[int]) error { _, err := q.Depth(ctx); return err }), aQueue},
+		"Delete":               {queue(func(q *fanout.Queue[int]) error { return q.Delete(ctx) }), aQueue},
 		"Queue.Close":          {queue(func(q *fanout.Queue[int]) error { return q.Close() }), aQueue},
 
 		"Subscriber.Shutdown": {new(fanout.Subscriber[int]).Shutdown(ctx), "zero fanout.Subscriber[int]"},

@@ -23,7 +23,7 @@ const deadSuffix = "/dead"
 // with [Queue.Peek], take with Receive, send back with [Queue.Redrive]. A queue
 // opened [WithDeadLetterQueue] has that one instead.
 //
-// It outlives its queue, until its topic ends. A queue that is opened by the same
+// It outlives its queue, until its topic ends or its queue is deleted. A queue that is opened by the same
 // name in the same topic gets it, with its letters and its consumers, and redrives
 // them; its capacity and overflow are those of that queue's options then, but its
 // capacity is not less than the letters that it has. Letters in

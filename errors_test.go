@@ -322,7 +322,8 @@ func TestEveryDropReasonHasAName(t *testing.T) {
 	require.Equal(t, "close", DroppedByClose.String())
 	require.Equal(t, "none", DropReason(0).String())
 	require.Equal(t, "purge", DroppedByPurge.String())
-	require.Equal(t, "DropReason(5)", (DroppedByPurge + 1).String())
+	require.Equal(t, "delete", DroppedByDelete.String())
+	require.Equal(t, "DropReason(6)", (DroppedByDelete + 1).String())
 }
 
 // --- outcomes ---

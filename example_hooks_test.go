@@ -239,7 +239,7 @@ func ExampleDropReason() {
 			switch e.Reason {
 			case fanout.DroppedOldest, fanout.DroppedNewest:
 				fmt.Println("too slow:", e.Queue)
-			case fanout.DroppedByClose, fanout.DroppedByPurge:
+			case fanout.DroppedByClose, fanout.DroppedByPurge, fanout.DroppedByDelete:
 				fmt.Println("on purpose:", e.Queue)
 			}
 		}}),
@@ -255,7 +255,7 @@ func ExampleDropReason() {
 }
 
 func ExampleDropReason_String() {
-	for r := fanout.DroppedOldest; r <= fanout.DroppedByPurge; r++ {
+	for r := fanout.DroppedOldest; r <= fanout.DroppedByDelete; r++ {
 		fmt.Println(r)
 	}
 	// Output:
@@ -263,6 +263,7 @@ func ExampleDropReason_String() {
 	// drop newest
 	// close
 	// purge
+	// delete
 }
 
 func ExampleDropReason_MarshalText() {
@@ -276,7 +277,7 @@ func ExampleDropReason_UnmarshalText() {
 	var reason fanout.DropReason
 	fmt.Println(reason.UnmarshalText([]byte("rain")))
 	// Output:
-	// fanout: invalid option: DropReason("rain"): want one of none, drop oldest, drop newest, close, purge
+	// fanout: invalid option: DropReason("rain"): want one of none, drop oldest, drop newest, close, purge, delete
 }
 
 // A history as a program writes it down.

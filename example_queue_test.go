@@ -496,3 +496,25 @@ func ExampleStats() {
 	// 3 1 1 1
 	// true
 }
+
+// A subscriber that has signed off leaves nothing.
+func ExampleQueue_Delete() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders",
+		fanout.WithHooks(fanout.Hooks{Dropped: func(e fanout.Event) { fmt.Println(e.Queue, "lost", e.Count, "by", e.Reason) }}),
+		fanout.WithLogger(slog.New(slog.DiscardHandler))) // else it is logged too
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.Publish(ctx, "o-17")
+	orders.Publish(ctx, "o-18")
+	d, _ := billing.Receive(ctx)
+	d.Settle(ctx, fanout.Permanent(errors.New("no such customer")))
+
+	fmt.Println(billing.Delete(ctx), len(billing.Leftovers()))
+	again, _ := orders.OpenQueue(ctx, "billing")
+	fmt.Println(again.Stats().Ready, again.Stats().Dead)
+	// Output:
+	// billing lost 1 by delete
+	// billing/dead lost 1 by delete
+	// <nil> 0
+	// 0 0
+}

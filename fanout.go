@@ -38,7 +38,7 @@
 //     fails for want of room.
 //   - At least once. An accepted message is delivered until it is acknowledged
 //     or dead-lettered. The only losses are those you chose, by a Drop policy, by
-//     Purge or by Close; each is counted, told to a hook, and logged.
+//     Purge, by Close or by Delete; each is counted, told to a hook, and logged.
 //   - A delivery is fenced. Settling one whose visibility timeout has passed
 //     returns [ErrStale] and never touches the newer delivery; a second settle
 //     returns [ErrSettled], which is always true. After thousands of later

@@ -102,8 +102,10 @@ const (
 	DroppedByClose
 	// DroppedByPurge is [Queue.Purge].
 	DroppedByPurge
+	// DroppedByDelete is [Queue.Delete].
+	DroppedByDelete
 
-	lastReason = DroppedByPurge
+	lastReason = DroppedByDelete
 )
 
 func (r DropReason) String() string {
@@ -118,6 +120,8 @@ func (r DropReason) String() string {
 		return "close"
 	case DroppedByPurge:
 		return "purge"
+	case DroppedByDelete:
+		return "delete"
 	}
 	return fmt.Sprintf("DropReason(%d)", uint8(r))
 }

@@ -16,7 +16,8 @@ import (
 // wraps it. What the queue held is lost, counted, and told to the hooks and the
 // log; [Queue.Leftovers] still hands it out. Its dead letters stay where they
 // are, see [Queue.DeadLetters], and its name is free again. Close doesn't wait for handlers. Calling it
-// again does nothing.
+// again does nothing. To lose the dead letters too, and on an engine the queue, call
+// [Queue.Delete].
 //
 // A queue's own dead-letter queue ends with its topic; closing it while its
 // queue is open is [ErrUnsupported]. One made by [NewDeadLetterQueue] is closed
@@ -25,69 +26,135 @@ func (q *Queue[T]) Close() error {
 	if err := q.made(); err != nil {
 		return err
 	}
+	if q.remote != nil {
+		return q.remote.close()
+	}
+	return q.end(false)
+}
+
+// Delete ends the queue as [Queue.Close] does, and with it all that it held: there are no
+// Leftovers, and its own dead letters are gone, too. Both are counted and told to the
+// hooks and the log as [DroppedByDelete]. Letters in a shared dead-letter queue stay
+// there; a queue of the same name can redrive them. The name is free again. Delete does
+// not wait for handlers. Called again, it does nothing; after Close it takes away what
+// Close has left, except letters that a queue opened by the same name has taken over.
+//
+// A queue's own dead-letter queue is deleted with it: Delete there is [ErrUnsupported]
+// while its queue is open. One made by [NewDeadLetterQueue] is closed, and its letters are dropped.
+//
+// In memory ctx is not looked at. On an engine the queue and its dead-letter queue are
+// removed there, for all processes, whose receives end with [ErrClosed]; Delete waits for
+// that, and for other queues that are being opened, until ctx ends. If it fails, the queue is closed, and still
+// there: call Delete again. Once the topic is closed, or the name was opened again, it
+// returns ErrClosed, and removes nothing. An engine that keeps no [engine.Deletion] is
+// ErrUnsupported; the queue stays open then. It returns [ErrInvalidOption] for a nil ctx.
+func (q *Queue[T]) Delete(ctx context.Context) error {
+	if err := q.made(); err != nil {
+		return err
+	}
+	if ctx == nil {
+		return fmt.Errorf("%w: Delete: %w", ErrInvalidOption, errNilContext)
+	}
+	if q.remote != nil {
+		if err := q.remote.delete(ctx); err != nil {
+			return fmt.Errorf("fanout: delete of %q: %w", q.name, err)
+		}
+		return nil
+	}
+	return q.end(true)
+}
+
+// end closes a queue in memory. If it is to be deleted nothing of it is left.
+func (q *Queue[T]) end(deleting bool) error {
 	t := q.t
 	if t == nil {
-		q.mu.Lock()
-		closed := q.closed
-		if !closed {
-			q.core.live.Add(1) // the reporter may arm a timer until it is stopped
-		}
-		q.mu.Unlock()
-		if closed {
-			return nil
-		}
-		_, fx := q.closeNow()
-		defer q.core.release()
-		defer q.report.stop()
-		fx.perform()
-		return nil
+		return q.endShared(deleting)
 	}
 	t.mu.Lock()
-	if q.gone {
-		t.mu.Unlock()
-		return nil
-	}
 	if q.letters && !q.source.gone {
 		t.mu.Unlock()
-		return fmt.Errorf("%w: closing the dead-letter queue %q: close %q first", ErrUnsupported, q.name, q.source.name)
+		return errOpenSource(q, deleting)
 	}
-	if t.state == topicClosed { // a dead-letter queue, closed with the topic
+	over := t.state == topicClosed // and q with it
+	if !deleting && (over || q.gone) {
 		t.mu.Unlock()
 		return nil
 	}
-	q.gone = true
-	t.live.Add(1) // the reporter may arm a timer until it is stopped
-	_, fx := q.closeNow()
-	if q.remote != nil { // its dead letters stay where they are, in the engine
-		delete(t.queues, q.name)
-		_, more := q.dead.closeNow()
-		t.mu.Unlock()
-		defer t.release()
-		defer q.report.stop()
-		defer q.dead.report.stop()
-		return q.remote.closeAfter(fx.and(more))
+	if !over {
+		t.live.Add(1) // a reporter may arm a timer until it is stopped
 	}
-	if q.letters {
-		t.orphans = without(t.orphans, q)
-	} else {
-		delete(t.queues, q.name)
-		if q.filters != nil {
-			t.setFilteredLocked(without(t.filteredQueues(), q))
-		}
-		t.open = without(t.open, q)
-		t.resizeLocked()
-		t.relimitLocked()
-		if d := q.deadIfAny(); d != nil {
+	first := !over && !q.gone
+	q.gone = true
+	fx := q.closeNow(deleting)
+	ended := []*Queue[T]{q}
+	if d := q.deadIfAny(); d != nil && d.source == q { // else it is another queue's now
+		switch {
+		case deleting:
+			fx = fx.and(d.closeNow(true))
+			t.orphans = without(t.orphans, d)
+			ended = append(ended, d)
+		case first:
 			t.orphans = append(t.orphans, d)
 		}
 	}
-	t.turnsWithoutLocked(q)
+	if first {
+		q.leaveTopicLocked()
+		t.turnsWithoutLocked(q)
+	}
 	t.mu.Unlock()
-	fx = fx.and(t.admitWaiters(nil))
-	defer t.release()
+	if first {
+		fx = fx.and(t.admitWaiters(nil))
+	}
+	if !over {
+		defer t.release()
+	}
+	defer each(len(ended), func(k int) { ended[k].report.stop() })
+	fx.perform()
+	return nil
+}
+
+// leaveTopicLocked takes a queue that was closed out of its topic. The topic's mu is held.
+func (q *Queue[T]) leaveTopicLocked() {
+	t := q.t
+	if q.letters {
+		t.orphans = without(t.orphans, q)
+		return
+	}
+	delete(t.queues, q.name)
+	if q.filters != nil {
+		t.setFilteredLocked(without(t.filteredQueues(), q))
+	}
+	t.open = without(t.open, q)
+	t.resizeLocked()
+	t.relimitLocked()
+}
+
+// endShared is end for a dead-letter queue that belongs to no topic.
+func (q *Queue[T]) endShared(deleting bool) error {
+	q.mu.Lock()
+	closed := q.closed
+	if !closed {
+		q.core.live.Add(1) // the reporter may arm a timer until it is stopped
+	}
+	q.mu.Unlock()
+	if closed && !deleting {
+		return nil
+	}
+	fx := q.closeNow(deleting)
+	if !closed {
+		defer q.core.release()
+	}
 	defer q.report.stop()
 	fx.perform()
 	return nil
+}
+
+// errOpenSource is the error for ending the dead-letter queue d before its queue.
+func errOpenSource[T any](d *Queue[T], deleting bool) error {
+	if deleting {
+		return fmt.Errorf("%w: deleting the dead-letter queue %q: delete %q", ErrUnsupported, d.name, d.source.name)
+	}
+	return fmt.Errorf("%w: closing the dead-letter queue %q: close %q first", ErrUnsupported, d.name, d.source.name)
 }
 
 func without[E comparable](list []E, e E) []E {
@@ -115,7 +182,7 @@ func (q *Queue[T]) deadIfAny() *Queue[T] {
 // message that was in flight or parked, it is 1 ns, since 0 would begin the queue's
 // own anew. A message that had expired while it waited is not among them: it went
 // to the dead-letter queue, or was parked if that was full. Leftovers returns nil
-// before the queue is closed.
+// before the queue is closed, and none of a queue that was deleted.
 func (q *Queue[T]) Leftovers() []Message[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -132,13 +199,22 @@ func (q *Queue[T]) leftoversLocked() []Message[T] {
 	return nil
 }
 
-// closeNow closes the queue and says what was left in it. The topic's mu is
-// held. A dead-letter queue keeps its letters, to be looked at.
-func (q *Queue[T]) closeNow() (l Left, fx *effects) {
+// closeNow closes the queue. The topic's mu is held. A dead-letter queue keeps its
+// letters, to be looked at, unless it is being deleted.
+func (q *Queue[T]) closeNow(deleting bool) *effects {
+	_, fx := q.closeAndSay(deleting)
+	return fx
+}
+
+// closeAndSay is closeNow, and says what was left in the queue.
+func (q *Queue[T]) closeAndSay(deleting bool) (l Left, fx *effects) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return l, nil
+		if deleting {
+			fx = q.forgetLocked()
+		}
+		return l, fx
 	}
 	q.gatherLocked()
 	q.unleaseAllLocked()
@@ -149,22 +225,24 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 		fx = q.expireWaitingLocked(now)
 	}
 	l = q.leftLocked()
-	if q.remote != nil {
-		q.win = window.Window[held[T]]{}
-		q.backlog, q.due, q.keys = window.List{}, window.List{}, nil
-		clear(q.n[:])
-	} else if !q.letters {
+	switch {
+	case q.remote != nil:
+		q.emptyLocked()
+	case deleting:
+		fx = q.dropAllLocked(fx)
+	case q.letters:
+	default:
 		left := q.messagesLocked(now)
-		q.keys, q.leases = nil, leases[T]{}
 		if n := len(left); n > 0 {
 			q.rareLocked().left = left
 			fx = q.noteLocked(fx, dropped, Event{Reason: DroppedByClose, Count: n})
 		}
-		q.win = window.Window[held[T]]{}
+		q.emptyLocked()
+	}
+	if q.remote == nil && !q.letters {
 		q.cursor.Close()
+		q.leases = leases[T]{}
 		q.stale = window.Spans{}
-		q.backlog, q.due, q.parked = window.List{}, window.List{}, window.List{}
-		clear(q.n[:])
 	}
 	q.closed = true
 	if q.remote != nil {
@@ -189,6 +267,37 @@ func (q *Queue[T]) closeNow() (l Left, fx *effects) {
 	q.checkDrainedLocked()
 	q.checkHomeLocked()
 	return l, fx
+}
+
+// emptyLocked lets go of all that the window holds.
+func (q *Queue[T]) emptyLocked() {
+	q.win = window.Window[held[T]]{}
+	q.backlog, q.due, q.parked, q.keys = window.List{}, window.List{}, window.List{}, nil
+	clear(q.n[:])
+}
+
+// dropAllLocked drops all that the window holds, because the queue is being deleted.
+func (q *Queue[T]) dropAllLocked(fx *effects) *effects {
+	n := q.win.Len()
+	q.emptyLocked()
+	if n == 0 {
+		return fx
+	}
+	q.rareLocked().dropped += uint64(n)
+	return q.noteLocked(fx, dropped, Event{Reason: DroppedByDelete, Count: n})
+}
+
+// forgetLocked drops what a closed queue still holds: letters, or its leftovers, of which
+// was told when it was closed.
+func (q *Queue[T]) forgetLocked() *effects {
+	if q.letters {
+		return q.dropAllLocked(nil)
+	}
+	if q.rare != nil {
+		q.rare.dropped += uint64(len(q.rare.left))
+		q.rare.left = nil
+	}
+	return nil
 }
 
 func (q *Queue[T]) leftLocked() Left {

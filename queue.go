@@ -248,7 +248,7 @@ type Stats struct {
 	Delivered    uint64 // deliveries made
 	DeadLettered uint64
 	Redriven     uint64
-	Dropped      uint64 // by a Drop policy
+	Dropped      uint64 // by a Drop policy, Purge or Delete
 	Left         uint64 // held when the queue was closed, see Leftovers
 	TimesParked  uint64 // messages that had to be parked
 

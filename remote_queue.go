@@ -23,6 +23,8 @@ type remoteQueue[T any] struct {
 	on *remoteTopic
 	eq engine.Queue
 
+	deleted bool // from the engine; guarded by the topic's turn
+
 	polling  bool
 	stopPoll context.CancelFunc // of the poller that runs
 	resumed  chan struct{}      // closed by Resume and Close; made when somebody waits for it
@@ -58,12 +60,119 @@ func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
 	return lease
 }
 
+// close is Close for a queue on an engine. Its dead letters stay where they are, there.
+func (r *remoteQueue[T]) close() error {
+	q, t := r.q, r.q.t
+	if q.letters {
+		return r.lettersOpen(false)
+	}
+	fx, first := r.closeHere(false)
+	if !first {
+		return nil
+	}
+	defer t.release()
+	defer q.report.stop()
+	defer q.dead.report.stop()
+	return r.closeAfter(fx)
+}
+
+// lettersOpen returns the error for ending a dead-letter queue before its queue, with
+// which it ends; nil if that has ended.
+func (r *remoteQueue[T]) lettersOpen(deleting bool) error {
+	r.q.t.mu.Lock()
+	defer r.q.t.mu.Unlock()
+	if r.q.source.gone {
+		return nil
+	}
+	return errOpenSource(r.q, deleting)
+}
+
+// closeHere closes the queue, but not the engine's, if it is open. Then a reporter may arm
+// a timer until it is stopped: who calls it stops both, and releases the topic after that.
+func (r *remoteQueue[T]) closeHere(deleting bool) (fx *effects, first bool) {
+	q, t := r.q, r.q.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if q.gone || t.state == topicClosed {
+		return nil, false
+	}
+	t.live.Add(1)
+	q.gone = true
+	delete(t.queues, q.name)
+	return q.closeNow(deleting).and(q.dead.closeNow(deleting)), true
+}
+
 // closeAfter closes the engine's queue once fx was performed, even if a hook ends
 // the goroutine.
 func (r *remoteQueue[T]) closeAfter(fx *effects) (err error) {
 	defer func() { err = remoteError(r.eq.Close()) }()
 	fx.perform()
 	return nil
+}
+
+// delete removes the queue from the engine.
+func (r *remoteQueue[T]) delete(ctx context.Context) error {
+	q, t := r.q, r.q.t
+	if err := r.on.need(true, "Delete", engine.Deletion, 0); err != nil {
+		return err
+	}
+	if q.letters {
+		return r.lettersOpen(true)
+	}
+	fx, first, err := r.deleteInTurn(ctx)
+	if first {
+		defer t.release()
+		defer q.report.stop()
+		defer q.dead.report.stop()
+	}
+	fx.perform()
+	return err
+}
+
+// deleteInTurn closes the queue and removes it from the engine while no other is being
+// opened: one of its name would be removed, too. What has to be told waits until then.
+func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (fx *effects, first bool, err error) {
+	q, t := r.q, r.q.t
+	select {
+	case r.on.turn <- struct{}{}:
+		defer func() { <-r.on.turn }()
+	case <-ctx.Done():
+		return nil, false, contextError(ctx)
+	}
+	if r.deleted {
+		return nil, false, nil
+	}
+	fx, first = r.closeHere(true)
+	fx.cancelAll()
+	t.mu.Lock()
+	again, over := t.queues[q.name] != nil, t.state == topicClosed
+	t.mu.Unlock()
+	switch {
+	case again:
+		return fx, first, fmt.Errorf("%w: it was opened again since: delete that one", ErrClosed)
+	case over:
+		return fx, first, fmt.Errorf("%w: topic %q", ErrClosed, t.name)
+	}
+	if first {
+		_ = r.eq.Close() // the queue is closed here, whatever the engine says
+	}
+	n, letters, err := r.eq.Delete(ctx)
+	if err != nil {
+		return fx, first, remoteError(err)
+	}
+	r.deleted = true
+	return fx.and(q.droppedByDelete(n)).and(q.dead.droppedByDelete(letters)), first, nil
+}
+
+// droppedByDelete counts and notes what an engine says that it dropped.
+func (q *Queue[T]) droppedByDelete(n int) *effects {
+	if n <= 0 {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rareLocked().dropped += uint64(n)
+	return q.noteLocked(nil, dropped, Event{Reason: DroppedByDelete, Count: n})
 }
 
 // receiveRemote is receive for a queue that is not local: one of an engine, or

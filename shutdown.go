@@ -506,7 +506,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	var fx *effects
 	for _, q := range qs {
 		q.gone = true
-		l, more := q.closeNow()
+		l, more := q.closeAndSay(false)
 		fx = fx.and(more)
 		if q.remote != nil && why != nil { // what the engine holds was not waited for to the end
 			l.Ready, l.InFlight = max(l.Ready, q.remote.left.Ready), max(l.InFlight, q.remote.left.InFlight)
@@ -519,8 +519,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 		}
 	}
 	for _, d := range orphans {
-		_, more := d.closeNow()
-		fx = fx.and(more)
+		fx = fx.and(d.closeNow(false))
 	}
 	t.log.Forget()
 	if len(left.Queues) > 0 {

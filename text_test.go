@@ -84,7 +84,7 @@ func TestWhatHasANameIsWrittenAsItAndReadBack(t *testing.T) {
 }
 
 // lastReason is the last of the drop reasons.
-const lastReason = fanout.DroppedByPurge
+const lastReason = fanout.DroppedByDelete
 
 func TestNamesInJSONFlagsAndLogs(t *testing.T) {
 	event := struct {

@@ -45,6 +45,9 @@ const (
 	Durable
 	// Distributed says that several processes can share a topic and its queues.
 	Distributed
+	// Deletion says that a queue can be deleted, see [Queue]. Without it
+	// fanout.Queue.Delete is refused.
+	Deletion
 	features
 )
 
@@ -53,7 +56,7 @@ var featureNames = [features]string{
 	RetryDelay: "delay of a retry", AllOrNone: "all or none", Bounded: "bounded queues",
 	Ordering: "ordering keys", Deduplication: "deduplication", FilterPolicy: "filter policies in the engine",
 	State: "history across processes", Fencing: "fencing across processes", ExactStats: "exact depth", Durable: "outlives the process",
-	Distributed: "several processes",
+	Distributed: "several processes", Deletion: "deletion of queues",
 }
 
 func (f Feature) String() string {

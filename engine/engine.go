@@ -163,6 +163,16 @@ type Queue interface {
 	// the engine knows.
 	Purge(ctx context.Context) (dropped int, err error)
 
+	// Delete removes the queue and its dead-letter queue from the engine, with all that
+	// they hold, and says how many messages and how many letters those were, as far as the
+	// engine knows. What is published later goes to the other queues; a queue that is
+	// opened by its name is a new one. Receives of other processes, those that wait and
+	// later ones, return [ErrClosed]. fanout calls it after Close and before the topic's
+	// Close, again if it failed, and not while it opens a queue of the topic. To delete a
+	// queue that is gone is no error. On a dead-letter queue, and if the engine does not
+	// keep [Deletion], it is not called.
+	Delete(ctx context.Context) (dropped, letters int, err error)
+
 	// Close lets go of what the process holds of the queue. The queue stays where
 	// it is, and gets messages. Receives that wait return [ErrClosed]. Calling it
 	// again does nothing. It closes the dead-letter queue's value too.

@@ -98,8 +98,8 @@ type trail struct {
 func (j *journal) trails(queue string) map[string]*trail {
 	all := make(map[string]*trail)
 	for _, e := range j.of(queue) {
-		if e.MessageID == "" { // told of all: what was purged can't come back
-			if e.Reason == fanout.DroppedByPurge {
+		if e.MessageID == "" { // told of all: what was purged or deleted can't come back
+			if e.Reason == fanout.DroppedByPurge || e.Reason == fanout.DroppedByDelete {
 				clear(all)
 			}
 			continue

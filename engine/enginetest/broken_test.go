@@ -30,6 +30,7 @@ type fault struct {
 	redrive    func(q *brokenQueue, ctx context.Context, r engine.Receipt, m engine.Message) error
 	stats      func(s *engine.Stats)
 	purge      func(q *brokenQueue, ctx context.Context) (int, error)
+	delete     func(q *brokenQueue, ctx context.Context) (dropped, letters int, err error)
 	close      func(q *brokenQueue) error
 	declared   []engine.Feature // declared although the config is without them
 	// found are checks that must find it.
@@ -87,12 +88,13 @@ func (t *brokenTopic) OpenQueue(ctx context.Context, spec engine.QueueSpec) (eng
 	if err != nil {
 		return nil, err
 	}
-	return &brokenQueue{Queue: q, t: t, dead: &brokenQueue{Queue: q.DeadLetters(), t: t}}, nil
+	return &brokenQueue{Queue: q, t: t, name: spec.Name, dead: &brokenQueue{Queue: q.DeadLetters(), t: t}}, nil
 }
 
 type brokenQueue struct {
 	engine.Queue
 	t    *brokenTopic
+	name string
 	dead *brokenQueue
 }
 
@@ -158,6 +160,29 @@ func (q *brokenQueue) Purge(ctx context.Context) (int, error) {
 		return q.t.f.purge(q, ctx)
 	}
 	return q.Queue.Purge(ctx)
+}
+
+func (q *brokenQueue) Delete(ctx context.Context) (dropped, letters int, err error) {
+	if q.t.f.delete != nil {
+		return q.t.f.delete(q, ctx)
+	}
+	return q.Queue.Delete(ctx)
+}
+
+// purgeInstead empties a queue, and its dead letters if so asked, where it was to be deleted.
+func purgeInstead(letters bool) func(*brokenQueue, context.Context) (int, int, error) {
+	return func(q *brokenQueue, ctx context.Context) (dropped, dead int, err error) {
+		again, err := q.t.Topic.OpenQueue(ctx, engine.QueueSpec{Name: q.name})
+		if err != nil {
+			return 0, 0, err
+		}
+		defer again.Close()
+		if dropped, err = again.Purge(ctx); err != nil || !letters {
+			return dropped, 1, err
+		}
+		dead, err = again.DeadLetters().Purge(ctx)
+		return dropped, dead, err
+	}
 }
 
 func (q *brokenQueue) Close() error {
@@ -405,6 +430,27 @@ var faults = map[string]*fault{
 		_, _ = q.Queue.Purge(context.Background())
 		return q.Queue.Close()
 	}, found: []string{"closed queue gets messages"}},
+	"delete does nothing":        {delete: func(*brokenQueue, context.Context) (int, int, error) { return 2, 1, nil }, found: []string{"delete"}},
+	"deletes no letters":         {delete: purgeInstead(false), found: []string{"delete"}},
+	"purges instead of deleting": {delete: purgeInstead(true), found: []string{"deleted elsewhere"}},
+	"does not count what it deletes": {delete: func(q *brokenQueue, ctx context.Context) (int, int, error) {
+		_, _, err := q.Queue.Delete(ctx)
+		return 0, 0, err
+	}, found: []string{"delete"}},
+	"deleting twice fails": {delete: func(q *brokenQueue, ctx context.Context) (int, int, error) {
+		n, letters, err := q.Queue.Delete(ctx)
+		if err == nil && n+letters == 0 {
+			err = fmt.Errorf("queue %q does not exist", q.name)
+		}
+		return n, letters, err
+	}, found: []string{"delete again"}},
+	"delete hides its context's end": {delete: func(q *brokenQueue, ctx context.Context) (int, int, error) {
+		n, letters, err := q.Queue.Delete(ctx)
+		if ctx.Err() != nil {
+			err = fmt.Errorf("queue %q: not deleted", q.name)
+		}
+		return n, letters, err
+	}, found: []string{"delete and context"}},
 	"close does nothing": {close: func(*brokenQueue) error { return nil }, found: []string{"close queue"}},
 	"closing twice fails": {close: func(q *brokenQueue) error {
 		if _, err := q.Queue.Stats(context.Background()); err != nil {

@@ -43,6 +43,7 @@ func lifeChecks() []check {
 		{name: "pause and resume", rule: "Pause makes the queue give out no messages until Resume; publishes go on.", run: promisePause},
 		{name: "purge a queue", rule: "Purge drops all that the queue holds, what is in flight too, whose settling returns ErrStale. Dead letters stay.", run: promisePurge},
 		{name: "closed queue", rule: "Close ends the queue at once: receives and settlements get ErrClosed.", run: promiseClosedQueue},
+		{feature: engine.Deletion, name: "delete a queue", rule: "Delete ends the queue as Close does, and what it held is gone, its dead letters too.", run: promiseDelete},
 		{name: "subscriber's shutdown", rule: "Subscriber.Shutdown waits for running handlers and takes no other message; the queue stays open.", run: promiseSubscriberShutdown},
 		{name: "shutdown", rule: "Shutdown waits until the queues are worked off; publishes get ErrClosed from then on.", run: promiseShutdown},
 		{name: "shutdown's leftovers", rule: "If anything is left, Shutdown returns a *ShutdownError that says how much per queue, handlers still running included.", run: promiseLeftovers},

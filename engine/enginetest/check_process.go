@@ -46,6 +46,15 @@ func processChecks() []check {
 				equal(x, causes(letter.History()), said(fanout.Failed, fanout.Failed, fanout.Failed), "history of the letter")
 				equal(x, letter.History()[1].Err.Error(), "attempt 2", "error of the second attempt")
 			}},
+		{feature: engine.Distributed, name: "queue deleted by another process", rule: "Delete removes the queue for all processes, whose receives end with ErrClosed.",
+			needs: []engine.Feature{engine.Deletion}, run: func(x *fixture) {
+				here, there := x.twoProcesses()
+				a, b := here.queue("q"), there.queue("q")
+				w := x.begin(func() error { _, err := b.Receive(x.ctx); return err })
+				x.pause(x.quiet())
+				x.must(a.Delete(x.ctx), "Delete")
+				x.mustBe(x.end(w, "Receive"), fanout.ErrClosed, "a Receive that waits when another process deletes the queue")
+			}},
 		{feature: engine.Distributed, name: "redrive from another process", rule: shared, run: func(x *fixture) {
 			here, there := x.twoProcesses()
 			a, b := here.queue("q"), there.queue("q")
@@ -133,6 +142,14 @@ func refusalChecks() []check {
 		refused(engine.QueueDelay, "WithDelay", openWith(fanout.WithDelay(time.Second))),
 		refused(engine.RetryDelay, "WithBackoff", openWith(fanout.WithBackoff(fanout.Constant(time.Minute)))),
 		refused(engine.MessageDelay, "Delay", message(func(m *fanout.Message[order]) { m.Delay = time.Second })),
+		refused(engine.Deletion, "Delete", func(x *fixture) error {
+			top := x.newTopic()
+			q := top.queue("q")
+			err := q.Delete(x.ctx)
+			top.send("a")
+			q.holds("a") // it stays open
+			return err
+		}),
 		tooLong(engine.Visibility, "WithVisibilityTimeout", func(x *fixture, d time.Duration) error {
 			return openWith(fanout.WithVisibilityTimeout(d))(x)
 		}),

@@ -46,7 +46,7 @@ func contractChecks() (all []check) {
 	for _, cs := range [][]check{
 		topicChecks(), messageChecks(), receiveChecks(), leaseChecks(), settleChecks(), deadLetterChecks(), ruleChecks(), delayChecks(),
 		batchChecks(), boundedChecks(), orderChecks(), deduplicationChecks(), filterChecks(), stateChecks(), fencingChecks(),
-		statsChecks(), reopenChecks(), siblingChecks(),
+		statsChecks(), deletionChecks(), reopenChecks(), siblingChecks(),
 	} {
 		all = append(all, cs...)
 	}

@@ -295,6 +295,11 @@ func (i *invocation) Purge(context.Context) (int, error) {
 	return 0, errors.New("fanoutaws: a function doesn't purge its event source")
 }
 
+// Delete is for the queue's owner.
+func (i *invocation) Delete(context.Context) (dropped, letters int, err error) {
+	return 0, 0, errors.New("fanoutaws: a function doesn't delete its event source")
+}
+
 // Close ends what waits. The queue is left to the next invocation.
 func (i *invocation) Close() error {
 	i.mu.Lock()

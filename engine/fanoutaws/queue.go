@@ -212,6 +212,11 @@ func (q *queue) Purge(ctx context.Context) (dropped int, err error) {
 	return s.Ready + s.Delayed + s.InFlight, nil
 }
 
+// Delete is not kept, see [Engine.Capabilities].
+func (q *queue) Delete(context.Context) (dropped, letters int, err error) {
+	return 0, 0, fmt.Errorf("fanoutaws: delete %s: %w", q.place.arn, errors.ErrUnsupported)
+}
+
 // DeadLetters returns the dead-letter queue.
 func (q *queue) DeadLetters() engine.Queue {
 	if q.dead == nil {

@@ -26,6 +26,7 @@ const (
 	Redrive    Op = "redrive"
 	Stats      Op = "stats"
 	Purge      Op = "purge"
+	Delete     Op = "delete"
 )
 
 // A Fault is what happens at a call.
@@ -124,7 +125,7 @@ func (f *faults) next(op Op) (now Fault) {
 type closer struct {
 	engine *Engine
 	op     Op
-	closed []<-chan struct{} // of the queue and the topic
+	closed []<-chan struct{} // of the queue, the topic and the queue's data
 }
 
 // ended says why a call can't begin or go on, nil if it can.
@@ -149,13 +150,14 @@ func (c closer) wait(ctx context.Context, wake <-chan struct{}, d time.Duration)
 		defer timer.Stop()
 		due = timer.C
 	}
-	closed := [2]<-chan struct{}{} // a nil channel is never ready
+	closed := [3]<-chan struct{}{} // a nil channel is never ready
 	copy(closed[:], c.closed)
 	select {
 	case <-wake:
 	case <-due:
 	case <-closed[0]:
 	case <-closed[1]:
+	case <-closed[2]:
 	case <-c.engine.crashed:
 	case <-ctx.Done():
 	}

@@ -24,6 +24,8 @@ type queueData struct {
 
 	dead   *queueData // of a queue
 	source *queueData // of a dead-letter queue
+
+	deleted chan struct{} // closed by Delete
 }
 
 // An entry is a message in a queue. It is ready when due has passed.
@@ -107,7 +109,7 @@ func newQueue(t *topic, d *queueData) *queue {
 }
 
 func (q *queue) closer(op Op) closer {
-	return closer{engine: q.topic.engine, op: op, closed: []<-chan struct{}{q.closed, q.topic.closed}}
+	return closer{engine: q.topic.engine, op: op, closed: []<-chan struct{}{q.closed, q.topic.closed, q.data.deleted}}
 }
 
 // Receive leases up to most messages, and waits until there is one.
@@ -316,6 +318,31 @@ func (q *queue) Purge(ctx context.Context) (dropped int, err error) {
 		q.topic.engine.store.changedLocked()
 		return n, nil
 	})
+}
+
+// Delete removes the queue from the topic, with its dead-letter queue. It works on a
+// value that was closed.
+func (q *queue) Delete(ctx context.Context) (dropped, letters int, err error) {
+	e := q.topic.engine
+	_, err = call(ctx, closer{engine: e, op: Delete, closed: []<-chan struct{}{q.topic.closed}}, func() (struct{}, error) {
+		d := q.data
+		switch {
+		case !e.caps.Keeps(engine.Deletion, 0):
+			return struct{}{}, e.cannot(engine.Deletion, "delete queue %q", d.spec.Name)
+		case d.dead == nil:
+			return struct{}{}, errors.New("fakeengine: a dead-letter queue is deleted with its queue")
+		case isClosed(d.deleted):
+			return struct{}{}, nil
+		}
+		q.topic.data.queues = slices.DeleteFunc(q.topic.data.queues, func(other *queueData) bool { return other == d })
+		dropped, letters = len(d.entries), len(d.dead.entries)
+		d.entries, d.dead.entries = nil, nil
+		close(d.deleted)
+		close(d.dead.deleted)
+		e.store.changedLocked()
+		return struct{}{}, nil
+	})
+	return dropped, letters, err
 }
 
 // Close ends the value and its dead-letter queue's.

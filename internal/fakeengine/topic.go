@@ -173,8 +173,9 @@ func (t *topic) OpenQueue(ctx context.Context, spec engine.QueueSpec) (engine.Qu
 		}
 		d := t.data.queueLocked(spec.Name)
 		if d == nil {
-			d = &queueData{spec: spec, ordering: t.data.spec.Ordering}
-			d.dead = &queueData{spec: engine.QueueSpec{Name: spec.Name + "/dead", Visibility: spec.Visibility, Capacity: spec.DeadCapacity}, source: d}
+			d = &queueData{spec: spec, ordering: t.data.spec.Ordering, deleted: make(chan struct{})}
+			dead := engine.QueueSpec{Name: spec.Name + "/dead", Visibility: spec.Visibility, Capacity: spec.DeadCapacity}
+			d.dead = &queueData{spec: dead, source: d, deleted: make(chan struct{})}
 			if spec.FilterPolicy != "" {
 				p, err := policy.Parse(spec.FilterPolicy)
 				if err != nil {
