@@ -230,6 +230,31 @@ func randomFunction(t *testing.T, r *rand.Rand, seed int) {
 	}
 }
 
+// A mapping with an open batch stops, and so does its timer, with its queue and
+// with the fake.
+func TestWhatStopsAMapping(t *testing.T) {
+	for name, stop := range map[string]func(c *call) error{
+		"queue": func(c *call) error { _, err := c.deleteQueue(&queueInput{QueueUrl: ptr("q")}); return err },
+		"fake":  func(c *call) error { c.close(); return nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := New(t)
+			c := &call{cloud: a.cloud, place: place{DefaultAccount, DefaultRegion}, ctx: t.Context()}
+			_, err := c.createQueue(&createQueueInput{QueueName: ptr("q")})
+			require.NoError(t, err)
+			m, err := a.Queue("q").Map(a.Lambda("f", func() {}), WithBatchingWindow(time.Minute))
+			require.NoError(t, err)
+			_, err = c.sendMessage(&sendMessageInput{QueueUrl: ptr("q"), MessageBody: ptr("m")})
+			require.NoError(t, err)
+			require.NotNil(t, m.timer)
+			require.NoError(t, stop(c))
+			require.True(t, m.stopped, name)
+			require.Nil(t, m.timer, name)
+			require.Nil(t, m.queue.timer, name)
+		})
+	}
+}
+
 // quiet is a test whose log is left out.
 type quiet struct{ *testing.T }
 

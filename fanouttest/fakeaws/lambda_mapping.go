@@ -221,8 +221,8 @@ func (m *Mapping) pumpLocked(now instant) {
 	}
 }
 
-// receiveLocked fills the open batch. It drops what has become visible again
-// meanwhile.
+// receiveLocked fills the open batch, which is not full: pumpLocked starts those
+// that are. It drops what has become visible again meanwhile.
 func (m *Mapping) receiveLocked(now instant) {
 	q := m.queue
 	m.open = slices.DeleteFunc(m.open, func(d delivery) bool {
@@ -232,9 +232,6 @@ func (m *Mapping) receiveLocked(now instant) {
 	if len(m.open) == 0 {
 		m.closes = now + m.settings.window
 		m.size, m.full = len(`{"Records":[]}`), false
-	}
-	if m.full || len(m.open) >= m.settings.batchSize {
-		return
 	}
 	// A message that would be visible again at once could be received without
 	// end, at one instant.
