@@ -136,6 +136,15 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	}
 	sum := 0
 	line := 0
+	consumers := 0
+	for _, sub := range q.subs {
+		if !sub.stopping {
+			consumers += sub.set.concurrency
+		}
+	}
+	if consumers != q.consumers {
+		return fmt.Errorf("subscribers have %d workers, the queue counts %d", consumers, q.consumers)
+	}
 	for _, k := range q.keys {
 		line += k.line.Len()
 	}

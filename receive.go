@@ -369,7 +369,7 @@ func (q *Queue[T]) backlogWaitsLocked() bool { return q.n[backlogged] > 0 || q.i
 // is woken calls it again after taking a message, so that as many consumers
 // come as there are messages, one after the other.
 func (q *Queue[T]) handOnLocked() {
-	sub, limited, idle := q.idleLocked()
+	sub, turn, limited, idle := q.idleLocked()
 	if q.limited > 0 && (limited == 0 || q.readyLocked() == 0 && q.remote == nil) {
 		q.limited = 0 // nobody waits for that any more
 		q.armLocked(q.core.now())
@@ -384,6 +384,7 @@ func (q *Queue[T]) handOnLocked() {
 				q.receivers = slices.Delete(q.receivers, 0, 1)
 				r <- struct{}{} // has room: a receiver is in the list without a token
 			} else if sub != nil {
+				q.nextSub = turn + 1
 				sub.startLocked()
 			} else {
 				q.limited = limited // until when the timer will come
@@ -407,24 +408,24 @@ func (q *Queue[T]) handOnLocked() {
 }
 
 // idleLocked reports whether any consumer could take a message, and which
-// subscriber's turn it would be; if only their rate limits keep subscribers
-// from it, until when.
-func (q *Queue[T]) idleLocked() (sub *Subscriber[T], limited int64, ok bool) {
+// subscriber's turn it would be, by its place in subs; if only their rate limits
+// keep subscribers from it, until when.
+func (q *Queue[T]) idleLocked() (sub *Subscriber[T], turn int, limited int64, ok bool) {
 	for k := range q.subs {
-		s := q.subs[(q.nextSub+k)%len(q.subs)]
+		turn = (q.nextSub + k) % len(q.subs)
+		s := q.subs[turn]
 		if s.stopping || s.running >= s.set.concurrency {
 			continue
 		}
 		at := s.limitedLocked()
 		if at == 0 {
-			q.nextSub = (q.nextSub + k + 1) % len(q.subs)
-			return s, 0, true
+			return s, turn, 0, true
 		}
 		if limited == 0 || at < limited {
 			limited = at
 		}
 	}
-	return nil, limited, limited > 0 || len(q.receivers) > 0
+	return nil, 0, limited, limited > 0 || len(q.receivers) > 0
 }
 
 // servesLocked reports whether the queue gives out messages: not while it is

@@ -185,6 +185,27 @@ func TestTheFirstSegmentsAreShort(t *testing.T) {
 	require.Equal(t, []int{firstSize, 4 * firstSize, 64, 64}, sizes)
 }
 
+func TestASegmentThatIsTooLongIsNotUsedAgain(t *testing.T) {
+	l := New[int64](64)
+	c := l.Cursor()
+	for range 20 { // more than the pool forgets under the race detector
+		l.Resize(64)
+		appendN(l, 200)
+		for c.Pos() < l.Published() {
+			c.Next()
+		}
+		l.Resize(4)
+		last := l.tail
+		appendN(l, 300)
+		for s := last.next; s != nil; s = s.next {
+			require.Len(t, s.items, 4)
+		}
+		for c.Pos() < l.Published() {
+			c.Next()
+		}
+	}
+}
+
 func TestResizeChangesTheSegmentsMadeFromThenOn(t *testing.T) {
 	l := New[int64](4)
 	c := l.Cursor()
