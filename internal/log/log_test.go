@@ -191,7 +191,7 @@ func TestASegmentThatIsTooLongIsNotUsedAgain(t *testing.T) {
 	for range 20 { // more than the pool forgets under the race detector
 		l.Resize(64)
 		appendN(l, 200)
-		for c.Pos() < l.Published() {
+		for c.Pos() < l.Head() {
 			c.Next()
 		}
 		l.Resize(4)
@@ -200,7 +200,7 @@ func TestASegmentThatIsTooLongIsNotUsedAgain(t *testing.T) {
 		for s := last.next; s != nil; s = s.next {
 			require.Len(t, s.items, 4)
 		}
-		for c.Pos() < l.Published() {
+		for c.Pos() < l.Head() {
 			c.Next()
 		}
 	}
