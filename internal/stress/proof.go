@@ -65,6 +65,7 @@ func (j *journal) prove(r *record, scratch *[]tally) []violation {
 	p.count()
 	p.countDrops()
 	p.whereabouts()
+	p.replayed()
 	p.statistics()
 	p.bound()
 	p.order()
@@ -153,7 +154,7 @@ func (p *proof) mayNot(m *message, k ticket) (promise, why string) {
 		return "all or none", "it is in the queue though its publish did not succeed"
 	case !p.r.accepts(k):
 		return "filters", "the queue does not accept it"
-	case m.ret < p.r.openCall:
+	case m.ret < p.r.openCall && p.r.spec.replay == 0:
 		return "stray", "it was published before the queue was opened"
 	case m.call > p.r.closeRet:
 		return "stray", "it was published after the queue was closed"
@@ -205,6 +206,40 @@ func (p *proof) whereabouts() {
 		p.broken("nothing lost", maybe[0], "it, or another, ended nowhere: %s", what)
 	} else {
 		p.wrong("nothing lost", "%s", what)
+	}
+}
+
+// replayed proves that the queue began with the last messages that were published
+// before it, and with no more than it asked for. That they are the last follows from
+// interval.
+func (p *proof) replayed() {
+	s := p.r.spec
+	if s.replay == 0 {
+		return
+	}
+	most := min(s.replay, s.retain, s.capacity)
+	before, in, began := 0, 0, 0 // published before for certain, those of them in the queue, and with those perhaps before
+	for k := range p.tallies {
+		m := &p.j.messages[k]
+		if m.state != accepted || !p.r.accepts(ticket(k)) {
+			continue
+		}
+		there := p.tallies[k].in()
+		if m.ret < p.r.openCall {
+			before++
+			if there {
+				in++
+			}
+		}
+		if there && m.call < p.r.openRet {
+			began++
+		}
+	}
+	if in > most {
+		p.wrong("replay", "it began with %d messages, of at most %d", in, most)
+	}
+	if least := min(before, most); began < least && s.keep <= 1 && p.r.purged == 0 {
+		p.wrong("replay", "it began with at most %d messages, of %d", began, least)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gofanout/fanout"
@@ -50,6 +52,7 @@ func (p *publisher) run() {
 func (p *publisher) publish(ctx context.Context, first ticket, size int) error {
 	a, r := p.a, p.r
 	try, single := r.IntN(4) == 0, size == 1 && r.IntN(2) == 0
+	unique := !single && a.traits.dedup && r.IntN(2) == 0
 	ms := make([]fanout.Message[ticket], size)
 	for k := range ms {
 		m := first + ticket(k)
@@ -58,6 +61,9 @@ func (p *publisher) publish(ctx context.Context, first ticket, size int) error {
 		ms[k] = fanout.Message[ticket]{Body: m}
 		if r.IntN(8) > 0 {
 			ms[k].ID = idOf(m)
+		}
+		if unique {
+			ms[k].DeduplicationID = idOf(m)
 		}
 		switch {
 		case single:
@@ -72,6 +78,8 @@ func (p *publisher) publish(ctx context.Context, first ticket, size int) error {
 	call := a.w.now()
 	var err error
 	switch {
+	case unique && r.IntN(8) == 0:
+		err = p.race(ctx, ms)
 	case single && try:
 		err = a.top.TryPublish(ctx, first)
 	case single:
@@ -82,7 +90,56 @@ func (p *publisher) publish(ctx context.Context, first ticket, size int) error {
 		err = a.top.PublishMessages(ctx, ms...)
 	}
 	a.note(first, size, call, err)
+	if unique && r.IntN(3) == 0 {
+		return p.again(first, ms, err)
+	}
 	return err
+}
+
+// race publishes the same messages twice at once. One of the two is a duplicate of
+// the other, unless that fails.
+func (p *publisher) race(ctx context.Context, ms []fanout.Message[ticket]) error {
+	p.a.offered.Add(int64(len(ms)))
+	rival := &rival{a: p.a, ms: slices.Clone(ms), after: micros(p.r, 50)}
+	var home sync.WaitGroup
+	home.Go(rival.run)
+	err := p.a.top.PublishMessages(ctx, ms...)
+	home.Wait()
+	if rival.err == nil {
+		return nil
+	}
+	return err
+}
+
+type rival struct {
+	a     *arena
+	ms    []fanout.Message[ticket]
+	after time.Duration
+	err   error
+}
+
+// run publishes. Started and joined by race.
+func (v *rival) run() {
+	wait(v.after, v.a.stop)
+	v.err = v.a.top.PublishMessages(v.a.publishing, v.ms...)
+}
+
+// again publishes messages once more that were published, or refused, as err says.
+// If they were published it does nothing; else it is as if they never had been.
+func (p *publisher) again(first ticket, ms []fanout.Message[ticket], err error) error {
+	a := p.a
+	a.offered.Add(int64(len(ms)))
+	call := a.w.now()
+	next := a.top.PublishMessages(a.publishing, ms...)
+	if err != nil {
+		a.note(first, len(ms), call, next)
+		return next
+	}
+	a.w.sum.repeated.Add(uint64(len(ms)))
+	if next != nil && !errors.Is(next, fanout.ErrClosed) && !errors.Is(next, context.Canceled) {
+		a.w.complain("deduplication", "topic %s: message %d, which was published, published again: %v", a.name, first, next)
+	}
+	return next
 }
 
 // note writes into the journal how a publish ended.

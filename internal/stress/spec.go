@@ -48,6 +48,9 @@ type spec struct {
 	// inOrder: one worker and no retry, so all must come in the order of
 	// publication.
 	inOrder bool
+
+	replay int // of the topic's last messages it begins with so many, of those that it retains
+	retain int
 }
 
 func (s spec) String() string {
@@ -65,6 +68,8 @@ type traits struct {
 	wide    bool // many queues, few messages
 	around  bool // publishes and handlers have interceptors
 	tiny    bool // queues may hold one message only, so that batches are refused
+	dedup   bool // messages have deduplication IDs, and some are published again
+	retain  int  // messages that the topic retains for queues that are opened later
 }
 
 func randomTraits(r *rand.Rand) traits {
@@ -78,6 +83,10 @@ func randomTraits(r *rand.Rand) traits {
 		around:  r.IntN(5) == 0,
 	}
 	t.delays = !t.keys && r.IntN(4) == 0
+	t.dedup = r.IntN(3) == 0
+	if r.IntN(3) == 0 {
+		t.retain = 1 + r.IntN(200)
+	}
 	return t
 }
 
@@ -152,6 +161,9 @@ func randomSpec(r *rand.Rand, t traits) spec {
 			s.batch = 0 // of a batch the second with the same key comes later
 		}
 	}
+	if t.retain > 0 && s.ttl == 0 && r.IntN(3) == 0 {
+		s.replay, s.retain = 1+r.IntN(2*t.retain), t.retain // what has expired is not replayed, so it has no time to live
+	}
 	return s
 }
 
@@ -185,6 +197,9 @@ func (s spec) options(shared *fanout.Queue[ticket]) []fanout.QueueOption {
 	}
 	if s.keep > 1 {
 		o = append(o, fanout.WithFilter(s.accepts))
+	}
+	if s.replay > 0 {
+		o = append(o, fanout.WithReplay(s.replay))
 	}
 	return o
 }

@@ -17,6 +17,7 @@ type summary struct {
 	began          time.Time
 	deliveries     atomic.Uint64
 	published      atomic.Uint64 // messages
+	repeated       atomic.Uint64 // published again, with the same deduplication IDs
 	rounds         atomic.Uint64
 	opened, closed atomic.Uint64 // queues, by slots
 	together       atomic.Uint64 // deliveries that AckBatch acknowledged
@@ -110,6 +111,7 @@ func (s *summary) write(out io.Writer, now time.Time, violations int) {
 	fmt.Fprintf(t, "took\t%v\t\n", took.Round(time.Millisecond))
 	row("rounds", s.rounds.Load())
 	row("messages published", s.published.Load())
+	row("published again", s.repeated.Load())
 	for _, why := range []string{"queue full", "context ended", "closed", "batch too large", "would deadlock"} {
 		row("refused: "+why, s.refused[why])
 	}

@@ -100,6 +100,12 @@ func newWorld(c config, n int, budget uint64, sum *summary) (*world, error) {
 		if a.traits.keys {
 			o = append(o, fanout.WithOrdering())
 		}
+		if a.traits.dedup {
+			o = append(o, fanout.WithDeduplication(time.Hour, len(a.messages)+1))
+		}
+		if a.traits.retain > 0 {
+			o = append(o, fanout.WithRetention(a.traits.retain))
+		}
 		var err error
 		if a.top, err = fanout.NewTopic[ticket](name, o...); err != nil {
 			return nil, err
