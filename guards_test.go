@@ -133,7 +133,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 				require.NoError(t, top.PublishMessages(ctx, bodies...))
 				time.Sleep(900 * time.Millisecond)
 				require.False(t, started.IsZero())
-				time.Sleep(time.Until(started.Add(time.Second))-1)
+				time.Sleep(time.Until(started.Add(time.Second)) - 1)
 				synctest.Wait()
 				require.Zero(t, q.Stats().TimedOut, "a nanosecond before its time")
 				time.Sleep(late + 1)
