@@ -45,7 +45,8 @@ func WithCodec(c Codec) TopicOption {
 
 // WithEngine has the topic's queues kept by an engine instead of the memory of
 // the process: NATS JetStream, Amazon SNS + SQS, or one of your own, see package
-// engine. Handlers, options, retries, histories and hooks are the same.
+// engine. Handlers, options, retries, histories and hooks are the same, but that of the
+// errors in a history an engine keeps the texts alone, see [Delivery.History].
 //
 // Two promises an engine may be unable to keep: that queues are bounded
 // ([engine.Bounded]) and that a publish is all or none ([engine.AllOrNone]).

@@ -504,7 +504,8 @@ func RedriveIDs(ids ...string) RedriveOption {
 
 // RedriveIf selects the dead letters that keep accepts; several of them select
 // what all of them accept. The delivery given to keep can be read, its history
-// included, but not settled. keep runs without a lock; a panic in it makes
+// included, but not settled. On an engine errors.Is and errors.As find nothing in the
+// errors of a history, which are texts there: look at the Cause, or at the text. keep runs without a lock; a panic in it makes
 // Redrive fail before anything has moved.
 func RedriveIf[T any](keep func(d Delivery[T]) bool) RedriveOption {
 	return redriveOption(func(s *redriveSettings) error {

@@ -204,7 +204,8 @@ type Message[T any] struct {
 	OrderingKey string
 
 	// DeduplicationID makes the topic accept the message once: while it
-	// remembers the ID, publishing it again returns nil and does nothing. It
+	// remembers the ID, publishing it again returns nil and does nothing, even if the
+	// message was purged meanwhile. It
 	// needs a topic made [WithDeduplication], else it is [ErrUnsupported].
 	DeduplicationID string
 }

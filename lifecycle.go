@@ -434,8 +434,9 @@ func (q *Queue[T]) setPaused(paused bool) error {
 // Purge drops all that the queue holds, what is in flight too, as PurgeQueue in
 // SQS does: settling those deliveries returns [ErrStale], and the contexts of
 // handlers that run on them are cancelled with a cause that wraps ErrStale. What is
-// dropped is counted, told to the hooks and the log. Dead letters stay. Purge
-// returns how many messages it dropped, or [ErrClosed]; ctx is for engines.
+// dropped is counted, told to the hooks and the log. Dead letters stay, and the topic
+// remembers deduplication IDs as before: publishing one of these again does nothing until
+// its window has passed, see [WithDeduplication]. Purge returns how many messages it dropped, or [ErrClosed]; ctx is for engines.
 func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
 	if err := q.made(); err != nil {
 		return 0, err

@@ -297,6 +297,10 @@ func WithOrdering() TopicOption {
 // remembers each for window after it was published, after the message was
 // acknowledged too, but not more than most of them: then it forgets the oldest,
 // which [TopicStats].Forgotten counts. In SQS FIFO the window is 5 minutes.
+//
+// The IDs are the topic's, not a queue's: Purge, Close and Delete of a queue do not make it
+// forget any. To publish again what was purged give it another ID, or none; that is what
+// [Queue.Leftovers] does.
 func WithDeduplication(window time.Duration, most int) TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		if window <= 0 {
