@@ -29,7 +29,8 @@ type Hooks struct {
 	// DeadLettered is called when a message went to the dead-letter queue, with
 	// the last attempt's Cause and Err.
 	DeadLettered func(Event)
-	// Parked is called when a dead message found its dead-letter queue full.
+	// Parked is called when a dead message found its dead-letter queue full. On an
+	// engine that failed to move it EngineFailed says why.
 	Parked func(Event)
 	// Redriven is called when a dead letter went back to its queue.
 	Redriven func(Event)
@@ -159,7 +160,7 @@ var logLines = [kinds]string{
 	deadLettered:  "fanout: messages went to the dead-letter queue",
 	panickedEvent: "fanout: attempts ended in a panic",
 	exitedEvent:   "fanout: attempts ended in runtime.Goexit",
-	parkedEvent:   "fanout: dead-letter queue is full, messages are parked",
+	parkedEvent:   "fanout: the dead-letter queue did not take messages, they are parked",
 	dropped:       "fanout: messages dropped",
 	stuckEvent:    "fanout: handler is still running after its visibility timeout",
 	stalledEvent:  "fanout: a publish waits for room in a queue",

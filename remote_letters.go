@@ -280,9 +280,12 @@ func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error 
 	together(len(bounds)-1, func(j int) (err error) {
 		for k := bounds[j]; k < bounds[j+1]; k++ {
 			if err == nil || errors.Is(err, ErrStale) {
-				m, s := ls[k].Message, remoteState{Born: time.Now()}
-				m.State = s.encode(ls[k].arrival.hist, maxState)
-				err = remoteError(h.dead.eq.Redrive(ctx, ls[k].Receipt, m))
+				m := ls[k].Message
+				s := fullState{remoteState{Born: time.Now()}, ls[k].arrival.hist}
+				err = remoteError(s.fit(func(data []byte) error {
+					m.State = data
+					return h.dead.eq.Redrive(ctx, ls[k].Receipt, m)
+				}))
 			}
 			errs[k] = err
 		}

@@ -25,13 +25,14 @@ type remoteQueue[T any] struct {
 
 	deleted bool // from the engine; guarded by the topic's turn
 
-	polling  bool
-	stopPoll context.CancelFunc // of the poller that runs
-	resumed  chan struct{}      // closed by Resume and Close; made when somebody waits for it
-	pending  int
-	ending   map[uint64]chan struct{} // by stamp, deliveries whose settlement the engine is told; closed after it
-	memories memories
-	left     engine.Stats // what a shutdown found in the engine
+	polling   bool
+	stopPoll  context.CancelFunc // of the poller that runs
+	resumed   chan struct{}      // closed by Resume and Close; made when somebody waits for it
+	pending   int
+	ending    map[uint64]chan struct{} // by stamp, deliveries whose settlement the engine is told; closed after it
+	memories  memories
+	oversized map[string]bool // IDs of messages that were told to be too large for the dead letters
+	left      engine.Stats    // what a shutdown found in the engine
 }
 
 // A remoteLease is what an entry has of the engine's.
@@ -570,7 +571,8 @@ func (r *remoteQueue[T]) restLocked() (fx *effects) {
 type remoteEnd struct {
 	ack, bury bool
 	wait      time.Duration
-	state     []byte
+	state     fullState
+	dead      Event // of a message that is to be a dead letter
 }
 
 // planLocked says how the delivery of entry i ends by v: what the engine is told,
@@ -602,7 +604,11 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 		end.wait = min(end.wait, most)
 	}
 	s := remoteState{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
-	end.state = s.encode(hist, maxState)
+	end.state = fullState{s, hist}
+	if end.bury {
+		last := hist.last()
+		end.dead = Event{Attempt: int(spent), Cause: last.Cause, Err: last.Err, Elapsed: last.Elapsed}
+	}
 	return end, hist, spent, passes
 }
 
@@ -610,27 +616,68 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 // letters is parked: it comes again, and tries again.
 func (r *remoteQueue[T]) do(ctx context.Context, l *remoteLease, end remoteEnd) (parked bool, err error) {
 	wait := end.wait
+	var refused error // by the dead-letter queue, and not because it is full
 	switch {
 	case end.ack:
 		return false, remoteError(r.eq.Ack(ctx, l.receipt))
 	case end.bury:
 		m := l.msg
-		m.State = end.state
-		if err = r.eq.DeadLetter(ctx, l.receipt, m); err == nil || errors.Is(err, engine.ErrStale) {
+		err = end.state.fit(func(data []byte) error {
+			m.State = data
+			return r.eq.DeadLetter(ctx, l.receipt, m)
+		})
+		if err == nil || errors.Is(err, engine.ErrStale) {
 			return false, remoteError(err)
 		}
+		if !errors.Is(err, engine.ErrFull) {
+			refused = r.refusal(&m, err)
+		}
 		parked, wait = true, parkedWait
+		if errors.Is(err, engine.ErrTooLarge) {
+			wait, _ = r.q.set.backoff.ask(math.MaxInt32)
+		}
+		if most := r.on.caps[engine.RetryDelay].Most; most > 0 {
+			wait = min(wait, most)
+		}
 	}
 	if !r.on.caps[engine.State].Kept {
+		data := end.state.encode(maxState)
 		r.q.mu.Lock()
-		r.memories.put(l.msg.ID, end.state)
+		r.memories.put(l.msg.ID, data)
 		r.q.mu.Unlock()
 	}
-	return parked, remoteError(r.eq.Return(ctx, l.receipt, wait, end.state))
+	err = remoteError(end.state.fit(func(data []byte) error { return r.eq.Return(ctx, l.receipt, wait, data) }))
+	if err == nil && refused != nil {
+		r.failed("dead-letter", refused)
+	}
+	return parked, err
 }
 
-// parkedWait is when a message that was refused by the dead-letter queue tries again.
+// parkedWait is when a message that was refused by the dead-letter queue tries again. One
+// that is too large for it, which somebody else has published, waits as long as the backoff
+// does at the longest: it tries in case the limit is raised, or until the engine's own
+// limit of deliveries ends it.
 const parkedWait = 5 * time.Second
+
+// mostOversized bounds the messages of which a queue remembers that they are too large.
+const mostOversized = 1000
+
+// refusal returns the error to be told of a message that the dead-letter queue refused:
+// nil for one that is too large and was told of before.
+func (r *remoteQueue[T]) refusal(m *engine.Message, err error) error {
+	if errors.Is(err, engine.ErrTooLarge) {
+		r.q.mu.Lock()
+		defer r.q.mu.Unlock()
+		if r.oversized[m.ID] {
+			return nil
+		}
+		if r.oversized == nil || len(r.oversized) >= mostOversized {
+			r.oversized = make(map[string]bool)
+		}
+		r.oversized[m.ID] = true
+	}
+	return fmt.Errorf("message %q: %w", m.ID, remoteError(err))
+}
 
 // settle ends the delivery with the given stamp as v says, for whoever has it. If
 // the engine fails, the delivery is as it was before. A ctx without a deadline
@@ -654,7 +701,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	deadline, lease, it, start := m.Deadline, h.ext.lease, h.item, h.start
 	q.win.Unschedule(i)
 	during := q.win.Restamp(i) // whoever settles it meanwhile waits, and comes second
-	end, hist, spent, _ := r.planLocked(i, v, now)
+	end, _, spent, _ := r.planLocked(i, v, now)
 	r.pending++
 	ended := make(chan struct{})
 	if r.ending == nil {
@@ -680,7 +727,10 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 			q.armLocked(q.core.now())
 		} else {
 			if err == nil {
-				fx = r.countLocked(&it, v, end, parked, hist, spent, time.Duration(now-start))
+				fx = r.countLocked(&it, v, end, spent, time.Duration(now-start))
+				if end.bury {
+					fx = fx.and(r.buriedLocked(&it, end.dead, parked))
+				}
 			}
 			q.n[q.win.Meta(i).State]--
 			q.leaveKeyLocked(i)
@@ -723,7 +773,7 @@ func (r *remoteQueue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp ui
 }
 
 // countLocked counts and notes how an attempt ended.
-func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, parked bool, hist *history, spent uint32, elapsed time.Duration) (fx *effects) {
+func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, spent uint32, elapsed time.Duration) (fx *effects) {
 	q := r.q
 	q.countEndLocked(v.cause)
 	attempt := int(spent)
@@ -732,20 +782,22 @@ func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, park
 	}
 	fx = q.noteItemLocked(fx, settled, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
 	fx = q.noteUnreturnedLocked(fx, it, v, attempt, elapsed)
-	if !end.bury {
-		return fx
-	}
-	last := hist.last()
-	if last.Cause == Expired {
+	if end.bury && end.dead.Cause == Expired {
 		q.rareLocked().ended[Expired]++
 	}
-	e := Event{Attempt: int(spent), Cause: last.Cause, Err: last.Err, Elapsed: last.Elapsed}
+	return fx
+}
+
+// buriedLocked counts and notes that a dead message is with the engine's dead letters,
+// or found no way there.
+func (r *remoteQueue[T]) buriedLocked(it *item[T], dead Event, parked bool) *effects {
+	q := r.q
 	if parked {
 		q.rareLocked().parked++
-		return q.noteItemLocked(fx, parkedEvent, it, e)
+		return q.noteItemLocked(nil, parkedEvent, it, dead)
 	}
 	q.rareLocked().deadLettered++
-	return q.noteItemLocked(fx, deadLettered, it, e)
+	return q.noteItemLocked(nil, deadLettered, it, dead)
 }
 
 // endRemoteLocked ends the delivery of entry i, which is no longer scheduled, for
@@ -753,8 +805,8 @@ func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, park
 func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
 	r := q.remote
 	h := q.win.At(i)
-	end, hist, spent, _ := r.planLocked(i, v, now)
-	fx := r.countLocked(&h.item, v, end, false, hist, spent, time.Duration(now-h.start))
+	end, _, spent, _ := r.planLocked(i, v, now)
+	fx := r.countLocked(&h.item, v, end, spent, time.Duration(now-h.start))
 	q.n[q.win.Meta(i).State]--
 	fx = fx.and(r.tell(i, end))
 	q.leaveKeyLocked(i)
@@ -767,41 +819,47 @@ func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
 func (q *Queue[T]) buryRemoteLocked(i int32) (fx *effects) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
-	q.rareLocked().deadLettered++
-	fx = q.noteItemLocked(fx, deadLettered, &h.item, q.lastAttempt(i))
-	fx = fx.and(q.remote.tell(i, remoteEnd{bury: true, state: s.encode(h.hist, maxState)}))
+	fx = q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i)})
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)
 	return fx
 }
 
-// tell has the engine told, as an effect, how the lease of entry i ends. The
-// queue's mu is held.
+// tell has the engine told, as an effect, how the lease of entry i ends, and counts a
+// dead message once the engine has it. The queue's mu is held.
 func (r *remoteQueue[T]) tell(i int32, end remoteEnd) *effects {
-	lease := r.q.win.At(i).ext.lease
-	return r.later("settle", func(ctx context.Context) error {
-		_, err := r.do(ctx, lease, end)
-		if errors.Is(err, ErrStale) {
-			return nil // it is with somebody else, or about to be
+	it := r.q.win.At(i).item
+	return r.later("settle", func(ctx context.Context) (then func() *effects, err error) {
+		parked, err := r.do(ctx, it.ext.lease, end)
+		switch {
+		case errors.Is(err, ErrStale):
+			return nil, nil // it is with somebody else, or about to be
+		case err != nil || !end.bury:
+			return nil, err
 		}
-		return err
+		return func() *effects { return r.buriedLocked(&it, end.dead, parked) }, nil
 	})
 }
 
-// later has f done as an effect, which the queue's end waits for. The queue's mu
-// is held.
-func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) error) *effects {
+// later has f done as an effect, which the queue's end waits for, and then, with the
+// queue's mu held, what f returns. The queue's mu is held.
+func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) (then func() *effects, err error)) *effects {
 	r.pending++
 	return &effects{calls: []func(){func() {
 		q := r.q
 		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 		defer cancel()
-		err := f(ctx)
+		then, err := f(ctx)
 		q.mu.Lock()
+		var fx *effects
+		if then != nil {
+			fx = then()
+		}
 		r.pending--
 		q.checkDrainedLocked()
 		q.checkHomeLocked()
 		q.mu.Unlock()
+		fx.perform()
 		if err != nil && !isClosed(err) {
 			r.failed(what, err)
 		}
@@ -861,7 +919,9 @@ func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by t
 // extendLocked has the engine extend the lease of entry i, as an effect.
 func (r *remoteQueue[T]) extendLocked(i int32, by time.Duration) *effects {
 	lease := r.q.win.At(i).ext.lease
-	return r.later("extend", func(ctx context.Context) error { return remoteError(r.eq.Extend(ctx, lease.receipt, r.lease(by))) })
+	return r.later("extend", func(ctx context.Context) (func() *effects, error) {
+		return nil, remoteError(r.eq.Extend(ctx, lease.receipt, r.lease(by)))
+	})
 }
 
 // busyLocked reports whether something of the queue runs still.
@@ -874,15 +934,17 @@ func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
 	if err != nil {
 		return n, fmt.Errorf("fanout: purge of %q: %w", q.name, remoteError(err))
 	}
-	_, fx, err := q.purge()
-	if n > 0 {
+	// What is in flight here the engine held, too: it counts once. An engine that knows
+	// its depth roughly may have said less.
+	here, fx, err := q.purge()
+	if n -= here; n > 0 {
 		q.mu.Lock()
 		fx = fx.and(q.noteLocked(nil, dropped, Event{Reason: DroppedByPurge, Count: n}))
 		q.rareLocked().dropped += uint64(n)
 		q.mu.Unlock()
 	}
 	fx.perform()
-	return n, err
+	return max(n, 0) + here, err
 }
 
 // awaitEmpty waits until the engine holds nothing of the queue that is ready or

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"github.com/gofanout/fanout/engine"
 )
 
 // A remoteState is what is kept of a message beside the message itself: it goes
@@ -25,7 +27,11 @@ type remoteAttempt struct {
 	Err     string        `json:"err,omitempty"`
 	Stack   string        `json:"stack,omitempty"`
 	Letter  bool          `json:"letter,omitempty"` // a dead-letter queue made the delivery
+	Cut     bool          `json:"cut,omitempty"`    // no more than this was kept of the history
 }
+
+// errCut is the error of an attempt that stands for a history that was left out.
+var errCut = errors.New("fanout: the engine had no room for the history")
 
 const (
 	// An engine's messages are limited: what is written of a history is, too.
@@ -34,9 +40,10 @@ const (
 	maxState         = 32 << 10
 )
 
-// encode returns s and h as bytes: no more than most, unless s alone is more. What
-// is too much is left out as bounded does: of many attempts those in the middle,
-// of long texts the end, then the oldest texts, and in the end attempts.
+// encode returns s and h as bytes: no more than most, or than engine.MinState if that
+// is more. What is too much is left out as bounded does: of many attempts those in the
+// middle, of long texts the end, then the oldest texts, then attempts. In the end one
+// attempt is left, the newest, which says that the others were left out.
 func (s *remoteState) encode(h *history, most int) []byte {
 	var as []kept
 	if h != nil {
@@ -52,13 +59,42 @@ func (s *remoteState) encode(h *history, most int) []byte {
 		}
 		data, _ := json.Marshal(s) // it can't fail: these are strings, numbers and times
 		switch {
-		case len(data) <= most || n == 0:
+		case len(data) <= most && (n > 0 || len(as) == 0):
+			return data
+		case n == 0 && len(as) > 0:
+			a := as[len(as)-1]
+			s.History = []remoteAttempt{{Number: a.Number, Cause: uint8(a.Cause), Start: a.Start, Elapsed: a.Elapsed, Letter: a.letter, Cut: true}}
+			data, _ = json.Marshal(s)
+			return data
+		case n == 0:
 			return data
 		case total > 0:
 			// Each byte of a text is at least one here, most are no more.
 			total = max(min(total, texts)-max(len(data)-most, 64), 0)
 		default:
 			n /= 2
+		}
+	}
+}
+
+// A fullState is a state and its history, before they are encoded.
+type fullState struct {
+	remoteState
+	hist *history
+}
+
+func (s fullState) encode(most int) []byte { return s.remoteState.encode(s.hist, most) }
+
+// fit calls f with s encoded, shorter each time, until the engine has room for it.
+func (s fullState) fit(f func(data []byte) error) error {
+	for most := maxState; ; {
+		data := s.encode(most)
+		err := f(data)
+		if most == 0 || !errors.Is(err, engine.ErrTooLarge) {
+			return err
+		}
+		if most = len(data) / 2; most < engine.MinState {
+			most = 0
 		}
 	}
 }
@@ -78,7 +114,10 @@ func decodeState(data []byte) (s remoteState, h *history) {
 			Attempt: Attempt{Number: r.Number, Cause: Cause(r.Cause), Queue: r.Queue, Start: r.Start, Elapsed: r.Elapsed, Stack: r.Stack},
 			text:    r.Err, letter: r.Letter,
 		}
-		if r.Err != "" {
+		switch {
+		case r.Cut:
+			a.text, a.Err = errCut.Error(), errCut
+		case r.Err != "":
 			a.Err = errors.New(r.Err)
 		}
 		h.attempts = append(h.attempts, a)

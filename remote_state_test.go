@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
 )
 
@@ -135,4 +137,31 @@ func TestTheStateOfEarlierVersionsIsRead(t *testing.T) {
 	require.Equal(t, 1500*time.Millisecond, h.attempts[0].Elapsed)
 	require.EqualError(t, h.attempts[1].Err, "panic: EOF")
 	require.JSONEq(t, written, string((&remoteState{Spent: 2}).encode(h, maxState)))
+}
+
+// TestAStateFitsWhatEnginesLeaveForIt: engines keep room for engine.MinState bytes.
+func TestAStateFitsWhatEnginesLeaveForIt(t *testing.T) {
+	long := time.FixedZone("", -11*60*60-59*60)
+	at := time.Date(9999, 12, 30, 23, 59, 59, 999_999_999, long)
+	text := strings.Repeat("\x01", 3000) // the longest in JSON
+	h := &history{}
+	for k := range 40 {
+		h.attempts = append(h.attempts, kept{
+			Attempt: Attempt{Number: math.MaxInt - 40 + k, Cause: Cause(255), Queue: text, Start: at, Elapsed: math.MinInt64, Err: errors.New(text), Stack: text},
+			text:    text, letter: true,
+		})
+	}
+	s := remoteState{Spent: math.MinInt32, Passes: math.MaxUint16, Deliveries: math.MinInt, Born: at}
+	for _, most := range []int{0, 1, 100, engine.MinState, 700, 5000, 20_000, 40_000, maxState} {
+		data := s.encode(h, most)
+		require.LessOrEqual(t, len(data), max(most, engine.MinState), most)
+		got, hist := decodeState(data)
+		require.Equal(t, s.Spent, got.Spent)
+		require.True(t, got.Born.Equal(at))
+		last := hist.last()
+		require.Equal(t, []any{math.MaxInt - 1, Cause(255), time.Duration(math.MinInt64)}, []any{last.Number, last.Cause, last.Elapsed}, most)
+		require.True(t, last.Start.Equal(at))
+		require.NotEmpty(t, last.Err.Error())
+	}
+	require.LessOrEqual(t, len(s.encode(nil, 0)), engine.MinState)
 }

@@ -43,6 +43,12 @@ var (
 	ErrMismatch = errors.New("engine: exists with other settings")
 )
 
+// MinState is how many bytes the shortest State of a message has, at most: without a
+// history. An engine whose messages are limited refuses, with [ErrTooLarge], to publish
+// a message that would not fit with a State of that length, since it could not become a
+// dead letter.
+const MinState = 320
+
 // An Engine makes topics. It is what a user gives to fanout.WithEngine.
 type Engine interface {
 	// Name names the engine in errors and in documentation: "NATS JetStream".
@@ -132,7 +138,9 @@ type Queue interface {
 
 	// Return makes the message available again after wait, which may be 0. If the
 	// engine keeps [State], state comes back with the next Receive; else fanout
-	// remembers it while it can. Called as Ack is.
+	// remembers it while it can. Called as Ack is, but for one thing: an engine that has
+	// no room for state returns [ErrTooLarge], the lease stays as it was, and fanout
+	// calls again with a shorter one, down to [MinState] bytes.
 	Return(ctx context.Context, r Receipt, wait time.Duration, state []byte) error
 
 	// Extend makes the lease end after lease, counted from now. fanout calls it
@@ -143,7 +151,8 @@ type Queue interface {
 	// DeadLetter moves the message to the queue's dead-letter queue, with m, which
 	// is the message with its state: first it is there, then it is gone here, so
 	// that a crash in between leaves two and never none. On a dead-letter queue
-	// it is not called.
+	// it is not called. If there is no room for m with its State it returns
+	// [ErrTooLarge], as Return does.
 	DeadLetter(ctx context.Context, r Receipt, m Message) error
 
 	// DeadLetters returns the queue's dead-letter queue, and nil for one that is
@@ -153,7 +162,8 @@ type Queue interface {
 	// Redrive moves a letter back to the queue that it came from, and to no other,
 	// with m, which is the letter with its new state: first it is there, then it
 	// is gone here. It is called on a dead-letter queue only, with a receipt of its,
-	// and for up to 64 letters at once: an engine that sends batches can make them.
+	// and for up to 64 letters at once: an engine that sends batches can make them. If
+	// there is no room for m with its State it returns [ErrTooLarge], as Return does.
 	Redrive(ctx context.Context, r Receipt, m Message) error
 
 	// Stats asks the engine what the queue holds.

@@ -38,6 +38,10 @@ type Config struct {
 	// engine.ErrTooLarge. 0 is no limit. Without AllOrNone the messages of a
 	// batch that are within the limits are published, with a PartialError.
 	MaxBody, MaxBatch, MaxAttributes int
+	// MaxMessage limits the bytes of a message's body and its state together: above
+	// it is engine.ErrTooLarge. A publish leaves room for engine.MinState. 0 is no
+	// limit.
+	MaxMessage int
 	// MaxReceive is how many messages one Receive returns, at most, as in SQS. 0 is
 	// no limit.
 	MaxReceive int
@@ -98,6 +102,13 @@ func (e *Engine) Crash() {
 	if !isClosed(e.crashed) {
 		close(e.crashed)
 	}
+}
+
+// SetMaxMessage changes MaxMessage, for what is done from now on.
+func (e *Engine) SetMaxMessage(n int) {
+	e.store.mu.Lock()
+	defer e.store.mu.Unlock()
+	e.config.MaxMessage = n
 }
 
 // Name returns the configured name.

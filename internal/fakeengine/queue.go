@@ -231,6 +231,9 @@ func (q *queue) Return(ctx context.Context, r engine.Receipt, wait time.Duration
 		return q.topic.engine.cannot(engine.RetryDelay, "wait %v", wait)
 	}
 	return q.settle(ctx, Return, r, func(e *entry, _ Fault) error {
+		if err := q.topic.engine.fits(state); err != nil {
+			return err
+		}
 		e.due, e.stamp = time.Now().Add(wait), 0
 		if caps.Keeps(engine.State, 0) {
 			e.State = slices.Clone(state)
@@ -258,8 +261,23 @@ func (q *queue) DeadLetter(ctx context.Context, r engine.Receipt, m engine.Messa
 		return errNoDeadLetters
 	}
 	return q.settle(ctx, DeadLetter, r, func(e *entry, f Fault) error {
+		if err := q.topic.engine.fits(m.Body, m.State); err != nil {
+			return err
+		}
 		return q.data.moveLocked(e, q.data.dead, m, f)
 	})
+}
+
+// fits returns ErrTooLarge if the parts of a message are more than it takes.
+func (e *Engine) fits(parts ...[]byte) error {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	if e.config.MaxMessage == 0 || size <= e.config.MaxMessage {
+		return nil
+	}
+	return fmt.Errorf("fakeengine: %d bytes with the state, most are %d: %w", size, e.config.MaxMessage, engine.ErrTooLarge)
 }
 
 // moveLocked moves e, as m, to another queue. There it is ready at once.
@@ -288,6 +306,9 @@ func (q *queue) Redrive(ctx context.Context, r engine.Receipt, m engine.Message)
 		return errors.New("fakeengine: only a dead-letter queue is redriven")
 	}
 	return q.settle(ctx, Redrive, r, func(e *entry, f Fault) error {
+		if err := q.topic.engine.fits(m.Body, m.State); err != nil {
+			return err
+		}
 		return q.data.moveLocked(e, q.data.source, m, f)
 	})
 }

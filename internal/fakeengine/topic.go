@@ -98,6 +98,8 @@ func (t *topic) check(ms []engine.Message) (good []engine.Message, failed failur
 			failed[i] = fmt.Errorf("fakeengine: message %d has no ID", i)
 		case config.MaxBody > 0 && len(m.Body) > config.MaxBody:
 			failed[i] = fmt.Errorf("fakeengine: message %d has %d bytes, most are %d: %w", i, len(m.Body), config.MaxBody, engine.ErrTooLarge)
+		case config.MaxMessage > 0 && len(m.Body)+engine.MinState > config.MaxMessage:
+			failed[i] = fmt.Errorf("fakeengine: message %d has %d bytes and a state, most are %d: %w", i, len(m.Body), config.MaxMessage, engine.ErrTooLarge)
 		case config.MaxBatch > 0 && total > config.MaxBatch:
 			failed[i] = fmt.Errorf("fakeengine: message %d makes the batch %d bytes, most are %d: %w", i, total, config.MaxBatch, engine.ErrTooLarge)
 		case config.MaxAttributes > 0 && len(m.Attributes) > config.MaxAttributes:
