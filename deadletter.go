@@ -134,7 +134,7 @@ func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue
 // queue, so that the move is one step for everybody else.
 func (q *Queue[T]) buryLocked(i int32, fx *effects) *effects {
 	if q.remote != nil {
-		return fx.and(q.buryRemoteLocked(i))
+		return fx.and(q.buryRemoteLocked(i, false))
 	}
 	h := q.win.At(i)
 	if q.sendLocked(i, &fx) {

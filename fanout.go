@@ -181,7 +181,8 @@ type Message[T any] struct {
 	// counter and the topic's random bits. IDs are not checked for uniqueness.
 	ID string
 
-	// Attributes travel with the message. Publishing copies the map.
+	// Attributes travel with the message. Publishing copies the map. A name that is empty,
+	// and a name or a value that is not UTF-8, is [ErrInvalidMessage].
 	Attributes map[string]string
 
 	// Delay hides the message in every queue for so long after its publication;

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unicode/utf8"
 )
 
 // Publish hands body to every queue whose filter accepts it, shared and not
@@ -147,12 +148,31 @@ func (m *Message[T]) plain() bool {
 	return m.ID == "" && len(m.Attributes) == 0 && m.OrderingKey == "" && m.DeduplicationID == "" && m.Delay == 0 && m.TimeToLive == 0
 }
 
+// checkAttributes returns an error for attributes that no engine and no filter could
+// take: without a name, or not of UTF-8.
+func checkAttributes(attributes map[string]string) error {
+	for name, value := range attributes {
+		switch {
+		case name == "":
+			return fmt.Errorf("an attribute without a name has the value %q: want a name", value)
+		case !utf8.ValidString(name):
+			return fmt.Errorf("attribute %q: want a name of UTF-8", name)
+		case !utf8.ValidString(value):
+			return fmt.Errorf("attribute %q is %q: want a value of UTF-8", name, value)
+		}
+	}
+	return nil
+}
+
 // items checks messages and copies what the topic keeps of them.
 func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 	items := make([]item[T], len(messages))
 	for k, m := range messages {
 		if m.Delay < 0 {
 			return nil, fmt.Errorf("%w: message %d: Delay is %v: want a duration that is not negative", ErrInvalidMessage, k, m.Delay)
+		}
+		if err := checkAttributes(m.Attributes); err != nil {
+			return nil, fmt.Errorf("%w: message %d: %w", ErrInvalidMessage, k, err)
 		}
 		switch {
 		case m.TimeToLive < 0:

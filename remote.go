@@ -192,6 +192,7 @@ func (r *remoteTopic) close() {
 // remoteErrors are the errors of engines that users know by other names.
 var remoteErrors = []struct{ theirs, ours error }{
 	{engine.ErrStale, ErrStale}, {engine.ErrFull, ErrQueueFull}, {engine.ErrClosed, ErrClosed}, {engine.ErrTooLarge, ErrInvalidMessage},
+	{engine.ErrInvalid, ErrInvalidMessage},
 }
 
 // remoteError makes errors.Is find what users look for.

@@ -431,7 +431,7 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *eff
 	case a.broken.cause != 0:
 		end = a.broken
 	case !q.letters && a.dead(q.set.maxAttempts):
-		fx = q.buryRemoteLocked(i)
+		fx = q.buryRemoteLocked(i, true)
 		return i, fx, false
 	case q.expired(&q.win.At(i).item, now):
 		return i, q.expireLocked(i, now, nil), false
@@ -573,6 +573,7 @@ type remoteEnd struct {
 	wait      time.Duration
 	state     fullState
 	dead      Event // of a message that is to be a dead letter
+	again     bool  // it was parked before
 }
 
 // planLocked says how the delivery of entry i ends by v: what the engine is told,
@@ -815,11 +816,11 @@ func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
 }
 
 // buryRemoteLocked has entry i, whose state has been left, go to the engine's
-// dead-letter queue.
-func (q *Queue[T]) buryRemoteLocked(i int32) (fx *effects) {
+// dead-letter queue; again if it could not before.
+func (q *Queue[T]) buryRemoteLocked(i int32, again bool) (fx *effects) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
-	fx = q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i)})
+	fx = q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i), again: again})
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)
 	return fx
@@ -834,7 +835,7 @@ func (r *remoteQueue[T]) tell(i int32, end remoteEnd) *effects {
 		switch {
 		case errors.Is(err, ErrStale):
 			return nil, nil // it is with somebody else, or about to be
-		case err != nil || !end.bury:
+		case err != nil || !end.bury || parked && end.again:
 			return nil, err
 		}
 		return func() *effects { return r.buriedLocked(&it, end.dead, parked) }, nil

@@ -38,6 +38,9 @@ var (
 	ErrClosed = errors.New("engine: closed")
 	// ErrTooLarge is returned for a message, or a batch, above the engine's limits.
 	ErrTooLarge = errors.New("engine: too large")
+	// ErrInvalid is returned for a message that the engine can't carry, for its attributes
+	// say.
+	ErrInvalid = errors.New("engine: invalid message")
 	// ErrMismatch is returned when a topic or queue exists with other settings
 	// than those asked for.
 	ErrMismatch = errors.New("engine: exists with other settings")

@@ -21,6 +21,10 @@ const (
 	// all are busy goes in the next one's, ten at a time. So a settlement waits
 	// for no timer, and a busy queue pays for a tenth of the requests.
 	flushersMost = 2
+	// settleMost is how long a request may take that deletes messages or changes their
+	// visibility timeouts. It does no harm twice: one that hangs is given up soon enough
+	// for another one, within the ten seconds that fanout waits for a settlement.
+	settleMost = 4 * time.Second
 )
 
 // A settlement is a deletion, a change of a visibility timeout, or the sending of a
@@ -36,6 +40,7 @@ type settlement struct {
 // A collector sends settlements that meet in one request.
 type collector struct {
 	q    *queue
+	most time.Duration                              // of one request
 	send func(context.Context, []*settlement) error // sets no done; may fail as a whole or by [entryErrors]
 
 	mu       sync.Mutex // guards the fields below
@@ -43,8 +48,8 @@ type collector struct {
 	flushers int
 }
 
-func newCollector(q *queue, send func(context.Context, []*settlement) error) *collector {
-	return &collector{q: q, send: send}
+func newCollector(q *queue, most time.Duration, send func(context.Context, []*settlement) error) *collector {
+	return &collector{q: q, most: most, send: send}
 }
 
 // do performs s, and returns when SQS has answered or ctx ends; then it may
@@ -101,7 +106,7 @@ func (c *collector) take() []*settlement {
 // flush sends what is pending. Started by do; ends when nothing is; joined by Close.
 func (c *collector) flush() {
 	for ss := c.take(); ss != nil; ss = c.take() {
-		ctx, cancel := context.WithTimeout(c.q.ctx, requestMost)
+		ctx, cancel := context.WithTimeout(c.q.ctx, c.most)
 		err := c.send(ctx, ss)
 		cancel()
 		failed, perEntry := err.(entryErrors)

@@ -43,7 +43,7 @@ func (q *queue) Redrive(ctx context.Context, r engine.Receipt, m engine.Message)
 
 // finish deletes what was sent elsewhere.
 func (q *queue) finish(ctx context.Context, own *receipt) error {
-	if err := q.deletes.do(ctx, settlement{handle: own.handle}); err != nil {
+	if err := q.delete(ctx, own); err != nil {
 		return q.wrap("delete what was moved, and is in both queues now", err)
 	}
 	q.forget(own)
@@ -62,15 +62,9 @@ func (q *queue) put(ctx context.Context, m engine.Message, from string) error {
 	if err != nil {
 		return err
 	}
-	if w.size() > sqsMost && m.State != nil {
-		// Without its history it can die. With it, it would come again for ever.
-		m.State = nil
-		if w, err = encode(m, p, q.settings.numbers); err != nil {
-			return err
-		}
-	}
-	if w.size() > sqsMost {
-		return fmt.Errorf("%w: %d bytes with its attributes, and SQS takes %d", engine.ErrTooLarge, w.size(), sqsMost)
+	if w.size() > q.place.most() {
+		return fmt.Errorf("%w: message %q has %d bytes with its attributes and its state, and %s takes %d",
+			engine.ErrTooLarge, m.ID, w.size(), q.place.arn, q.place.most())
 	}
 	in := &sqstypes.SendMessageBatchRequestEntry{
 		MessageBody:       aws.String(w.body),

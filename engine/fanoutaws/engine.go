@@ -86,10 +86,11 @@ func (e *Engine) OpenTopic(ctx context.Context, spec engine.TopicSpec) (engine.T
 	if err != nil {
 		return nil, fmt.Errorf("fanoutaws: topic %q: %w", spec.Name, err)
 	}
-	if err := e.ensureSize(ctx, topicARN); err != nil {
+	size, err := e.ensureSize(ctx, topicARN)
+	if err != nil {
 		return nil, fmt.Errorf("fanoutaws: topic %q: %w", spec.Name, err)
 	}
-	return &topic{e: e, name: spec.Name, arn: topicARN, fifo: fifo}, nil
+	return &topic{e: e, name: spec.Name, arn: topicARN, fifo: fifo, size: size}, nil
 }
 
 // claim refuses queues that would share an SQS queue: names are put together,

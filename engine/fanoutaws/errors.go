@@ -1,6 +1,7 @@
 package fanoutaws
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -53,6 +54,31 @@ func settleError(err error) error {
 		return fmt.Errorf("%w: %w", engine.ErrStale, err)
 	}
 	return err
+}
+
+// passing reports whether what failed may work soon: SQS had no time for it, or did not
+// answer.
+func passing(err error) bool {
+	return busy(err) || errors.Is(err, errNoAnswer) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// busy reports whether SQS said that it did not do something, and may do it soon.
+func busy(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	return api.ErrorFault() == smithy.FaultServer || strings.Contains(api.ErrorCode(), "Throttl")
+}
+
+// isDenied reports whether AWS refuses the request to this caller.
+func isDenied(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	code := api.ErrorCode()
+	return code == "AuthorizationError" || strings.HasPrefix(code, "AccessDenied")
 }
 
 func isMissing(err error) bool {

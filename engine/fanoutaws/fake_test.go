@@ -125,7 +125,7 @@ func TestPartialFailuresAreReportedItemByItem(t *testing.T) {
 	f := &fake{answer: func(_ string, in map[string]any) (int, string) {
 		return 200, publishAnswer(in, map[string]string{"3": "Throttled", "12": "InternalError", "14": "silence"})
 	}}
-	top := &topic{e: fakeEngine(t, f), name: "payments", arn: fakeTopic}
+	top := &topic{e: fakeEngine(t, f), name: "payments", arn: fakeTopic, size: snsDefault}
 	err := top.Publish(t.Context(), many(25))
 	var partial *engine.PartialError
 	require.ErrorAs(t, err, &partial)
@@ -155,7 +155,7 @@ func TestARequestThatFailsAsAWhole(t *testing.T) {
 		}
 		return 403, `<ErrorResponse><Error><Type>Sender</Type><Code>AuthorizationError</Code><Message>not you</Message></Error></ErrorResponse>`
 	}
-	top := &topic{e: fakeEngine(t, f), name: "payments", arn: fakeTopic}
+	top := &topic{e: fakeEngine(t, f), name: "payments", arn: fakeTopic, size: snsDefault}
 	err := top.Publish(t.Context(), many(25))
 	var partial *engine.PartialError
 	require.ErrorAs(t, err, &partial)
@@ -270,15 +270,15 @@ func TestALetterIsSentBeforeItsMessageIsDeleted(t *testing.T) {
 		require.Equal(t, move.from.place.url, f.ins[4]["QueueUrl"])
 	}
 
-	// A history that is too large for SQS doesn't keep a message from dying.
+	// What is too large is refused before anything is sent: fanout shortens it.
 	f.calls, f.ins = nil, nil
 	m := message("a", strings.Repeat("x", 200<<10))
 	m.State = make([]byte, 900<<10)
-	require.NoError(t, q.DeadLetter(t.Context(), lease("b"), m))
-	require.NotContains(t, fmt.Sprint(f.ins[0]["Entries"]), "state")
+	require.ErrorIs(t, q.DeadLetter(t.Context(), lease("b"), m), engine.ErrTooLarge)
+	require.Empty(t, f.calls)
 	m.State = make([]byte, 100<<10)
 	require.NoError(t, q.DeadLetter(t.Context(), lease("c"), m))
-	require.Contains(t, fmt.Sprint(f.ins[2]["Entries"]), "state")
+	require.Contains(t, fmt.Sprint(f.ins[0]["Entries"]), "state")
 }
 
 // TestLettersThatMeetGoInOneRequest: ten at a time, or fewer if they are large.

@@ -81,8 +81,11 @@ func WithNames(n Names) Option {
 
 // WithMaxMessageSize sets how many bytes a message may have, its attributes
 // included; a batch is sent in requests of no more than that. It sets the
-// topic's MaximumMessageSize if that is smaller. The default is 256 KiB, as in
-// SNS; the most is 1 MiB, which SNS allows to topics with up to 100 subscriptions.
+// MaximumMessageSize of the topic, of queues and of dead-letter queues where that is
+// smaller; WithExisting that is [engine.ErrMismatch]. Without this option no limit is
+// changed, and the smallest counts: of 256 KiB, of the topic and of the queues that this
+// process has opened, which need 500 bytes more, for a dead letter. The most is 1 MiB,
+// which SNS allows to topics with up to 100 subscriptions.
 func WithMaxMessageSize(bytes int) Option {
 	return option(func(s *settings) error {
 		if bytes < 1024 || bytes > sqsMost {

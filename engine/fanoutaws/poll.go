@@ -181,8 +181,9 @@ func (p *poll) lasts() time.Duration {
 	return 30 * time.Second
 }
 
-// read makes of m what fanout gets, and how long it must stay hidden before. A
-// message that can't be read is given out as it is: fanout's codec will
+// read makes of m what fanout gets, and how long it must stay hidden before. What SNS
+// itself wants of the queue's owner is nobody's message: it is logged, and hidden until
+// its retention ends it. A message that can't be read is given out as it is: fanout's codec will
 // refuse it, and it comes to the dead letters.
 func (q *queue) read(m sqstypes.Message, now time.Time, delay time.Duration) (engine.Received, time.Duration) {
 	attributes := make(map[string]attribute, len(m.MessageAttributes))
@@ -192,6 +193,12 @@ func (q *queue) read(m sqstypes.Message, now time.Time, delay time.Duration) (en
 			value = string(a.BinaryValue)
 		}
 		attributes[name] = attribute{aws.ToString(a.DataType), value}
+	}
+	_, ours := attributes[packName]
+	if e, ok := isConfirmation(aws.ToString(m.Body), ours); ok {
+		q.settings.log().Warn("fanoutaws: SNS asks the queue's owner to confirm a subscription", "queue", q.place.arn,
+			"type", e.Type, "topic", e.TopicARN, "visit", e.SubscribeURL, "messageId", aws.ToString(m.MessageId))
+		return engine.Received{}, visibleMost - time.Minute
 	}
 	d, err := decode(aws.ToString(m.Body), attributes, engine.Message{
 		ID: aws.ToString(m.MessageId), PublishedAt: milliseconds(m.Attributes["SentTimestamp"]),

@@ -20,6 +20,9 @@ import (
 func (e *Engine) topicARN(ctx context.Context, name string, fifo bool) (string, error) {
 	called := e.names.Topic(name)
 	if a, ok := parseARN(called); ok {
+		if err := inReach("topic", called, a, "sns", e.sns.Options().Region); err != nil {
+			return "", err
+		}
 		if strings.HasSuffix(a.name, fifoSuffix) != fifo {
 			return "", mismatch("topic "+a.name, "being a FIFO topic", !fifo, fifo)
 		}
@@ -63,36 +66,70 @@ func (e *Engine) findTopic(ctx context.Context, called string) (string, error) {
 
 const sizeAttribute = "MaximumMessageSize"
 
-// ensureSize sees to it that the topic takes messages as large as ours may be.
-// A topic says its size only if it isn't the default.
-func (e *Engine) ensureSize(ctx context.Context, topicARN string) error {
-	if !e.sized {
-		return nil
-	}
+// ensureSize returns how large the topic's messages may be. If a size was asked for
+// it sees to it that the topic takes as much. A topic says its size only if it isn't the
+// default. Who may only publish can't ask for it: for him it is the default.
+func (e *Engine) ensureSize(ctx context.Context, topicARN string) (int, error) {
 	out, err := e.sns.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: aws.String(topicARN)})
-	if err != nil {
-		return err
+	switch {
+	case err != nil && !e.sized && isDenied(err):
+		return e.size, nil
+	case err != nil:
+		return 0, err
 	}
 	have := snsDefault
 	if n, err := strconv.Atoi(out.Attributes[sizeAttribute]); err == nil {
 		have = n
 	}
 	switch {
-	case have >= e.size:
-		return nil
+	case have >= e.size || !e.sized:
+		return min(have, e.size), nil
 	case e.existing:
-		return mismatch("topic "+topicARN, sizeAttribute, have, e.size)
+		return 0, mismatch("topic "+topicARN, sizeAttribute, have, e.size)
 	}
 	_, err = e.sns.SetTopicAttributes(ctx, &sns.SetTopicAttributesInput{
 		TopicArn: aws.String(topicARN), AttributeName: aws.String(sizeAttribute), AttributeValue: aws.String(strconv.Itoa(e.size)),
 	})
-	return err
+	return e.size, err
 }
 
 // A place is an SQS queue that exists.
 type place struct {
 	url, arn   string
 	attributes map[string]string
+}
+
+// most is how many bytes a message in the queue may have. A queue that doesn't say
+// takes what SQS does.
+func (p place) most() int {
+	if n, err := strconv.Atoi(p.attributes[sizeAttribute]); err == nil {
+		return n
+	}
+	return sqsMost
+}
+
+// ensureSizes sees to it that the queues take messages as large as was asked for, and
+// that whatever the queue takes can become a letter.
+func (t *topic) ensureSizes(ctx context.Context, source, dead place) error {
+	for _, p := range []place{dead, source} { // in this order: else a letter might not fit meanwhile
+		switch {
+		case !t.e.sized || p.most() >= t.e.size:
+			continue
+		case t.e.existing:
+			return mismatch("queue "+p.arn, sizeAttribute, p.most(), t.e.size)
+		}
+		size := strconv.Itoa(t.e.size)
+		if _, err := t.e.sqs.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{
+			QueueUrl: aws.String(p.url), Attributes: map[string]string{sizeAttribute: size},
+		}); err != nil {
+			return err
+		}
+		p.attributes[sizeAttribute] = size
+	}
+	if dead.most() < source.most() {
+		return mismatch("dead-letter queue "+dead.arn, sizeAttribute, dead.most(), fmt.Sprintf("no less than its queue's, %d", source.most()))
+	}
+	return nil
 }
 
 // findPlace looks a queue up by its name or its ARN.
@@ -105,7 +142,23 @@ func (e *Engine) findPlace(ctx context.Context, called string) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	return e.describe(ctx, aws.ToString(out.QueueUrl))
+	p, err := e.describe(ctx, aws.ToString(out.QueueUrl))
+	if _, ok := parseARN(called); ok && err == nil && p.arn != called {
+		err = mismatch("queue "+called, "the ARN that SQS gives", p.arn, called)
+	}
+	return p, err
+}
+
+// inReach refuses an ARN of another service or region: requests go to the client's
+// region, where there may be something else of that name.
+func inReach(what, called string, a arn, service, region string) error {
+	switch {
+	case a.service != service:
+		return mismatch(what+" "+called, "the service", a.service, service)
+	case region != "" && a.region != region:
+		return mismatch(what+" "+called, "the region", a.region, region+", which the client has")
+	}
+	return nil
 }
 
 func (e *Engine) describe(ctx context.Context, url string) (place, error) {
@@ -151,18 +204,22 @@ func missing(err error, called string) error {
 // sourceName is what a queue is called in SQS, deadName its dead-letter queue:
 // names or ARNs.
 func (e *Engine) sourceName(topicName, queueName string, fifo bool) (string, error) {
-	return checkQueueName(e.names.Queue(topicName, queueName), fifo)
+	return e.checkQueueName(e.names.Queue(topicName, queueName), fifo)
 }
 
 func (e *Engine) deadName(topicName, queueName string, fifo bool) (string, error) {
-	return checkQueueName(e.names.DeadLetters(topicName, queueName), fifo)
+	return e.checkQueueName(e.names.DeadLetters(topicName, queueName), fifo)
 }
 
-func checkQueueName(called string, fifo bool) (string, error) {
+func (e *Engine) checkQueueName(called string, fifo bool) (string, error) {
 	a, ok := parseARN(called)
-	switch {
-	case !ok:
+	if !ok {
 		return awsName("queue", called, fifo, 80)
+	}
+	if err := inReach("queue", called, a, "sqs", e.sqs.Options().Region); err != nil {
+		return "", err
+	}
+	switch {
 	case strings.HasSuffix(a.name, fifoSuffix) != fifo:
 		return "", mismatch("queue "+a.name, "being a FIFO queue", !fifo, fifo)
 	}

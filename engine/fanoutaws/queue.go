@@ -72,19 +72,23 @@ func (t *topic) openQueue(ctx context.Context, spec engine.QueueSpec) (*queue, e
 	if err := t.e.claim(t.name, spec.Name, source.arn, dead.arn); err != nil {
 		return nil, err
 	}
+	if err := t.ensureSizes(ctx, source, dead); err != nil {
+		return nil, err
+	}
 	if err := t.ensureSubscription(ctx, source.arn, spec.FilterPolicy); err != nil {
 		return nil, err
 	}
 	q, d := t.e.newQueue(source, t.fifo, spec.Visibility), t.e.newQueue(dead, t.fifo, spec.Visibility)
 	q.delay = spec.Delay
 	q.dead, d.source = d, q
+	t.limit(source)
 	return q, nil
 }
 
 func (e *Engine) newQueue(p place, fifo bool, visibility time.Duration) *queue {
 	q := &queue{sqs: e.sqs, settings: e.settings, place: p, fifo: fifo, visibility: visibility}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
-	q.deletes, q.changes, q.sends = newCollector(q, q.deleteBatch), newCollector(q, q.changeBatch), newCollector(q, q.sendBatch)
+	q.deletes, q.changes, q.sends = newCollector(q, settleMost, q.deleteBatch), newCollector(q, settleMost, q.changeBatch), newCollector(q, requestMost, q.sendBatch)
 	return q
 }
 
@@ -122,11 +126,40 @@ func (q *queue) Ack(ctx context.Context, r engine.Receipt) error {
 	if err != nil {
 		return err
 	}
-	if err := q.deletes.do(ctx, settlement{handle: own.handle}); err != nil {
+	if err := q.delete(ctx, own); err != nil {
 		return q.wrap("delete", err)
 	}
 	q.forget(own)
 	return nil
+}
+
+// delete deletes a message. What SQS has no time for now, or gives no answer to, is
+// tried again while the lease has time: a message that is not deleted is handled twice.
+func (q *queue) delete(ctx context.Context, own *receipt) error {
+	return q.persist(ctx, own, passing, func(ctx context.Context) error {
+		return q.deletes.do(ctx, settlement{handle: own.handle})
+	})
+}
+
+// persist calls do again, after 100 ms and twice as long each time, while it fails in a
+// way that again knows and the lease of own has time.
+func (q *queue) persist(ctx context.Context, own *receipt, again func(error) bool, do func(ctx context.Context) error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := do(ctx)
+		if err == nil || !again(err) || time.Since(own.received)+wait >= time.Duration(own.ends.Load()) {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-q.ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil || q.ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // forget ends a receipt whose message is gone.
@@ -146,7 +179,11 @@ func (q *queue) Return(ctx context.Context, r engine.Receipt, wait time.Duration
 	}
 	// A second is left for the way there, since SQS refuses what is above.
 	wait = max(0, min(wait, visibleMost-time.Since(own.received)-2*time.Second))
-	if err := q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(wait)}); err != nil {
+	// One that may have been done is not tried again: by now the message may be with
+	// somebody else.
+	if err := q.persist(ctx, own, busy, func(ctx context.Context) error {
+		return q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(wait)})
+	}); err != nil {
 		return q.wrap("return", err)
 	}
 	own.ends.Store(0)
@@ -163,7 +200,10 @@ func (q *queue) Extend(ctx context.Context, r engine.Receipt, lease time.Duratio
 	if lease <= 0 || since+lease > visibleMost {
 		return q.wrap("extend", fmt.Errorf("by %v, %v after the receipt: SQS hides a message for 12 hours in all", lease, since))
 	}
-	if err := q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(lease)}); err != nil {
+	if err := q.persist(ctx, own, passing, func(ctx context.Context) error {
+		since = time.Since(own.received) // not later than SQS counts from
+		return q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(min(lease, visibleMost-since))})
+	}); err != nil {
 		return q.wrap("extend", err)
 	}
 	own.ends.Store(int64(since + lease))

@@ -27,6 +27,9 @@ func (t *topic) ensureSubscription(ctx context.Context, queueARN, policy string)
 		}
 		for _, s := range page.Subscriptions {
 			if aws.ToString(s.Protocol) == "sqs" && aws.ToString(s.Endpoint) == queueARN {
+				if aws.ToString(s.SubscriptionArn) == pending {
+					return t.errPending(queueARN)
+				}
 				return t.compareSubscription(ctx, aws.ToString(s.SubscriptionArn), queueARN, policy)
 			}
 		}
@@ -38,11 +41,38 @@ func (t *topic) ensureSubscription(ctx context.Context, queueARN, policy string)
 	if policy != "" {
 		attributes["FilterPolicy"] = policy
 	}
-	_, err := t.e.sns.Subscribe(ctx, &sns.SubscribeInput{
+	out, err := t.e.sns.Subscribe(ctx, &sns.SubscribeInput{
 		TopicArn: aws.String(t.arn), Protocol: aws.String("sqs"), Endpoint: aws.String(queueARN),
 		Attributes: attributes, ReturnSubscriptionArn: true,
 	})
+	if err != nil {
+		return err
+	}
+	return t.ensureConfirmed(ctx, aws.ToString(out.SubscriptionArn), queueARN)
+}
+
+// pending is what SNS lists instead of an ARN until a subscription is confirmed.
+const pending = "PendingConfirmation"
+
+// ensureConfirmed returns an error if a subscription that was just made waits for the
+// owner of the queue: one of another account.
+func (t *topic) ensureConfirmed(ctx context.Context, subscriptionARN, queueARN string) error {
+	of, _ := parseARN(t.arn)
+	if q, ok := parseARN(queueARN); !ok || q.account == of.account {
+		return nil
+	}
+	out, err := t.e.sns.GetSubscriptionAttributes(ctx, &sns.GetSubscriptionAttributesInput{SubscriptionArn: aws.String(subscriptionARN)})
+	if err == nil && out.Attributes[pending] == "true" {
+		return t.errPending(queueARN)
+	}
 	return err
+}
+
+// errPending says what has to be done.
+func (t *topic) errPending(queueARN string) error {
+	return fmt.Errorf("the subscription of %s to %s is not confirmed: SNS has sent the queue a message of type SubscriptionConfirmation, "+
+		"and its SubscribeURL has to be visited (or its Token given to ConfirmSubscription) by the queue's owner; until then the queue gets nothing",
+		queueARN, t.arn)
 }
 
 // compareSubscription doesn't change a filter policy that differs: other

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -24,8 +26,40 @@ type topic struct {
 	name string // as the user calls it
 	arn  string
 	fifo bool
+	size int // bytes that it takes in a message and in a request
 
 	closed atomic.Bool
+	queues atomic.Int64 // the smallest limit of a queue that was opened here; 0 is none
+}
+
+// letterRoom is how much larger a message may be as a letter, or redriven, than it was
+// published: by its shortest state, in base64, and by what the pack says of its way.
+var letterRoom = base64.StdEncoding.EncodedLen(engine.MinState) + len(`,"moved":"redriven","state":""`)
+
+// limit has what is published fit into a queue, and become a letter there.
+func (t *topic) limit(source place) {
+	for most := int64(source.most()); ; {
+		have := t.queues.Load()
+		if have > 0 && have <= most || t.queues.CompareAndSwap(have, most) {
+			return
+		}
+	}
+}
+
+// check returns an error for a message that the topic would not take, or that could not
+// die in a queue that is known here.
+func (t *topic) check(w wire, delay time.Duration) error {
+	queues := int(t.queues.Load())
+	switch {
+	case w.size() > t.size:
+		return fmt.Errorf("%w: %d bytes with its attributes, and the topic's limit is %d", engine.ErrTooLarge, w.size(), t.size)
+	case queues > 0 && w.size()+letterRoom > queues:
+		return fmt.Errorf("%w: %d bytes with its attributes, %d as a dead letter, and a queue's limit is %d",
+			engine.ErrTooLarge, w.size(), w.size()+letterRoom, queues)
+	case delay > delayMost:
+		return fmt.Errorf("a delay of %v: the most is %v", delay, delayMost)
+	}
+	return nil
 }
 
 // Publish checks all messages first, so that one that SNS would not take
@@ -37,11 +71,8 @@ func (t *topic) Publish(ctx context.Context, ms []engine.Message) error {
 	wires := make([]wire, len(ms))
 	for k, m := range ms {
 		w, err := encode(m, pack{}, t.e.numbers)
-		if err == nil && w.size() > t.e.size {
-			err = fmt.Errorf("%w: %d bytes with its attributes, and the limit is %d", engine.ErrTooLarge, w.size(), t.e.size)
-		}
-		if err == nil && m.Delay > delayMost {
-			err = fmt.Errorf("a delay of %v: the most is %v", m.Delay, delayMost)
+		if err == nil {
+			err = t.check(w, m.Delay)
 		}
 		if err != nil {
 			return fmt.Errorf("fanoutaws: topic %q: message %d: %w", t.name, k, err)
@@ -50,7 +81,7 @@ func (t *topic) Publish(ctx context.Context, ms []engine.Message) error {
 	}
 	failed := make(map[int]error)
 	for first := 0; first < len(ms); {
-		end := chunk(wires, first, t.e.size)
+		end := chunk(wires, first, t.size)
 		err := t.send(ctx, ms, wires, first, end, failed)
 		if err != nil && first == 0 {
 			return fmt.Errorf("fanoutaws: topic %q: %w", t.name, err)

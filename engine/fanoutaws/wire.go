@@ -65,12 +65,12 @@ func (w wire) size() int {
 // encode makes a message of m. p says what only the caller knows.
 func encode(m engine.Message, p pack, numbers map[string]bool) (wire, error) {
 	if len(m.Attributes) > attributeMost-1 {
-		return wire{}, fmt.Errorf("%d attributes: SQS takes ten, and fanout needs one of them", len(m.Attributes))
+		return wire{}, fmt.Errorf("%w: %d attributes: SQS takes ten, and fanout needs one of them", engine.ErrInvalid, len(m.Attributes))
 	}
 	w := wire{attributes: make(map[string]attribute, len(m.Attributes)+1)}
 	for name, value := range m.Attributes {
 		if err := checkAttribute(name, value); err != nil {
-			return wire{}, err
+			return wire{}, fmt.Errorf("%w: %w", engine.ErrInvalid, err)
 		}
 		w.attributes[name] = attribute{attributeType(name, value, numbers), value}
 	}
@@ -89,7 +89,7 @@ func encode(m engine.Message, p pack, numbers map[string]bool) (wire, error) {
 	}
 	for what, text := range map[string]string{"content type": m.ContentType, "ordering key": m.OrderingKey, "deduplication ID": m.DeduplicationID} {
 		if !isText(text) {
-			return wire{}, fmt.Errorf("%s %q has characters that SQS doesn't take", what, text)
+			return wire{}, fmt.Errorf("%w: %s %q has characters that SQS doesn't take", engine.ErrInvalid, what, text)
 		}
 	}
 	p.PublishedAt, p.TimeToLive, p.Delay = m.PublishedAt, m.TimeToLive, m.Delay
@@ -175,6 +175,8 @@ type envelope struct {
 	TopicARN          string `json:"TopicArn"`
 	Message           string
 	Timestamp         time.Time
+	Token             string
+	SubscribeURL      string
 	MessageAttributes map[string]struct{ Type, Value string }
 }
 
@@ -184,6 +186,17 @@ func parseEnvelope(body string) (e envelope, ok bool) {
 	}
 	err := json.Unmarshal([]byte(body), &e)
 	return e, err == nil && e.Type == "Notification" && e.TopicARN != ""
+}
+
+// isConfirmation reports if m is not somebody's message but SNS's own: it asks the
+// queue's owner to confirm a subscription, or says that one has ended.
+func isConfirmation(body string, ours bool) (e envelope, ok bool) {
+	if ours || !strings.HasPrefix(strings.TrimLeft(body, " \t\r\n"), "{") {
+		return e, false
+	}
+	err := json.Unmarshal([]byte(body), &e)
+	return e, err == nil && e.TopicARN != "" && e.SubscribeURL != "" && e.Token != "" &&
+		(e.Type == "SubscriptionConfirmation" || e.Type == "UnsubscribeConfirmation")
 }
 
 func (e envelope) attributes() map[string]attribute {
