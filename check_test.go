@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -209,6 +210,21 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	}
 	if q.lookAt > 0 && (!ok || q.lookAt < at) {
 		at, ok = q.lookAt, true
+	}
+	_, first, expires := q.win.FirstExpiry()
+	if expires && q.gate.Load() != 0 && (!ok || first < at) {
+		at, ok = first, true
+	}
+	var all []int64 // when those expire that can make room
+	q.win.All(func(i int32) bool {
+		s := q.win.Meta(i).State
+		if at, ok := q.expiry(&q.win.At(i).item); ok && q.remote == nil && s != inFlight && s != handling && s != parked {
+			all = append(all, at)
+		}
+		return true
+	})
+	if expires != (len(all) > 0) || expires && first != slices.Min(all) {
+		return fmt.Errorf("the first of %d expires at %d, %t", len(all), first, expires)
 	}
 	if ok && !q.armed || !ok && q.armed && q.running == 0 && !q.brief || ok && q.timerAt > at {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)

@@ -194,8 +194,8 @@ type Message[T any] struct {
 	// TimeToLive limits the start of a delivery: a message that was not given
 	// to a consumer within it is dead-lettered as [Expired], and so is one that
 	// was, and failed after it. It counts from the publication, or from a
-	// redrive. Zero leaves it to the queue's [WithTimeToLive]; a negative one is
-	// [ErrInvalidMessage].
+	// redrive. Zero leaves it to the queue's [WithTimeToLive], which says when
+	// it is dead-lettered; a negative one is [ErrInvalidMessage].
 	TimeToLive time.Duration
 
 	// OrderingKey orders the message among those with the same key: in each

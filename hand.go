@@ -485,6 +485,7 @@ func (q *Queue[T]) putBackLocked(i int32) {
 	q.win.Meta(i).State = backlogged
 	q.n[backlogged]++
 	q.win.PushAfter(&q.backlog, i, before, behind)
+	q.noteExpiryLocked(i)
 }
 
 // takeAllBackLocked takes back what waits in all hands, and reports whether

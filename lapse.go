@@ -27,7 +27,7 @@ type lapse[T any] struct {
 const noLeader = int32(-1)
 
 // lapses are all lapses of a queue, in the order of their leaders in the list of
-// what is due. Nothing leaves that list out of its turn while there are any.
+// what is due. No leader leaves that list out of its turn.
 //
 // Invariant: only the first may be without its leader; its messages are the next.
 type lapses[T any] struct {

@@ -212,6 +212,8 @@ type offer[T any] struct {
 	// duplicates counts the items taken out for theirs.
 	duplicates uint64
 	rows       []row[T]
+	waits      bool      // if there is no room, it will wait
+	gated      *Queue[T] // whose gate says how much room it waits for; nil: none
 
 	redrive *Queue[T]
 	letters []Delivery[T]
@@ -302,10 +304,11 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *Queue[T], n int) bool
 	}
 }
 
-// refusedLocked returns the error of an offer that waiting would not help.
-func (t *Topic[T]) refusedLocked(o *offer[T]) error {
+// refusedLocked returns the error of an offer that waiting would not help. What has
+// expired is dead then, whatever becomes of the offer.
+func (t *Topic[T]) refusedLocked(o *offer[T]) (fx *effects, err error) {
 	if o.redrive != nil {
-		return nil
+		return nil, nil
 	}
 	head := t.log.Head()
 	for q, n := range t.targets(o) {
@@ -313,18 +316,19 @@ func (t *Topic[T]) refusedLocked(o *offer[T]) error {
 			continue
 		}
 		if n > q.set.capacity {
-			return fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", ErrBatchTooLarge, n, q.name, q.set.capacity)
+			return fx, fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", ErrBatchTooLarge, n, q.name, q.set.capacity)
 		}
-		if q.set.overflow == Reject && !q.hasRoom(head, int64(n)) {
-			return fmt.Errorf("%w: queue %q holds %d", ErrQueueFull, q.name, q.set.capacity-int(max(q.room(head), 0)))
+		if q.set.overflow == Reject && !q.findRoom(head, int64(n), &fx) {
+			return fx, fmt.Errorf("%w: queue %q holds %d", ErrQueueFull, q.name, q.set.capacity-int(max(q.room(head), 0)))
 		}
 	}
-	return nil
+	return fx, nil
 }
 
 // admitLocked adds o to all its queues if there is room in all of them, or
-// returns a full one to wait for, or an error; then it has changed nothing,
-// but that a redrive may have moved some of its letters.
+// returns a full one to wait for, or an error; then it has changed nothing, but
+// that a redrive may have moved some of its letters, and that what has expired may
+// be dead.
 func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err error) {
 	if o.redrive != nil {
 		return t.admitRedriveLocked(o)
@@ -343,12 +347,12 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 	}
 
 	// Look at all before touching any.
-	if err := t.refusedLocked(o); err != nil {
-		return nil, nil, err
+	if fx, err = t.refusedLocked(o); err != nil {
+		return nil, fx, err
 	}
 	for q, n := range t.targets(o) {
-		if q.set.overflow == Block && !q.hasRoomOrGate(head, int64(n)) {
-			return q, nil, nil
+		if q.set.overflow == Block && !q.hasRoomOrGate(o, head, int64(n), &fx) {
+			return q, fx, nil
 		}
 	}
 
@@ -371,6 +375,11 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 		}
 	}
 	t.log.Publish()
+	for q := range t.targets(o) {
+		if q.set.overflow.drops() && q.gate.Load() != 0 { // a redrive waits for what expires
+			t.turnsOfLocked(q)
+		}
+	}
 	t.relimitLocked()
 	return nil, fx, nil
 }
@@ -385,27 +394,26 @@ func (q *Queue[T]) hasRoom(head, n int64) bool {
 	return q.room(head) >= n
 }
 
-// hasRoomOrGate reports whether there is room for n messages. If not, whoever
-// makes some will come to admit waiters. The gate is there before the last look:
-// who makes room and does not see it has made it before that look.
-func (q *Queue[T]) hasRoomOrGate(head, n int64) bool {
+// hasRoomOrGate reports whether there is room for n messages of o. If not, and o
+// waits, whoever makes some will come to admit waiters. The gate is there before the
+// last look: who makes room and does not see it has made it before that look.
+func (q *Queue[T]) hasRoomOrGate(o *offer[T], head, n int64, fx **effects) bool {
 	if q.room(head) >= n {
 		return true
+	}
+	if !o.waits {
+		return q.findRoom(head, n, fx)
 	}
 	target := n
 	if !q.direct {
 		target += head
 	}
-	g := q.gate.Load()
-	for (g == 0 || g > target) && !q.gate.CompareAndSwap(g, target) {
-		g = q.gate.Load()
-	}
-	if !q.hasRoom(head, n) {
+	o.gated = q
+	q.gate.Store(target)
+	if !q.findRoom(head, n, fx) {
 		return false
 	}
-	if g == 0 { // nobody waits
-		q.gate.CompareAndSwap(target, 0)
-	}
+	o.ungateLocked()
 	return true
 }
 
@@ -417,6 +425,9 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 		t.seq++
 		it.seq, it.at = t.seq, at
 		t.retained.add(*it)
+		if it.ext != nil && it.ext.ttl > 0 {
+			t.expiring.Store(it.seq)
+		}
 		if it.ext != nil && it.ext.dedup != "" {
 			t.dedup.remember(it.ext.dedup, at)
 			t.turnsOfWantedLocked(it.ext.dedup)
@@ -466,7 +477,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 	if q.gone {
 		return nil, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
-	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(t.log.Head(), 1) || q.canSwap()) {
+	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(o, t.log.Head(), 1, &fx) || q.canSwap()) {
 		var moved int
 		var more *effects
 		o.letters, moved, more = q.redriveLocked(o.letters, t.log.Head())
@@ -477,6 +488,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 	if len(o.letters) > 0 {
 		return q, fx, nil
 	}
+	o.ungateLocked() // it may have gone on by changing places
 	return nil, fx, nil
 }
 

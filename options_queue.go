@@ -18,7 +18,8 @@ func WithCapacity(messages int) QueueOption {
 	})
 }
 
-// Overflow says what a publish does when a queue is full.
+// Overflow says what a publish does when a queue is full, though what has expired has
+// made room, see [WithTimeToLive].
 type Overflow uint8
 
 const (
@@ -120,7 +121,11 @@ func WithDelay(d time.Duration) QueueOption {
 // WithTimeToLive limits how long a message may wait in this queue for a
 // delivery to start, for messages that set no [Message].TimeToLive of their own.
 // One in flight may finish; if it fails after that, it dies as [Expired]. What
-// has expired is dead-lettered when its turn comes. The default is none.
+// has expired is dead-lettered when its turn comes, and before that if somebody wants
+// room in the full queue: at the instant it expires if a publish or a redrive
+// waits, and before a publish is refused or a message is dropped. That is so even if
+// the publish then fails. If the dead-letter queue is full, what has expired
+// is parked and makes no room. The default is none.
 func WithTimeToLive(d time.Duration) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if d <= 0 {

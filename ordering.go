@@ -52,6 +52,7 @@ func (q *Queue[T]) headOfKeyLocked(i int32) bool {
 	q.n[blocked]++
 	q.win.PushAfter(&k.line, i, before, found)
 	q.rankLocked(i)
+	q.noteExpiryLocked(i)
 	return false
 }
 

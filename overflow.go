@@ -17,6 +17,10 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 	}
 	q.countHeldLocked()
 	over := n - int(q.room(q.cursor.Pos()))
+	if over > 0 && q.expires() {
+		fx, _ = q.expireAllLocked(q.core.now())
+		over = n - int(q.room(q.cursor.Pos()))
+	}
 	if over > 0 {
 		q.takeAllBackLocked()
 	}
@@ -83,8 +87,12 @@ func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
 	q.countHeldLocked()
 	q.takeAllBackLocked()
 	over := int(end - q.allow.Load())
+	if over > 0 && q.expires() {
+		fx, _ = q.expireAllLocked(q.core.now())
+		over = int(end - q.allow.Load())
+	}
 	if over <= 0 {
-		return nil // room was made meanwhile
+		return fx // there is room, or it was made meanwhile
 	}
 	if q.set.overflow == DropOldest {
 		for ; over > 0; over-- {

@@ -97,13 +97,24 @@ func (t *Topic[T]) giveUpReplay(q *Queue[T]) {
 	t.mu.Lock()
 	delete(t.opening, q.name)
 	q.gone = true
+	d := q.deadIfAny() // what expired meanwhile is there
 	if t.state != topicClosed {
 		t.setFilteredLocked(without(t.filteredQueues(), q))
+		if d != nil {
+			t.orphans, d = append(t.orphans, d), nil
+		}
+	}
+	var fx *effects
+	if d != nil {
+		fx = d.closeNow(false)
 	}
 	t.turnsWithoutLocked(q)
 	t.mu.Unlock()
-	fx := t.admitWaiters(nil)
+	fx = fx.and(t.admitWaiters(nil))
 	q.report.stop()
+	if d != nil {
+		d.report.stop()
+	}
 	fx.perform()
 }
 

@@ -26,6 +26,11 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	if q.limited > 0 && (!ok || q.limited < at) {
 		at, ok, brief = q.limited, true, false
 	}
+	if q.gate.Load() != 0 { // somebody waits for room
+		if _, expires, found := q.win.FirstExpiry(); found && (!ok || expires < at) {
+			at, ok, brief = expires, true, false
+		}
+	}
 	if q.lookAt > 0 && (!ok || q.lookAt < at) {
 		at, ok = q.lookAt, true
 	}
@@ -77,6 +82,12 @@ func (q *Queue[T]) tick() {
 		q.lookLocked(now)
 	}
 	for n := 0; n < tickLen && !q.closed; n++ {
+		if q.gate.Load() != 0 {
+			more, ok := q.expireFirstLocked(now, fx)
+			if fx = more; ok {
+				continue
+			}
+		}
 		late := q.lateLocked(now)
 		leased := late != 0
 		if leased && q.lapsesLocked(q.leases.first) {
@@ -96,6 +107,7 @@ func (q *Queue[T]) tick() {
 			q.putLocked(i, due)
 		}
 	}
+	q.checkDrainedLocked()
 	q.handOnLocked()
 	q.armForLocked(now, false)
 	if !q.armed {

@@ -223,6 +223,9 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 	if state == due {
 		q.takeAllBackLocked() // it takes turns with what waits in a hand
 	}
+	if state != parked {
+		q.noteExpiryLocked(i)
+	}
 	// A backlog is in the order of publication, but letters come as they die.
 	if state != parked && (state != backlogged || q.letters) {
 		q.rankLocked(i)

@@ -57,8 +57,9 @@ type Topic[T any] struct {
 	seq uint64 // messages published
 	// unrouted counts those that no queue took.
 	unrouted uint64
-	last     int64 // when the latest was; publication times never decrease
-	limit    int64 // head may grow to this without looking at any queue
+	expiring atomic.Uint64 // the latest that had a time to live of its own; read without mu
+	last     int64         // when the latest was; publication times never decrease
+	limit    int64         // head may grow to this without looking at any queue
 	// segment is the length of the log's segments. A segment stays as long as
 	// any queue reads in it, and with it what was consumed before: a quarter of
 	// the smallest capacity keeps that in proportion.

@@ -38,12 +38,15 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	var r *run
 	if o.redrive != nil { // before it has moved letters: it asks the user's context
 		r = runOf(ctx)
+		o.waits = true
 	}
 	t.mu.Lock()
 	full, fx, err := t.firstLookLocked(o, r)
 	if o.redrive == nil && (t.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
 		t.mu.Unlock()
+		fx.perform()   // of what had expired
 		r = runOf(ctx) // asks the user's context: without a lock
+		o.waits = !try
 		t.mu.Lock()
 		full, fx, err = t.firstLookLocked(o, r)
 	}
@@ -53,16 +56,17 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 		t.enterLocked(w)
 	}
 	moved := o.moved
-	turns := len(t.turns) > 0 // of those whose deduplication IDs are published now
+	turns := len(t.turns) > 0 // of those whose deduplication IDs are published now, or who wait where messages expired
 	t.mu.Unlock()
+	if turns {
+		fx = fx.and(t.admitWaiters(nil))
+	}
 	if err != nil {
+		fx.perform()
 		return err
 	}
 	if w != nil {
 		return t.stand(ctx, w, full, fx, moved > 0)
-	}
-	if turns {
-		fx = fx.and(t.admitWaiters(nil))
 	}
 	if full == nil || moved > 0 {
 		fx = fx.and(t.after(o))
@@ -85,8 +89,9 @@ func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *Queue[T], fx *
 		}
 	}()
 	if moved {
-		fx.and(t.after(w.offer)).perform()
+		fx = fx.and(t.after(w.offer))
 	}
+	fx.perform()
 	err := t.await(ctx, w, full)
 	awaited = true
 	if t.giveUp(w) {
@@ -166,10 +171,10 @@ func (t *Topic[T]) firstLookLocked(o *offer[T], r *run) (full *Queue[T], fx *eff
 	t.dropDuplicatesLocked(o)
 	if t.waiting > 0 && (o.redrive != nil || len(o.items) > 0) {
 		for w := range t.ahead(o, math.MaxUint64) {
-			if err := t.refusedLocked(o); err != nil {
-				return nil, nil, err
+			if fx, err = t.refusedLocked(o); err != nil {
+				return nil, fx, err
 			}
-			return w.full, nil, nil
+			return w.full, fx, nil
 		}
 	}
 	return t.admitLocked(o)
@@ -222,6 +227,7 @@ func (t *Topic[T]) admitWaiters(room *Queue[T]) (fx *effects) {
 			continue
 		}
 		moved := w.moved
+		w.ungateLocked()
 		full, more, err := t.admitLocked(w.offer)
 		fx = fx.and(more)
 		if full == nil && err == nil || w.moved > moved {
@@ -235,6 +241,7 @@ func (t *Topic[T]) admitWaiters(room *Queue[T]) (fx *effects) {
 		case w.moved > moved:
 			t.leaveLocked(w)
 			t.enterLocked(w)
+			t.turnLocked(w) // if it is the first again, it has to say that it waits
 		default:
 			w.full = full
 			anew = t.blocksAnewLocked(w) || anew

@@ -150,6 +150,7 @@ func (t *Topic[T]) leaveLocked(w *waiter[T]) {
 		t.leaveLineLocked(&w.places[k])
 	}
 	w.places = nil
+	w.ungateLocked()
 }
 
 // leaveLineLocked takes a place out of its line.

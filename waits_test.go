@@ -30,7 +30,8 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			go func() {
 				top.mu.Lock()
 				defer top.mu.Unlock()
-				room <- q.hasRoomOrGate(top.log.Head(), 1)
+				var fx *effects
+				room <- q.hasRoomOrGate(&offer[int]{waits: true}, top.log.Head(), 1, &fx)
 			}()
 			for n := 0; n < 10_000_000 && q.gate.Load() == 0; n++ {
 				runtime.Gosched()

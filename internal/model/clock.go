@@ -26,6 +26,13 @@ func (m *topic) nextInstant() time.Duration {
 	if at, ok := m.nextLook(); ok {
 		next = min(next, at)
 	}
+	for _, q := range m.awaited {
+		for _, x := range q.messages {
+			if at := q.expiry(x); x.canExpire() && at > m.now {
+				next = min(next, at)
+			}
+		}
+	}
 	var limits []time.Duration
 	for _, r := range m.receives {
 		limits = append(limits, r.limit)
@@ -60,6 +67,7 @@ type actionKind uint8
 
 const (
 	ticks actionKind = iota
+	expires
 	claims
 	finds // room for what is parked
 	settles
@@ -102,6 +110,11 @@ func (m *topic) actions() (as []action) {
 			as = append(as, action{actionID{ticks, q.ref, 0}, func() { m.tick(q) }})
 		}
 	}
+	for o, q := range m.awaited {
+		if q.hasExpired(m.now) && (!m.handAgeNear(o) || m.seesExpired(q)) {
+			as = append(as, action{actionID{expires, q.ref, 0}, func() { m.stirred = true; m.expireAll(q) }})
+		}
+	}
 	for k, r := range m.runs {
 		if len(r.ending) > 0 {
 			as = append(as, action{actionID{settles, ref{}, r.delivery.body}, func() { m.settleNext(k) }})
@@ -137,6 +150,14 @@ func (m *topic) actions() (as []action) {
 		as = append(as, action{actionID{kind: looks}, m.look})
 	}
 	return append(as, later...)
+}
+
+// seesExpired reports whether more of q has expired after the step than so far: if a
+// worker's hand has not been looked at, the topic may take another queue for the one
+// that an offer waits for.
+func (m *topic) seesExpired(q *queue) bool {
+	s := m.seen.stats(q.ref)
+	return s == nil || s.Expired > q.ended[fanout.Expired]
 }
 
 // allHungry returns the queues that have a message for an idle consumer, those

@@ -3,6 +3,7 @@ package model
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -243,8 +244,16 @@ func (q *queue) next() []*message {
 }
 
 func (q *queue) expired(x *message, now time.Duration) bool {
+	return now >= q.expiry(x)
+}
+
+// expiry returns when x expires; never, if it does not.
+func (q *queue) expiry(x *message) time.Duration {
 	ttl := cmp.Or(x.TimeToLive, q.set.ttl)
-	return ttl > 0 && !q.letters && now >= x.born+ttl
+	if ttl == 0 || q.letters {
+		return math.MaxInt64
+	}
+	return x.born + ttl
 }
 
 // lost says that a delivery owns nothing any more.

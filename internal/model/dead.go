@@ -3,6 +3,7 @@ package model
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/gofanout/fanout"
 )
@@ -11,6 +12,47 @@ func (m *topic) expire(q *queue, x *message) {
 	q.ended[fanout.Expired]++
 	x.note(attempt{Cause: fanout.Expired, Queue: q.name, Start: m.now})
 	m.bury(q, x)
+}
+
+// canExpire reports whether a message that expires makes room: what is in flight may
+// succeed still, and what is parked is dead.
+func (x *message) canExpire() bool { return x.state != inFlight && x.state != parked }
+
+// hasExpired reports whether anything in q could make room, as it has expired.
+func (q *queue) hasExpired(now time.Duration) bool {
+	return slices.ContainsFunc(q.messages, func(x *message) bool { return x.canExpire() && q.expired(x, now) })
+}
+
+// expireAll has what has expired make room, what did so first before the others.
+func (m *topic) expireAll(q *queue) {
+	var xs []*message
+	for _, x := range q.messages {
+		if x.canExpire() && q.expired(x, m.now) {
+			xs = append(xs, x)
+		}
+	}
+	matters := len(xs) > 1 && !m.roomForDead(q, len(xs))
+	slices.SortStableFunc(xs, func(x, y *message) int {
+		before := cmp.Compare(q.expiry(x), q.expiry(y))
+		if before == 0 && matters {
+			before = cmp.Compare(m.rank(q, x), m.rank(q, y))
+		}
+		return before
+	})
+	for len(xs) > 0 && m.wrong == "" {
+		same := 1
+		for same < len(xs) && q.expiry(xs[same]) == q.expiry(xs[0]) {
+			same++
+		}
+		k := 0
+		if matters {
+			k = m.choose(same)
+		}
+		x := xs[k]
+		xs = slices.Delete(xs, k, k+1)
+		m.letConsume(m.deadOf(q))
+		m.expire(q, x)
+	}
 }
 
 // bury moves a message to the dead-letter queue, or parks it.
@@ -175,7 +217,13 @@ func (o offer) redriven(err error) error {
 func (m *topic) redriveSome(o *offer) bool {
 	q := m.queues[o.redrive]
 	d := m.deadOf(q)
-	for len(o.letters) > 0 && (len(q.messages) < q.set.capacity || q.parks()) {
+	for len(o.letters) > 0 {
+		if q.roomIn() == 0 && !q.parks() {
+			m.expireAll(q)
+		}
+		if q.roomIn() == 0 && !q.parks() {
+			break
+		}
 		l := o.letters[0]
 		o.letters = o.letters[1:]
 		k := slices.IndexFunc(d.messages, func(x *message) bool { return x.copyID() == l.copyID })

@@ -115,7 +115,11 @@ func (m *topic) nextLook() (next time.Duration, ok bool) {
 		if m.isBehind(o, m.offers[:k]) || !m.handAgeNear(o) {
 			continue
 		}
-		if room, refusals := m.objections(o); !room && len(refusals) == 0 {
+		expired := false
+		if q := m.waitsFor(k); q != nil {
+			expired = q.hasExpired(m.now)
+		}
+		if room, refusals := m.objections(o); !room && len(refusals) == 0 && !expired {
 			continue
 		}
 		for _, at := range m.began {

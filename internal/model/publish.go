@@ -98,7 +98,7 @@ func (m *topic) begin(o offer, try bool) (done bool, err error) {
 			behind = m.choose(2) == 0
 		}
 	}
-	room, err := m.room(o)
+	room, err := m.findRoom(o, behind)
 	switch {
 	case err != nil:
 		return true, err
@@ -165,17 +165,108 @@ func (m *topic) keepsWaiting(w, o offer) bool {
 	return false
 }
 
-// room reports whether all queues have room for an offer, a redrive's for one
-// letter. An error says that waiting would not help.
-func (m *topic) room(o offer) (ok bool, err error) {
-	ok, refusals := m.objections(o)
-	if len(refusals) > 0 {
-		return false, refusals[m.choose(len(refusals))]
+// inOrder returns the queues that an offer would add to in the order in which they
+// are looked at: those without a filter first, of each kind the one opened first.
+func (m *topic) inOrder(to map[*queue]int) (qs []*queue) {
+	for _, filtered := range []bool{false, true} {
+		for _, q := range m.queues {
+			if to[q] > 0 && q.set.filtered() == filtered {
+				qs = append(qs, q)
+			}
+		}
 	}
-	return ok, nil
+	return qs
 }
 
-// objections is room with all errors: any may be told.
+// roomIn returns how many more messages a queue has room for.
+func (q *queue) roomIn() int { return q.set.capacity - len(q.messages) }
+
+// findRoom reports whether all queues have room for an offer, a redrive's for one
+// letter. What has expired makes room in those that are looked at: first in those that
+// would refuse it, until one does, and then, if it is not behind another, in those
+// that it would wait for, until it has to. An error says that waiting would not help.
+func (m *topic) findRoom(o offer, behind bool) (ok bool, err error) {
+	if o.redrives() {
+		q := m.queues[o.redrive]
+		if !behind && !q.closed && q.roomIn() == 0 && !q.parks() {
+			m.expireAll(q)
+		}
+		return q.closed || q.roomIn() > 0 || q.parks(), nil
+	}
+	to := m.targets(o)
+	qs := m.inOrder(to)
+	for _, q := range qs {
+		switch n := to[q]; {
+		case q.set.drops():
+		case n > q.set.capacity:
+			return false, fanout.ErrBatchTooLarge
+		case q.set.overflow == fanout.Reject && n > q.roomIn():
+			if m.expireAll(q); n > q.roomIn() {
+				return false, fanout.ErrQueueFull
+			}
+		}
+	}
+	for _, q := range qs {
+		if n := to[q]; !behind && q.set.overflow == fanout.Block && n > q.roomIn() {
+			if m.expireAll(q); n > q.roomIn() {
+				return false, nil
+			}
+		}
+	}
+	return !behind, nil
+}
+
+// waitsFor returns the queue that offer number k, which is behind no other, waits for:
+// that which it was found to wait for, as long as that has no room, and then the first
+// that has none. There messages make room at the instant they expire. They do so in a
+// queue that would refuse the offer, too, when that is looked at.
+func (m *topic) waitsFor(k int) *queue {
+	o := &m.offers[k]
+	if o.redrives() {
+		if q := m.queues[o.redrive]; !q.closed && q.roomIn() == 0 && !q.parks() {
+			return q
+		}
+		return nil
+	}
+	if o.gate > 0 {
+		if q := m.queues[o.gate-1]; m.targets(*o)[q] > q.roomIn() {
+			return q
+		}
+	}
+	to := m.targets(m.fresh(*o))
+	qs := m.inOrder(to)
+	for _, q := range qs {
+		switch n := to[q]; {
+		case q.set.drops():
+		case n > q.set.capacity:
+			return nil // it is refused
+		case q.set.overflow == fanout.Reject && n > q.roomIn() && q.hasExpired(m.now):
+			return q
+		}
+	}
+	for _, q := range qs {
+		if q.set.overflow == fanout.Block && to[q] > q.roomIn() {
+			o.gate = q.ref.queue + 1
+			return q
+		}
+	}
+	return nil
+}
+
+// awaited yields the queues that offers wait for.
+func (m *topic) awaited(yield func(o offer, q *queue) bool) {
+	for k, o := range m.offers {
+		if m.isBehind(o, m.offers[:k]) {
+			continue
+		}
+		if q := m.waitsFor(k); q != nil && !yield(o, q) {
+			return
+		}
+	}
+}
+
+// objections reports whether all queues have room for an offer now, and returns the
+// errors that would refuse it.
 func (m *topic) objections(o offer) (ok bool, refusals []error) {
 	if o.redrives() {
 		q := m.queues[o.redrive]
@@ -206,6 +297,11 @@ func (m *topic) admit(o *offer) bool {
 	}
 	m.duplicates += uint64(o.moved)
 	to := m.targets(*o)
+	for _, q := range m.inOrder(to) {
+		if q.set.drops() && to[q] > q.roomIn() {
+			m.expireAll(q)
+		}
+	}
 	for _, x := range o.messages {
 		m.seq++
 		y := message{Message: x, seq: m.seq, origin: m.seq, at: m.now, born: m.now}
@@ -284,7 +380,7 @@ func (m *topic) admitWaiting(k int) {
 	o := m.fresh(m.offers[k])
 	m.offers = slices.Delete(m.offers, k, k+1)
 	o = m.withoutDoubtful(o)
-	switch ok, err := m.room(o); {
+	switch ok, err := m.findRoom(o, false); {
 	case err != nil:
 		m.finish(result{ID: o.id, Err: err})
 		return

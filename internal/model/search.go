@@ -266,7 +266,7 @@ func (m *topic) fingerprint() string {
 		fmt.Fprintln(&b, r.id)
 	}
 	for _, o := range m.offers {
-		fmt.Fprintln(&b, o.id, o.messages, o.doubtful, o.letters, o.moved)
+		fmt.Fprintln(&b, o.id, o.messages, o.gate, o.doubtful, o.letters, o.moved)
 	}
 	return b.String()
 }

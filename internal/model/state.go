@@ -229,6 +229,7 @@ type offer struct {
 	id       int
 	messages []fanout.Message[int]
 	known    int // queues that were open when it began
+	gate     int // 1 + the queue that it was found to wait for, or 0
 	limit    time.Duration
 	// doubtful lists the bodies of messages that were duplicates at some time
 	// while the offer waited, and were taken out if somebody looked then.

@@ -37,6 +37,9 @@ func check[E comparable](w *Window[E], lists ...*List) error {
 	if err := checkHeap(&w.elder); err != nil {
 		return fmt.Errorf("elder: %w", err)
 	}
+	if err := checkHeap(&w.expiring); err != nil {
+		return fmt.Errorf("expiring: %w", err)
+	}
 	return checkPlaces(w, linked)
 }
 

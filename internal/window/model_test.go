@@ -32,6 +32,7 @@ type entry struct {
 	waits    bool
 	deadline int64
 	ranks    []int64 // with the stamp of now
+	expiries []int64 // likewise
 }
 
 func (e *entry) idle() bool { return e.list < 0 && !e.waits }
@@ -62,6 +63,7 @@ const (
 	opPassTime
 	opRank
 	opRestamp
+	opExpire
 	ops
 )
 
@@ -139,8 +141,14 @@ func (m *model) step(op byte, arg int) {
 		}
 	case opRestamp:
 		if i, e, ok := m.pick(arg, func(e *entry) bool { return !e.waits }); ok {
-			e.stamp, e.ranks = m.win.Restamp(i), nil
+			e.stamp, e.ranks, e.expiries = m.win.Restamp(i), nil, nil
 			m.given(i, e.stamp)
+		}
+	case opExpire:
+		if i, e, ok := m.pick(arg, func(*entry) bool { return true }); ok {
+			at := m.now + int64(arg*37%16) - 8
+			m.win.SetExpiry(i, at)
+			e.expiries = append(e.expiries, at)
 		}
 	}
 }
@@ -232,14 +240,23 @@ func (m *model) nextDue() (at int64, ok bool) {
 }
 
 func (m *model) lowest() (rank int64, ok bool) {
+	return m.least(func(e *entry) []int64 { return e.ranks })
+}
+
+func (m *model) firstExpiry() (at int64, ok bool) {
+	return m.least(func(e *entry) []int64 { return e.expiries })
+}
+
+// least returns the least of all that of gives for the entries.
+func (m *model) least(of func(e *entry) []int64) (least int64, ok bool) {
 	for _, e := range m.entries {
-		for _, r := range e.ranks {
-			if !ok || r < rank {
-				rank, ok = r, true
+		for _, k := range of(e) {
+			if !ok || k < least {
+				least, ok = k, true
 			}
 		}
 	}
-	return rank, ok
+	return least, ok
 }
 
 // compare checks the window's invariants and compares all that it answers.
@@ -280,6 +297,11 @@ func (m *model) compare() error {
 	i, rank, ok := m.win.Lowest()
 	if ok != wantRanked || rank != wantRank || ok && (m.entries[i] == nil || !slices.Contains(m.entries[i].ranks, rank)) {
 		return fmt.Errorf("Lowest is %d with %d, %v; it should have %d, %v", i, rank, ok, wantRank, wantRanked)
+	}
+	wantExpiry, wantExpires := m.firstExpiry()
+	i, at, ok := m.win.FirstExpiry()
+	if ok != wantExpires || at != wantExpiry || ok && (m.entries[i] == nil || !slices.Contains(m.entries[i].expiries, at)) {
+		return fmt.Errorf("FirstExpiry is %d at %d, %v; it should be at %d, %v", i, at, ok, wantExpiry, wantExpires)
 	}
 	return m.compareOwners()
 }
@@ -371,6 +393,8 @@ func FuzzWindow(f *testing.F) {
 	f.Add(slices.Concat([]byte{opAddMany, 2, opSchedule, 15}, repeat(80, opSchedule, 4, opUnschedule, 4)))
 	// Ranks that stop to count, more than a heap keeps without looking.
 	f.Add(slices.Concat([]byte{opAddMany, 4}, repeat(80, opRank, 1, opRank, 6, opRestamp, 1), []byte{opRemove, 0}))
+	// Expiries likewise.
+	f.Add(slices.Concat([]byte{opAddMany, 4}, repeat(80, opExpire, 1, opExpire, 6, opRestamp, 1, opPassTime, 3), []byte{opRemove, 0}))
 	f.Fuzz(func(t *testing.T, program []byte) {
 		if len(program) > 2000 {
 			return // too long to be run quickly

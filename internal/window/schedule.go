@@ -94,6 +94,20 @@ func (w *Window[E]) Lowest() (i int32, rank int64, ok bool) {
 	return it.i, it.key, ok
 }
 
+// SetExpiry notes when entry i expires, for as long as it keeps its stamp.
+func (w *Window[E]) SetExpiry(i int32, at int64) {
+	w.expiring.push(item{key: at, i: i, stamp: w.Meta(i).Stamp}, w.ranked)
+}
+
+// FirstExpiry returns the entry that expires first, and when.
+func (w *Window[E]) FirstExpiry() (i int32, at int64, ok bool) {
+	if w.n == 0 {
+		return 0, 0, false
+	}
+	it, ok := w.expiring.peek(w.ranked)
+	return it.i, it.key, ok
+}
+
 func (w *Window[E]) ranked(it item) bool { return w.Owns(it.i, it.stamp) }
 
 // A lazyHeap is a binary heap that is not told when what it holds is gone: an

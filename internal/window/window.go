@@ -74,6 +74,8 @@ type tables[E any] struct {
 	line  List     // scheduled, deadlines in order
 	heap  lazyHeap // scheduled, the others; by deadline
 	elder lazyHeap // ranked by the owner, see Rank
+
+	expiring lazyHeap // by when they expire, see SetExpiry
 }
 
 // Len is the number of entries held.
@@ -170,7 +172,7 @@ func (w *Window[E]) shrink() {
 	for _, c := range w.chunks {
 		if c != nil {
 			w.chunks, w.open, w.holes = []*chunk[E]{c}, []int32{0}, nil
-			w.heap, w.elder = lazyHeap{}, lazyHeap{}
+			w.heap, w.elder, w.expiring = lazyHeap{}, lazyHeap{}, lazyHeap{}
 			return
 		}
 	}
