@@ -25,7 +25,7 @@ func (d *driver) agree(err error, n int, got []held, do operation) {
 	if d.check != nil {
 		d.noError(d.check(d.top))
 	}
-	w := &witness{taker: map[deliveryID]int{}, finished: map[int]bool{}}
+	w := &witness{taker: map[deliveryID]int{}, order: map[deliveryID]int{}, before: map[deliveryID]deliveryID{}, finished: map[int]bool{}}
 	for _, h := range got {
 		w.taker[h.id] = caller
 	}
@@ -70,14 +70,14 @@ func (d *driver) collectHandlers(w *witness) (views []runView) {
 	d.begun = nil
 	d.mu.Unlock()
 	if len(begun) > 0 {
-		w.order, w.batches = map[deliveryID]int{}, map[deliveryID][]deliveryID{}
+		w.batches = map[deliveryID][]deliveryID{}
 	}
 	for k, h := range begun {
 		var ids []deliveryID
 		for _, del := range h.ds {
 			id := d.hold(h.ref, del, !h.home.Load() || len(begun)-k < 3).id
 			ids = append(ids, id)
-			w.taker[id], w.order[id] = h.sub, len(w.order)+1
+			w.taker[id], w.order[id] = h.sub, h.order
 		}
 		h.id = ids[0]
 		w.batches[h.id] = ids[1:]
@@ -104,25 +104,33 @@ func compareIDs(a, b deliveryID) int {
 	return cmp.Or(cmp.Compare(a.root, b.root), cmp.Compare(a.body, b.body), cmp.Compare(a.nth, b.nth))
 }
 
-// collectCalls takes down which calls have returned.
+// collectCalls takes down which calls have returned, and what ranges got.
 func (d *driver) collectCalls(w *witness) (results []result) {
+	results = d.collectYields(w)
 	var waiting []*call
 	for _, c := range d.calls {
 		if !c.done.Load() {
 			waiting = append(waiting, c)
 			continue
 		}
+		if d.endsStep(c) {
+			continue
+		}
+		c.cancel()
 		w.finished[c.id] = true
 		r := result{ID: c.id, N: c.n, Err: sentinel(c.err)}
-		for _, del := range c.got {
+		for k, del := range c.got {
 			h := d.hold(c.ref, del, true)
 			w.taker[h.id] = c.id
+			if k > 0 {
+				w.before[h.id] = r.Got[k-1].id
+			}
 			r.Got = append(r.Got, deliveryView{h.id, d.message(del)})
 		}
 		results = append(results, r)
 	}
 	d.calls = waiting
-	slices.SortFunc(results, func(a, b result) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortStableFunc(results, func(a, b result) int { return cmp.Compare(a.ID, b.ID) })
 	return results
 }
 

@@ -56,9 +56,11 @@ type waitID struct {
 // things has happened. It resolves choices; it allows nothing.
 type witness struct {
 	// taker says which subscriber or caller got a delivery, and order when the
-	// handlers began.
+	// handlers began and the ranges got theirs.
 	taker map[deliveryID]int
 	order map[deliveryID]int
+	// before says of what a call got together which came just before which.
+	before map[deliveryID]deliveryID
 	// batches say what a batch handler got besides, by its first delivery.
 	batches map[deliveryID][]deliveryID
 	// waits says how long copies wait that were given back in this step, for

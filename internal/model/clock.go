@@ -120,6 +120,11 @@ func (m *topic) actions() (as []action) {
 			as = append(as, action{actionID{settles, ref{}, r.delivery.body}, func() { m.settleNext(k) }})
 		}
 	}
+	for k, r := range m.receives {
+		if r.acking != (deliveryID{}) {
+			as = append(as, action{actionID{settles, ref{}, r.acking.body}, func() { m.acknowledges(k) }})
+		}
+	}
 	for _, q := range m.queues { // what is not parked after the step has found room
 		if m.unparks(q) && m.parksMore(q) {
 			as = append(as, action{actionID{finds, q.ref, 0}, func() { m.send(q, m.parkedOf(q)) }})
@@ -249,7 +254,22 @@ func (m *topic) settleDown() {
 	}
 	m.doubt()
 	m.endReceives()
-	slices.SortFunc(m.results, func(a, b result) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortStableFunc(m.results, func(a, b result) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// letHappen does some of what happens by itself, or nothing.
+func (m *topic) letHappen() {
+	for m.wrong == "" {
+		as := m.likeliest(m.actions())
+		if len(as) == 0 {
+			return
+		}
+		k := m.choose(1 + len(as))
+		if k == 0 {
+			return
+		}
+		m.perform(as, k-1)
+	}
 }
 
 // overdue returns the messages whose time has come.

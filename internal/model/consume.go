@@ -64,11 +64,16 @@ func (m *topic) takeFor(q *queue, caller int, visibility time.Duration, batch *b
 			}
 			m.loosen(q, x)
 			m.beginning()
+		} else if k := m.loop(to); caller == 0 && k >= 0 {
+			m.loopTook(k, q, x)
 		}
 		if end != nil { // the handler has returned already
 			m.stirred = true
 			if !m.endMatters(q, x) {
 				_ = m.settle(q.ref, x.deliveryID(), *end)
+			} else if m.loop(to) >= 0 {
+				k := slices.IndexFunc(m.receives, func(r receive) bool { return r.id == to })
+				m.receives[k].acking = x.deliveryID()
 			} else {
 				r := run{sub: to, delivery: x.deliveryID()}
 				r.returns(*end, *end)
@@ -110,8 +115,12 @@ func (m *topic) hand(q *queue, x *message, to int) (visibility time.Duration, en
 	// later may be quicker.
 	for k := range m.receives {
 		r := &m.receives[k]
-		if r.ref != q.ref || len(r.got) == r.most {
+		if r.ref != q.ref || !r.waits() {
 			continue
+		}
+		if r.id == to && r.loop {
+			visibility = r.visibility // before r is taken out
+			return visibility, m.yield(k, deliveryView{id: id, messageView: x.view()})
 		}
 		if r.id == to {
 			r.got = append(r.got, deliveryView{id: id, messageView: x.view()})
@@ -160,7 +169,7 @@ func (m *topic) hungry(q *queue) bool {
 		return false
 	}
 	return len(m.idleSubs(q.ref)) > 0 || slices.ContainsFunc(m.receives, func(r receive) bool {
-		return r.ref == q.ref && len(r.got) < r.most
+		return r.ref == q.ref && r.waits()
 	})
 }
 

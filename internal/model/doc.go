@@ -18,5 +18,5 @@
 // shrinks. [Run] must be called inside a bubble of testing/synctest.
 //
 // Not modelled: publishes inside handlers (they can be refused for a deadlock),
-// ranges over Deliveries, AckBatch, rate limits, extension by itself, interceptors.
+// rate limits, extension by itself, interceptors.
 package model

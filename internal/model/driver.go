@@ -73,17 +73,20 @@ type driver struct {
 	hooked bool // backoffs may be random, as hooks tell them
 	asleep bool // not looking at the topic's counters, which makes it forget IDs
 
-	last     int // ID of a call or subscriber
-	calls    []*call
-	handlers []*handler
-	shutdown chan error // nil before
-	left     []fanout.Left
-	why      error
-	done     bool
+	last       int // ID of a call or subscriber
+	calls      []*call
+	handlers   []*handler
+	iterations []*iteration
+	shutdown   chan error // nil before
+	left       []fanout.Left
+	why        error
+	done       bool
 
-	mu    sync.Mutex // guards the fields below
-	begun []*handler
-	waits map[string][]time.Duration // by queue and message ID
+	mu     sync.Mutex // guards the fields below
+	order  int        // how many handlers have begun, and how much ranges have got
+	begun  []*handler
+	yields []yield
+	waits  map[string][]time.Duration // by queue and message ID
 }
 
 // A held delivery is one that a program can settle.
@@ -246,6 +249,13 @@ func (d *driver) finish() {
 	for len(d.handlers) > 0 {
 		d.finishHandler(d.handlers[0], 0)
 	}
+	for len(d.iterations) > 0 { // they are in their bodies
+		it := d.iterations[0]
+		if it.asks {
+			d.fail("a range over a closed queue waits still")
+		}
+		d.goesOn(it, nil, func(*topic) error { return nil }) // to its end
+	}
 	want := map[string][]fanout.Message[int]{}
 	for _, q := range d.model.queues {
 		if q.last && len(q.left) > 0 {
@@ -285,6 +295,11 @@ func (d *driver) tearDown() {
 		c.cancel()
 	}
 	synctest.Wait()
+	for _, it := range slices.Clone(d.iterations) {
+		if !slices.ContainsFunc(d.calls, func(c *call) bool { return c.iteration == it && !c.done.Load() }) {
+			d.forget(it)
+		}
+	}
 	d.mu.Lock()
 	handlers := append(slices.Clone(d.handlers), d.begun...)
 	d.mu.Unlock()

@@ -15,7 +15,7 @@ const handAge = time.Millisecond
 
 // byHand reports whether deliveries of x to subscribers may be out of a hand.
 func (m *topic) byHand(q *queue, x *message) bool {
-	return !m.hooked && !q.letters && q.set.ttl == 0 && x.TimeToLive == 0 && x.OrderingKey == "" && x.spent == 0
+	return !m.hooked && !q.letters && q.set.ttl == 0 && x.visibility == q.set.visibility && x.TimeToLive == 0 && x.OrderingKey == "" && x.spent == 0
 }
 
 // loosen says that the delivery of x that begins now may be out of a hand.
@@ -95,6 +95,9 @@ func (m *topic) overlooks(o offer) bool {
 // that may not have been looked at.
 func (m *topic) handAgeNear(o offer) bool {
 	for q := range m.targets(o) {
+		if slices.ContainsFunc(m.loops, func(l loop) bool { return l.ref == q.ref && l.had && m.now < l.took+handAge }) {
+			return true
+		}
 		for _, r := range m.runs {
 			s := m.subs[m.sub(r.sub)]
 			if s.ref != q.ref || s.batch > 0 {
@@ -155,7 +158,13 @@ func (m *topic) competing(q *queue, caller int) bool {
 		}
 	}
 	for _, r := range m.receives {
-		if r.ref == q.ref {
+		if r.ref == q.ref && !r.loop {
+			n++
+		}
+	}
+	for _, l := range m.loops { // in their bodies they may have a hand for a while
+		waits := slices.ContainsFunc(m.receives, func(r receive) bool { return r.id == l.id })
+		if l.ref == q.ref && (waits || l.had && m.now <= l.took+handAge) {
 			n++
 		}
 	}

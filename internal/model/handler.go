@@ -19,6 +19,7 @@ type handler struct {
 	sub     int
 	ref     ref
 	id      deliveryID
+	order   int                    // among what begins
 	ds      []fanout.Delivery[int] // one, or a batch
 	ctx     context.Context
 	looks   bool              // at its context, before that ends
@@ -41,6 +42,8 @@ func (d *driver) handleBatch(s subscriber) fanout.BatchHandler[int] {
 		h := &handler{sub: s.id, ref: s.ref, ds: ds, ctx: ctx, looks: s.looks, command: make(chan func() error, 1)}
 		defer h.home.Store(true)
 		d.mu.Lock()
+		d.order++
+		h.order = d.order
 		d.begun = append(d.begun, h)
 		d.mu.Unlock()
 		if way, wait, quick := s.plan(del.Body, del.Attempt()); quick {
@@ -152,39 +155,44 @@ func (d *driver) finishHandler(h *handler, way int) {
 
 // A call is one that may wait, in its own goroutine.
 type call struct {
-	id     int
-	ref    ref // of what is received
-	do     func(ctx context.Context) (n int, got []fanout.Delivery[int], err error)
-	ctx    context.Context
-	cancel context.CancelFunc
-	n      int
-	err    error
-	got    []fanout.Delivery[int]
-	done   atomic.Bool
+	id        int
+	ref       ref // of what is received
+	do        func(ctx context.Context) (n int, got []fanout.Delivery[int], err error)
+	ctx       context.Context
+	cancel    context.CancelFunc
+	n         int
+	err       error
+	got       []fanout.Delivery[int]
+	done      atomic.Bool
+	iteration *iteration // of which it is a step, or nil
 }
 
-// run makes the call. Started by driver.call; ends when the call returns, at
+// run makes the call. Started by driver.call and driver.asks; ends when the call returns, at
 // the latest when its queue and topic are closed and its context is cancelled;
 // the bubble waits for it.
 func (c *call) run() {
-	defer c.cancel()
 	defer c.done.Store(true)
 	c.n, c.got, c.err = c.do(c.ctx)
 }
 
-// call starts a call, with a context that may end at an instant of its own: a
-// fraction of a millisecond that nothing else happens at.
+// call starts a call.
 func (d *driver) call(r ref, fraction time.Duration, do func(ctx context.Context) (int, []fanout.Delivery[int], error)) (id int, limit time.Duration) {
 	d.last++
 	c := &call{id: d.last, ref: r, do: do}
-	if d.draw(4) > 0 {
-		wait := d.ms(6) + fraction*time.Microsecond
-		limit = d.model.now + wait
-		c.ctx, c.cancel = context.WithTimeout(d.ctx, wait)
-	} else {
-		c.ctx, c.cancel = context.WithCancel(d.ctx)
-	}
+	c.ctx, c.cancel, limit = d.context(6, fraction)
 	d.calls = append(d.calls, c)
 	go c.run()
 	return c.id, limit
+}
+
+// context returns a context that may end within so many milliseconds, at an instant
+// of its own: a fraction of a millisecond that nothing else happens at.
+func (d *driver) context(most int, fraction time.Duration) (ctx context.Context, cancel context.CancelFunc, limit time.Duration) {
+	if d.draw(4) == 0 {
+		ctx, cancel = context.WithCancel(d.ctx)
+		return ctx, cancel, 0
+	}
+	wait := d.ms(most) + fraction*time.Microsecond
+	ctx, cancel = context.WithTimeout(d.ctx, wait)
+	return ctx, cancel, d.model.now + wait
 }

@@ -10,7 +10,7 @@ import (
 
 // step does one operation.
 func (d *driver) step() {
-	k := d.draw(80)
+	k := d.draw(98)
 	switch {
 	case k < 12:
 		d.publish()
@@ -42,6 +42,12 @@ func (d *driver) step() {
 		d.peek()
 	case k == 77:
 		d.purge()
+	case k < 82:
+		d.iterate()
+	case k < 92:
+		d.goOn()
+	case k < 96:
+		d.ackBatch()
 	case d.oneIn(3):
 		d.closeQueue()
 	case d.oneIn(6):
@@ -155,6 +161,10 @@ func (d *driver) receive() {
 		return
 	}
 	visibility, options := d.visibility(r)
+	d.receiveFrom(r, q, visibility, options)
+}
+
+func (d *driver) receiveFrom(r ref, q *fanout.Queue[int], visibility time.Duration, options []fanout.ReceiveOption) {
 	del, ok, err := q.TryReceive(d.ctx, options...)
 	var got []held
 	if ok {
@@ -200,11 +210,7 @@ func (d *driver) receiveWaiting() {
 	})
 	d.say("call %d: receive %d from %v for %v until %v", id, most, r, visibility, limit)
 	d.erring(nil, func(m *topic) error {
-		if m.at(r).closed {
-			m.finish(result{ID: id, Err: fanout.ErrClosed})
-			return nil
-		}
-		m.receives = append(m.receives, receive{id: id, ref: r, visibility: visibility, most: most, limit: limit})
+		m.ask(receive{id: id, ref: r, visibility: visibility, most: most, limit: limit}, nil)
 		return nil
 	})
 }

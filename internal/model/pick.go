@@ -12,6 +12,8 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	expired := false
 	for k, x := range next {
 		switch {
+		case m.early(q, x.nextDelivery()):
+			continue
 		case m.begins(x.nextDelivery(), batch) || q.behind(x):
 		case !q.expired(x, m.now) || expired && len(next) > 8: // of many it hardly matters which is first
 			continue
@@ -47,6 +49,16 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 		}
 	}
 	return can[k]
+}
+
+// early reports whether a call is seen to get a delivery of q behind another that
+// it has not got yet.
+func (m *topic) early(q *queue, id deliveryID) bool {
+	before, ok := m.seen.before[id]
+	return ok && slices.ContainsFunc(m.receives, func(r receive) bool {
+		n := len(r.got)
+		return r.ref == q.ref && r.id == m.seen.taker[id] && (n == 0 || r.got[n-1].id != before)
+	})
 }
 
 // begins reports whether a delivery is seen that begins a batch or is of none, or

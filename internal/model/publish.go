@@ -435,7 +435,12 @@ func (m *topic) finishOffer(o offer, err error) {
 	m.finish(r)
 }
 
-func (m *topic) finish(r result) { m.results = append(m.results, r) }
+func (m *topic) finish(r result) {
+	m.results = append(m.results, r)
+	if r.Err != nil {
+		m.endLoop(r.ID)
+	}
+}
 
 func (m *topic) remembers(id string) bool {
 	return slices.ContainsFunc(m.ids, func(x rememberedID) bool { return x.id == id })

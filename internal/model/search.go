@@ -261,9 +261,9 @@ func (m *topic) fingerprint() string {
 		endings = append(endings, fmt.Sprint(e))
 	}
 	slices.Sort(endings)
-	fmt.Fprintln(&b, m.ids, m.retained, m.duplicates, m.forgotten, m.subs, m.runs, m.joins, endings, m.phase)
+	fmt.Fprintln(&b, m.ids, m.retained, m.duplicates, m.forgotten, m.subs, m.runs, m.joins, m.loops, endings, m.phase)
 	for _, r := range m.receives {
-		fmt.Fprintln(&b, r.id)
+		fmt.Fprintln(&b, r.id, r.acks, r.acking)
 	}
 	for _, o := range m.offers {
 		fmt.Fprintln(&b, o.id, o.messages, o.gate, o.doubtful, o.letters, o.moved)

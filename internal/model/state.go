@@ -216,7 +216,13 @@ type receive struct {
 	most       int
 	limit      time.Duration // when its context ends; never if 0
 	got        []deliveryView
+	loop       bool       // a step of a range
+	acks       int        // it acknowledges so many itself, and goes on
+	leaves     bool       // after that
+	acking     deliveryID // of which it is about to, if any
 }
+
+func (r receive) waits() bool { return len(r.got) < r.most && r.acking == deliveryID{} }
 
 // A letter is a message at one of its times in a dead-letter queue.
 type letter struct {
@@ -282,6 +288,7 @@ type topic struct {
 	subs     []subscriber
 	runs     []run
 	receives []receive
+	loops    []loop
 	began    []time.Duration // of late, when handlers began
 	offers   []offer
 	joins    []join
@@ -313,7 +320,7 @@ func (m *topic) clone() *topic {
 	c.shared = m.shared.clone()
 	c.ids, c.retained = slices.Clone(m.ids), slices.Clone(m.retained)
 	c.subs, c.runs, c.joins = slices.Clone(m.subs), slices.Clone(m.runs), slices.Clone(m.joins)
-	c.receives, c.offers = slices.Clone(m.receives), slices.Clone(m.offers)
+	c.receives, c.loops, c.offers = slices.Clone(m.receives), slices.Clone(m.loops), slices.Clone(m.offers)
 	for k := range c.receives {
 		c.receives[k].got = slices.Clip(c.receives[k].got)
 	}
