@@ -17,3 +17,7 @@ output "publish_policy_arn" {
 output "consume_policy_arns" {
   value = { for name, p in aws_iam_policy.consume : name => p.arn }
 }
+
+output "operate_policy_arns" {
+  value = { for name, p in aws_iam_policy.operate : name => p.arn }
+}

@@ -8,7 +8,7 @@ variable "queues" {
   description = "The queues by their names, as Subscribe and OpenQueue have them, each with what is its own."
   type = map(object({
     filter_policy      = optional(string) # SNS's JSON, as WithFilterPolicy has it
-    visibility_timeout = optional(number, 180)
+    visibility_timeout = optional(number, 30)
     retention          = optional(number, 345600)
   }))
   default = {
