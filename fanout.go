@@ -124,6 +124,13 @@ var (
 	// ErrQueueFull is returned by a publish when a queue with the [Reject]
 	// policy is full, and by TryPublish when it would have to wait for any queue.
 	ErrQueueFull = errors.New("fanout: queue full")
+	// ErrUnconfirmed is returned by a publish on an engine that was sent and not
+	// confirmed, because ctx ended or the engine did not answer: the messages may be in
+	// the queues or not. It wraps the reason, such as ctx's error. To publish such a
+	// message again is safe if it has a DeduplicationID, and only then; else it may be
+	// there twice. After any other error but a [*PublishError], and in memory after all,
+	// nothing is published.
+	ErrUnconfirmed = errors.New("fanout: not confirmed")
 	// ErrBatchTooLarge is returned by PublishMessages for a batch with more
 	// messages for a [Block] or [Reject] queue than that queue's capacity.
 	ErrBatchTooLarge = errors.New("fanout: batch too large")

@@ -12,7 +12,8 @@ import (
 // copied: what it points to should not be changed any more. All or none: when
 // it returns nil the message is in all of them, except where a queue's own Drop
 // policy dropped it; when it returns an error it is in none, nothing was
-// dropped for it, and the publish can be tried again.
+// dropped for it, and the publish can be tried again. On an engine that holds unless the
+// error is [ErrUnconfirmed].
 //
 // It blocks while a queue with the [Block] policy is full, in the order of
 // arrival, until there is room or ctx ends. It returns ctx's error, [ErrClosed],

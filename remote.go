@@ -193,6 +193,7 @@ func (r *remoteTopic) close() {
 var remoteErrors = []struct{ theirs, ours error }{
 	{engine.ErrStale, ErrStale}, {engine.ErrFull, ErrQueueFull}, {engine.ErrClosed, ErrClosed}, {engine.ErrTooLarge, ErrInvalidMessage},
 	{engine.ErrInvalid, ErrInvalidMessage},
+	{engine.ErrUnconfirmed, ErrUnconfirmed},
 }
 
 // remoteError makes errors.Is find what users look for.
@@ -201,6 +202,16 @@ func remoteError(err error) error {
 		if errors.Is(err, e.theirs) && !errors.Is(err, e.ours) {
 			err = fmt.Errorf("%w: %w", e.ours, err)
 		}
+	}
+	return err
+}
+
+// publishError is remoteError for a publish. If ctx ended under way nobody knows what the
+// engine has.
+func publishError(ctx context.Context, err error) error {
+	err = remoteError(err)
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) && !errors.Is(err, ErrUnconfirmed) {
+		return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
 	}
 	return err
 }
@@ -242,6 +253,9 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 		return nil
 	}
 	et, err := r.topic(ctx)
+	if err == nil && ctx.Err() != nil {
+		err = contextError(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -250,11 +264,11 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 		if errors.As(err, &partial) {
 			failed := make(map[int]error, len(partial.Failed))
 			for k, err := range partial.Failed {
-				failed[k] = remoteError(err)
+				failed[k] = publishError(ctx, err)
 			}
 			return &PublishError{Topic: t.name, Failed: failed, err: err}
 		}
-		return remoteError(err)
+		return publishError(ctx, err)
 	}
 	if t.funcs[published] != nil {
 		t.tellPublished(items)

@@ -41,6 +41,9 @@ var (
 	// ErrInvalid is returned for a message that the engine can't carry, for its attributes
 	// say.
 	ErrInvalid = errors.New("engine: invalid message")
+	// ErrUnconfirmed is returned by a publish that was sent and not confirmed: what it
+	// published may be in the queues or not, all of it or a part.
+	ErrUnconfirmed = errors.New("engine: not confirmed")
 	// ErrMismatch is returned when a topic or queue exists with other settings
 	// than those asked for.
 	ErrMismatch = errors.New("engine: exists with other settings")
@@ -83,9 +86,10 @@ type TopicSpec struct {
 type Topic interface {
 	// Publish hands ms to every queue that is open, here or elsewhere, and whose
 	// filter policy accepts them, in the order given. When it returns nil the
-	// engine has all of them and, if it is durable, has them for good. An error
-	// says that none is known to be published, a [*PartialError] which ones
-	// aren't. fanout does not retry: the publisher does, or doesn't.
+	// engine has all of them and, if it is durable, has them for good. A
+	// [*PartialError] says which ones aren't published, [ErrUnconfirmed] that it is not
+	// known, and any other error that none is. fanout does not retry: the publisher
+	// does, or doesn't.
 	Publish(ctx context.Context, ms []Message) error
 
 	// OpenQueue makes the queue with its dead-letter queue, or finds it. Messages

@@ -12,24 +12,34 @@ import (
 // leader to ask, or dies, answers nothing, and will not.
 const patience = 3 * time.Second
 
-// ask asks what may be asked twice, until it is answered or ctx ends.
-func ask[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
+// ask asks what may be asked twice, until it is answered or ctx ends. subject is that of
+// f's requests, without the prefix of the API.
+func ask[T any](ctx context.Context, e *Engine, subject string, f func(context.Context) (T, error)) (T, error) {
+	return askOn(ctx, e, e.api(subject), f)
+}
+
+// askOn is ask with the whole subject.
+func askOn[T any](ctx context.Context, e *Engine, subject string, f func(context.Context) (T, error)) (T, error) {
 	for {
 		once, cancel := context.WithTimeout(ctx, patience)
-		v, err := f(once)
+		v, err := heed(once, e.nc, subject, f)
 		cancel()
-		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
-		if err == nil || ctx.Err() != nil || !silent && !untaken(err) {
+		if err == nil || ctx.Err() != nil || !silent(err) && !untaken(err) {
 			return v, err
 		}
-		if !silent && !sleep(ctx, again) {
+		if !silent(err) && !sleep(ctx, again) {
 			return v, err
 		}
 	}
 }
 
 // do is ask for what has no answer but that it is done.
-func do(ctx context.Context, f func(context.Context) error) error {
-	_, err := ask(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
+func do(ctx context.Context, e *Engine, subject string, f func(context.Context) error) error {
+	_, err := ask(ctx, e, subject, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
 	return err
+}
+
+// silent reports whether err says that there was no answer.
+func silent(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
 }

@@ -43,6 +43,8 @@ func TestMain(m *testing.M) {
 		childWorker()
 	case "victim":
 		childVictim()
+	case "opener":
+		childOpener()
 	}
 }
 
@@ -145,7 +147,7 @@ func (c *cluster) connect(t testing.TB, options ...nats.Option) jetstream.JetStr
 	for _, s := range c.configs {
 		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", s.Port))
 	}
-	options = append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond)}, options...)
+	options = append(append(fanoutnats.ConnectOptions(), nats.ReconnectWait(100*time.Millisecond)), options...)
 	nc, err := nats.Connect(strings.Join(urls, ","), options...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

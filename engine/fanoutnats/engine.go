@@ -27,8 +27,7 @@ var _ engine.Engine = (*Engine)(nil)
 // The servers must be 2.14 or newer. It does no I/O, and fails for options that make
 // no sense.
 //
-// The engine needs js's connection for as long as it is used. For a connection
-// that lives through the restart of servers give nats.MaxReconnects(-1).
+// The engine needs js's connection for as long as it is used. See [ConnectOptions].
 func New(js jetstream.JetStream, options ...Option) (*Engine, error) {
 	if js == nil {
 		return nil, errors.New("fanoutnats: New: js is nil")
@@ -45,21 +44,40 @@ func New(js jetstream.JetStream, options ...Option) (*Engine, error) {
 // Name returns "NATS JetStream".
 func (e *Engine) Name() string { return "NATS JetStream" }
 
-// OpenTopic makes the topic's three streams, or finds them. See
-// [engine.Engine].
+// OpenTopic makes the topic's three streams, or finds them. A client that has no
+// permission to ask for them gets a topic that can publish, if somebody else has made
+// it, and whose settings are not compared. See [engine.Engine].
 func (e *Engine) OpenTopic(caller context.Context, spec engine.TopicSpec) (engine.Topic, error) {
 	ctx, cancel := e.limit(caller)
 	defer cancel()
 	t := newTopic(e, spec)
-	if err := t.openStreams(ctx); err != nil {
+	err := t.openStreams(ctx)
+	if errors.Is(err, nats.ErrPermissionViolation) && t.records == nil {
+		t.denied = err // which is no reason not to publish
+		err = hears(ctx, e.nc)
+		if err == nil {
+			return t, nil
+		}
+	}
+	if err != nil {
 		return nil, t.wrap(caller, "open", err)
 	}
 	return t, nil
 }
 
+// ConnectOptions are options for nats.Connect, for a connection that an engine can
+// rely on: it lives through the restart of servers, and leaves a server that hangs for
+// another one after about three seconds. The defaults of nats.go give up after two minutes,
+// and stay for four with a server that hangs. Options behind them change them.
+func ConnectOptions() []nats.Option {
+	return []nats.Option{
+		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
+		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2),
+	}
+}
+
 // limit gives a context without a deadline the engine's timeout, since an answer
 // of a server may be lost.
-
 func (e *Engine) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
@@ -71,7 +89,11 @@ func (e *Engine) limit(ctx context.Context) (context.Context, context.CancelFunc
 // error it would look like.
 func (e *Engine) late(caller context.Context, err error) error {
 	if caller.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %v: %w", e.settings.timeout, nats.ErrTimeout)
+		late := fmt.Errorf("no answer within %v: %w", e.settings.timeout, nats.ErrTimeout)
+		if errors.Is(err, engine.ErrUnconfirmed) {
+			late = fmt.Errorf("%w: %w", engine.ErrUnconfirmed, late)
+		}
+		return late
 	}
 	return err
 }

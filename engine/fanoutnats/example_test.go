@@ -69,7 +69,7 @@ func Example() {
 
 // On a cluster: the connection is yours.
 func ExampleNew() {
-	nc, err := nats.Connect("nats://a:4222,nats://b:4222,nats://c:4222", nats.MaxReconnects(-1))
+	nc, err := nats.Connect("nats://a:4222,nats://b:4222,nats://c:4222", fanoutnats.ConnectOptions()...)
 	if err != nil {
 		log.Fatal(err)
 	}

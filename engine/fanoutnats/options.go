@@ -71,8 +71,9 @@ func WithPrefix(prefix string) Option {
 }
 
 // WithMaxMessages limits how many messages a topic's stream holds, for all its
-// queues together. A publish beyond it fails with engine.ErrFull. It is set when a
-// topic is made; the default is no limit.
+// queues together. A publish beyond it fails with engine.ErrFull. The default is no
+// limit. A topic that exists with a lower limit gets this one; one with a higher one, or
+// with none, is engine.ErrMismatch; without this option it is taken as it is.
 func WithMaxMessages(n int64) Option {
 	return func(s *settings) error {
 		if n < 1 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,7 @@ func (t *topic) Publish(caller context.Context, ms []engine.Message) error {
 	}
 	msgs := make([]*nats.Msg, 0, len(ms))
 	seen := map[string]bool{}
+	own := nuid.Next()
 	for k := range ms {
 		msg, err := encode(t.names.all(), ms[k], t.engine.nc.MaxPayload())
 		if err != nil {
@@ -49,23 +51,39 @@ func (t *topic) Publish(caller context.Context, ms []engine.Message) error {
 			}
 			seen[id] = true
 			setID(msg, "id-"+escape(id))
+		} else if own != "" {
+			setID(msg, ownID+own) // one is enough: a batch is stored as a whole
+			own = ""
 		}
 		msgs = append(msgs, msg)
 	}
 	if len(msgs) == 0 {
 		return nil
 	}
+	if err := caller.Err(); err != nil {
+		return err // nothing was sent
+	}
 	ctx, cancel := t.engine.limit(caller)
 	defer cancel()
-	if len(msgs) == 1 {
-		last, err := t.engine.store(ctx, msgs[0])
-		t.stored.raise(last)
-		return t.wrap(caller, "publish", err)
+	what := "publish"
+	if len(msgs) > 1 {
+		what = "publish a batch"
+		select {
+		case t.sending <- struct{}{}:
+			defer t.done()
+		case <-ctx.Done():
+			return t.wrap(caller, what, ctx.Err())
+		}
 	}
-	last, err := t.publishBatch(ctx, msgs)
+	last, err := t.store(ctx, msgs)
 	t.stored.raise(last)
-	return t.wrap(caller, "publish a batch", err)
+	return t.wrap(caller, what, err)
 }
+
+// ownID begins the ID of a message that has no DeduplicationID: with it this package
+// repeats what was not answered, and a server drops what it has. It is another one for
+// each Publish, so that nothing else is dropped.
+const ownID = "publish-"
 
 // A floor is the last sequence that this process knows to be stored: a server that
 // says that there is nothing, and hasn't got that far, is behind.
@@ -76,24 +94,66 @@ func (f *floor) raise(to uint64) {
 	}
 }
 
-// store publishes msg, waits until a stream has it, and returns its sequence. A message that nobody has
-// taken is sent again until ctx ends: while a leader is elected there is nobody.
-func (e *Engine) store(ctx context.Context, msg *nats.Msg) (uint64, error) {
+// store stores msgs, all of them or none, and returns the last one's sequence if it is
+// known. What nobody has taken is sent again until ctx ends: while a leader is elected
+// there is nobody. What was not answered is sent again while the stream would drop it as
+// a duplicate. If it is not known in the end whether they are stored it is
+// engine.ErrUnconfirmed.
+func (t *topic) store(ctx context.Context, msgs []*nats.Msg) (last uint64, err error) {
+	began, unsure := time.Now(), false
 	for {
-		sequence, err := e.storeOnce(ctx, msg)
-		if !untaken(err) || !sleep(ctx, again) {
-			return sequence, err
+		once, cancel := ctx, context.CancelFunc(func() {})
+		repeat := time.Since(began)+2*patience < t.window
+		if repeat {
+			once, cancel = context.WithTimeout(ctx, patience)
+		}
+		last, err = t.storeAll(once, msgs)
+		cancel()
+		switch lost := unanswered(err); {
+		case err == nil:
+			return last, nil
+		case lost && repeat && ctx.Err() == nil:
+			unsure = true
+		case untaken(err) && sleep(ctx, again):
+		case lost || unsure:
+			return 0, fmt.Errorf("%w: %w", engine.ErrUnconfirmed, err)
+		default:
+			return 0, err
 		}
 	}
+}
+
+// unanswered reports whether err says that something was sent, and nothing more is
+// known: not if a server refused it, or it was not sent.
+func unanswered(err error) bool {
+	var api *jetstream.APIError
+	switch {
+	case err == nil, errors.As(err, &api):
+		return false
+	}
+	for _, known := range []error{
+		nats.ErrNoResponders, nats.ErrPermissionViolation, nats.ErrMaxPayload, nats.ErrConnectionClosed,
+		nats.ErrConnectionDraining, nats.ErrReconnectBufExceeded, nats.ErrBadSubject,
+	} {
+		if errors.Is(err, known) {
+			return false
+		}
+	}
+	return true
 }
 
 // storeAgain is store for a message that may be stored twice: the stream drops one of
 // them.
 func (e *Engine) storeAgain(ctx context.Context, msg *nats.Msg) (uint64, error) {
-	return ask(ctx, func(ctx context.Context) (uint64, error) { return e.storeOnce(ctx, msg) })
+	return askOn(ctx, e, msg.Subject, func(ctx context.Context) (uint64, error) { return e.request(ctx, msg) })
 }
 
+// storeOnce publishes msg, waits until a stream has it, and returns its sequence.
 func (e *Engine) storeOnce(ctx context.Context, msg *nats.Msg) (uint64, error) {
+	return heed(ctx, e.nc, msg.Subject, func(ctx context.Context) (uint64, error) { return e.request(ctx, msg) })
+}
+
+func (e *Engine) request(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	answer, err := e.nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
 		return 0, err
@@ -139,30 +199,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// publishBatch stores msgs as one atomic batch. A server refuses a batch with a
-// duplicate in it, without saying which: they are found, and left out.
-func (t *topic) publishBatch(ctx context.Context, msgs []*nats.Msg) (last uint64, err error) {
-	select {
-	case t.sending <- struct{}{}:
-		defer t.done()
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	for {
+// storeAll stores one message, or several as one atomic batch. A server refuses a batch
+// with a duplicate in it, without saying which: they are found, and left out.
+func (t *topic) storeAll(ctx context.Context, msgs []*nats.Msg) (last uint64, err error) {
+	for len(msgs) > 0 {
 		if len(msgs) == 1 {
-			last, err = t.engine.storeOnce(ctx, msgs[0])
-		} else {
-			last, err = t.engine.sendBatch(ctx, msgs)
+			return t.engine.storeOnce(ctx, msgs[0])
 		}
-		switch {
-		case code(err) == codeBatchDuplicate:
-			if msgs, err = t.withoutDuplicates(ctx, msgs); err != nil || len(msgs) == 0 {
-				return 0, err
-			}
-		case !untaken(err) || !sleep(ctx, again):
+		if last, err = t.engine.sendBatch(ctx, msgs); code(err) != codeBatchDuplicate {
 			return last, err
 		}
+		if msgs, err = t.withoutDuplicates(ctx, msgs); err != nil {
+			return 0, err
+		}
 	}
+	return 0, nil
 }
 
 func (t *topic) done() { <-t.sending }
@@ -184,8 +235,18 @@ func (e *Engine) sendBatch(ctx context.Context, msgs []*nats.Msg) (last uint64, 
 	return e.storeOnce(ctx, msgs[len(msgs)-1])
 }
 
-// withoutDuplicates returns those of msgs that are no duplicates.
+// withoutDuplicates returns those of msgs that are no duplicates: none if this batch is
+// stored already.
 func (t *topic) withoutDuplicates(ctx context.Context, msgs []*nats.Msg) ([]*nats.Msg, error) {
+	for _, msg := range msgs {
+		id := msg.Header[jetstream.MsgIDHeader]
+		if id == nil || !strings.HasPrefix(id[0], ownID) {
+			continue
+		}
+		if stored, err := t.engine.duplicate(ctx, msg.Subject, id); err != nil || stored {
+			return nil, err
+		}
+	}
 	var fresh []*nats.Msg
 	for _, msg := range msgs {
 		for _, key := range []string{headerBatch, headerBatchNumber, headerBatchCommit} {

@@ -10,11 +10,14 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// pullExpires is how long a server keeps a pull request that it has no messages
-// for; then it says so. If it doesn't for silence more, the request is lost with it.
 const (
+	// pullExpires is how long a server keeps a pull request that it has no messages
+	// for; then it says so.
 	pullExpires = 5 * time.Second
-	silence     = 2 * time.Second
+	// heartbeat is how often the server says meanwhile that it has the request. If it
+	// says nothing for silence, the request is lost with it.
+	heartbeat = 700 * time.Millisecond
+	silence   = 1500 * time.Millisecond
 )
 
 // held is how long a message that came when nobody waited for it is kept for the
@@ -39,7 +42,7 @@ type pull struct {
 	mu       sync.Mutex // guards the fields below; taken after queue.mu if both are
 	msgs     []*nats.Msg
 	first    time.Time   // when the first of msgs came
-	asked    time.Time   // when the request was sent
+	heard    time.Time   // when the request was sent, or the server's last heartbeat came
 	want     int         // how many messages it can still bring
 	open     bool        // the server has it, as far as is known
 	bringing bool        // it has ended with messages, which may come after its end
@@ -131,14 +134,15 @@ func (p *pull) request(most int) error {
 		p.mu.Unlock()
 		return nil
 	}
-	p.want, p.open, p.bringing, p.err, p.asked = most, true, false, nil, time.Now()
+	p.want, p.open, p.bringing, p.err, p.heard = most, true, false, nil, time.Now()
 	p.mu.Unlock()
 	ask, err := json.Marshal(struct {
 		Batch    int           `json:"batch"`
 		MaxBytes int64         `json:"max_bytes"`
 		Expires  time.Duration `json:"expires"`
 		NoWait   bool          `json:"no_wait"`
-	}{most, maxPull + p.queue.topic.engine.nc.MaxPayload(), pullExpires, true})
+		Beat     time.Duration `json:"idle_heartbeat"`
+	}{most, maxPull + p.queue.topic.engine.nc.MaxPayload(), pullExpires, true, heartbeat})
 	if err != nil {
 		return err
 	}
@@ -175,8 +179,12 @@ func (p *pull) arrived(m *nats.Msg) {
 	}
 }
 
-// endLocked understands the end of a request.
+// endLocked understands the end of a request, or that it goes on.
 func (p *pull) endLocked(status, text string) {
+	if status == "100" { // a heartbeat
+		p.heard = time.Now()
+		return
+	}
 	p.open = false
 	switch {
 	case status == "404":
@@ -214,9 +222,20 @@ func (p *pull) look() (some bool, wait time.Duration, err error) {
 	case some:
 		return true, 0, nil
 	case p.open:
-		return false, max(time.Until(p.asked)+pullExpires+silence, time.Millisecond), nil
+		return false, max(time.Until(p.heard)+silence, time.Millisecond), nil
 	default:
 		return false, 0, p.err
+	}
+}
+
+// refuse ends a request that the server has refused.
+func (p *pull) refuse(err error) {
+	p.mu.Lock()
+	p.open, p.bringing, p.err = false, false, err
+	p.mu.Unlock()
+	select {
+	case p.news <- struct{}{}:
+	default: // there is one already
 	}
 }
 

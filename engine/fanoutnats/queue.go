@@ -48,6 +48,9 @@ func (t *topic) OpenQueue(caller context.Context, spec engine.QueueSpec) (engine
 	if t.closed.Load() {
 		return nil, engine.ErrClosed
 	}
+	if t.denied != nil {
+		return nil, t.wrap(caller, fmt.Sprintf("queue %q: open", spec.Name), t.denied)
+	}
 	ctx, cancel := t.engine.limit(caller)
 	defer cancel()
 	if spec.Visibility <= 0 {
@@ -110,15 +113,17 @@ func (q *queue) open(ctx context.Context) error {
 }
 
 func (q *queue) openConsumer(ctx context.Context, want jetstream.ConsumerConfig) (jetstream.Consumer, error) {
-	find := func(ctx context.Context) (jetstream.Consumer, error) { return q.stream.Consumer(ctx, q.token) }
-	c, err := ask(ctx, find)
+	find := func(ctx context.Context) (jetstream.Consumer, error) {
+		return askFor(ctx, q, "CONSUMER.INFO", func(ctx context.Context) (jetstream.Consumer, error) { return q.stream.Consumer(ctx, q.token) })
+	}
+	c, err := find(ctx)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		c, err = ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return q.stream.CreateConsumer(ctx, want) })
+		c, err = askFor(ctx, q, "CONSUMER.CREATE", func(ctx context.Context) (jetstream.Consumer, error) { return q.stream.CreateConsumer(ctx, want) })
 		switch {
 		case err == nil:
 			return c, q.everywhere(ctx, c)
 		case errors.Is(err, jetstream.ErrConsumerExists), code(err) == jetstream.JSErrCodeConsumerAlreadyExists:
-			c, err = ask(ctx, find) // made by somebody else meanwhile
+			c, err = find(ctx) // made by somebody else meanwhile
 		}
 	}
 	if err != nil {
@@ -135,7 +140,7 @@ func (q *queue) openConsumer(ctx context.Context, want jetstream.ConsumerConfig)
 		// stays long, and the leases are ended here.
 		has.AckWait = want.AckWait
 		has.Metadata[metaVisible] = want.Metadata[metaVisible]
-		return ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return q.stream.UpdateConsumer(ctx, has) })
+		return askFor(ctx, q, "CONSUMER.CREATE", func(ctx context.Context) (jetstream.Consumer, error) { return q.stream.UpdateConsumer(ctx, has) })
 	}
 	return c, nil
 }
@@ -159,7 +164,7 @@ func (q *queue) everywhere(ctx context.Context, c jetstream.Consumer) error {
 			return fmt.Errorf("not all replicas know the consumer: %w", ctx.Err())
 		}
 		var err error
-		if info, err = ask(ctx, c.Info); err != nil {
+		if info, err = askFor(ctx, q, "CONSUMER.INFO", c.Info); err != nil {
 			return err
 		}
 	}
@@ -180,7 +185,7 @@ func (q *queue) Stats(caller context.Context) (engine.Stats, error) {
 	}
 	ctx, cancel := q.topic.engine.limit(caller)
 	defer cancel()
-	info, err := ask(ctx, q.consumer.Info)
+	info, err := q.consumerInfo(ctx)
 	// In a cluster a consumer's leader may not have the stream's last messages yet.
 	// Nobody who has published is to hear that there is nothing.
 	for since := time.Now(); err == nil && q.behind(info) && time.Since(since) < patience; {
@@ -188,7 +193,7 @@ func (q *queue) Stats(caller context.Context) (engine.Stats, error) {
 			err = ctx.Err()
 			break
 		}
-		info, err = ask(ctx, q.consumer.Info)
+		info, err = q.consumerInfo(ctx)
 	}
 	if err != nil {
 		return engine.Stats{}, q.wrap(caller, "stats", err)
@@ -217,7 +222,7 @@ func (q *queue) Purge(caller context.Context) (int, error) {
 	}
 	ctx, cancel := q.topic.engine.limit(caller)
 	defer cancel()
-	info, err := ask(ctx, q.consumer.Info)
+	info, err := q.consumerInfo(ctx)
 	if err != nil {
 		return 0, q.wrap(caller, "purge", err)
 	}
@@ -227,9 +232,9 @@ func (q *queue) Purge(caller context.Context) (int, error) {
 	}
 	last := s.State.LastSeq
 	if q.source != nil {
-		err = purge(ctx, q.stream, q.topic.names.letters(q.token))
+		err = q.purge(ctx, q.stream, q.topic.names.letters(q.token))
 	} else {
-		_, err = ask(ctx, func(ctx context.Context) (*jetstream.ConsumerResetResponse, error) {
+		_, err = askFor(ctx, q, "CONSUMER.RESET", func(ctx context.Context) (*jetstream.ConsumerResetResponse, error) {
 			return q.stream.ResetConsumerToSequence(ctx, q.token, last+1)
 		})
 	}
@@ -240,7 +245,7 @@ func (q *queue) Purge(caller context.Context) (int, error) {
 	q.purged = last // some may be on their way
 	q.mu.Unlock()
 	q.dropLeases()
-	if err := purge(ctx, q.topic.records, q.records()+">"); err != nil {
+	if err := q.purge(ctx, q.topic.records, q.records()+">"); err != nil {
 		return 0, q.wrap(caller, "purge the records", err)
 	}
 	return int(info.NumPending) + info.NumAckPending, nil
@@ -283,12 +288,23 @@ func (q *queue) isClosed() bool {
 }
 
 func (q *queue) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
-	return ask(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return q.stream.Info(ctx) })
+	return ask(ctx, q.topic.engine, "STREAM.INFO."+q.streamName(), func(ctx context.Context) (*jetstream.StreamInfo, error) { return q.stream.Info(ctx) })
+}
+
+func (q *queue) consumerInfo(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	return askFor(ctx, q, "CONSUMER.INFO", q.consumer.Info)
+}
+
+// askFor asks what is about q's consumer.
+func askFor[T any](ctx context.Context, q *queue, what string, f func(context.Context) (T, error)) (T, error) {
+	return ask(ctx, q.topic.engine, what+"."+q.streamName()+"."+q.token, f)
 }
 
 // purge removes a subject's messages from s.
-func purge(ctx context.Context, s jetstream.Stream, subject string) error {
-	return do(ctx, func(ctx context.Context) error { return s.Purge(ctx, jetstream.WithPurgeSubject(subject)) })
+func (q *queue) purge(ctx context.Context, s jetstream.Stream, subject string) error {
+	return do(ctx, q.topic.engine, "STREAM.PURGE."+s.CachedInfo().Config.Name, func(ctx context.Context) error {
+		return s.Purge(ctx, jetstream.WithPurgeSubject(subject))
+	})
 }
 
 func (q *queue) streamName() string { return q.stream.CachedInfo().Config.Name }

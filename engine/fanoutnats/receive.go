@@ -35,9 +35,7 @@ func (q *queue) Receive(ctx context.Context, most int, d time.Duration) ([]engin
 		if err != nil {
 			return nil, q.wrap(ctx, "receive", err)
 		}
-		if err = p.request(most); err == nil {
-			err = q.await(ctx, p)
-		}
+		err = q.asks(ctx, p, most)
 		msgs, arrived := p.messages(most)
 		q.leave(p)
 		rs := q.lease(ctx, msgs, arrived, d)
@@ -65,6 +63,16 @@ func (q *queue) Receive(ctx context.Context, most int, d time.Duration) ([]engin
 			silent = time.Time{}
 		}
 	}
+}
+
+// asks has p ask the server for messages, unless it has, and waits as await does.
+func (q *queue) asks(ctx context.Context, p *pull, most int) error {
+	w := newWatch(q.topic.engine.nc, p.refuse, q.next, p.inbox)
+	defer w.stop()
+	if err := p.request(most); err != nil {
+		return err
+	}
+	return q.await(ctx, p)
 }
 
 // enter counts a Receive, for Close to join.

@@ -63,7 +63,7 @@ func (q *queue) uncount(ctx context.Context, l *lease, r engine.Received, wait t
 // recall reads the record of a message into l and r, and says when the message was
 // to come again. Without a record it does nothing.
 func (q *queue) recall(ctx context.Context, l *lease, into *engine.Received) (due time.Time, err error) {
-	r, err := ask(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	r, err := ask(ctx, q.topic.engine, "STREAM.MSG.GET."+q.topic.names.state, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return q.topic.records.GetLastMsgForSubject(ctx, q.recordOf(l.sequence))
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -92,20 +92,22 @@ func (q *queue) recall(ctx context.Context, l *lease, into *engine.Received) (du
 func (q *queue) forget(ctx context.Context, l *lease) {
 	switch {
 	case l.record != 0:
-		_ = q.topic.records.DeleteMsg(ctx, l.record)
+		_ = do(ctx, q.topic.engine, "STREAM.MSG.DELETE."+q.topic.names.state, func(ctx context.Context) error {
+			return q.topic.records.DeleteMsg(ctx, l.record)
+		})
 	case l.noted: // under a number that isn't known here
-		_ = purge(ctx, q.topic.records, q.recordOf(l.sequence))
+		_ = q.purge(ctx, q.topic.records, q.recordOf(l.sequence))
 	}
 }
 
 // sweep removes the records of messages that are settled: those below the
 // consumer's floor.
 func (q *queue) sweep(ctx context.Context) error {
-	info, err := ask(ctx, q.consumer.Info)
+	info, err := q.consumerInfo(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := ask(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) {
+	s, err := ask(ctx, q.topic.engine, "STREAM.INFO."+q.topic.names.state, func(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return q.topic.records.Info(ctx, jetstream.WithSubjectFilter(q.records()+">"))
 	})
 	if err != nil {
@@ -116,7 +118,7 @@ func (q *queue) sweep(ctx context.Context) error {
 		if err != nil || sequence > info.AckFloor.Stream {
 			continue
 		}
-		if err := purge(ctx, q.topic.records, subject); err != nil {
+		if err := q.purge(ctx, q.topic.records, subject); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,9 @@ func (q *queue) ack(ctx context.Context, l *lease) error {
 func (q *queue) confirm(ctx context.Context, l *lease, data []byte) error {
 	for {
 		once, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := q.topic.engine.nc.RequestWithContext(once, l.reply, data)
+		_, err := heed(once, q.topic.engine.nc, l.reply, func(ctx context.Context) (*nats.Msg, error) {
+			return q.topic.engine.nc.RequestWithContext(ctx, l.reply, data)
+		})
 		cancel()
 		lost := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
 		if err == nil || !lost || ctx.Err() != nil {
@@ -66,6 +68,11 @@ func (q *queue) confirm(ctx context.Context, l *lease, data []byte) error {
 // Return writes the state to the message's record, and then gives the message
 // back: a crash in between leaves the attempt counted. See [engine.Queue].
 func (q *queue) Return(caller context.Context, r engine.Receipt, wait time.Duration, state []byte) error {
+	if l, err := q.own(r); err == nil && len(state) > 0 {
+		if _, err := q.recorded(l, wait, state); err != nil { // the lease stays
+			return q.wrap(caller, "return: its state", err)
+		}
+	}
 	return q.settle(caller, "return", r, func(ctx context.Context, l *lease) error {
 		if len(state) > 0 || l.stateful { // an empty record takes the state away
 			if err := q.remember(ctx, l, wait, state); err != nil {

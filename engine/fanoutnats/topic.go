@@ -25,6 +25,11 @@ const (
 // stream, from all its clients together.
 const batches = 8
 
+// repeats is for how long a publish that is not answered is repeated: in the stream's
+// deduplication window, which is that long unless the user wants another one. A server
+// keeps what it needs for that in memory, for each message of the window.
+const repeats = 20 * time.Second
+
 // A topic is three streams. It owns no goroutine and nothing that has to be
 // closed: its queues do.
 type topic struct {
@@ -34,6 +39,9 @@ type topic struct {
 
 	// From openStreams on.
 	messages, letters, records jetstream.Stream
+
+	denied error         // by the server, to ask for the streams: the client may only publish
+	window time.Duration // in which the messages' stream drops duplicates; 0 if it isn't known
 
 	stored  floor // of the messages for all queues
 	closed  atomic.Bool
@@ -84,6 +92,7 @@ func (t *topic) openStreams(ctx context.Context) (err error) {
 	if s.maxBytes > 0 {
 		messages.MaxBytes = s.maxBytes
 	}
+	messages.Duplicates = repeats
 	if d := t.spec.Deduplication; d > 0 {
 		messages.Duplicates = max(d, 100*time.Millisecond) // a server takes no less
 		messages.Metadata = map[string]string{metaFormat: format, metaTopic: t.spec.Name, metaDedup: d.String()}
@@ -95,19 +104,24 @@ func (t *topic) openStreams(ctx context.Context) (err error) {
 	if t.letters, err = t.openStream(ctx, letters); err != nil {
 		return err
 	}
-	t.messages, err = t.openStream(ctx, messages)
-	return err
+	if t.messages, err = t.openStream(ctx, messages); err != nil {
+		return err
+	}
+	t.window = t.messages.CachedInfo().Config.Duplicates
+	return nil
 }
 
 // openStream makes a stream or finds it, and compares.
 func (t *topic) openStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	js := t.engine.js
-	find := func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, want.Name) }
-	s, err := ask(ctx, find)
+	find := func(ctx context.Context) (jetstream.Stream, error) {
+		return ask(ctx, t.engine, "STREAM.INFO."+want.Name, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, want.Name) })
+	}
+	s, err := find(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, want) })
+		s, err = ask(ctx, t.engine, "STREAM.CREATE."+want.Name, func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, want) })
 		if code(err) == jetstream.JSErrCodeStreamNameInUse {
-			s, err = ask(ctx, find) // made by somebody else meanwhile
+			s, err = find(ctx) // made by somebody else meanwhile
 		}
 	}
 	if err != nil {
@@ -124,6 +138,8 @@ func (t *topic) openStream(ctx context.Context, want jetstream.StreamConfig) (je
 		return nil, mismatch(what, "retention", has.Retention, want.Retention)
 	case has.Storage != want.Storage:
 		return nil, mismatch(what, "storage", has.Storage, want.Storage)
+	case has.Discard != want.Discard:
+		return nil, mismatch(what, "discard policy", has.Discard, want.Discard)
 	case t.engine.settings.replicasSet && has.Replicas != want.Replicas:
 		return nil, mismatch(what, "replicas", has.Replicas, want.Replicas)
 	case want.AllowAtomicPublish && !has.AllowAtomicPublish:
@@ -133,21 +149,41 @@ func (t *topic) openStream(ctx context.Context, want jetstream.StreamConfig) (je
 }
 
 // widen gives the stream the deduplication window that is asked for, if it has none
-// or a shorter one. A longer one is another process's promise, and is refused.
+// or a shorter one, and the limits, if it has lower ones. A longer window and higher
+// limits are other processes' promises, and are refused.
 func (t *topic) widen(ctx context.Context, s jetstream.Stream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	has := s.CachedInfo().Config
-	asked := want.Metadata[metaDedup]
-	if asked == "" || has.Metadata[metaDedup] == asked {
+	what, changed := "stream "+want.Name, false
+	if asked := want.Metadata[metaDedup]; asked != "" && has.Metadata[metaDedup] != asked {
+		if has.Metadata[metaDedup] != "" && has.Duplicates > want.Duplicates {
+			return nil, mismatch(what, "deduplication window", has.Duplicates, want.Duplicates)
+		}
+		has.Duplicates, changed = want.Duplicates, true
+		has.Metadata[metaDedup] = asked
+	}
+	for _, limit := range []struct {
+		name string
+		has  *int64
+		want int64
+	}{{"maximum of messages", &has.MaxMsgs, want.MaxMsgs}, {"maximum of bytes", &has.MaxBytes, want.MaxBytes}} {
+		switch {
+		case limit.want <= 0 || *limit.has == limit.want:
+		case *limit.has <= 0:
+			return nil, mismatch(what, limit.name, "unlimited", limit.want)
+		case *limit.has > limit.want:
+			return nil, mismatch(what, limit.name, *limit.has, limit.want)
+		default:
+			*limit.has, changed = limit.want, true
+		}
+	}
+	if !changed {
 		return s, nil
 	}
-	if has.Metadata[metaDedup] != "" && has.Duplicates > want.Duplicates {
-		return nil, mismatch("stream "+want.Name, "deduplication window", has.Duplicates, want.Duplicates)
-	}
-	has.Duplicates = want.Duplicates
-	has.Metadata[metaDedup] = asked
-	s, err := ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return t.engine.js.UpdateStream(ctx, has) })
+	s, err := ask(ctx, t.engine, "STREAM.UPDATE."+want.Name, func(ctx context.Context) (jetstream.Stream, error) {
+		return t.engine.js.UpdateStream(ctx, has)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: deduplication window: %w", want.Name, explain(err))
+		return nil, fmt.Errorf("stream %s: update: %w", want.Name, explain(err))
 	}
 	return s, nil
 }

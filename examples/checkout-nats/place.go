@@ -53,7 +53,7 @@ func (p *place) engine() (e engine.Engine, end func() error, err error) {
 	case p.dir != "" || p.sync != 0:
 		return nil, nil, errors.New("-url excludes -dir and -sync, which are of the server within")
 	}
-	nc, err := nats.Connect(p.url, nats.MaxReconnects(-1))
+	nc, err := nats.Connect(p.url, fanoutnats.ConnectOptions()...)
 	if err != nil {
 		return nil, nil, err
 	}

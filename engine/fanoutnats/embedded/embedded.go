@@ -17,6 +17,7 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -49,7 +50,7 @@ var _ engine.Engine = (*Engine)(nil)
 // It blocks while the server reads what is in the directory. A directory that another
 // process has open is an error.
 func Open(dir string, options ...Option) (*Engine, error) {
-	s := settings{syncAlways: true, maxPayload: 8 << 20}
+	s := settings{syncAlways: true, maxPayload: 8 << 20, logger: warnings()}
 	for _, o := range options {
 		if err := o(&s); err != nil {
 			return nil, fmt.Errorf("embedded: %w", err)
@@ -66,6 +67,9 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := writable(dir); err != nil {
+		return nil, err
+	}
 	e := &Engine{dir: dir, lock: flock.New(filepath.Join(dir, "lock"))}
 	locked, err := e.lock.TryLock()
 	if err != nil {
@@ -80,22 +84,24 @@ func open(dir string, s settings) (_ *Engine, err error) {
 		}
 	}()
 	e.server, err = server.NewServer(&server.Options{
-		ServerName: "fanout", DontListen: true, NoSigs: true, NoLog: s.logger == nil,
+		ServerName: "fanout", DontListen: true, NoSigs: true,
 		JetStream: true, StoreDir: dir, JetStreamMaxStore: s.maxStore,
 		SyncAlways: s.syncAlways, SyncInterval: s.syncInterval, MaxPayload: s.maxPayload,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if s.logger != nil {
-		e.server.SetLoggerV2(&logger{s.logger}, false, false, false)
-	}
+	log := &logger{Logger: s.logger}
+	e.server.SetLoggerV2(log, false, false, false)
 	e.server.Start()
+	if err := log.fatal(); err != nil { // it has given up
+		return nil, err
+	}
 	if !e.server.ReadyForConnections(startTimeout) {
 		return nil, fmt.Errorf("the server is not ready after %v", startTimeout)
 	}
 	if !e.server.JetStreamEnabled() {
-		return nil, errors.New("the server could not open its store; embedded.WithLogger tells why")
+		return nil, errors.New("the server could not open its store; what it logs tells why")
 	}
 	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.Name("fanout"), nats.MaxReconnects(-1))
 	if err != nil {
@@ -107,6 +113,24 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	}
 	e.Engine, err = fanoutnats.New(js, s.engine...)
 	return e, err
+}
+
+// writable returns an error if no file can be made in dir, or in what the server has
+// made there.
+func writable(dir string) error {
+	for _, d := range []string{dir, filepath.Join(dir, server.JetStreamStoreDir)} {
+		f, err := os.CreateTemp(d, "writable-")
+		switch {
+		case d != dir && errors.Is(err, fs.ErrNotExist):
+			continue // it is new
+		case err != nil:
+			return fmt.Errorf("the directory can't be written: %w", err)
+		}
+		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+			return fmt.Errorf("the directory can't be written: %w", err)
+		}
+	}
+	return nil
 }
 
 // Name returns "embedded NATS JetStream".

@@ -1,12 +1,27 @@
 package embedded
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 )
 
-// A logger is a slog.Logger as the server wants one.
-type logger struct{ *slog.Logger }
+// A logger is a slog.Logger as the server wants one. It keeps why the server gave up.
+type logger struct {
+	*slog.Logger
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// fatal returns why the server gave up, if it has.
+func (l *logger) fatal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
 
 // Noticef logs what the server does when all is well.
 func (l *logger) Noticef(f string, v ...any) { l.Info("nats: " + fmt.Sprintf(f, v...)) }
@@ -14,8 +29,14 @@ func (l *logger) Noticef(f string, v ...any) { l.Info("nats: " + fmt.Sprintf(f, 
 // Warnf logs a warning.
 func (l *logger) Warnf(f string, v ...any) { l.Warn("nats: " + fmt.Sprintf(f, v...)) }
 
-// Fatalf logs what a server of its own would exit for.
-func (l *logger) Fatalf(f string, v ...any) { l.Error("nats: " + fmt.Sprintf(f, v...)) }
+// Fatalf logs what a server of its own would exit for, and keeps it.
+func (l *logger) Fatalf(f string, v ...any) {
+	text := fmt.Sprintf(f, v...)
+	l.Error("nats: " + text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = errors.New(text)
+}
 
 // Errorf logs an error.
 func (l *logger) Errorf(f string, v ...any) { l.Error("nats: " + fmt.Sprintf(f, v...)) }
@@ -25,3 +46,27 @@ func (l *logger) Debugf(f string, v ...any) { l.Debug("nats: " + fmt.Sprintf(f, 
 
 // Tracef logs the protocol, if the server is told to.
 func (l *logger) Tracef(f string, v ...any) { l.Debug("nats: " + fmt.Sprintf(f, v...)) }
+
+// warnings returns a logger that hands warnings and errors to slog.Default.
+func warnings() *slog.Logger { return slog.New(warningHandler{}) }
+
+// A warningHandler hands on to slog.Default as it is at the time.
+type warningHandler struct{}
+
+func (warningHandler) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && slog.Default().Enabled(ctx, l)
+}
+
+func (warningHandler) Handle(ctx context.Context, r slog.Record) error {
+	return slog.Default().Handler().Handle(ctx, r)
+}
+
+// WithAttrs is not called by the logger here.
+func (warningHandler) WithAttrs(as []slog.Attr) slog.Handler {
+	return slog.Default().Handler().WithAttrs(as)
+}
+
+// WithGroup is not called by the logger here.
+func (warningHandler) WithGroup(name string) slog.Handler {
+	return slog.Default().Handler().WithGroup(name)
+}

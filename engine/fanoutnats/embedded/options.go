@@ -57,7 +57,8 @@ func WithMaxStore(n int64) Option {
 	}
 }
 
-// WithLogger logs what the server has to say; the default is nothing.
+// WithLogger logs what the server has to say. The default hands its warnings and errors
+// to slog.Default, and nothing else. For none at all give a logger on slog.DiscardHandler.
 func WithLogger(l *slog.Logger) Option {
 	return func(s *settings) error {
 		if l == nil {

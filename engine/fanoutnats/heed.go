@@ -1,0 +1,128 @@
+package fanoutnats
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// A server does not answer what a client has no permission to send, nor does it let an
+// answer come that the client has no permission to subscribe to. It says so beside, and
+// the client's library keeps the last thing that a server has said so.
+
+const (
+	// firstLook is when a call that is not answered yet looks whether the server has
+	// refused it, and lastLook how long it waits between looks in the end.
+	firstLook = 10 * time.Millisecond
+	lastLook  = 500 * time.Millisecond
+)
+
+// A watch looks now and then whether the server has refused messages to a subject, or a
+// subscription, since it began. Its timer runs look; stop ends it.
+type watch struct {
+	nc       *nats.Conn
+	subjects []string
+	before   error // what the server said last, before
+	refused  func(error)
+
+	mu      sync.Mutex // guards the fields below
+	stopped bool
+	wait    time.Duration
+	timer   *time.Timer
+}
+
+// newWatch begins to look. It calls refused at most once, and not with a lock held.
+func newWatch(nc *nats.Conn, refused func(error), subjects ...string) *watch {
+	w := &watch{nc: nc, subjects: subjects, before: nc.LastError(), refused: refused, wait: firstLook}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(w.wait, w.look)
+	return w
+}
+
+func (w *watch) look() {
+	err := w.nc.LastError()
+	if w.denies(err) {
+		w.stop()
+		w.refused(err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopped {
+		w.wait = min(2*w.wait, lastLook)
+		w.timer.Reset(w.wait)
+	}
+}
+
+// denies reports whether err is the server's refusal of one of the subjects. The
+// subscription for the answers to requests is made once for a connection, and so is
+// refused once: it ends in "*", as no other one here does.
+func (w *watch) denies(err error) bool {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	text := err.Error()
+	if strings.Contains(text, `Subscription to "`+w.inboxes()) && strings.Contains(text, `.*"`) {
+		return true
+	}
+	if err == w.before {
+		return false
+	}
+	for _, s := range w.subjects {
+		if strings.Contains(text, `"`+s+`"`) {
+			return true
+		}
+	}
+	return false
+}
+
+// inboxes is what the subjects of answers begin with.
+func (w *watch) inboxes() string {
+	if p := w.nc.Opts.InboxPrefix; p != "" {
+		return p + "."
+	}
+	return nats.InboxPrefix
+}
+
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	w.timer.Stop()
+}
+
+// heed calls f, which sends something to subject and waits for the answer, and returns
+// the server's reason if it refuses that.
+func heed[T any](ctx context.Context, nc *nats.Conn, subject string, f func(context.Context) (T, error)) (T, error) {
+	once, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := newWatch(nc, cancel, subject)
+	defer w.stop()
+	v, err := f(once)
+	if cause := context.Cause(once); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
+		err = cause
+	}
+	return v, err
+}
+
+// hears returns the server's reason if the client may not subscribe to answers.
+func hears(ctx context.Context, nc *nats.Conn) error {
+	sub, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		return err
+	}
+	// It fails only if the connection is closed, and then it is gone too.
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := nc.FlushWithContext(ctx); err != nil {
+		return err
+	}
+	if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `"`+sub.Subject+`"`) {
+		return err
+	}
+	return nil
+}
