@@ -90,13 +90,17 @@ func (q *queue) recall(ctx context.Context, l *lease, into *engine.Received) (du
 // forget removes l's record, once the message is settled. If it fails, sweep
 // will.
 func (q *queue) forget(ctx context.Context, l *lease) {
-	switch {
-	case l.record != 0:
+	if l.record == 0 && l.noted {
+		// It was sent and nothing more is known. Another one comes after it, and takes its
+		// place; a removal might come before it.
+		if msg, err := q.recorded(l, 0, nil); err == nil {
+			l.record, _ = q.topic.engine.storeAgain(ctx, msg)
+		}
+	}
+	if l.record != 0 {
 		_ = do(ctx, q.topic.engine, "STREAM.MSG.DELETE."+q.topic.names.state, func(ctx context.Context) error {
 			return q.topic.records.DeleteMsg(ctx, l.record)
 		})
-	case l.noted: // under a number that isn't known here
-		_ = q.purge(ctx, q.topic.records, q.recordOf(l.sequence))
 	}
 }
 
