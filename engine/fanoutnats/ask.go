@@ -22,7 +22,7 @@ func ask[T any](ctx context.Context, e *Engine, subject string, f func(context.C
 func askOn[T any](ctx context.Context, e *Engine, subject string, f func(context.Context) (T, error)) (T, error) {
 	for {
 		once, cancel := context.WithTimeout(ctx, patience)
-		v, err := heed(once, e.nc, subject, f)
+		v, err := heed(once, e, subject, f)
 		cancel()
 		if err == nil || ctx.Err() != nil || !silent(err) && !untaken(err) {
 			return v, err

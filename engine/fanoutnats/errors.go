@@ -13,6 +13,8 @@ import (
 // Codes of the JetStream API that package jetstream has no names for.
 const (
 	codeStoreFailed     jetstream.ErrorCode = 10077
+	codeStoreLimit      jetstream.ErrorCode = 10047
+	codeNoResources     jetstream.ErrorCode = 10023
 	codeMessageTooLarge jetstream.ErrorCode = 10054
 	codeHeaderTooLarge  jetstream.ErrorCode = 10097
 	codeNotThisStream   jetstream.ErrorCode = 10060
@@ -37,7 +39,8 @@ func explain(err error) error {
 	switch {
 	case api.ErrorCode == codeMessageTooLarge, api.ErrorCode == codeHeaderTooLarge:
 		return fmt.Errorf("%w: %w", engine.ErrTooLarge, err)
-	case api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "exceeded"):
+	case api.ErrorCode == codeStoreLimit, api.ErrorCode == codeNoResources,
+		api.ErrorCode == codeStoreFailed && (strings.Contains(api.Description, "exceeded") || strings.Contains(api.Description, "insufficient")):
 		return fmt.Errorf("%w: %w", engine.ErrFull, err)
 	}
 	return err

@@ -12,7 +12,8 @@ import (
 
 // A server does not answer what a client has no permission to send, nor does it let an
 // answer come that the client has no permission to subscribe to. It says so beside, and
-// the client's library keeps the last thing that a server has said so.
+// the client's library keeps the last thing that a server has said so. Nor does it answer
+// what it can't write to its disk: a server in this process says so in its log.
 
 const (
 	// firstLook is when a call that is not answered yet looks whether the server has
@@ -24,9 +25,11 @@ const (
 // A watch looks now and then whether the server has refused messages to a subject, or a
 // subscription, since it began. Its timer runs look; stop ends it.
 type watch struct {
+	engine   *Engine
 	nc       *nats.Conn
 	subjects []string
 	before   error // what the server said last, before
+	began    time.Time
 	refused  func(error)
 
 	mu      sync.Mutex // guards the fields below
@@ -36,8 +39,8 @@ type watch struct {
 }
 
 // newWatch begins to look. It calls refused at most once, and not with a lock held.
-func newWatch(nc *nats.Conn, refused func(error), subjects ...string) *watch {
-	w := &watch{nc: nc, subjects: subjects, before: nc.LastError(), refused: refused, wait: firstLook}
+func (e *Engine) newWatch(refused func(error), subjects ...string) *watch {
+	w := &watch{engine: e, nc: e.nc, subjects: subjects, before: e.nc.LastError(), began: time.Now(), refused: refused, wait: firstLook}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.wait, w.look)
@@ -46,7 +49,10 @@ func newWatch(nc *nats.Conn, refused func(error), subjects ...string) *watch {
 
 func (w *watch) look() {
 	err := w.nc.LastError()
-	if w.denies(err) {
+	if !w.denies(err) {
+		err = w.engine.settings.failures.Since(w.began)
+	}
+	if err != nil {
 		w.stop()
 		w.refused(err)
 		return
@@ -97,14 +103,14 @@ func (w *watch) stop() {
 }
 
 // heed calls f, which sends something to subject and waits for the answer, and returns
-// the server's reason if it refuses that.
-func heed[T any](ctx context.Context, nc *nats.Conn, subject string, f func(context.Context) (T, error)) (T, error) {
+// the server's reason if it refuses that, or can't do it.
+func heed[T any](ctx context.Context, e *Engine, subject string, f func(context.Context) (T, error)) (T, error) {
 	once, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := newWatch(nc, cancel, subject)
+	w := e.newWatch(cancel, subject)
 	defer w.stop()
 	v, err := f(once)
-	if cause := context.Cause(once); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
+	if cause := context.Cause(once); err != nil && ctx.Err() == nil && cause != nil {
 		err = cause
 	}
 	return v, err

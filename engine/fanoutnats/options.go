@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gofanout/fanout/engine/fanoutnats/internal/failure"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -18,6 +19,7 @@ type settings struct {
 	maxMessages int64
 	maxBytes    int64
 	timeout     time.Duration
+	failures    *failure.Last // of a server in this process, nil if it isn't
 }
 
 func (s *settings) storage() jetstream.StorageType {
@@ -92,6 +94,15 @@ func WithMaxBytes(n int64) Option {
 			return fmt.Errorf("WithMaxBytes(%d): want 1 or more", n)
 		}
 		s.maxBytes = n
+		return nil
+	}
+}
+
+// WithFailures is for package embedded, whose server tells what it fails at: calls that
+// are not answered end with that.
+func WithFailures(l *failure.Last) Option {
+	return func(s *settings) error {
+		s.failures = l
 		return nil
 	}
 }

@@ -112,7 +112,7 @@ func (t *topic) store(ctx context.Context, msgs []*nats.Msg) (last uint64, err e
 		switch lost := unanswered(err); {
 		case err == nil:
 			return last, nil
-		case lost && repeat && ctx.Err() == nil:
+		case lost && repeat && ctx.Err() == nil && t.engine.settings.failures.Since(began) == nil:
 			unsure = true
 		case untaken(err) && sleep(ctx, again):
 		case lost || unsure:
@@ -150,7 +150,7 @@ func (e *Engine) storeAgain(ctx context.Context, msg *nats.Msg) (uint64, error) 
 
 // storeOnce publishes msg, waits until a stream has it, and returns its sequence.
 func (e *Engine) storeOnce(ctx context.Context, msg *nats.Msg) (uint64, error) {
-	return heed(ctx, e.nc, msg.Subject, func(ctx context.Context) (uint64, error) { return e.request(ctx, msg) })
+	return heed(ctx, e, msg.Subject, func(ctx context.Context) (uint64, error) { return e.request(ctx, msg) })
 }
 
 func (e *Engine) request(ctx context.Context, msg *nats.Msg) (uint64, error) {

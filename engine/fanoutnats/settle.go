@@ -45,7 +45,7 @@ func (q *queue) ack(ctx context.Context, l *lease) error {
 func (q *queue) confirm(ctx context.Context, l *lease, data []byte) error {
 	for {
 		once, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := heed(once, q.topic.engine.nc, l.reply, func(ctx context.Context) (*nats.Msg, error) {
+		_, err := heed(once, q.topic.engine, l.reply, func(ctx context.Context) (*nats.Msg, error) {
 			return q.topic.engine.nc.RequestWithContext(ctx, l.reply, data)
 		})
 		cancel()

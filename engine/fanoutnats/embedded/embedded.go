@@ -111,7 +111,7 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Engine, err = fanoutnats.New(js, s.engine...)
+	e.Engine, err = fanoutnats.New(js, append(s.engine, fanoutnats.WithFailures(&log.failures))...)
 	return e, err
 }
 

@@ -5,12 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"syscall"
+
+	"github.com/gofanout/fanout/engine/fanoutnats/internal/failure"
 )
 
 // A logger is a slog.Logger as the server wants one. It keeps why the server gave up.
 type logger struct {
 	*slog.Logger
+
+	failures failure.Last // to write to the disk
 
 	mu  sync.Mutex // guards err
 	err error
@@ -38,8 +44,17 @@ func (l *logger) Fatalf(f string, v ...any) {
 	l.err = errors.New(text)
 }
 
-// Errorf logs an error.
-func (l *logger) Errorf(f string, v ...any) { l.Error("nats: " + fmt.Sprintf(f, v...)) }
+// Errorf logs an error, and keeps that of a disk.
+func (l *logger) Errorf(f string, v ...any) {
+	text := fmt.Sprintf(f, v...)
+	l.Error("nats: " + text)
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
+		if strings.Contains(text, e.Error()) {
+			l.failures.Set(fmt.Errorf("the server's disk: %w: %s", e, text))
+			return
+		}
+	}
+}
 
 // Debugf logs details, if the server is told to.
 func (l *logger) Debugf(f string, v ...any) { l.Debug("nats: " + fmt.Sprintf(f, v...)) }
