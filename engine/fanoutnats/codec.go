@@ -68,13 +68,14 @@ func encode(subject string, m engine.Message, limit int64) (*nats.Msg, error) {
 		body = append(append(body, m.State...), m.Body...)
 	}
 	msg := &nats.Msg{Subject: subject, Header: h, Data: body}
-	return msg, fits(msg, limit)
+	return msg, fits(msg, limit, 0)
 }
 
-// fits returns ErrTooLarge if a server that takes limit bytes would refuse msg.
-// It leaves room for the headers that a publish adds.
-func fits(msg *nats.Msg, limit int64) error {
-	const more = 256
+// fits returns ErrTooLarge if a server that takes limit bytes would refuse msg, with a
+// state that is still to come. It leaves room for the headers that a publish adds, and
+// for the length of a state.
+func fits(msg *nats.Msg, limit, state int64) error {
+	const more = 256 + len(headerStateLength) + 16
 	headers := len("NATS/1.0\r\n\r\n") + more
 	for k, vs := range msg.Header {
 		for _, v := range vs {
@@ -84,8 +85,8 @@ func fits(msg *nats.Msg, limit int64) error {
 	if headers > math.MaxUint16 {
 		return fmt.Errorf("%w: %d bytes of attributes and other headers, at most %d", engine.ErrTooLarge, headers, math.MaxUint16)
 	}
-	if size := int64(headers + len(msg.Data)); limit > 0 && size > limit {
-		return fmt.Errorf("%w: %d bytes with headers, the server takes %d", engine.ErrTooLarge, size, limit)
+	if size := int64(headers+len(msg.Data)) + state; limit > 0 && size > limit {
+		return fmt.Errorf("%w: %d bytes with headers and history, the server takes %d", engine.ErrTooLarge, size, limit)
 	}
 	return nil
 }

@@ -41,7 +41,11 @@ func (t *topic) Publish(caller context.Context, ms []engine.Message) error {
 	seen := map[string]bool{}
 	own := nuid.Next()
 	for k := range ms {
-		msg, err := encode(t.names.all(), ms[k], t.engine.nc.MaxPayload())
+		limit := t.engine.nc.MaxPayload()
+		msg, err := encode(t.names.all(), ms[k], limit)
+		if err == nil {
+			err = fits(msg, limit, engine.MinState) // or it could not become a dead letter
+		}
 		if err != nil {
 			return t.wrap(caller, fmt.Sprintf("message %d", k), err)
 		}

@@ -40,7 +40,7 @@ func (q *queue) recorded(l *lease, wait time.Duration, state []byte) (*nats.Msg,
 		headerWait:      []string{strconv.FormatInt(int64(max(wait, 0)), 10)},
 		headerUncounted: []string{strconv.FormatUint(l.uncounted, 10)},
 	}}
-	return msg, fits(msg, q.topic.engine.nc.MaxPayload())
+	return msg, fits(msg, q.topic.engine.nc.MaxPayload(), 0)
 }
 
 // note says by a record that the first delivery of a message with a delay counts: it
