@@ -454,8 +454,7 @@ func TestPromise11AWaitingReceiverThatWasWokenInVainKeepsItsPlace(t *testing.T) 
 			synctest.Wait()
 		}
 		q.mu.Lock() // the first is woken, and somebody else is quicker
-		q.receivers[0] <- struct{}{}
-		q.receivers = q.receivers[1:]
+		q.receivers.wake()
 		q.mu.Unlock()
 		synctest.Wait()
 		publish(t, top, 1)
@@ -497,7 +496,7 @@ func dump[T any](top *Topic[T]) string {
 		line("%+v", q.Stats())
 		q.mu.Lock()
 		line("  allow %d, gate %d, receivers %d, subscribers %d, armed %t, asleep at %d",
-			q.allow.Load(), q.gate.Load(), len(q.receivers), len(q.subs), q.armed, q.sleepAt)
+			q.allow.Load(), q.gate.Load(), q.receivers.n, len(q.subs), q.armed, q.sleepAt)
 		q.mu.Unlock()
 	}
 	buf := make([]byte, 1<<20)

@@ -229,7 +229,7 @@ func TestATopicMadeInABubbleEndsOutside(t *testing.T) {
 
 func awaitReceivers(q *Queue[int], n int) {
 	for waiting := -1; waiting != n; time.Sleep(time.Millisecond) {
-		q.locked(func() { waiting = len(q.receivers) })
+		q.locked(func() { waiting = int(q.receivers.n) })
 	}
 }
 

@@ -72,12 +72,11 @@ func (q *Queue[T]) origin() origin { return origin{q.core, q.name} }
 // that: it keeps its settings, except its capacity and overflow, which are only
 // read under its mutex. The topic's mu and q's are held.
 func (q *Queue[T]) adoptLocked() {
-	k := slices.IndexFunc(q.t.orphans, func(d *Queue[T]) bool { return d.name == q.name+deadSuffix })
-	if k < 0 || q.dead != nil {
+	d := q.t.orphans[q.name+deadSuffix]
+	if d == nil || q.dead != nil {
 		return
 	}
-	d := q.t.orphans[k]
-	q.t.orphans = slices.Delete(q.t.orphans, k, k+1)
+	delete(q.t.orphans, d.name)
 	q.dead, d.source = d, q
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -179,8 +178,12 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
 	}
 	if d.win.Len() >= d.set.capacity {
 		if d.set.overflow != DropOldest || !d.dropOldestLocked(0, fx) {
-			if r := d.rareLocked(); !slices.Contains(r.starved, q) {
-				r.starved = append(r.starved, q)
+			if r := d.rareLocked(); !r.starved[q] {
+				if r.starved == nil {
+					r.starved = make(map[*Queue[T]]bool)
+				}
+				r.starved[q] = true
+				r.starving = append(r.starving, q)
 			}
 			d.starving.Store(true)
 			return false

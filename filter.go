@@ -110,7 +110,10 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 			err = fmt.Errorf("filter of queue %q: %w", q.name, panicError(r))
 		}
 	}()
-	for _, q = range *p {
+	for k := range *p {
+		if q = (*p)[k].Load(); q == nil { // it is closed
+			continue
+		}
 		r := row[T]{q: q}
 		for k := range o.items {
 			if q.accepts(&o.items[k]) {

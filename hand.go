@@ -180,7 +180,7 @@ func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	default:
 		w.size = max(w.size/4, 1)
 	}
-	if c := w.s.q.consumers + len(w.s.q.receivers) + w.s.q.loopsLocked(); c > 1 {
+	if c := w.s.q.consumers + int(w.s.q.receivers.n) + int(w.s.q.looping); c > 1 {
 		return min(w.size, max(ready/(2*c), 1))
 	}
 	return w.size
@@ -472,16 +472,23 @@ func (q *Queue[T]) takeBackLocked(w *worker[T]) {
 	}
 }
 
-// putBackLocked puts entry i into the backlog at the place of its publication.
+// putBackLocked puts entry i into the backlog at the place of its publication. It
+// looks for that from where the last one was put: most often they come in one order.
 func (q *Queue[T]) putBackLocked(i int32) {
 	seq := q.win.At(i).seq
-	var before int32
+	before, behind := q.putAt, q.win.Holds(q.putAt) && q.win.Meta(q.putAt).State == backlogged && q.win.Listed(q.putAt)
+	for behind && q.win.At(before).seq > seq {
+		before, behind = q.win.Prev(before)
+	}
 	next, found := q.backlog.First()
-	behind := false
+	if behind {
+		next, found = q.win.Next(before)
+	}
 	for found && q.win.At(next).seq < seq {
 		before, behind = next, true
 		next, found = q.win.Next(next)
 	}
+	q.putAt = i
 	q.win.Meta(i).State = backlogged
 	q.n[backlogged]++
 	q.win.PushAfter(&q.backlog, i, before, behind)

@@ -111,7 +111,7 @@ func (q *Queue[T]) lapseLocked(late uint64, now int64) *effects {
 	s, k := q.firstLeasedLocked()
 	l, base := s.lease, s.base
 	leader := q.unleaseLocked(s, k)
-	fx := q.timeOutLocked(leader, now)
+	fx := q.timeOutLocked(leader, now, nil)
 	late &^= 1 << k
 	if late == 0 {
 		return fx

@@ -91,10 +91,10 @@ func (q *Queue[T]) end(deleting bool) error {
 		switch {
 		case deleting:
 			fx = fx.and(d.closeNow(true))
-			t.orphans = without(t.orphans, d)
+			t.forgetOrphanLocked(d)
 			ended = append(ended, d)
 		case first:
-			t.orphans = append(t.orphans, d)
+			t.keepOrphanLocked(d)
 		}
 	}
 	if first {
@@ -117,16 +117,29 @@ func (q *Queue[T]) end(deleting bool) error {
 func (q *Queue[T]) leaveTopicLocked() {
 	t := q.t
 	if q.letters {
-		t.orphans = without(t.orphans, q)
+		t.forgetOrphanLocked(q)
 		return
 	}
 	delete(t.queues, q.name)
 	if q.filters != nil {
-		t.setFilteredLocked(without(t.filteredQueues(), q))
+		t.removeFilteredLocked(q)
+	} else {
+		t.removeOpenLocked(q)
 	}
-	t.open = without(t.open, q)
-	t.resizeLocked()
-	t.relimitLocked()
+}
+
+// keepOrphanLocked keeps the dead-letter queue of a queue that was closed.
+func (t *Topic[T]) keepOrphanLocked(d *Queue[T]) {
+	if t.orphans == nil {
+		t.orphans = make(map[string]*Queue[T])
+	}
+	t.orphans[d.name] = d
+}
+
+func (t *Topic[T]) forgetOrphanLocked(d *Queue[T]) {
+	if t.orphans[d.name] == d {
+		delete(t.orphans, d.name)
+	}
 }
 
 // endShared is end for a dead-letter queue that belongs to no topic.
@@ -155,13 +168,6 @@ func errOpenSource[T any](d *Queue[T], deleting bool) error {
 		return fmt.Errorf("%w: deleting the dead-letter queue %q: delete %q", ErrUnsupported, d.name, d.source.name)
 	}
 	return fmt.Errorf("%w: closing the dead-letter queue %q: close %q first", ErrUnsupported, d.name, d.source.name)
-}
-
-func without[E comparable](list []E, e E) []E {
-	if k := slices.Index(list, e); k >= 0 {
-		return slices.Delete(list, k, k+1)
-	}
-	return list
 }
 
 // deadIfAny returns the queue's own dead-letter queue, if it has been made.
@@ -259,10 +265,8 @@ func (q *Queue[T]) closeAndSay(deleting bool) (l Left, fx *effects) {
 		s.slab.drop()
 		s.stopLocked()
 	}
-	for _, r := range q.receivers {
-		r <- struct{}{} // has room: a receiver is in the list without a token
+	for q.receivers.wake() {
 	}
-	q.receivers = nil
 	q.armLocked(0)
 	q.checkDrainedLocked()
 	q.checkHomeLocked()
@@ -391,10 +395,9 @@ func (q *Queue[T]) isDrainedLocked() bool {
 		busy += q.remote.pending
 	}
 	if !q.letters && !q.paused {
+		// What is blocked is waited for only if the head of its line is in one of these
+		// states, and else stands behind one that is delayed or put aside.
 		busy += q.readyLocked() + q.n[retrying]
-		if q.n[blocked] > 0 {
-			busy += q.n[blocked] - q.blockedForLong()
-		}
 	}
 	return busy == 0
 }
@@ -475,11 +478,12 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 		return true
 	})
 	cause := fmt.Errorf("%w: queue %q was purged", ErrStale, q.name)
+	find := q.finder()
 	for _, i := range all {
 		m := q.win.Meta(i)
 		if m.State == inFlight || m.State == handling {
 			q.stale.Add(m.Stamp)
-			if w := q.workerOf(m.Stamp); w != nil {
+			if w := find(m.Stamp); w != nil {
 				fx = w.cancelLocked(fx, cause)
 			}
 		}

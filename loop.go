@@ -47,7 +47,8 @@ type loop[T any] struct {
 
 	// Guarded by the queue's mu; the loop's goroutine reads hand and base without.
 	listed  bool     // in the queue's loops
-	behind  *loop[T] // there
+	before  *loop[T] // there
+	behind  *loop[T]
 	hand    []Delivery[T]
 	base    uint64 // stamp of hand[0]
 	counted int    // how many are counted as done or were picked up
@@ -155,8 +156,13 @@ func (l *loop[T]) endLocked() {
 // enterLocked makes the loop known to its queue.
 func (l *loop[T]) enterLocked() {
 	if !l.listed {
-		l.listed, l.behind = true, l.q.loops.Load()
-		l.q.loops.Store(l)
+		q := l.q
+		l.listed, l.before, l.behind = true, nil, q.loops.Load()
+		if l.behind != nil {
+			l.behind.before = l
+		}
+		q.loops.Store(l)
+		q.looping++
 	}
 }
 
@@ -179,13 +185,14 @@ func (l *loop[T]) leave() {
 
 func (l *loop[T]) unlistLocked() {
 	q := l.q
-	if first := q.loops.Load(); first == l {
+	q.looping--
+	if l.before == nil {
 		q.loops.Store(l.behind)
 	} else {
-		for first.behind != l {
-			first = first.behind
-		}
-		first.behind = l.behind
+		l.before.behind = l.behind
+	}
+	if l.behind != nil {
+		l.behind.before = l.before
 	}
 }
 
@@ -237,7 +244,7 @@ func (l *loop[T]) sizeLocked(now int64) int {
 	}
 	l.takenAt = now
 	n := q.inLogLocked()
-	if c := q.consumers + len(q.receivers) + q.loopsLocked(); c > 1 {
+	if c := q.consumers + int(q.receivers.n) + int(q.looping); c > 1 {
 		n /= 2 * c
 	}
 	return min(l.size, n)
@@ -375,14 +382,6 @@ func (q *Queue[T]) entryInLoopLocked(stamp uint64) int32 {
 		return i
 	}
 	return inHand
-}
-
-// loopsLocked counts the loops.
-func (q *Queue[T]) loopsLocked() (n int) {
-	for l := q.loops.Load(); l != nil; l = l.behind {
-		n++
-	}
-	return n
 }
 
 // inLoopsLocked counts the messages in loops' hands that are in flight.

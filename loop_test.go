@@ -879,7 +879,7 @@ func TestAQueueForgetsTheRangesThatWereLeft(t *testing.T) {
 		loops := func() int {
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			return q.loopsLocked()
+			return int(q.looping)
 		}
 		for range q.Deliveries(ctx) {
 			for range q.Deliveries(ctx) {

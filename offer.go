@@ -40,7 +40,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	}
 	t.seq++
 	it := item[T]{seq: t.seq, at: t.timeOf(now), body: body}
-	if len(t.open) > 0 { // else nobody would read it
+	if t.open.n > 0 { // else nobody would read it
 		t.log.Append(it)
 		t.log.Publish()
 	} else {
@@ -115,7 +115,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (don
 	}
 	at, seq := t.timeOf(now), t.seq
 	t.seq += uint64(n)
-	for rest := messages; len(rest) > 0 && len(t.open) > 0; { // else nobody would read them
+	for rest := messages; len(rest) > 0 && t.open.n > 0; { // else nobody would read them
 		room := t.log.Extend(len(rest))
 		for k := range room {
 			seq++
@@ -123,7 +123,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (don
 		}
 		rest = rest[len(room):]
 	}
-	if len(t.open) == 0 {
+	if t.open.n == 0 {
 		t.unrouted += uint64(n)
 	}
 	t.log.Publish()
@@ -292,7 +292,7 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *Queue[T], n int) bool
 			}
 			return
 		}
-		for _, q := range t.open {
+		for q := range t.open.all() {
 			if len(o.items) == 0 || !yield(q, len(o.items)) {
 				return
 			}
@@ -362,7 +362,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 	if !o.delayed {
 		t.appendLocked(o)
 	}
-	for _, q := range t.open {
+	for q := range t.open.all() {
 		switch {
 		case q.direct || o.delayed:
 			fx = fx.and(q.add(o.items, nil))
@@ -442,7 +442,7 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 
 // unroutedLocked counts o's items that no queue takes.
 func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
-	if len(t.open) > 0 {
+	if t.open.n > 0 {
 		return 0
 	}
 	var few [16]bool // stays on the stack
@@ -485,7 +485,9 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects,
 		o.moved += moved
 		fx = fx.and(more)
 	}
-	t.relimitLocked()
+	if t.limit >= 0 && !q.direct { // it can only have become less
+		t.limit = min(t.limit, q.allow.Load())
+	}
 	if len(o.letters) > 0 {
 		return q, fx, nil
 	}

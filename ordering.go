@@ -78,14 +78,3 @@ func (q *Queue[T]) leaveKeyLocked(i int32) {
 	q.n[blocked]--
 	q.putLocked(next, due)
 }
-
-// blockedForLong counts the messages in line behind a head that is delayed or
-// put aside, which a shutdown doesn't wait for.
-func (q *Queue[T]) blockedForLong() (n int) {
-	for _, k := range q.keys {
-		if s := q.win.Meta(k.head).State; s == delayed || s == released {
-			n += k.line.Len()
-		}
-	}
-	return n
-}

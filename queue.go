@@ -112,6 +112,7 @@ type Queue[T any] struct {
 	// Guarded by the topic's mu.
 	gone     bool           // closed, or about to be
 	blocking bool           // see blocksAnewLocked
+	place    int32          // in the topic's list that it is in
 	wait     *queueLines[T] // who waits for room here, nil if nobody has
 	source   *Queue[T]      // of a dead-letter queue that is not shared: whose letters it gets
 
@@ -128,23 +129,27 @@ type Queue[T any] struct {
 	stale   window.Spans // deliveries that lost their message
 	keys    map[string]*keyLine
 
-	receivers []receiver
+	receivers receivers
 	subs      []*Subscriber[T]
-	nextSub   int
-	running   int // worker goroutines of all subscribers
-	consumers int // how many there may be
-	held      int // messages in the hands of workers and loops, see hand.go and loop.go
+	nextSub   int32
+	ticking   int32 // goroutines of the timer that have begun and not ended
+	running   int   // worker goroutines of all subscribers
+	looping   int32 // ranges over Deliveries
+	serving   int32 // of running, those of subscribers that are not stopping
+	consumers int   // how many there may be
+	held      int   // messages in the hands of workers and loops, see hand.go and loop.go
 	leases    leases[T]
 
 	timer   *time.Timer // nil while it is not armed, see armForLocked
 	timerAt int64
 	lookAt  int64 // when the timer looks at the hands of workers and lets go of the log; 0: there is nothing to see
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
-	ticking int   // goroutines of the timer that have begun and not ended
 
 	dead *Queue[T]
 
 	drained chan struct{} // closes when nothing is left that Shutdown waits for
+
+	putAt int32 // entry that was put last at its place in the backlog, which may be gone
 
 	armed  bool // the timer is
 	brief  bool // it is armed for a moment only
@@ -170,8 +175,11 @@ type Queue[T any] struct {
 // rare is what few queues need, and not often.
 type rare[T any] struct {
 	counters
-	left    []Message[T] // what the queue held when it closed
-	starved []*Queue[T]  // with messages parked for want of room in this dead-letter queue
+	left []Message[T] // what the queue held when it closed
+	// starving are the queues with messages parked for want of room in this dead-letter
+	// queue, and starved holds them too.
+	starving []*Queue[T]
+	starved  map[*Queue[T]]bool
 }
 
 // counters are the parts of Stats that only grow, but for those of a message

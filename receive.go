@@ -5,14 +5,96 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"time"
 )
 
-// A receiver waits in Receive. It holds one token once it has been woken. It
+// A receiver waits in Receive. Its channel holds one token once it has been woken. It
 // is made anew for each wait: a channel that was made in a bubble of
-// testing/synctest can't be used outside of it.
-type receiver chan struct{}
+// testing/synctest can't be used outside of it. The rest is used again.
+type receiver struct {
+	woken          chan struct{}
+	listed         bool
+	before, behind *receiver
+}
+
+// receivers are a queue's receivers in the order of their arrival. Its mu guards them.
+type receivers struct {
+	first, last *receiver
+	spare       *receiver // to be used again, if there is one
+	n           int32     // in the list
+}
+
+// make returns a receiver that is not listed.
+func (l *receivers) make() *receiver {
+	r := l.spare
+	if r == nil {
+		r = new(receiver)
+	} else {
+		l.spare = nil
+	}
+	r.woken = make(chan struct{}, 1)
+	return r
+}
+
+// done says that r, which is not listed, is of no more use to who made it.
+func (l *receivers) done(r *receiver) {
+	r.woken = nil
+	l.spare = r
+}
+
+// add puts r at the end.
+func (l *receivers) add(r *receiver) {
+	r.listed, r.before = true, l.last
+	if l.last == nil {
+		l.first = r
+	} else {
+		l.last.behind = r
+	}
+	l.last = r
+	l.n++
+}
+
+// addFirst puts r at the front.
+func (l *receivers) addFirst(r *receiver) {
+	r.listed, r.behind = true, l.first
+	if l.first == nil {
+		l.last = r
+	} else {
+		l.first.before = r
+	}
+	l.first = r
+	l.n++
+}
+
+// remove takes r out of the list, if it is there.
+func (l *receivers) remove(r *receiver) {
+	if !r.listed {
+		return
+	}
+	if r.before == nil {
+		l.first = r.behind
+	} else {
+		r.before.behind = r.behind
+	}
+	if r.behind == nil {
+		l.last = r.before
+	} else {
+		r.behind.before = r.before
+	}
+	r.listed, r.before, r.behind = false, nil, nil
+	l.n--
+}
+
+// wake wakes the first, and reports whether there was one.
+func (l *receivers) wake() bool {
+	r := l.first
+	if r == nil {
+		return false
+	}
+	l.remove(r)
+	r.woken <- struct{}{} // has room: a receiver is in the list without a token
+	return true
+}
 
 // Receive takes the next message, and waits for one if there is none. It
 // returns [ErrClosed] once the queue is closed (a topic that shuts down closes
@@ -53,8 +135,8 @@ func (q *Queue[T]) await(ctx context.Context, take func() (fx *effects, ok bool)
 	}
 	fx, ok := take()
 	if !ok {
-		r := make(receiver, 1)
-		q.receivers = append(q.receivers, r)
+		r := q.receivers.make()
+		q.receivers.add(r)
 		q.handOnLocked()
 		q.mu.Unlock()
 		return q.awaitTurn(ctx, r, take, fx)
@@ -79,12 +161,14 @@ func (q *Queue[T]) unreceived(ctx context.Context) error {
 
 // awaitTurn is await for r, which stands in line. It asks the user's context and
 // calls hooks: if one of them ends the goroutine, or panics, r gives up its place.
-func (q *Queue[T]) awaitTurn(ctx context.Context, r receiver, take func() (fx *effects, ok bool), fx *effects) error {
+func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (fx *effects, ok bool), fx *effects) error {
 	waiting := true
 	defer func() {
 		if waiting {
 			q.mu.Lock()
-			q.leaveLineLocked(r)
+			if r != nil {
+				q.receivers.remove(r)
+			}
 			q.handOnLocked() // it may have been woken
 			q.mu.Unlock()
 		}
@@ -98,35 +182,32 @@ func (q *Queue[T]) awaitTurn(ctx context.Context, r receiver, take func() (fx *e
 		r.wait(ctx)
 		ended := ctx.Err() != nil
 		q.mu.Lock()
-		q.leaveLineLocked(r)
+		q.receivers.remove(r)
 		if q.closed || ended {
 			waiting = false
+			q.receivers.done(r)
 			return q.unreceived(ctx)
 		}
-		if fx, ok = take(); !ok { // woken in vain: somebody was quicker, and it keeps its place
-			q.receivers = slices.Insert(q.receivers, 0, r)
+		if fx, ok = take(); ok {
+			q.receivers.done(r)
+			r = nil
+		} else { // woken in vain: somebody was quicker, and it keeps its place
+			q.receivers.addFirst(r)
 			q.handOnLocked()
 		}
 		q.mu.Unlock()
 	}
 }
 
-// leaveLineLocked takes r out of the line, if it stands there.
-func (q *Queue[T]) leaveLineLocked(r receiver) {
-	if k := slices.Index(q.receivers, r); k >= 0 {
-		q.receivers = slices.Delete(q.receivers, k, k+1)
-	}
-}
-
 // wait waits until r has been woken or ctx has ended.
-func (r receiver) wait(ctx context.Context) {
+func (r *receiver) wait(ctx context.Context) {
 	done := ctx.Done()
 	if done == nil { // a select costs several times as much
-		<-r
+		<-r.woken
 		return
 	}
 	select {
-	case <-r:
+	case <-r.woken:
 	case <-done:
 	}
 }
@@ -379,12 +460,11 @@ func (q *Queue[T]) handOnLocked() {
 		case !q.servesLocked():
 			return
 		case q.readyLocked() > 0:
-			if len(q.receivers) > 0 {
-				r := q.receivers[0]
-				q.receivers = slices.Delete(q.receivers, 0, 1)
-				r <- struct{}{} // has room: a receiver is in the list without a token
-			} else if sub != nil {
-				q.nextSub = turn + 1
+			if q.receivers.wake() {
+				return
+			}
+			if sub != nil {
+				q.nextSub = int32(turn) + 1
 				sub.startLocked()
 			} else {
 				q.limited = limited // until when the timer will come
@@ -411,8 +491,8 @@ func (q *Queue[T]) handOnLocked() {
 // subscriber's turn it would be, by its place in subs; if only their rate limits
 // keep subscribers from it, until when.
 func (q *Queue[T]) idleLocked() (sub *Subscriber[T], turn int, limited int64, ok bool) {
-	for k := range q.subs {
-		turn = (q.nextSub + k) % len(q.subs)
+	for k := 0; k < len(q.subs) && int(q.serving) < q.consumers; k++ {
+		turn = (int(q.nextSub) + k) % len(q.subs)
 		s := q.subs[turn]
 		if s.stopping || s.running >= s.set.concurrency {
 			continue
@@ -425,7 +505,7 @@ func (q *Queue[T]) idleLocked() (sub *Subscriber[T], turn int, limited int64, ok
 			limited = at
 		}
 	}
-	return nil, 0, limited, limited > 0 || len(q.receivers) > 0
+	return nil, 0, limited, limited > 0 || q.receivers.n > 0
 }
 
 // servesLocked reports whether the queue gives out messages: not while it is

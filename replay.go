@@ -57,7 +57,7 @@ func (t *Topic[T]) beginReplayLocked(q *Queue[T]) *replaying[T] {
 		t.opening = make(map[string]*Queue[T])
 	}
 	t.opening[q.name] = q
-	t.setFilteredLocked(append(t.filteredQueues(), q))
+	t.addFilteredLocked(q)
 	return r
 }
 
@@ -99,9 +99,10 @@ func (t *Topic[T]) giveUpReplay(q *Queue[T]) {
 	q.gone = true
 	d := q.deadIfAny() // what expired meanwhile is there
 	if t.state != topicClosed {
-		t.setFilteredLocked(without(t.filteredQueues(), q))
+		t.removeFilteredLocked(q)
 		if d != nil {
-			t.orphans, d = append(t.orphans, d), nil
+			t.keepOrphanLocked(d)
+			d = nil
 		}
 	}
 	var fx *effects

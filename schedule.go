@@ -81,6 +81,7 @@ func (q *Queue[T]) tick() {
 	if q.lookAt > 0 && q.lookAt <= now {
 		q.lookLocked(now)
 	}
+	find := q.finder()
 	for n := 0; n < tickLen && !q.closed; n++ {
 		if q.gate.Load() != 0 {
 			more, ok := q.expireFirstLocked(now, fx)
@@ -101,7 +102,7 @@ func (q *Queue[T]) tick() {
 			break
 		}
 		if state := q.win.Meta(i).State; state == inFlight || state == handling {
-			fx = fx.and(q.timeOutLocked(i, now))
+			fx = fx.and(q.timeOutLocked(i, now, find))
 		} else {
 			q.n[state]--
 			q.putLocked(i, due)
@@ -154,11 +155,11 @@ func (q *Queue[T]) ticked() {
 // timeOutLocked ends the delivery of entry i because its visibility timeout has
 // passed, or extends it if its subscriber says so. If a handler has it, its
 // context is cancelled and it counts as stuck until it returns.
-func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
+func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *worker[T]) *effects {
 	m, h := q.win.Meta(i), q.win.At(i)
 	var w *worker[T]
 	if m.State == handling {
-		w = q.workerOf(m.Stamp)
+		w = find(m.Stamp)
 	}
 	if w != nil && q.remote != nil && w.s.set.autoExtend > 0 { // in memory it has had all of it
 		if until := after(h.start, w.s.set.autoExtend); now < until {
@@ -186,16 +187,22 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64) *effects {
 	return fx.and(q.endLocked(i, verdict{cause: TimedOut}, now))
 }
 
-// workerOf returns the worker whose delivery has the given stamp.
-func (q *Queue[T]) workerOf(stamp uint64) *worker[T] {
-	for _, s := range q.subs {
-		for _, w := range s.busy {
-			for _, c := range w.claims {
-				if c.stamp == stamp {
-					return w
+// finder returns a function that finds the worker whose delivery has a stamp, or nil.
+// It looks at all workers once, when it is first called: it is good as long as the
+// queue's mu is held and no worker picks up its messages.
+func (q *Queue[T]) finder() func(stamp uint64) *worker[T] {
+	var workers map[uint64]*worker[T]
+	return func(stamp uint64) *worker[T] {
+		if workers == nil {
+			workers = make(map[uint64]*worker[T])
+			for _, s := range q.subs {
+				for _, w := range s.busy {
+					for _, c := range w.claims {
+						workers[c.stamp] = w
+					}
 				}
 			}
 		}
+		return workers[stamp]
 	}
-	return nil
 }

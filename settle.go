@@ -286,8 +286,8 @@ func (q *Queue[T]) madeRoom() (fx *effects) {
 	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
 		q.mu.Lock()
 		r := q.rareLocked()
-		starved := r.starved
-		r.starved = nil
+		starved := r.starving
+		r.starving, r.starved = nil, nil
 		q.mu.Unlock()
 		for _, source := range starved {
 			fx = fx.and(source.unpark())

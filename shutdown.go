@@ -1,9 +1,11 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -417,10 +419,16 @@ func (e *endingOf[T]) drainDead() {
 	e.dead = e.drainDeadLocked(e.qs)
 }
 
+// orphansLocked returns the dead-letter queues that have outlived their queues, in the
+// order of their names.
+func (t *Topic[T]) orphansLocked() []*Queue[T] {
+	return slices.SortedFunc(maps.Values(t.orphans), func(a, b *Queue[T]) int { return cmp.Compare(a.name, b.name) })
+}
+
 // drainDeadLocked makes the dead-letter queues give out no more letters, and
 // returns them.
 func (t *Topic[T]) drainDeadLocked(qs []*Queue[T]) []*Queue[T] {
-	ds := slices.Clone(t.orphans)
+	ds := t.orphansLocked()
 	for _, q := range qs {
 		q.mu.Lock()
 		q.drainingDead = true
@@ -493,8 +501,9 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	t.closedQ = qs
 	waiters := t.refuseWaitersLocked()
 	t.drainDeadLocked(qs) // what expires now is there to be looked at
-	orphans := t.orphans
-	t.orphans, t.open, t.endsWith, t.turns = nil, nil, nil, nil
+	orphans := t.orphansLocked()
+	t.orphans, t.endsWith, t.turns = nil, nil, nil
+	t.open, t.filters, t.directs, t.short = queueList[T]{}, queueList[T]{}, 0, nil
 	clear(t.queues)
 	t.filtered.Store(nil)
 	t.stopDedupLocked()

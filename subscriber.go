@@ -42,9 +42,10 @@ type Subscriber[T any] struct {
 	idle     []*worker[T] // to be used again
 	slab     *slab[T]     // nil if keeps is false
 	stopping bool
-	ended    bool            // stopping, and no worker is left
-	done     chan struct{}   // closed when ended; made when somebody asks
-	awaited  []chan struct{} // of calls of Shutdown that wait: closed when ended
+	ended    bool                   // stopping, and no worker is left
+	done     chan struct{}          // closed when ended; made when somebody asks
+	place    int                    // in the queue's subs
+	awaited  map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
@@ -129,6 +130,7 @@ func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettin
 	if q.closed {
 		return nil, fmt.Errorf("fanout: subscribe to %q: %w", q.name, ErrClosed)
 	}
+	s.place = len(q.subs)
 	q.subs = append(q.subs, s)
 	q.consumers += set.concurrency
 	q.handOnLocked()
@@ -182,9 +184,12 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	done := make(chan struct{}) // of this call alone, see Subscriber.Done
-	s.awaited = append(s.awaited, done)
+	if s.awaited == nil {
+		s.awaited = make(map[chan struct{}]bool)
+	}
+	s.awaited[done] = true
 	q.mu.Unlock()
-	defer q.locked(func() { s.awaited = without(s.awaited, done) })
+	defer q.locked(func() { delete(s.awaited, done) })
 	select {
 	case <-done:
 		return nil
@@ -223,6 +228,7 @@ func (s *Subscriber[T]) stopLocked() {
 	}
 	s.stopping = true
 	s.q.consumers -= s.set.concurrency
+	s.q.serving -= int32(s.running)
 	for _, w := range s.busy {
 		s.q.takeBackLocked(w)
 	}
@@ -240,13 +246,17 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	if s.done != nil {
 		close(s.done)
 	}
-	for _, done := range s.awaited {
+	for done := range s.awaited {
 		close(done)
 	}
 	s.awaited = nil
 	q := s.q
-	if k := slices.Index(q.subs, s); k >= 0 {
-		q.subs = slices.Delete(q.subs, k, k+1)
+	last := len(q.subs) - 1
+	q.subs[s.place] = q.subs[last]
+	q.subs[s.place].place = s.place
+	q.subs[last] = nil
+	q.subs = q.subs[:last]
+	if int(q.nextSub) >= last {
 		q.nextSub = 0
 	}
 }

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,8 +46,8 @@ type Topic[T any] struct {
 	plain    bool              // made, and nothing stands around publishes
 	log      *log.Log[item[T]] // appended to under mu
 	sleep    sleepers[T]
-	leases   sync.Pool                   // leases that are not in use: *lease[T]
-	filtered atomic.Pointer[[]*Queue[T]] // queues with a filter; nil if none. Replaced under mu
+	leases   sync.Pool                                  // leases that are not in use: *lease[T]
+	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
 
 	mu sync.Mutex // guards the fields below
 
@@ -67,9 +68,12 @@ type Topic[T any] struct {
 	queues  map[string]*Queue[T]
 	opening map[string]*Queue[T] // those whose filters are asked about what they replay
 	limits  *queueLimits         // of the queue opened last
-	open    []*Queue[T]          // without a filter, in the order they were opened
-	orphans []*Queue[T]          // dead-letter queues that outlived their queue
-	closedQ []*Queue[T]          // the queues that Close or Shutdown closed
+	open    queueList[T]         // without a filter
+	directs int                  // how many of open are direct
+	short   map[int]int          // how many of the others want which segments, if that is less than most
+	filters queueList[T]         // queues with a filter
+	orphans map[string]*Queue[T] // dead-letter queues that outlived their queue, by their names
+	closedQ []*Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
 
 	endsWith []map[*core]bool // the topics of each Shutdown that ends this one
 
@@ -249,15 +253,22 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 		q.replayLocked(t.retained.all())
 	}
 	if q.filters != nil {
-		t.setFilteredLocked(append(t.filteredQueues(), q))
+		t.addFilteredLocked(q)
 		return q, nil
 	}
-	t.open = append(t.open, q)
+	t.open.add(q)
 	if q.direct {
+		t.directs++
 		t.limit = -1
 		return q, nil
 	}
-	t.segment = min(t.segment, set.capacity/4)
+	if n := set.capacity / 4; n < segmentOf[T]() {
+		if t.short == nil {
+			t.short = make(map[int]int)
+		}
+		t.short[n]++
+		t.segment = min(t.segment, n)
+	}
 	t.log.Resize(t.segment)
 	q.cursor = t.log.Cursor()
 	q.joined = q.cursor.Pos()
@@ -300,20 +311,25 @@ func newQueue[T any](c *core, t *Topic[T], name string, set *queueLimits) *Queue
 // maxCapacity is what Unlimited means for a capacity, with room to calculate.
 const maxCapacity = math.MaxInt / 4
 
-// filteredQueues returns a copy of the list of queues with a filter.
-func (t *Topic[T]) filteredQueues() []*Queue[T] {
-	if p := t.filtered.Load(); p != nil {
-		return slices.Clone(*p)
-	}
-	return nil
+// addFilteredLocked adds q to the queues with a filter.
+func (t *Topic[T]) addFilteredLocked(q *Queue[T]) {
+	t.filters.add(q)
+	t.showFilteredLocked()
 }
 
-func (t *Topic[T]) setFilteredLocked(qs []*Queue[T]) {
-	if len(qs) == 0 {
+func (t *Topic[T]) removeFilteredLocked(q *Queue[T]) {
+	t.filters.remove(q)
+	t.showFilteredLocked()
+}
+
+// showFilteredLocked shows publishers the queues with a filter.
+func (t *Topic[T]) showFilteredLocked() {
+	if t.filters.n == 0 {
 		t.filtered.Store(nil)
 		return
 	}
-	t.filtered.Store(&qs)
+	places := t.filters.places
+	t.filtered.Store(&places)
 }
 
 // maxSegment is the most messages that a segment of the log holds, and segmentBytes
@@ -327,13 +343,31 @@ func segmentOf[T any]() int {
 	return min(max(segmentBytes/int(unsafe.Sizeof(item[T]{})), 1), maxSegment)
 }
 
-// resizeLocked chooses the length of the log's segments anew.
-func (t *Topic[T]) resizeLocked() {
-	t.segment = segmentOf[T]()
-	for _, q := range t.open {
-		if !q.direct {
-			t.segment = min(t.segment, q.set.capacity/4)
+// removeOpenLocked takes a queue without a filter out of those that are open. The limit
+// may stay as it is, if it is not that of direct queues: it is below what any of the
+// others allows, and chosen anew when the log has grown to it.
+func (t *Topic[T]) removeOpenLocked(q *Queue[T]) {
+	t.open.remove(q)
+	if !t.log.Read() {
+		t.log.Forget()
+	}
+	if q.direct {
+		if t.directs--; t.directs == 0 {
+			t.limit = 0
 		}
+		return
+	}
+	n := q.set.capacity / 4
+	if n >= segmentOf[T]() {
+		return
+	}
+	if t.short[n]--; t.short[n] > 0 {
+		return
+	}
+	delete(t.short, n)
+	t.segment = segmentOf[T]()
+	for n := range t.short {
+		t.segment = min(t.segment, n)
 	}
 	t.log.Resize(t.segment)
 }
@@ -348,11 +382,11 @@ func (t *Topic[T]) relimitLocked() {
 	if !t.log.Read() {
 		t.log.Forget()
 	}
-	for _, q := range t.open {
-		if q.direct {
-			t.limit = -1
-			return
-		}
+	if t.directs > 0 {
+		t.limit = -1
+		return
+	}
+	for q := range t.open.all() {
 		t.limit = min(t.limit, q.allow.Load())
 	}
 }
@@ -362,10 +396,8 @@ func (t *Topic[T]) relimitLocked() {
 func (t *Topic[T]) Queue(name string) *Queue[T] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, q := range t.closedQ {
-		if q.name == name {
-			return q
-		}
+	if k, ok := slices.BinarySearchFunc(t.closedQ, name, func(q *Queue[T], name string) int { return cmp.Compare(q.name, name) }); ok {
+		return t.closedQ[k]
 	}
 	return t.queues[name]
 }

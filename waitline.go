@@ -290,7 +290,7 @@ func (t *Topic[T]) turnsWithoutLocked(q *Queue[T]) {
 	}
 	switch {
 	case q.filters != nil:
-	case len(t.open) > 0:
+	case t.open.n > 0:
 		t.firstTurnLocked(&t.publishes)
 	default: // they share no queue any more but those with a filter
 		t.allTurnsLocked(&t.publishes)
@@ -324,7 +324,7 @@ func (t *Topic[T]) ahead(o *offer[T], number uint64) iter.Seq[*waiter[T]] {
 			}
 			return
 		}
-		if len(t.open) > 0 && !(more(&t.publishes) && more(&t.holding)) {
+		if t.open.n > 0 && !(more(&t.publishes) && more(&t.holding)) {
 			return
 		}
 		for _, r := range o.rows {

@@ -184,9 +184,7 @@ func TestAReceiverThatIsWokenInVainIsWokenAgain(t *testing.T) {
 		require.Equal(t, []*Queue[int]{q}, top.sleep.takeLocked())
 		top.sleep.mu.Unlock()
 		q.mu.Lock()
-		r := q.receivers[0]
-		q.receivers = nil
-		r <- struct{}{}
+		q.receivers.wake()
 		q.mu.Unlock()
 		synctest.Wait()
 		require.Empty(t, got)

@@ -56,6 +56,7 @@ func (s *Subscriber[T]) startLocked() {
 	}
 	s.running++
 	s.q.running++
+	s.q.serving++
 	s.q.started++
 	go w.work()
 }
@@ -153,6 +154,9 @@ func (w *worker[T]) restLocked() {
 	}
 	s.running--
 	q.running--
+	if !s.stopping {
+		q.serving--
+	}
 	s.idle = append(s.idle, w)
 	if q.held == 0 && q.cursor.Resting() {
 		q.lookAt = 0

@@ -27,6 +27,9 @@ func (w *Window[E]) Next(i int32) (behind int32, ok bool) {
 	return behind - 1, behind != 0
 }
 
+// Listed reports whether entry i, which is held, is in a list.
+func (w *Window[E]) Listed(i int32) bool { return w.Meta(i).where == inList }
+
 // PushAfter puts entry i, which is linked nowhere, into l: behind entry before
 // if ok is true, and else at the front.
 func (w *Window[E]) PushAfter(l *List, i, before int32, ok bool) {
