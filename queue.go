@@ -109,12 +109,10 @@ type Queue[T any] struct {
 	loops    atomic.Pointer[loop[T]]
 	starving atomic.Bool
 
-	// Guarded by the topic's mu.
-	gone     bool           // closed, or about to be
-	blocking bool           // see blocksAnewLocked
-	place    int32          // in the topic's list that it is in
-	wait     *queueLines[T] // who waits for room here, nil if nobody has
-	source   *Queue[T]      // of a dead-letter queue that is not shared: whose letters it gets
+	// Guarded by the topic's mu, as gone and blocking below.
+	place  int32          // in the topic's list that it is in
+	wait   *queueLines[T] // who waits for room here, nil if nobody has
+	source *Queue[T]      // of a dead-letter queue that is not shared: whose letters it gets
 
 	sleepAt int64 // place in the topic's list of sleepers, guarded by its mutex
 
@@ -162,6 +160,8 @@ type Queue[T any] struct {
 	drainingDead bool
 	closed       bool
 	home         bool // closed, and nothing of it runs
+	gone         bool // closed, or about to be: guarded by the topic's mu
+	blocking     bool // see blocksAnewLocked: guarded by the topic's mu
 
 	joined    int64  // the log's head when the queue was opened
 	offered   uint64 // messages added other than through the log
