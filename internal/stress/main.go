@@ -78,6 +78,9 @@ func run(ctx context.Context, args []string, out, messages io.Writer) error {
 	before := runtime.NumGoroutine()
 	for n := 0; sum.deliveries.Load() < c.deliveries && ctx.Err() == nil && len(found) == 0; n++ {
 		found = playRound(c, n, before, sum, p)
+		if n%4 == 1 && len(found) == 0 {
+			found = playEngine(c, n, sum)
+		}
 	}
 	p.end()
 	for k, v := range found {

@@ -210,35 +210,43 @@ func (p *proof) whereabouts() {
 }
 
 // replayed proves that the queue began with the last messages that were published
-// before it, and with no more than it asked for. That they are the last follows from
-// interval.
+// before it, and with no more than it asked for.
 func (p *proof) replayed() {
-	s := p.r.spec
-	if s.replay == 0 {
+	s, j := p.r.spec, p.j
+	if s.replay == 0 || j.order == nil {
 		return
 	}
+	// The last that may have been published when the queue was opened, and so the
+	// first that was retained then for certain.
+	newest := int32(-1)
+	for k := range j.messages {
+		if m := &j.messages[k]; m.state == accepted && m.call <= p.r.openRet {
+			newest = max(newest, j.place[k])
+		}
+	}
+	retained := newest - int32(s.retain) + 1
 	most := min(s.replay, s.retain, s.capacity)
-	before, in, began := 0, 0, 0 // published before for certain, those of them in the queue, and with those perhaps before
-	for k := range p.tallies {
-		m := &p.j.messages[k]
+	certain, in, began := 0, 0, 0
+	for k := range j.messages {
+		m := &j.messages[k]
 		if m.state != accepted || !p.r.accepts(ticket(k)) {
 			continue
 		}
-		there := p.tallies[k].in()
-		if m.ret < p.r.openCall {
-			before++
-			if there {
-				in++
-			}
+		there, before := p.tallies[k].in(), m.ret < p.r.openCall
+		if before && j.place[k] >= retained {
+			certain++
 		}
-		if there && m.call < p.r.openRet {
+		if before && there {
+			in++
+		}
+		if there && m.call <= p.r.openRet {
 			began++
 		}
 	}
 	if in > most {
 		p.wrong("replay", "it began with %d messages, of at most %d", in, most)
 	}
-	if least := min(before, most); began < least && s.keep <= 1 && p.r.purged == 0 {
+	if least := min(certain, most); began < least && p.r.purged == 0 {
 		p.wrong("replay", "it began with at most %d messages, of %d", began, least)
 	}
 }

@@ -67,7 +67,9 @@ func (p *proof) interval() {
 	}
 	n := uint64(0)
 	for _, m := range p.j.order[first : last+1] {
-		if p.r.accepts(m) {
+		// A publish that was under way when the queue was opened may have asked the
+		// filters before.
+		if p.r.accepts(m) && (p.r.spec.keep <= 1 || p.tallies[m].in() || p.j.messages[m].call > p.r.openRet) {
 			n++
 		}
 	}

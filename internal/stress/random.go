@@ -28,6 +28,7 @@ const (
 	forPuller
 	forLetters
 	forBatch
+	forEngine
 )
 
 func stream(parts ...uint64) *rand.Rand {
