@@ -5,8 +5,8 @@
 //
 // The counts are those of a coverage profile. So every loop is counted, without a line
 // in the library for it; TestLinear builds this package's test once more with coverage
-// of the library, and runs it for each row and size. What no statement does, moving
-// the rest of a slice over what was deleted, is looked for in the source.
+// of the library, and runs it for each row and size. It does not see what no statement
+// does: moving the rest of a slice over what was deleted.
 package linear
 
 import (
