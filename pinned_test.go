@@ -153,7 +153,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 					q := openQueue(t, top, "q", c.queue...)
 					if busy {
 						if name == "Purge" || name == "Close of the queue" || name == "DropNewest" || name == "ordering keys" {
-							t.Skip("nothing stays in flight")
+							return // nothing stays in flight
 						}
 						m := c.message
 						require.NoError(t, top.PublishMessages(ctx, m))

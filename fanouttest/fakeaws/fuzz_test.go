@@ -44,7 +44,7 @@ func FuzzRequests(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path, target, kind, body string) {
 		u, err := url.Parse("https://aws.invalid" + path)
 		if err != nil {
-			t.Skip()
+			return
 		}
 		synctest.Test(t, func(t *testing.T) {
 			a := New(t)
