@@ -132,6 +132,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 				}
 				require.NoError(t, top.PublishMessages(ctx, bodies...))
 				time.Sleep(900 * time.Millisecond)
+				synctest.Wait()
 				require.False(t, started.IsZero())
 				time.Sleep(time.Until(started.Add(time.Second)) - 1)
 				synctest.Wait()

@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,10 +164,15 @@ func TestALoggerMayUseTheQueueThatItIsToldOf(t *testing.T) {
 		for range 3 {
 			require.NoError(t, receive(t, q).Nack(ctx))
 		}
-		require.Equal(t, []int{1}, dead)
+		so := func() []int {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(dead)
+		}
+		require.Equal(t, []int{1}, so())
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.Equal(t, []int{1, 3}, dead)
+		require.Equal(t, []int{1, 3}, so())
 		require.NoError(t, top.Close())
 	})
 }

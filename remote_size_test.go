@@ -3,7 +3,10 @@ package fanout_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,34 +55,53 @@ func TestWhatIsPublishedCanDie(t *testing.T) {
 	}
 }
 
+// told is what hooks have heard of failures of the engine.
+type told struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (s *told) failed(e fanout.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.texts = append(s.texts, e.Err.Error())
+}
+
+func (s *told) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.texts)
+}
+
 // TestAMessageThatCannotDieIsToldOnce: of a foreign publisher, say. It comes as seldom as
 // the backoff lets it, until the engine's own limit ends it.
 func TestAMessageThatCannotDieIsToldOnce(t *testing.T) {
 	for name, without := range map[string][]engine.Feature{"with state": nil, "without": {engine.State}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var said []string
-				var dead, runs int
+				var said told
+				var dead, runs atomic.Int64
 				e := fakeengine.New(fakeengine.Config{Without: without})
 				top := onEngine(t, e, fanout.WithHooks(fanout.Hooks{
-					EngineFailed: func(e fanout.Event) { said = append(said, e.Err.Error()) },
-					DeadLettered: func(fanout.Event) { dead++ },
+					EngineFailed: said.failed,
+					DeadLettered: func(fanout.Event) { dead.Add(1) },
 				}))
 				q := engineQueue(t, top, fanout.WithMaxAttempts(2), fanout.WithBackoff(fanout.Exponential(time.Second, 10*time.Minute)))
 				require.NoError(t, top.Publish(t.Context(), strings.Repeat("x", 5000)))
 				e.SetMaxMessage(4096)
-				_, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error { runs++; return errors.New("no") })
+				_, err := q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error { runs.Add(1); return errors.New("no") })
 				require.NoError(t, err)
 				before := e.Calls(fakeengine.Receive)
 				time.Sleep(5 * time.Hour)
-				require.Equal(t, 2, runs)
+				synctest.Wait()
+				require.EqualValues(t, 2, runs.Load())
 				require.Zero(t, q.Stats().DeadLettered)
-				require.Zero(t, dead)
+				require.Zero(t, dead.Load())
 				require.Equal(t, uint64(1), q.Stats().TimesParked)
 				calls := e.Calls(fakeengine.Receive) - before
 				require.True(t, 30 <= calls && calls <= 75, "it waits 5 to 10 minutes: %d", calls)
-				require.Len(t, said, 1, "%q", said)
-				require.Contains(t, said[0], "4096")
+				require.Len(t, said.all(), 1, "%q", said.all())
+				require.Contains(t, said.all()[0], "4096")
 				e.SetMaxMessage(0)
 				time.Sleep(10 * time.Minute)
 				require.Equal(t, uint64(1), q.Stats().DeadLettered)
@@ -93,8 +115,8 @@ func TestAMessageThatCannotDieIsToldOnce(t *testing.T) {
 func TestADeadLetterIsCountedWhenTheEngineHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{})
-		var said []string
-		top := onEngine(t, e, fanout.WithHooks(fanout.Hooks{EngineFailed: func(e fanout.Event) { said = append(said, e.Err.Error()) }}))
+		var said told
+		top := onEngine(t, e, fanout.WithHooks(fanout.Hooks{EngineFailed: said.failed}))
 		q := engineQueue(t, top, fanout.WithMaxAttempts(1), fanout.WithVisibilityTimeout(time.Minute))
 		_, err := q.Subscribe(t.Context(), func(ctx context.Context, d fanout.Delivery[string]) error {
 			if d.Body == "slow" {
@@ -109,7 +131,7 @@ func TestADeadLetterIsCountedWhenTheEngineHasIt(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		require.Zero(t, q.Stats().DeadLettered)
 		require.Equal(t, uint64(2), q.Stats().TimesParked)
-		require.Contains(t, said[0], "the disk is full")
+		require.Contains(t, said.all()[0], "the disk is full")
 		e.Heal()
 		time.Sleep(time.Minute)
 		require.Equal(t, uint64(2), q.Stats().DeadLettered)

@@ -178,16 +178,17 @@ var errFault = errors.New("the engine failed")
 // fail makes calls of the process to its engine fail. Started by start; ends with
 // stop; joined by live.
 func (p *engineProcess) fail() {
+	r := stream(p.w.seed, forEngine, uint64(p.n), forHandler)
 	ops := []fakeengine.Op{
 		fakeengine.Publish, fakeengine.Receive, fakeengine.Ack, fakeengine.Return, fakeengine.Extend, fakeengine.DeadLetter,
 	}
 	for !ended(p.stop) {
-		wait(micros(p.r, 20_000), p.stop)
-		f := fakeengine.Fault{Op: ops[p.r.IntN(len(ops))], Nth: 1 + p.r.IntN(20), Err: errFault, Lost: p.r.IntN(2) == 0}
-		if p.r.IntN(4) == 0 {
-			f.Err, f.Lost, f.Latency = nil, false, micros(p.r, 5000)
+		wait(micros(r, 20_000), p.stop)
+		f := fakeengine.Fault{Op: ops[r.IntN(len(ops))], Nth: 1 + r.IntN(20), Err: errFault, Lost: r.IntN(2) == 0}
+		if r.IntN(4) == 0 {
+			f.Err, f.Lost, f.Latency = nil, false, micros(r, 5000)
 		}
-		f.Halfway = f.Op == fakeengine.DeadLetter && p.r.IntN(2) == 0
+		f.Halfway = f.Op == fakeengine.DeadLetter && r.IntN(2) == 0
 		p.e.Inject(f)
 	}
 }
