@@ -20,7 +20,7 @@ func ExampleTopic_Shutdown() {
 	orders.Publish(ctx, "o-17")
 	orders.Publish(ctx, "o-18")
 
-	// Everything published is worked off. Bound the wait by ctx's deadline.
+	// Everything published is drained. Bound the wait by ctx's deadline.
 	fmt.Println("left undone:", orders.Shutdown(ctx))
 	fmt.Println(errors.Is(orders.Publish(ctx, "o-19"), fanout.ErrClosed))
 	// Output:

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A worker takes messages from the log by the hand: up to handLen at a time,
+// A worker prefetches messages from the log into its hand, up to handLen at a time,
 // copied out under one lock and one reading of the clock. Then it runs its
 // handler on one after the other, and what that costs beside the handler is one
 // atomic step a message, which says at once that the one before is acknowledged
@@ -72,7 +72,7 @@ func (w *worker[T]) swap(from, to progress) (ok bool) {
 	return w.progress.CompareAndSwap(uint64(from), uint64(to))
 }
 
-// canHold reports whether the subscriber's messages may be taken by the hand.
+// canHold reports whether the subscriber's workers may prefetch messages.
 func (s *Subscriber[T]) canHold() bool {
 	q := s.q
 	return !q.direct && q.set.ttl == 0 && s.set.every == 0 && (s.one == nil || s.set.handlerTimeout == 0) &&

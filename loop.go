@@ -8,7 +8,7 @@ import (
 )
 
 // A range over Deliveries is a consumer that the queue knows for as long as it
-// lasts, so it takes messages by the hand, as a worker does (see hand.go): up to
+// lasts, so it prefetches messages, as a worker does (see hand.go): up to
 // handLen of them are copied out of the log under one lock and one reading of
 // the clock. What a message costs beside the loop's body is two atomic steps: its
 // acknowledgement, which finds the loop by the queue, and the step to the next.
@@ -223,7 +223,7 @@ func (l *loop[T]) holdLocked(now int64) bool {
 	return true
 }
 
-// loopsHold reports whether loops may take messages by the hand: nobody wants to
+// loopsHold reports whether loops may prefetch messages: nobody wants to
 // hear of each, and all time out alike.
 func (q *Queue[T]) loopsHold(vis time.Duration) bool {
 	return !q.direct && q.set.ttl == 0 && vis == q.set.visibility && !q.hooked(delivered) && !q.hooked(settled)

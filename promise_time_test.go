@@ -248,7 +248,7 @@ func TestPromise10AQueueThatClosesLosesWhatItHeldAndKeepsItsDeadLetters(t *testi
 		require.Equal(t, []int{1}, bodies(t, dead))
 		_, err := q.Redrive(ctx)
 		require.ErrorIs(t, err, ErrClosed)
-		require.NoError(t, receive(t, dead).Ack(ctx), "dead letters can still be worked off")
+		require.NoError(t, receive(t, dead).Ack(ctx), "dead letters can still be acknowledged")
 
 		again := openQueue(t, top, "q")
 		publish(t, top, 5)

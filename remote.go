@@ -123,7 +123,7 @@ func (r *remoteTopic) refuse(option, why string) error {
 	return fmt.Errorf("%w: %s on engine %q: %s", ErrUnsupported, option, r.engine.Name(), why)
 }
 
-// checkQueue returns an error for what a queue asks that the engine can't keep.
+// checkQueue returns an error for what a queue asks that the engine does not support.
 func (r *remoteTopic) checkQueue(s *queueSettings) error {
 	return errors.Join(
 		r.need(s.asked.capacity, fmt.Sprintf("WithCapacity(%v)", limit(s.capacity)), engine.Bounded, 0),

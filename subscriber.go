@@ -27,7 +27,7 @@ type Subscriber[T any] struct {
 	q       *Queue[T]
 	handler BatchHandler[T]
 	one     Handler[T] // handler, if it takes one message and nothing is around it
-	hold    bool       // its workers take messages by the hand
+	hold    bool       // its workers prefetch messages
 	keeps   bool       // the slice that the handler gets is its to keep
 	most    int        // messages that the handler gets
 	set     *subscriberLimits

@@ -21,7 +21,7 @@
 // The nouns:
 //
 //   - A [Kit] belongs to one test. [Kit.Settle] waits until all its topics are
-//     worked off: what is queued, in flight and waiting for a retry, and what
+//     drained: what is queued, in flight and waiting for a retry, and what
 //     handlers publish meanwhile. [Kit.Advance] and [Kit.Next] let time pass.
 //   - A [Topic] is a fanout.Topic that the kit watches. The code under test gets
 //     the embedded one and knows nothing of the kit.

@@ -45,7 +45,7 @@ func lifeChecks() []check {
 		{name: "closed queue", rule: "Close ends the queue at once: receives and settlements get ErrClosed.", run: promiseClosedQueue},
 		{feature: engine.Deletion, name: "delete a queue", rule: "Delete ends the queue as Close does, and what it held is gone, its dead letters too.", run: promiseDelete},
 		{name: "subscriber's shutdown", rule: "Subscriber.Shutdown waits for running handlers and takes no other message; the queue stays open.", run: promiseSubscriberShutdown},
-		{name: "shutdown", rule: "Shutdown waits until the queues are worked off; publishes get ErrClosed from then on.", run: promiseShutdown},
+		{name: "shutdown", rule: "Shutdown waits until the queues are drained; publishes get ErrClosed from then on.", run: promiseShutdown},
 		{name: "shutdown's leftovers", rule: "If anything is left, Shutdown returns a *ShutdownError that says how much per queue, handlers still running included.", run: promiseLeftovers},
 		{name: "closed topic", rule: "Close ends the topic at once: publishes and receives get ErrClosed. Calling it again does nothing.", run: func(x *fixture) {
 			top := x.newTopic()

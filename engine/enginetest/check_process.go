@@ -105,7 +105,7 @@ func promiseReopen(x *fixture) {
 
 // refusalChecks are of what an engine does not keep, and of what nobody could.
 func refusalChecks() []check {
-	const rule = "What a user sets explicitly and the engine can't keep is refused with an error that names the option and the engine, never ignored."
+	const rule = "What a user sets explicitly and the engine does not support is refused with an error that names the option and the engine, never ignored."
 	refused := func(f engine.Feature, option string, try func(x *fixture) error) check {
 		return check{name: "refuses " + option, rule: rule, unless: func(x *fixture) string {
 			if x.caps.Keeps(f, 0) {

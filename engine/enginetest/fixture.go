@@ -67,7 +67,7 @@ func (x *fixture) unique(name string) string {
 func (x *fixture) long() time.Duration { return x.lease(4 * x.o.patience) }
 
 // lease is d, or as much of it as the engine can keep: 0, which is the engine's
-// own, if it can't keep any.
+// own, if it does not support any.
 func (x *fixture) lease(d time.Duration) time.Duration {
 	v := x.caps[engine.Visibility]
 	switch {

@@ -171,7 +171,7 @@ func (q *queue) forget(own *receipt) {
 }
 
 // Return makes the message visible after wait, or as near to that as SQS lets
-// it: at the end of the 12 hours after the receipt. SQS can't keep state.
+// it: at the end of the 12 hours after the receipt. SQS has no place for state.
 func (q *queue) Return(ctx context.Context, r engine.Receipt, wait time.Duration, _ []byte) error {
 	own, err := q.live(ctx, r)
 	if err != nil {

@@ -2,7 +2,7 @@ package fanoutnats
 
 import "github.com/gofanout/fanout/engine"
 
-// Capabilities says what is kept, the same for all servers and options, save that
+// Capabilities says what is kept, the same for all servers and options, except that
 // with [WithMemoryStorage] a message lasts as long as its servers do.
 func (e *Engine) Capabilities() engine.Capabilities {
 	kept := func(note string) engine.Support { return engine.Support{Kept: true, Note: note} }

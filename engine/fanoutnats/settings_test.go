@@ -37,7 +37,7 @@ func TestAFullStreamRefusesAPublishWithErrFull(t *testing.T) {
 	require.ErrorIs(t, top.Publish(ctx, messages(1)), engine.ErrFull)
 	require.Equal(t, 3, total(t, q), "all or none")
 
-	// What is in it can be worked off, retries and letters included.
+	// What is in it can be drained, retries and letters included.
 	rs := receive(t, q, 3, 0)
 	require.NoError(t, q.Return(ctx, rs[0].Receipt, 0, []byte("state")))
 	require.NoError(t, q.DeadLetter(ctx, rs[1].Receipt, rs[1].Message))

@@ -82,7 +82,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 }
 
 // stop ends the service from the outside in: nothing comes in any more before
-// what is there is worked off.
+// what is there is drained.
 func stop(ctx context.Context, server *http.Server, orders *fanout.Topic[order]) error {
 	accepting, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()

@@ -180,8 +180,8 @@ func (q *queue) setHead(x *message) {
 	q.heads[x.OrderingKey] = x.seq
 }
 
-// nextOf returns the messages whose turn it may be. Of what several consumers take
-// by the hand, one may be later than another that begins first.
+// nextOf returns the messages whose turn it may be. Several consumers prefetch, so
+// one that stands later may begin first.
 func (m *topic) nextOf(q *queue, caller int) []*message {
 	next := q.next()
 	if len(next) == 0 || next[0].state != backlog || q.letters || !m.competing(q, caller) {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What a worker takes by the hand is known less exactly: when a delivery that is
+// What a worker prefetches is known less exactly: when a delivery that is
 // not the first of a hand began is known only once the topic has looked at it,
 // at most a millisecond late. The model keeps the bounds (x.until to x.most)
 // until a deadline is seen.

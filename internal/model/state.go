@@ -271,7 +271,7 @@ type ending struct {
 type topic struct {
 	now        time.Duration
 	ordering   bool
-	hooked     bool          // hooks hear of each delivery: nothing is taken by the hand
+	hooked     bool          // hooks hear of each delivery: nothing is prefetched
 	window     time.Duration // of deduplication
 	maxIDs     int
 	retention  int
