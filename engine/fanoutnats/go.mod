@@ -2,7 +2,7 @@ module github.com/gofanout/fanout/engine/fanoutnats
 
 go 1.26.0
 
-require github.com/gofanout/fanout v0.0.0
+require github.com/gofanout/fanout v0.1.0
 
 require (
 	github.com/google/uuid v1.6.0 // indirect

@@ -8,9 +8,9 @@ require (
 	github.com/aws/aws-sdk-go-v2/config v1.33.15
 	github.com/aws/aws-sdk-go-v2/service/sns v1.47.9
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.10
-	github.com/gofanout/fanout v0.0.0
-	github.com/gofanout/fanout/engine/fanoutaws v0.0.0
-	github.com/gofanout/fanout/fanouttest/fakeaws v0.0.0
+	github.com/gofanout/fanout v0.1.0
+	github.com/gofanout/fanout/engine/fanoutaws v0.1.0
+	github.com/gofanout/fanout/fanouttest/fakeaws v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -31,10 +31,3 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sync v0.22.0 // indirect
 )
-
-replace (
-	github.com/gofanout/fanout => ../..
-	github.com/gofanout/fanout/engine/fanoutaws => ../../engine/fanoutaws
-)
-
-replace github.com/gofanout/fanout/fanouttest/fakeaws => ../../fanouttest/fakeaws

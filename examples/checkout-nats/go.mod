@@ -3,8 +3,8 @@ module github.com/gofanout/fanout/examples/checkout-nats
 go 1.26.0
 
 require (
-	github.com/gofanout/fanout v0.0.0
-	github.com/gofanout/fanout/engine/fanoutnats v0.0.0
+	github.com/gofanout/fanout v0.1.0
+	github.com/gofanout/fanout/engine/fanoutnats v0.1.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/stretchr/testify v1.12.1
@@ -25,9 +25,4 @@ require (
 	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
-)
-
-replace (
-	github.com/gofanout/fanout => ../..
-	github.com/gofanout/fanout/engine/fanoutnats => ../../engine/fanoutnats
 )

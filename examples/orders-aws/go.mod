@@ -8,7 +8,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/config v1.33.15
 	github.com/aws/aws-sdk-go-v2/service/sns v1.47.9
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.10
-	github.com/gofanout/fanout/fanouttest/fakeaws v0.0.0
+	github.com/gofanout/fanout/fanouttest/fakeaws v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -25,12 +25,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.44.3 // indirect
 	github.com/aws/aws-sdk-go-v2/service/sts v1.51.8 // indirect
 	github.com/aws/smithy-go v1.28.8 // indirect
-	github.com/gofanout/fanout v0.0.0 // indirect
+	github.com/gofanout/fanout v0.1.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-)
-
-replace (
-	github.com/gofanout/fanout => ../..
-	github.com/gofanout/fanout/fanouttest/fakeaws => ../../fanouttest/fakeaws
 )

@@ -3,9 +3,9 @@ module github.com/gofanout/fanout/internal/enginetable
 go 1.26.0
 
 require (
-	github.com/gofanout/fanout v0.0.0
-	github.com/gofanout/fanout/engine/fanoutaws v0.0.0
-	github.com/gofanout/fanout/engine/fanoutnats v0.0.0
+	github.com/gofanout/fanout v0.1.0
+	github.com/gofanout/fanout/engine/fanoutaws v0.1.0
+	github.com/gofanout/fanout/engine/fanoutnats v0.1.0
 )
 
 require (

@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/anishathalye/porcupine v1.3.1
-	github.com/gofanout/fanout v0.0.0
+	github.com/gofanout/fanout v0.1.0
 	golang.org/x/sync v0.24.0
 	pgregory.net/rapid v1.3.0
 )

@@ -6,7 +6,7 @@ replace github.com/gofanout/fanout => ../../..
 
 require (
 	github.com/ThreeDotsLabs/watermill v1.5.1
-	github.com/gofanout/fanout v0.0.0
+	github.com/gofanout/fanout v0.1.0
 )
 
 require (

@@ -1,7 +1,7 @@
 // Fakeaws serves the fake of SQS and SNS on a port of the loopback interface,
 // for programs in other processes and languages:
 //
-//	go run github.com/gofanout/fanout/fanouttest/fakeaws/cmd/fakeaws -listen 127.0.0.1:4566
+//	go run github.com/gofanout/fanout/fanouttest/fakeaws/cmd/fakeaws@latest -listen 127.0.0.1:4566
 //
 // Point SDKs at it by their endpoint (AWS_ENDPOINT_URL=http://127.0.0.1:4566)
 // and give them any credentials: signatures are not checked. An access key of
