@@ -17,8 +17,8 @@
 // else to the topic's subject is delivered too. "nats stream ls" shows them all.
 //
 // A queue outlives the processes that open it, and holds on to what it has not
-// received yet. Whoever no longer needs a queue removes its consumers, with
-// "nats consumer rm", or the stream grows.
+// received yet. Whoever no longer needs a queue deletes it, with fanout.Queue.Delete,
+// or the stream grows.
 //
 // # Leases
 //

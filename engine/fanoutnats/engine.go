@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/engine/fanoutnats/internal/failure"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -37,6 +38,9 @@ func New(js jetstream.JetStream, options ...Option) (*Engine, error) {
 		if err := o(&s); err != nil {
 			return nil, fmt.Errorf("fanoutnats: %w", err)
 		}
+	}
+	if from, ok := js.(failure.Source); ok {
+		s.failures = from.Failures()
 	}
 	return &Engine{js: js, nc: js.Conn(), settings: s}, nil
 }

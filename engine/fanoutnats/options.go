@@ -98,15 +98,6 @@ func WithMaxBytes(n int64) Option {
 	}
 }
 
-// WithFailures is for package embedded, whose server tells what it fails at: calls that
-// are not answered end with that.
-func WithFailures(l *failure.Last) Option {
-	return func(s *settings) error {
-		s.failures = l
-		return nil
-	}
-}
-
 // WithTimeout says how long a call whose context has no deadline waits for the
 // servers to answer, and how long a Receive puts up with servers that say nothing;
 // the default is 15 seconds. The election of a new leader takes up to 10.

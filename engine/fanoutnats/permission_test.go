@@ -78,6 +78,16 @@ func TestTheREADMENamesThePermissionsThatAreNeeded(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Zero(t, total(t, q))
+
+	// A letter that is made while its queue is deleted is taken back.
+	require.NoError(t, top.Publish(ctx, messages(1)))
+	r := receiveOne(t, q, time.Minute)
+	require.NoError(t, admin.Close())
+	_, _, err := admin.Delete(ctx)
+	require.NoError(t, err)
+	err = q.DeadLetter(ctx, r.Receipt, r.Message)
+	require.ErrorIs(t, err, engine.ErrClosed)
+	require.NotErrorIs(t, err, nats.ErrPermissionViolation)
 }
 
 // What a client may not do fails at once, with the server's reason.
@@ -147,6 +157,10 @@ func TestAMissingPermissionIsSaid(t *testing.T) {
 			_, err := openQueue(t, as(t, "consumer"), shipping).Purge(ctx)
 			return err
 		}, `Publish to "$JS.API.CONSUMER.RESET.fanout-messages-payments.shipping"`},
+		"delete": {func(t *testing.T) error {
+			_, _, err := openQueue(t, as(t, "consumer"), shipping).Delete(ctx)
+			return err
+		}, `Publish to "$JS.API.CONSUMER.DELETE.fanout-messages-payments.shipping"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := row.do(t)

@@ -195,6 +195,8 @@ func (p *pull) endLocked(status, text string) {
 	case status == "503":
 		p.err = nats.ErrNoResponders
 	case status == "409" && passing(text): // it is asked again
+	case status == "409" && strings.EqualFold(text, "consumer deleted"):
+		p.err = errDeleted
 	default:
 		p.err = fmt.Errorf("the server refuses a pull request: %s %s", status, text)
 	}

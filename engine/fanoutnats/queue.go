@@ -251,11 +251,6 @@ func (q *queue) Purge(caller context.Context) (int, error) {
 	return int(info.NumPending) + info.NumAckPending, nil
 }
 
-// Delete is not kept, see [Engine.Capabilities].
-func (q *queue) Delete(context.Context) (dropped, letters int, err error) {
-	return 0, 0, fmt.Errorf("fanoutnats: delete queue %q: %w", q.spec.Name, errors.ErrUnsupported)
-}
-
 // Close ends what waits, and the subscriptions. What is leased stays so
 // until its lease, or the server's AckWait, has passed. See [engine.Queue].
 func (q *queue) Close() error {
@@ -317,6 +312,9 @@ func (q *queue) wrap(ctx context.Context, what string, err error) error {
 	name := fmt.Sprintf("queue %q", q.spec.Name)
 	if q.source != nil {
 		name = "dead-letter queue of " + name
+	}
+	if q.consumer != nil && gone(err) {
+		err = errDeleted
 	}
 	return q.topic.wrap(ctx, name+": "+what, err)
 }

@@ -43,7 +43,10 @@ func (q *queue) Receive(ctx context.Context, most int, d time.Duration) ([]engin
 		case len(rs) > 0:
 			return rs, nil
 		case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout):
-			// No leader, for the time being; or for good.
+			// No leader, for the time being; or for good, or no such consumer any more.
+			if q.deleted(ctx) {
+				return nil, q.wrap(ctx, "receive", errDeleted)
+			}
 			if silent.IsZero() {
 				silent = time.Now()
 			}
@@ -55,6 +58,8 @@ func (q *queue) Receive(ctx context.Context, most int, d time.Duration) ([]engin
 			}
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case errors.Is(err, errDeleted):
+			return nil, q.wrap(ctx, "receive", err)
 		case errors.Is(err, engine.ErrClosed):
 			return nil, err
 		case err != nil:

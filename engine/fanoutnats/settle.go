@@ -53,6 +53,9 @@ func (q *queue) confirm(ctx context.Context, l *lease, data []byte) error {
 		if err == nil || !lost || ctx.Err() != nil {
 			return err
 		}
+		if errors.Is(err, nats.ErrNoResponders) && q.deleted(ctx) {
+			return errDeleted
+		}
 		if errors.Is(err, nats.ErrNoResponders) && !sleep(ctx, again) {
 			return err
 		}
@@ -131,7 +134,10 @@ func (q *queue) DeadLetter(caller context.Context, r engine.Receipt, m engine.Me
 			return err
 		}
 		q.dead.stored.raise(last)
-		return q.ack(ctx, l)
+		if err = q.ack(ctx, l); errors.Is(err, errDeleted) {
+			err = errors.Join(err, q.takeBack(ctx, last))
+		}
+		return err
 	})
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/engine/fanoutnats"
+	"github.com/gofanout/fanout/engine/fanoutnats/internal/failure"
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -111,9 +112,20 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Engine, err = fanoutnats.New(js, append(s.engine, fanoutnats.WithFailures(&log.failures))...)
+	e.Engine, err = fanoutnats.New(&client{js, log}, s.engine...)
 	return e, err
 }
+
+// A client is the server's, which says by it what it fails at.
+type client struct {
+	jetstream.JetStream
+	log *logger
+}
+
+var _ failure.Source = (*client)(nil)
+
+// Failures returns what the server failed at last.
+func (c *client) Failures() *failure.Last { return &c.log.failures }
 
 // writable returns an error if no file can be made in dir, or in what the server has
 // made there.

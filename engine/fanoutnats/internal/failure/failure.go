@@ -7,6 +7,12 @@ import (
 	"time"
 )
 
+// A Source is the client of a server in this process. An engine that is made on it ends
+// calls that are not answered with the server's failure.
+type Source interface {
+	Failures() *Last
+}
+
 // A Last is the last failure. The zero Last is none. Its methods may be called
 // concurrently.
 type Last struct {
