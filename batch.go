@@ -105,12 +105,11 @@ func (w *worker[T]) ackBatch() bool {
 	q := w.s.q
 	q.mu.Lock()
 	held := len(w.claims) == 0
-	if held {
-		w.countLocked(len(w.hand), len(w.hand))
+	if !held {
+		q.mu.Unlock()
+		return false
 	}
-	q.mu.Unlock()
-	if held {
-		q.madeRoom().perform()
-	}
-	return held
+	w.countLocked(len(w.hand), len(w.hand))
+	q.unlock()
+	return true
 }

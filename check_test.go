@@ -111,6 +111,7 @@ func check[T any](t *testing.T, top *Topic[T]) {
 	defer top.mu.Unlock()
 	head := top.log.Head()
 	require.Equal(t, head, top.log.Published())
+	require.False(t, top.pending.any() || top.roomMade != nil, "something was not told")
 	checkWaiters(t, top)
 	for _, q := range top.queues {
 		q.mu.Lock()
@@ -132,6 +133,9 @@ func check[T any](t *testing.T, top *Topic[T]) {
 }
 
 func (q *Queue[T]) checkLocked(head int64) error {
+	if q.pending.any() {
+		return errors.New("something was not told")
+	}
 	if q.closed {
 		return nil
 	}

@@ -131,25 +131,26 @@ func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue
 // buryLocked moves entry i, whose state has been left, to the dead-letter
 // queue, or parks it. The lock of a queue comes before that of its dead-letter
 // queue, so that the move is one step for everybody else.
-func (q *Queue[T]) buryLocked(i int32, fx *effects) *effects {
+func (q *Queue[T]) buryLocked(i int32) {
 	if q.remote != nil {
-		return fx.and(q.buryRemoteLocked(i, false))
+		q.buryRemoteLocked(i, false)
+		return
 	}
 	h := q.win.At(i)
-	if q.sendLocked(i, &fx) {
+	if q.sendLocked(i) {
 		q.removeLocked(i)
-		return fx
+		return
 	}
 	q.leaveKeyLocked(i)
 	q.putLocked(i, parked)
 	q.rareLocked().parked++
 	q.offerSwapLocked()
-	return q.noteItemLocked(fx, parkedEvent, &h.item, q.lastAttempt(i))
+	q.noteItemLocked(parkedEvent, &h.item, q.lastAttempt(i))
 }
 
 // offerSwapLocked has a redrive that waits for room here looked at, since it can
 // change places with what is parked: it makes the gate as low as no allow is,
-// so that the next madeRoom goes to tell.
+// so that the next unlock goes to tell.
 func (q *Queue[T]) offerSwapLocked() {
 	for g := q.gate.Load(); g != 0 && !q.gate.CompareAndSwap(g, math.MinInt64); {
 		g = q.gate.Load()
@@ -164,20 +165,21 @@ func (q *Queue[T]) canSwap() bool {
 }
 
 // sendLocked copies entry i's message to the dead-letter queue if there is room.
-func (q *Queue[T]) sendLocked(i int32, fx **effects) bool {
+func (q *Queue[T]) sendLocked(i int32) bool {
 	d := q.deadLocked()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return q.sendBothLocked(d, i, fx)
+	return q.sendBothLocked(d, i)
 }
 
 // sendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
-func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
+// What is pending in d then is left to q's unlock.
+func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 	if d.closed {
 		return false
 	}
 	if d.win.Len() >= d.set.capacity {
-		if d.set.overflow != DropOldest || !d.dropOldestLocked(0, fx) {
+		if d.set.overflow != DropOldest || !d.dropOldestLocked(0) {
 			if r := d.rareLocked(); !r.starved[q] {
 				if r.starved == nil {
 					r.starved = make(map[*Queue[T]]bool)
@@ -188,6 +190,7 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
 			d.starving.Store(true)
 			return false
 		}
+		q.pending.join(d.pending.take())
 		d.armLocked(d.core.now())
 	}
 	d.offered++
@@ -196,7 +199,7 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32, fx **effects) bool {
 	d.putLocked(d.win.Add(held[T]{item: q.letter(d, h.item), hist: h.hist}), backlogged)
 	d.handOnLocked()
 	q.rareLocked().deadLettered++
-	*fx = q.noteItemLocked(*fx, deadLettered, &h.item, q.lastAttempt(i))
+	q.noteItemLocked(deadLettered, &h.item, q.lastAttempt(i))
 	return true
 }
 
@@ -236,19 +239,19 @@ func (q *Queue[T]) lastAttempt(i int32) Event {
 }
 
 // unpark moves what is parked to the dead-letter queue, as far as there is room.
-func (q *Queue[T]) unpark() (fx *effects) {
+// What has to be told is left in p.
+func (q *Queue[T]) unpark(p *pending) {
 	q.mu.Lock()
 	for !q.closed {
 		i, ok := q.parked.First()
-		if !ok || !q.sendLocked(i, &fx) {
+		if !ok || !q.sendLocked(i) {
 			break
 		}
 		q.win.Pull(&q.parked, i)
 		q.freeLocked(i)
 	}
 	q.checkDrainedLocked()
-	q.mu.Unlock()
-	return fx.and(q.madeRoom())
+	q.unlockTo(p)
 }
 
 // Peek returns up to most of the queue's messages ([Unlimited] is all) in the order of
@@ -412,13 +415,13 @@ func selectLetters[T any](letters []Delivery[T], set *redriveSettings, preds []f
 // is full of parked messages and its full dead-letter queue could otherwise wait
 // for each other for ever. It returns the letters that remain, and how many
 // moved. The topic's mu is held.
-func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Delivery[T], moved int, fx *effects) {
+func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Delivery[T], moved int) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlockUnder(q.t)
 	now := q.core.now()
 	d := q.dead
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.unlockUnder(q.t)
 	for len(letters) > 0 && (q.room(head) > 0 || q.parked.Len() > 0) {
 		l := letters[0]
 		letters = letters[1:]
@@ -436,7 +439,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		d.rareLocked().redriven++
 		if q.room(head) <= 0 {
 			p, _ := q.parked.First()
-			q.sendBothLocked(d, p, &fx)
+			q.sendBothLocked(d, p)
 			q.win.Pull(&q.parked, p)
 			q.freeLocked(p)
 		}
@@ -445,12 +448,12 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		q.rareLocked().redriven++
 		q.putLocked(i, due)
 		moved++
-		fx = q.noteItemLocked(fx, redriven, &h.item, Event{})
+		q.noteItemLocked(redriven, &h.item, Event{})
 	}
 	d.armLocked(d.core.now())
 	d.handOnLocked() // a letter that went may have been the head of its key
 	q.handOnLocked()
-	return letters, moved, fx
+	return letters, moved
 }
 
 // met reports whether a letter's ID is asked for, and notes that there is one.

@@ -44,40 +44,40 @@ func (q *Queue[T]) firstExpiryLocked(now int64) (i int32, at int64, ok bool) {
 }
 
 // expireFirstLocked buries the first that expires of those in the window, if its time
-// to live has passed.
-func (q *Queue[T]) expireFirstLocked(now int64, fx *effects) (*effects, bool) {
+// to live has passed, and reports whether it has.
+func (q *Queue[T]) expireFirstLocked(now int64) bool {
 	i, at, ok := q.win.FirstExpiry()
 	if !ok || at > now {
-		return fx, false
+		return false
 	}
 	q.takeOutLocked(i)
 	q.n[q.win.Meta(i).State]--
 	q.win.Restamp(i)
-	return q.expireLocked(i, now, fx), true
+	q.expireLocked(i, now)
+	return true
 }
 
 // expireAllLocked buries what has expired and is neither in flight nor parked, and
 // reports whether that was anything. The topic's mu is held, too.
-func (q *Queue[T]) expireAllLocked(now int64) (fx *effects, any bool) {
+func (q *Queue[T]) expireAllLocked(now int64) bool {
 	if _, at, ok := q.firstExpiryLocked(now); !ok || at > now {
-		return nil, false
+		return false
 	}
 	if q.opening {
 		q.adoptLocked() // its dead-letter queue, if one waits for it
 	}
-	for ok := true; ok; {
-		fx, ok = q.expireFirstLocked(now, fx)
+	for q.expireFirstLocked(now) {
 	}
 	q.armLocked(now) // some may have been waiting for an instant
 	q.checkDrainedLocked()
 	q.handOnLocked() // one that went may have been the head of its key
-	return fx, true
+	return true
 }
 
 // findRoom reports whether there is room for n messages, that of messages just done
 // and of those that have expired included. If there is none and somebody waits for
 // it, the timer comes when the next message expires. The topic's mu is held.
-func (q *Queue[T]) findRoom(head, n int64, fx **effects) bool {
+func (q *Queue[T]) findRoom(head, n int64) bool {
 	if q.hasRoom(head, n) {
 		return true
 	}
@@ -85,11 +85,9 @@ func (q *Queue[T]) findRoom(head, n int64, fx **effects) bool {
 		return false
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlockUnder(q.t)
 	now := q.core.now()
-	more, any := q.expireAllLocked(now)
-	if any {
-		*fx = (*fx).and(more)
+	if q.expireAllLocked(now) {
 		q.t.turnsOfLocked(q) // it may be more room than is wanted here
 	}
 	if q.room(head) >= n {

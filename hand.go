@@ -254,8 +254,8 @@ func (w *worker[T]) stepHeld(v verdict) bool {
 // gives back the rest of the hand.
 func (w *worker[T]) finishHeld(v verdict) { w.settleHeld(v, false) }
 
-// settleHeld settles the current message as v says. It performs what follows
-// from it and, if again is true, returns with the queue's mu locked.
+// settleHeld settles the current message as v says. If again is true it returns with
+// the queue's mu locked, and nothing pending.
 func (w *worker[T]) settleHeld(v verdict, again bool) {
 	q := w.s.q
 	if v.cause != Acked {
@@ -263,7 +263,6 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 		v.wait = q.waitAfter(v, 1)
 	}
 	q.mu.Lock()
-	var fx *effects
 	var late *Delivery[T] // the current message, if v comes too late for it
 	if v.cause == Acked && len(w.claims) == 0 {
 		started := w.load().started()
@@ -271,7 +270,7 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 	} else {
 		c := w.pickUpLocked()
 		if err := q.ownedLocked(c.entry, c.stamp); err == nil {
-			fx = q.settleLocked(c.entry, v, q.core.now()) // not before the start, which may have been set just now
+			q.settleLocked(c.entry, v, q.core.now()) // not before the start, which may have been set just now
 		} else if v.cause != Acked && !isClosed(err) {
 			d := w.hand[w.load().started()-1]
 			late = &d
@@ -281,23 +280,21 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 	if q.drained != nil {
 		q.checkDrainedLocked()
 	}
-	if !again || fx != nil || late != nil || q.tellsLocked() {
-		q.mu.Unlock()
-		if late != nil {
-			fx = fx.and(w.late(*late, v))
+	if late != nil {
+		q.mu.Unlock() // nothing is pending: v came too late
+		w.late(*late, v)
+		if again {
+			q.mu.Lock()
 		}
-		fx.and(q.madeRoom()).perform()
+		return
+	}
+	if !again || q.pending.any() || q.roomIsWanted() {
+		q.unlock()
 		if !again {
 			return
 		}
 		q.mu.Lock()
 	}
-}
-
-// tellsLocked reports whether somebody waits for the room there is.
-func (q *Queue[T]) tellsLocked() bool {
-	g := q.gate.Load()
-	return g != 0 && q.allow.Load() >= g
 }
 
 // nextHeldLocked starts the next message of the hand, or of a new hand.

@@ -168,11 +168,16 @@ var logLines = [kinds]string{
 	late:          "fanout: handler failed after its delivery had been settled or lost",
 }
 
-// effects are what is to be done once the locks are released: events to be
-// told and contexts to be cancelled. Nil is none, so that having none is free.
-// They are performed last: a hook may block, publish, or end its goroutine, and
-// nobody else may wait meanwhile for what there is room for.
-type effects struct {
+// pending is what has to be told once the locks are released: events, contexts to be
+// cancelled, and calls of engines. It is kept under the lock of the queue or topic that
+// it comes from, and performed by whoever unlocks that. The zero value is nothing, and
+// costs nothing.
+//
+// It is performed last: a hook may block, publish, or end its goroutine, and nobody
+// else may wait meanwhile for what there is room for.
+type pending struct{ list *notices }
+
+type notices struct {
 	events  []heldEvent
 	cancels []heldCancel
 	calls   []func() // of engines
@@ -189,77 +194,78 @@ type heldCancel struct {
 	cause error
 }
 
-// and returns the effects of both.
-func (fx *effects) and(more *effects) *effects {
-	if fx == nil || more == nil {
-		if fx == nil {
-			return more
-		}
-		return fx
+// any reports whether there is anything.
+func (p *pending) any() bool { return p.list != nil }
+
+func (p *pending) get() *notices {
+	if p.list == nil {
+		p.list = new(notices)
 	}
-	fx.events = append(fx.events, more.events...)
-	fx.cancels = append(fx.cancels, more.cancels...)
-	fx.calls = append(fx.calls, more.calls...)
-	return fx
+	return p.list
 }
 
-func (fx *effects) cancel(ctx *handlerContext, cause error) *effects {
-	return fx.and(&effects{cancels: []heldCancel{{ctx, cause}}})
-}
-
-// hooked reports whether anybody wants to hear of events of kind k.
-func (q *Queue[T]) hooked(k kind) bool { return q.core.funcs[k] != nil || logLines[k] != "" }
-
-// noteLocked adds an event to fx, if anybody wants to hear of it.
-func (q *Queue[T]) noteLocked(fx *effects, k kind, e Event) *effects {
-	if !q.hooked(k) {
-		return fx
+// take empties p and returns what it was.
+func (p *pending) take() (all pending) {
+	if p.list != nil {
+		all, p.list = *p, nil
 	}
-	q.seq++
-	e.Seq, e.Time = q.seq, time.Now()
-	return fx.and(&effects{events: []heldEvent{{&q.report, k, e}}})
+	return all
 }
 
-// noteItemLocked is noteLocked for an event about one message.
-func (q *Queue[T]) noteItemLocked(fx *effects, k kind, it *item[T], e Event) *effects {
-	if !q.hooked(k) {
-		return fx
-	}
-	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.seq, it.at, it.ext), q.core.time(it.at), 1
-	return q.noteLocked(fx, k, e)
-}
-
-// noteUnreturnedLocked notes that an attempt ended in a panic or an exit, if it did.
-func (q *Queue[T]) noteUnreturnedLocked(fx *effects, it *item[T], v verdict, attempt int, elapsed time.Duration) *effects {
-	k := panickedEvent
-	switch v.cause {
-	case Panicked:
-	case Exited:
-		k = exitedEvent
-	default:
-		return fx
-	}
-	return q.noteItemLocked(fx, k, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Stack: v.stack, Elapsed: elapsed})
-}
-
-// deliveredLocked notes that d was made.
-func (q *Queue[T]) deliveredLocked(d *Delivery[T]) *effects {
-	if !q.hooked(delivered) {
-		return nil
-	}
-	return q.noteLocked(nil, delivered, Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
-}
-
-// perform does what fx holds. No lock is held.
-func (fx *effects) perform() {
-	if fx == nil {
+// join adds what more holds, behind what p does.
+func (p *pending) join(more pending) {
+	if p.list == nil {
+		*p = more
 		return
 	}
-	fx.cancelAll()
-	for _, call := range fx.calls {
+	if more.list != nil {
+		n := p.list
+		n.events = append(n.events, more.list.events...)
+		n.cancels = append(n.cancels, more.list.cancels...)
+		n.calls = append(n.calls, more.list.calls...)
+	}
+}
+
+// cancel has a context cancelled.
+func (p *pending) cancel(ctx *handlerContext, cause error) {
+	n := p.get()
+	n.cancels = append(n.cancels, heldCancel{ctx, cause})
+}
+
+// call has f called.
+func (p *pending) call(f func()) {
+	n := p.get()
+	n.calls = append(n.calls, f)
+}
+
+// event has e told.
+func (p *pending) event(to *reporter, k kind, e Event) {
+	n := p.get()
+	n.events = append(n.events, heldEvent{to, k, e})
+}
+
+// perform does all of it. No lock is held.
+func (p *pending) perform() {
+	if p.list == nil {
+		return
+	}
+	all := p.take()
+	all.cancelAll()
+	for _, call := range all.list.calls {
 		call()
 	}
-	tellAll(fx.events)
+	tellAll(all.list.events)
+}
+
+// cancelAll cancels the contexts, which keeps nobody waiting.
+func (p *pending) cancelAll() {
+	if p.list == nil {
+		return
+	}
+	for _, c := range p.list.cancels {
+		c.ctx.cancel(c.cause)
+	}
+	p.list.cancels = nil
 }
 
 // tellAll tells events, all of them even if a hook ends the goroutine.
@@ -276,15 +282,46 @@ func tellAll(events []heldEvent) {
 	}
 }
 
-// cancelAll cancels the contexts, which keeps nobody waiting.
-func (fx *effects) cancelAll() {
-	if fx == nil {
+// hooked reports whether anybody wants to hear of events of kind k.
+func (q *Queue[T]) hooked(k kind) bool { return q.core.funcs[k] != nil || logLines[k] != "" }
+
+// noteLocked has an event told, if anybody wants to hear of it.
+func (q *Queue[T]) noteLocked(k kind, e Event) {
+	if !q.hooked(k) {
 		return
 	}
-	for _, c := range fx.cancels {
-		c.ctx.cancel(c.cause)
+	q.seq++
+	e.Seq, e.Time = q.seq, time.Now()
+	q.pending.event(&q.report, k, e)
+}
+
+// noteItemLocked is noteLocked for an event about one message.
+func (q *Queue[T]) noteItemLocked(k kind, it *item[T], e Event) {
+	if !q.hooked(k) {
+		return
 	}
-	fx.cancels = nil
+	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.seq, it.at, it.ext), q.core.time(it.at), 1
+	q.noteLocked(k, e)
+}
+
+// noteUnreturnedLocked notes that an attempt ended in a panic or an exit, if it did.
+func (q *Queue[T]) noteUnreturnedLocked(it *item[T], v verdict, attempt int, elapsed time.Duration) {
+	k := panickedEvent
+	switch v.cause {
+	case Panicked:
+	case Exited:
+		k = exitedEvent
+	default:
+		return
+	}
+	q.noteItemLocked(k, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Stack: v.stack, Elapsed: elapsed})
+}
+
+// deliveredLocked notes that d was made.
+func (q *Queue[T]) deliveredLocked(d *Delivery[T]) {
+	if q.hooked(delivered) {
+		q.noteLocked(delivered, Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
+	}
 }
 
 // A reporter tells a queue's events to the hooks and the log. It keeps the log

@@ -107,14 +107,14 @@ func (q *Queue[T]) lapsesLocked(l *lease[T]) bool {
 
 // lapseLocked times out messages of the first lease together, from its first in
 // flight on.
-func (q *Queue[T]) lapseLocked(late uint64, now int64) *effects {
+func (q *Queue[T]) lapseLocked(late uint64, now int64) {
 	s, k := q.firstLeasedLocked()
 	l, base := s.lease, s.base
 	leader := q.unleaseLocked(s, k)
-	fx := q.timeOutLocked(leader, now, nil)
+	q.timeOutLocked(leader, now, nil)
 	late &^= 1 << k
 	if late == 0 {
-		return fx
+		return
 	}
 	n := bits.OnesCount64(late)
 	s.open &^= late
@@ -136,7 +136,6 @@ func (q *Queue[T]) lapseLocked(late uint64, now int64) *effects {
 		q.dropLeaseLocked(l)
 	}
 	q.checkDrainedLocked()
-	return fx
 }
 
 func (q *Queue[T]) addLapseLocked(p *lapse[T], n int) {

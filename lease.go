@@ -476,8 +476,7 @@ func (q *Queue[T]) ackLeased(entry int32, stamp uint64) bool {
 		return false
 	}
 	q.ackLeaseLocked(s, 1<<k)
-	q.mu.Unlock()
-	q.madeRoom().perform()
+	q.unlock()
 	return true
 }
 
@@ -582,8 +581,7 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 			}
 			q.ackLeaseLocked(s, acked)
 		}
-		q.mu.Unlock()
-		q.madeRoom().perform()
+		q.unlock()
 		for _, k := range others[:n] {
 			d := &ds[k]
 			var err error

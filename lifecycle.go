@@ -85,12 +85,12 @@ func (q *Queue[T]) end(deleting bool) error {
 	}
 	first := !over && !q.gone
 	q.gone = true
-	fx := q.closeNow(deleting)
+	q.closeNow(deleting)
 	ended := []*Queue[T]{q}
 	if d := q.deadIfAny(); d != nil && d.source == q { // else it is another queue's now
 		switch {
 		case deleting:
-			fx = fx.and(d.closeNow(true))
+			d.closeNow(true)
 			t.forgetOrphanLocked(d)
 			ended = append(ended, d)
 		case first:
@@ -101,15 +101,11 @@ func (q *Queue[T]) end(deleting bool) error {
 		q.leaveTopicLocked()
 		t.turnsWithoutLocked(q)
 	}
-	t.mu.Unlock()
-	if first {
-		fx = fx.and(t.admitWaiters(nil))
-	}
 	if !over {
 		defer t.release()
 	}
 	defer each(len(ended), func(k int) { ended[k].report.stop() })
-	fx.perform()
+	t.unlock()
 	return nil
 }
 
@@ -145,20 +141,17 @@ func (t *Topic[T]) forgetOrphanLocked(d *Queue[T]) {
 // endShared is end for a dead-letter queue that belongs to no topic.
 func (q *Queue[T]) endShared(deleting bool) error {
 	q.mu.Lock()
-	closed := q.closed
-	if !closed {
-		q.core.live.Add(1) // the reporter may arm a timer until it is stopped
-	}
-	q.mu.Unlock()
-	if closed && !deleting {
+	if q.closed && !deleting {
+		q.mu.Unlock()
 		return nil
 	}
-	fx := q.closeNow(deleting)
-	if !closed {
+	if !q.closed {
+		q.core.live.Add(1) // the reporter may arm a timer until it is stopped
 		defer q.core.release()
 	}
+	q.closeLocked(deleting)
 	defer q.report.stop()
-	fx.perform()
+	q.unlock()
 	return nil
 }
 
@@ -205,22 +198,20 @@ func (q *Queue[T]) leftoversLocked() []Message[T] {
 	return nil
 }
 
-// closeNow closes the queue. The topic's mu is held. A dead-letter queue keeps its
-// letters, to be looked at, unless it is being deleted.
-func (q *Queue[T]) closeNow(deleting bool) *effects {
-	_, fx := q.closeAndSay(deleting)
-	return fx
+// closeNow closes the queue and says what was left in it. The topic's mu is held. A
+// dead-letter queue keeps its letters, to be looked at, unless it is being deleted.
+func (q *Queue[T]) closeNow(deleting bool) Left {
+	q.mu.Lock()
+	defer q.unlockUnder(q.t)
+	return q.closeLocked(deleting)
 }
 
-// closeAndSay is closeNow, and says what was left in the queue.
-func (q *Queue[T]) closeAndSay(deleting bool) (l Left, fx *effects) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	if q.closed {
 		if deleting {
-			fx = q.forgetLocked()
+			q.forgetLocked()
 		}
-		return l, fx
+		return l
 	}
 	q.gatherLocked()
 	q.unleaseAllLocked()
@@ -228,20 +219,20 @@ func (q *Queue[T]) closeAndSay(deleting bool) (l Left, fx *effects) {
 	now := q.core.now()
 	if q.remote == nil && !q.letters {
 		q.spillLocked()
-		fx = q.expireWaitingLocked(now)
+		q.expireWaitingLocked(now)
 	}
 	l = q.leftLocked()
 	switch {
 	case q.remote != nil:
 		q.emptyLocked()
 	case deleting:
-		fx = q.dropAllLocked(fx)
+		q.dropAllLocked()
 	case q.letters:
 	default:
 		left := q.messagesLocked(now)
 		if n := len(left); n > 0 {
 			q.rareLocked().left = left
-			fx = q.noteLocked(fx, dropped, Event{Reason: DroppedByClose, Count: n})
+			q.noteLocked(dropped, Event{Reason: DroppedByClose, Count: n})
 		}
 		q.emptyLocked()
 	}
@@ -260,7 +251,7 @@ func (q *Queue[T]) closeAndSay(deleting bool) (l Left, fx *effects) {
 	}
 	for _, s := range slices.Clone(q.subs) {
 		for _, w := range s.busy {
-			fx = w.cancelLocked(fx, fmt.Errorf("%w: queue %q", ErrClosed, q.name))
+			w.cancelLocked(fmt.Errorf("%w: queue %q", ErrClosed, q.name))
 		}
 		s.slab.drop()
 		s.stopLocked()
@@ -270,7 +261,7 @@ func (q *Queue[T]) closeAndSay(deleting bool) (l Left, fx *effects) {
 	q.armLocked(0)
 	q.checkDrainedLocked()
 	q.checkHomeLocked()
-	return l, fx
+	return l
 }
 
 // emptyLocked lets go of all that the window holds.
@@ -281,27 +272,26 @@ func (q *Queue[T]) emptyLocked() {
 }
 
 // dropAllLocked drops all that the window holds, because the queue is being deleted.
-func (q *Queue[T]) dropAllLocked(fx *effects) *effects {
+func (q *Queue[T]) dropAllLocked() {
 	n := q.win.Len()
 	q.emptyLocked()
 	if n == 0 {
-		return fx
+		return
 	}
 	q.rareLocked().dropped += uint64(n)
-	return q.noteLocked(fx, dropped, Event{Reason: DroppedByDelete, Count: n})
+	q.noteLocked(dropped, Event{Reason: DroppedByDelete, Count: n})
 }
 
 // forgetLocked drops what a closed queue still holds: letters, or its leftovers, of which
 // was told when it was closed.
-func (q *Queue[T]) forgetLocked() *effects {
-	if q.letters {
-		return q.dropAllLocked(nil)
-	}
-	if q.rare != nil {
+func (q *Queue[T]) forgetLocked() {
+	switch {
+	case q.letters:
+		q.dropAllLocked()
+	case q.rare != nil:
 		q.rare.dropped += uint64(len(q.rare.left))
 		q.rare.left = nil
 	}
-	return nil
 }
 
 func (q *Queue[T]) leftLocked() Left {
@@ -329,7 +319,7 @@ func (q *Queue[T]) entriesLocked() []int32 {
 
 // expireWaitingLocked buries the window's messages whose time to live has passed
 // and that are neither in flight, which may finish, nor parked, which are dead.
-func (q *Queue[T]) expireWaitingLocked(now int64) (fx *effects) {
+func (q *Queue[T]) expireWaitingLocked(now int64) {
 	for _, i := range q.entriesLocked() {
 		state := q.win.Meta(i).State
 		if state == inFlight || state == handling || state == parked || !q.expired(&q.win.At(i).item, now) {
@@ -337,9 +327,8 @@ func (q *Queue[T]) expireWaitingLocked(now int64) (fx *effects) {
 		}
 		q.takeOutLocked(i)
 		q.n[state]--
-		fx = q.expireLocked(i, now, fx)
+		q.expireLocked(i, now)
 	}
-	return fx
 }
 
 // messagesLocked returns the window's messages as they would have to be published,
@@ -447,30 +436,29 @@ func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
 	if q.remote != nil {
 		return q.remote.purge(ctx)
 	}
-	if q.t != nil { // else it is a shared dead-letter queue, which reads no log
-		q.t.mu.Lock()
+	if q.t == nil { // a shared dead-letter queue, which reads no log
+		q.mu.Lock()
+		defer q.unlock()
+		return q.purgeLocked()
 	}
-	dropped, fx, err := q.purge()
-	if q.t != nil {
-		q.t.mu.Unlock()
-	}
-	fx.and(q.madeRoom()).perform()
-	return dropped, err
+	q.t.mu.Lock()
+	defer q.t.unlock()
+	q.mu.Lock()
+	defer q.unlockUnder(q.t)
+	return q.purgeLocked()
 }
 
-// purge empties the queue. The topic's mu is held.
-func (q *Queue[T]) purge() (n int, fx *effects, err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+// purgeLocked empties the queue. Of one that reads the log the topic's mu is held, too.
+func (q *Queue[T]) purgeLocked() (n int, err error) {
 	if q.closed {
-		return 0, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
+		return 0, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
 	q.gatherLocked()
 	q.unleaseAllLocked()
 	q.leases.moved = nil
 	n = q.win.Len() + q.inLogLocked()
 	if n == 0 {
-		return 0, nil, nil
+		return 0, nil
 	}
 	all := make([]int32, 0, q.win.Len())
 	q.win.All(func(i int32) bool {
@@ -484,7 +472,7 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 		if m.State == inFlight || m.State == handling {
 			q.stale.Add(m.Stamp)
 			if w := find(m.Stamp); w != nil {
-				fx = w.cancelLocked(fx, cause)
+				w.cancelLocked(cause)
 			}
 		}
 		q.takeOutLocked(i)
@@ -503,7 +491,8 @@ func (q *Queue[T]) purge() (n int, fx *effects, err error) {
 	q.armLocked(q.core.now())
 	q.handOnLocked()
 	q.checkDrainedLocked()
-	return n, q.noteLocked(fx, dropped, Event{Reason: DroppedByPurge, Count: n}), nil
+	q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: n})
+	return n, nil
 }
 
 func (q *Queue[T]) checkDrainedLocked() {

@@ -118,26 +118,25 @@ func (l *loop[T]) next(ctx context.Context) (*Delivery[T], error) {
 
 // takeLocked makes another message the current one: the next of the hand, or the
 // first of a new one, or a single one.
-func (l *loop[T]) takeLocked() (fx *effects, ok bool) {
+func (l *loop[T]) takeLocked() (ok bool) {
 	q := l.q
 	l.endLocked()
 	if p := l.load(); p.waiting() > 0 {
 		l.where.Store(uint64(p&^placeOver - placeOne + placeStamp))
-		return nil, true
+		return true
 	}
 	l.hand = nil
 	l.where.Store(0)
 	l.enterLocked()
 	if !q.servesLocked() || q.readyLocked() == 0 {
-		return nil, false
+		return false
 	}
 	now := q.core.now()
 	if l.holdLocked(now) {
 		q.handOnLocked()
-		return nil, true
+		return true
 	}
-	n, fx := q.takeAtLocked(l.one[:], now, l.vis)
-	return fx, n > 0
+	return q.takeAtLocked(l.one[:], now, l.vis) > 0
 }
 
 // endLocked ends what the loop has to do with its current message. If it is not
@@ -179,8 +178,7 @@ func (l *loop[T]) leave() {
 	l.takeBackLocked()
 	l.unlistLocked()
 	q.handOnLocked()
-	q.mu.Unlock()
-	q.madeRoom().perform()
+	q.unlock()
 }
 
 func (l *loop[T]) unlistLocked() {
@@ -361,8 +359,7 @@ func (q *Queue[T]) ackInLoops(stamp uint64) bool {
 		if p.stamp() == stamp && !p.over() {
 			l.countLocked()
 			q.checkDrainedLocked()
-			q.mu.Unlock()
-			q.madeRoom().perform()
+			q.unlock()
 			return true
 		}
 	}

@@ -307,9 +307,9 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *Queue[T], n int) bool
 
 // refusedLocked returns the error of an offer that waiting would not help. What has
 // expired is dead then, whatever becomes of the offer.
-func (t *Topic[T]) refusedLocked(o *offer[T]) (fx *effects, err error) {
+func (t *Topic[T]) refusedLocked(o *offer[T]) error {
 	if o.redrive != nil {
-		return nil, nil
+		return nil
 	}
 	head := t.log.Head()
 	for q, n := range t.targets(o) {
@@ -317,20 +317,20 @@ func (t *Topic[T]) refusedLocked(o *offer[T]) (fx *effects, err error) {
 			continue
 		}
 		if n > q.set.capacity {
-			return fx, fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", ErrBatchTooLarge, n, q.name, q.set.capacity)
+			return fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", ErrBatchTooLarge, n, q.name, q.set.capacity)
 		}
-		if q.set.overflow == Reject && !q.findRoom(head, int64(n), &fx) {
-			return fx, fmt.Errorf("%w: queue %q holds %d", ErrQueueFull, q.name, q.set.capacity-int(max(q.room(head), 0)))
+		if q.set.overflow == Reject && !q.findRoom(head, int64(n)) {
+			return fmt.Errorf("%w: queue %q holds %d", ErrQueueFull, q.name, q.set.capacity-int(max(q.room(head), 0)))
 		}
 	}
-	return fx, nil
+	return nil
 }
 
 // admitLocked adds o to all its queues if there is room in all of them, or
 // returns a full one to wait for, or an error; then it has changed nothing, but
 // that a redrive may have moved some of its letters, and that what has expired may
 // be dead.
-func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err error) {
+func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], err error) {
 	if o.redrive != nil {
 		return t.admitRedriveLocked(o)
 	}
@@ -338,22 +338,22 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 	head, n := t.log.Head(), len(o.items)
 	if n == 0 {
 		t.countDuplicatesLocked(o)
-		return nil, nil, nil
+		return nil, nil
 	}
 	if len(o.rows) == 0 && !o.delayed && head+int64(n) <= t.limit {
 		t.stampLocked(o)
 		t.appendLocked(o)
 		t.log.Publish()
-		return nil, nil, nil
+		return nil, nil
 	}
 
 	// Look at all before touching any.
-	if fx, err = t.refusedLocked(o); err != nil {
-		return nil, fx, err
+	if err = t.refusedLocked(o); err != nil {
+		return nil, err
 	}
 	for q, n := range t.targets(o) {
-		if q.set.overflow == Block && !q.hasRoomOrGate(o, head, int64(n), &fx) {
-			return q, fx, nil
+		if q.set.overflow == Block && !q.hasRoomOrGate(o, head, int64(n)) {
+			return q, nil
 		}
 	}
 
@@ -365,14 +365,14 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 	for q := range t.open.all() {
 		switch {
 		case q.direct || o.delayed:
-			fx = fx.and(q.add(o.items, nil))
+			q.add(o.items, nil)
 		case q.room(head) < int64(n):
-			fx = fx.and(q.overflow(o.items, head))
+			q.overflow(o.items, head)
 		}
 	}
 	for _, r := range o.rows {
 		if !r.q.gone {
-			fx = fx.and(r.q.add(o.items, r.accepted))
+			r.q.add(o.items, r.accepted)
 		}
 	}
 	t.log.Publish()
@@ -382,7 +382,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], fx *effects, err er
 		}
 	}
 	t.relimitLocked()
-	return nil, fx, nil
+	return nil, nil
 }
 
 // hasRoom reports whether there is room for n messages, that of messages just
@@ -398,12 +398,12 @@ func (q *Queue[T]) hasRoom(head, n int64) bool {
 // hasRoomOrGate reports whether there is room for n messages of o. If not, and o
 // waits, whoever makes some will come to admit waiters. The gate is there before the
 // last look: who makes room and does not see it has made it before that look.
-func (q *Queue[T]) hasRoomOrGate(o *offer[T], head, n int64, fx **effects) bool {
+func (q *Queue[T]) hasRoomOrGate(o *offer[T], head, n int64) bool {
 	if q.room(head) >= n {
 		return true
 	}
 	if !o.waits {
-		return q.findRoom(head, n, fx)
+		return q.findRoom(head, n)
 	}
 	target := n
 	if !q.direct {
@@ -411,7 +411,7 @@ func (q *Queue[T]) hasRoomOrGate(o *offer[T], head, n int64, fx **effects) bool 
 	}
 	o.gated = q
 	q.gate.Store(target)
-	if !q.findRoom(head, n, fx) {
+	if !q.findRoom(head, n) {
 		return false
 	}
 	o.ungateLocked()
@@ -473,26 +473,24 @@ func (t *Topic[T]) appendLocked(o *offer[T]) {
 	}
 }
 
-func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], fx *effects, err error) {
+func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], err error) {
 	q := o.redrive
 	if q.gone {
-		return nil, nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
+		return nil, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
-	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(o, t.log.Head(), 1, &fx) || q.canSwap()) {
+	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(o, t.log.Head(), 1) || q.canSwap()) {
 		var moved int
-		var more *effects
-		o.letters, moved, more = q.redriveLocked(o.letters, t.log.Head())
+		o.letters, moved = q.redriveLocked(o.letters, t.log.Head())
 		o.moved += moved
-		fx = fx.and(more)
 	}
 	if t.limit >= 0 && !q.direct { // it can only have become less
 		t.limit = min(t.limit, q.allow.Load())
 	}
 	if len(o.letters) > 0 {
-		return q, fx, nil
+		return q, nil
 	}
 	o.ungateLocked() // it may have gone on by changing places
-	return nil, fx, nil
+	return nil, nil
 }
 
 func (t *Topic[T]) tellPublished(items []item[T]) {

@@ -3,9 +3,9 @@ package fanout
 // add puts items, or those of them with the given indexes, into the window of a
 // queue that is direct, or that gets messages with a delay of their own. The
 // topic's mu is held.
-func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
+func (q *Queue[T]) add(items []item[T], accepted []int) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlockUnder(q.t)
 	n := len(items)
 	if accepted != nil {
 		n = len(accepted)
@@ -18,7 +18,7 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 	q.countHeldLocked()
 	over := n - int(q.room(q.cursor.Pos()))
 	if over > 0 && q.expires() {
-		fx, _ = q.expireAllLocked(q.core.now())
+		q.expireAllLocked(q.core.now())
 		over = n - int(q.room(q.cursor.Pos()))
 	}
 	if over > 0 {
@@ -30,19 +30,18 @@ func (q *Queue[T]) add(items []item[T], accepted []int) (fx *effects) {
 			it = &items[accepted[k]]
 		}
 		if q.set.overflow == DropNewest && k >= n-over {
-			fx = q.dropLocked(fx, it, DroppedNewest)
+			q.dropLocked(it, DroppedNewest)
 			continue
 		}
 		q.addLocked(it, 0)
 	}
 	if q.set.overflow == DropOldest {
 		for ; over > 0; over-- {
-			q.dropOldestLocked(0, &fx)
+			q.dropOldestLocked(0)
 		}
 	}
 	q.armLocked(q.core.now())
 	q.handOnLocked()
-	return fx
 }
 
 // addLocked adds a message behind all others or, with the stamp that was reserved
@@ -80,48 +79,47 @@ func (q *Queue[T]) spillLocked() {
 // overflow makes a queue that reads the log, and has too little room for items,
 // drop what its policy says. The items have been appended at head and are not
 // visible to consumers yet. The topic's mu is held.
-func (q *Queue[T]) overflow(items []item[T], head int64) (fx *effects) {
+func (q *Queue[T]) overflow(items []item[T], head int64) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlockUnder(q.t)
 	end := head + int64(len(items))
 	q.countHeldLocked()
 	q.takeAllBackLocked()
 	over := int(end - q.allow.Load())
 	if over > 0 && q.expires() {
-		fx, _ = q.expireAllLocked(q.core.now())
+		q.expireAllLocked(q.core.now())
 		over = int(end - q.allow.Load())
 	}
 	if over <= 0 {
-		return fx // there is room, or it was made meanwhile
+		return // there is room, or it was made meanwhile
 	}
 	if q.set.overflow == DropOldest {
 		for ; over > 0; over-- {
-			q.dropOldestLocked(end, &fx)
+			q.dropOldestLocked(end)
 		}
 		q.cursor.SkipTo(q.cursor.Pos()) // lets go of the log behind what was dropped
 		q.lookByLocked(q.core.now(), handAge)
 		q.armLocked(q.core.now())
-		return fx
+		return
 	}
 	q.spillLocked()
 	for k := range items {
 		if k < len(items)-over {
 			q.putLocked(q.win.Add(held[T]{item: items[k]}), backlogged)
 		} else {
-			fx = q.dropLocked(fx, &items[k], DroppedNewest)
+			q.dropLocked(&items[k], DroppedNewest)
 			q.allow.Add(1)
 		}
 	}
 	q.cursor.SkipTo(end)
 	q.lookByLocked(q.core.now(), handAge)
 	q.handOnLocked()
-	return fx
 }
 
 // dropOldestLocked drops what was published first among what is not in flight,
 // and reports whether there was anything. The log is read up to end, which may
 // be beyond what consumers see.
-func (q *Queue[T]) dropOldestLocked(end int64, fx **effects) bool {
+func (q *Queue[T]) dropOldestLocked(end int64) bool {
 	i, seq, ok := q.win.Lowest()
 	if b, found := q.backlog.First(); found && !q.letters && (!ok || q.win.At(b).seq < uint64(seq)) {
 		i, seq, ok = b, int64(q.win.At(b).seq), true
@@ -130,19 +128,19 @@ func (q *Queue[T]) dropOldestLocked(end int64, fx **effects) bool {
 		if it := q.cursor.Peek(); !ok || it.seq < uint64(seq) {
 			q.cursor.Next()
 			q.allow.Add(1)
-			*fx = q.dropLocked(*fx, it, DroppedOldest)
+			q.dropLocked(it, DroppedOldest)
 			return true
 		}
 	}
 	if ok {
-		*fx = q.dropLocked(*fx, &q.win.At(i).item, DroppedOldest)
+		q.dropLocked(&q.win.At(i).item, DroppedOldest)
 		q.takeOutLocked(i)
 		q.freeLocked(i)
 	}
 	return ok
 }
 
-func (q *Queue[T]) dropLocked(fx *effects, it *item[T], why DropReason) *effects {
+func (q *Queue[T]) dropLocked(it *item[T], why DropReason) {
 	q.rareLocked().dropped++
-	return q.noteItemLocked(fx, dropped, it, Event{Reason: why})
+	q.noteItemLocked(dropped, it, Event{Reason: why})
 }

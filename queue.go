@@ -116,7 +116,8 @@ type Queue[T any] struct {
 
 	sleepAt int64 // place in the topic's list of sleepers, guarded by its mutex
 
-	mu sync.Mutex // guards the fields below
+	mu      sync.Mutex // guards the fields below; see unlock
+	pending pending    // empty while mu is not locked
 
 	cursor  log.Cursor[item[T]]
 	win     window.Window[held[T]]
@@ -163,8 +164,7 @@ type Queue[T any] struct {
 	gone         bool // closed, or about to be: guarded by the topic's mu
 	blocking     bool // see blocksAnewLocked: guarded by the topic's mu
 
-	joined    int64  // the log's head when the queue was opened
-	offered   uint64 // messages added other than through the log
+	offered   uint64 // messages added other than through the log, less where the cursor began
 	seq       uint64 // of events
 	started   uint64 // worker goroutines
 	delivered uint64
@@ -382,7 +382,7 @@ func (q *Queue[T]) publishedLocked(inLog int) uint64 {
 	if q.direct || q.closed {
 		return q.offered
 	}
-	return q.offered + uint64(q.cursor.Pos()-q.joined) + uint64(inLog)
+	return q.offered + uint64(q.cursor.Pos()) + uint64(inLog)
 }
 
 // readyLocked counts what could be claimed now.

@@ -118,31 +118,28 @@ func (q *Queue[T]) receiveInto(ctx context.Context, ds []Delivery[T], options []
 	if err != nil {
 		return 0, err
 	}
-	err = q.await(ctx, func() (fx *effects, ok bool) {
-		n, fx = q.takeLocked(ds, vis)
-		return fx, n > 0
+	err = q.await(ctx, func() (ok bool) {
+		n = q.takeLocked(ds, vis)
+		return n > 0
 	})
 	return n, err
 }
 
 // await calls take, with the queue's mu locked, until it has taken something,
 // and waits in between until there may be something to take.
-func (q *Queue[T]) await(ctx context.Context, take func() (fx *effects, ok bool)) error {
+func (q *Queue[T]) await(ctx context.Context, take func() (ok bool)) error {
 	ended := ctx.Err() != nil // asks the user's context: before the lock
 	q.mu.Lock()
 	if q.closed || ended {
 		return q.unreceived(ctx)
 	}
-	fx, ok := take()
-	if !ok {
+	if !take() {
 		r := q.receivers.make()
 		q.receivers.add(r)
 		q.handOnLocked()
-		q.mu.Unlock()
-		return q.awaitTurn(ctx, r, take, fx)
+		return q.awaitTurn(ctx, r, take)
 	}
-	q.mu.Unlock()
-	fx.and(q.madeRoom()).perform()
+	q.unlock()
 	return nil
 }
 
@@ -152,16 +149,17 @@ func (q *Queue[T]) unreceived(ctx context.Context) error {
 	closed := q.closed
 	// Whoever woke this receiver meant it to take a message: wake another.
 	q.handOnLocked()
-	q.mu.Unlock()
+	q.unlock()
 	if closed {
 		return q.receiveError(errQueueClosed)
 	}
 	return q.receiveError(contextError(ctx))
 }
 
-// awaitTurn is await for r, which stands in line. It asks the user's context and
-// calls hooks: if one of them ends the goroutine, or panics, r gives up its place.
-func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (fx *effects, ok bool), fx *effects) error {
+// awaitTurn is await for r, which stands in line. It is called with mu locked, and
+// unlocks it. It asks the user's context and calls hooks: if one of them ends the
+// goroutine, or panics, r gives up its place.
+func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (ok bool)) error {
 	waiting := true
 	defer func() {
 		if waiting {
@@ -170,11 +168,11 @@ func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (fx *
 				q.receivers.remove(r)
 			}
 			q.handOnLocked() // it may have been woken
-			q.mu.Unlock()
+			q.unlock()
 		}
 	}()
 	for ok := false; ; {
-		fx.and(q.madeRoom()).perform()
+		q.unlock()
 		if ok {
 			waiting = false
 			return nil
@@ -188,14 +186,13 @@ func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (fx *
 			q.receivers.done(r)
 			return q.unreceived(ctx)
 		}
-		if fx, ok = take(); ok {
+		if ok = take(); ok {
 			q.receivers.done(r)
 			r = nil
 		} else { // woken in vain: somebody was quicker, and it keeps its place
 			q.receivers.addFirst(r)
 			q.handOnLocked()
 		}
-		q.mu.Unlock()
 	}
 }
 
@@ -242,9 +239,8 @@ func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d 
 		return d, false, q.receiveError(contextError(ctx))
 	}
 	var one [1]Delivery[T]
-	n, fx := q.takeLocked(one[:], vis)
-	q.mu.Unlock()
-	fx.and(q.madeRoom()).perform()
+	n := q.takeLocked(one[:], vis)
+	q.unlock()
 	return one[0], n > 0, nil
 }
 
@@ -277,14 +273,14 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 		return nil, err
 	}
 	var batch []Delivery[T]
-	err = q.await(ctx, func() (fx *effects, ok bool) {
+	err = q.await(ctx, func() (ok bool) {
 		if !q.servesLocked() {
-			return nil, false
+			return false
 		}
 		batch = make([]Delivery[T], min(most, q.readyLocked()))
-		n, fx := q.takeLocked(batch, vis)
+		n := q.takeLocked(batch, vis)
 		batch = batch[:n]
-		return fx, n > 0
+		return n > 0
 	})
 	if err != nil {
 		return nil, err
@@ -343,22 +339,21 @@ func (q *Queue[T]) receiveSettings(ctx context.Context, options []ReceiveOption)
 // takeLocked claims messages for a caller, as many as ds has room for, and sees
 // to it that other consumers are woken for what remains. It may have buried some
 // that came too late, and freed their room, even if it takes none.
-func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int, fx *effects) {
+func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
 	if !q.servesLocked() || q.readyLocked() == 0 {
-		return 0, nil
+		return 0
 	}
 	return q.takeAtLocked(ds, q.core.now(), vis)
 }
 
 // takeAtLocked is takeLocked at a known instant, when something is ready.
-func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) (n int, fx *effects) {
+func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) (n int) {
 	for n < len(ds) {
 		if k := q.leaseLocked(ds[n:], now, vis); k > 0 {
 			n += k
 			continue
 		}
-		d, more, ok := q.claimAtLocked(now, vis, inFlight)
-		fx = fx.and(more)
+		d, ok := q.claimAtLocked(now, vis, inFlight)
 		if !ok {
 			break
 		}
@@ -371,30 +366,30 @@ func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) 
 		}
 		q.handOnLocked()
 	}
-	return n, fx
+	return n
 }
 
 // claimLocked puts the next message in flight, in the given state. It may have
 // buried some that came too late, and freed their room, even if it returns none.
-func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], fx *effects, ok bool) {
+func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], ok bool) {
 	if !q.servesLocked() || q.readyLocked() == 0 {
-		return d, nil, false
+		return d, false
 	}
 	now := q.core.now()
-	d, fx, ok = q.claimAtLocked(now, vis, state)
+	d, ok = q.claimAtLocked(now, vis, state)
 	if ok {
 		q.armLocked(now)
 	}
-	return d, fx, ok
+	return d, ok
 }
 
 // claimAtLocked is claimLocked at a known instant, and leaves the timer to the
 // caller.
-func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d Delivery[T], fx *effects, ok bool) {
-	i, fx, ok := q.nextLocked(now)
+func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d Delivery[T], ok bool) {
+	i, ok := q.nextLocked(now)
 	if !ok {
 		q.checkDrainedLocked()
-		return d, fx, false
+		return d, false
 	}
 	m, h := q.win.Meta(i), q.win.At(i)
 	m.State = state
@@ -406,12 +401,13 @@ func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d D
 		Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at,
 		stamp: m.Stamp, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
 	}
-	return d, fx.and(q.deliveredLocked(&d)), true
+	q.deliveredLocked(&d)
+	return d, true
 }
 
 // nextLocked takes the next message that may be delivered out of its list or
 // the log. What has become due and the backlog take turns while both wait.
-func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
+func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
 	for {
 		wasDue := q.n[due] > 0 && (!q.backlogsTurn || !q.backlogWaitsLocked())
 		ok = true
@@ -426,17 +422,17 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, fx *effects, ok bool) {
 		case q.takeAllBackLocked():
 			continue
 		default:
-			return 0, fx, false
+			return 0, false
 		}
 		if ok {
 			q.n[q.win.Meta(i).State]--
 			q.win.Restamp(i)
 		}
 		if q.expired(&q.win.At(i).item, now) {
-			fx = q.expireLocked(i, now, fx)
+			q.expireLocked(i, now)
 		} else if q.headOfKeyLocked(i) {
 			q.backlogsTurn = wasDue
-			return i, fx, true
+			return i, true
 		}
 	}
 }

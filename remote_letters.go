@@ -253,13 +253,11 @@ func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLett
 	h.letters = slices.DeleteFunc(h.letters, func(l *heldLetter[T]) bool { return l.done })
 	q := r.q
 	q.mu.Lock()
-	var fx *effects
 	for _, l := range moved {
 		q.rareLocked().redriven++
-		fx = q.noteLocked(fx, redriven, Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
+		q.noteLocked(redriven, Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
 	}
-	q.mu.Unlock()
-	fx.perform()
+	q.unlock()
 	return moved, summary("were not moved", errs)
 }
 

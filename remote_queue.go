@@ -67,14 +67,14 @@ func (r *remoteQueue[T]) close() error {
 	if q.letters {
 		return r.lettersOpen(false)
 	}
-	fx, first := r.closeHere(false)
+	p, first := r.closeHere(false)
 	if !first {
 		return nil
 	}
 	defer t.release()
 	defer q.report.stop()
 	defer q.dead.report.stop()
-	return r.closeAfter(fx)
+	return r.closeAfter(&p)
 }
 
 // lettersOpen returns the error for ending a dead-letter queue before its queue, with
@@ -90,24 +90,28 @@ func (r *remoteQueue[T]) lettersOpen(deleting bool) error {
 
 // closeHere closes the queue, but not the engine's, if it is open. Then a reporter may arm
 // a timer until it is stopped: who calls it stops both, and releases the topic after that.
-func (r *remoteQueue[T]) closeHere(deleting bool) (fx *effects, first bool) {
+// What has to be told is in p.
+func (r *remoteQueue[T]) closeHere(deleting bool) (p pending, first bool) {
 	q, t := r.q, r.q.t
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if q.gone || t.state == topicClosed {
-		return nil, false
+		t.mu.Unlock()
+		return p, false
 	}
 	t.live.Add(1)
 	q.gone = true
 	delete(t.queues, q.name)
-	return q.closeNow(deleting).and(q.dead.closeNow(deleting)), true
+	q.closeNow(deleting)
+	q.dead.closeNow(deleting)
+	t.unlockTo(&p)
+	return p, true
 }
 
-// closeAfter closes the engine's queue once fx was performed, even if a hook ends
+// closeAfter closes the engine's queue once p was performed, even if a hook ends
 // the goroutine.
-func (r *remoteQueue[T]) closeAfter(fx *effects) (err error) {
+func (r *remoteQueue[T]) closeAfter(p *pending) (err error) {
 	defer func() { err = remoteError(r.eq.Close()) }()
-	fx.perform()
+	p.perform()
 	return nil
 }
 
@@ -120,60 +124,63 @@ func (r *remoteQueue[T]) delete(ctx context.Context) error {
 	if q.letters {
 		return r.lettersOpen(true)
 	}
-	fx, first, err := r.deleteInTurn(ctx)
+	p, first, err := r.deleteInTurn(ctx)
 	if first {
 		defer t.release()
 		defer q.report.stop()
 		defer q.dead.report.stop()
 	}
-	fx.perform()
+	p.perform()
 	return err
 }
 
 // deleteInTurn closes the queue and removes it from the engine while no other is being
 // opened: one of its name would be removed, too. What has to be told waits until then.
-func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (fx *effects, first bool, err error) {
+func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p pending, first bool, err error) {
 	q, t := r.q, r.q.t
 	select {
 	case r.on.turn <- struct{}{}:
 		defer func() { <-r.on.turn }()
 	case <-ctx.Done():
-		return nil, false, contextError(ctx)
+		return p, false, contextError(ctx)
 	}
 	if r.deleted {
-		return nil, false, nil
+		return p, false, nil
 	}
-	fx, first = r.closeHere(true)
-	fx.cancelAll()
+	p, first = r.closeHere(true)
+	p.cancelAll()
 	t.mu.Lock()
 	again, over := t.queues[q.name] != nil, t.state == topicClosed
 	t.mu.Unlock()
 	switch {
 	case again:
-		return fx, first, fmt.Errorf("%w: it was opened again since: delete that one", ErrClosed)
+		return p, first, fmt.Errorf("%w: it was opened again since: delete that one", ErrClosed)
 	case over:
-		return fx, first, fmt.Errorf("%w: topic %q", ErrClosed, t.name)
+		return p, first, fmt.Errorf("%w: topic %q", ErrClosed, t.name)
 	}
 	if first {
 		_ = r.eq.Close() // the queue is closed here, whatever the engine says
 	}
 	n, letters, err := r.eq.Delete(ctx)
 	if err != nil {
-		return fx, first, remoteError(err)
+		return p, first, remoteError(err)
 	}
 	r.deleted = true
-	return fx.and(q.droppedByDelete(n)).and(q.dead.droppedByDelete(letters)), first, nil
+	q.droppedByDelete(n, &p)
+	q.dead.droppedByDelete(letters, &p)
+	return p, first, nil
 }
 
-// droppedByDelete counts and notes what an engine says that it dropped.
-func (q *Queue[T]) droppedByDelete(n int) *effects {
+// droppedByDelete counts what an engine says that it dropped, and leaves in p what has to
+// be told of it.
+func (q *Queue[T]) droppedByDelete(n int, p *pending) {
 	if n <= 0 {
-		return nil
+		return
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.rareLocked().dropped += uint64(n)
-	return q.noteLocked(nil, dropped, Event{Reason: DroppedByDelete, Count: n})
+	q.noteLocked(dropped, Event{Reason: DroppedByDelete, Count: n})
+	q.unlockTo(p)
 }
 
 // receiveRemote is receive for a queue that is not local: one of an engine, or
@@ -295,10 +302,8 @@ func (r *remoteQueue[T]) deliver(got []engine.Received, vis time.Duration) (ds [
 	arrivals := r.decode(got)
 	q.mu.Lock()
 	now := q.core.now()
-	var fx *effects
 	for k := range arrivals {
-		i, more, ok := r.enterLocked(&arrivals[k], now)
-		fx = fx.and(more)
+		i, ok := r.enterLocked(&arrivals[k], now)
 		if !ok {
 			continue
 		}
@@ -309,12 +314,11 @@ func (r *remoteQueue[T]) deliver(got []engine.Received, vis time.Duration) (ds [
 		d := Delivery[T]{
 			Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, stamp: m.Stamp, entry: i, attempt: int32(m.Spent + 1),
 		}
-		fx = fx.and(q.deliveredLocked(&d))
+		q.deliveredLocked(&d)
 		ds = append(ds, d)
 	}
 	q.armLocked(now)
-	q.mu.Unlock()
-	fx.perform()
+	q.unlock()
 	return ds
 }
 
@@ -410,7 +414,7 @@ var errLeaseLost = errors.New("fanout: the lease ended without a word from whoev
 
 // enterLocked makes an arrival an entry that is in flight from now on, but is not
 // counted yet, unless its way ends here.
-func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *effects, ok bool) {
+func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool) {
 	q := r.q
 	q.offered++
 	a.seq = q.offered
@@ -423,23 +427,25 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, fx *eff
 	case q.closed:
 		end = verdict{cause: Released, unstarted: true}
 	case a.rejected:
-		fx = r.tell(i, remoteEnd{ack: true})
+		r.tell(i, remoteEnd{ack: true})
 		q.win.Remove(i)
-		return i, fx, false
+		return i, false
 	case a.failed.cause != 0:
 		end = a.failed
 	case a.broken.cause != 0:
 		end = a.broken
 	case !q.letters && a.dead(q.set.maxAttempts):
-		fx = q.buryRemoteLocked(i, true)
-		return i, fx, false
+		q.buryRemoteLocked(i, true)
+		return i, false
 	case q.expired(&q.win.At(i).item, now):
-		return i, q.expireLocked(i, now, nil), false
+		q.expireLocked(i, now)
+		return i, false
 	default:
-		return i, nil, true
+		return i, true
 	}
 	q.n[inFlight]++
-	return i, q.endRemoteLocked(i, end, now), false
+	q.endRemoteLocked(i, end, now)
+	return i, false
 }
 
 // pollLocked sees to it that the poller runs.
@@ -495,10 +501,9 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 			n = r.wantLocked()
 		}
 		if n <= 0 {
-			fx := r.restLocked()
-			q.mu.Unlock()
+			r.restLocked()
 			over = true
-			fx.perform()
+			q.unlock()
 			return
 		}
 		q.mu.Unlock()
@@ -513,17 +518,13 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 		arrivals := r.decode(got)
 		q.mu.Lock()
 		now := q.core.now()
-		var fx *effects
 		for k := range arrivals {
-			i, more, ok := r.enterLocked(&arrivals[k], now)
-			fx = fx.and(more)
-			if ok {
+			if i, ok := r.enterLocked(&arrivals[k], now); ok {
 				q.putLocked(i, backlogged)
 			}
 		}
 		q.handOnLocked()
-		q.mu.Unlock()
-		fx.perform()
+		q.unlock()
 	}
 }
 
@@ -546,7 +547,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // restLocked ends the poller: what nobody is there for goes back to the engine.
-func (r *remoteQueue[T]) restLocked() (fx *effects) {
+func (r *remoteQueue[T]) restLocked() {
 	q := r.q
 	r.polling = false
 	if q.closed || !q.servesLocked() || !slices.ContainsFunc(q.subs, func(s *Subscriber[T]) bool { return !s.stopping }) {
@@ -557,14 +558,13 @@ func (r *remoteQueue[T]) restLocked() (fx *effects) {
 					break
 				}
 				q.win.Restamp(i)
-				fx = fx.and(q.endRemoteLocked(i, verdict{cause: Released, unstarted: true}, q.core.now()))
+				q.endRemoteLocked(i, verdict{cause: Released, unstarted: true}, q.core.now())
 			}
 		}
 	}
 	q.handOnLocked() // somebody may have become free meanwhile
 	q.checkDrainedLocked()
 	q.checkHomeLocked()
-	return fx
 }
 
 // A remoteEnd is how a lease ends, as the engine is told.
@@ -715,7 +715,6 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	r.pending--
 	delete(r.ending, stamp)
 	close(ended)
-	var fx *effects
 	owns := !q.closed && q.win.Owns(i, during)
 	if err != nil && (!owns || errors.Is(err, ErrStale)) {
 		q.stale.Add(stamp) // nobody has settled it, and nobody can
@@ -728,9 +727,9 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 			q.armLocked(q.core.now())
 		} else {
 			if err == nil {
-				fx = r.countLocked(&it, v, end, spent, time.Duration(now-start))
+				r.countLocked(&it, v, end, spent, time.Duration(now-start))
 				if end.bury {
-					fx = fx.and(r.buriedLocked(&it, end.dead, parked))
+					r.buriedLocked(&it, end.dead, parked)
 				}
 			}
 			q.n[q.win.Meta(i).State]--
@@ -741,8 +740,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	q.checkDrainedLocked()
 	q.checkHomeLocked()
 	q.handOnLocked()
-	q.mu.Unlock()
-	fx.perform()
+	q.unlock()
 	if err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}
@@ -774,63 +772,61 @@ func (r *remoteQueue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp ui
 }
 
 // countLocked counts and notes how an attempt ended.
-func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, spent uint32, elapsed time.Duration) (fx *effects) {
+func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, spent uint32, elapsed time.Duration) {
 	q := r.q
 	q.countEndLocked(v.cause)
 	attempt := int(spent)
 	if !v.cause.spends() { // else spent has it already
 		attempt++
 	}
-	fx = q.noteItemLocked(fx, settled, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
-	fx = q.noteUnreturnedLocked(fx, it, v, attempt, elapsed)
+	q.noteItemLocked(settled, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
+	q.noteUnreturnedLocked(it, v, attempt, elapsed)
 	if end.bury && end.dead.Cause == Expired {
 		q.rareLocked().ended[Expired]++
 	}
-	return fx
 }
 
 // buriedLocked counts and notes that a dead message is with the engine's dead letters,
 // or found no way there.
-func (r *remoteQueue[T]) buriedLocked(it *item[T], dead Event, parked bool) *effects {
+func (r *remoteQueue[T]) buriedLocked(it *item[T], dead Event, parked bool) {
 	q := r.q
 	if parked {
 		q.rareLocked().parked++
-		return q.noteItemLocked(nil, parkedEvent, it, dead)
+		q.noteItemLocked(parkedEvent, it, dead)
+		return
 	}
 	q.rareLocked().deadLettered++
-	return q.noteItemLocked(nil, deadLettered, it, dead)
+	q.noteItemLocked(deadLettered, it, dead)
 }
 
 // endRemoteLocked ends the delivery of entry i, which is no longer scheduled, for
-// nobody who could wait: the entry is gone, and the engine is told as an effect.
-func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) *effects {
+// nobody who could wait: the entry is gone, and the engine is told after unlocking.
+func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) {
 	r := q.remote
 	h := q.win.At(i)
 	end, _, spent, _ := r.planLocked(i, v, now)
-	fx := r.countLocked(&h.item, v, end, spent, time.Duration(now-h.start))
+	r.countLocked(&h.item, v, end, spent, time.Duration(now-h.start))
 	q.n[q.win.Meta(i).State]--
-	fx = fx.and(r.tell(i, end))
+	r.tell(i, end)
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)
-	return fx
 }
 
 // buryRemoteLocked has entry i, whose state has been left, go to the engine's
 // dead-letter queue; again if it could not before.
-func (q *Queue[T]) buryRemoteLocked(i int32, again bool) (fx *effects) {
+func (q *Queue[T]) buryRemoteLocked(i int32, again bool) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
-	fx = q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i), again: again})
+	q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i), again: again})
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)
-	return fx
 }
 
-// tell has the engine told, as an effect, how the lease of entry i ends, and counts a
+// tell has the engine told, after unlocking, how the lease of entry i ends, and counts a
 // dead message once the engine has it. The queue's mu is held.
-func (r *remoteQueue[T]) tell(i int32, end remoteEnd) *effects {
+func (r *remoteQueue[T]) tell(i int32, end remoteEnd) {
 	it := r.q.win.At(i).item
-	return r.later("settle", func(ctx context.Context) (then func() *effects, err error) {
+	r.later("settle", func(ctx context.Context) (then func(), err error) {
 		parked, err := r.do(ctx, it.ext.lease, end)
 		switch {
 		case errors.Is(err, ErrStale):
@@ -838,33 +834,31 @@ func (r *remoteQueue[T]) tell(i int32, end remoteEnd) *effects {
 		case err != nil || !end.bury || parked && end.again:
 			return nil, err
 		}
-		return func() *effects { return r.buriedLocked(&it, end.dead, parked) }, nil
+		return func() { r.buriedLocked(&it, end.dead, parked) }, nil
 	})
 }
 
-// later has f done as an effect, which the queue's end waits for, and then, with the
+// later has f done after unlocking, which the queue's end waits for, and then, with the
 // queue's mu held, what f returns. The queue's mu is held.
-func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) (then func() *effects, err error)) *effects {
+func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) (then func(), err error)) {
 	r.pending++
-	return &effects{calls: []func(){func() {
+	r.q.pending.call(func() {
 		q := r.q
 		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 		defer cancel()
 		then, err := f(ctx)
 		q.mu.Lock()
-		var fx *effects
 		if then != nil {
-			fx = then()
+			then()
 		}
 		r.pending--
 		q.checkDrainedLocked()
 		q.checkHomeLocked()
-		q.mu.Unlock()
-		fx.perform()
+		q.unlock()
 		if err != nil && !isClosed(err) {
 			r.failed(what, err)
 		}
-	}}}
+	})
 }
 
 // failed tells that the engine failed at what the queue does by itself.
@@ -917,10 +911,10 @@ func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by t
 	return nil
 }
 
-// extendLocked has the engine extend the lease of entry i, as an effect.
-func (r *remoteQueue[T]) extendLocked(i int32, by time.Duration) *effects {
+// extendLocked has the engine extend the lease of entry i, after unlocking.
+func (r *remoteQueue[T]) extendLocked(i int32, by time.Duration) {
 	lease := r.q.win.At(i).ext.lease
-	return r.later("extend", func(ctx context.Context) (func() *effects, error) {
+	r.later("extend", func(ctx context.Context) (func(), error) {
 		return nil, remoteError(r.eq.Extend(ctx, lease.receipt, r.lease(by)))
 	})
 }
@@ -937,14 +931,13 @@ func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
 	}
 	// What is in flight here the engine held, too: it counts once. An engine that knows
 	// its depth roughly may have said less.
-	here, fx, err := q.purge()
+	q.mu.Lock()
+	defer q.unlock()
+	here, err := q.purgeLocked()
 	if n -= here; n > 0 {
-		q.mu.Lock()
-		fx = fx.and(q.noteLocked(nil, dropped, Event{Reason: DroppedByPurge, Count: n}))
+		q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: n})
 		q.rareLocked().dropped += uint64(n)
-		q.mu.Unlock()
 	}
-	fx.perform()
 	return max(n, 0) + here, err
 }
 

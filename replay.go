@@ -82,12 +82,8 @@ func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
 	delete(t.opening, r.q.name)
 	t.queues[r.q.name] = r.q
 	t.live.Add(1)
-	r.q.mu.Lock()
-	r.q.adoptLocked()
-	r.q.mu.Unlock()
-	fx := r.open(accepted)
-	t.mu.Unlock()
-	fx.and(r.q.madeRoom()).perform()
+	r.open(accepted)
+	t.unlock()
 	return nil
 }
 
@@ -105,18 +101,17 @@ func (t *Topic[T]) giveUpReplay(q *Queue[T]) {
 			d = nil
 		}
 	}
-	var fx *effects
 	if d != nil {
-		fx = d.closeNow(false)
+		d.closeNow(false)
 	}
 	t.turnsWithoutLocked(q)
-	t.mu.Unlock()
-	fx = fx.and(t.admitWaiters(nil))
+	var p pending
+	t.unlockTo(&p)
 	q.report.stop()
 	if d != nil {
 		d.report.stop()
 	}
-	fx.perform()
+	p.perform()
 }
 
 // accepted returns the indexes of what of the snapshot q's filters accept.
@@ -139,10 +134,11 @@ func (r *replaying[T]) accepted(ctx context.Context) (accepted []int, err error)
 
 // open adds the newest of the accepted that have not expired, before all that
 // was published meanwhile. The topic's mu is held.
-func (r *replaying[T]) open(accepted []int) (fx *effects) {
+func (r *replaying[T]) open(accepted []int) {
 	q := r.q
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlockUnder(q.t)
+	q.adoptLocked()
 	q.opening = false
 	q.allow.Add(int64(r.aside))
 	now := q.core.now()
@@ -153,10 +149,9 @@ func (r *replaying[T]) open(accepted []int) (fx *effects) {
 	}
 	q.offered += uint64(len(accepted))
 	for over := -q.allow.Load(); over > 0; over-- {
-		q.dropOldestLocked(0, &fx)
+		q.dropOldestLocked(0)
 	}
 	q.armLocked(now)
-	return fx
 }
 
 // replayLocked adds the newest of what the topic retains to a queue without

@@ -70,7 +70,6 @@ func (q *Queue[T]) tick() {
 	q.armed = false
 	q.ticking++
 	defer q.ticked() // even if a hook ends the goroutine
-	var fx *effects
 	now := q.core.now()
 	if q.limited <= now {
 		q.limited = 0
@@ -83,16 +82,13 @@ func (q *Queue[T]) tick() {
 	}
 	find := q.finder()
 	for n := 0; n < tickLen && !q.closed; n++ {
-		if q.gate.Load() != 0 {
-			more, ok := q.expireFirstLocked(now, fx)
-			if fx = more; ok {
-				continue
-			}
+		if q.gate.Load() != 0 && q.expireFirstLocked(now) {
+			continue
 		}
 		late := q.lateLocked(now)
 		leased := late != 0
 		if leased && q.lapsesLocked(q.leases.first) {
-			fx = fx.and(q.lapseLocked(late, now))
+			q.lapseLocked(late, now)
 			continue
 		}
 		i, ok := int32(0), leased
@@ -102,7 +98,7 @@ func (q *Queue[T]) tick() {
 			break
 		}
 		if state := q.win.Meta(i).State; state == inFlight || state == handling {
-			fx = fx.and(q.timeOutLocked(i, now, find))
+			q.timeOutLocked(i, now, find)
 		} else {
 			q.n[state]--
 			q.putLocked(i, due)
@@ -114,8 +110,7 @@ func (q *Queue[T]) tick() {
 	if !q.armed {
 		q.timer = nil
 	}
-	q.mu.Unlock()
-	fx.and(q.madeRoom()).perform()
+	q.unlock()
 }
 
 // lateLocked returns the messages of the first lease that are due, and time out
@@ -155,7 +150,7 @@ func (q *Queue[T]) ticked() {
 // timeOutLocked ends the delivery of entry i because its visibility timeout has
 // passed, or extends it if its subscriber says so. If a handler has it, its
 // context is cancelled and it counts as stuck until it returns.
-func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *worker[T]) *effects {
+func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *worker[T]) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	var w *worker[T]
 	if m.State == handling {
@@ -165,26 +160,23 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *wo
 		if until := after(h.start, w.s.set.autoExtend); now < until {
 			next := min(after(now, q.set.visibility), until)
 			q.win.Schedule(i, next)
-			return q.remote.extendLocked(i, time.Duration(next-now))
+			q.remote.extendLocked(i, time.Duration(next-now))
+			return
 		}
 	}
 	q.stale.Add(m.Stamp)
-	var fx *effects
-	if w != nil {
-		if !w.stuck {
-			w.stuck = true
-			w.s.stuck++
-			cause := fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start))
-			fx = w.cancelLocked(fx, cause)
-			e := Event{
-				Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.start),
-				Subscriber: w.s.site, goroutine: w.goroutine.Load(),
-			}
-			fx = q.noteItemLocked(fx, stuckEvent, &h.item, e)
-			fx = q.noteItemLocked(fx, stuckStackEvent, &h.item, e)
+	if w != nil && !w.stuck {
+		w.stuck = true
+		w.s.stuck++
+		w.cancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start)))
+		e := Event{
+			Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.start),
+			Subscriber: w.s.site, goroutine: w.goroutine.Load(),
 		}
+		q.noteItemLocked(stuckEvent, &h.item, e)
+		q.noteItemLocked(stuckStackEvent, &h.item, e)
 	}
-	return fx.and(q.endLocked(i, verdict{cause: TimedOut}, now))
+	q.endLocked(i, verdict{cause: TimedOut}, now)
 }
 
 // finder returns a function that finds the worker whose delivery has a stamp, or nil.

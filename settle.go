@@ -58,9 +58,8 @@ func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt in
 	if v.cause != Acked || q.hooked(settled) {
 		now = q.core.now() // not before the start, which may have been set just now
 	}
-	fx := q.settleLocked(i, v, now)
-	q.mu.Unlock()
-	fx.and(q.madeRoom()).perform()
+	q.settleLocked(i, v, now)
+	q.unlock()
 	return nil
 }
 
@@ -97,32 +96,31 @@ func (q *Queue[T]) waitAfter(v verdict, attempt int32) time.Duration {
 }
 
 // settleLocked ends the delivery of entry i, which is in flight.
-func (q *Queue[T]) settleLocked(i int32, v verdict, now int64) *effects {
+func (q *Queue[T]) settleLocked(i int32, v verdict, now int64) {
 	q.win.Unschedule(i)
-	fx := q.endLocked(i, v, now)
+	q.endLocked(i, v, now)
 	q.armLocked(now)
 	q.handOnLocked()
-	return fx
 }
 
 // endLocked ends the delivery of entry i, which is no longer scheduled.
-func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
+func (q *Queue[T]) endLocked(i int32, v verdict, now int64) {
 	if q.remote != nil {
-		return q.endRemoteLocked(i, v, now)
+		q.endRemoteLocked(i, v, now)
+		return
 	}
 	m, h := q.win.Meta(i), q.win.At(i)
 	q.leases.moved.remove(m.Stamp)
 	q.countEndLocked(v.cause)
-	var fx *effects
-	fx = q.noteItemLocked(fx, settled, &h.item, Event{
+	q.noteItemLocked(settled, &h.item, Event{
 		Attempt: int(m.Spent) + 1, Cause: v.cause, Err: v.err, Elapsed: time.Duration(now - h.start), Wait: v.wait,
 	})
 	if v.cause == Acked {
 		q.freeLocked(i)
 		q.checkDrainedLocked()
-		return fx
+		return
 	}
-	fx = q.noteUnreturnedLocked(fx, &h.item, v, int(m.Spent)+1, time.Duration(now-h.start))
+	q.noteUnreturnedLocked(&h.item, v, int(m.Spent)+1, time.Duration(now-h.start))
 	h.hist = h.hist.with(q.attempt(v, h.start, now))
 	q.win.Restamp(i)
 	spent := false
@@ -138,14 +136,13 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) *effects {
 	case q.letters: // a dead-letter queue retries for ever
 		q.retryLocked(i, v, now)
 	case spent:
-		fx = q.buryLocked(i, fx)
+		q.buryLocked(i)
 	case q.expired(&h.item, now):
-		fx = q.expireLocked(i, now, fx)
+		q.expireLocked(i, now)
 	default:
 		q.retryLocked(i, v, now)
 	}
 	q.checkDrainedLocked()
-	return fx
 }
 
 // attempt is what a history keeps of a delivery that began at start and ended now,
@@ -204,11 +201,11 @@ func (q *Queue[T]) expiry(it *item[T]) (at int64, ok bool) {
 
 // expireLocked buries entry i, whose state has been left, because its time to
 // live has passed.
-func (q *Queue[T]) expireLocked(i int32, now int64, fx *effects) *effects {
+func (q *Queue[T]) expireLocked(i int32, now int64) {
 	h := q.win.At(i)
 	q.rareLocked().ended[Expired]++
 	h.hist = h.hist.with(q.attempt(verdict{cause: Expired}, now, now))
-	return q.buryLocked(i, fx)
+	q.buryLocked(i)
 }
 
 // putLocked gives entry i, which is in no list, a state that is not in flight.
@@ -276,24 +273,6 @@ func (q *Queue[T]) removeLocked(i int32) {
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)
 	q.allow.Add(1)
-}
-
-// madeRoom lets those in who wait for room, if there are any. No lock is held.
-func (q *Queue[T]) madeRoom() (fx *effects) {
-	if g := q.gate.Load(); g != 0 && q.allow.Load() >= g && q.gate.CompareAndSwap(g, 0) {
-		fx = q.t.admitWaiters(q)
-	}
-	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
-		q.mu.Lock()
-		r := q.rareLocked()
-		starved := r.starving
-		r.starving, r.starved = nil, nil
-		q.mu.Unlock()
-		for _, source := range starved {
-			fx = fx.and(source.unpark())
-		}
-	}
-	return fx
 }
 
 // extend moves the deadline of the delivery with the given stamp.

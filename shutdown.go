@@ -318,16 +318,15 @@ func (t *Topic[T]) beginShutdown(with map[*core]bool) ending {
 		refused = t.refuseWaitersLocked()
 	}
 	qs := t.queuesLocked()
-	t.mu.Unlock()
+	var p pending
+	t.unlockTo(&p) // those behind them are admitted
 	for _, w := range refused {
 		close(w.decided)
-	}
-	if len(refused) > 0 {
-		t.admitWaiters(nil).perform() // those behind them
 	}
 	for _, q := range qs {
 		q.drain()
 	}
+	p.perform()
 	return &endingOf[T]{Topic: t, qs: qs}
 }
 
@@ -512,11 +511,9 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 		q.gone = true
 	}
 	left := &ShutdownError{Topic: t.name, Err: why}
-	var fx *effects
 	for _, q := range qs {
 		q.gone = true
-		l, more := q.closeAndSay(false)
-		fx = fx.and(more)
+		l := q.closeNow(false)
 		if q.remote != nil && why != nil { // what the engine holds was not waited for to the end
 			l.Ready, l.InFlight = max(l.Ready, q.remote.left.Ready), max(l.InFlight, q.remote.left.InFlight)
 		}
@@ -528,18 +525,19 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 		}
 	}
 	for _, d := range orphans {
-		fx = fx.and(d.closeNow(false))
+		d.closeNow(false)
 	}
 	t.log.Forget()
 	if len(left.Queues) > 0 {
 		t.shutdown = left
 	}
-	t.mu.Unlock()
+	var p pending
+	t.unlockTo(&p)
 
 	for _, w := range waiters {
 		close(w.decided)
 	}
-	fx.cancelAll()
+	p.cancelAll()
 	return func() {
 		// A hook may end the goroutine.
 		defer t.release()
@@ -551,7 +549,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 				defer q.remote.eq.Close() //nolint:errcheck // the queues are closed here, whatever the engine says
 			}
 		}
-		fx.perform()
+		p.perform()
 	}
 }
 

@@ -202,12 +202,10 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	}
 	q.mu.Lock()
 	running := len(s.busy)
-	var fx *effects
 	for _, w := range s.busy {
-		fx = w.cancelLocked(fx, fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
+		w.cancelLocked(fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
 	}
-	q.mu.Unlock()
-	fx.perform()
+	q.unlock()
 	what := plural(running, "handler")
 	if running == 0 { // workers between two messages: on their way home, or a hook keeps them
 		select {

@@ -49,7 +49,9 @@ type Topic[T any] struct {
 	leases   sync.Pool                                  // leases that are not in use: *lease[T]
 	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
 
-	mu sync.Mutex // guards the fields below
+	mu       sync.Mutex  // guards the fields below; see unlock
+	pending  pending     // what its queues left; empty while mu is not locked
+	roomMade []*Queue[T] // in which room was made for those who wait; none while mu is not locked
 
 	state    topicState
 	dedup    *deduplicator // nil without WithDeduplication
@@ -271,8 +273,9 @@ func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings
 	}
 	t.log.Resize(t.segment)
 	q.cursor = t.log.Cursor()
-	q.joined = q.cursor.Pos()
-	q.allow.Add(q.joined)
+	began := q.cursor.Pos()
+	q.offered -= uint64(began)
+	q.allow.Add(began)
 	t.limit = min(t.limit, q.allow.Load())
 	return q, nil
 }

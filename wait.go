@@ -41,57 +41,48 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 		o.waits = true
 	}
 	t.mu.Lock()
-	full, fx, err := t.firstLookLocked(o, r)
+	full, err := t.firstLookLocked(o, r)
 	if o.redrive == nil && (t.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
-		t.mu.Unlock()
-		fx.perform()   // of what had expired
+		t.unlock()     // tells of what had expired
 		r = runOf(ctx) // asks the user's context: without a lock
 		o.waits = !try
 		t.mu.Lock()
-		full, fx, err = t.firstLookLocked(o, r)
+		full, err = t.firstLookLocked(o, r)
 	}
 	var w *waiter[T]
 	if full != nil && !try {
 		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
 		t.enterLocked(w)
 	}
-	moved := o.moved
-	turns := len(t.turns) > 0 // of those whose deduplication IDs are published now, or who wait where messages expired
-	t.mu.Unlock()
-	if turns {
-		fx = fx.and(t.admitWaiters(nil))
+	var p pending
+	t.unlockTo(&p) // admits those whose deduplication IDs are published now, or who wait where messages expired
+	if w != nil {
+		return t.stand(ctx, w, full, &p)
 	}
+	if err == nil && full == nil {
+		t.after(o)
+	}
+	p.perform()
 	if err != nil {
-		fx.perform()
 		return err
 	}
-	if w != nil {
-		return t.stand(ctx, w, full, fx, moved > 0)
-	}
-	if full == nil || moved > 0 {
-		fx = fx.and(t.after(o))
-	}
-	fx.perform()
 	if full != nil {
 		return fmt.Errorf("%w: queue %q", ErrQueueFull, full.name)
 	}
 	return nil
 }
 
-// stand waits for w's turn. Some of it has been admitted already if moved is true.
-// It asks the user's context and calls hooks: if one of them ends the goroutine,
-// or panics, w gives up its place as if its context had ended.
-func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *Queue[T], fx *effects, moved bool) error {
+// stand performs p and waits for w's turn. It asks the user's context and calls hooks:
+// if one of them ends the goroutine, or panics, w gives up its place as if its context
+// had ended.
+func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *Queue[T], p *pending) error {
 	awaited := false
 	defer func() {
 		if !awaited {
 			t.giveUp(w)
 		}
 	}()
-	if moved {
-		fx = fx.and(t.after(w.offer))
-	}
-	fx.perform()
+	p.perform()
 	err := t.await(ctx, w, full)
 	awaited = true
 	if t.giveUp(w) {
@@ -109,8 +100,7 @@ func (t *Topic[T]) giveUp(w *waiter[T]) bool {
 		return false
 	}
 	t.leaveLocked(w)
-	t.mu.Unlock()
-	t.admitWaiters(nil).perform() // those behind this one may not share the queue it waited for
+	t.unlock() // admits those behind this one, who may not share the queue it waited for
 	return true
 }
 
@@ -156,25 +146,24 @@ func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *Queue[T]) erro
 func (q *Queue[T]) reportStall(waited time.Duration) {
 	s := q.Stats()
 	q.mu.Lock()
-	fx := q.noteLocked(nil, stalledEvent, Event{Elapsed: waited, Count: 1, Stats: &s})
-	q.mu.Unlock()
-	fx.perform()
+	q.noteLocked(stalledEvent, Event{Elapsed: waited, Count: 1, Stats: &s})
+	q.unlock()
 }
 
 // firstLookLocked admits a new offer, unless one that came before it waits for
 // a queue that this one wants too. It returns the queue to wait for. r is the run
 // that publishes, or nil.
-func (t *Topic[T]) firstLookLocked(o *offer[T], r *run) (full *Queue[T], fx *effects, err error) {
+func (t *Topic[T]) firstLookLocked(o *offer[T], r *run) (full *Queue[T], err error) {
 	if !t.takesLocked(o, r) {
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	}
 	t.dropDuplicatesLocked(o)
 	if t.waiting > 0 && (o.redrive != nil || len(o.items) > 0) {
 		for w := range t.ahead(o, math.MaxUint64) {
-			if fx, err = t.refusedLocked(o); err != nil {
-				return nil, fx, err
+			if err = t.refusedLocked(o); err != nil {
+				return nil, err
 			}
-			return w.full, fx, nil
+			return w.full, nil
 		}
 	}
 	return t.admitLocked(o)
@@ -185,22 +174,19 @@ func (t *Topic[T]) takesLocked(o *offer[T], r *run) bool {
 	return t.state == topicOpen || o.redrive == nil && t.mayPublishLocked(r)
 }
 
-// after does what remains once an offer was admitted, as a whole or in part. No
-// lock is held; an offer admitted in part is a waiter's again, so that only what
-// of it never changes may be looked at.
-func (t *Topic[T]) after(o *offer[T]) *effects {
-	if o.redrive != nil {
-		return o.redrive.DeadLetters().madeRoom()
+// after does what remains once an offer was admitted. No lock is held.
+func (t *Topic[T]) after(o *offer[T]) {
+	if o.redrive == nil {
+		t.wakeAll()
 	}
-	t.wakeAll()
-	return nil
 }
 
 // admitWaiters admits those whose turn it is to be looked at, in the order of their
 // arrival, after room was made in a queue, if that is not nil. One that still has to
 // wait holds back those behind it that share a queue with it, and no others. A
-// redrive that moved some of its letters goes behind the others for the rest.
-func (t *Topic[T]) admitWaiters(room *Queue[T]) (fx *effects) {
+// redrive that moved some of its letters goes behind the others for the rest. No lock is
+// held; what has to be told is left in p.
+func (t *Topic[T]) admitWaiters(room *Queue[T], p *pending) {
 	var admitted, decided []*waiter[T]
 	anew := false // somebody waits for what he did not wait for before
 	t.mu.Lock()
@@ -228,9 +214,8 @@ func (t *Topic[T]) admitWaiters(room *Queue[T]) (fx *effects) {
 		}
 		moved := w.moved
 		w.ungateLocked()
-		full, more, err := t.admitLocked(w.offer)
-		fx = fx.and(more)
-		if full == nil && err == nil || w.moved > moved {
+		full, err := t.admitLocked(w.offer)
+		if full == nil && err == nil {
 			admitted = append(admitted, w)
 		}
 		switch {
@@ -255,6 +240,7 @@ func (t *Topic[T]) admitWaiters(room *Queue[T]) (fx *effects) {
 			}
 		}
 	}
+	made := t.takeLocked(p)
 	t.mu.Unlock()
 	for _, w := range decided {
 		close(w.decided)
@@ -263,9 +249,11 @@ func (t *Topic[T]) admitWaiters(room *Queue[T]) (fx *effects) {
 		w.lookAgain()
 	}
 	for _, w := range admitted {
-		fx = fx.and(t.after(w.offer))
+		t.after(w.offer)
 	}
-	return fx
+	for _, q := range made {
+		q.tellRoom(p)
+	}
 }
 
 // refuseWaitersLocked decides about the waiters whom the topic's state does not let

@@ -105,7 +105,7 @@ func (w *worker[T]) next() bool {
 	if s.hold {
 		if q.inLogLocked() > 0 && w.graspLocked(q.core.now()) {
 			w.startedLocked()
-			q.mu.Unlock()
+			q.mu.Unlock() // nothing is pending
 			return true
 		}
 		if n := q.waitingLocked(); n > 0 && n == q.readyLocked() {
@@ -114,26 +114,23 @@ func (w *worker[T]) next() bool {
 			q.mu.Lock()
 		}
 	}
-	var fx *effects
 	expired := q.expiredLocked()
-	ok := w.claimLocked(&fx)
+	ok := w.claimLocked()
 	for !ok && q.expiredLocked() != expired {
 		// Some came too late: that is told while the worker still counts.
-		q.mu.Unlock()
-		fx.and(q.madeRoom()).perform()
+		q.unlock()
 		q.mu.Lock()
-		expired, fx = q.expiredLocked(), nil
-		ok = w.claimLocked(&fx)
+		expired = q.expiredLocked()
+		ok = w.claimLocked()
 	}
 	if !ok {
 		w.restLocked()
-		q.mu.Unlock()
+		q.mu.Unlock() // nothing is pending, and no hook may end the goroutine now
 		return false
 	}
 	w.startedLocked()
-	q.mu.Unlock()
 	w.resume = true
-	fx.and(q.madeRoom()).perform()
+	q.unlock()
 	return true
 }
 
@@ -183,7 +180,7 @@ func (w *worker[T]) startedLocked() {
 
 // claimLocked claims a batch if the subscriber may have any, and reports whether
 // it has.
-func (w *worker[T]) claimLocked(fx **effects) bool {
+func (w *worker[T]) claimLocked() bool {
 	s, q := w.s, w.s.q
 	n := min(s.most, q.readyLocked())
 	if n == 0 || s.stopping || s.limitedLocked() > 0 {
@@ -191,8 +188,7 @@ func (w *worker[T]) claimLocked(fx **effects) bool {
 	}
 	ds := w.roomFor(n)[:0]
 	for len(ds) < n {
-		d, more, ok := q.claimLocked(s.visibility(), handling)
-		*fx = (*fx).and(more)
+		d, ok := q.claimLocked(s.visibility(), handling)
 		if !ok {
 			break
 		}
@@ -243,10 +239,8 @@ func (w *worker[T]) putDownLocked() {
 	w.ctxs = nil
 }
 
-// cancelLocked adds to fx that the handler's context is cancelled.
-func (w *worker[T]) cancelLocked(fx *effects, cause error) *effects {
-	return fx.cancel(w.ctx(), cause)
-}
+// cancelLocked has the handler's context cancelled after unlocking.
+func (w *worker[T]) cancelLocked(cause error) { w.s.q.pending.cancel(w.ctx(), cause) }
 
 // handle runs the handler on the batch and settles it as it says.
 func (w *worker[T]) handle(ctx *handlerContext) {
@@ -315,19 +309,19 @@ func (w *worker[T]) settleFrom(k int, v verdict) {
 		if err == nil || isClosed(err) || q.remote.failedFor(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
 			continue
 		}
-		w.late(*d, v).perform()
+		w.late(*d, v)
 	}
 }
 
-// late has it told what a handler said too late.
-func (w *worker[T]) late(d Delivery[T], v verdict) *effects {
+// late tells what a handler said too late.
+func (w *worker[T]) late(d Delivery[T], v verdict) {
 	k, q := lateKind(v.err), w.s.q
 	v = v.told()
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.noteLocked(nil, k, Event{
+	q.noteLocked(k, Event{
 		MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
 	})
+	q.unlock()
 }
 
 // lateKind says whether a handler that was late failed for having heard so.
