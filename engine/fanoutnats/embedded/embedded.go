@@ -40,6 +40,8 @@ type Engine struct {
 	*fanoutnats.Engine
 
 	dir    string
+	set    settings
+	log    *logger
 	server *server.Server
 	conn   *nats.Conn
 	lock   *flock.Flock
@@ -48,8 +50,10 @@ type Engine struct {
 var _ engine.Engine = (*Engine)(nil)
 
 // Open starts a server on dir, which is made if it isn't there, and connects to it.
-// It blocks while the server reads what is in the directory. A directory that another
-// process has open is an error.
+// It blocks while all files of messages are read, and the checksums in them compared, and
+// then while the server reads what it needs. A directory that another process has open is
+// an error. One whose files are damaged is [ErrDamaged], which says which ones, what is lost,
+// and what can be done; nothing is changed then. See [WithSalvage].
 func Open(dir string, options ...Option) (*Engine, error) {
 	s := settings{syncAlways: true, maxPayload: 8 << 20, logger: warnings()}
 	for _, o := range options {
@@ -71,7 +75,7 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err := writable(dir); err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: dir, lock: flock.New(filepath.Join(dir, "lock"))}
+	e := &Engine{dir: dir, set: s, log: &logger{Logger: s.logger}, lock: flock.New(filepath.Join(dir, "lock"))}
 	locked, err := e.lock.TryLock()
 	if err != nil {
 		return nil, err
@@ -84,25 +88,8 @@ func open(dir string, s settings) (_ *Engine, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	e.server, err = server.NewServer(&server.Options{
-		ServerName: "fanout", DontListen: true, NoSigs: true,
-		JetStream: true, StoreDir: dir, JetStreamMaxStore: s.maxStore,
-		SyncAlways: s.syncAlways, SyncInterval: s.syncInterval, MaxPayload: s.maxPayload,
-	})
-	if err != nil {
+	if err := e.check(); err != nil {
 		return nil, err
-	}
-	log := &logger{Logger: s.logger}
-	e.server.SetLoggerV2(log, false, false, false)
-	e.server.Start()
-	if err := log.fatal(); err != nil { // it has given up
-		return nil, err
-	}
-	if !e.server.ReadyForConnections(startTimeout) {
-		return nil, fmt.Errorf("the server is not ready after %v", startTimeout)
-	}
-	if !e.server.JetStreamEnabled() {
-		return nil, errors.New("the server could not open its store; what it logs tells why")
 	}
 	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.Name("fanout"), nats.MaxReconnects(-1))
 	if err != nil {
@@ -112,8 +99,78 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Engine, err = fanoutnats.New(&client{js, log}, s.engine...)
+	e.Engine, err = fanoutnats.New(&client{js, e.log}, s.engine...)
 	return e, err
+}
+
+// check starts the server, if the files are whole or are to be salvaged.
+func (e *Engine) check() error {
+	found, err := inspect(e.dir)
+	if err == nil && len(found) > 0 {
+		if !e.set.salvage {
+			return damaged(e.dir, found)
+		}
+		err = e.salvage(found)
+	}
+	if err != nil {
+		return err
+	}
+	was, err := stored(e.dir)
+	if err != nil {
+		return err
+	}
+	if err := forget(filepath.Join(e.dir, closedFile)); err != nil { // until it is closed again
+		return err
+	}
+	if err := e.start(); err != nil {
+		return err
+	}
+	if found, err = e.missing(was); err != nil || len(found) == 0 {
+		return err
+	}
+	e.stop()
+	if !e.set.salvage {
+		return damaged(e.dir, found)
+	}
+	if err := e.salvage(found); err != nil {
+		return err
+	}
+	return e.start()
+}
+
+// start starts the server.
+func (e *Engine) start() error {
+	s, err := server.NewServer(&server.Options{
+		ServerName: "fanout", DontListen: true, NoSigs: true,
+		JetStream: true, StoreDir: e.dir, JetStreamMaxStore: e.set.maxStore,
+		SyncAlways: e.set.syncAlways, SyncInterval: e.set.syncInterval, MaxPayload: e.set.maxPayload,
+	})
+	if err != nil {
+		return err
+	}
+	e.server = s
+	s.SetLoggerV2(e.log, false, false, false)
+	s.Start()
+	if err := e.log.fatal(); err != nil { // it has given up
+		return err
+	}
+	if !s.ReadyForConnections(startTimeout) {
+		return fmt.Errorf("the server is not ready after %v", startTimeout)
+	}
+	if !s.JetStreamEnabled() {
+		return errors.New("the server could not open its store; what it logs tells why")
+	}
+	return nil
+}
+
+// stop ends the server, and waits until its goroutines have ended and its files are
+// closed.
+func (e *Engine) stop() {
+	if e.server != nil {
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+	}
+	e.server = nil
 }
 
 // A client is the server's, which says by it what it fails at.
@@ -167,12 +224,14 @@ func (e *Engine) Conn() *nats.Conn { return e.conn }
 // have ended and its files are closed. Close the topics before: what they wait for
 // ends with an error. Calling it again does nothing.
 func (e *Engine) Close() error {
+	open := e.conn != nil && !e.conn.IsClosed()
 	if e.conn != nil {
 		e.conn.Close()
 	}
-	if e.server != nil {
-		e.server.Shutdown()
-		e.server.WaitForShutdown()
+	e.stop()
+	if open {
+		// Without it the next Open knows less of what may be missing.
+		_ = noteClosed(e.dir)
 	}
 	return e.lock.Unlock()
 }

@@ -17,6 +17,7 @@ type settings struct {
 	maxPayload   int32
 	maxStore     int64
 	logger       *slog.Logger
+	salvage      bool
 	engine       []fanoutnats.Option
 }
 
@@ -65,6 +66,19 @@ func WithLogger(l *slog.Logger) Option {
 			return fmt.Errorf("WithLogger: the logger is nil")
 		}
 		s.logger = l
+		return nil
+	}
+}
+
+// WithSalvage opens a directory whose files are damaged, where [Open] else returns
+// [ErrDamaged]. It keeps all that can be read, and logs a warning for each damaged file, of
+// which a copy goes to the directory "damaged" beside the server's files. Messages that
+// can't be read are lost; those of a queue whose state can't be read are delivered again,
+// also those that were acknowledged while another queue still had them. It does nothing to
+// files that are whole.
+func WithSalvage() Option {
+	return func(s *settings) error {
+		s.salvage = true
 		return nil
 	}
 }
