@@ -214,10 +214,14 @@ func (w *worker[T]) runHand() {
 		if ended || !handling {
 			return // a panic of our own is not to be hidden
 		}
-		w.finishHeld(unreturned(recover()))
+		v := unreturned(recover())
+		w.finishHeld(&v)
 	}()
 	for more := true; more; {
-		v := w.handleHeld()
+		var v *verdict
+		if ctx, err := w.handleHeld(); err != nil {
+			v = judgedRun(ctx, err)
+		}
 		handling = false
 		more = w.stepHeld(v)
 		handling = true
@@ -225,15 +229,23 @@ func (w *worker[T]) runHand() {
 	ended = true
 }
 
+// judgedRun is judgeRun for an error. Only a run that failed pays for a verdict.
+func judgedRun(ctx *handlerContext, err error) *verdict {
+	v := judgeRun(ctx, err)
+	return &v
+}
+
 // handleHeld is the fast path of a delivery: it runs the handler on one message
 // after the other until one needs more than to be acknowledged, or somebody has
-// picked it up, or there is no next.
-func (w *worker[T]) handleHeld() verdict {
-	p, ctxs, handler, hand := w.load()&^pickedUp, w.ctxs, w.s.one, w.hand
+// picked it up, or there is no next. It returns the error of the last run and its
+// context.
+func (w *worker[T]) handleHeld() (ctx *handlerContext, err error) {
+	p, handler, hand := w.load()&^pickedUp, w.s.one, w.hand
+	ctxs := w.ctxs[:len(hand)]
 	for k := p.started() - 1; ; k++ {
-		err := handler(&ctxs[k], hand[k])
+		err = handler(&ctxs[k], hand[k])
 		if err != nil || k+1 >= p.limit() || !w.swap(p, p.next()) {
-			return judgeRun(&ctxs[k], err)
+			return &ctxs[k], err
 		}
 		hand[k].forget()
 		p = p.next()
@@ -241,8 +253,9 @@ func (w *worker[T]) handleHeld() verdict {
 }
 
 // stepHeld settles the current message and starts the next, of this hand or of
-// the next one. It reports whether there is one.
-func (w *worker[T]) stepHeld(v verdict) bool {
+// the next one. It reports whether there is one. Without a verdict the message is
+// acknowledged.
+func (w *worker[T]) stepHeld(v *verdict) bool {
 	q := w.s.q
 	w.settleHeld(v, true)
 	more := w.nextHeldLocked()
@@ -252,15 +265,17 @@ func (w *worker[T]) stepHeld(v verdict) bool {
 
 // finishHeld settles the current message of a handler that did not return, and
 // gives back the rest of the hand.
-func (w *worker[T]) finishHeld(v verdict) { w.settleHeld(v, false) }
+func (w *worker[T]) finishHeld(v *verdict) { w.settleHeld(v, false) }
 
-// settleHeld settles the current message as v says. If again is true it returns with
-// the queue's mu locked, and nothing pending.
-func (w *worker[T]) settleHeld(v verdict, again bool) {
+// settleHeld settles the current message as v says, or acknowledges it. If again is
+// true it returns with the queue's mu locked, and nothing pending.
+func (w *worker[T]) settleHeld(v *verdict, again bool) {
 	q := w.s.q
-	if v.cause != Acked {
-		v = v.told()
-		v.wait = q.waitAfter(v, 1)
+	if v == nil {
+		v = &acknowledged
+	} else if v.cause != Acked {
+		*v = v.told()
+		v.wait = q.waitAfter(*v, 1)
 	}
 	q.mu.Lock()
 	var late *Delivery[T] // the current message, if v comes too late for it
@@ -268,13 +283,7 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 		started := w.load().started()
 		w.countLocked(started, started)
 	} else {
-		c := w.pickUpLocked()
-		if err := q.ownedLocked(c.entry, c.stamp); err == nil {
-			q.settleLocked(c.entry, v, q.core.now()) // not before the start, which may have been set just now
-		} else if v.cause != Acked && !isClosed(err) {
-			d := w.hand[w.load().started()-1]
-			late = &d
-		}
+		late = w.settlePickedLocked(v)
 	}
 	w.clearHeldLocked()
 	if q.drained != nil {
@@ -282,7 +291,7 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 	}
 	if late != nil {
 		q.mu.Unlock() // nothing is pending: v came too late
-		w.late(*late, v)
+		w.late(*late, *v)
 		if again {
 			q.mu.Lock()
 		}
@@ -295,6 +304,22 @@ func (w *worker[T]) settleHeld(v verdict, again bool) {
 		}
 		q.mu.Lock()
 	}
+}
+
+// acknowledged is the verdict about a handler that returned no error.
+var acknowledged = verdict{cause: Acked}
+
+// settlePickedLocked settles the current message as an entry of the window. If v
+// comes too late for it, it returns the message.
+func (w *worker[T]) settlePickedLocked(v *verdict) (late *Delivery[T]) {
+	q, c := w.s.q, w.pickUpLocked()
+	if err := q.ownedLocked(c.entry, c.stamp); err == nil {
+		q.settleLocked(c.entry, *v, q.core.now()) // not before the start, which may have been set just now
+	} else if v.cause != Acked && !isClosed(err) {
+		d := w.hand[w.load().started()-1]
+		late = &d
+	}
+	return late
 }
 
 // nextHeldLocked starts the next message of the hand, or of a new hand.
