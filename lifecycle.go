@@ -301,7 +301,7 @@ func (q *Queue[T]) leftLocked() Left {
 		Blocked: q.n[blocked],
 	}
 	for _, s := range q.subs {
-		l.Running += len(s.busy)
+		l.Running += s.handlersLocked()
 	}
 	return l
 }

@@ -327,15 +327,16 @@ type arrival[T any] struct {
 	held[T]
 	spent    uint32
 	passes   uint16
+	dead     bool    // it was to be a dead letter already, and found no way there
 	rejected bool    // by a filter
 	failed   verdict // without a cause unless the codec returned an error
 	broken   verdict // without a cause unless the codec or a filter did not return
 	by       string  // which of them was asked last
 }
 
-// dead reports whether the message was to be a dead letter already, and found no way
-// there. A letter that was redriven has the same history, but has spent nothing.
-func (a *arrival[T]) dead(maxAttempts int) bool {
+// isDead reports whether the message has no attempt left. A letter that was redriven
+// has the same history, but has spent nothing.
+func (a *arrival[T]) isDead(maxAttempts int) bool {
 	if int64(a.spent) >= int64(maxAttempts) || a.passes >= passesLimit {
 		return true
 	}
@@ -382,13 +383,17 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	state, hist := decodeState(data)
 	a.hist = hist
 	if !q.letters {
-		// Leases that ended without a word, in a process that is gone, were attempts.
+		// Leases that ended without a word, in a process that is gone, count as attempts.
 		lost := max(m.Deliveries-1-state.Deliveries, 0)
 		a.spent, a.passes = uint32(state.Spent)+uint32(lost), state.Passes
 		for range min(lost, maxStateAttempts) {
 			now := q.core.now()
 			a.hist = a.hist.with(q.attempt(verdict{cause: TimedOut, err: errLeaseLost, text: errLeaseLost.Error()}, now, now))
 		}
+		// Where the engine keeps no state nobody knows if a handler has run in them:
+		// others may have received the message and given it back. It is dead only if
+		// it was found to be so here. The engine's own limit of deliveries is the net.
+		a.dead = state.Dead || r.on.caps[engine.State].Kept && a.isDead(q.set.maxAttempts)
 	} else {
 		a.spent = uint32(max(m.Deliveries-1, 0))
 	}
@@ -434,7 +439,7 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool
 		end = a.failed
 	case a.broken.cause != 0:
 		end = a.broken
-	case !q.letters && a.dead(q.set.maxAttempts):
+	case a.dead:
 		q.buryRemoteLocked(i, true)
 		return i, false
 	case q.expired(&q.win.At(i).item, now):
@@ -604,7 +609,7 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 	if most := r.on.caps[engine.RetryDelay].Most; most > 0 {
 		end.wait = min(end.wait, most)
 	}
-	s := remoteState{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
+	s := remoteState{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Dead: end.bury, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
 	end.state = fullState{s, hist}
 	if end.bury {
 		last := hist.last()
@@ -711,6 +716,10 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	r.ending[stamp] = ended
 	q.mu.Unlock()
 	parked, err := r.do(ctx, lease, end)
+	var late verdict // if the visibility timeout has passed meanwhile
+	if err != nil {
+		late = verdict{cause: TimedOut, err: fmt.Errorf("settle: %w", err)}.told()
+	}
 	q.mu.Lock()
 	r.pending--
 	delete(r.ending, stamp)
@@ -720,12 +729,16 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		q.stale.Add(stamp) // nobody has settled it, and nobody can
 	}
 	if owns {
-		if err != nil && !errors.Is(err, ErrStale) {
+		switch now := q.core.now(); {
+		case err != nil && !errors.Is(err, ErrStale) && now < deadline:
 			m := q.win.Meta(i)
 			m.Stamp = stamp
 			q.win.Schedule(i, deadline)
-			q.armLocked(q.core.now())
-		} else {
+			q.armLocked(now)
+		case err != nil && !errors.Is(err, ErrStale):
+			q.stale.Add(stamp)
+			q.endRemoteLocked(i, late, now)
+		default:
 			if err == nil {
 				r.countLocked(&it, v, end, spent, time.Duration(now-start))
 				if end.bury {
@@ -816,7 +829,7 @@ func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) {
 // dead-letter queue; again if it could not before.
 func (q *Queue[T]) buryRemoteLocked(i int32, again bool) {
 	m, h := q.win.Meta(i), q.win.At(i)
-	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
+	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
 	q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i), again: again})
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)

@@ -13,6 +13,7 @@ import (
 type remoteState struct {
 	Spent      int32           `json:"spent,omitempty"`
 	Passes     uint16          `json:"passes,omitempty"`
+	Dead       bool            `json:"dead,omitempty"`       // it is a letter, or is to be one
 	Deliveries int             `json:"deliveries,omitempty"` // of the engine, that are accounted for
 	Born       time.Time       `json:"born,omitzero"`        // when the time to live began, if not at publication
 	History    []remoteAttempt `json:"history,omitempty"`

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"time"
@@ -149,7 +150,8 @@ func (q *Queue[T]) ticked() {
 
 // timeOutLocked ends the delivery of entry i because its visibility timeout has
 // passed, or extends it if its subscriber says so. If a handler has it, its
-// context is cancelled and it counts as stuck until it returns.
+// context is cancelled and it counts as stuck until it returns. A handler that has
+// returned is not stuck: its worker is, with settling what it left.
 func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *worker[T]) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	var w *worker[T]
@@ -165,7 +167,12 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *wo
 		}
 	}
 	q.stale.Add(m.Stamp)
-	if w != nil && !w.stuck {
+	v := verdict{cause: TimedOut}
+	switch {
+	case w == nil:
+	case w.returned:
+		v.err, v.text = errNotSettled, errNotSettled.Error()
+	case !w.stuck:
 		w.stuck = true
 		w.s.stuck++
 		w.cancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start)))
@@ -176,8 +183,12 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *wo
 		q.noteItemLocked(stuckEvent, &h.item, e)
 		q.noteItemLocked(stuckStackEvent, &h.item, e)
 	}
-	q.endLocked(i, verdict{cause: TimedOut}, now)
+	q.endLocked(i, v, now)
 }
+
+// errNotSettled is the error of an attempt whose handler has returned, and whose delivery
+// still waited to be settled when its visibility timeout passed.
+var errNotSettled = errors.New("fanout: the handler has returned, and its delivery was not settled in time")
 
 // finder returns a function that finds the worker whose delivery has a stamp, or nil.
 // It looks at all workers once, when it is first called: it is good as long as the

@@ -544,13 +544,21 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 		ended := append(slices.Clone(qs), orphans...)
 		defer each(len(ended), func(k int) { ended[k].report.stop() })
 		if t.remote != nil {
-			defer t.remote.close()
+			t.live.Add(1)
+			defer func() { go t.letGo() }()
 			for _, q := range qs {
 				defer q.remote.eq.Close() //nolint:errcheck // the queues are closed here, whatever the engine says
 			}
 		}
 		p.perform()
 	}
+}
+
+// letGo closes the engine's topic, which waits for what is under way between its queues
+// and the engine. Started by endNow, if the topic is on an engine; Done waits for it.
+func (t *Topic[T]) letGo() {
+	defer t.release()
+	t.remote.close()
 }
 
 // askLeft asks the engine what it holds of the queue, for the error of a Shutdown.

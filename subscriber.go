@@ -201,13 +201,13 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
-	running := len(s.busy)
+	running := s.handlersLocked()
 	for _, w := range s.busy {
 		w.cancelLocked(fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
 	}
 	q.unlock()
 	what := plural(running, "handler")
-	if running == 0 { // workers between two messages: on their way home, or a hook keeps them
+	if running == 0 { // workers between two messages, or settling: on their way home, or a hook or an engine keeps them
 		select {
 		case <-done:
 			return nil
@@ -216,6 +216,16 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.name, what, contextError(ctx))
+}
+
+// handlersLocked returns how many handlers run.
+func (s *Subscriber[T]) handlersLocked() (n int) {
+	for _, w := range s.busy {
+		if !w.returned {
+			n++
+		}
+	}
+	return n
 }
 
 // stopLocked makes the workers end, and takes the subscriber from its queue

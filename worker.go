@@ -19,6 +19,9 @@ type worker[T any] struct {
 	claims []claim // the deliveries in hand, none between two runs
 	place  int     // in busy
 	stuck  bool
+	// returned says that the handler has, and that what it left is being settled. It is
+	// set only where that may take long: for a batch, and on an engine.
+	returned bool
 	// resume says that what was claimed is to be handled still: hooks are being
 	// told of it, and may end the goroutine. The goroutine's.
 	resume bool
@@ -236,6 +239,7 @@ func (w *worker[T]) putDownLocked() {
 		w.stuck = false
 		s.stuck--
 	}
+	w.returned = false
 	w.ctxs = nil
 }
 
@@ -291,7 +295,20 @@ func (w *worker[T]) finish(v verdict) {
 	if v.cause == Acked && w.ackBatch() {
 		return
 	}
+	if q := w.s.q; q.remote != nil || len(w.batch) > 1 {
+		q.locked(w.returnedLocked)
+	}
 	w.settleFrom(0, v)
+}
+
+// returnedLocked says that the worker's handler runs no longer, though what it had is
+// not settled.
+func (w *worker[T]) returnedLocked() {
+	w.returned = true
+	if w.stuck {
+		w.stuck = false
+		w.s.stuck--
+	}
 }
 
 // settleFrom settles the batch from delivery k on, even if a hook ends the goroutine.

@@ -15,7 +15,7 @@
 //
 // All may be called concurrently. All end when their context does, and return
 // its error then. An engine keeps no more goroutines than its Topic and Queue
-// values need, and none after their Close. What an engine returns is the
+// values need, and none after the topic's Close. What an engine returns is the
 // caller's to keep and to change.
 package engine
 
@@ -99,7 +99,10 @@ type Topic interface {
 	OpenQueue(ctx context.Context, spec QueueSpec) (Queue, error)
 
 	// Close lets go of what the process holds of the topic. What is published stays
-	// where it is. fanout calls it last, after it has closed all queues, once.
+	// where it is. It waits, for a few seconds at most, until what its queues had under
+	// way has ended: a request that a broker may still answer with messages, say. fanout
+	// calls it last, after it has closed all queues, once, and keeps only those waiting
+	// who wait for fanout.Topic.Done.
 	Close() error
 }
 
@@ -191,7 +194,9 @@ type Queue interface {
 	Delete(ctx context.Context) (dropped, letters int, err error)
 
 	// Close lets go of what the process holds of the queue. The queue stays where
-	// it is, and gets messages. Receives that wait return [ErrClosed]. Calling it
+	// it is, and gets messages. Receives that wait return [ErrClosed]. It does not wait
+	// for the broker: what it leaves under way the topic's Close waits for. What a broker
+	// hands out after it is given back, so that others get it soon. Calling it
 	// again does nothing. It closes the dead-letter queue's value too.
 	Close() error
 }

@@ -13,7 +13,7 @@ import (
 
 func topicChecks() []check {
 	return []check{
-		{name: "no goroutine after close", rule: "An engine keeps no more goroutines than its Topic and Queue values need, and none after their Close.",
+		{name: "no goroutine after close", rule: "An engine keeps no more goroutines than its Topic and Queue values need, and none after the topic's Close.",
 			alone: true, run: checkGoroutines},
 		{name: "capabilities", rule: "Capabilities says what the engine keeps, and returns the same each time.", run: checkCapabilities},
 		{name: "fan-out", rule: "Publish hands ms to every queue that is open.", run: checkFanOut},
