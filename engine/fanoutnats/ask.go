@@ -3,6 +3,7 @@ package fanoutnats
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,12 +21,16 @@ func ask[T any](ctx context.Context, e *Engine, subject string, f func(context.C
 
 // askOn is ask with the whole subject.
 func askOn[T any](ctx context.Context, e *Engine, subject string, f func(context.Context) (T, error)) (T, error) {
+	began := time.Now()
 	for {
 		once, cancel := context.WithTimeout(ctx, patience)
 		v, err := heed(once, e, subject, f)
 		cancel()
 		if err == nil || ctx.Err() != nil || !silent(err) && !untaken(err) {
 			return v, err
+		}
+		if failure := e.settings.failures.Since(began); failure != nil {
+			return v, fmt.Errorf("%w: %w", failure, err)
 		}
 		if !silent(err) && !sleep(ctx, again) {
 			return v, err

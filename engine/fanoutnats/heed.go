@@ -28,6 +28,7 @@ type watch struct {
 	engine   *Engine
 	nc       *nats.Conn
 	subjects []string
+	writes   bool  // what is waited for is written to the server's disk
 	before   error // what the server said last, before
 	began    time.Time
 	refused  func(error)
@@ -39,8 +40,8 @@ type watch struct {
 }
 
 // newWatch begins to look. It calls refused at most once, and not with a lock held.
-func (e *Engine) newWatch(refused func(error), subjects ...string) *watch {
-	w := &watch{engine: e, nc: e.nc, subjects: subjects, before: e.nc.LastError(), began: time.Now(), refused: refused, wait: firstLook}
+func (e *Engine) newWatch(writes bool, refused func(error), subjects ...string) *watch {
+	w := &watch{engine: e, nc: e.nc, subjects: subjects, writes: writes, before: e.nc.LastError(), began: time.Now(), refused: refused, wait: firstLook}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.wait, w.look)
@@ -50,7 +51,10 @@ func (e *Engine) newWatch(refused func(error), subjects ...string) *watch {
 func (w *watch) look() {
 	err := w.nc.LastError()
 	if !w.denies(err) {
-		err = w.engine.settings.failures.Since(w.began)
+		err = nil
+		if w.writes {
+			err = w.engine.settings.failures.Since(w.began)
+		}
 	}
 	if err != nil {
 		w.stop()
@@ -107,7 +111,7 @@ func (w *watch) stop() {
 func heed[T any](ctx context.Context, e *Engine, subject string, f func(context.Context) (T, error)) (T, error) {
 	once, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := e.newWatch(cancel, subject)
+	w := e.newWatch(true, cancel, subject)
 	defer w.stop()
 	v, err := f(once)
 	if cause := context.Cause(once); err != nil && ctx.Err() == nil && cause != nil {

@@ -105,6 +105,9 @@ func (f *floor) raise(to uint64) {
 // engine.ErrUnconfirmed.
 func (t *topic) store(ctx context.Context, msgs []*nats.Msg) (last uint64, err error) {
 	began, unsure := time.Now(), false
+	if failure := t.engine.settings.failures.Lasting(); failure != nil {
+		return 0, failure
+	}
 	for {
 		once, cancel := ctx, context.CancelFunc(func() {})
 		repeat := time.Since(began)+2*patience < t.window
@@ -113,18 +116,34 @@ func (t *topic) store(ctx context.Context, msgs []*nats.Msg) (last uint64, err e
 		}
 		last, err = t.storeAll(once, msgs)
 		cancel()
+		failure := t.engine.settings.failures.Since(began)
+		if code(err) == codeBatchIncomplete {
+			// It may be that it could not be written, of which a server says nothing.
+			failure = t.engine.settings.failures.After(began, size(msgs))
+		}
+		if failure != nil && err != nil && !errors.Is(err, failure) {
+			err = fmt.Errorf("%w: %w", failure, err) // which is why
+		}
 		switch lost := unanswered(err); {
 		case err == nil:
 			return last, nil
-		case lost && repeat && ctx.Err() == nil && t.engine.settings.failures.Since(began) == nil:
+		case lost && repeat && ctx.Err() == nil && failure == nil:
 			unsure = true
-		case untaken(err) && sleep(ctx, again):
+		case untaken(err) && failure == nil && sleep(ctx, again):
 		case lost || unsure:
 			return 0, fmt.Errorf("%w: %w", engine.ErrUnconfirmed, err)
 		default:
 			return 0, err
 		}
 	}
+}
+
+// size is how many bytes msgs have, about.
+func size(msgs []*nats.Msg) (n int64) {
+	for _, m := range msgs {
+		n += int64(m.Size())
+	}
+	return n
 }
 
 // unanswered reports whether err says that something was sent, and nothing more is
@@ -149,6 +168,9 @@ func unanswered(err error) bool {
 // storeAgain is store for a message that may be stored twice: the stream drops one of
 // them.
 func (e *Engine) storeAgain(ctx context.Context, msg *nats.Msg) (uint64, error) {
+	if failure := e.settings.failures.Lasting(); failure != nil {
+		return 0, failure
+	}
 	return askOn(ctx, e, msg.Subject, func(ctx context.Context) (uint64, error) { return e.request(ctx, msg) })
 }
 

@@ -72,7 +72,7 @@ func (q *queue) Receive(ctx context.Context, most int, d time.Duration) ([]engin
 
 // asks has p ask the server for messages, unless it has, and waits as await does.
 func (q *queue) asks(ctx context.Context, p *pull, most int) error {
-	w := q.topic.engine.newWatch(p.refuse, q.next, p.inbox)
+	w := q.topic.engine.newWatch(false, p.refuse, q.next, p.inbox)
 	defer w.stop()
 	if err := p.request(most); err != nil {
 		return err

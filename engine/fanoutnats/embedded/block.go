@@ -38,7 +38,8 @@ const (
 // A hole is what is no record in a file of records.
 type hole struct {
 	from, to int
-	lost     uint64 // messages, at most; 0 if it isn't known
+	lost     uint64 // messages, at most
+	known    bool   // lost is: a message comes after it
 	torn     bool   // the beginning of a record at the end of all: nobody was told that it is there
 }
 
@@ -60,8 +61,8 @@ func holes(buf []byte, sum hash.Hash, before uint64, last bool) (hs []hole, end 
 			continue
 		}
 		seq &^= erased
-		if open >= 0 && end > 0 && seq > end {
-			hs[open].lost = seq - end - 1
+		if open >= 0 && end > 0 {
+			hs[open].lost, hs[open].known = max(seq, end+1)-end-1, true
 		}
 		end, open = max(end, seq), -1
 	}
@@ -170,7 +171,8 @@ func checkStream(stream string) (ds []damage, err error) {
 		var hs []hole
 		hs, end = holes(buf, sum, end, last)
 		if hs = slices.DeleteFunc(hs, func(h hole) bool { return h.torn }); len(hs) > 0 {
-			ds = append(ds, damage{file: file, what: describe(hs), holes: hs, last: last})
+			harmless := !slices.ContainsFunc(hs, func(h hole) bool { return !h.known || h.lost > 0 })
+			ds = append(ds, damage{file: file, what: describe(hs), holes: hs, last: last, harmless: harmless})
 		}
 	}
 	return ds, nil
@@ -181,9 +183,12 @@ func describe(hs []hole) string {
 	for _, h := range hs {
 		n += h.to - h.from
 		lost += h.lost
-		known = known && h.lost > 0
+		known = known && h.known
 	}
 	text := fmt.Sprintf("%d bytes from byte %d on can't be read", n, hs[0].from)
+	if known && lost == 0 {
+		return text + ", no message is lost"
+	}
 	if known {
 		return fmt.Sprintf("%s, messages lost: up to %d", text, lost)
 	}

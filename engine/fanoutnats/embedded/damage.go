@@ -24,6 +24,9 @@ type damage struct {
 	what  string
 	holes []hole // of a file of messages
 	last  bool   // no file of messages comes after it
+	// harmless says that no message was where the holes are. A write that a full disk
+	// ended leaves such a one, and the server would cut off what comes after it.
+	harmless bool
 
 	consumer bool // the file is a consumer's state
 	settings bool // the file has the settings of a stream or a consumer
@@ -135,6 +138,7 @@ func inspect(dir string) (ds []damage, err error) {
 				continue
 			}
 			m.what = ds[k].what + "; " + m.what
+			m.harmless = false // it had another size
 			ds[k] = m
 		}
 	}
@@ -208,7 +212,10 @@ func stored(dir string) (map[thing]string, error) {
 // missing says which of the things that were stored the server does not have. Messages
 // that it takes to be lost are only logged: after a crash it may be wrong.
 func (e *Engine) missing(was map[thing]string) (ds []damage, err error) {
-	info, err := e.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Consumer: true, Limit: 1 << 20})
+	e.mu.Lock()
+	s := e.server
+	e.mu.Unlock()
+	info, err := s.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Consumer: true, Limit: 1 << 20})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,9 @@
 // process, however it ends. What was confirmed is in the files: by default
 // it is flushed to the disk before Publish returns.
 //
+// While the disk is full nothing new is taken, and each call that would write says so; once
+// there is room again the engine goes on by itself.
+//
 // A program that imports this package links the whole server, about 16 MB. One that
 // talks to servers elsewhere imports package fanoutnats only.
 package embedded
@@ -18,8 +21,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/gofanout/fanout/engine"
@@ -39,12 +45,17 @@ const startTimeout = 30 * time.Second
 type Engine struct {
 	*fanoutnats.Engine
 
-	dir    string
-	set    settings
-	log    *logger
+	dir  string
+	set  settings
+	log  *logger
+	conn *nats.Conn
+	lock *flock.Flock
+
+	quit chan struct{} // closed by Close: recovery has to end
+	done chan struct{} // closed when it has; nil if it was not started
+
+	mu     sync.Mutex // guards server; held for a load or a store only
 	server *server.Server
-	conn   *nats.Conn
-	lock   *flock.Flock
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -75,7 +86,8 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err := writable(dir); err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: dir, set: s, log: &logger{Logger: s.logger}, lock: flock.New(filepath.Join(dir, "lock"))}
+	e := &Engine{dir: dir, set: s, log: newLogger(s.logger), lock: flock.New(filepath.Join(dir, "lock")), quit: make(chan struct{})}
+	e.log.failures.Look = e.look
 	locked, err := e.lock.TryLock()
 	if err != nil {
 		return nil, err
@@ -91,7 +103,8 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.Name("fanout"), nats.MaxReconnects(-1))
+	e.conn, err = nats.Connect("", nats.InProcessServer(e), nats.Name("fanout"),
+		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -99,15 +112,31 @@ func open(dir string, s settings) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Engine, err = fanoutnats.New(&client{js, e.log}, s.engine...)
-	return e, err
+	if e.Engine, err = fanoutnats.New(&client{js, e.log}, s.engine...); err != nil {
+		return nil, err
+	}
+	e.done = make(chan struct{})
+	go e.recovery()
+	return e, nil
 }
 
 // check starts the server, if the files are whole or are to be salvaged.
 func (e *Engine) check() error {
+	// What a process that was killed has left of a try to write.
+	for _, pattern := range []string{"writable-*", "room-*"} {
+		left, err := filepath.Glob(filepath.Join(globbed(e.dir), pattern))
+		if err != nil {
+			return err
+		}
+		for _, f := range left {
+			if err := forget(f); err != nil {
+				return err
+			}
+		}
+	}
 	found, err := inspect(e.dir)
 	if err == nil && len(found) > 0 {
-		if !e.set.salvage {
+		if !e.set.salvage && slices.ContainsFunc(found, func(d damage) bool { return !d.harmless }) {
 			return damaged(e.dir, found)
 		}
 		err = e.salvage(found)
@@ -138,8 +167,13 @@ func (e *Engine) check() error {
 	return e.start()
 }
 
-// start starts the server.
-func (e *Engine) start() error {
+// start starts the server. If that fails, there is none.
+func (e *Engine) start() (err error) {
+	defer func() {
+		if err != nil {
+			e.stop()
+		}
+	}()
 	s, err := server.NewServer(&server.Options{
 		ServerName: "fanout", DontListen: true, NoSigs: true,
 		JetStream: true, StoreDir: e.dir, JetStreamMaxStore: e.set.maxStore,
@@ -148,7 +182,10 @@ func (e *Engine) start() error {
 	if err != nil {
 		return err
 	}
+	e.mu.Lock()
 	e.server = s
+	e.mu.Unlock()
+	e.log.begin()
 	s.SetLoggerV2(e.log, false, false, false)
 	s.Start()
 	if err := e.log.fatal(); err != nil { // it has given up
@@ -166,11 +203,26 @@ func (e *Engine) start() error {
 // stop ends the server, and waits until its goroutines have ended and its files are
 // closed.
 func (e *Engine) stop() {
-	if e.server != nil {
-		e.server.Shutdown()
-		e.server.WaitForShutdown()
-	}
+	e.mu.Lock()
+	s := e.server
 	e.server = nil
+	e.mu.Unlock()
+	if s != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+}
+
+// InProcessConn connects the engine's connection to the server that runs, see
+// nats.InProcessServer. It is not for users, who have [Engine.Conn].
+func (e *Engine) InProcessConn() (net.Conn, error) {
+	e.mu.Lock()
+	s := e.server
+	e.mu.Unlock()
+	if s == nil {
+		return nil, errors.New("embedded: the server does not run")
+	}
+	return s.InProcessConn()
 }
 
 // A client is the server's, which says by it what it fails at.
@@ -183,6 +235,10 @@ var _ failure.Source = (*client)(nil)
 
 // Failures returns what the server failed at last.
 func (c *client) Failures() *failure.Last { return &c.log.failures }
+
+// reconnectWait is how long the connection waits before it tries again to reach a server
+// that is being started again.
+const reconnectWait = 20 * time.Millisecond
 
 // writable returns an error if no file can be made in dir, or in what the server has
 // made there.
@@ -217,7 +273,8 @@ func (e *Engine) Capabilities() engine.Capabilities {
 func (e *Engine) Dir() string { return e.dir }
 
 // Conn returns the connection to the server, for whoever wants more of NATS from
-// it. It is the engine's to close.
+// it. It is the engine's to close. It reconnects when the server is started again after its
+// disk was full.
 func (e *Engine) Conn() *nats.Conn { return e.conn }
 
 // Close ends the connection and the server, and waits until the server's goroutines
@@ -225,6 +282,12 @@ func (e *Engine) Conn() *nats.Conn { return e.conn }
 // ends with an error. Calling it again does nothing.
 func (e *Engine) Close() error {
 	open := e.conn != nil && !e.conn.IsClosed()
+	if open {
+		close(e.quit)
+	}
+	if e.done != nil {
+		<-e.done
+	}
 	if e.conn != nil {
 		e.conn.Close()
 	}

@@ -16,10 +16,20 @@ import (
 type logger struct {
 	*slog.Logger
 
-	failures failure.Last // to write to the disk
+	failures failure.Last  // to write to the disk
+	failed   chan struct{} // has one if there is one; never blocks
 
 	mu  sync.Mutex // guards err
 	err error
+}
+
+func newLogger(l *slog.Logger) *logger { return &logger{Logger: l, failed: make(chan struct{}, 1)} }
+
+// begin forgets why another server gave up.
+func (l *logger) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = nil
 }
 
 // fatal returns why the server gave up, if it has.
@@ -48,11 +58,29 @@ func (l *logger) Fatalf(f string, v ...any) {
 func (l *logger) Errorf(f string, v ...any) {
 	text := fmt.Sprintf(f, v...)
 	l.Error("nats: " + text)
-	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
+	l.notice(text)
+}
+
+// notice keeps what text says of the disk. A server that could not write takes no more
+// writes, nor does it answer them, until it is started again.
+func (l *logger) notice(text string) {
+	var failed error
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS, syscall.EIO, syscall.EACCES, syscall.EPERM} {
 		if strings.Contains(text, e.Error()) {
-			l.failures.Set(fmt.Errorf("the server's disk: %w: %s", e, text))
-			return
+			failed = fmt.Errorf("the server's disk: %w: %s", e, text)
+			break
 		}
+	}
+	if failed == nil && strings.Contains(strings.ToLower(text), "write error") {
+		failed = fmt.Errorf("the server's disk: %s", text)
+	}
+	if failed == nil {
+		return
+	}
+	l.failures.Set(failed)
+	select {
+	case l.failed <- struct{}{}:
+	default: // it is known
 	}
 }
 
