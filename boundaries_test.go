@@ -572,7 +572,7 @@ func TestAShutdownWaitsForNoneBehindAReleasedHead(t *testing.T) {
 		require.Equal(t, []int{1, 1, 1}, []int{stats.Released, stats.Blocked, stats.InFlight})
 		depth, err := q.Depth(ctx)
 		require.NoError(t, err)
-		require.Equal(t, 3, depth)
+		require.Equal(t, 3, depth.Unsettled())
 		require.NoError(t, other.Ack(ctx))
 		var left *ShutdownError
 		require.ErrorAs(t, <-done, &left)

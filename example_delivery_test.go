@@ -19,11 +19,12 @@ func ExampleDelivery_Ack() {
 	d, _ := audit.Receive(ctx)
 	fmt.Println(d.Ack(ctx))
 	fmt.Println(d.Ack(ctx))
-	fmt.Println(audit.Depth(ctx))
+	depth, _ := audit.Depth(ctx)
+	fmt.Println(depth.Unsettled())
 	// Output:
 	// <nil>
 	// fanout: delivery already settled: queue "audit"
-	// 0 <nil>
+	// 0
 }
 
 // Once the visibility timeout has passed, the message is somebody else's. Who

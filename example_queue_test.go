@@ -326,10 +326,36 @@ func ExampleQueue_Depth() {
 	orders.Publish(ctx, "o-17")
 	orders.Publish(ctx, "o-18")
 
+	billing.Receive(ctx)
+
 	depth, err := billing.Depth(ctx)
-	fmt.Println(depth, err)
+	fmt.Println(depth.Ready, "wait,", depth.InFlight, "is being worked on,", depth.Unsettled(), "in all", err)
 	// Output:
-	// 2 <nil>
+	// 1 wait, 1 is being worked on, 2 in all <nil>
+}
+
+// What an engine can't tell is fanout.Unknown, and is printed as that.
+func ExampleDepth_String() {
+	d := fanout.Depth{Queue: "billing", Ready: 3, InFlight: 1, Dead: 2, OldestAge: fanout.Unknown}
+	fmt.Println(d)
+	// Output:
+	// queue "billing": 3 ready, 0 delayed, 1 in flight, 2 dead, oldest unknown
+}
+
+func ExampleTopic_ListQueues() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders")
+	orders.OpenQueue(ctx, "billing")
+	orders.OpenQueue(ctx, "audit", fanout.WithDelay(time.Minute))
+	orders.Publish(ctx, "o-17")
+
+	depths, _ := orders.ListQueues(ctx)
+	for _, d := range depths {
+		fmt.Println(d.Queue, d.Ready, d.Delayed)
+	}
+	// Output:
+	// audit 0 1
+	// billing 1 0
 }
 
 func ExampleQueue_Close() {

@@ -394,7 +394,7 @@ func TestSettlingInMemoryAsksForNoContext(t *testing.T) {
 	s := newStage(t)
 	depth, err := s.q.Depth(noContext)
 	require.NoError(t, err)
-	require.Equal(t, 2, depth)
+	require.Equal(t, 2, depth.Unsettled())
 	require.NoError(t, s.d.Extend(noContext, time.Minute))
 	require.NoError(t, s.d.Ack(noContext))
 	require.NoError(t, s.top.Close())

@@ -343,7 +343,7 @@ func TestPromise02CapacityCountsReadyDelayedRetryingParkedAndInFlight(t *testing
 		require.Equal(t, 5, s.Unsettled())
 		depth, err := q.Depth(ctx)
 		require.NoError(t, err)
-		require.Equal(t, 5, depth)
+		require.Equal(t, 5, depth.Unsettled())
 		require.ErrorIs(t, top.Publish(ctx, 7), ErrQueueFull)
 		check(t, top)
 

@@ -1,8 +1,6 @@
 package fanout
 
 import (
-	"context"
-	"fmt"
 	"math"
 	"math/bits"
 	"sync"
@@ -349,23 +347,6 @@ func (q *Queue[T]) oldestLocked() int64 {
 		}
 	}
 	return at
-}
-
-// Depth returns how many messages the queue holds unsettled. Unlike the local
-// counters of Stats it asks the engine, and may do I/O there; in memory the two
-// agree and there is no error.
-func (q *Queue[T]) Depth(ctx context.Context) (int, error) {
-	if err := q.made(); err != nil {
-		return 0, err
-	}
-	if q.remote != nil {
-		s, err := q.remote.eq.Stats(ctx)
-		if err != nil {
-			return 0, fmt.Errorf("fanout: depth of %q: %w", q.name, remoteError(err))
-		}
-		return s.Ready + s.Delayed + s.InFlight, nil
-	}
-	return q.Stats().Unsettled(), nil
 }
 
 // made returns an error if q was not made by OpenQueue or its siblings.

@@ -181,7 +181,7 @@ func (h *holding[T]) next(ctx context.Context, most int) (fresh []*heldLetter[T]
 		if err != nil {
 			return nil, false, remoteError(err)
 		}
-		if s.Ready == 0 {
+		if s.Ready <= 0 { // or the engine can't tell
 			return nil, false, nil
 		}
 	}

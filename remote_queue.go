@@ -971,7 +971,7 @@ func (r *remoteQueue[T]) awaitEmpty(ctx context.Context) error {
 			r.left = s
 			q.mu.Unlock()
 		}
-		if paused || err == nil && s.Ready+s.InFlight == 0 {
+		if paused || err == nil && s.Ready == 0 && s.InFlight == 0 {
 			return nil
 		}
 		pause(ctx, wait)

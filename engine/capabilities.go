@@ -48,6 +48,9 @@ const (
 	// Deletion says that a queue can be deleted, see [Queue]. Without it
 	// fanout.Queue.Delete is refused.
 	Deletion
+	// Listing says that the topic's queues can be listed, see [Lister]. Without it
+	// fanout.Topic.ListQueues is refused.
+	Listing
 	features
 )
 
@@ -56,7 +59,7 @@ var featureNames = [features]string{
 	RetryDelay: "delay of a retry", AllOrNone: "all or none", Bounded: "bounded queues",
 	Ordering: "ordering keys", Deduplication: "deduplication", FilterPolicy: "filter policies in the engine",
 	State: "history across processes", Fencing: "fencing across processes", ExactStats: "exact depth", Durable: "outlives the process",
-	Distributed: "several processes", Deletion: "deletion of queues",
+	Distributed: "several processes", Deletion: "deletion of queues", Listing: "list of queues",
 }
 
 func (f Feature) String() string {

@@ -106,6 +106,23 @@ type Topic interface {
 	Close() error
 }
 
+// A Lister is a [Topic] that can list its queues: each topic of an engine that keeps
+// [Listing] is one.
+type Lister interface {
+	// ListQueues returns the queues of the topic, those that no process has open
+	// included, each once, in the order of their names. A dead-letter queue is not among
+	// them: what it holds is with its queue. A queue that is opened or deleted meanwhile
+	// may be there or not. A topic without queues has none, and that is no error.
+	ListQueues(ctx context.Context) ([]QueueInfo, error)
+}
+
+// A QueueInfo is a queue as it is listed.
+type QueueInfo struct {
+	Name string // as in its QueueSpec
+	// Stats are what the queue holds, and Letters what its dead-letter queue does.
+	Stats, Letters Stats
+}
+
 // A QueueSpec says what a queue has to be. What a user has not asked for, and
 // the engine does not need, is zero.
 type QueueSpec struct {
@@ -240,11 +257,27 @@ type Received struct {
 	Deliveries int
 }
 
-// Stats is what a queue holds, as the engine knows it.
+// Unknown stands in [Stats] for a number that the engine can't tell.
+const Unknown = -1
+
+// Stats is what a queue holds, as the engine knows it. Each number that it can't tell is
+// [Unknown]. fanout's Shutdown waits until Ready and InFlight are 0: an engine that can't
+// tell them lets it wait until its context ends.
 type Stats struct {
 	Ready    int // could be received now
 	Delayed  int // published with a delay that has not passed
 	InFlight int // leased, or returned with a wait that has not passed
+	// OldestAge is how long ago the oldest of the ready messages was published, by its
+	// PublishedAt; 0 if none is ready.
+	OldestAge time.Duration
+}
+
+// Sum is how many messages the queue holds, Unknown if any of the numbers is.
+func (s Stats) Sum() int {
+	if s.Ready < 0 || s.Delayed < 0 || s.InFlight < 0 {
+		return Unknown
+	}
+	return s.Ready + s.Delayed + s.InFlight
 }
 
 // A PartialError says which messages of a Publish were not published. The

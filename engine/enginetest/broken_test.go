@@ -3,6 +3,7 @@ package enginetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,7 @@ type fault struct {
 	redrive    func(q *brokenQueue, ctx context.Context, r engine.Receipt, m engine.Message) error
 	stats      func(s *engine.Stats)
 	purge      func(q *brokenQueue, ctx context.Context) (int, error)
+	list       func(t *brokenTopic, ctx context.Context, infos []engine.QueueInfo) []engine.QueueInfo
 	delete     func(q *brokenQueue, ctx context.Context) (dropped, letters int, err error)
 	close      func(q *brokenQueue) error
 	declared   []engine.Feature // declared although the config is without them
@@ -78,6 +80,14 @@ func (t *brokenTopic) Publish(ctx context.Context, ms []engine.Message) error {
 		return t.f.publish(t, ctx, ms)
 	}
 	return t.Topic.Publish(ctx, ms)
+}
+
+func (t *brokenTopic) ListQueues(ctx context.Context) ([]engine.QueueInfo, error) {
+	infos, err := t.Topic.(engine.Lister).ListQueues(ctx)
+	if t.f.list != nil && err == nil {
+		infos = t.f.list(t, ctx, infos)
+	}
+	return infos, err
 }
 
 func (t *brokenTopic) OpenQueue(ctx context.Context, spec engine.QueueSpec) (engine.Queue, error) {
@@ -414,8 +424,28 @@ var faults = map[string]*fault{
 	"drops times to live":       {receive: received(func(r *engine.Received) { r.TimeToLive = 0 }), found: []string{"round trip"}},
 	"drops keys":                {receive: received(func(r *engine.Received) { r.OrderingKey = "" }), found: []string{"order after a dead letter"}},
 	"counts in flight as ready": {stats: func(s *engine.Stats) { s.Ready, s.InFlight = s.Ready+s.InFlight, 0 }, found: []string{"exact stats"}},
-	"negative stats":            {stats: func(s *engine.Stats) { s.Ready-- }, found: []string{"stats"}},
-	"purge does nothing":        {purge: func(*brokenQueue, context.Context) (int, error) { return 0, nil }, found: []string{"purge", "purge dead letters", "exact stats"}},
+	"ages by the receipt":       {stats: func(s *engine.Stats) { s.OldestAge = min(s.OldestAge, time.Second) }, found: []string{"oldest age"}},
+	"lists no closed queues": {list: func(_ *brokenTopic, _ context.Context, infos []engine.QueueInfo) []engine.QueueInfo {
+		return slices.DeleteFunc(infos, func(i engine.QueueInfo) bool { return i.Stats.Ready == 4 })
+	}, found: []string{"list queues"}},
+	"lists without order": {list: func(_ *brokenTopic, _ context.Context, infos []engine.QueueInfo) []engine.QueueInfo {
+		slices.Reverse(infos)
+		return infos
+	}, found: []string{"list queues"}},
+	"lists dead-letter queues": {list: func(_ *brokenTopic, _ context.Context, infos []engine.QueueInfo) []engine.QueueInfo {
+		for _, i := range infos {
+			infos = append(infos, engine.QueueInfo{Name: i.Name + "/dead", Stats: i.Letters})
+		}
+		return infos
+	}, found: []string{"list queues"}},
+	"counts no letters in lists": {list: func(_ *brokenTopic, _ context.Context, infos []engine.QueueInfo) []engine.QueueInfo {
+		for k := range infos {
+			infos[k].Letters = engine.Stats{}
+		}
+		return infos
+	}, found: []string{"list queues"}},
+	"negative stats":     {stats: func(s *engine.Stats) { s.Ready-- }, found: []string{"stats"}},
+	"purge does nothing": {purge: func(*brokenQueue, context.Context) (int, error) { return 0, nil }, found: []string{"purge", "purge dead letters", "exact stats"}},
 	"purges dead letters too": {purge: func(q *brokenQueue, ctx context.Context) (int, error) {
 		if q.dead != nil {
 			_, _ = q.dead.Queue.Purge(ctx)

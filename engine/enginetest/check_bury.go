@@ -158,13 +158,13 @@ func (x *fixture) settledDepth(q queueOf, want int) {
 	}
 	deadline := time.Now().Add(x.o.patience)
 	for {
-		n, err := q.Depth(x.ctx)
+		d, err := q.Depth(x.ctx)
 		x.must(err, "Depth of queue %q", q.Name())
-		if n == want {
+		if d.Unsettled() == want {
 			return
 		}
 		if time.Now().After(deadline) {
-			x.fail("Depth of queue %q is %d, not %d", q.Name(), n, want)
+			x.fail("%v, not %d in all", d, want)
 		}
 		x.pause(x.o.pace / 20)
 	}

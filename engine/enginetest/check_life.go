@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
@@ -59,7 +60,7 @@ func lifeChecks() []check {
 			x.mustBe(err, fanout.ErrClosed, "OpenQueue after Close")
 			x.must(top.Close(), "Close again")
 		}},
-		{feature: engine.ExactStats, name: "depth", rule: "Depth returns how many messages the queue holds unsettled.", run: func(x *fixture) {
+		{feature: engine.ExactStats, name: "depth", rule: "Depth returns what the queue holds.", run: func(x *fixture) {
 			top := x.newTopic()
 			q := top.queue("q")
 			x.settledDepth(q, 0)
@@ -70,6 +71,7 @@ func lifeChecks() []check {
 			q.ack(d)
 			x.settledDepth(q, 2)
 		}},
+		{feature: engine.Listing, name: "list the topic's queues", rule: "ListQueues returns what each queue holds, as Depth does; on an engine those that nobody has open, too.", run: promiseListQueues},
 	}
 }
 
@@ -330,4 +332,51 @@ func promiseLeftovers(x *fixture) {
 	if x.caps.Keeps(engine.ExactStats, 0) {
 		equal(x, by["nobody"].Ready, 2, "messages ready in queue nobody, of %v", err)
 	}
+}
+
+func promiseListQueues(x *fixture) {
+	top := x.newTopic()
+	b, a := top.queue("b"), top.queue("a")
+	top.send("1", "2", "3")
+	x.must(a.next().Settle(x.ctx, fanout.Permanent(errBusy)), "Settle")
+	a.next()
+	// An engine is given a moment to count.
+	list := func(want ...string) {
+		deadline := time.Now().Add(x.o.patience)
+		for {
+			depths, err := top.ListQueues(x.ctx)
+			x.must(err, "ListQueues")
+			got := []string{}
+			for _, d := range depths {
+				text := d.Queue
+				if x.caps.Keeps(engine.ExactStats, 0) {
+					text = fmt.Sprint(d.Queue, d.Ready, d.Delayed, d.InFlight, d.Dead)
+				}
+				got = append(got, text)
+			}
+			if !x.caps.Keeps(engine.ExactStats, 0) {
+				for i, w := range want {
+					want[i] = w[:1]
+				}
+			}
+			if slices.Equal(got, want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				x.fail("ListQueues returned %v, not queues like %q", depths, want)
+			}
+			x.pause(x.o.pace / 20)
+		}
+	}
+	list(fmt.Sprint("a", 1, 0, 1, 1), fmt.Sprint("b", 3, 0, 0, 0))
+	if d, err := a.Depth(x.ctx); err != nil || x.caps.Keeps(engine.ExactStats, 0) && (d.Dead != 1 || d.InFlight != 1) {
+		x.fail("Depth: %v, %v", d, err)
+	}
+	x.must(b.Close(), "Close")
+	if x.e == nil { // in memory a queue ends when it is closed
+		list(fmt.Sprint("a", 1, 0, 1, 1))
+		return
+	}
+	top.send("4")
+	list(fmt.Sprint("a", 2, 0, 1, 1), fmt.Sprint("b", 4, 0, 0, 0))
 }

@@ -150,6 +150,10 @@ func refusalChecks() []check {
 			q.holds("a") // it stays open
 			return err
 		}),
+		refused(engine.Listing, "ListQueues", func(x *fixture) error {
+			_, err := x.newTopic().ListQueues(x.ctx)
+			return err
+		}),
 		tooLong(engine.Visibility, "WithVisibilityTimeout", func(x *fixture, d time.Duration) error {
 			return openWith(fanout.WithVisibilityTimeout(d))(x)
 		}),

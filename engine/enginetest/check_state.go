@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -132,6 +133,9 @@ func statsChecks() []check {
 	const rule = "Stats are exact when nothing happens."
 	return []check{
 		{feature: engine.ExactStats, name: "exact stats", rule: rule, run: checkExactStats},
+		{name: "oldest age", rule: "OldestAge is how long ago the oldest of the ready messages was published, by its PublishedAt, or Unknown.", run: checkOldestAge},
+		{feature: engine.Listing, name: "list queues", rule: "ListQueues returns the queues of the topic, those that no process has open included, each once, in the order of their names.",
+			run: checkListQueues},
 		{feature: engine.ExactStats, name: "exact stats of delays", rule: rule, needs: []engine.Feature{engine.MessageDelay}, run: func(x *fixture) {
 			top := x.topic()
 			q := x.open(top, "q")
@@ -141,7 +145,7 @@ func statsChecks() []check {
 			x.publish(top, m)
 			s, err := q.Stats(x.ctx)
 			x.must(err, "Stats")
-			if s != (engine.Stats{Delayed: 1}) && time.Since(start) < m.Delay {
+			if s.OldestAge = 0; s != (engine.Stats{Delayed: 1}) && time.Since(start) < m.Delay {
 				x.fail("one message is delayed: got %+v", s)
 			}
 			x.pause(m.Delay + x.o.pace)
@@ -157,13 +161,102 @@ func (x *fixture) stats(q engine.Queue, want engine.Stats, when string) {
 	for {
 		got, err := q.Stats(x.ctx)
 		x.must(err, "Stats")
-		if got == want {
+		if got.OldestAge = 0; got == want { // that has a check of its own
 			return
 		}
 		if time.Now().After(deadline) {
 			x.fail("%s: got %+v, not %+v", when, got, want)
 		}
 		x.pause(x.o.pace / 20)
+	}
+}
+
+// agedBy waits until the engine says that the oldest ready message is as old as its
+// PublishedAt says, or that it doesn't know.
+func (x *fixture) agedBy(q engine.Queue, published time.Time, when string) {
+	deadline := time.Now().Add(x.o.patience / 4)
+	for {
+		least := time.Since(published)
+		s, err := q.Stats(x.ctx)
+		x.must(err, "Stats")
+		if most := time.Since(published); s.OldestAge == engine.Unknown || least <= s.OldestAge && s.OldestAge <= most {
+			return
+		}
+		if time.Now().After(deadline) {
+			x.fail("%s: OldestAge is %v, and the message was published %v before", when, s.OldestAge, least)
+		}
+		x.pause(x.o.pace / 20)
+	}
+}
+
+func checkOldestAge(x *fixture) {
+	top := x.topic()
+	q := x.open(top, "q")
+	old, young := message("old"), message("young")
+	young.PublishedAt = young.PublishedAt.Add(30 * time.Second)
+	x.publish(top, old)
+	x.agedBy(q, old.PublishedAt, "one message is ready")
+	x.publish(top, young)
+	x.agedBy(q, old.PublishedAt, "two messages are ready")
+	r := x.receive(q, x.long())
+	oldest := map[string]engine.Message{"old": young, "young": old}[r.ID]
+	x.agedBy(q, oldest.PublishedAt, "one of two was received")
+	x.giveBack(q, r, 0, "")
+	x.agedBy(q, old.PublishedAt, "it was returned")
+}
+
+func checkListQueues(x *fixture) {
+	top := x.topic()
+	l, ok := top.(engine.Lister)
+	if !ok {
+		x.fail("the topic of an engine that keeps %q is a %T, no engine.Lister", engine.Listing, top)
+	}
+	x.lists(l, nil, "the topic is new")
+	b, a := x.open(top, "b"), x.open(top, "a")
+	x.publish(top, messages("1", "2", "3")...)
+	x.bury(a, x.receive(a, x.long()), "state")
+	x.receive(a, x.long())
+	want := []engine.QueueInfo{
+		{Name: "a", Stats: engine.Stats{Ready: 1, InFlight: 1}, Letters: engine.Stats{Ready: 1}},
+		{Name: "b", Stats: engine.Stats{Ready: 3}},
+	}
+	x.lists(l, want, "two queues are open")
+	x.must(b.Close(), "Close")
+	x.publish(top, message("4"))
+	want[0].Stats.Ready, want[1].Stats.Ready = 2, 4
+	x.lists(l, want, "one of two queues was closed")
+	other, ok := x.topic().(engine.Lister)
+	if !ok {
+		x.fail("one topic is an engine.Lister, another is not")
+	}
+	x.lists(other, nil, "the queues are another topic's")
+	if x.caps.Keeps(engine.Deletion, 0) {
+		_, _, err := b.Delete(x.ctx)
+		x.must(err, "Delete")
+		x.lists(l, want[:1], "one of two queues was deleted")
+	}
+}
+
+// lists waits until the engine lists the queues that are wanted. What they hold counts
+// where the engine knows it exactly.
+func (x *fixture) lists(l engine.Lister, want []engine.QueueInfo, when string) {
+	exact := x.caps.Keeps(engine.ExactStats, 0)
+	same := func(got, want engine.QueueInfo) bool {
+		got.Stats.OldestAge, got.Letters.OldestAge = 0, 0
+		return got.Name == want.Name && (!exact || got == want)
+	}
+	ctx, cancel := x.within(x.o.patience)
+	defer cancel()
+	for {
+		got, err := l.ListQueues(ctx)
+		x.must(err, "ListQueues")
+		if slices.EqualFunc(got, want, same) {
+			return
+		}
+		x.pause(x.o.pace / 20)
+		if ctx.Err() != nil {
+			x.fail("%s: got %+v, not %+v", when, got, want)
+		}
 	}
 }
 

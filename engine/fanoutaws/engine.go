@@ -71,6 +71,7 @@ func (e *Engine) Capabilities() engine.Capabilities {
 		engine.ExactStats:  {Note: "SQS's counts are approximate, and about a minute old"},
 		engine.Durable:     {Kept: true, Note: "for 4 days unless WithRetention says otherwise, letters for 14"},
 		engine.Distributed: {Kept: true},
+		engine.Listing:     {Note: "list the topic's subscriptions with AWS's own tools"},
 		engine.Deletion:    {Note: "close the queue, and delete it, its dead-letter queue and its subscription with AWS's own tools"},
 	}
 }

@@ -226,7 +226,7 @@ func (q *queue) Stats(ctx context.Context) (engine.Stats, error) {
 	if err != nil {
 		return engine.Stats{}, q.wrap("stats", err)
 	}
-	var s engine.Stats
+	s := engine.Stats{OldestAge: engine.Unknown}
 	for name, n := range map[sqstypes.QueueAttributeName]*int{
 		sqstypes.QueueAttributeNameApproximateNumberOfMessages:           &s.Ready,
 		sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed:    &s.Delayed,

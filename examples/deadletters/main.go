@@ -112,7 +112,7 @@ func isNumber(s string) bool { return strings.Trim(s, "0123456789") == "" }
 func workedOff(ctx context.Context, q *fanout.Queue[order]) error {
 	for {
 		left, err := q.Depth(ctx)
-		if err != nil || left == 0 {
+		if err != nil || left.Unsettled() == 0 {
 			return err
 		}
 		select {

@@ -27,6 +27,7 @@ const (
 	Stats      Op = "stats"
 	Purge      Op = "purge"
 	Delete     Op = "delete"
+	ListQueues Op = "list queues"
 )
 
 // A Fault is what happens at a call.

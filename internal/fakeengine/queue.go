@@ -315,20 +315,23 @@ func (q *queue) Redrive(ctx context.Context, r engine.Receipt, m engine.Message)
 
 // Stats counts the entries.
 func (q *queue) Stats(ctx context.Context) (engine.Stats, error) {
-	return call(ctx, q.closer(Stats), func() (s engine.Stats, err error) {
-		now := time.Now()
-		for _, e := range q.data.entries {
-			switch {
-			case !e.due.After(now):
-				s.Ready++
-			case e.delayed:
-				s.Delayed++
-			default:
-				s.InFlight++
-			}
+	return call(ctx, q.closer(Stats), func() (engine.Stats, error) { return q.data.statsLocked(), nil })
+}
+
+func (d *queueData) statsLocked() (s engine.Stats) {
+	now := time.Now()
+	for _, e := range d.entries {
+		switch {
+		case !e.due.After(now):
+			s.Ready++
+			s.OldestAge = max(s.OldestAge, now.Sub(e.PublishedAt))
+		case e.delayed:
+			s.Delayed++
+		default:
+			s.InFlight++
 		}
-		return s, nil
-	})
+	}
+	return s
 }
 
 // Purge removes all entries.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -196,6 +198,21 @@ func (t *topic) OpenQueue(ctx context.Context, spec engine.QueueSpec) (engine.Qu
 		d.spec = spec
 		d.dead.spec.Visibility, d.dead.spec.Capacity = spec.Visibility, spec.DeadCapacity
 		return newQueue(t, d), nil
+	})
+}
+
+// ListQueues tells what the stored queues hold.
+func (t *topic) ListQueues(ctx context.Context) ([]engine.QueueInfo, error) {
+	e := t.engine
+	return call(ctx, t.closer(ListQueues), func() (infos []engine.QueueInfo, err error) {
+		if !e.caps.Keeps(engine.Listing, 0) {
+			return nil, e.cannot(engine.Listing, "queues of topic %q", t.data.spec.Name)
+		}
+		for _, d := range t.data.queues {
+			infos = append(infos, engine.QueueInfo{Name: d.spec.Name, Stats: d.statsLocked(), Letters: d.dead.statsLocked()})
+		}
+		slices.SortFunc(infos, func(a, b engine.QueueInfo) int { return strings.Compare(a.Name, b.Name) })
+		return infos, nil
 	})
 }
 

@@ -271,9 +271,9 @@ func (d *driver) queueView(q *fanout.Queue[int], full bool) queueView {
 	s := v.Stats
 	depth := s.Unsettled()
 	if full {
-		var err error
-		depth, err = q.Depth(d.ctx)
+		all, err := q.Depth(d.ctx)
 		d.noError(err)
+		depth = all.Unsettled()
 	}
 	if depth != s.Unsettled() || depth > s.Capacity {
 		d.fail("queue %s: depth %d, %d unsettled, capacity %d", q.Name(), depth, s.Unsettled(), s.Capacity)

@@ -230,12 +230,12 @@ func (c *checkout) revive(ctx context.Context) error {
 	products, units := c.inventory.Restock(bodies(letters))
 	c.out.say("warehouses and carriers are well again; restocked %s products with %s units", number(products), number(units))
 	for _, q := range c.queues {
-		dead, err := q.DeadLetters().Depth(ctx)
+		d, err := q.Depth(ctx)
 		if err != nil {
 			return err
 		}
 		moved, err := q.Redrive(ctx)
-		c.out.say("%s: redrove %s of %s dead letters", q.Name(), number(moved), number(dead))
+		c.out.say("%s: redrove %s of %s dead letters", q.Name(), number(moved), number(d.Dead))
 		if err != nil {
 			return err
 		}

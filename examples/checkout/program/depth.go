@@ -15,11 +15,8 @@ import (
 type held struct{ depth, dead int }
 
 func (c *checkout) held(ctx context.Context, q *fanout.Queue[payment]) (h held, err error) {
-	if h.depth, err = q.Depth(ctx); err != nil {
-		return h, err
-	}
-	h.dead, err = q.DeadLetters().Depth(ctx)
-	return h, err
+	d, err := q.Depth(ctx)
+	return held{depth: d.Unsettled(), dead: d.Dead}, err
 }
 
 // start empties queues that are older than this run: the books are of one run.
@@ -59,11 +56,11 @@ func (c *checkout) idle(ctx context.Context) (bool, error) {
 
 func (c *checkout) dead(ctx context.Context) (n int, err error) {
 	for _, q := range c.queues {
-		dead, err := q.DeadLetters().Depth(ctx)
+		d, err := q.Depth(ctx)
 		if err != nil {
 			return n, err
 		}
-		n += dead
+		n += d.Dead
 	}
 	return n, nil
 }
@@ -92,7 +89,8 @@ func (c *checkout) sides(ctx context.Context) (sides []shop.QueueSide, err error
 // again to whoever opens the queue next. What was being worked on comes once its
 // lease has ended.
 func (c *checkout) leftInEngine(ctx context.Context, q *fanout.Queue[payment]) ([]fanout.Message[payment], error) {
-	n, err := q.Depth(ctx)
+	d, err := q.Depth(ctx)
+	n := d.Unsettled()
 	if err != nil || n == 0 {
 		return nil, err
 	}

@@ -24,11 +24,11 @@ const (
 
 // letters returns the dead letters of a queue, and leaves them where they are.
 func letters(ctx context.Context, q *fanout.Queue[payment]) ([]letter, error) {
-	n, err := q.DeadLetters().Depth(ctx)
-	if err != nil || n == 0 {
+	d, err := q.Depth(ctx)
+	if err != nil || d.Dead == 0 {
 		return nil, err
 	}
-	return q.DeadLetters().Peek(ctx, n)
+	return q.DeadLetters().Peek(ctx, d.Dead)
 }
 
 func bodies(letters []letter) iter.Seq[payment] {
