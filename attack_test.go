@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // The tests in this file are interleavings that went wrong once, or could. Most
@@ -349,35 +352,14 @@ func TestPromise10AHookThatEndsTheGoroutineOfACloseDoesNotKeepTheTopic(t *testin
 	})
 }
 
-func TestPromise10AReportThatEndsArmsNoTimer(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q")
-		r := &q.report
-		r.tell(dropped, Event{Count: 1})
-		time.Sleep(time.Second / 2)
-		r.tell(stuckEvent, Event{Count: 1})
-		r.tell(stuckEvent, Event{Count: 1}) // to be told at 1.5 s
-		// The timer is about to run as the queue closes.
-		r.mu.Lock()
-		r.stopped = true
-		r.armed = !r.timer.Stop()
-		r.mu.Unlock()
-		r.flush()
-		require.False(t, r.armed)
-		top.Close()
-		synctest.Wait()
-		require.False(t, isOpen(top.Done()))
-	})
-}
-
 func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		var d *Queue[int]
 		d, err := NewDeadLetterQueue[int]("shared", WithLogger(slog.New(slog.DiscardHandler)))
 		require.NoError(t, err)
-		d.report.tell(dropped, Event{Count: 1}) // a line is logged: the next is to wait for its second
-		d.report.mu.Lock()                      // holds Close up where it stops the reporter
+		d.report.Tell(notice.Dropped, notice.Event{Count: 1}) // a line is logged: the next is to wait for its second
+		mu := (*sync.Mutex)(reflect.ValueOf(&d.report).Elem().FieldByName("mu").Addr().UnsafePointer())
+		mu.Lock() // holds Close up where it stops the reporter
 		closed := make(chan struct{})
 		go func() {
 			defer close(closed)
@@ -388,12 +370,12 @@ func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *test
 			open = !d.closed
 			d.mu.Unlock()
 		}
-		alive := d.core.live.Load()
-		d.report.mu.Unlock()
+		alive := d.core.live.n.Load()
+		mu.Unlock()
 		<-closed
 		require.Positive(t, alive, "a timer that the reporter arms now would be nobody's")
 		require.NoError(t, d.Close())
-		require.False(t, isOpen(d.core.awaitable()))
+		require.False(t, isOpen(d.core.live.awaitable()))
 	})
 }
 
@@ -491,7 +473,7 @@ func TestPromise12TheTimerStopsWhenWhatItWaitsForIsDropped(t *testing.T) {
 func dump[T any](top *Topic[T]) string {
 	s := ""
 	line := func(format string, args ...any) { s += fmt.Sprintf(format, args...) + "\n" }
-	line("%+v; alive: %d", top.Stats(), top.live.Load())
+	line("%+v; alive: %d", top.Stats(), top.live.n.Load())
 	for _, q := range top.Queues() {
 		line("%+v", q.Stats())
 		q.mu.Lock()

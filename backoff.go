@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/gofanout/fanout/internal/callback"
 )
 
 // WithBackoff sets how long a failed message waits before it is delivered
@@ -75,12 +77,12 @@ func BackoffFunc(f func(attempt int) time.Duration) Backoff {
 
 // ask says how long to wait after the given number of spent attempts, and how the
 // user's function ended.
-func (b Backoff) ask(attempt int) (d time.Duration, e callEnd) {
+func (b Backoff) ask(attempt int) (d time.Duration, e callback.End) {
 	if !b.theirs {
-		return max(b.wait(attempt), minWait), callEnd{returned: true}
+		return max(b.wait(attempt), minWait), callback.End{Returned: true}
 	}
-	e = apart(func() { d = b.wait(attempt) })
-	if !e.returned {
+	e = callback.Apart(func() { d = b.wait(attempt) })
+	if !e.Returned {
 		d = defaultBackoff.wait(attempt)
 	}
 	return max(d, minWait), e

@@ -241,9 +241,7 @@ func awaitTimer(q *Queue[int]) {
 
 func awaitLog(q *Queue[int]) {
 	for armed := true; armed; time.Sleep(time.Millisecond) {
-		q.report.mu.Lock()
-		armed = q.report.armed
-		q.report.mu.Unlock()
+		armed = q.report.Armed()
 	}
 }
 

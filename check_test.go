@@ -111,7 +111,7 @@ func check[T any](t *testing.T, top *Topic[T]) {
 	defer top.mu.Unlock()
 	head := top.log.Head()
 	require.Equal(t, head, top.log.Published())
-	require.False(t, top.pending.any() || top.roomMade != nil, "something was not told")
+	require.False(t, top.pending.Any() || top.roomMade != nil, "something was not told")
 	checkWaiters(t, top)
 	for _, q := range top.queues {
 		q.mu.Lock()
@@ -133,7 +133,7 @@ func check[T any](t *testing.T, top *Topic[T]) {
 }
 
 func (q *Queue[T]) checkLocked(head int64) error {
-	if q.pending.any() {
+	if q.pending.Any() {
 		return errors.New("something was not told")
 	}
 	if q.closed {

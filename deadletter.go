@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // deadSuffix makes the name of a queue's own dead-letter queue. No other queue
@@ -145,7 +148,7 @@ func (q *Queue[T]) buryLocked(i int32) {
 	q.putLocked(i, parked)
 	q.rareLocked().parked++
 	q.offerSwapLocked()
-	q.noteItemLocked(parkedEvent, &h.item, q.lastAttempt(i))
+	q.noteItemLocked(notice.Parked, &h.item, q.lastAttempt(i))
 }
 
 // offerSwapLocked has a redrive that waits for room here looked at, since it can
@@ -190,7 +193,7 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 			d.starving.Store(true)
 			return false
 		}
-		q.pending.join(d.pending.take())
+		q.pending.Join(d.pending.Take())
 		d.armLocked(d.core.now())
 	}
 	d.offered++
@@ -199,7 +202,7 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 	d.putLocked(d.win.Add(held[T]{item: q.letter(d, h.item), hist: h.hist}), backlogged)
 	d.handOnLocked()
 	q.rareLocked().deadLettered++
-	q.noteItemLocked(deadLettered, &h.item, q.lastAttempt(i))
+	q.noteItemLocked(notice.DeadLettered, &h.item, q.lastAttempt(i))
 	return true
 }
 
@@ -214,7 +217,7 @@ func (q *Queue[T]) letter(d *Queue[T], it item[T]) item[T] {
 		x.id = q.core.id(it.seq, it.at, it.ext)
 		x.source, x.seq = q.origin(), it.seq
 	})
-	it.at = int64(q.core.time(it.at).Sub(d.core.epoch))
+	it.at = d.core.clock.At(q.core.time(it.at))
 	it.seq = d.offered
 	return it
 }
@@ -223,7 +226,7 @@ func (q *Queue[T]) letter(d *Queue[T], it item[T]) item[T] {
 func (q *Queue[T]) unletter(d *Queue[T], it item[T], now int64) item[T] {
 	if d.shared() {
 		it.seq = it.ext.seq
-		it.at = int64(d.core.time(it.at).Sub(q.core.epoch))
+		it.at = q.core.clock.At(d.core.time(it.at))
 	}
 	if it.ext != nil || q.set.ttl > 0 {
 		it.ext = it.ext.with(func(x *extra) { x.born, x.source, x.seq = now, origin{}, 0 })
@@ -232,15 +235,15 @@ func (q *Queue[T]) unletter(d *Queue[T], it item[T], now int64) item[T] {
 }
 
 // lastAttempt is what an event says of the attempt that made a message dead.
-func (q *Queue[T]) lastAttempt(i int32) Event {
+func (q *Queue[T]) lastAttempt(i int32) notice.Event {
 	h := q.win.At(i).hist
 	a := h.last()
-	return Event{Attempt: int(q.win.Meta(i).Spent), Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
+	return notice.Event{Attempt: int(q.win.Meta(i).Spent), Cause: message.Cause(a.Cause), Err: a.Err, Elapsed: a.Elapsed}
 }
 
 // unpark moves what is parked to the dead-letter queue, as far as there is room.
 // What has to be told is left in p.
-func (q *Queue[T]) unpark(p *pending) {
+func (q *Queue[T]) unpark(p *notice.Pending) {
 	q.mu.Lock()
 	for !q.closed {
 		i, ok := q.parked.First()
@@ -448,7 +451,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		q.rareLocked().redriven++
 		q.putLocked(i, due)
 		moved++
-		q.noteItemLocked(redriven, &h.item, Event{})
+		q.noteItemLocked(notice.Redriven, &h.item, notice.Event{})
 	}
 	d.armLocked(d.core.now())
 	d.handOnLocked() // a letter that went may have been the head of its key

@@ -1,84 +1,31 @@
 package fanout
 
-import "time"
+import (
+	"time"
 
-// A deduplicator remembers the deduplication IDs of what was published, each
-// for its window and at most max of them: beyond, it forgets the oldest.
-//
-// Invariant: until holds exactly the IDs in order[first:], which stand in the
-// order they end. The topic's mu guards it.
+	"github.com/gofanout/fanout/internal/dedup"
+)
+
+// A deduplicator is a topic's deduplication IDs, and the timer that gives back the memory
+// of a topic that gets nothing more: it is armed while anything is remembered. The topic's
+// mu guards it.
 type deduplicator struct {
-	// Immutable.
-	window time.Duration
-	max    int
+	*dedup.IDs
+	duplicates uint64
 
-	until map[string]int64
-	order []rememberedID
-	first int
-
-	duplicates, forgotten uint64
-
-	// One timer gives back the memory of a topic that gets nothing more. It is
-	// armed while anything is remembered and comes at most 8 times a window.
 	timer *time.Timer
 	armed bool
-}
-
-type rememberedID struct {
-	id    string
-	until int64
-}
-
-func (d *deduplicator) has(id string, now int64) bool {
-	until, ok := d.until[id]
-	return ok && now < until
-}
-
-// remember adds an ID that is not remembered.
-func (d *deduplicator) remember(id string, now int64) {
-	d.expire(now)
-	if len(d.until) >= d.max {
-		d.forgetFirst()
-		d.forgotten++
-	}
-	if d.until == nil {
-		d.until = make(map[string]int64)
-	}
-	until := after(now, d.window)
-	d.until[id] = until
-	d.order = append(d.order, rememberedID{id, until})
-}
-
-// expire forgets what need not be remembered any longer.
-func (d *deduplicator) expire(now int64) {
-	for d.first < len(d.order) && d.order[d.first].until <= now {
-		d.forgetFirst()
-	}
-}
-
-func (d *deduplicator) forgetFirst() {
-	delete(d.until, d.order[d.first].id)
-	d.order[d.first] = rememberedID{}
-	d.first++
-	switch {
-	case d.first == len(d.order):
-		d.until, d.order, d.first = nil, nil, 0 // a map does not shrink
-	case d.first >= 64 && d.first > len(d.order)/2:
-		n := copy(d.order, d.order[d.first:])
-		clear(d.order[n:])
-		d.order, d.first = d.order[:n], 0
-	}
 }
 
 // armDedupLocked sees to it that what is remembered will be forgotten.
 func (t *Topic[T]) armDedupLocked(now int64) {
 	d := t.dedup
-	if d.armed || len(d.until) == 0 || t.state == topicClosed {
+	wait, ok := d.Wait(now)
+	if d.armed || !ok || t.state == topicClosed {
 		return
 	}
 	d.armed = true
 	t.live.Add(1)
-	wait := max(time.Duration(d.order[d.first].until-now), d.window/8)
 	d.timer = time.AfterFunc(wait, t.forgetIDs)
 }
 
@@ -87,7 +34,7 @@ func (t *Topic[T]) forgetIDs() {
 	t.mu.Lock()
 	t.dedup.armed = false
 	now := t.now()
-	t.dedup.expire(now)
+	t.dedup.Expire(now)
 	t.armDedupLocked(now)
 	t.mu.Unlock()
 	t.release()
@@ -99,7 +46,7 @@ func (t *Topic[T]) stopDedupLocked() {
 	if d == nil {
 		return
 	}
-	d.until, d.order, d.first = nil, nil, 0
+	d.Clear()
 	if d.armed && d.timer.Stop() {
 		d.armed = false
 		t.release() // not the last: the topic itself is still counted
@@ -119,7 +66,7 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 	for k, it := range o.items {
 		if it.ext != nil && it.ext.dedup != "" {
 			id := it.ext.dedup
-			if batch[id] || t.dedup.has(id, now) {
+			if batch[id] || t.dedup.Has(id, now) {
 				o.duplicates++
 				moved[k] = -1
 				continue

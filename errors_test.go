@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/message"
 )
 
 var errNoOrder = errors.New("no such order")
@@ -292,7 +294,7 @@ func TestEveryCauseHasANameOfItsOwn(t *testing.T) {
 		TimedOut: "timed out", Nacked: "nacked", PermanentlyFailed: "permanent", Expired: "expired",
 		Snoozed: "snoozed", Released: "released",
 	}
-	require.Len(t, causeNames, len(want))
+	require.Len(t, want, message.Causes)
 	for c, name := range want {
 		require.Equal(t, name, c.String())
 	}
@@ -302,7 +304,7 @@ func TestEveryCauseHasANameOfItsOwn(t *testing.T) {
 
 func TestAllCausesButAckedSnoozedAndReleasedSpendAnAttempt(t *testing.T) {
 	free := map[Cause]bool{Acked: true, Snoozed: true, Released: true}
-	for c := Acked; int(c) < len(causeNames); c++ {
+	for c := Acked; int(c) < message.Causes; c++ {
 		require.Equal(t, !free[c], c.spends(), "%v", c)
 	}
 }

@@ -111,6 +111,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/gofanout/fanout/internal/message"
 )
 
 // Errors returned by this package, to be matched with [errors.Is]. What is
@@ -343,16 +345,6 @@ const (
 	Released                           // given back by Release, or by an error that wraps ErrClosed
 )
 
-var causeNames = [...]string{
-	"none", "acked", "failed", "panicked", "exited", "timed out", "nacked",
-	"permanent", "expired", "snoozed", "released",
-}
+func (c Cause) String() string { return message.Cause(c).String() }
 
-func (c Cause) String() string {
-	if int(c) < len(causeNames) {
-		return causeNames[c]
-	}
-	return fmt.Sprintf("Cause(%d)", uint8(c))
-}
-
-func (c Cause) spends() bool { return c != Acked && c != Snoozed && c != Released }
+func (c Cause) spends() bool { return message.Cause(c).Spends() }

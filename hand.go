@@ -3,6 +3,8 @@ package fanout
 import (
 	"runtime"
 	"time"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A worker prefetches messages from the log into its hand, up to handLen at a time,
@@ -76,7 +78,7 @@ func (w *worker[T]) swap(from, to progress) (ok bool) {
 func (s *Subscriber[T]) canHold() bool {
 	q := s.q
 	return !q.direct && q.set.ttl == 0 && s.set.every == 0 && (s.one == nil || s.set.handlerTimeout == 0) &&
-		!q.hooked(delivered) && !q.hooked(settled)
+		!q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
 }
 
 // plain reports whether nothing of a message has to be kept apart.
@@ -297,7 +299,7 @@ func (w *worker[T]) settleHeld(v *verdict, again bool) {
 		}
 		return
 	}
-	if !again || q.pending.any() || q.roomIsWanted() {
+	if !again || q.pending.Any() || q.roomIsWanted() {
 		q.unlock()
 		if !again {
 			return

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/gofanout/fanout/internal/callback"
 )
 
 // An Attempt is how one delivery of a message ended.
@@ -221,7 +223,7 @@ func (v verdict) told() verdict {
 
 // askError is shortError for an error of the user's, whose methods may not return.
 func askError(err error) (text string, short error) {
-	if e := apart(func() { text, short = shortError(err) }); !e.returned {
+	if e := callback.Apart(func() { text, short = shortError(err) }); !e.Returned {
 		return fmt.Sprintf("a %T, whose text could not be had", err), err
 	}
 	return text, short

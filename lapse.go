@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"slices"
 	"time"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // When a million messages that were leased time out, they do it together: a
@@ -102,7 +104,7 @@ func (p *past) history(seq uint64) *history {
 // nobody wants to hear of each, and it kills none.
 func (q *Queue[T]) lapsesLocked(l *lease[T]) bool {
 	n := l.past.count() + 1
-	return !q.hooked(settled) && n < q.set.maxAttempts && n <= pastLen && q.set.overflow != DropOldest
+	return !q.hooked(notice.Settled) && n < q.set.maxAttempts && n <= pastLen && q.set.overflow != DropOldest
 }
 
 // lapseLocked times out messages of the first lease together, from its first in

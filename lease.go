@@ -8,6 +8,8 @@ import (
 	"sort"
 	"time"
 	"unsafe"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // What callers receive from the log, and settle in no other way than by Ack, is
@@ -262,7 +264,7 @@ func numberOf(entry int32) uint32     { return uint32(inHand - 1 - entry) }
 // leaseLocked puts the next messages of the log in flight, for a caller, as many
 // as ds has room for and nothing has to be kept apart about. It returns how many.
 func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (n int) {
-	if q.direct || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(delivered) {
+	if q.direct || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(notice.Delivered) {
 		return 0
 	}
 	if p := q.leases.lapsed.taken(); p != nil && !q.backlogWaitsLocked() { // else they take turns
@@ -471,7 +473,7 @@ func (q *Queue[T]) ackLeaseLocked(s *slot[T], acked uint64) {
 func (q *Queue[T]) ackLeased(entry int32, stamp uint64) bool {
 	q.mu.Lock()
 	s, k := q.leaseOfLocked(entry, stamp)
-	if s == nil || q.hooked(settled) {
+	if s == nil || q.hooked(notice.Settled) {
 		q.mu.Unlock()
 		return false
 	}
@@ -557,7 +559,7 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 	for k := 0; k < len(ds); {
 		n := 0
 		q.mu.Lock()
-		leased := q.core.funcs[settled] == nil // nor is it logged
+		leased := !q.hooked(notice.Settled) // a settlement is not logged
 		for k < len(ds) && n < len(others) {
 			d := &ds[k]
 			var s *slot[T]

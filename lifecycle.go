@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/window"
 )
 
@@ -104,7 +106,7 @@ func (q *Queue[T]) end(deleting bool) error {
 	if !over {
 		defer t.release()
 	}
-	defer each(len(ended), func(k int) { ended[k].report.stop() })
+	defer callback.Each(len(ended), func(k int) { ended[k].report.Stop() })
 	t.unlock()
 	return nil
 }
@@ -150,7 +152,7 @@ func (q *Queue[T]) endShared(deleting bool) error {
 		defer q.core.release()
 	}
 	q.closeLocked(deleting)
-	defer q.report.stop()
+	defer q.report.Stop()
 	q.unlock()
 	return nil
 }
@@ -232,7 +234,7 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		left := q.messagesLocked(now)
 		if n := len(left); n > 0 {
 			q.rareLocked().left = left
-			q.noteLocked(dropped, Event{Reason: DroppedByClose, Count: n})
+			q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByClose, Count: n})
 		}
 		q.emptyLocked()
 	}
@@ -279,7 +281,7 @@ func (q *Queue[T]) dropAllLocked() {
 		return
 	}
 	q.rareLocked().dropped += uint64(n)
-	q.noteLocked(dropped, Event{Reason: DroppedByDelete, Count: n})
+	q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
 }
 
 // forgetLocked drops what a closed queue still holds: letters, or its leftovers, of which
@@ -491,7 +493,7 @@ func (q *Queue[T]) purgeLocked() (n int, err error) {
 	q.armLocked(q.core.now())
 	q.handOnLocked()
 	q.checkDrainedLocked()
-	q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: n})
+	q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})
 	return n, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A range over Deliveries is a consumer that the queue knows for as long as it
@@ -224,7 +226,7 @@ func (l *loop[T]) holdLocked(now int64) bool {
 // loopsHold reports whether loops may prefetch messages: nobody wants to
 // hear of each, and all time out alike.
 func (q *Queue[T]) loopsHold(vis time.Duration) bool {
-	return !q.direct && q.set.ttl == 0 && vis == q.set.visibility && !q.hooked(delivered) && !q.hooked(settled)
+	return !q.direct && q.set.ttl == 0 && vis == q.set.visibility && !q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
 }
 
 // sizeLocked says how many messages to take: more as long as the loop's body takes

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // Publish hands body to every queue whose filter accepts it, shared and not
@@ -49,7 +51,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	t.retained.add(it)
 	t.mu.Unlock()
 	t.wakeAll()
-	if t.funcs[published] != nil {
+	if t.to.Hooked(notice.Published) {
 		t.tellPublished([]item[T]{it})
 	}
 	return true
@@ -98,7 +100,7 @@ func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T
 // publishPlain is publishFast for a batch of messages that are nothing but
 // their bodies.
 func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (done bool) {
-	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil || t.funcs[published] != nil || t.retained.size > 0 {
+	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil || t.to.Hooked(notice.Published) || t.retained.size > 0 {
 		return false
 	}
 	for k := range messages {
@@ -276,7 +278,7 @@ func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error 
 		return err
 	}
 	err := t.offer(ctx, o, try)
-	if err == nil && t.funcs[published] != nil {
+	if err == nil && t.to.Hooked(notice.Published) {
 		t.tellPublished(o.items)
 	}
 	return err
@@ -430,7 +432,7 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 			t.expiring.Store(it.seq)
 		}
 		if it.ext != nil && it.ext.dedup != "" {
-			t.dedup.remember(it.ext.dedup, at)
+			t.dedup.Remember(it.ext.dedup, at)
 			t.turnsOfWantedLocked(it.ext.dedup)
 		}
 	}
@@ -495,7 +497,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], err error) {
 
 func (t *Topic[T]) tellPublished(items []item[T]) {
 	for _, it := range items {
-		t.call(t.funcs[published], Event{
+		t.to.Call(notice.Published, &notice.Event{
 			Topic: t.name, Seq: it.seq, Time: t.time(it.at), MessageID: t.id(it.seq, it.at, it.ext), PublishedAt: t.time(it.at), Count: 1,
 		})
 	}

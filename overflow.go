@@ -1,5 +1,7 @@
 package fanout
 
+import "github.com/gofanout/fanout/internal/notice"
+
 // add puts items, or those of them with the given indexes, into the window of a
 // queue that is direct, or that gets messages with a delay of their own. The
 // topic's mu is held.
@@ -30,7 +32,7 @@ func (q *Queue[T]) add(items []item[T], accepted []int) {
 			it = &items[accepted[k]]
 		}
 		if q.set.overflow == DropNewest && k >= n-over {
-			q.dropLocked(it, DroppedNewest)
+			q.dropLocked(it, notice.DroppedNewest)
 			continue
 		}
 		q.addLocked(it, 0)
@@ -107,7 +109,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) {
 		if k < len(items)-over {
 			q.putLocked(q.win.Add(held[T]{item: items[k]}), backlogged)
 		} else {
-			q.dropLocked(&items[k], DroppedNewest)
+			q.dropLocked(&items[k], notice.DroppedNewest)
 			q.allow.Add(1)
 		}
 	}
@@ -128,19 +130,19 @@ func (q *Queue[T]) dropOldestLocked(end int64) bool {
 		if it := q.cursor.Peek(); !ok || it.seq < uint64(seq) {
 			q.cursor.Next()
 			q.allow.Add(1)
-			q.dropLocked(it, DroppedOldest)
+			q.dropLocked(it, notice.DroppedOldest)
 			return true
 		}
 	}
 	if ok {
-		q.dropLocked(&q.win.At(i).item, DroppedOldest)
+		q.dropLocked(&q.win.At(i).item, notice.DroppedOldest)
 		q.takeOutLocked(i)
 		q.freeLocked(i)
 	}
 	return ok
 }
 
-func (q *Queue[T]) dropLocked(it *item[T], why DropReason) {
+func (q *Queue[T]) dropLocked(it *item[T], why notice.Reason) {
 	q.rareLocked().dropped++
-	q.noteItemLocked(dropped, it, Event{Reason: why})
+	q.noteItemLocked(notice.Dropped, it, notice.Event{Reason: why})
 }

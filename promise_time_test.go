@@ -223,7 +223,7 @@ func TestPromise10NoGoroutineAndNoTimerRemains(t *testing.T) {
 		for _, q := range top.Queues() {
 			require.False(t, q.armed)
 			require.Zero(t, q.running)
-			require.False(t, q.report.armed)
+			require.False(t, q.report.Armed())
 		}
 	}
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, time.Millisecond)

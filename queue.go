@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/log"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/window"
 )
 
@@ -93,7 +95,7 @@ type Queue[T any] struct {
 	direct  bool
 	letters bool // this is a dead-letter queue
 	local   bool // in memory: false on an engine, and of the zero Queue
-	report  reporter
+	report  notice.Reporter
 	remote  *remoteQueue[T] // nil in memory
 
 	// allow is how far the log may grow before this queue is full; for a direct
@@ -114,8 +116,8 @@ type Queue[T any] struct {
 
 	sleepAt int64 // place in the topic's list of sleepers, guarded by its mutex
 
-	mu      sync.Mutex // guards the fields below; see unlock
-	pending pending    // empty while mu is not locked
+	mu      sync.Mutex     // guards the fields below; see unlock
+	pending notice.Pending // empty while mu is not locked
 
 	cursor  log.Cursor[item[T]]
 	win     window.Window[held[T]]
@@ -184,7 +186,7 @@ type rare[T any] struct {
 // that is delivered and acknowledged: many a queue never needs the others.
 type counters struct {
 	deadLettered, redriven, dropped, parked uint64
-	ended                                   [len(causeNames)]uint64
+	ended                                   [message.Causes]uint64
 }
 
 // rareLocked returns what is rare, to be changed.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A topic on an engine keeps nothing itself. A publish goes to the engine; a
@@ -270,7 +271,7 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 		}
 		return publishError(ctx, err)
 	}
-	if t.funcs[published] != nil {
+	if t.to.Hooked(notice.Published) {
 		t.tellPublished(items)
 	}
 	return nil

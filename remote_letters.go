@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // Dead letters in an engine are looked at by receiving them, and then giving them
@@ -255,7 +256,7 @@ func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLett
 	q.mu.Lock()
 	for _, l := range moved {
 		q.rareLocked().redriven++
-		q.noteLocked(redriven, Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
+		q.noteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
 	}
 	q.unlock()
 	return moved, summary("were not moved", errs)

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A remoteQueue is what a queue has of its engine. The queue's mu guards the
@@ -72,8 +75,8 @@ func (r *remoteQueue[T]) close() error {
 		return nil
 	}
 	defer t.release()
-	defer q.report.stop()
-	defer q.dead.report.stop()
+	defer q.report.Stop()
+	defer q.dead.report.Stop()
 	return r.closeAfter(&p)
 }
 
@@ -91,7 +94,7 @@ func (r *remoteQueue[T]) lettersOpen(deleting bool) error {
 // closeHere closes the queue, but not the engine's, if it is open. Then a reporter may arm
 // a timer until it is stopped: who calls it stops both, and releases the topic after that.
 // What has to be told is in p.
-func (r *remoteQueue[T]) closeHere(deleting bool) (p pending, first bool) {
+func (r *remoteQueue[T]) closeHere(deleting bool) (p notice.Pending, first bool) {
 	q, t := r.q, r.q.t
 	t.mu.Lock()
 	if q.gone || t.state == topicClosed {
@@ -109,9 +112,9 @@ func (r *remoteQueue[T]) closeHere(deleting bool) (p pending, first bool) {
 
 // closeAfter closes the engine's queue once p was performed, even if a hook ends
 // the goroutine.
-func (r *remoteQueue[T]) closeAfter(p *pending) (err error) {
+func (r *remoteQueue[T]) closeAfter(p *notice.Pending) (err error) {
 	defer func() { err = remoteError(r.eq.Close()) }()
-	p.perform()
+	p.Perform()
 	return nil
 }
 
@@ -127,16 +130,16 @@ func (r *remoteQueue[T]) delete(ctx context.Context) error {
 	p, first, err := r.deleteInTurn(ctx)
 	if first {
 		defer t.release()
-		defer q.report.stop()
-		defer q.dead.report.stop()
+		defer q.report.Stop()
+		defer q.dead.report.Stop()
 	}
-	p.perform()
+	p.Perform()
 	return err
 }
 
 // deleteInTurn closes the queue and removes it from the engine while no other is being
 // opened: one of its name would be removed, too. What has to be told waits until then.
-func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p pending, first bool, err error) {
+func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p notice.Pending, first bool, err error) {
 	q, t := r.q, r.q.t
 	select {
 	case r.on.turn <- struct{}{}:
@@ -148,7 +151,7 @@ func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p pending, first boo
 		return p, false, nil
 	}
 	p, first = r.closeHere(true)
-	p.cancelAll()
+	p.CancelAll()
 	t.mu.Lock()
 	again, over := t.queues[q.name] != nil, t.state == topicClosed
 	t.mu.Unlock()
@@ -173,13 +176,13 @@ func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p pending, first boo
 
 // droppedByDelete counts what an engine says that it dropped, and leaves in p what has to
 // be told of it.
-func (q *Queue[T]) droppedByDelete(n int, p *pending) {
+func (q *Queue[T]) droppedByDelete(n int, p *notice.Pending) {
 	if n <= 0 {
 		return
 	}
 	q.mu.Lock()
 	q.rareLocked().dropped += uint64(n)
-	q.noteLocked(dropped, Event{Reason: DroppedByDelete, Count: n})
+	q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
 	q.unlockTo(p)
 }
 
@@ -348,21 +351,21 @@ func (a *arrival[T]) isDead(maxAttempts int) bool {
 func (r *remoteQueue[T]) decode(got []engine.Received) []arrival[T] {
 	as := make([]arrival[T], len(got))
 	for k := 0; k < len(got); k++ {
-		e := apart(func() {
+		e := callback.Apart(func() {
 			for ; k < len(got); k++ {
 				r.decodeOne(&got[k], &as[k])
 			}
 		})
-		if e.returned {
+		if e.Returned {
 			break
 		}
 		a := &as[k]
-		a.broken = verdict{cause: e.cause(), stack: e.stack, err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, errExited)}
-		if e.panicked != nil {
-			a.broken.err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, panicError(e.panicked))
+		a.broken = verdict{cause: causeOf(e), stack: shortText(e.Stack, mostText), err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, errExited)}
+		if e.Panicked != nil {
+			a.broken.err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, panicError(e.Panicked))
 		}
 		a.broken = a.broken.told()
-		a.broken.wait = r.q.waitAfter(verdict{cause: e.cause(), wait: fromBackoff}, int32(a.spent+1))
+		a.broken.wait = r.q.waitAfter(verdict{cause: causeOf(e), wait: fromBackoff}, int32(a.spent+1))
 	}
 	return as
 }
@@ -397,13 +400,13 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	} else {
 		a.spent = uint32(max(m.Deliveries-1, 0))
 	}
-	a.at = int64(m.PublishedAt.Sub(q.core.epoch))
+	a.at = q.core.clock.At(m.PublishedAt)
 	a.ext = &extra{
 		id: m.ID, attributes: m.Attributes, key: m.OrderingKey, ttl: m.TimeToLive,
 		lease: &remoteLease{receipt: m.Receipt, msg: m.Message, deliveries: m.Deliveries, born: state.Born},
 	}
 	if !state.Born.IsZero() {
-		a.ext.born = max(int64(state.Born.Sub(q.core.epoch)), 1)
+		a.ext.born = max(q.core.clock.At(state.Born), 1)
 	}
 	a.by = "codec"
 	if err := r.on.codec.Decode(m.Body, &a.body); err != nil {
@@ -577,8 +580,8 @@ type remoteEnd struct {
 	ack, bury bool
 	wait      time.Duration
 	state     fullState
-	dead      Event // of a message that is to be a dead letter
-	again     bool  // it was parked before
+	dead      notice.Event // of a message that is to be a dead letter
+	again     bool         // it was parked before
 }
 
 // planLocked says how the delivery of entry i ends by v: what the engine is told,
@@ -613,7 +616,7 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 	end.state = fullState{s, hist}
 	if end.bury {
 		last := hist.last()
-		end.dead = Event{Attempt: int(spent), Cause: last.Cause, Err: last.Err, Elapsed: last.Elapsed}
+		end.dead = notice.Event{Attempt: int(spent), Cause: message.Cause(last.Cause), Err: last.Err, Elapsed: last.Elapsed}
 	}
 	return end, hist, spent, passes
 }
@@ -792,24 +795,24 @@ func (r *remoteQueue[T]) countLocked(it *item[T], v verdict, end remoteEnd, spen
 	if !v.cause.spends() { // else spent has it already
 		attempt++
 	}
-	q.noteItemLocked(settled, it, Event{Attempt: attempt, Cause: v.cause, Err: v.err, Elapsed: elapsed, Wait: end.wait})
+	q.noteItemLocked(notice.Settled, it, notice.Event{Attempt: attempt, Cause: message.Cause(v.cause), Err: v.err, Elapsed: elapsed, Wait: end.wait})
 	q.noteUnreturnedLocked(it, v, attempt, elapsed)
-	if end.bury && end.dead.Cause == Expired {
+	if end.bury && end.dead.Cause == message.Expired {
 		q.rareLocked().ended[Expired]++
 	}
 }
 
 // buriedLocked counts and notes that a dead message is with the engine's dead letters,
 // or found no way there.
-func (r *remoteQueue[T]) buriedLocked(it *item[T], dead Event, parked bool) {
+func (r *remoteQueue[T]) buriedLocked(it *item[T], dead notice.Event, parked bool) {
 	q := r.q
 	if parked {
 		q.rareLocked().parked++
-		q.noteItemLocked(parkedEvent, it, dead)
+		q.noteItemLocked(notice.Parked, it, dead)
 		return
 	}
 	q.rareLocked().deadLettered++
-	q.noteItemLocked(deadLettered, it, dead)
+	q.noteItemLocked(notice.DeadLettered, it, dead)
 }
 
 // endRemoteLocked ends the delivery of entry i, which is no longer scheduled, for
@@ -855,7 +858,7 @@ func (r *remoteQueue[T]) tell(i int32, end remoteEnd) {
 // queue's mu held, what f returns. The queue's mu is held.
 func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) (then func(), err error)) {
 	r.pending++
-	r.q.pending.call(func() {
+	r.q.pending.Call(func() {
 		q := r.q
 		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 		defer cancel()
@@ -876,7 +879,7 @@ func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) (then fu
 
 // failed tells that the engine failed at what the queue does by itself.
 func (r *remoteQueue[T]) failed(what string, err error) {
-	r.q.report.tell(engineFailed, Event{Time: time.Now(), Err: fmt.Errorf("%s: %w", what, err), Count: 1})
+	r.q.report.Tell(notice.EngineFailed, notice.Event{Time: time.Now(), Err: fmt.Errorf("%s: %w", what, err), Count: 1})
 }
 
 // failedFor tells so of a worker's settlement that ended in err, and reports whether
@@ -948,7 +951,7 @@ func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
 	defer q.unlock()
 	here, err := q.purgeLocked()
 	if n -= here; n > 0 {
-		q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: n})
+		q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})
 		q.rareLocked().dropped += uint64(n)
 	}
 	return max(n, 0) + here, err

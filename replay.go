@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // retained is the last messages of a topic, for queues that are opened later:
@@ -105,13 +107,13 @@ func (t *Topic[T]) giveUpReplay(q *Queue[T]) {
 		d.closeNow(false)
 	}
 	t.turnsWithoutLocked(q)
-	var p pending
+	var p notice.Pending
 	t.unlockTo(&p)
-	q.report.stop()
+	q.report.Stop()
 	if d != nil {
-		d.report.stop()
+		d.report.Stop()
 	}
-	p.perform()
+	p.Perform()
 }
 
 // accepted returns the indexes of what of the snapshot q's filters accept.

@@ -515,7 +515,7 @@ func TestRowDeadLetterQueue(t *testing.T) {
 			require.Equal(t, 1, n)
 			require.NoError(t, dead.Close())
 			require.NoError(t, dead.Close(), "again")
-			<-dead.core.awaitable()
+			<-dead.core.live.awaitable()
 			second.Close()
 		})
 	})
@@ -914,7 +914,7 @@ func TestRowOrdering(t *testing.T) {
 	})
 }
 
-func dedup(body int, id string) Message[int] { return Message[int]{Body: body, DeduplicationID: id} }
+func withID(body int, id string) Message[int] { return Message[int]{Body: body, DeduplicationID: id} }
 
 func TestRowDeduplication(t *testing.T) {
 	const window = 5 * time.Minute
@@ -922,24 +922,24 @@ func TestRowDeduplication(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t, WithDeduplication(window, 10))
 			q := openQueue(t, top, "q")
-			publishAll(t, top, dedup(1, "x"))
+			publishAll(t, top, withID(1, "x"))
 			require.NoError(t, receive(t, q).Ack(ctx))
-			publishAll(t, top, dedup(2, "x")) // remembered after the ack
+			publishAll(t, top, withID(2, "x")) // remembered after the ack
 			elapse(window - 1)
-			publishAll(t, top, dedup(3, "x"), dedup(4, "y"), dedup(5, "y"), Message[int]{Body: 6})
+			publishAll(t, top, withID(3, "x"), withID(4, "y"), withID(5, "y"), Message[int]{Body: 6})
 			require.Equal(t, []int{4, 6}, bodies(t, q))
 			elapse(1)
-			publishAll(t, top, dedup(7, "x"), dedup(8, "y"))
+			publishAll(t, top, withID(7, "x"), withID(8, "y"))
 			require.Equal(t, []int{4, 6, 7}, bodies(t, q))
 			require.Equal(t, uint64(4), top.Stats().Published)
 			require.Equal(t, uint64(4), top.Stats().Duplicates)
 
 			elapse(time.Second)
-			publishAll(t, top, dedup(9, "z")) // a second after x, for which the timer comes
+			publishAll(t, top, withID(9, "z")) // a second after x, for which the timer comes
 			elapse(window - 1)
-			publishAll(t, top, dedup(10, "z"))
+			publishAll(t, top, withID(10, "z"))
 			elapse(1)
-			publishAll(t, top, dedup(11, "z"))
+			publishAll(t, top, withID(11, "z"))
 			require.Equal(t, []int{4, 6, 7, 9, 11}, bodies(t, q))
 			check(t, top)
 			top.Close()
@@ -951,10 +951,10 @@ func TestRowDeduplication(t *testing.T) {
 			top := newTopic[int](t, WithDeduplication(window, 10))
 			q := openQueue(t, top, "q", WithCapacity(1))
 			openQueue(t, top, "even", WithFilter(func(b int) bool { return b%2 == 0 }), WithCapacity(1), WithOverflow(Reject))
-			publishAll(t, top, dedup(2, "x"))
-			publishAll(t, top, dedup(2, "x"), dedup(4, "x"))
+			publishAll(t, top, withID(2, "x"))
+			publishAll(t, top, withID(2, "x"), withID(4, "x"))
 			other := waiting(ctx, top, Message[int]{Body: 1})
-			require.NoError(t, top.TryPublishMessages(ctx, dedup(2, "x")), "not even while others wait")
+			require.NoError(t, top.TryPublishMessages(ctx, withID(2, "x")), "not even while others wait")
 			requireWaiting(t, other)
 			require.Equal(t, []int{2}, bodies(t, q))
 			require.NoError(t, receive(t, q).Ack(ctx))
@@ -969,7 +969,7 @@ func TestRowDeduplication(t *testing.T) {
 			top := newTopic[int](t, WithDeduplication(window, 10), WithHooks(Hooks{Published: func(e Event) { told = append(told, int(e.Seq)) }}))
 			even := openQueue(t, top, "even", WithFilter(func(b int) bool { return b%2 == 0 }))
 			odd := openQueue(t, top, "odd", WithFilter(func(b int) bool { return b%2 == 1 }))
-			publishAll(t, top, dedup(1, "a"), dedup(2, "b"), dedup(3, "a"), dedup(4, "c"), dedup(5, "b"), dedup(6, "b"), dedup(7, "d"))
+			publishAll(t, top, withID(1, "a"), withID(2, "b"), withID(3, "a"), withID(4, "c"), withID(5, "b"), withID(6, "b"), withID(7, "d"))
 			require.Equal(t, []int{2, 4}, bodies(t, even))
 			require.Equal(t, []int{1, 7}, bodies(t, odd))
 			require.Equal(t, []int{1, 2, 3, 4}, told)
@@ -981,10 +981,10 @@ func TestRowDeduplication(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t, WithDeduplication(window, 2))
 			q := openQueue(t, top, "q")
-			publishAll(t, top, dedup(1, "x"), dedup(2, "y"), dedup(3, "z"))
+			publishAll(t, top, withID(1, "x"), withID(2, "y"), withID(3, "z"))
 			st := top.Stats()
 			require.Equal(t, [2]uint64{2, 1}, [2]uint64{uint64(st.Remembered), st.Forgotten})
-			publishAll(t, top, dedup(4, "y"), dedup(5, "z"), dedup(6, "x")) // x was forgotten, and now y is
+			publishAll(t, top, withID(4, "y"), withID(5, "z"), withID(6, "x")) // x was forgotten, and now y is
 			require.Equal(t, []int{1, 2, 3, 6}, bodies(t, q))
 			require.Equal(t, uint64(2), top.Stats().Forgotten)
 			top.Close()
@@ -994,12 +994,11 @@ func TestRowDeduplication(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t, WithDeduplication(window, 100_000))
 			for n := range 1000 {
-				publishAll(t, top, dedup(n, fmt.Sprint(n)))
+				publishAll(t, top, withID(n, fmt.Sprint(n)))
 			}
 			elapse(window + window/8)
 			top.mu.Lock() // nobody asked, but the timer
-			require.Nil(t, top.dedup.until)
-			require.Nil(t, top.dedup.order)
+			require.Zero(t, top.dedup.Len())
 			require.False(t, top.dedup.armed)
 			top.mu.Unlock()
 			top.Close()
@@ -1009,7 +1008,7 @@ func TestRowDeduplication(t *testing.T) {
 	t.Run("a closed topic has no timer", func(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t, WithDeduplication(window, 10))
-			publishAll(t, top, dedup(1, "x"))
+			publishAll(t, top, withID(1, "x"))
 			top.Close()
 			start := time.Now()
 			<-top.Done()

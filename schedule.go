@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/bits"
 	"time"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // armLocked keeps the invariant about the timer. A timer that has fired or was
@@ -176,12 +178,12 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *wo
 		w.stuck = true
 		w.s.stuck++
 		w.cancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start)))
-		e := Event{
+		e := notice.Event{
 			Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.start),
-			Subscriber: w.s.site, goroutine: w.goroutine.Load(),
+			Subscriber: w.s.site, Goroutine: w.goroutine.Load(),
 		}
-		q.noteItemLocked(stuckEvent, &h.item, e)
-		q.noteItemLocked(stuckStackEvent, &h.item, e)
+		q.noteItemLocked(notice.Stuck, &h.item, e)
+		q.noteItemLocked(notice.StuckStack, &h.item, e)
 	}
 	q.endLocked(i, v, now)
 }

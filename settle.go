@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/window"
 )
 
@@ -55,7 +57,7 @@ func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt in
 		return err
 	}
 	var now int64
-	if v.cause != Acked || q.hooked(settled) {
+	if v.cause != Acked || q.hooked(notice.Settled) {
 		now = q.core.now() // not before the start, which may have been set just now
 	}
 	q.settleLocked(i, v, now)
@@ -86,9 +88,9 @@ func (q *Queue[T]) waitAfter(v verdict, attempt int32) time.Duration {
 	}
 	if q.letters || !v.cause.spends() || int64(attempt) < int64(q.set.maxAttempts) {
 		wait, e := q.set.backoff.ask(int(attempt))
-		if !e.returned {
-			q.core.logApart("fanout: a backoff "+e.cause().String(), slog.String("topic", q.core.name), slog.String("queue", q.name),
-				slog.Any("panic", e.panicked), slog.Duration("wait", wait))
+		if !e.Returned {
+			q.core.to.LogApart("fanout: a backoff "+causeOf(e).String(), slog.String("topic", q.core.name), slog.String("queue", q.name),
+				slog.Any("panic", e.Panicked), slog.Duration("wait", wait))
 		}
 		return wait
 	}
@@ -112,8 +114,8 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	q.leases.moved.remove(m.Stamp)
 	q.countEndLocked(v.cause)
-	q.noteItemLocked(settled, &h.item, Event{
-		Attempt: int(m.Spent) + 1, Cause: v.cause, Err: v.err, Elapsed: time.Duration(now - h.start), Wait: v.wait,
+	q.noteItemLocked(notice.Settled, &h.item, notice.Event{
+		Attempt: int(m.Spent) + 1, Cause: message.Cause(v.cause), Err: v.err, Elapsed: time.Duration(now - h.start), Wait: v.wait,
 	})
 	if v.cause == Acked {
 		q.freeLocked(i)

@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A ShutdownError is returned by [Shutdown] and [Topic.Shutdown] when something was
@@ -318,7 +321,7 @@ func (t *Topic[T]) beginShutdown(with map[*core]bool) ending {
 		refused = t.refuseWaitersLocked()
 	}
 	qs := t.queuesLocked()
-	var p pending
+	var p notice.Pending
 	t.unlockTo(&p) // those behind them are admitted
 	for _, w := range refused {
 		close(w.decided)
@@ -326,7 +329,7 @@ func (t *Topic[T]) beginShutdown(with map[*core]bool) ending {
 	for _, q := range qs {
 		q.drain()
 	}
-	p.perform()
+	p.Perform()
 	return &endingOf[T]{Topic: t, qs: qs}
 }
 
@@ -531,18 +534,18 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	if len(left.Queues) > 0 {
 		t.shutdown = left
 	}
-	var p pending
+	var p notice.Pending
 	t.unlockTo(&p)
 
 	for _, w := range waiters {
 		close(w.decided)
 	}
-	p.cancelAll()
+	p.CancelAll()
 	return func() {
 		// A hook may end the goroutine.
 		defer t.release()
 		ended := append(slices.Clone(qs), orphans...)
-		defer each(len(ended), func(k int) { ended[k].report.stop() })
+		defer callback.Each(len(ended), func(k int) { ended[k].report.Stop() })
 		if t.remote != nil {
 			t.live.Add(1)
 			defer func() { go t.letGo() }()
@@ -550,7 +553,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 				defer q.remote.eq.Close() //nolint:errcheck // the queues are closed here, whatever the engine says
 			}
 		}
-		p.perform()
+		p.Perform()
 	}
 }
 
@@ -574,7 +577,7 @@ func (r *remoteQueue[T]) askLeft() {
 
 // Done returns a channel that is closed when the topic is closed and the last
 // of its goroutines and timers is gone. Handlers that never return keep it open.
-func (t *Topic[T]) Done() <-chan struct{} { return t.awaitable() }
+func (t *Topic[T]) Done() <-chan struct{} { return t.live.awaitable() }
 
 // Leftovers returns what the queues held when the topic was closed, by the
 // name of the queue, as messages that can be published again, see

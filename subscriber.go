@@ -3,7 +3,10 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -291,3 +294,29 @@ func (s *Subscriber[T]) limitedLocked() int64 {
 	}
 	return s.nextAt
 }
+
+// callSite is the file and line that called into this package, to name a
+// subscriber by the place where it was made.
+func callSite() string {
+	var pcs [8]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, packagePrefix) || strings.HasSuffix(f.File, "_test.go") {
+			return lastTwo(f.File) + ":" + strconv.Itoa(f.Line)
+		}
+		if !more {
+			return "unknown"
+		}
+	}
+}
+
+// lastTwo is a file with its folder.
+func lastTwo(path string) string {
+	if k := strings.LastIndexByte(path, '/'); k > 0 {
+		return path[strings.LastIndexByte(path[:k], '/')+1:]
+	}
+	return path
+}
+
+const packagePrefix = "github.com/gofanout/fanout."

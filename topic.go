@@ -15,7 +15,9 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/gofanout/fanout/internal/dedup"
 	"github.com/gofanout/fanout/internal/log"
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A Topic is where messages of type T are published: each goes to every queue
@@ -49,9 +51,9 @@ type Topic[T any] struct {
 	leases   sync.Pool                                  // leases that are not in use: *lease[T]
 	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
 
-	mu       sync.Mutex  // guards the fields below; see unlock
-	pending  pending     // what its queues left; empty while mu is not locked
-	roomMade []*Queue[T] // in which room was made for those who wait; none while mu is not locked
+	mu       sync.Mutex     // guards the fields below; see unlock
+	pending  notice.Pending // what its queues left; empty while mu is not locked
+	roomMade []*Queue[T]    // in which room was made for those who wait; none while mu is not locked
 
 	state    topicState
 	dedup    *deduplicator // nil without WithDeduplication
@@ -128,7 +130,7 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 		t.limit = -1 // so that publishes come to look, and find the engine
 	}
 	if set.dedupMax > 0 {
-		t.dedup = &deduplicator{window: set.dedupWindow, max: set.dedupMax}
+		t.dedup = &deduplicator{IDs: dedup.New(set.dedupWindow, set.dedupMax)}
 	}
 	return t, nil
 }
@@ -306,7 +308,7 @@ func (t *Topic[T]) made() error {
 
 func newQueue[T any](c *core, t *Topic[T], name string, set *queueLimits) *Queue[T] {
 	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: true}
-	q.report.core, q.report.queue = c, name
+	q.report.Init(&c.to, name)
 	q.allow.Store(int64(min(set.capacity, maxCapacity)))
 	return q
 }
@@ -453,8 +455,8 @@ func (t *Topic[T]) Stats() TopicStats {
 		Topic: t.name, Published: t.seq, Unrouted: t.unrouted, Waiting: t.waiting, Queues: len(t.queues), Retained: len(t.retained.ring),
 	}
 	if d := t.dedup; d != nil {
-		d.expire(t.now())
-		s.Duplicates, s.Remembered, s.Forgotten = d.duplicates, len(d.until), d.forgotten
+		d.Expire(t.now())
+		s.Duplicates, s.Remembered, s.Forgotten = d.duplicates, d.Len(), d.Forgotten()
 	}
 	return s
 }

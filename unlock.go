@@ -1,5 +1,7 @@
 package fanout
 
+import "github.com/gofanout/fanout/internal/notice"
+
 // What follows from a change under a queue's lock has to be told once that lock is
 // released: events to hooks and log, contexts to be cancelled, engines to be called
 // (pending), and room to those who wait for it. unlock does all of this, so it is the
@@ -9,29 +11,29 @@ package fanout
 
 // unlock releases the queue's lock and tells what has to be told. No other lock is held.
 func (q *Queue[T]) unlock() {
-	p := q.pending.take()
+	p := q.pending.Take()
 	q.mu.Unlock()
-	if p.any() || q.roomIsWanted() {
+	if p.Any() || q.roomIsWanted() {
 		q.tell(p)
 	}
 }
 
 // tell is apart so that p costs nothing where there is nothing to tell.
-func (q *Queue[T]) tell(p pending) {
+func (q *Queue[T]) tell(p notice.Pending) {
 	q.tellRoom(&p)
-	p.perform()
+	p.Perform()
 }
 
 // unlockTo is unlock that leaves in p what is pending, to be performed by the caller.
-func (q *Queue[T]) unlockTo(p *pending) {
-	p.join(q.pending.take())
+func (q *Queue[T]) unlockTo(p *notice.Pending) {
+	p.Join(q.pending.Take())
 	q.mu.Unlock()
 	q.tellRoom(p)
 }
 
 // unlockUnder is unlock for one who holds the lock of topic t, too.
 func (q *Queue[T]) unlockUnder(t *Topic[T]) {
-	t.pending.join(q.pending.take())
+	t.pending.Join(q.pending.Take())
 	if q.roomIsWanted() {
 		t.roomMade = append(t.roomMade, q)
 	}
@@ -46,7 +48,7 @@ func (q *Queue[T]) roomIsWanted() bool {
 
 // tellRoom lets those in who wait for the room that there is. No lock is held; what has
 // to be told is left in p.
-func (q *Queue[T]) tellRoom(p *pending) {
+func (q *Queue[T]) tellRoom(p *notice.Pending) {
 	if g := q.gate.Load(); g != 0 && q.allow.Load() >= g && q.gate.CompareAndSwap(g, 0) {
 		q.t.admitWaiters(q, p)
 	}
@@ -65,13 +67,13 @@ func (q *Queue[T]) tellRoom(p *pending) {
 // unlock releases the topic's lock, admits those who can go on, and tells what has to be
 // told. No other lock is held.
 func (t *Topic[T]) unlock() {
-	var p pending
+	var p notice.Pending
 	t.unlockTo(&p)
-	p.perform()
+	p.Perform()
 }
 
 // unlockTo is unlock that leaves in p what is pending, to be performed by the caller.
-func (t *Topic[T]) unlockTo(p *pending) {
+func (t *Topic[T]) unlockTo(p *notice.Pending) {
 	made, turns := t.takeLocked(p), len(t.turns) > 0
 	t.mu.Unlock()
 	if turns {
@@ -83,8 +85,8 @@ func (t *Topic[T]) unlockTo(p *pending) {
 }
 
 // takeLocked adds what is pending to p, and returns the queues in which room was made.
-func (t *Topic[T]) takeLocked(p *pending) (made []*Queue[T]) {
-	p.join(t.pending.take())
+func (t *Topic[T]) takeLocked(p *notice.Pending) (made []*Queue[T]) {
+	p.Join(t.pending.Take())
 	made, t.roomMade = t.roomMade, nil
 	return made
 }

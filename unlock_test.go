@@ -2,12 +2,13 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"testing"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // What is pending under a queue's lock is told by whoever unlocks, in the order in
@@ -34,10 +35,10 @@ func TestUnlockTellsLast(t *testing.T) {
 
 		q.mu.Lock()
 		for n := range 3 {
-			q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: n + 1})
+			q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n + 1})
 		}
 		require.Empty(t, told, "nothing is told under the lock")
-		q.pending.cancel(newTestContext(q), errBusy)
+		q.pending.Cancel(newTestContext(q).cancel, errBusy)
 		_, ok := q.claimLocked(q.set.visibility, inFlight)
 		require.True(t, ok)
 		i, _ := q.win.PopDue(1<<63 - 1)
@@ -48,7 +49,7 @@ func TestUnlockTellsLast(t *testing.T) {
 		require.False(t, held, "a hook was called under the lock")
 		require.False(t, waited, "a hook was called before the publisher was let in")
 		require.NoError(t, <-published)
-		require.False(t, q.pending.any())
+		require.False(t, q.pending.Any())
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -70,10 +71,10 @@ func TestWhatIsPendingIsToldThoughAHookExits(t *testing.T) {
 	go func() {
 		defer close(over)
 		q.mu.Lock()
-		q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: 1})
-		q.pending.cancel(ctx, errBusy)
-		q.pending.call(func() { called = true })
-		q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: 2})
+		q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: 1})
+		q.pending.Cancel(ctx.cancel, errBusy)
+		q.pending.Call(func() { called = true })
+		q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: 2})
 		q.unlock()
 	}()
 	<-over
@@ -91,10 +92,10 @@ func TestUnlockUnderATopicLeavesItToTheTopic(t *testing.T) {
 	top.mu.Lock()
 	for _, q := range []*Queue[int]{a, b} {
 		q.mu.Lock()
-		q.noteLocked(dropped, Event{Reason: DroppedByPurge, Count: 1})
+		q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: 1})
 		q.gate.Store(1) // as of one who waits for room, and has gone
 		q.unlockUnder(top)
-		require.False(t, q.pending.any())
+		require.False(t, q.pending.Any())
 	}
 	require.Empty(t, told)
 	require.Equal(t, []*Queue[int]{a, b}, top.roomMade)
@@ -103,33 +104,6 @@ func TestUnlockUnderATopicLeavesItToTheTopic(t *testing.T) {
 	require.Zero(t, a.gate.Load()+b.gate.Load(), "who waits for room was not told")
 	check(t, top)
 	require.NoError(t, top.Close())
-}
-
-func TestPendingIsJoinedInOrder(t *testing.T) {
-	var told []int
-	var p, more pending
-	require.False(t, p.any())
-	p.join(more)
-	require.False(t, p.any(), "nothing and nothing is nothing")
-	p.perform()
-	for k := range 2 {
-		more.call(func() { told = append(told, k) })
-	}
-	p.join(more.take())
-	require.False(t, more.any())
-	more.call(func() { told = append(told, 2) })
-	p.join(more)
-	p.join(pending{})
-	p.perform()
-	require.Equal(t, []int{0, 1, 2}, told)
-	require.False(t, p.any(), "it is performed once")
-	p.perform()
-	require.Len(t, told, 3)
-
-	c := newTestContext(openQueue(t, newTopic[int](t), "q"))
-	p.cancel(c, errBusy)
-	p.cancelAll()
-	require.True(t, errors.Is(context.Cause(c), errBusy))
 }
 
 func TestUnlockWithNothingPendingAllocatesNothing(t *testing.T) {

@@ -3,8 +3,11 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"time"
+
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A waiter is an offer that waits for room. decided is closed, by whoever
@@ -54,7 +57,7 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
 		t.enterLocked(w)
 	}
-	var p pending
+	var p notice.Pending
 	t.unlockTo(&p) // admits those whose deduplication IDs are published now, or who wait where messages expired
 	if w != nil {
 		return t.stand(ctx, w, full, &p)
@@ -62,7 +65,7 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	if err == nil && full == nil {
 		t.after(o)
 	}
-	p.perform()
+	p.Perform()
 	if err != nil {
 		return err
 	}
@@ -75,14 +78,14 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 // stand performs p and waits for w's turn. It asks the user's context and calls hooks:
 // if one of them ends the goroutine, or panics, w gives up its place as if its context
 // had ended.
-func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *Queue[T], p *pending) error {
+func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *Queue[T], p *notice.Pending) error {
 	awaited := false
 	defer func() {
 		if !awaited {
 			t.giveUp(w)
 		}
 	}()
-	p.perform()
+	p.Perform()
 	err := t.await(ctx, w, full)
 	awaited = true
 	if t.giveUp(w) {
@@ -146,7 +149,10 @@ func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *Queue[T]) erro
 func (q *Queue[T]) reportStall(waited time.Duration) {
 	s := q.Stats()
 	q.mu.Lock()
-	q.noteLocked(stalledEvent, Event{Elapsed: waited, Count: 1, Stats: &s})
+	q.noteLocked(notice.Stalled, notice.Event{Elapsed: waited, Count: 1, Stats: &s, Logged: []slog.Attr{
+		slog.Int("depth", s.Unsettled()), slog.Int("ready", s.Ready), slog.Int("in_flight", s.InFlight),
+		slog.Int("workers", s.Workers), slog.Int("stuck", s.Stuck),
+	}})
 	q.unlock()
 }
 
@@ -186,7 +192,7 @@ func (t *Topic[T]) after(o *offer[T]) {
 // wait holds back those behind it that share a queue with it, and no others. A
 // redrive that moved some of its letters goes behind the others for the rest. No lock is
 // held; what has to be told is left in p.
-func (t *Topic[T]) admitWaiters(room *Queue[T], p *pending) {
+func (t *Topic[T]) admitWaiters(room *Queue[T], p *notice.Pending) {
 	var admitted, decided []*waiter[T]
 	anew := false // somebody waits for what he did not wait for before
 	t.mu.Lock()

@@ -8,6 +8,10 @@ import (
 	"runtime/pprof"
 	"sync/atomic"
 	"time"
+
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A worker is what one worker goroutine has of its own. Its fields but s are
@@ -69,7 +73,7 @@ func (s *Subscriber[T]) startLocked() {
 // the queue's close.
 func (w *worker[T]) work() {
 	pprof.SetGoroutineLabels(w.s.labels)
-	w.goroutine.Store(w.s.q.core.goroutine())
+	w.goroutine.Store(w.s.q.core.to.Goroutine())
 	ended := false
 	defer func() {
 		if !ended {
@@ -244,7 +248,7 @@ func (w *worker[T]) putDownLocked() {
 }
 
 // cancelLocked has the handler's context cancelled after unlocking.
-func (w *worker[T]) cancelLocked(cause error) { w.s.q.pending.cancel(w.ctx(), cause) }
+func (w *worker[T]) cancelLocked(cause error) { w.s.q.pending.Cancel(w.ctx().cancel, cause) }
 
 // handle runs the handler on the batch and settles it as it says.
 func (w *worker[T]) handle(ctx *handlerContext) {
@@ -335,24 +339,24 @@ func (w *worker[T]) late(d Delivery[T], v verdict) {
 	k, q := lateKind(v.err), w.s.q
 	v = v.told()
 	q.mu.Lock()
-	q.noteLocked(k, Event{
-		MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Cause: v.cause, Err: v.err, Subscriber: w.s.site, Count: 1,
+	q.noteLocked(k, notice.Event{
+		MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Cause: message.Cause(v.cause), Err: v.err, Subscriber: w.s.site, Count: 1,
 	})
 	q.unlock()
 }
 
 // lateKind says whether a handler that was late failed for having heard so.
-func lateKind(err error) kind {
+func lateKind(err error) notice.Kind {
 	if heardOfIt(err) {
-		return lateCancelled
+		return notice.LateCancelled
 	}
-	return late
+	return notice.Late
 }
 
 // heardOfIt reports whether err says that the handler's context was cancelled.
 func heardOfIt(err error) (heard bool) {
 	if err != nil {
-		apart(func() { heard = errors.Is(err, ErrStale) || errors.Is(err, context.Canceled) })
+		callback.Apart(func() { heard = errors.Is(err, ErrStale) || errors.Is(err, context.Canceled) })
 	}
 	return heard
 }
@@ -368,17 +372,25 @@ func unreturned(p any) verdict {
 
 // panicError is an error for a panic. Its text is made of what p says of itself.
 func panicError(p any) (err error) {
-	e := apart(func() {
+	e := callback.Apart(func() {
 		if inner, ok := p.(error); ok {
 			err = fmt.Errorf("panic: %w", inner)
 		} else {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	})
-	if !e.returned {
+	if !e.Returned {
 		err = fmt.Errorf("panic: a %T, whose text could not be had", p)
 	}
 	return err
+}
+
+// causeOf is what the end of a call that did not return counts as.
+func causeOf(e callback.End) Cause {
+	if e.Panicked != nil {
+		return Panicked
+	}
+	return Exited
 }
 
 // stack returns the stack of a panic, as its message's history keeps it.

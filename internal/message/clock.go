@@ -7,8 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// A Clock is a topic's: it gives instants as nanoseconds since the topic was
-// made, and makes IDs of them. It is not changed once it is made; all methods may
+// A Clock is a topic's: it gives instants as nanoseconds, and makes IDs of them. It is not changed once it is made; all methods may
 // be called concurrently.
 type Clock struct {
 	epoch  time.Time // the zero of all instants
@@ -16,15 +15,19 @@ type Clock struct {
 	random uint64    // 36 bits that tell this topic's IDs from others'
 }
 
-// NewClock returns a clock that begins now. It returns the error of the system's
+// age is how long before its making a clock begins. In a bubble of testing/synctest it is
+// the year 2000, and no instant may be negative or zero.
+const age = 64 * 365 * 24 * time.Hour
+
+// NewClock returns a clock. It returns the error of the system's
 // random source.
 func NewClock() (*Clock, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	return &Clock{epoch: now, wall: now.UnixNano(), random: binary.BigEndian.Uint64(id[8:]) & (1<<36 - 1)}, nil
+	epoch := time.Now().Add(-age)
+	return &Clock{epoch: epoch, wall: epoch.UnixNano(), random: binary.BigEndian.Uint64(id[8:]) & (1<<36 - 1)}, nil
 }
 
 // Now reads the clock.
@@ -32,6 +35,9 @@ func (c *Clock) Now() int64 { return int64(time.Since(c.epoch)) }
 
 // Time is an instant of the clock as a time.Time.
 func (c *Clock) Time(at int64) time.Time { return c.epoch.Add(time.Duration(at)) }
+
+// At is the reverse of Time.
+func (c *Clock) At(t time.Time) int64 { return int64(t.Sub(c.epoch)) }
 
 // ID is a message's ID: the publisher's, or a UUID of version 7. That is made of
 // the time of publication (48 bits of milliseconds, 12 bits of their fraction),
