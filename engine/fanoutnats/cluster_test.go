@@ -321,6 +321,13 @@ func TestOnACluster(t *testing.T) {
 		require.NoError(t, err)
 		return e
 	}
+	t.Run("what comes after Close is given back", func(t *testing.T) {
+		connect := func() jetstream.JetStream { return c.connect(t) }
+		openTopic(t, open(), engine.TopicSpec{Name: "closing"}) // with replicas
+		openTopic(t, open(), engine.TopicSpec{Name: "attempts"})
+		t.Run("to others", func(t *testing.T) { requireGivenBack(t, connect) })
+		t.Run("with all attempts", func(t *testing.T) { requireNoAttemptSpent(t, connect) })
+	})
 	t.Run("duplicates in a batch are left out", func(t *testing.T) { requireNoDuplicates(t, open()) })
 	t.Run("what nobody received was not delivered", func(t *testing.T) {
 		here := openQueue(t, openTopic(t, open(), engine.TopicSpec{Name: "uncounted"}), engine.QueueSpec{Name: "q"})

@@ -37,7 +37,7 @@
 // meanwhile.
 //
 // In a cluster, a Receive that ends without a message leaves its request open for up
-// to five seconds, for the next one. A message that comes meanwhile, with nobody here
+// to two seconds, for the next one. A message that comes meanwhile, with nobody here
 // to take it, goes on after a second, and has one delivery more.
 //
 // # Delays

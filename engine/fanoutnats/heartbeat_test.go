@@ -34,3 +34,32 @@ func TestAPullRequestLivesByItsHeartbeats(t *testing.T) {
 	require.Zero(t, wait)
 	require.EqualError(t, err, "refused")
 }
+
+// In a cluster the word that a request has ended overtakes the messages that it brings: it
+// is not taken for the end, nor for a reason to ask again.
+func TestTheEndOfARequestMayComeBeforeItsMessages(t *testing.T) {
+	status := func(code, text string) *nats.Msg {
+		m := nats.NewMsg("inbox")
+		m.Header.Set("Status", code)
+		m.Header.Set("Description", text)
+		return m
+	}
+	for _, end := range []*nats.Msg{status("404", "No Messages"), status("409", "Batch Completed")} {
+		p := &pull{open: true, want: 1, heard: time.Now(), taken: true, news: make(chan struct{}, 1)}
+		p.arrived(end)
+		some, wait, err := p.look()
+		require.NoError(t, err)
+		require.False(t, some)
+		require.Equal(t, rest, wait, "its message is waited for")
+		p.arrived(&nats.Msg{Subject: "inbox", Reply: "$JS.ACK"})
+		some, wait, err = p.look()
+		require.NoError(t, err)
+		require.True(t, some)
+		require.Zero(t, wait)
+		require.False(t, p.bringing)
+	}
+	p := &pull{open: true, want: 0, heard: time.Now(), taken: true, news: make(chan struct{}, 1)}
+	p.arrived(status("409", "Batch Completed"))
+	_, wait, _ := p.look()
+	require.Zero(t, wait, "all have come")
+}

@@ -13,7 +13,7 @@ import (
 const (
 	// pullExpires is how long a server keeps a pull request that it has no messages
 	// for; then it says so.
-	pullExpires = 5 * time.Second
+	pullExpires = 2 * time.Second
 	// heartbeat is how often the server says meanwhile that it has the request. If it
 	// says nothing for silence, the request is lost with it.
 	heartbeat = 700 * time.Millisecond
@@ -49,6 +49,8 @@ type pull struct {
 	err      error       // why it ended, if it is a failure
 	taken    bool        // by a Receive
 	gone     bool        // nobody waits any more, and never will
+	asked    time.Time   // when the request was sent
+	draining bool        // the inbox is about to be gone; set if gone
 	timer    *time.Timer // runs giveBack; nil if not taken and without messages
 
 	news chan struct{} // has one if there is something new; sent by arrived
@@ -108,12 +110,12 @@ func (p *pull) keepLocked() {
 // giveBack gives back the messages that nobody has taken.
 //
 // Started by keepLocked, held later; ends when the server has been told; joined by the
-// queue's Close, which gives back what it finds itself.
+// topic's Close.
 func (p *pull) giveBack() {
 	if !p.queue.enter() {
 		return
 	}
-	defer p.queue.wg.Done()
+	defer p.queue.topic.under.end()
 	p.mu.Lock()
 	if p.taken {
 		p.mu.Unlock()
@@ -135,6 +137,7 @@ func (p *pull) request(most int) error {
 		return nil
 	}
 	p.want, p.open, p.bringing, p.err, p.heard = most, true, false, nil, time.Now()
+	p.asked = p.heard
 	p.mu.Unlock()
 	ask, err := json.Marshal(struct {
 		Batch    int           `json:"batch"`
@@ -156,9 +159,18 @@ func (p *pull) arrived(m *nats.Msg) {
 	message := m.Reply != ""
 	switch {
 	case p.gone:
+		if message {
+			p.broughtLocked()
+		} else {
+			p.endLocked(m.Header.Get("Status"), m.Header.Get("Description"))
+		}
+		over := !p.open && !p.bringing
 		p.mu.Unlock()
 		if message {
 			p.queue.giveBack(0, m)
+		}
+		if over {
+			p.drain()
 		}
 		return
 	case message:
@@ -166,8 +178,7 @@ func (p *pull) arrived(m *nats.Msg) {
 			p.first = time.Now()
 		}
 		p.msgs = append(p.msgs, m)
-		p.want--
-		p.open = p.open && p.want > 0
+		p.broughtLocked()
 		p.keepLocked()
 	default:
 		p.endLocked(m.Header.Get("Status"), m.Header.Get("Description"))
@@ -177,6 +188,13 @@ func (p *pull) arrived(m *nats.Msg) {
 	case p.news <- struct{}{}:
 	default: // there is one already
 	}
+}
+
+// broughtLocked counts a message of the request.
+func (p *pull) broughtLocked() {
+	p.want--
+	p.open = p.open && p.want > 0
+	p.bringing = p.bringing && p.want > 0
 }
 
 // endLocked understands the end of a request, or that it goes on.
@@ -194,6 +212,9 @@ func (p *pull) endLocked(status, text string) {
 	case status == "408": // expired
 	case status == "503":
 		p.err = nats.ErrNoResponders
+	case status == "409" && strings.EqualFold(text, "batch completed"):
+		// It may overtake the messages, too.
+		p.bringing = p.want > 0
 	case status == "409" && passing(text): // it is asked again
 	case status == "409" && strings.EqualFold(text, "consumer deleted"):
 		p.err = errDeleted
@@ -204,7 +225,7 @@ func (p *pull) endLocked(status, text string) {
 
 // passing reports whether a conflict goes away by itself.
 func passing(text string) bool {
-	for _, s := range []string{"leadership change", "server shutdown", "batch completed", "exceeded maxwaiting", "exceeds maxbytes"} {
+	for _, s := range []string{"leadership change", "server shutdown", "exceeded maxwaiting", "exceeds maxbytes"} {
 		if strings.Contains(strings.ToLower(text), s) {
 			return true
 		}
@@ -261,16 +282,45 @@ func (p *pull) messages(most int) ([]*nats.Msg, time.Time) {
 	return msgs, p.first
 }
 
-// end gives up the inbox. What comes after, until the server knows, is given
-// back.
+// end gives up the inbox, for good. What still comes is given back. With one server it is
+// gone at once. In a cluster other servers know that later, and what they send meanwhile
+// would be lost, and hidden until AckWait has passed: there it stays until the request that
+// is open has ended.
 func (p *pull) end() {
 	p.take()
+	p.queue.topic.under.begin()
+	alone := p.queue.topic.engine.nc.ConnectedClusterName() == ""
 	p.mu.Lock()
 	p.gone = true
 	msgs := p.msgs
 	p.msgs = nil
+	wait := !alone && (p.open || p.bringing)
+	if wait {
+		p.timer = time.AfterFunc(time.Until(p.asked)+pullExpires+rest, p.drain)
+	}
 	p.mu.Unlock()
 	p.queue.giveBack(0, msgs...)
-	// It fails only if the connection is closed, and then it is gone too.
-	_ = p.sub.Drain()
+	if !wait {
+		p.drain()
+	}
+}
+
+// drain removes the inbox, once what has come was given back.
+func (p *pull) drain() {
+	p.mu.Lock()
+	if p.draining {
+		p.mu.Unlock()
+		return
+	}
+	p.draining = true
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+	p.mu.Unlock()
+	var once sync.Once
+	p.sub.SetClosedHandler(func(string) { once.Do(p.queue.topic.under.end) })
+	if p.sub.Drain() != nil { // the connection is closed, and it is gone with it
+		once.Do(p.queue.topic.under.end)
+	}
 }

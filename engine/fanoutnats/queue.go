@@ -37,8 +37,6 @@ type queue struct {
 	idle   []*pull
 
 	closing chan struct{} // closed by Close
-
-	wg sync.WaitGroup // the Receives
 }
 
 var _ engine.Queue = (*queue)(nil)
@@ -251,8 +249,8 @@ func (q *queue) Purge(caller context.Context) (int, error) {
 	return int(info.NumPending) + info.NumAckPending, nil
 }
 
-// Close ends what waits, and the subscriptions. What is leased stays so
-// until its lease, or the server's AckWait, has passed. See [engine.Queue].
+// Close ends what waits, and the subscriptions: the topic's Close waits for both. What is
+// leased stays so until its lease, or the server's AckWait, has passed. See [engine.Queue].
 func (q *queue) Close() error {
 	q.mu.Lock()
 	if q.closed {
@@ -269,7 +267,6 @@ func (q *queue) Close() error {
 	for _, p := range idle {
 		p.end()
 	}
-	q.wg.Wait()
 	if q.dead != nil {
 		return q.dead.Close()
 	}

@@ -28,7 +28,7 @@ func (q *queue) Receive(ctx context.Context, most int, d time.Duration) ([]engin
 	if !q.enter() {
 		return nil, engine.ErrClosed
 	}
-	defer q.wg.Done()
+	defer q.topic.under.end()
 	var silent time.Time // since when no server answers, zero if one does
 	for {
 		p, err := q.inbox()
@@ -80,14 +80,14 @@ func (q *queue) asks(ctx context.Context, p *pull, most int) error {
 	return q.await(ctx, p)
 }
 
-// enter counts a Receive, for Close to join.
+// enter counts a Receive, for the topic's Close to wait for.
 func (q *queue) enter() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return false
 	}
-	q.wg.Add(1)
+	q.topic.under.begin()
 	return true
 }
 

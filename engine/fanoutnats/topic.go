@@ -30,8 +30,7 @@ const batches = 8
 // keeps what it needs for that in memory, for each message of the window.
 const repeats = 20 * time.Second
 
-// A topic is three streams. It owns no goroutine and nothing that has to be
-// closed: its queues do.
+// A topic is three streams. It owns no goroutine.
 type topic struct {
 	engine *Engine
 	spec   engine.TopicSpec
@@ -43,7 +42,8 @@ type topic struct {
 	denied error         // by the server, to ask for the streams: the client may only publish
 	window time.Duration // in which the messages' stream drops duplicates; 0 if it isn't known
 
-	stored  floor // of the messages for all queues
+	stored  floor    // of the messages for all queues
+	under   underway // of its queues
 	closed  atomic.Bool
 	sending chan struct{} // one in it for each batch that is being sent
 }
@@ -188,9 +188,19 @@ func (t *topic) widen(ctx context.Context, s jetstream.Stream, want jetstream.St
 	return s, nil
 }
 
-// Close refuses what comes after it; the queues are closed already.
+// lingers is how long Close waits, at most, for what is under way.
+const lingers = 5 * time.Second
+
+// Close refuses what comes after it, and waits until no server can answer a request of the
+// queues any more, and what they got has been given back. See [engine.Topic].
 func (t *topic) Close() error {
 	t.closed.Store(true)
+	began := time.Now()
+	t.under.wait(lingers)
+	ctx, cancel := context.WithTimeout(context.Background(), max(lingers-time.Since(began), time.Millisecond))
+	defer cancel()
+	// What is given back is sent and not answered. If this fails the connection is gone.
+	_ = t.engine.nc.FlushWithContext(ctx)
 	return nil
 }
 
