@@ -15,8 +15,9 @@ import (
 )
 
 // requireGivenBack closes queues that wait, while messages are published: each comes to
-// another process soon, as one that nobody has received.
-func requireGivenBack(t *testing.T, connect func() jetstream.JetStream) {
+// another process soon, as one that nobody has received. With one server, the server itself
+// counts a delivery to an inbox that goes at that instant: that is the extra one.
+func requireGivenBack(t *testing.T, extra int, connect func() jetstream.JetStream) {
 	t.Helper()
 	open := func() *fanoutnats.Engine { return engineOn(t, connect()) }
 	// If it were hidden, a message would stay away for an hour.
@@ -59,7 +60,7 @@ func requireGivenBack(t *testing.T, connect func() jetstream.JetStream) {
 		js.Conn().Close() // as the end of the process does
 		require.NoError(t, <-published)
 		r := receiveOne(t, there, 0)
-		require.LessOrEqual(t, r.Deliveries, 1+int(returned.Load()), "round %d", k)
+		require.LessOrEqual(t, r.Deliveries, 1+extra+int(returned.Load()), "round %d", k)
 		require.NoError(t, there.Ack(t.Context(), r.Receipt))
 	}
 }
@@ -112,7 +113,7 @@ func TestWhatComesAfterCloseIsGivenBack(t *testing.T) {
 		require.NoError(t, err)
 		return js
 	}
-	t.Run("to others", func(t *testing.T) { requireGivenBack(t, connect) })
+	t.Run("to others", func(t *testing.T) { requireGivenBack(t, 1, connect) })
 	t.Run("with all attempts", func(t *testing.T) { requireNoAttemptSpent(t, connect) })
 }
 

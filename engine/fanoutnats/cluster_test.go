@@ -325,7 +325,7 @@ func TestOnACluster(t *testing.T) {
 		connect := func() jetstream.JetStream { return c.connect(t) }
 		openTopic(t, open(), engine.TopicSpec{Name: "closing"}) // with replicas
 		openTopic(t, open(), engine.TopicSpec{Name: "attempts"})
-		t.Run("to others", func(t *testing.T) { requireGivenBack(t, connect) })
+		t.Run("to others", func(t *testing.T) { requireGivenBack(t, 0, connect) })
 		t.Run("with all attempts", func(t *testing.T) { requireNoAttemptSpent(t, connect) })
 	})
 	t.Run("duplicates in a batch are left out", func(t *testing.T) { requireNoDuplicates(t, open()) })
