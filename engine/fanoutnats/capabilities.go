@@ -26,7 +26,7 @@ func (e *Engine) Capabilities() engine.Capabilities {
 			"and one that was returned as in flight"),
 		engine.Durable:     kept("a file store"),
 		engine.Distributed: kept("a queue is a durable consumer, shared by name"),
-		engine.Listing:     not("list the stream's consumers with NATS's own tools"),
+		engine.Listing:     kept("the consumers of its streams"),
 		engine.Deletion:    kept("its consumers, and what only they wait for"),
 	}
 }

@@ -66,6 +66,16 @@ func TestDeleteLeavesNothingOfAQueueOnTheServer(t *testing.T) {
 	}
 	require.Len(t, receive(t, other, 12, 0), 12)
 
+	// It is not in the list; nor is what is none of ours.
+	_, err = js.CreateConsumer(ctx, "fanout-messages-payments", jetstream.ConsumerConfig{Durable: "foreign", AckPolicy: jetstream.AckExplicitPolicy})
+	require.NoError(t, err)
+	infos, err := top.(engine.Lister).ListQueues(ctx)
+	require.NoError(t, err)
+	require.Len(t, infos, 1)
+	require.Equal(t, "other", infos[0].Name)
+	require.Equal(t, 12, infos[0].Stats.InFlight)
+	require.NoError(t, js.DeleteConsumer(ctx, "fanout-messages-payments", "foreign"))
+
 	// What was interrupted, or done by hand, is finished.
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
 	require.NoError(t, top.Publish(ctx, messages(2)))

@@ -79,11 +79,17 @@ func TestTheREADMENamesThePermissionsThatAreNeeded(t *testing.T) {
 	}
 	require.Zero(t, total(t, q))
 
+	infos, err := operated.(engine.Lister).ListQueues(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []engine.QueueInfo{{
+		Name: "shipping", Stats: engine.Stats{OldestAge: engine.Unknown}, Letters: engine.Stats{OldestAge: engine.Unknown},
+	}}, infos)
+
 	// A letter that is made while its queue is deleted is taken back.
 	require.NoError(t, top.Publish(ctx, messages(1)))
 	r := receiveOne(t, q, time.Minute)
 	require.NoError(t, admin.Close())
-	_, _, err := admin.Delete(ctx)
+	_, _, err = admin.Delete(ctx)
 	require.NoError(t, err)
 	err = q.DeadLetter(ctx, r.Receipt, r.Message)
 	require.ErrorIs(t, err, engine.ErrClosed)
@@ -157,6 +163,10 @@ func TestAMissingPermissionIsSaid(t *testing.T) {
 			_, err := openQueue(t, as(t, "consumer"), shipping).Purge(ctx)
 			return err
 		}, `Publish to "$JS.API.CONSUMER.RESET.fanout-messages-payments.shipping"`},
+		"list": {func(t *testing.T) error {
+			_, err := as(t, "consumer").(engine.Lister).ListQueues(ctx)
+			return err
+		}, `Publish to "$JS.API.CONSUMER.LIST.fanout-messages-payments"`},
 		"delete": {func(t *testing.T) error {
 			_, _, err := openQueue(t, as(t, "consumer"), shipping).Delete(ctx)
 			return err

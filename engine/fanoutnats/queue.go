@@ -196,7 +196,7 @@ func (q *queue) Stats(caller context.Context) (engine.Stats, error) {
 	if err != nil {
 		return engine.Stats{}, q.wrap(caller, "stats", err)
 	}
-	return engine.Stats{Ready: int(info.NumPending), InFlight: info.NumAckPending, OldestAge: engine.Unknown}, nil
+	return statsOf(info), nil
 }
 
 // behind reports whether a consumer that knows of nothing to deliver hasn't seen all
