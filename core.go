@@ -19,6 +19,8 @@ type core struct {
 	name   string
 	clock  message.Clock // all instants are of it
 	around []Interceptor // around handlers
+	calls  []Interceptor // around what callers do with queues
+	singly bool          // what callers receive is looked at one by one: by hooks or interceptors
 
 	to      notice.Listeners
 	live    lives
@@ -30,11 +32,12 @@ func newCore(name string, s topicSettings) (*core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{name: name, clock: *clock, around: s.handling}
+	c := &core{name: name, clock: *clock, around: s.handling, calls: s.calls}
 	c.to.Topic, c.to.Clock, c.to.Alive, c.to.Logger = name, &c.clock, &c.live, s.logger
 	for _, h := range s.hooks {
 		h.listen(&c.to)
 	}
+	c.singly = c.calls != nil || c.to.Wants(notice.Delivered)
 	c.live.Add(1)
 	return c, nil
 }

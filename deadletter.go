@@ -349,6 +349,11 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 	if ctx.Err() != nil {
 		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, contextError(ctx))
 	}
+	return q.redriveAround(ctx, &set, preds)
+}
+
+// redriveTo is Redrive, with its options and nothing around it.
+func (q *Queue[T]) redriveTo(ctx context.Context, set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
 	q.mu.Lock()
 	d, closed := q.dead, q.closed
 	q.mu.Unlock()
@@ -356,11 +361,11 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, ErrClosed)
 	}
 	if q.remote != nil {
-		moved, err = q.remote.redrive(ctx, &set, preds)
+		moved, err = q.remote.redrive(ctx, set, preds)
 	} else if d == nil {
 		err = set.unknown()
 	} else {
-		moved, err = q.redriveFrom(ctx, d, &set, preds)
+		moved, err = q.redriveFrom(ctx, d, set, preds)
 	}
 	if err != nil {
 		err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)

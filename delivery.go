@@ -173,7 +173,10 @@ func (d Delivery[T]) settle(ctx context.Context, v verdict) error {
 	if d.q == nil {
 		return fmt.Errorf("%w: the zero Delivery", ErrStale)
 	}
-	return d.q.settle(ctx, d.entry, d.stamp, d.attempt, v)
+	if !d.q.local {
+		return d.settleOther(ctx, v)
+	}
+	return d.q.settleHere(d.entry, d.stamp, d.attempt, v)
 }
 
 // Extend makes the visibility timeout end by from now, or when it would have
@@ -186,6 +189,9 @@ func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
 	}
 	if d.q == nil {
 		return fmt.Errorf("%w: the zero Delivery", ErrStale)
+	}
+	if !d.q.local {
+		return d.extendOther(ctx, by)
 	}
 	return d.q.extend(ctx, d.entry, d.stamp, by)
 }

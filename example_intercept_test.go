@@ -249,3 +249,68 @@ func ExampleInfo_SetAttribute() {
 	// Output:
 	// web shop true
 }
+
+// An interceptor around what callers do with queues counts what they receive, and
+// what they give back.
+func ExampleWithQueueInterceptor() {
+	ctx := context.Background()
+	counts := map[string]int{}
+	count := func(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+		err := next(ctx)
+		name := info.Operation.String()
+		if info.Operation == fanout.OpSettle {
+			name = info.Cause.String()
+		}
+		counts[name] += info.Len() // of a receive, those that came
+		return err
+	}
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithQueueInterceptor(count))
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.PublishMessages(ctx, fanout.Message[string]{Body: "o-17"}, fanout.Message[string]{Body: "o-18"})
+
+	ds, _ := billing.ReceiveBatch(ctx, 10)
+	ds[0].Ack(ctx)
+	ds[1].Release(ctx)
+	fmt.Println(counts)
+	// Output:
+	// map[acked:1 receive:2 released:1]
+}
+
+// Each message of a batch has its own trace, and keeps it if the publisher set one.
+func ExampleInfo_Message() {
+	ctx := context.Background()
+	trace := func(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+		for k := range info.Len() {
+			m := info.Message(k)
+			m.SetAttribute("trace", "of "+m.ID())
+		}
+		return next(ctx)
+	}
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithPublishInterceptor(trace))
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.PublishMessages(ctx,
+		fanout.Message[string]{ID: "o-17", Body: "one"},
+		fanout.Message[string]{ID: "o-18", Body: "two", Attributes: map[string]string{"trace": "mine"}})
+
+	for range 2 {
+		d, _ := billing.Receive(ctx)
+		fmt.Println(d.Attribute("trace"))
+		d.Ack(ctx)
+	}
+	// Output:
+	// of o-17 true
+	// mine true
+}
+
+// The cause by which an attempt ends tells failures from what only waits.
+func ExampleCauseOf() {
+	fmt.Println(fanout.CauseOf(nil))
+	fmt.Println(fanout.CauseOf(errors.New("busy")))
+	fmt.Println(fanout.CauseOf(fanout.Permanent(errors.New("no such order"))))
+	fmt.Println(fanout.CauseOf(fanout.Snooze(time.Minute)))
+	// Output:
+	// acked
+	// failed
+	// permanent
+	// snoozed
+}

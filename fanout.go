@@ -328,6 +328,13 @@ func judge(err error) verdict {
 	return verdict{cause: Failed, wait: fromBackoff, err: err}
 }
 
+// CauseOf returns how a handler's attempt ends that returns err: Acked for nil,
+// PermanentlyFailed, Snoozed or Released for what [Permanent], [Snooze] and [Release]
+// return, Released for what wraps [ErrClosed], and else Failed. It is for interceptors
+// that count or trace attempts; what becomes of an attempt that has lost its message
+// meanwhile it can't know.
+func CauseOf(err error) Cause { return judge(err).cause }
+
 // A Cause says how an attempt ended.
 type Cause uint8
 

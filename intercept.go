@@ -2,34 +2,63 @@ package fanout
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"maps"
+	"slices"
 	"time"
 )
 
-// An Interceptor is called around a publish or around a handler, to log, to
-// measure, to trace, or to refuse. It calls next to go on, with its own context
-// or one that comes from it, and returns what next returned or an error of its
-// own: around a publish the publisher gets it, around a handler it settles the
-// delivery as the handler's would. One that does not call next publishes
-// nothing, or skips the handler; one that calls it again publishes again. It is
-// called without a lock, concurrently; it doesn't mention T, so one serves all
-// topics. A panic is the publisher's, or the handler's.
+// An Interceptor is called around a publish, around a handler, or around what a caller
+// does with a queue, to log, to measure, to trace, or to refuse. It calls next to go
+// on, with its own context or one that comes from it, and returns what next returned
+// or an error of its own: the publisher or the caller gets it, and around a handler it
+// settles the delivery as the handler's would. One that does not call next publishes
+// nothing, skips the handler, or leaves the queue as it is; one that calls it again
+// publishes again, with the same IDs. It is called without a lock, concurrently; it
+// doesn't mention T, so one serves all topics. A panic is the publisher's, the
+// caller's, or the handler's.
 type Interceptor func(ctx context.Context, info Info, next func(context.Context) error) error
 
-// Info tells an [Interceptor] what it stands around.
+// An Operation says what an [Interceptor] stands around.
+type Operation uint8
+
+const (
+	OpPublish Operation = iota + 1 // Publish and its siblings
+	OpHandle                       // a run of a handler
+	OpReceive                      // Receive and its siblings, and each step of a range over Deliveries
+	OpSettle                       // Ack, Nack, NackAfter, Release and Settle, and AckBatch for each message
+	OpExtend                       // Extend
+	OpRedrive                      // Redrive
+)
+
+var operationNames = [...]string{"none", "publish", "handle", "receive", "settle", "extend", "redrive"}
+
+func (o Operation) String() string {
+	if int(o) < len(operationNames) {
+		return operationNames[o]
+	}
+	return fmt.Sprintf("Operation(%d)", uint8(o))
+}
+
+// Info tells an [Interceptor] what it stands around. It can be read as long as the
+// interceptor runs, by one goroutine at a time.
 type Info struct {
-	Topic string
-	// Queue is the handler's queue, empty around a publish.
+	Operation Operation
+	Topic     string
+	// Queue is the queue's name, empty around a publish.
 	Queue string
-	// Messages is how many messages the call publishes, or the handler got.
+	// Messages is how many messages the call publishes, settles or extends, or the
+	// handler got. Around a receive it is how many are asked for at most, and around
+	// a redrive 0.
 	Messages int
-	// MessageID and Attempt are those of the handler's message, of the first of
-	// a batch. Around a publish MessageID is the publisher's, empty if the topic
-	// makes one.
-	MessageID string
-	Attempt   int
-	// PublishedAt is when that message was published, zero around a publish.
+	// MessageID, Attempt and PublishedAt are those of the first message, see
+	// [Info.Message]. They are not set around a receive or a redrive.
+	MessageID   string
+	Attempt     int
 	PublishedAt time.Time
+	// Cause is how a settlement ends the delivery, 0 around all else.
+	Cause Cause
 
 	about about // nil: nothing
 }
@@ -37,39 +66,134 @@ type Info struct {
 // about is what the interceptors stand around: items or deliveries, whose T Info
 // does not know.
 type about interface {
-	body() any
-	attribute(name string) (string, bool)
-	setAttribute(name, value string)
+	count() int
+	body(k int) any
+	id(k int) string
+	ext(k int) *extra
+	attempt(k int) int
+	publishedAt(k int) time.Time
+	set(k int, name, value string) (ok bool)
 }
 
-// Body returns the message's body, of the first of a batch: a T. It is nil if
-// there is no message. What it points to is shared with the queues.
-func (i Info) Body() any {
+// Len is how many messages [Info.Message] knows: those of the call. Around a receive
+// that is none before next was called, and what it received after that. Around a
+// redrive it is the number of letters that next has moved, of which no more is known.
+func (i Info) Len() int {
 	if i.about == nil {
+		return 0
+	}
+	return i.about.count()
+}
+
+// Message returns message k of the call, in the order of the batch. For a k that is
+// not below [Info.Len], and around a redrive, its methods return nothing.
+func (i Info) Message(k int) MessageInfo {
+	if k < 0 || k >= i.Len() || i.Operation == OpRedrive {
+		return MessageInfo{}
+	}
+	return MessageInfo{i.about, k}
+}
+
+// Body returns the body of the first message: a T. It is nil if there is no message.
+// What it points to is shared with the queues.
+func (i Info) Body() any { return i.Message(0).Body() }
+
+// Attribute returns an attribute of the first message.
+func (i Info) Attribute(name string) (value string, ok bool) { return i.Message(0).Attribute(name) }
+
+// SetAttribute is [MessageInfo.SetAttribute] for each message of a call.
+func (i Info) SetAttribute(name, value string) {
+	for k := range i.Len() {
+		i.Message(k).SetAttribute(name, value)
+	}
+}
+
+// A MessageInfo is one message of what an [Interceptor] stands around. Reading it
+// allocates nothing, except that Body may, and that an ID which was not fixed before
+// the publication is made each time: IDs are fixed where there is a publish interceptor,
+// on an engine, and if the publisher gave one.
+type MessageInfo struct {
+	about about
+	k     int
+}
+
+// ID is the message's ID: the same before and after its publication, in all queues and
+// at every attempt.
+func (m MessageInfo) ID() string {
+	if m.about == nil {
+		return ""
+	}
+	return m.about.id(m.k)
+}
+
+// Body returns the message's body: a T. What it points to is shared with the queues.
+func (m MessageInfo) Body() any {
+	if m.about == nil {
 		return nil
 	}
-	return i.about.body()
+	return m.about.body(m.k)
 }
 
-// Attribute returns an attribute of the message, of the first of a batch.
-func (i Info) Attribute(name string) (value string, ok bool) {
-	if i.about == nil {
-		return "", false
+func (m MessageInfo) ext() *extra {
+	if m.about == nil {
+		return nil
 	}
-	return i.about.attribute(name)
+	return m.about.ext(m.k)
 }
 
-// SetAttribute sets an attribute of all messages that a call publishes, before
-// next is called; so a trace travels from publisher to handler. Around a handler
-// it does nothing.
-func (i Info) SetAttribute(name, value string) {
-	if i.about != nil {
-		i.about.setAttribute(name, value)
+// Attribute returns one of the message's attributes.
+func (m MessageInfo) Attribute(name string) (value string, ok bool) {
+	if x := m.ext(); x != nil {
+		value, ok = x.attributes[name]
 	}
+	return value, ok
+}
+
+// Attributes yields the message's attributes, in no order.
+func (m MessageInfo) Attributes() iter.Seq2[string, string] {
+	x := m.ext()
+	if x == nil {
+		return maps.All[map[string]string](nil)
+	}
+	return maps.All(x.attributes)
+}
+
+// SetAttribute sets an attribute of a message that is about to be published, if it
+// has none of that name: what the publisher has set is the publisher's. It reports
+// whether it was set. Set it before next is called; so a trace travels from publisher
+// to handler. A name or a value that a [Message] can't have makes next return
+// [ErrInvalidMessage]. Around all but a publish it does nothing.
+func (m MessageInfo) SetAttribute(name, value string) (ok bool) {
+	return m.about != nil && m.about.set(m.k, name, value)
+}
+
+// OrderingKey is the message's ordering key, empty if it has none.
+func (m MessageInfo) OrderingKey() string {
+	if x := m.ext(); x != nil {
+		return x.key
+	}
+	return ""
+}
+
+// Attempt is the number of the attempt, see [Delivery.Attempt]; 0 around a publish.
+func (m MessageInfo) Attempt() int {
+	if m.about == nil {
+		return 0
+	}
+	return m.about.attempt(m.k)
+}
+
+// PublishedAt is when the message was published; zero around a publish.
+func (m MessageInfo) PublishedAt() time.Time {
+	if m.about == nil {
+		return time.Time{}
+	}
+	return m.about.publishedAt(m.k)
 }
 
 // WithPublishInterceptor puts interceptors around each Publish, PublishMessages
 // and their Try siblings, the first one outermost; further options add to them.
+// The IDs of messages are made before them.
 func WithPublishInterceptor(is ...Interceptor) TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		if err := checkInterceptors("WithPublishInterceptor", is); err != nil {
@@ -85,6 +209,26 @@ func WithPublishInterceptor(is ...Interceptor) TopicOption {
 // around all its handlers, outside of the subscriber's own.
 func WithHandlerInterceptor(is ...Interceptor) TopicOrWorkerOption {
 	return handlerInterceptors(is)
+}
+
+// WithQueueInterceptor puts interceptors around what callers do with the topic's
+// queues and their dead-letter queues: Receive and its siblings, each step of a range
+// over Deliveries, settling and extending a delivery, Redrive. The first one is
+// outermost; further options add to them. Info.Operation tells what it is. What
+// workers do by themselves is not among it: they prefetch, and settle as the handler
+// says. The range then receives one message at a time.
+//
+// If an interceptor returns an error though next has received messages, or panics, these
+// are released, and it must not return nil without having called next, except around
+// TryReceive: there it means that nothing was there.
+func WithQueueInterceptor(is ...Interceptor) TopicOrDeadLetterOption {
+	return sharedTopicOption(func(s *topicSettings) error {
+		if err := checkInterceptors("WithQueueInterceptor", is); err != nil {
+			return err
+		}
+		s.calls = append(s.calls, is...)
+		return nil
+	})
 }
 
 type handlerInterceptors []Interceptor
@@ -115,62 +259,269 @@ func checkInterceptors(option string, is []Interceptor) error {
 
 // intercept runs call with is around it.
 func intercept(ctx context.Context, is []Interceptor, info Info, call func(context.Context) error) error {
-	if len(is) == 0 {
+	switch len(is) {
+	case 0:
 		return call(ctx)
+	case 1:
+		return is[0](ctx, info, call)
 	}
-	return is[0](ctx, info, func(ctx context.Context) error { return intercept(ctx, is[1:], info, call) })
+	c := &chain{is, info, call}
+	return c.step(ctx, 0)
 }
 
-// publishing returns what interceptors are told of a publish of items, whose
-// attributes they may set.
-func (t *Topic[T]) publishing(items []item[T]) Info {
-	info := Info{Topic: t.name, Messages: len(items)}
-	if len(items) == 0 {
-		return info
+// A chain is a call and what stands around it.
+type chain struct {
+	is   []Interceptor
+	info Info
+	call func(context.Context) error
+}
+
+// step runs the interceptors from k on, and the call.
+func (c *chain) step(ctx context.Context, k int) error {
+	if k == len(c.is)-1 {
+		return c.is[k](ctx, c.info, c.call)
 	}
-	info.about = offered[T](items)
-	if items[0].ext != nil {
-		info.MessageID = items[0].ext.id
+	return c.is[k](ctx, c.info, func(ctx context.Context) error { return c.step(ctx, k+1) })
+}
+
+// fixed makes the IDs of items that have none, and returns what interceptors are told
+// of their publish.
+func (t *Topic[T]) fixed(items []item[T]) *offered[T] {
+	for k := range items {
+		it := &items[k]
+		if it.ext == nil {
+			it.ext = new(extra)
+		}
+		if it.ext.id == "" {
+			it.ext.id = t.id(t.ids.Add(1), t.now(), nil)
+		}
+	}
+	return &offered[T]{items: items}
+}
+
+// offered are the items of a publish. Their extras are its own until next has been
+// called, which publishes them.
+type offered[T any] struct {
+	items     []item[T]
+	published bool
+	err       error // of an attribute that can't be
+}
+
+func (o *offered[T]) info(topic string) Info {
+	info := Info{Operation: OpPublish, Topic: topic, Messages: len(o.items), about: o}
+	if len(o.items) > 0 {
+		info.MessageID = o.items[0].ext.id
 	}
 	return info
 }
 
-// offered are the items of a publish, at least one.
-type offered[T any] []item[T]
+func (o *offered[T]) count() int                { return len(o.items) }
+func (o *offered[T]) body(k int) any            { return o.items[k].body }
+func (o *offered[T]) id(k int) string           { return o.items[k].ext.id }
+func (o *offered[T]) ext(k int) *extra          { return o.items[k].ext }
+func (o *offered[T]) attempt(int) int           { return 0 }
+func (o *offered[T]) publishedAt(int) time.Time { return time.Time{} }
 
-func (o offered[T]) body() any { return o[0].body }
-
-func (o offered[T]) attribute(name string) (value string, ok bool) {
-	if o[0].ext != nil {
-		value, ok = o[0].ext.attributes[name]
+func (o *offered[T]) set(k int, name, value string) (ok bool) {
+	it := &o.items[k]
+	if _, has := it.ext.attributes[name]; has {
+		return false
 	}
-	return value, ok
+	if err := checkAttribute(name, value); err != nil {
+		if o.err == nil {
+			o.err = fmt.Errorf("%w: message %d: an interceptor: %w", ErrInvalidMessage, k, err)
+		}
+		return false
+	}
+	if o.published { // it is the queues' too
+		it.ext = it.ext.with(func(x *extra) { x.attributes = maps.Clone(x.attributes) })
+	}
+	if it.ext.attributes == nil {
+		it.ext.attributes = make(map[string]string)
+	}
+	it.ext.attributes[name] = value
+	return true
 }
 
-func (o offered[T]) setAttribute(name, value string) {
-	for k := range o {
-		o[k].ext = o[k].ext.with(func(x *extra) {
-			x.attributes = maps.Clone(x.attributes)
-			if x.attributes == nil {
-				x.attributes = make(map[string]string)
-			}
-			x.attributes[name] = value
-		})
+// handed are deliveries, of a handler or a caller.
+type handed[T any] struct {
+	q   *Queue[T]
+	ds  []Delivery[T]
+	one [1]Delivery[T] // room for a single one
+	h   BatchHandler[T]
+}
+
+// run returns a handler's run on ds. It has a copy: an interceptor may leave next
+// running, and the worker goes on.
+func (q *Queue[T]) run(h BatchHandler[T], ds []Delivery[T]) *handed[T] {
+	r := &handed[T]{q: q, h: h}
+	if len(ds) == 1 {
+		r.one[0] = ds[0]
+		r.ds = r.one[:]
+	} else {
+		r.ds = slices.Clone(ds)
+	}
+	return r
+}
+
+// next runs the handler.
+func (h *handed[T]) next(ctx context.Context) error { return h.h(ctx, h.ds) }
+
+func (h *handed[T]) info(o Operation) Info {
+	info := Info{Operation: o, Topic: h.q.core.name, Queue: h.q.name, Messages: len(h.ds), about: h}
+	if len(h.ds) > 0 {
+		d := &h.ds[0]
+		info.MessageID, info.Attempt, info.PublishedAt = d.ID(), d.Attempt(), d.PublishedAt()
+	}
+	return info
+}
+
+func (h *handed[T]) count() int                   { return len(h.ds) }
+func (h *handed[T]) body(k int) any               { return h.ds[k].Body }
+func (h *handed[T]) id(k int) string              { return h.ds[k].ID() }
+func (h *handed[T]) ext(k int) *extra             { return h.ds[k].ext }
+func (h *handed[T]) attempt(k int) int            { return h.ds[k].Attempt() }
+func (h *handed[T]) publishedAt(k int) time.Time  { return h.ds[k].PublishedAt() }
+func (h *handed[T]) set(int, string, string) bool { return false }
+
+// What follows is for queues that are not local: those of an engine, those with
+// interceptors around them, and the zero Queue.
+
+// receiveWith is ReceiveBatch for such a queue.
+func (q *Queue[T]) receiveWith(ctx context.Context, most int, options []ReceiveOption) ([]Delivery[T], error) {
+	if err := q.made(); err != nil {
+		return nil, err
+	}
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return q.receiveOther(ctx, most, vis)
+}
+
+// receiveOther is receiveWith, with its options.
+func (q *Queue[T]) receiveOther(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
+	receive := func(ctx context.Context) ([]Delivery[T], error) {
+		if q.remote != nil {
+			return q.remote.receive(ctx, most, vis)
+		}
+		return q.receiveHere(ctx, most, vis)
+	}
+	ds, err := q.receiveAround(ctx, most, receive)
+	if err == nil && len(ds) == 0 {
+		err = q.receiveError(fmt.Errorf("%w: an interceptor neither received nor returned an error", ErrUnsupported))
+	}
+	return ds, err
+}
+
+// tryReceiveWith is TryReceive for such a queue.
+func (q *Queue[T]) tryReceiveWith(ctx context.Context, options []ReceiveOption) (d Delivery[T], ok bool, err error) {
+	if err := q.made(); err != nil {
+		return d, false, err
+	}
+	vis, err := q.receiveSettings(ctx, options)
+	if err != nil {
+		return d, false, err
+	}
+	ds, err := q.receiveAround(ctx, 1, func(ctx context.Context) ([]Delivery[T], error) {
+		try := q.tryReceiveHere
+		if q.remote != nil {
+			try = q.remote.tryReceive
+		}
+		d, ok, err := try(ctx, vis)
+		if !ok {
+			return nil, err
+		}
+		return []Delivery[T]{d}, err
+	})
+	if err != nil || len(ds) == 0 {
+		return d, false, err
+	}
+	return ds[0], true, nil
+}
+
+// receiveAround calls receive with the interceptors around it.
+func (q *Queue[T]) receiveAround(ctx context.Context, most int, receive func(context.Context) ([]Delivery[T], error)) ([]Delivery[T], error) {
+	if q.core.calls == nil {
+		return receive(ctx)
+	}
+	got := &handed[T]{q: q}
+	keep := false
+	defer func() {
+		if !keep {
+			got.release()
+		}
+	}()
+	info := Info{Operation: OpReceive, Topic: q.core.name, Queue: q.name, Messages: most, about: got}
+	err := intercept(ctx, q.core.calls, info, func(ctx context.Context) (err error) {
+		if ctx == nil {
+			return fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
+		}
+		got.release() // next was called before
+		got.ds, err = receive(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	keep = true
+	return got.ds, nil
+}
+
+// release gives back what was received for nobody.
+func (h *handed[T]) release() {
+	ds := h.ds
+	h.ds = nil
+	for _, d := range ds {
+		_ = h.q.settle(context.Background(), d.entry, d.stamp, d.attempt, verdict{cause: Released}) // it may be lost already
 	}
 }
 
-// infoOf returns what interceptors are told of a handler's run.
-func infoOf[T any](ds []Delivery[T]) Info {
-	d := ds[0]
-	return Info{
-		Topic: d.q.core.name, Queue: d.q.name, Messages: len(ds),
-		MessageID: d.ID(), Attempt: d.Attempt(), PublishedAt: d.PublishedAt(), about: handed[T](ds),
+// settleOther settles the delivery of such a queue as v says.
+func (d Delivery[T]) settleOther(ctx context.Context, v verdict) error {
+	settle := func(ctx context.Context) error { return d.q.settle(ctx, d.entry, d.stamp, d.attempt, v) }
+	if d.q.core.calls == nil {
+		return settle(ctx)
 	}
+	info := d.q.run(nil, []Delivery[T]{d}).info(OpSettle)
+	info.Cause = v.cause
+	return intercept(ctx, d.q.core.calls, info, settle)
 }
 
-// handed are the deliveries of a handler, at least one.
-type handed[T any] []Delivery[T]
+// extendOther extends the delivery of such a queue.
+func (d Delivery[T]) extendOther(ctx context.Context, by time.Duration) error {
+	extend := func(ctx context.Context) error { return d.q.extend(ctx, d.entry, d.stamp, by) }
+	if d.q.core.calls == nil {
+		return extend(ctx)
+	}
+	return intercept(ctx, d.q.core.calls, d.q.run(nil, []Delivery[T]{d}).info(OpExtend), extend)
+}
 
-func (h handed[T]) body() any                            { return h[0].Body }
-func (h handed[T]) attribute(name string) (string, bool) { return h[0].Attribute(name) }
-func (h handed[T]) setAttribute(string, string)          {}
+// redriveAround calls redriveTo with the interceptors around it.
+func (q *Queue[T]) redriveAround(ctx context.Context, set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
+	if q.core.calls == nil {
+		return q.redriveTo(ctx, set, preds)
+	}
+	m := new(redrivenCount)
+	info := Info{Operation: OpRedrive, Topic: q.core.name, Queue: q.name, about: m}
+	err = intercept(ctx, q.core.calls, info, func(ctx context.Context) error {
+		if ctx == nil {
+			return fmt.Errorf("%w: Redrive: %w", ErrInvalidOption, errNilContext)
+		}
+		n, err := q.redriveTo(ctx, set, preds)
+		*m += redrivenCount(n)
+		return err
+	})
+	return m.count(), err
+}
+
+// A redrivenCount is what is known of letters that have moved.
+type redrivenCount int
+
+func (m *redrivenCount) count() int                 { return int(*m) }
+func (*redrivenCount) body(int) any                 { return nil }
+func (*redrivenCount) id(int) string                { return "" }
+func (*redrivenCount) ext(int) *extra               { return nil }
+func (*redrivenCount) attempt(int) int              { return 0 }
+func (*redrivenCount) publishedAt(int) time.Time    { return time.Time{} }
+func (*redrivenCount) set(int, string, string) bool { return false }

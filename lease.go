@@ -264,7 +264,7 @@ func numberOf(entry int32) uint32     { return uint32(inHand - 1 - entry) }
 // leaseLocked puts the next messages of the log in flight, for a caller, as many
 // as ds has room for and nothing has to be kept apart about. It returns how many.
 func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (n int) {
-	if q.direct || vis != q.set.visibility || q.set.ttl > 0 || q.hooked(notice.Delivered) {
+	if q.direct || vis != q.set.visibility || q.set.ttl > 0 || q.core.singly {
 		return 0
 	}
 	if p := q.leases.lapsed.taken(); p != nil && !q.backlogWaitsLocked() { // else they take turns

@@ -104,8 +104,8 @@ func (l *loop[T]) next(ctx context.Context) (*Delivery[T], error) {
 		}
 	}
 	q := l.q
-	if q.remote != nil {
-		ds, err := q.remote.receive(ctx, 1, l.vis)
+	if !q.local {
+		ds, err := q.receiveOther(ctx, 1, l.vis)
 		copy(l.one[:], ds)
 		return &l.one[0], err
 	}
@@ -226,7 +226,7 @@ func (l *loop[T]) holdLocked(now int64) bool {
 // loopsHold reports whether loops may prefetch messages: nobody wants to
 // hear of each, and all time out alike.
 func (q *Queue[T]) loopsHold(vis time.Duration) bool {
-	return !q.direct && q.set.ttl == 0 && vis == q.set.visibility && !q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
+	return !q.direct && q.set.ttl == 0 && vis == q.set.visibility && !q.core.singly && !q.hooked(notice.Settled)
 }
 
 // sizeLocked says how many messages to take: more as long as the loop's body takes

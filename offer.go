@@ -155,14 +155,21 @@ func (m *Message[T]) plain() bool {
 // take: without a name, or not of UTF-8.
 func checkAttributes(attributes map[string]string) error {
 	for name, value := range attributes {
-		switch {
-		case name == "":
-			return fmt.Errorf("an attribute without a name has the value %q: want a name", value)
-		case !utf8.ValidString(name):
-			return fmt.Errorf("attribute %q: want a name of UTF-8", name)
-		case !utf8.ValidString(value):
-			return fmt.Errorf("attribute %q is %q: want a value of UTF-8", name, value)
+		if err := checkAttribute(name, value); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func checkAttribute(name, value string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("an attribute without a name has the value %q: want a name", value)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("attribute %q: want a name of UTF-8", name)
+	case !utf8.ValidString(value):
+		return fmt.Errorf("attribute %q is %q: want a value of UTF-8", name, value)
 	}
 	return nil
 }
@@ -251,7 +258,12 @@ func (t *Topic[T]) intercepted(ctx context.Context, items []item[T], try bool) e
 	if err := t.made(); err != nil {
 		return err
 	}
-	return intercept(ctx, t.before, t.publishing(items), func(ctx context.Context) error {
+	o := t.fixed(items)
+	return intercept(ctx, t.before, o.info(t.name), func(ctx context.Context) error {
+		if o.err != nil {
+			return o.err
+		}
+		o.published = true
 		return t.tryAll(ctx, slices.Clone(items), try) // next may be called again
 	})
 }

@@ -21,7 +21,7 @@ import (
 type (
 	// A TopicOption configures [NewTopic]: [WithOrdering], [WithDeduplication],
 	// [WithRetention], [WithHooks], [WithLogger], [WithPublishInterceptor],
-	// [WithHandlerInterceptor], [WithEngine], [WithCodec].
+	// [WithHandlerInterceptor], [WithQueueInterceptor], [WithEngine], [WithCodec].
 	TopicOption interface{ applyTopic(*topicSettings) error }
 	// A QueueOption configures [Topic.OpenQueue] and the queue of
 	// [Topic.Subscribe]: [WithCapacity], [WithOverflow], [WithVisibilityTimeout],
@@ -44,7 +44,8 @@ type (
 		applySubscribe(*queueSettings, *subscriberSettings) error
 	}
 	// A DeadLetterOption configures [NewDeadLetterQueue]: [WithDeadLetterCapacity],
-	// [WithDeadLetterOverflow], [WithVisibilityTimeout], [WithHooks], [WithLogger].
+	// [WithDeadLetterOverflow], [WithVisibilityTimeout], [WithHooks], [WithLogger],
+	// [WithQueueInterceptor].
 	DeadLetterOption interface {
 		applyDeadLetters(*topicSettings, *queueSettings) error
 	}
@@ -126,6 +127,7 @@ type (
 		codec       Codec
 		publishing  []Interceptor
 		handling    []Interceptor
+		calls       []Interceptor
 	}
 	queueSettings struct {
 		queueLimits

@@ -94,7 +94,7 @@ type Queue[T any] struct {
 	filters []func(*item[T]) bool
 	direct  bool
 	letters bool // this is a dead-letter queue
-	local   bool // in memory: false on an engine, and of the zero Queue
+	local   bool // in memory, and nothing stands around calls: see intercept.go; false for the zero Queue
 	report  notice.Reporter
 	remote  *remoteQueue[T] // nil in memory
 

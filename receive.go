@@ -111,7 +111,7 @@ func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Deliv
 // for the first.
 func (q *Queue[T]) receiveInto(ctx context.Context, ds []Delivery[T], options []ReceiveOption) (n int, err error) {
 	if !q.local {
-		got, err := q.receiveRemote(ctx, len(ds), options)
+		got, err := q.receiveWith(ctx, len(ds), options)
 		return copy(ds, got), err
 	}
 	vis, err := q.receiveSettings(ctx, options)
@@ -222,12 +222,17 @@ func (q *Queue[T]) receiveError(err error) error {
 // the errors of Receive.
 func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d Delivery[T], ok bool, err error) {
 	if !q.local {
-		return q.tryReceiveRemote(ctx, options)
+		return q.tryReceiveWith(ctx, options)
 	}
 	vis, err := q.receiveSettings(ctx, options)
 	if err != nil {
 		return d, false, err
 	}
+	return q.tryReceiveHere(ctx, vis)
+}
+
+// tryReceiveHere is TryReceive from memory.
+func (q *Queue[T]) tryReceiveHere(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error) {
 	ended := ctx.Err() != nil
 	q.mu.Lock()
 	switch {
@@ -266,14 +271,19 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 		return nil, invalid("ReceiveBatch", most, "at least 1")
 	}
 	if !q.local {
-		return q.receiveRemote(ctx, most, options)
+		return q.receiveWith(ctx, most, options)
 	}
 	vis, err := q.receiveSettings(ctx, options)
 	if err != nil {
 		return nil, err
 	}
+	return q.receiveHere(ctx, most, vis)
+}
+
+// receiveHere is ReceiveBatch from memory.
+func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
 	var batch []Delivery[T]
-	err = q.await(ctx, func() (ok bool) {
+	err := q.await(ctx, func() (ok bool) {
 		if !q.servesLocked() {
 			return false
 		}

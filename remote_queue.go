@@ -186,31 +186,6 @@ func (q *Queue[T]) droppedByDelete(n int, p *notice.Pending) {
 	q.unlockTo(p)
 }
 
-// receiveRemote is receive for a queue that is not local: one of an engine, or
-// the zero Queue.
-func (q *Queue[T]) receiveRemote(ctx context.Context, most int, options []ReceiveOption) ([]Delivery[T], error) {
-	if err := q.made(); err != nil {
-		return nil, err
-	}
-	vis, err := q.receiveSettings(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	return q.remote.receive(ctx, most, vis)
-}
-
-// tryReceiveRemote is receiveRemote for one who does not want to wait.
-func (q *Queue[T]) tryReceiveRemote(ctx context.Context, options []ReceiveOption) (d Delivery[T], ok bool, err error) {
-	if err := q.made(); err != nil {
-		return d, false, err
-	}
-	vis, err := q.receiveSettings(ctx, options)
-	if err != nil {
-		return d, false, err
-	}
-	return q.remote.tryReceive(ctx, vis)
-}
-
 // receive asks the engine for messages, for a caller.
 func (r *remoteQueue[T]) receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
 	q := r.q

@@ -47,6 +47,11 @@ func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt in
 	if q.remote != nil {
 		return q.remote.settle(ctx, i, stamp, attempt, v)
 	}
+	return q.settleHere(i, stamp, attempt, v)
+}
+
+// settleHere is settle in memory.
+func (q *Queue[T]) settleHere(i int32, stamp uint64, attempt int32, v verdict) error {
 	v = v.told()
 	v.wait = q.waitAfter(v, q.countFor(v, i, stamp, attempt))
 	q.mu.Lock()

@@ -119,8 +119,8 @@ func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettin
 		inner := h
 		one, keeps = nil, false
 		h = func(ctx context.Context, ds []Delivery[T]) error {
-			ds = slices.Clone(ds) // an interceptor may leave next running, and the worker goes on
-			return intercept(ctx, around, infoOf(ds), func(ctx context.Context) error { return inner(ctx, ds) })
+			r := q.run(inner, ds)
+			return intercept(ctx, around, r.info(OpHandle), r.next)
 		}
 	}
 	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, keeps: keeps, set: set.shared(), site: callSite()}

@@ -84,6 +84,8 @@ type Topic[T any] struct {
 	waitLines[T]
 
 	shutdown *ShutdownError // what ending the topic left; set with state closed
+
+	ids atomic.Uint64 // IDs made before publication, for interceptors
 }
 
 type topicState uint8
@@ -307,7 +309,7 @@ func (t *Topic[T]) made() error {
 }
 
 func newQueue[T any](c *core, t *Topic[T], name string, set *queueLimits) *Queue[T] {
-	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: true}
+	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil}
 	q.report.Init(&c.to, name)
 	q.allow.Store(int64(min(set.capacity, maxCapacity)))
 	return q

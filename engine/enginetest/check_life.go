@@ -29,6 +29,7 @@ func groupChecks() []check {
 			b.holds(ids...)
 		}},
 		{name: "interceptors", rule: "Interceptors stand around each publish and each run of a handler; attributes that they set travel with the message.", run: promiseInterceptors},
+		{name: "queue interceptors", rule: "Interceptors stand around each receive, each settlement and each redrive of a caller, and see the IDs, attributes and attempts of the messages.", run: promiseQueueInterceptors},
 		{name: "refusing interceptor", rule: "An interceptor that does not call next publishes nothing.", run: func(x *fixture) {
 			top := x.newTopic(fanout.WithPublishInterceptor(func(context.Context, fanout.Info, func(context.Context) error) error { return errBusy }))
 			q := top.queue("q")
@@ -171,6 +172,54 @@ func promiseInterceptors(x *fixture) {
 	mu.Lock()
 	defer mu.Unlock()
 	equal(x, fmt.Sprint(log), "[publish 1 handle q a 1 t-17 handled busy handle q a 2 t-17 handled <nil>]", "what the interceptors saw")
+}
+
+func promiseQueueInterceptors(x *fixture) {
+	log := []string{}
+	top := x.newTopic(
+		fanout.WithPublishInterceptor(func(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+			for k := range info.Len() {
+				m := info.Message(k)
+				log = append(log, fmt.Sprint("publish ", m.ID(), " ", m.SetAttribute("trace", "of "+m.ID())))
+			}
+			return next(ctx)
+		}),
+		fanout.WithQueueInterceptor(func(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+			err := next(ctx)
+			line := info.Operation.String()
+			if info.Operation == fanout.OpSettle {
+				line += " " + info.Cause.String()
+			}
+			for k := range info.Len() {
+				m := info.Message(k)
+				trace, _ := m.Attribute("trace")
+				line += fmt.Sprint(" ", m.ID(), " ", m.Attempt(), " ", trace)
+			}
+			if err != nil {
+				line += " failed"
+			}
+			log = append(log, line)
+			return err
+		}))
+	q := top.queue("q", fanout.WithMaxAttempts(2))
+	x.must(top.PublishMessages(x.ctx, fanout.Message[order]{Body: order{ID: "a"}, ID: "a", Attributes: map[string]string{"trace": "mine"}}), "PublishMessages")
+	ctx, cancel := context.WithTimeout(x.ctx, x.o.patience)
+	defer cancel()
+	first, err := q.Receive(ctx)
+	x.must(err, "Receive")
+	x.must(first.Nack(x.ctx), "Nack")
+	for d, err := range q.Deliveries(ctx) {
+		x.must(err, "a step of Deliveries")
+		x.must(d.Settle(x.ctx, errBusy), "Settle")
+		break
+	}
+	x.redriveOne(q)
+	batch, err := q.ReceiveBatch(ctx, 2)
+	x.must(err, "ReceiveBatch")
+	x.must(batch[0].Ack(x.ctx), "Ack")
+	log = slices.DeleteFunc(log, func(line string) bool { return line == "redrive" || line == "redrive failed" }) // of nothing: it takes time until letters are seen
+	equal(x, fmt.Sprintf("%q", log), fmt.Sprintf("%q", []string{"publish a false", "receive a 1 mine", "settle nacked a 1 mine", "receive a 2 mine",
+		"settle failed a 2 mine", "redrive  0 ", "receive a 1 mine", "settle acked a 1 mine"}), "what the interceptors saw")
 }
 
 func promiseHooks(x *fixture) {
