@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // patience is how long one request waits for its answer. A server that has no
@@ -26,11 +27,15 @@ func askOn[T any](ctx context.Context, e *Engine, subject string, f func(context
 		once, cancel := context.WithTimeout(ctx, patience)
 		v, err := heed(once, e, subject, f)
 		cancel()
-		if err == nil || ctx.Err() != nil || !silent(err) && !untaken(err) {
-			return v, err
+		if err == nil {
+			return v, nil
 		}
-		if failure := e.settings.failures.Since(began); failure != nil {
-			return v, fmt.Errorf("%w: %w", failure, err)
+		failure := e.settings.failures.Since(began)
+		if failure != nil && !errors.Is(err, failure) && (silent(err) || untaken(err) || internal(err)) {
+			return v, fmt.Errorf("%w: %w", failure, err) // which is why
+		}
+		if ctx.Err() != nil || failure != nil || !silent(err) && !untaken(err) {
+			return v, err
 		}
 		if !silent(err) && !sleep(ctx, again) {
 			return v, err
@@ -42,6 +47,12 @@ func askOn[T any](ctx context.Context, e *Engine, subject string, f func(context
 func do(ctx context.Context, e *Engine, subject string, f func(context.Context) error) error {
 	_, err := ask(ctx, e, subject, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
 	return err
+}
+
+// internal reports whether a server says that it failed, and not what was asked.
+func internal(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code >= 500
 }
 
 // silent reports whether err says that there was no answer.

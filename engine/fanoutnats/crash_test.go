@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,9 +85,10 @@ func crashOptions(workers int) []fanout.SubscribeOption {
 	}
 }
 
-// childWorker publishes and handles on an embedded engine until it is killed. It
-// says on its standard output what was confirmed, and what it is about to
-// acknowledge.
+// childWorker publishes and handles on an embedded engine until it is killed, and redrives,
+// purges, opens and deletes queues. It says on its standard output what was confirmed, what
+// it is about to acknowledge, and what it begins and ends to do. It puts up with a full
+// disk, and with nothing else.
 func childWorker() {
 	var c workerConfig
 	check(json.Unmarshal([]byte(os.Getenv(childConfig)), &c))
@@ -94,31 +97,79 @@ func childWorker() {
 	ctx := context.Background()
 	top, err := onEngine("crash", e)
 	check(err)
-	sub, err := top.Subscribe(ctx, "q", handleSomehow, crashOptions(4)...)
+	purged, err := top.OpenQueue(ctx, "purged")
 	check(err)
 	say("ready")
+	sub, err := top.Subscribe(ctx, "q", handleSomehow, crashOptions(4)...)
+	check(err)
 	var next atomic.Int64
-	for range 2 {
+	publish := func(n int) error {
+		ms := make([]fanout.Message[string], n)
+		var ids []string
+		for k := range ms {
+			ms[k].ID = fmt.Sprintf("%d-%d", c.Round, next.Add(1))
+			if rand.IntN(4) == 0 {
+				ms[k].Delay = time.Duration(rand.IntN(200)) * time.Millisecond
+			}
+			ids = append(ids, ms[k].ID)
+		}
+		err := top.PublishMessages(ctx, ms...)
+		if err == nil {
+			say("confirmed " + strings.Join(ids, " "))
+		}
+		return err
+	}
+	for what, do := range map[string]func() error{
+		"publishing":         func() error { return publish(1) },
+		"publishing a batch": func() error { return publish(2 + rand.IntN(30)) },
+		"redriving":          func() error { _, err := sub.Queue().Redrive(ctx); return err },
+		"purging":            func() error { _, err := purged.Purge(ctx); return err },
+		"opening and deleting queues": func() error {
+			q, err := top.OpenQueue(ctx, fmt.Sprintf("passing-%d", rand.IntN(3)))
+			if err != nil {
+				return err
+			}
+			used := publish(1)
+			if used == nil && rand.IntN(2) == 0 {
+				var d fanout.Delivery[string]
+				var ok bool
+				if d, ok, used = q.TryReceive(ctx); ok {
+					used = d.Settle(ctx, fanout.Permanent(errors.New("a letter")))
+				}
+				if errors.Is(used, fanout.ErrStale) {
+					used = nil // it was half done when the disk was full, and comes again
+				}
+			}
+			// However that ended, the name has to be free.
+			for err = q.Delete(ctx); err != nil && fullDisk(err); err = q.Delete(ctx) {
+				time.Sleep(time.Millisecond)
+			}
+			if err != nil {
+				return err
+			}
+			return used
+		},
+	} {
 		go func() {
 			for {
-				ms := make([]fanout.Message[string], 1+rand.IntN(5))
-				var ids []string
-				for k := range ms {
-					ms[k].ID = fmt.Sprintf("%d-%d", c.Round, next.Add(1))
-					if rand.IntN(4) == 0 {
-						ms[k].Delay = time.Duration(rand.IntN(200)) * time.Millisecond
+				say("begin " + what)
+				if err := do(); err != nil {
+					if !fullDisk(err) {
+						panic(what + ": " + err.Error())
 					}
-					ids = append(ids, ms[k].ID)
+					say("full")
+					time.Sleep(5 * time.Millisecond) // for the disk's sake
 				}
-				check(top.PublishMessages(ctx, ms...))
-				say("confirmed " + strings.Join(ids, " "))
+				say("end " + what)
 			}
 		}()
 	}
-	for {
-		_, err := sub.Queue().Redrive(ctx)
-		check(err)
-	}
+	select {}
+}
+
+// fullDisk reports whether it is a full disk that failed something.
+func fullDisk(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error())
 }
 
 // say writes one line in one write: it is out when say returns, whatever happens
@@ -165,15 +216,31 @@ func crashes(t *testing.T) int {
 	return n
 }
 
+// Whatever the process is doing when it is killed, and if its disk is full once, nothing
+// that was confirmed is lost.
 func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir, ok := small(t, "64m")
+	if !ok {
+		dir = t.TempDir() // without the full disk
+	}
+	ballast, files := filepath.Join(dir, "ballast"), filepath.Join(dir, "files")
 	book := newLedger()
 	rounds := crashes(t)
+	during := map[string]int{}
+	full := 0 // calls that failed so
 	for round := range rounds {
-		c := startChild(t, "worker", workerConfig{dir, round})
+		c := startChild(t, "worker", workerConfig{files, round})
 		c.ready(t)
-		time.AfterFunc(time.Duration(50+rand.IntN(700))*time.Millisecond, func() { _ = c.cmd.Process.Kill() })
+		wait := time.Duration(50+rand.IntN(700)) * time.Millisecond
+		onFull := ok && round == rounds/2
+		if onFull {
+			fill(t, ballast)
+			time.AfterFunc(wait, func() { _ = os.Remove(ballast) })
+			wait *= 2
+		}
+		time.AfterFunc(wait, func() { _ = c.cmd.Process.Kill() })
+		doing := map[string]bool{}
 		for {
 			line, err := c.out.ReadString('\n')
 			if err != nil {
@@ -181,24 +248,43 @@ func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
 				break // what is left of a line was not said
 			}
 			words := strings.Fields(line)
+			_, what, _ := strings.Cut(strings.TrimSpace(line), " ")
 			switch words[0] {
 			case "confirmed":
 				book.confirm(words[1:]...)
 			case "handled":
 				book.handle(words[1])
+			case "begin":
+				doing[what] = true
+			case "end":
+				delete(doing, what)
+			case "full":
+				full++
 			default:
 				t.Fatalf("the child said %q", line)
 			}
 		}
 		require.ErrorContains(t, c.cmd.Wait(), "killed", "it ended by itself")
+		for what := range doing {
+			during[what]++
+		}
+		if onFull {
+			require.Positive(t, full, "the disk was full")
+			_ = os.Remove(ballast) // it may be gone
+		}
 	}
 
-	top, err := onEngine("crash", openEmbedded(t, dir))
+	top, err := onEngine("crash", openEmbedded(t, files))
 	require.NoError(t, err)
+	for k := range 3 {
+		q, err := top.OpenQueue(t.Context(), fmt.Sprintf("passing-%d", k))
+		require.NoError(t, err)
+		require.NoError(t, q.Delete(t.Context()))
+	}
 	left := drain(t, top, "q", book)
 	lost, duplicates := book.balance()
-	t.Logf("%d crashes: %d confirmed, %d left to the end, %d lost, %d handled more than once",
-		rounds, len(book.confirmed), left, len(lost), duplicates)
+	t.Logf("%d crashes, %v; %d calls failed on a full disk: %d confirmed, %d left to the end, %d lost, %d handled more than once",
+		rounds, during, full, len(book.confirmed), left, len(lost), duplicates)
 	require.Empty(t, lost)
 	require.Greater(t, len(book.confirmed), rounds, "the children did some work")
 }

@@ -26,7 +26,7 @@ func large() []engine.Message {
 // A full disk is named by the publish that it fails, and nothing confirmed is lost.
 func TestAFullDiskIsSaid(t *testing.T) {
 	t.Parallel()
-	dir, ok := small(t)
+	dir, ok := small(t, "16m")
 	if !ok {
 		return
 	}
@@ -70,11 +70,11 @@ func TestAFullDiskIsSaid(t *testing.T) {
 	require.NoError(t, e.Close())
 }
 
-// small mounts a file system of 16 MiB, and says that it can't be.
-func small(t *testing.T) (dir string, ok bool) {
+// small mounts a file system of the given size, and reports whether that can be done.
+func small(t *testing.T, size string) (dir string, ok bool) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Log("not part of this run: no file system of its own can be mounted: ", err)
 		return "", false
 	}
@@ -86,7 +86,7 @@ func small(t *testing.T) (dir string, ok bool) {
 // goes on by itself, with all that was confirmed, leases and letters included.
 func TestTheEngineGoesOnWhenThereIsRoomAgain(t *testing.T) {
 	t.Parallel()
-	dir, ok := small(t)
+	dir, ok := small(t, "16m")
 	if !ok {
 		return
 	}
@@ -101,6 +101,14 @@ func TestTheEngineGoesOnWhenThereIsRoomAgain(t *testing.T) {
 	for _, first := range []func(r engine.Received) error{
 		func(engine.Received) error { return top.Publish(ctx, large()) },
 		func(engine.Received) error { return top.Publish(ctx, append(large(), large()...)) },
+		func(engine.Received) error {
+			_, err := top.OpenQueue(ctx, engine.QueueSpec{Name: "new"})
+			return err
+		},
+		func(engine.Received) error {
+			_, err := e.OpenTopic(ctx, engine.TopicSpec{Name: "new"})
+			return err
+		},
 		func(r engine.Received) error { return q.DeadLetter(ctx, r.Receipt, r.Message) },
 		func(r engine.Received) error { return q.Return(ctx, r.Receipt, 0, make([]byte, 60<<10)) },
 	} {
@@ -131,7 +139,9 @@ func TestTheEngineGoesOnWhenThereIsRoomAgain(t *testing.T) {
 		require.NoError(t, os.Remove(ballast))
 		require.Eventually(t, func() bool { return top.Publish(ctx, messages(1)) == nil }, 2*patience, 50*time.Millisecond)
 		n++
-		require.NoError(t, q.Ack(ctx, rs[1].Receipt), "a lease lives on")
+		for _, r := range rs[:2] {
+			require.NoError(t, q.Ack(ctx, r.Receipt), "a lease lives on, that of what failed too")
+		}
 		stop()
 		if err := <-waits; !errors.Is(err, context.Canceled) {
 			require.NoError(t, err)

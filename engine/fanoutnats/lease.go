@@ -123,6 +123,17 @@ func (q *queue) take(r engine.Receipt) (*lease, error) {
 	return l, nil
 }
 
+// restore undoes take, of a lease with which nothing was done: its holder may try something
+// else.
+func (q *queue) restore(l *lease) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.closed && q.leases[l.sequence] == nil && l.sequence > q.purged && time.Now().Before(l.end()) {
+		l.alive = true
+		q.leases[l.sequence] = l
+	}
+}
+
 // own returns the lease that r is.
 func (q *queue) own(r engine.Receipt) (*lease, error) {
 	if l, ok := r.(*lease); ok && l.queue == q {

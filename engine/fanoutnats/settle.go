@@ -79,6 +79,7 @@ func (q *queue) Return(caller context.Context, r engine.Receipt, wait time.Durat
 	return q.settle(caller, "return", r, func(ctx context.Context, l *lease) error {
 		if len(state) > 0 || l.stateful { // an empty record takes the state away
 			if err := q.remember(ctx, l, wait, state); err != nil {
+				q.restore(l)
 				return fmt.Errorf("its state: %w", err)
 			}
 		}
@@ -131,6 +132,7 @@ func (q *queue) DeadLetter(caller context.Context, r engine.Receipt, m engine.Me
 		setID(msg, q.token+"-"+strconv.FormatUint(l.sequence, 10))
 		last, err := q.topic.engine.storeAgain(ctx, msg)
 		if err != nil {
+			q.restore(l) // the message stays here
 			return err
 		}
 		q.dead.stored.raise(last)
@@ -156,6 +158,7 @@ func (q *queue) Redrive(caller context.Context, r engine.Receipt, m engine.Messa
 		setID(msg, "redrive-"+q.token+"-"+strconv.FormatUint(l.sequence, 10))
 		last, err := q.topic.engine.storeAgain(ctx, msg)
 		if err != nil {
+			q.restore(l) // the letter stays here
 			return err
 		}
 		q.source.stored.raise(last)

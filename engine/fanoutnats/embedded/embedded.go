@@ -54,8 +54,9 @@ type Engine struct {
 	quit chan struct{} // closed by Close: recovery has to end
 	done chan struct{} // closed when it has; nil if it was not started
 
-	mu     sync.Mutex // guards server; held for a load or a store only
+	mu     sync.Mutex // guards the fields below; held for a load or a store only
 	server *server.Server
+	open   bool // the server may be connected to: it has read what it has
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -121,7 +122,12 @@ func open(dir string, s settings) (_ *Engine, err error) {
 }
 
 // check starts the server, if the files are whole or are to be salvaged.
-func (e *Engine) check() error {
+func (e *Engine) check() (err error) {
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.open = err == nil
+	}()
 	// What a process that was killed has left of a try to write.
 	for _, pattern := range []string{"writable-*", "room-*"} {
 		left, err := filepath.Glob(filepath.Join(globbed(e.dir), pattern))
@@ -205,7 +211,7 @@ func (e *Engine) start() (err error) {
 func (e *Engine) stop() {
 	e.mu.Lock()
 	s := e.server
-	e.server = nil
+	e.server, e.open = nil, false
 	e.mu.Unlock()
 	if s != nil {
 		s.Shutdown()
@@ -217,9 +223,10 @@ func (e *Engine) stop() {
 // nats.InProcessServer. It is not for users, who have [Engine.Conn].
 func (e *Engine) InProcessConn() (net.Conn, error) {
 	e.mu.Lock()
-	s := e.server
+	s, open := e.server, e.open
 	e.mu.Unlock()
-	if s == nil {
+	// A server that is still reading its files would say that nothing is there.
+	if s == nil || !open {
 		return nil, errors.New("embedded: the server does not run")
 	}
 	return s.InProcessConn()

@@ -42,8 +42,16 @@ func (l *logger) fatal() error {
 // Noticef logs what the server does when all is well.
 func (l *logger) Noticef(f string, v ...any) { l.Info("nats: " + fmt.Sprintf(f, v...)) }
 
-// Warnf logs a warning.
-func (l *logger) Warnf(f string, v ...any) { l.Warn("nats: " + fmt.Sprintf(f, v...)) }
+// Warnf logs a warning, and keeps that of a disk.
+func (l *logger) Warnf(f string, v ...any) {
+	text := fmt.Sprintf(f, v...)
+	l.Warn("nats: " + text)
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if strings.Contains(text, e.Error()) {
+			l.notice(text)
+		}
+	}
+}
 
 // Fatalf logs what a server of its own would exit for, and keeps it.
 func (l *logger) Fatalf(f string, v ...any) {
