@@ -100,11 +100,19 @@ type serverConfig struct {
 	Name, Dir  string
 	Port, Peer int
 	Peers      []int
+	Advertise  string // to other servers, "" for the peer's port
 }
 
 // startCluster starts three servers on ports that are free now, and waits until they
 // have a leader.
 func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	return startClusterBy(t, nil)
+}
+
+// startClusterBy is startCluster for servers that reach each other by ports of the caller's:
+// by returns that for server k to reach another one, which listens on port to.
+func startClusterBy(t *testing.T, by func(k, other, to int) int) *cluster {
 	t.Helper()
 	dir := t.TempDir()
 	var listeners []net.Listener
@@ -121,7 +129,16 @@ func startCluster(t *testing.T) *cluster {
 	c := &cluster{servers: make([]*child, 3)}
 	for k := range c.servers {
 		name := fmt.Sprintf("s%d", k)
-		c.configs = append(c.configs, serverConfig{name, filepath.Join(dir, name), ports[k], ports[3+k], ports[3:]})
+		config := serverConfig{name, filepath.Join(dir, name), ports[k], ports[3+k], ports[3:], ""}
+		if by != nil {
+			config.Peers, config.Advertise = nil, "127.0.0.1:1" // or they would find another way
+			for other := range 3 {
+				if other != k {
+					config.Peers = append(config.Peers, by(k, other, ports[3+other]))
+				}
+			}
+		}
+		c.configs = append(c.configs, config)
 		c.start(t, k)
 	}
 	t.Cleanup(func() {
@@ -167,7 +184,7 @@ func childServer() {
 	s, err := server.NewServer(&server.Options{
 		ServerName: c.Name, Host: "127.0.0.1", Port: c.Port, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: c.Dir, Routes: routes,
-		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: c.Peer},
+		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: c.Peer, Advertise: c.Advertise},
 	})
 	check(err)
 	s.Start()
