@@ -3,7 +3,6 @@ package fakeaws
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,7 +13,14 @@ import (
 )
 
 // errClosed is what requests get after [AWS.Close].
-var errClosed = errors.New("fakeaws: closed")
+var errClosed error = closedError{}
+
+// A closedError is no lost connection: the SDK, which takes CanceledError for the caller's
+// own end, must not wait and try again. At the end of a synctest bubble it would for ever.
+type closedError struct{}
+
+func (closedError) Error() string       { return "fakeaws: closed" }
+func (closedError) CanceledError() bool { return true }
 
 // mostBody is how long a request may be: a little more than a batch of 1 MiB in
 // which every byte is escaped.
