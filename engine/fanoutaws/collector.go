@@ -103,7 +103,7 @@ func (c *collector) take() []*settlement {
 	return ss
 }
 
-// flush sends what is pending. Started by do; ends when nothing is; joined by Close.
+// flush sends what is pending. Started by do; ends when nothing is; joined by the queue's end.
 func (c *collector) flush() {
 	for ss := c.take(); ss != nil; ss = c.take() {
 		ctx, cancel := context.WithTimeout(c.q.ctx, c.most)

@@ -11,13 +11,17 @@
 //   - A queue is an SQS queue with a dead-letter queue, a policy that lets the
 //     topic send to it, and a subscription with raw delivery and, if there is
 //     one, the filter policy. All are made when a queue is opened, or only looked
-//     at, see [WithExisting]. Nothing is ever deleted.
+//     at, see [WithExisting]. fanout's Queue.Delete removes them, unless other queues
+//     use the dead-letter queue too. SQS makes no queue of that name for 60 seconds:
+//     opening it waits, within its context. A queue that another process has deleted SQS
+//     may find for a minute still: wait for that before it is opened again.
 //   - A lease is SQS's visibility timeout, a retry's wait and an extension are
 //     ChangeMessageVisibility, an acknowledgement is DeleteMessage. Those that
 //     meet are sent together, up to ten in one request.
 //   - A dead letter is sent to the dead-letter queue with the history of its
 //     attempts, then deleted. SQS's own redrive policy is a net at a thousand
-//     receives, for messages that end the process each time.
+//     receives, for messages that end the process each time: SQS counts receives, and
+//     not attempts, so no message is dead before a run that failed here.
 //
 // # On the wire
 //
@@ -53,6 +57,8 @@
 //     own by the clock; another process can't know.
 //   - A FIFO queue hands out one message a request, since one key's messages
 //     would come together. Its window of deduplication is five minutes.
-//   - Messages that SQS is handing out in the instant of a Close are hidden until
-//     their lease ends.
+//   - SQS may hand messages to a poll that it has not answered when a queue is closed,
+//     even if that is broken off. So polls go on for up to five seconds, and give back what
+//     they get: Close returns at once, Done waits. What comes later to a poll that was
+//     broken off is hidden until its lease ends.
 package fanoutaws

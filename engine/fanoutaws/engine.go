@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -20,8 +21,9 @@ type Engine struct {
 	sqs *sqs.Client
 	settings
 
-	mu   sync.Mutex        // guards the field below
-	used map[string]string // SQS queues, and whose they are
+	mu      sync.Mutex           // guards the fields below
+	used    map[string]string    // SQS queues, and whose they are
+	deleted map[string]time.Time // when queues were deleted here, by their names in SQS
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -33,7 +35,7 @@ func New(topics *sns.Client, queues *sqs.Client, options ...Option) (*Engine, er
 	if topics == nil || queues == nil {
 		return nil, errors.New("fanoutaws: New needs a client of SNS and one of SQS")
 	}
-	e := &Engine{sns: topics, sqs: queues, settings: defaults(), used: make(map[string]string)}
+	e := &Engine{sns: topics, sqs: queues, settings: defaults(), used: make(map[string]string), deleted: make(map[string]time.Time)}
 	for _, o := range options {
 		if err := o.apply(&e.settings); err != nil {
 			return nil, err
@@ -47,7 +49,7 @@ func (e *Engine) Name() string { return "Amazon SNS + SQS" }
 
 // Capabilities says what SNS and SQS keep.
 func (e *Engine) Capabilities() engine.Capabilities {
-	return engine.Capabilities{
+	caps := engine.Capabilities{
 		engine.Visibility: {Kept: true, Most: visibleMost,
 			Note: "SQS's visibility timeout, in whole seconds; 12 hours from the receipt in all, extensions included"},
 		engine.MessageDelay: {Kept: true, Most: delayMost,
@@ -71,9 +73,14 @@ func (e *Engine) Capabilities() engine.Capabilities {
 		engine.ExactStats:  {Note: "SQS's counts are approximate, and about a minute old"},
 		engine.Durable:     {Kept: true, Note: "for 4 days unless WithRetention says otherwise, letters for 14"},
 		engine.Distributed: {Kept: true},
-		engine.Listing:     {Note: "list the topic's subscriptions with AWS's own tools"},
-		engine.Deletion:    {Note: "close the queue, and delete it, its dead-letter queue and its subscription with AWS's own tools"},
+		engine.Listing:     {Kept: true, Note: "the queues that are subscribed to the topic"},
+		engine.Deletion: {Kept: true,
+			Note: "SQS makes no queue of that name for 60 seconds: opening it again waits"},
 	}
+	if e != nil && e.existing {
+		caps[engine.Deletion] = engine.Support{Note: "WithExisting deletes nothing: delete the queue with what made it"}
+	}
+	return caps
 }
 
 // OpenTopic makes the SNS topic, or finds it.
@@ -101,8 +108,7 @@ func (e *Engine) OpenTopic(ctx context.Context, spec engine.TopicSpec) (engine.T
 func (e *Engine) claim(topic, queue, source, dead string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	ours := fmt.Sprintf("queue %q of topic %q", queue, topic)
-	letters := "the dead letters of " + ours
+	ours, letters := claimants(topic, queue)
 	if other := e.used[source]; other != "" && other != ours {
 		return fmt.Errorf("%s is %s already; WithNames can say another name", source, other)
 	}
@@ -111,4 +117,10 @@ func (e *Engine) claim(topic, queue, source, dead string) error {
 	}
 	e.used[source], e.used[dead] = ours, letters
 	return nil
+}
+
+// claimants are whose a queue and its dead-letter queue are, in words.
+func claimants(topic, queue string) (ours, letters string) {
+	ours = fmt.Sprintf("queue %q of topic %q", queue, topic)
+	return ours, "the dead letters of " + ours
 }

@@ -19,7 +19,7 @@ require (
 	github.com/gofanout/fanout/fanouttest/fakeaws v0.1.0
 	github.com/google/uuid v1.6.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/sync v0.22.0 // indirect
+	golang.org/x/sync v0.22.0
 )
 
 replace github.com/gofanout/fanout => ../..

@@ -92,6 +92,8 @@ func (i *invocation) Capabilities() engine.Capabilities {
 	for _, f := range []engine.Feature{engine.AllOrNone, engine.Bounded, engine.Deduplication, engine.FilterPolicy, engine.MessageDelay} {
 		caps[f] = engine.Support{Note: note}
 	}
+	caps[engine.Listing] = engine.Support{Note: "a function has one queue, its event source"}
+	caps[engine.Deletion] = engine.Support{Note: "a function doesn't delete its event source"}
 	return caps
 }
 

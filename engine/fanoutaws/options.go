@@ -50,7 +50,7 @@ func defaults() settings {
 }
 
 // WithExisting makes the engine use only what exists, made by Terraform, say:
-// it creates and changes nothing. It still compares, and refuses a topic, a
+// it creates, changes and deletes nothing. It still compares, and refuses a topic, a
 // queue, a subscription or a policy that would not do with
 // [engine.ErrMismatch]. The dead-letter queue is the one that the queue's redrive
 // policy names, and by [Names] only if there is no such policy.
@@ -140,7 +140,8 @@ func WithNumberAttributes(names ...string) Option {
 }
 
 // WithLogger sets where the engine reports messages whose attribute fanout can't
-// be read; they are given out as if it wasn't there. The default is slog.Default().
+// be read, which are given out as if it wasn't there, subscriptions that wait to be
+// confirmed, and queues that SQS does not make yet. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return option(func(s *settings) error {
 		if l == nil {

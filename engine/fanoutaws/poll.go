@@ -50,16 +50,30 @@ func (q *queue) Receive(ctx context.Context, most int, lease time.Duration) ([]e
 	if p == nil {
 		return nil, engine.ErrClosed
 	}
+	return p.await(ctx)
+}
+
+// await waits for p's result, which is given back if the queue has been closed.
+func (p *poll) await(ctx context.Context) ([]engine.Received, error) {
+	var r polled
+	answered := false
 	select {
-	case r := <-p.out:
-		return r.messages, r.err
+	case r = <-p.out:
+		answered = true
 	case <-ctx.Done():
+	case <-p.q.ctx.Done():
 	}
-	if q.abandon(p) {
-		return nil, ctx.Err()
+	if !answered && !p.q.abandon(p) {
+		r, answered = <-p.out, true
 	}
-	if r := <-p.out; len(r.messages) > 0 {
-		return r.messages, nil
+	switch {
+	case p.q.ctx.Err() != nil:
+		soon, cancel := context.WithTimeout(context.Background(), closeMost)
+		defer cancel()
+		p.release(soon, r.messages)
+		return nil, engine.ErrClosed
+	case answered && (len(r.messages) > 0 || ctx.Err() == nil):
+		return r.messages, r.err
 	}
 	return nil, ctx.Err()
 }
@@ -89,7 +103,9 @@ func (q *queue) abandon(p *poll) bool {
 	if len(p.out) > 0 {
 		return false
 	}
-	q.orphans = append(q.orphans, p)
+	if !q.closed {
+		q.orphans = append(q.orphans, p)
+	}
 	return true
 }
 
@@ -99,6 +115,9 @@ func (p *poll) deliver(r polled) bool {
 	defer p.q.mu.Unlock()
 	if k := slices.Index(p.q.orphans, p); k >= 0 {
 		p.q.orphans = slices.Delete(p.q.orphans, k, k+1)
+		return false
+	}
+	if p.q.closed {
 		return false
 	}
 	p.out <- r // has room: it is sent once
@@ -113,12 +132,12 @@ func (p *poll) waited() bool {
 		p.q.orphans = slices.Delete(p.q.orphans, k, k+1)
 		return false
 	}
-	return true
+	return !p.q.closed
 }
 
 // run asks until there are messages or an error, and as long as somebody
-// waits. Started by Receive; ends with an answer, an abandoned request or Close;
-// joined by Close.
+// waits. Started by Receive; ends with an answer, an abandoned request or within
+// closeMost of Close; joined by the queue's end.
 func (p *poll) run() {
 	for {
 		messages, err := p.request()
@@ -129,7 +148,7 @@ func (p *poll) run() {
 			continue
 		}
 		if !p.deliver(polled{messages, err}) {
-			p.release(messages)
+			p.release(p.q.polls, messages)
 		}
 		return
 	}
@@ -139,7 +158,7 @@ func (p *poll) run() {
 func (p *poll) request() ([]engine.Received, error) {
 	// More than the long poll takes, so that a connection that died in silence
 	// doesn't stop a queue.
-	ctx, cancel := context.WithTimeout(p.q.ctx, p.q.settings.poll+requestMost)
+	ctx, cancel := context.WithTimeout(p.q.polls, p.q.settings.poll+requestMost)
 	defer cancel()
 	out, err := p.q.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl:                    aws.String(p.q.place.url),
@@ -149,7 +168,10 @@ func (p *poll) request() ([]engine.Received, error) {
 		MessageAttributeNames:       []string{"All"},
 		MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{sqstypes.MessageSystemAttributeNameAll},
 	})
-	if err != nil {
+	switch {
+	case isMissing(err):
+		return nil, fmt.Errorf("fanoutaws: %s: receive: %w: %w", p.q.place.arn, engine.ErrClosed, err)
+	case err != nil:
 		return nil, p.q.wrap("receive", err)
 	}
 	received := time.Now()
@@ -166,7 +188,7 @@ func (p *poll) request() ([]engine.Received, error) {
 		e.Receipt = r
 		messages = append(messages, e)
 	}
-	p.hide(early)
+	p.hide(p.q.polls, early)
 	return messages, nil
 }
 
@@ -246,8 +268,8 @@ func milliseconds(text string) time.Time {
 
 // hide puts off messages that are not due. One that can't be put off comes
 // again when its lease ends, and is tried again then.
-func (p *poll) hide(handles map[string]int32) {
-	ctx, cancel := context.WithTimeout(p.q.ctx, requestMost)
+func (p *poll) hide(ctx context.Context, handles map[string]int32) {
+	ctx, cancel := context.WithTimeout(ctx, requestMost)
 	defer cancel()
 	ss := make([]*settlement, 0, len(handles))
 	for handle, wait := range handles {
@@ -264,7 +286,7 @@ const unmadeMost = 1000
 
 // release makes messages visible that nobody waits for. SQS has counted a
 // receive; this process takes it off again.
-func (p *poll) release(messages []engine.Received) {
+func (p *poll) release(ctx context.Context, messages []engine.Received) {
 	handles := make(map[string]int32, len(messages))
 	p.q.mu.Lock()
 	if p.q.unmade == nil || len(p.q.unmade) > unmadeMost {
@@ -276,5 +298,5 @@ func (p *poll) release(messages []engine.Received) {
 		p.q.unmade[r.messageID]++
 	}
 	p.q.mu.Unlock()
-	p.hide(handles)
+	p.hide(ctx, handles)
 }

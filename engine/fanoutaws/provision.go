@@ -181,7 +181,7 @@ func (e *Engine) ensurePlace(ctx context.Context, called string, want map[string
 	if _, isARN := parseARN(called); isARN {
 		return p, false, missing(err, called)
 	}
-	out, err := e.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(called), Attributes: want})
+	out, err := e.createQueue(ctx, called, want)
 	var exists *sqstypes.QueueNameExists
 	if errors.As(err, &exists) { // somebody made it meanwhile, with other attributes
 		p, err = e.findPlace(ctx, called)
@@ -192,6 +192,30 @@ func (e *Engine) ensurePlace(ctx context.Context, called string, want map[string
 	}
 	p, err = e.describe(ctx, aws.ToString(out.QueueUrl))
 	return p, true, err
+}
+
+// createQueue makes a queue. If another process has just deleted one of that name, it waits
+// until SQS makes it.
+func (e *Engine) createQueue(ctx context.Context, called string, want map[string]string) (*sqs.CreateQueueOutput, error) {
+	for began, said := time.Now(), false; ; {
+		out, err := e.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(called), Attributes: want})
+		var recently *sqstypes.QueueDeletedRecently
+		switch {
+		case said && ctx.Err() != nil:
+			return nil, errName(called, ctx.Err())
+		case !errors.As(err, &recently):
+			return out, err
+		case time.Since(began) >= nameTries:
+			return nil, errName(called, err)
+		}
+		if !said {
+			e.sayWait(called)
+			said = true
+		}
+		if err := e.pauseForName(ctx, called, namePause); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func missing(err error, called string) error {
@@ -270,6 +294,11 @@ func (t *topic) ensureQueues(ctx context.Context, spec engine.QueueSpec) (source
 	}
 	if err := t.e.claim(t.name, spec.Name, sourceName, deadName); err != nil {
 		return source, dead, err
+	}
+	for _, called := range []string{sourceName, deadName} {
+		if err := t.e.awaitName(ctx, called); err != nil {
+			return source, dead, err
+		}
 	}
 	want := map[string]string{"MessageRetentionPeriod": wholeSeconds(deadRetention)}
 	if t.fifo {

@@ -22,10 +22,13 @@ import (
 // Invariants:
 //   - every goroutine of the queue is counted in wg, which grows only under mu
 //     and only while closed is false;
-//   - a poll is in orphans or has a Receive that waits for it, never both.
+//   - until Close a poll is in orphans or has a Receive that waits for it, never both;
+//     then nobody waits.
 type queue struct {
 	sqs        *sqs.Client
 	settings   settings
+	topic      *topic // nil if no topic has opened it: of a function, or a dead-letter queue
+	name       string // as the user calls it, if a topic has
 	place      place
 	fifo       bool
 	visibility time.Duration // the lease if a Receive asks for none
@@ -38,6 +41,12 @@ type queue struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
+	// What polls do ends when they have ended after Close, or with their time after it.
+	polls    context.Context
+	endPolls context.CancelFunc
+	home     *sync.WaitGroup // of what outlives Close; the topic's, which waits for it
+
+	held int // what it held when it was deleted; Delete's alone
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
@@ -81,6 +90,9 @@ func (t *topic) openQueue(ctx context.Context, spec engine.QueueSpec) (*queue, e
 	q, d := t.e.newQueue(source, t.fifo, spec.Visibility), t.e.newQueue(dead, t.fifo, spec.Visibility)
 	q.delay = spec.Delay
 	q.dead, d.source = d, q
+	q.topic, q.name = t, spec.Name
+	q.home, d.home = &t.home, &t.home
+	t.opened.Store(source.arn, spec.Name)
 	t.limit(source)
 	return q, nil
 }
@@ -88,6 +100,8 @@ func (t *topic) openQueue(ctx context.Context, spec engine.QueueSpec) (*queue, e
 func (e *Engine) newQueue(p place, fifo bool, visibility time.Duration) *queue {
 	q := &queue{sqs: e.sqs, settings: e.settings, place: p, fifo: fifo, visibility: visibility}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.polls, q.endPolls = context.WithCancel(context.Background())
+	q.home = new(sync.WaitGroup)
 	q.deletes, q.changes, q.sends = newCollector(q, settleMost, q.deleteBatch), newCollector(q, settleMost, q.changeBatch), newCollector(q, requestMost, q.sendBatch)
 	return q
 }
@@ -215,6 +229,15 @@ func (q *queue) Stats(ctx context.Context) (engine.Stats, error) {
 	if q.ctx.Err() != nil {
 		return engine.Stats{}, engine.ErrClosed
 	}
+	s, err := q.counts(ctx)
+	if err != nil {
+		return engine.Stats{}, q.wrap("stats", err)
+	}
+	return s, nil
+}
+
+// counts is Stats, also after Close.
+func (q *queue) counts(ctx context.Context) (engine.Stats, error) {
 	out, err := q.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: aws.String(q.place.url),
 		AttributeNames: []sqstypes.QueueAttributeName{
@@ -224,16 +247,22 @@ func (q *queue) Stats(ctx context.Context) (engine.Stats, error) {
 		},
 	})
 	if err != nil {
-		return engine.Stats{}, q.wrap("stats", err)
+		return engine.Stats{}, err
 	}
+	return readStats(out.Attributes)
+}
+
+// readStats reads SQS's counts.
+func readStats(attributes map[string]string) (engine.Stats, error) {
 	s := engine.Stats{OldestAge: engine.Unknown}
 	for name, n := range map[sqstypes.QueueAttributeName]*int{
 		sqstypes.QueueAttributeNameApproximateNumberOfMessages:           &s.Ready,
 		sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed:    &s.Delayed,
 		sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible: &s.InFlight,
 	} {
-		if *n, err = strconv.Atoi(out.Attributes[string(name)]); err != nil {
-			return engine.Stats{}, q.wrap("stats", fmt.Errorf("%s: %w", name, err))
+		var err error
+		if *n, err = strconv.Atoi(attributes[string(name)]); err != nil {
+			return engine.Stats{}, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return s, nil
@@ -252,11 +281,6 @@ func (q *queue) Purge(ctx context.Context) (dropped int, err error) {
 	return s.Ready + s.Delayed + s.InFlight, nil
 }
 
-// Delete is not kept, see [Engine.Capabilities].
-func (q *queue) Delete(context.Context) (dropped, letters int, err error) {
-	return 0, 0, fmt.Errorf("fanoutaws: delete %s: %w", q.place.arn, errors.ErrUnsupported)
-}
-
 // DeadLetters returns the dead-letter queue.
 func (q *queue) DeadLetters() engine.Queue {
 	if q.dead == nil {
@@ -265,20 +289,37 @@ func (q *queue) DeadLetters() engine.Queue {
 	return q.dead
 }
 
-// Close ends what waits, and waits for the goroutines that did it for others.
+// closeMost is for how long a queue that was closed still answers for its polls.
+const closeMost = 5 * time.Second
+
+// Close ends what waits, and returns at once. SQS may hand messages to a poll that it has
+// not answered yet, even if that is broken off: so polls go on for up to closeMost, and
+// give back what they get. The topic's Close waits for that.
 func (q *queue) Close() error {
 	if q.dead != nil {
 		_ = q.dead.Close() // it never fails
 	}
 	q.mu.Lock()
+	first := !q.closed
 	q.closed = true
 	q.mu.Unlock()
-	q.cancel()
-	q.wg.Wait()
+	if first {
+		q.cancel()
+		q.home.Go(q.end)
+	}
 	return nil
 }
 
-// start runs f in a goroutine that Close waits for, unless the queue is closed.
+// end sees to the end of the queue's goroutines. Started by Close; ends within closeMost;
+// joined by the topic's Close.
+func (q *queue) end() {
+	timer := time.AfterFunc(closeMost, q.endPolls)
+	defer q.endPolls()
+	defer timer.Stop()
+	q.wg.Wait()
+}
+
+// start runs f in a goroutine that end waits for, unless the queue is closed.
 func (q *queue) start(f func()) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -19,20 +19,13 @@ func (t *topic) ensureSubscription(ctx context.Context, queueARN, policy string)
 	if err := t.checkNumbers(policy); err != nil {
 		return err
 	}
-	pages := sns.NewListSubscriptionsByTopicPaginator(t.e.sns, &sns.ListSubscriptionsByTopicInput{TopicArn: aws.String(t.arn)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range page.Subscriptions {
-			if aws.ToString(s.Protocol) == "sqs" && aws.ToString(s.Endpoint) == queueARN {
-				if aws.ToString(s.SubscriptionArn) == pending {
-					return t.errPending(queueARN)
-				}
-				return t.compareSubscription(ctx, aws.ToString(s.SubscriptionArn), queueARN, policy)
-			}
-		}
+	switch subscription, err := t.subscriptionOf(ctx, queueARN); {
+	case err != nil:
+		return err
+	case subscription == pending:
+		return t.errPending(queueARN)
+	case subscription != "":
+		return t.compareSubscription(ctx, subscription, queueARN, policy)
 	}
 	if t.e.existing {
 		return mismatch("queue "+queueARN, "the subscription", "missing", "one to "+t.arn)
@@ -49,6 +42,24 @@ func (t *topic) ensureSubscription(ctx context.Context, queueARN, policy string)
 		return err
 	}
 	return t.ensureConfirmed(ctx, aws.ToString(out.SubscriptionArn), queueARN)
+}
+
+// subscriptionOf returns the ARN of the queue's subscription: "" if there is none, and
+// pending if it waits for its confirmation.
+func (t *topic) subscriptionOf(ctx context.Context, queueARN string) (subscription string, err error) {
+	pages := sns.NewListSubscriptionsByTopicPaginator(t.e.sns, &sns.ListSubscriptionsByTopicInput{TopicArn: aws.String(t.arn)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, s := range page.Subscriptions {
+			if aws.ToString(s.Protocol) == "sqs" && aws.ToString(s.Endpoint) == queueARN {
+				return aws.ToString(s.SubscriptionArn), nil
+			}
+		}
+	}
+	return "", nil
 }
 
 // pending is what SNS lists instead of an ARN until a subscription is confirmed.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,8 @@ type topic struct {
 	fifo bool
 	size int // bytes that it takes in a message and in a request
 
+	opened sync.Map       // what the user calls queues that were opened here, by their ARNs
+	home   sync.WaitGroup // of queues that were closed
 	closed atomic.Bool
 	queues atomic.Int64 // the smallest limit of a queue that was opened here; 0 is none
 }
@@ -161,9 +164,11 @@ func (t *topic) send(ctx context.Context, ms []engine.Message, wires []wire, fir
 	return nil
 }
 
-// Close does nothing but refuse what comes after it.
+// Close refuses what comes after it, and waits for the polls of queues that were closed,
+// for closeMost at most.
 func (t *topic) Close() error {
 	t.closed.Store(true)
+	t.home.Wait()
 	return nil
 }
 
