@@ -121,7 +121,7 @@ func childWorker() {
 	}
 	for what, do := range map[string]func() error{
 		"publishing":         func() error { return publish(1) },
-		"publishing a batch": func() error { return publish(2 + rand.IntN(30)) },
+		"publishing a batch": func() error { return publish(2 + rand.IntN(8)) },
 		"redriving":          func() error { _, err := sub.Queue().Redrive(ctx); return err },
 		"purging":            func() error { _, err := purged.Purge(ctx); return err },
 		"opening and deleting queues": func() error {
@@ -161,6 +161,7 @@ func childWorker() {
 					time.Sleep(5 * time.Millisecond) // for the disk's sake
 				}
 				say("end " + what)
+				time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond) // or more would come than can be handled
 			}
 		}()
 	}
@@ -220,7 +221,7 @@ func crashes(t *testing.T) int {
 // that was confirmed is lost.
 func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	t.Parallel()
-	dir, ok := small(t, "64m")
+	dir, ok := small(t, "256m")
 	if !ok {
 		dir = t.TempDir() // without the full disk
 	}
