@@ -141,8 +141,6 @@ func TestWhatAHandlerOrARetentionCannotTakeIsRefusedByName(t *testing.T) {
 		"an endless replay of nought": {open(fanout.WithReplay(fanout.Unlimited)), fanout.ErrUnsupported, "WithReplay(Unlimited)"},
 		"an endless shared queue": {open(fanout.WithDeadLetterQueue(dead), fanout.WithDeadLetterCapacity(fanout.Unlimited)),
 			fanout.ErrInvalidOption, "WithDeadLetterCapacity(Unlimited)"},
-		"an endless queue on an engine":    {onEngine(fanout.WithCapacity(fanout.Unlimited)), fanout.ErrUnsupported, "WithCapacity(Unlimited)"},
-		"endless letters on an engine":     {onEngine(fanout.WithDeadLetterCapacity(fanout.Unlimited)), fanout.ErrUnsupported, "WithDeadLetterCapacity(Unlimited)"},
 		"an endless replay on an engine":   {onEngine(fanout.WithReplay(fanout.Unlimited)), fanout.ErrUnsupported, "WithReplay(Unlimited)"},
 		"the name of a queue that is open": {func() error { _, err := top.OpenQueue(ctx, "q"); return err }(), fanout.ErrExists, `OpenQueue("q")`},
 	} {

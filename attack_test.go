@@ -177,7 +177,7 @@ func TestPromise03TheBooksBalanceWhileAPublishDrops(t *testing.T) {
 			s := q.Stats()
 			next.mu.Unlock()
 			<-done
-			require.Equal(t, s.Published, s.Dropped+uint64(s.Unsettled()), "%+v", s)
+			require.Equal(t, uint64(s.Published), s.Dropped+uint64(s.Unsettled()), "%+v", s)
 			check(t, top)
 			top.Close()
 		})

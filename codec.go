@@ -13,7 +13,8 @@ import (
 // Its methods are called concurrently. Decode is given a pointer to the topic's
 // type. An error or a panic of Encode makes the publish fail; what Decode refuses
 // goes to the dead-letter queue at once. If Decode panics or calls
-// [runtime.Goexit], that is a failed attempt at the message.
+// [runtime.Goexit], that is a failed attempt at the message. A dead-letter queue delivers
+// what can't be decoded with the zero Body, see [Delivery.Encoded].
 type Codec interface {
 	Encode(body any) ([]byte, error)
 	Decode(data []byte, body any) error
@@ -22,7 +23,11 @@ type Codec interface {
 }
 
 // JSON is the codec that engines use unless [WithCodec] says otherwise: that of
-// package encoding/json.
+// package encoding/json. On an engine NewTopic refuses a T of which it can't bring values
+// back, with [ErrUnsupported]: an interface with methods, a func, a chan or a complex
+// number, as T or in an exported field however deep, and a struct without exported fields.
+// A type with JSON or text methods of its own is taken, and so are any and struct{}. For an
+// interface write a codec that says which type a value has.
 var JSON Codec = jsonCodec{}
 
 type jsonCodec struct{}
@@ -31,8 +36,9 @@ func (jsonCodec) Encode(body any) ([]byte, error)    { return json.Marshal(body)
 func (jsonCodec) Decode(data []byte, body any) error { return json.Unmarshal(data, body) }
 func (jsonCodec) ContentType() string                { return "application/json" }
 
-// WithCodec sets how bodies are encoded for an engine. The default is [JSON]. On
-// a topic without [WithEngine] it is [ErrInvalidOption]: nothing is encoded there.
+// WithCodec sets how bodies are encoded for an engine. The default is [JSON]. A topic
+// without [WithEngine] doesn't use it: nothing is encoded there. A nil codec is
+// [ErrInvalidOption].
 func WithCodec(c Codec) TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		if c == nil {

@@ -82,7 +82,7 @@ func TestDeleteLeavesNothingOfAQueue(t *testing.T) {
 			require.Zero(t, d.win.Len(), "nothing is pinned")
 			s := d.Stats()
 			require.Zero(t, s.Unsettled()+s.Dead+int(s.Left))
-			require.Equal(t, s.Published+s.Redriven, s.Acked+s.DeadLettered+s.Dropped)
+			require.Equal(t, uint64(s.Published)+s.Redriven, s.Acked+s.DeadLettered+s.Dropped)
 		}
 		require.EqualValues(t, 5, q.Stats().Dropped)
 		require.EqualValues(t, 1, q.DeadLetters().Stats().Dropped)
@@ -147,7 +147,7 @@ func TestDeleteAfterClose(t *testing.T) {
 		require.Empty(t, q.Leftovers())
 		require.Zero(t, q.DeadLetters().Stats().Unsettled())
 		s := q.Stats()
-		require.Equal(t, []uint64{2, 1, 1, 0}, []uint64{s.Published, s.DeadLettered, s.Dropped, s.Left})
+		require.Equal(t, []uint64{2, 1, 1, 0}, []uint64{uint64(s.Published), s.DeadLettered, s.Dropped, s.Left})
 		require.Empty(t, top.orphans)
 
 		old := open()
@@ -475,9 +475,9 @@ func TestDeleteBesidePublishers(t *testing.T) {
 		deletes.Wait()
 		s, d := q.Stats(), q.DeadLetters().Stats()
 		require.Zero(t, s.Unsettled()+int(s.Left)+d.Unsettled())
-		require.Equal(t, s.Published, s.Dropped+s.DeadLettered)
-		require.Equal(t, s.DeadLettered, d.Published)
-		require.Equal(t, d.Published, d.Dropped)
+		require.Equal(t, uint64(s.Published), s.Dropped+s.DeadLettered)
+		require.Equal(t, s.DeadLettered, uint64(d.Published))
+		require.Equal(t, uint64(d.Published), d.Dropped)
 	}
 	all.Wait()
 	require.Equal(t, publishers*each, kept.Stats().Unsettled())

@@ -34,6 +34,19 @@ type Delivery[T any] struct {
 	attempt int32
 }
 
+// Encoded returns the body as the engine carried it, of any message, and also of a letter
+// that can't be decoded: its Body is the zero value, in Peek, Receive and handlers of a
+// dead-letter queue, and these bytes are all that there is of it. Without [WithEngine]
+// nothing is encoded, and it is nil; so it is for the zero Delivery. It may be kept, after
+// the delivery was settled too, but must not be changed: the letter that the message
+// becomes has the same bytes.
+func (d Delivery[T]) Encoded() []byte {
+	if d.ext == nil || d.ext.lease == nil {
+		return nil
+	}
+	return d.ext.lease.msg.Body
+}
+
 // ID is the message's ID: the publisher's, or a UUID of version 7. It is the
 // same in every queue, at every attempt, and after a redrive.
 func (d Delivery[T]) ID() string {

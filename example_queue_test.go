@@ -517,7 +517,7 @@ func ExampleStats() {
 
 	s := billing.Stats() // of one instant, so that the books balance
 	fmt.Println(s.Published, s.Acked, s.DeadLettered, s.Unsettled())
-	fmt.Println(s.Published+s.Redriven == s.Acked+s.DeadLettered+s.Dropped+s.Left+uint64(s.Unsettled()))
+	fmt.Println(uint64(s.Published)+s.Redriven == s.Acked+s.DeadLettered+s.Dropped+s.Left+uint64(s.Unsettled()))
 	// Output:
 	// 3 1 1 1
 	// true

@@ -96,7 +96,7 @@ func TestWhatWaitsInAHandIsReadyToAllWhoLook(t *testing.T) {
 		g := newGrip(t, 20)
 		s := g.q.Stats()
 		require.Equal(t, []int{9, 1}, []int{s.Ready, s.InFlight})
-		require.Equal(t, []uint64{20, 11, 10}, []uint64{s.Published, s.Delivered, s.Acked})
+		require.Equal(t, []uint64{20, 11, 10}, []uint64{uint64(s.Published), s.Delivered, s.Acked})
 		require.Equal(t, to(11, 19), bodies(t, g.q))
 		check(t, g.top)
 		g.end()

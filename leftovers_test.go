@@ -60,7 +60,7 @@ func TestLeftoversHaveWhatIsLeftOfTheirTimes(t *testing.T) {
 				require.EqualValues(t, 2, s.Expired)
 				require.EqualValues(t, 2, s.DeadLettered)
 				require.EqualValues(t, 6, s.Left)
-				require.Equal(t, s.Published+s.Redriven, s.Acked+s.DeadLettered+s.Dropped+s.Left)
+				require.Equal(t, uint64(s.Published)+s.Redriven, s.Acked+s.DeadLettered+s.Dropped+s.Left)
 				require.Equal(t, []int{3, 5}, bodies(t, q.DeadLetters()))
 				d, err := q.DeadLetters().Peek(ctx, 1)
 				require.NoError(t, err)

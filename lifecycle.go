@@ -183,7 +183,8 @@ func (q *Queue[T]) deadIfAny() *Queue[T] {
 // message that was in flight or parked, it is 1 ns, since 0 would begin the queue's
 // own anew. A message that had expired while it waited is not among them: it went
 // to the dead-letter queue, or was parked if that was full. Leftovers returns nil
-// before the queue is closed, and none of a queue that was deleted.
+// before the queue is closed, and none of a queue that was deleted, or of one on an
+// engine, where what it holds stays.
 func (q *Queue[T]) Leftovers() []Message[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -7,7 +7,9 @@ import (
 
 // WithCapacity bounds the messages that the queue holds unsettled: ready,
 // delayed, retrying, parked and in flight together. Memory for them is taken
-// as they come. The default is 1,024; [Unlimited] is none.
+// as they come. The default is 1,024; [Unlimited] is none. An engine that keeps no
+// [engine.Bounded] bounds nothing: there only Unlimited is taken, and any other capacity is
+// [ErrUnsupported].
 func WithCapacity(messages int) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if messages < 1 {
@@ -51,7 +53,9 @@ func (o Overflow) String() string {
 
 func (o Overflow) drops() bool { return o == DropOldest || o == DropNewest }
 
-// WithOverflow sets what a publish does when the queue is full. The default is [Block].
+// WithOverflow sets what a publish does when the queue is full. The default is [Block]. No
+// engine drops, and on one that keeps no [engine.Bounded] no queue is full: Block is taken
+// there beside WithCapacity([Unlimited]) only, and all else is [ErrUnsupported].
 func WithOverflow(o Overflow) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if o < Block || o > DropNewest {
@@ -172,7 +176,7 @@ func (q *Queue[T]) describe() string {
 
 // WithDeadLetterCapacity bounds the queue's dead-letter queue. When that is
 // full, dead messages are parked in their own queue, see [Queue.DeadLetters].
-// The default is 1,024; [Unlimited] is none.
+// The default is 1,024; [Unlimited] is none. Engines take what they take of [WithCapacity].
 func WithDeadLetterCapacity(messages int) QueueOrDeadLetterOption {
 	return deadLetterOption(func(s *queueSettings) error {
 		if messages < 1 {

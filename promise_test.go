@@ -378,7 +378,7 @@ func TestPromise02DroppingQueuesAreBoundedToo(t *testing.T) {
 				}
 				require.Equal(t, row.left, bodies(t, q))
 				require.Equal(t, uint64(5), q.Stats().Dropped)
-				require.Equal(t, uint64(9), q.Stats().Published)
+				require.Equal(t, 9, q.Stats().Published)
 
 				batch := make([]Message[int], 10)
 				for n := range batch {

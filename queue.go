@@ -221,7 +221,10 @@ func (q *Queue[T]) expiredLocked() uint64 {
 	return q.rare.ended[Expired]
 }
 
-// Stats is a snapshot of a queue. All its numbers belong to one instant:
+// Stats is a snapshot of a queue. All its numbers belong to one instant. On an engine they
+// are of this process, and what only the engine knows is [Unknown]: Ready, Delayed,
+// Retrying, Parked, Released, Blocked, OldestAge, Dead, Published, and Capacity unless
+// [WithCapacity] was given; [Queue.Depth] asks the engine. In memory nothing is unknown, and
 // Published + Redriven = Acked + DeadLettered + Dropped + Left + Unsettled().
 // In a dead-letter queue Published counts the letters that came, and Redriven
 // those that went back.
@@ -233,7 +236,7 @@ type Stats struct {
 	Ready    int // could be delivered now
 	Delayed  int // delayed or snoozed, not due yet
 	Retrying int // failed, waiting for the next attempt
-	InFlight int // delivered, neither settled nor timed out
+	InFlight int // delivered, neither settled nor timed out; on an engine also received, waiting for a worker here
 	Parked   int // dead, waiting for room in the dead-letter queue
 	Released int // given back by a shutdown
 	Blocked  int // waiting behind another message with their ordering key
@@ -241,7 +244,7 @@ type Stats struct {
 
 	// OldestAge is how long ago the oldest of the ready messages was published, 0 if
 	// none is ready. It is exact, and found when Stats is called, which looks at all
-	// messages that are ready again after a delivery. On an engine it is 0.
+	// messages that are ready again after a delivery.
 	OldestAge time.Duration
 
 	// Dead is what the dead-letter queue holds.
@@ -252,7 +255,7 @@ type Stats struct {
 	Workers, Stuck int
 
 	// Counts since the queue was opened.
-	Published    uint64 // messages published to the queue, those it dropped included
+	Published    int    // messages published to the queue, those it dropped included
 	Delivered    uint64 // deliveries made
 	DeadLettered uint64
 	Redriven     uint64
@@ -267,8 +270,12 @@ type Stats struct {
 	PermanentlyFailed, Expired, Snoozed, ReleasedCount uint64
 }
 
-// Unsettled is the number of messages that count against the capacity.
+// Unsettled is the number of messages that count against the capacity; on an engine it is
+// [Unknown].
 func (s Stats) Unsettled() int {
+	if s.Ready == Unknown {
+		return Unknown
+	}
 	return s.Ready + s.Delayed + s.Retrying + s.InFlight + s.Parked + s.Released + s.Blocked
 }
 
@@ -288,7 +295,7 @@ func (q *Queue[T]) Stats() Stats {
 		InFlight: q.n[inFlight] + q.n[handling] + inFlightNow, Parked: q.n[parked], Released: q.n[released],
 		Blocked: q.n[blocked], Paused: q.paused,
 		Workers: q.running, WorkersStarted: q.started,
-		Published:    q.publishedLocked(inLog),
+		Published:    int(q.publishedLocked(inLog)),
 		Delivered:    q.delivered,
 		DeadLettered: c.deadLettered, Redriven: c.redriven,
 		Dropped: c.dropped, Left: uint64(len(q.leftoversLocked())), TimesParked: c.parked,
@@ -310,6 +317,9 @@ func (q *Queue[T]) Stats() Stats {
 		d.mu.Unlock()
 	}
 	q.mu.Unlock()
+	if q.remote != nil {
+		q.remote.hide(&s)
+	}
 	return s
 }
 

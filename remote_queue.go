@@ -26,6 +26,8 @@ type remoteQueue[T any] struct {
 	on *remoteTopic
 	eq engine.Queue
 
+	capacity int // that the user asked for; Unknown if he didn't
+
 	deleted bool // from the engine; guarded by the topic's turn
 
 	polling   bool
@@ -48,7 +50,20 @@ type remoteLease struct {
 
 func newRemoteQueue[T any](q *Queue[T], eq engine.Queue) *remoteQueue[T] {
 	q.local = false
-	return &remoteQueue[T]{q: q, on: q.t.remote, eq: eq}
+	return &remoteQueue[T]{q: q, on: q.t.remote, eq: eq, capacity: Unknown}
+}
+
+// hide makes unknown what only the engine knows.
+func (r *remoteQueue[T]) hide(s *Stats) {
+	s.InFlight += s.Ready // received, and with no worker yet
+	s.Capacity = r.capacity
+	for _, n := range []*int{&s.Ready, &s.Delayed, &s.Retrying, &s.Parked, &s.Released, &s.Blocked, &s.Published} {
+		*n = Unknown
+	}
+	s.OldestAge = Unknown
+	if !r.q.letters {
+		s.Dead = Unknown
+	}
 }
 
 // lease is what the engine is asked for a visibility timeout of vis: 0, the
@@ -413,9 +428,9 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool
 		r.tell(i, remoteEnd{ack: true})
 		q.win.Remove(i)
 		return i, false
-	case a.failed.cause != 0:
+	case a.failed.cause != 0 && !q.letters: // a letter has nowhere to go: it is delivered without its body
 		end = a.failed
-	case a.broken.cause != 0:
+	case a.broken.cause != 0 && !q.letters:
 		end = a.broken
 	case a.dead:
 		q.buryRemoteLocked(i, true)

@@ -123,7 +123,7 @@ func TestAReplayAndWhatIsPublishedMeanwhileShareTheCapacity(t *testing.T) {
 				require.Equal(t, row.want, bodies(t, q))
 				require.Equal(t, row.dropped, q.Stats().Dropped)
 				s := q.Stats()
-				require.Equal(t, s.Published, s.Acked+s.DeadLettered+s.Dropped+s.Left+uint64(s.Unsettled()))
+				require.Equal(t, uint64(s.Published), s.Acked+s.DeadLettered+s.Dropped+s.Left+uint64(s.Unsettled()))
 				check(t, top)
 				require.NoError(t, top.Close())
 			})

@@ -932,7 +932,7 @@ func TestRowDeduplication(t *testing.T) {
 			publishAll(t, top, withID(7, "x"), withID(8, "y"))
 			require.Equal(t, []int{4, 6, 7}, bodies(t, q))
 			require.Equal(t, uint64(4), top.Stats().Published)
-			require.Equal(t, uint64(4), top.Stats().Duplicates)
+			require.Equal(t, 4, top.Stats().Duplicates)
 
 			elapse(time.Second)
 			publishAll(t, top, withID(9, "z")) // a second after x, for which the timer comes
@@ -983,10 +983,10 @@ func TestRowDeduplication(t *testing.T) {
 			q := openQueue(t, top, "q")
 			publishAll(t, top, withID(1, "x"), withID(2, "y"), withID(3, "z"))
 			st := top.Stats()
-			require.Equal(t, [2]uint64{2, 1}, [2]uint64{uint64(st.Remembered), st.Forgotten})
+			require.Equal(t, [2]uint64{2, 1}, [2]uint64{uint64(st.Remembered), uint64(st.Forgotten)})
 			publishAll(t, top, withID(4, "y"), withID(5, "z"), withID(6, "x")) // x was forgotten, and now y is
 			require.Equal(t, []int{1, 2, 3, 6}, bodies(t, q))
-			require.Equal(t, uint64(2), top.Stats().Forgotten)
+			require.Equal(t, 2, top.Stats().Forgotten)
 			top.Close()
 		})
 	})
@@ -1102,7 +1102,7 @@ func TestRowReplay(t *testing.T) {
 			}
 			require.NoError(t, d.Ack(ctx))
 		}
-		require.Equal(t, uint64(7), q.Stats().Published)
+		require.Equal(t, 7, q.Stats().Published)
 		check(t, top)
 		top.Close()
 	})

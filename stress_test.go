@@ -197,7 +197,7 @@ func (s *stressTest) check() {
 	for _, q := range s.top.Queues() {
 		st := q.Stats()
 		require.LessOrEqual(s.t, st.Unsettled(), st.Capacity, "%+v", st)
-		require.Equal(s.t, st.Published+st.Redriven,
+		require.Equal(s.t, uint64(st.Published)+st.Redriven,
 			st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled()), "%+v", st)
 	}
 }
@@ -574,7 +574,7 @@ func (s *stressTest) comeAndGo(n int) {
 			_ = q.DeadLetters().Close()
 		}
 		st := q.Stats()
-		if st.Published+st.Redriven != st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled()) {
+		if uint64(st.Published)+st.Redriven != st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled()) {
 			s.problem("the books of a closed queue don't balance: %+v", st)
 		}
 	}
@@ -628,13 +628,13 @@ func (s *stressTest) settleUp() {
 			}
 			require.Equal(t, 1, where[id], "%d in queue %q", id, l.q.name)
 		}
-		require.Equal(t, uint64(wanted), st.Published, "%+v", st)
+		require.Equal(t, wanted, st.Published, "%+v", st)
 		sum := uint64(0)
 		for id := range ids {
 			sum += uint64(l.acked[id].Load())
 		}
 		require.Equal(t, st.Acked+dead.Stats().Acked, sum+returned, "acknowledged by a call or by a handler that returned nil: %+v", st)
-		require.Equal(t, st.Published+st.Redriven, st.Acked+st.DeadLettered+st.Dropped+st.Left, "%+v", st)
+		require.Equal(t, uint64(st.Published)+st.Redriven, st.Acked+st.DeadLettered+st.Dropped+st.Left, "%+v", st)
 		t.Logf("%s: %d published, %d acked, %d dead, %d redriven, %d left, %d timed out, %d parked",
 			l.q.name, st.Published, st.Acked, st.Dead, st.Redriven, st.Left, st.TimedOut, st.TimesParked)
 	}

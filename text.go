@@ -120,3 +120,39 @@ func (a *Attempt) UnmarshalJSON(data []byte) error {
 	}
 	return nil
 }
+
+// eventJSON is an Event in JSON.
+type eventJSON struct {
+	plainEvent
+	Err *string
+}
+
+type plainEvent Event
+
+// MarshalJSON writes the event as an object with its fields' names. Err is its text, or
+// null if there is none.
+func (e Event) MarshalJSON() ([]byte, error) {
+	j := eventJSON{plainEvent: plainEvent(e)}
+	if e.Err != nil {
+		text := fmt.Sprint(e.Err) // a text that panics is said to, as in String
+		j.Err = &text
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Of an error only the text comes back:
+// errors.Is and errors.As find no more in it. What can't be read leaves the event as it was.
+func (e *Event) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil // as package json has it
+	}
+	var j eventJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return fmt.Errorf("fanout: event: %w", err)
+	}
+	*e = Event(j.plainEvent)
+	if j.Err != nil {
+		e.Err = errors.New(*j.Err)
+	}
+	return nil
+}

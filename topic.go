@@ -98,7 +98,8 @@ const (
 
 // NewTopic returns a topic. It does no I/O and starts no goroutine. The name
 // appears in errors, hooks and logs; it need not be unique. It returns
-// [ErrInvalidOption] for an empty name or a bad option.
+// [ErrInvalidOption] for an empty name or a bad option, and [ErrUnsupported] for what the
+// engine does not support, a T that its codec can't bring back among it: see [JSON].
 func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	if name == "" {
 		return nil, invalid("NewTopic", `""`, "a name that is not empty")
@@ -108,7 +109,7 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	remote, err := newRemoteTopic(name, set)
+	remote, err := newRemoteTopic(name, set, reflect.TypeFor[T]())
 	if err != nil {
 		return nil, err
 	}
@@ -434,18 +435,18 @@ func (t *Topic[T]) queuesLocked() []*Queue[T] {
 // TopicStats is a snapshot of a topic's counters.
 type TopicStats struct {
 	Topic     string
-	Published uint64 // messages published
+	Published uint64 // messages published; on an engine those of this process that it confirmed
 	// Unrouted counts those of them that no queue took, for want of a queue or of a
-	// filter that accepts them. In memory only: what an engine does with a message
-	// is not known here.
-	Unrouted uint64
+	// filter that accepts them. On an engine it is [Unknown].
+	Unrouted int
 	Waiting  int // publishes and redrives that wait for room
 	Queues   int // open queues
 	Retained int // messages kept for queues opened later
 
-	Duplicates uint64 // messages not published, for their deduplication ID
-	Remembered int    // deduplication IDs remembered
-	Forgotten  uint64 // deduplication IDs forgotten before their time, for want of room
+	// On an engine [Unknown], if there is deduplication.
+	Duplicates int // messages not published, for their deduplication ID
+	Remembered int // deduplication IDs remembered
+	Forgotten  int // deduplication IDs forgotten before their time, for want of room
 }
 
 // Stats returns a snapshot of the topic's counters. Those of its queues are
@@ -454,11 +455,17 @@ func (t *Topic[T]) Stats() TopicStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := TopicStats{
-		Topic: t.name, Published: t.seq, Unrouted: t.unrouted, Waiting: t.waiting, Queues: len(t.queues), Retained: len(t.retained.ring),
+		Topic: t.name, Published: t.seq, Unrouted: int(t.unrouted), Waiting: t.waiting, Queues: len(t.queues), Retained: len(t.retained.ring),
 	}
 	if d := t.dedup; d != nil {
 		d.Expire(t.now())
-		s.Duplicates, s.Remembered, s.Forgotten = d.duplicates, d.Len(), d.Forgotten()
+		s.Duplicates, s.Remembered, s.Forgotten = int(d.duplicates), d.Len(), int(d.Forgotten())
+	}
+	if t.remote != nil {
+		s.Published, s.Unrouted = t.remote.published.Load(), Unknown
+		if t.dedup != nil {
+			s.Duplicates, s.Remembered, s.Forgotten = Unknown, Unknown, Unknown
+		}
 	}
 	return s
 }

@@ -135,14 +135,14 @@ type QueueSpec struct {
 	// Delay is how long each message is held back from its publication, unless it
 	// has a delay of its own.
 	Delay time.Duration
-	// Capacity is how many messages the queue may hold, 0 if the user didn't say.
-	// It is set only if the engine keeps [Bounded].
+	// Capacity is how many messages the queue may hold, 0 if the user didn't say, and
+	// math.MaxInt for one who asked for fanout.Unlimited. It is set only if the engine keeps [Bounded].
 	Capacity int
 	// FilterPolicy is an SNS filter policy on attributes, "" for none. It is set
 	// only if the engine keeps [FilterPolicy]; else fanout filters what it receives.
 	FilterPolicy string
-	// DeadCapacity is how many letters the dead-letter queue may hold, 0 if the
-	// user didn't say. It is set only if the engine keeps [Bounded].
+	// DeadCapacity is how many letters the dead-letter queue may hold, as Capacity
+	// has it. It is set only if the engine keeps [Bounded].
 	DeadCapacity int
 }
 

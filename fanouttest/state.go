@@ -16,17 +16,25 @@ func (t *Topic[T]) queues(yield func(q *fanout.Queue[T], s fanout.Stats, dead bo
 		if q.Name() == tapName {
 			continue
 		}
-		s := q.Stats()
+		s := knownOf(q.Stats())
 		if !yield(q, s, false) {
 			return
 		}
 		if s.Dead == 0 {
 			continue
 		}
-		if d := q.DeadLetters(); d.Name() == q.Name()+"/dead" && !yield(d, d.Stats(), true) {
+		if d := q.DeadLetters(); d.Name() == q.Name()+"/dead" && !yield(d, knownOf(d.Stats()), true) {
 			return
 		}
 	}
+}
+
+// knownOf takes what is unknown of a queue on an engine for nothing.
+func knownOf(s fanout.Stats) fanout.Stats {
+	for _, n := range []*int{&s.Ready, &s.Delayed, &s.Retrying, &s.Parked, &s.Released, &s.Blocked, &s.Dead} {
+		*n = max(*n, 0)
+	}
+	return s
 }
 
 func (t *Topic[T]) started() (n uint64) {

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,16 @@ func lifeChecks() []check {
 			q.ack(d)
 			x.settledDepth(q, 2)
 		}},
+		{name: "unlimited", rule: "Unlimited, and Block beside it, is what every engine keeps; so is a codec in memory, which is not used there.", run: func(x *fixture) {
+			top := x.newTopic(fanout.WithCodec(fanout.JSON))
+			q := top.queue("q", fanout.WithCapacity(fanout.Unlimited), fanout.WithOverflow(fanout.Block), fanout.WithDeadLetterCapacity(fanout.Unlimited))
+			top.send("1", "2")
+			d := q.next()
+			x.must(d.Settle(x.ctx, fanout.Permanent(errBusy)), "Settle")
+			q.ack(q.next())
+			q.dead().holds(d.Body.ID)
+		}},
+		{name: "undecodable letter", rule: "A letter that can't be decoded has no body, and Encoded returns its bytes: in Peek, Receive and handlers. In memory nothing is encoded.", run: promiseUndecodable},
 		{feature: engine.Listing, name: "list the topic's queues", rule: "ListQueues returns what each queue holds, as Depth does; on an engine those that nobody has open, too.", run: promiseListQueues},
 	}
 }
@@ -428,4 +439,53 @@ func promiseListQueues(x *fixture) {
 	}
 	top.send("4")
 	list(fmt.Sprint("a", 2, 0, 1, 1), fmt.Sprint("b", 4, 0, 0, 0))
+}
+
+// A pickyCodec refuses to decode bodies of orders with the ID "odd".
+type pickyCodec struct{ fanout.Codec }
+
+func (c pickyCodec) Decode(data []byte, body any) error {
+	if bytes.Contains(data, []byte(`"odd"`)) {
+		return errBusy
+	}
+	return c.Codec.Decode(data, body)
+}
+
+func promiseUndecodable(x *fixture) {
+	const raw = `{"id":"odd"}`
+	top := x.newTopic(fanout.WithCodec(pickyCodec{fanout.JSON}))
+	q := top.queue("q")
+	if x.e == nil {
+		top.send("odd")
+		if d := q.nextID("odd"); d.Encoded() != nil {
+			x.fail("Encoded is %q", d.Encoded())
+		}
+		return
+	}
+	top.send("odd", "even")
+	d := q.nextID("even")
+	equal(x, string(d.Encoded()), `{"id":"even"}`, "Encoded of a message that is well")
+	q.ack(d)
+	q.empty("the other message can't be decoded")
+	var letters []fanout.Delivery[order]
+	for deadline := time.Now().Add(x.o.patience); len(letters) == 0; x.pause(x.o.pace / 20) {
+		var err error
+		letters, err = q.DeadLetters().Peek(x.ctx, 10)
+		x.must(err, "Peek")
+		if time.Now().After(deadline) {
+			x.fail("there is no letter within %v", x.o.patience)
+		}
+	}
+	received := q.dead().next()
+	x.must(received.Release(x.ctx), "Release")
+	got := newInbox()
+	_, err := q.DeadLetters().Subscribe(x.ctx, func(_ context.Context, d fanout.Delivery[order]) error {
+		got <- d
+		return nil
+	})
+	x.must(err, "Subscribe to the dead letters")
+	for how, d := range map[string]fanout.Delivery[order]{"Peek": letters[0], "Receive": received, "a handler": got.next(x)} {
+		equal(x, d.Body.ID, "", "the body of the letter, by %s", how)
+		equal(x, string(d.Encoded()), raw, "Encoded of the letter, by %s", how)
+	}
 }

@@ -122,8 +122,8 @@ func (m *topic) view(deliveries []held, full bool) view {
 	m.forget()
 	v := view{full: full, Now: m.now, Done: m.phase == ended, Left: m.lefts, Why: m.why, Finished: m.results}
 	v.Topic = fanout.TopicStats{
-		Topic: topicName, Published: uint64(m.seq), Unrouted: m.unrouted, Waiting: len(m.offers), Retained: len(m.retained),
-		Duplicates: m.duplicates, Remembered: len(m.ids), Forgotten: m.forgotten,
+		Topic: topicName, Published: uint64(m.seq), Unrouted: int(m.unrouted), Waiting: len(m.offers), Retained: len(m.retained),
+		Duplicates: int(m.duplicates), Remembered: len(m.ids), Forgotten: int(m.forgotten),
 	}
 	for _, q := range m.queues {
 		if !q.closed {

@@ -191,9 +191,9 @@ func (p *proof) whereabouts() {
 	}
 	st := p.r.stats
 	byReturn := st.Acked - p.certain[fanout.Acked]
-	unseen, purged := st.Published-in, uint64(p.r.purged)
+	unseen, purged := uint64(st.Published)-in, uint64(p.r.purged)
 	switch {
-	case st.Published < in || unseen > purged:
+	case uint64(st.Published) < in || unseen > purged:
 		p.wrong("nothing lost", "Stats.Published is %d, but %d messages were in it, and %d purged", st.Published, in, purged)
 	case uint64(len(missing))+uint64(len(maybe))+unseen == byReturn+purged && byReturn <= uint64(len(maybe)):
 		return

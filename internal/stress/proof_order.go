@@ -73,7 +73,7 @@ func (p *proof) interval() {
 			n++
 		}
 	}
-	if n > p.r.stats.Published {
+	if n > uint64(p.r.stats.Published) {
 		p.wrong("order", "from its first message to its last it accepts %d, but only %d were published to it", n, p.r.stats.Published)
 	}
 }

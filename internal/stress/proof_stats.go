@@ -47,13 +47,13 @@ func (p *proof) statistics() {
 		return
 	}
 	l := r.letters
-	equal("dead letters that came", l.Published, st.DeadLettered)
+	equal("dead letters that came", uint64(l.Published), st.DeadLettered)
 	equal("dead letters that went back", l.Redriven, uint64(r.moved))
 	equal("dead letters delivered", l.Delivered, p.lettersGot)
 	equal("dead letters acknowledged", l.Acked, p.lettersAcked)
 	equal("dead letters dropped", l.Dropped, p.lettersDropped)
 	equal("dead letters at the end", uint64(l.Unsettled()), p.lettersLeft)
-	if l.Published != l.Acked+l.Redriven+l.Dropped+uint64(l.Unsettled()) {
+	if uint64(l.Published) != l.Acked+l.Redriven+l.Dropped+uint64(l.Unsettled()) {
 		p.wrong("books", "the books of the dead-letter queue do not balance")
 	}
 }

@@ -63,7 +63,7 @@ func (s *sampler) bounded(st fanout.Stats, topic string) {
 }
 
 func balanced(st fanout.Stats) bool {
-	return st.Published+st.Redriven == st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled())
+	return uint64(st.Published)+st.Redriven == st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled())
 }
 
 // learnOrder makes the order of publication of what the witness saw: what it

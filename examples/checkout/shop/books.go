@@ -119,11 +119,11 @@ func (a *Account) compare(s fanout.Stats) {
 		what         string
 		books, queue int
 	}{
-		{"published", a.Published, int(s.Published)},
+		{"published", a.Published, s.Published},
 		{"settled", a.Settled, int(s.Acked)},
 		{"dead", a.Dead, s.Dead},
 		{"left", a.Left, held + int(s.Left)},
-		{"in and out", int(s.Published + s.Redriven), int(s.Acked+s.DeadLettered+s.Dropped+s.Left) + held},
+		{"in and out", s.Published + int(s.Redriven), int(s.Acked+s.DeadLettered+s.Dropped+s.Left) + held},
 	} {
 		if c.books != c.queue {
 			a.wrong(0, fmt.Sprintf("%s: the books say %d, the queue says %d", c.what, c.books, c.queue))
