@@ -11,15 +11,25 @@ import "github.com/gofanout/fanout/internal/notice"
 
 // unlock releases the queue's lock and tells what has to be told. No other lock is held.
 func (q *Queue[T]) unlock() {
-	p := q.pending.Take()
+	if q.pending.Any() {
+		q.unlockAndTell()
+		return
+	}
 	q.mu.Unlock()
-	if p.Any() || q.roomIsWanted() {
-		q.tell(p)
+	if q.roomIsWanted() {
+		q.tell()
 	}
 }
 
-// tell is apart so that p costs nothing where there is nothing to tell.
-func (q *Queue[T]) tell(p notice.Pending) {
+func (q *Queue[T]) unlockAndTell() {
+	var p notice.Pending
+	q.unlockTo(&p)
+	p.Perform()
+}
+
+// tell lets in those who wait for room, and tells what follows from that.
+func (q *Queue[T]) tell() {
+	var p notice.Pending
 	q.tellRoom(&p)
 	p.Perform()
 }
