@@ -574,31 +574,24 @@ type remoteEnd struct {
 	again     bool         // it was parked before
 }
 
-// planLocked says how the delivery of entry i ends by v: what the engine is told,
-// the history then, and what it counts. It changes nothing.
-func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEnd, hist *history, spent uint32, passes uint16) {
+// planLocked says how the delivery of entry i ends by v: what the engine is told, and
+// how many attempts are spent then. It changes nothing.
+func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEnd, spent uint32) {
 	q := r.q
 	m, h := q.win.Meta(i), q.win.At(i)
-	hist, spent, passes = h.hist, m.Spent, m.Passes
 	if v.cause == Acked {
-		return remoteEnd{ack: true}, hist, spent, passes
+		return remoteEnd{ack: true}, m.Spent
 	}
+	hist := h.hist
 	if !v.unstarted {
 		hist = hist.with(q.attempt(v, h.start, now))
 	}
 	end.wait = max(v.wait, 0)
-	if v.cause.spends() {
-		spent++
-		end.bury = v.cause == PermanentlyFailed || int64(spent) >= int64(q.set.maxAttempts)
-	} else if v.wait > 0 {
-		passes++
-		end.bury = passes >= passesLimit
-	}
-	if !end.bury && !q.letters && v.cause != Released && q.expired(&h.item, now) {
-		end.bury = true
+	then, spent, passes := q.judge(v, m.Spent, m.Passes, v.cause != Released && q.expired(&h.item, now))
+	if then == expires {
 		hist = hist.with(q.attempt(verdict{cause: Expired}, now, now))
 	}
-	end.bury = end.bury && !q.letters
+	end.bury = then != retries
 	if most := r.on.caps[engine.RetryDelay].Most; most > 0 {
 		end.wait = min(end.wait, most)
 	}
@@ -608,7 +601,7 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 		last := hist.last()
 		end.dead = notice.Event{Attempt: int(spent), Cause: message.Cause(last.Cause), Err: last.Err, Elapsed: last.Elapsed}
 	}
-	return end, hist, spent, passes
+	return end, spent
 }
 
 // do tells the engine how a lease ends. A message that finds no way to the dead
@@ -700,7 +693,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 	deadline, lease, it, start := m.Deadline, h.ext.lease, h.item, h.start
 	q.win.Unschedule(i)
 	during := q.win.Restamp(i) // whoever settles it meanwhile waits, and comes second
-	end, _, spent, _ := r.planLocked(i, v, now)
+	end, spent := r.planLocked(i, v, now)
 	r.pending++
 	ended := make(chan struct{})
 	if r.ending == nil {
@@ -810,7 +803,7 @@ func (r *remoteQueue[T]) buriedLocked(it *item[T], dead notice.Event, parked boo
 func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) {
 	r := q.remote
 	h := q.win.At(i)
-	end, _, spent, _ := r.planLocked(i, v, now)
+	end, spent := r.planLocked(i, v, now)
 	r.countLocked(&h.item, v, end, spent, time.Duration(now-h.start))
 	q.n[q.win.Meta(i).State]--
 	r.tell(i, end)

@@ -130,26 +130,51 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) {
 	q.noteUnreturnedLocked(&h.item, v, int(m.Spent)+1, time.Duration(now-h.start))
 	h.hist = h.hist.with(q.attempt(v, h.start, now))
 	q.win.Restamp(i)
-	spent := false
-	if v.cause.spends() {
-		m.Spent++
-		spent = v.cause == PermanentlyFailed || int64(m.Spent) >= int64(q.set.maxAttempts)
-	} else if v.wait > 0 {
-		m.Passes = min(m.Passes+1, passesLimit)
-		spent = m.Passes >= passesLimit
-	}
+	var then fate
+	then, m.Spent, m.Passes = q.judge(v, m.Spent, m.Passes, q.expired(&h.item, now))
 	q.n[m.State]--
-	switch {
-	case q.letters: // a dead-letter queue retries for ever
-		q.retryLocked(i, v, now)
-	case spent:
+	switch then {
+	case dies:
 		q.buryLocked(i)
-	case q.expired(&h.item, now):
+	case expires:
 		q.expireLocked(i, now)
 	default:
 		q.retryLocked(i, v, now)
 	}
 	q.checkDrainedLocked()
+}
+
+// A fate is what becomes of a message whose delivery has ended without an
+// acknowledgement.
+type fate uint8
+
+const (
+	retries fate = iota
+	dies         // its attempts are spent, or it was given back too often
+	expires      // its time to live has passed
+)
+
+// judge says what becomes of a message whose delivery ends as v says, and how many
+// attempts it has spent then, and how often it was given back. spent and passes are
+// those before; expired says whether its time to live has passed. It is the same in
+// memory and on an engine.
+func (q *Queue[T]) judge(v verdict, spent uint32, passes uint16, expired bool) (then fate, _ uint32, _ uint16) {
+	over := false
+	if v.cause.spends() {
+		spent++
+		over = v.cause == PermanentlyFailed || int64(spent) >= int64(q.set.maxAttempts)
+	} else if v.wait > 0 {
+		passes = min(passes+1, passesLimit)
+		over = passes >= passesLimit
+	}
+	switch {
+	case q.letters: // a dead-letter queue retries for ever
+	case over:
+		then = dies
+	case expired:
+		then = expires
+	}
+	return then, spent, passes
 }
 
 // attempt is what a history keeps of a delivery that began at start and ended now,
