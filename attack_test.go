@@ -478,7 +478,7 @@ func dump[T any](top *Topic[T]) string {
 		line("%+v", q.Stats())
 		q.mu.Lock()
 		line("  allow %d, gate %d, receivers %d, subscribers %d, armed %t, asleep at %d",
-			q.allow.Load(), q.gate.Load(), q.receivers.n, len(q.subs), q.armed, q.sleepAt)
+			q.allow.Load(), q.gate.Load(), q.receivers.n, len(q.subs), q.alarm.armed, q.sleepAt)
 		q.mu.Unlock()
 	}
 	buf := make([]byte, 1<<20)

@@ -235,7 +235,7 @@ func awaitReceivers(q *Queue[int], n int) {
 
 func awaitTimer(q *Queue[int]) {
 	for armed := true; armed; time.Sleep(time.Millisecond) {
-		q.locked(func() { armed = q.armed || q.ticking > 0 })
+		q.locked(func() { armed = q.alarm.armed || q.alarm.ticking > 0 })
 	}
 }
 

@@ -212,8 +212,8 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if q.limited > 0 && (!ok || q.limited < at) {
 		at, ok = q.limited, true
 	}
-	if q.lookAt > 0 && (!ok || q.lookAt < at) {
-		at, ok = q.lookAt, true
+	if q.alarm.checkAt > 0 && (!ok || q.alarm.checkAt < at) {
+		at, ok = q.alarm.checkAt, true
 	}
 	_, first, expires := q.win.FirstExpiry()
 	if expires && q.gate.Load() != 0 && (!ok || first < at) {
@@ -230,8 +230,8 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if expires != (len(all) > 0) || expires && first != slices.Min(all) {
 		return fmt.Errorf("the first of %d expires at %d, %t", len(all), first, expires)
 	}
-	if ok && !q.armed || !ok && q.armed && q.running == 0 && !q.brief || ok && q.timerAt > at {
-		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.armed, q.timerAt, ok, at)
+	if ok && !q.alarm.armed || !ok && q.alarm.armed && q.running == 0 && !q.alarm.brief || ok && q.alarm.at > at {
+		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.alarm.armed, q.alarm.at, ok, at)
 	}
 	c := q.countersLocked()
 	in := q.publishedLocked(q.inLogLocked())

@@ -26,7 +26,7 @@ func requireNoTimer(t *testing.T, qs ...*Queue[int]) {
 	t.Helper()
 	elapse(2 * time.Millisecond) // what looks at the log comes within one
 	for _, q := range qs {
-		q.locked(func() { require.False(t, q.armed, "queue %q has a timer", q.name) })
+		q.locked(func() { require.False(t, q.alarm.armed, "queue %q has a timer", q.name) })
 		require.Zero(t, q.gate.Load(), "somebody waits for room in %q", q.name)
 	}
 }
@@ -267,7 +267,7 @@ func TestWhatIsInFlightOrParkedMakesNoRoom(t *testing.T) {
 		require.Empty(t, published)
 		require.ErrorIs(t, top.TryPublish(ctx, 5), ErrQueueFull)
 		require.Equal(t, 2, q.Stats().Parked, "they are parked at the instant they expire")
-		q.locked(func() { require.False(t, q.armed) })
+		q.locked(func() { require.False(t, q.alarm.armed) })
 		require.NoError(t, receive(t, q.DeadLetters()).Ack(ctx))
 		require.NoError(t, <-published)
 		require.Equal(t, []int{2}, bodies(t, q.DeadLetters()))
@@ -380,7 +380,7 @@ func TestOneWhoGivesUpLeavesNoTimer(t *testing.T) {
 						}
 					}()
 					elapse(time.Second)
-					q.locked(func() { require.True(t, q.armed) })
+					q.locked(func() { require.True(t, q.alarm.armed) })
 					end(t, top, cancel)
 					require.Error(t, <-gaveUp)
 					requireNoTimer(t, q)

@@ -48,11 +48,11 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 					q.locked(func() {
 						at, ok := q.win.NextDue()
 						if !ok { // a batch in hand
-							at = q.lookAt
+							at = q.alarm.checkAt
 						}
 						require.Equal(t, longest, q.core.time(at).Sub(began))
-						require.True(t, q.armed)
-						require.Equal(t, at, q.timerAt, "the timer comes before")
+						require.True(t, q.alarm.armed)
+						require.Equal(t, at, q.alarm.at, "the timer comes before")
 					})
 					elapse(longest - 3*time.Millisecond - 1)
 					require.Equal(t, 1, q.Stats().InFlight)

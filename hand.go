@@ -153,11 +153,10 @@ func (w *worker[T]) lookAge() time.Duration {
 // lookByLocked sees to it that the timer looks at hands when age has passed, and
 // lets go of what the cursor has passed. Who moves the cursor calls it.
 func (q *Queue[T]) lookByLocked(now int64, age time.Duration) {
-	if q.lookAt != 0 && q.lookAt-now <= int64(age) {
+	if check := q.alarm.checkAt; check != 0 && check-now <= int64(age) {
 		return
 	}
-	if at := after(now, age); q.lookAt == 0 || at < q.lookAt {
-		q.lookAt = at
+	if q.alarm.checkBy(after(now, age)) {
 		q.armLocked(now)
 	}
 }
@@ -557,7 +556,7 @@ func (q *Queue[T]) gatherLocked() {
 // picks up the current message, and takes back what waits. Others that never run
 // out of newer messages would not come to ask for it.
 func (q *Queue[T]) lookLocked(now int64) {
-	q.lookAt = 0
+	q.alarm.checkAt = 0
 	q.cursor.Rest()
 	for _, s := range q.subs {
 		for _, w := range s.busy {
@@ -568,8 +567,8 @@ func (q *Queue[T]) lookLocked(now int64) {
 					w.pickUpLocked()
 				}
 				q.takeBackLocked(w)
-			case q.lookAt == 0 || at < q.lookAt:
-				q.lookAt = at
+			default:
+				q.alarm.checkBy(at)
 			}
 		}
 	}

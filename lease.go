@@ -461,7 +461,7 @@ func (q *Queue[T]) ackLeaseLocked(s *slot[T], acked uint64) {
 	q.acked += uint64(n)
 	q.allow.Add(int64(n))
 	if q.leases.n == 0 {
-		if !q.brief { // else the timer comes in a moment, and sees that there is nothing
+		if !q.alarm.brief { // else the timer comes in a moment, and sees that there is nothing
 			q.armLocked(0)
 		}
 		q.checkDrainedLocked()

@@ -507,7 +507,7 @@ func (q *Queue[T]) checkDrainedLocked() {
 
 // checkHomeLocked tells the topic once nothing of a closed queue runs.
 func (q *Queue[T]) checkHomeLocked() {
-	if q.closed && !q.home && q.running == 0 && !q.armed && q.ticking == 0 && !q.remote.busyLocked() {
+	if q.closed && !q.home && q.running == 0 && q.alarm.quiet() && !q.remote.busyLocked() {
 		q.home = true
 		q.core.release()
 	}

@@ -262,8 +262,8 @@ func (l *loop[T]) lookLocked(now int64) {
 	case at <= now:
 		l.pickUpLocked()
 		l.takeBackLocked()
-	case q.lookAt == 0 || at < q.lookAt:
-		q.lookAt = at
+	default:
+		q.alarm.checkBy(at)
 	}
 }
 

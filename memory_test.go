@@ -39,7 +39,7 @@ func TestAnIdleQueueWithASubscriberIsSmall(t *testing.T) {
 	require.Less(t, each, int64(1100), "bytes of an idle queue with its subscriber")
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 	q := top.Queue("7")
-	require.Nil(t, q.timer)
+	require.Nil(t, q.alarm.timer)
 	require.NoError(t, top.Close())
 }
 

@@ -221,7 +221,7 @@ func TestPromise10NoGoroutineAndNoTimerRemains(t *testing.T) {
 		top.Close()
 		<-top.Done()
 		for _, q := range top.Queues() {
-			require.False(t, q.armed)
+			require.False(t, q.alarm.armed)
 			require.Zero(t, q.running)
 			require.False(t, q.report.Armed())
 		}
@@ -520,7 +520,7 @@ func TestPromise12AnIdleQueueOwnsNoGoroutineAndNoTimer(t *testing.T) {
 			return !slices.ContainsFunc(subs, func(s *Subscriber[int]) bool {
 				s.q.mu.Lock()
 				defer s.q.mu.Unlock()
-				return s.q.armed
+				return s.q.alarm.armed
 			})
 		}, 20*time.Second, time.Millisecond, "nothing is in flight or delayed")
 	}

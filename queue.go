@@ -81,7 +81,7 @@ type Queue[T any] struct {
 	//     counts the entries of each state, and inFlight what is leased too;
 	//   - if anything is ready and a consumer is idle, one has been woken or
 	//     the queue is in the topic's list of sleepers;
-	//   - the timer is armed, for the schedule's first instant or the end of a
+	//   - the alarm is armed, for the schedule's first instant or the end of a
 	//     rate limit's pause or earlier, while there is either; else it is not,
 	//     once the last worker has ended.
 
@@ -92,11 +92,15 @@ type Queue[T any] struct {
 	name    string
 	set     *queueLimits // shared with queues that have the same
 	filters []func(*item[T]) bool
+	report  notice.Reporter
+	remote  *remoteQueue[T] // nil in memory
 	direct  bool
 	letters bool // this is a dead-letter queue
 	local   bool // in memory, and nothing stands around calls: see intercept.go; false for the zero Queue
-	report  notice.Reporter
-	remote  *remoteQueue[T] // nil in memory
+
+	// Guarded by the topic's mu, as place, wait and source below.
+	gone     bool // closed, or about to be
+	blocking bool // see blocksAnewLocked
 
 	// allow is how far the log may grow before this queue is full; for a direct
 	// queue it is the room left. Written under mu, read by publishers without.
@@ -109,7 +113,7 @@ type Queue[T any] struct {
 	loops    atomic.Pointer[loop[T]]
 	starving atomic.Bool
 
-	// Guarded by the topic's mu, as gone and blocking below.
+	// Guarded by the topic's mu.
 	place  int32          // in the topic's list that it is in
 	wait   *queueLines[T] // who waits for room here, nil if nobody has
 	source *Queue[T]      // of a dead-letter queue that is not shared: whose letters it gets
@@ -131,7 +135,7 @@ type Queue[T any] struct {
 	receivers receivers
 	subs      []*Subscriber[T]
 	nextSub   int32
-	ticking   int32 // goroutines of the timer that have begun and not ended
+	putAt     int32 // entry that was put last at its place in the backlog, which may be gone
 	running   int   // worker goroutines of all subscribers
 	looping   int32 // ranges over Deliveries
 	serving   int32 // of running, those of subscribers that are not stopping
@@ -139,19 +143,13 @@ type Queue[T any] struct {
 	held      int   // messages in the hands of workers and loops, see hand.go and loop.go
 	leases    leases[T]
 
-	timer   *time.Timer // nil while it is not armed, see armForLocked
-	timerAt int64
-	lookAt  int64 // when the timer looks at the hands of workers and lets go of the log; 0: there is nothing to see
+	alarm   alarm
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
 
 	dead *Queue[T]
 
 	drained chan struct{} // closes when nothing is left that Shutdown waits for
 
-	putAt int32 // entry that was put last at its place in the backlog, which may be gone
-
-	armed  bool // the timer is
-	brief  bool // it is armed for a moment only
 	paused bool
 	// backlogsTurn says that what started last was due: the backlog's turn is next.
 	backlogsTurn bool
@@ -161,8 +159,6 @@ type Queue[T any] struct {
 	drainingDead bool
 	closed       bool
 	home         bool // closed, and nothing of it runs
-	gone         bool // closed, or about to be: guarded by the topic's mu
-	blocking     bool // see blocksAnewLocked: guarded by the topic's mu
 
 	offered   uint64 // messages added other than through the log, less where the cursor began
 	seq       uint64 // of events

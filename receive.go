@@ -371,7 +371,7 @@ func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) 
 		n++
 	}
 	if n > 0 {
-		if !q.armed || q.timerAt > after(now, vis) {
+		if !q.alarm.armed || q.alarm.at > after(now, vis) {
 			q.armLocked(now)
 		}
 		q.handOnLocked()

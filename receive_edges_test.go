@@ -125,7 +125,7 @@ func TestTheTimerOfARateLimitComesOnceItIsTime(t *testing.T) {
 		time.Sleep(time.Second) // what was armed for the first message has been seen to
 		synctest.Wait()
 		q.mu.Lock()
-		at := q.core.time(q.timerAt)
+		at := q.core.time(q.alarm.at)
 		q.mu.Unlock()
 		require.Equal(t, time.Hour, at.Sub(began), "it comes in between, for nothing")
 		time.Sleep(time.Hour)

@@ -1504,7 +1504,7 @@ func TestRowRateLimit(t *testing.T) {
 					elapse(time.Minute)
 					require.Equal(t, row.want, got)
 					check(t, top)
-					require.False(t, q.armed)
+					require.False(t, q.alarm.armed)
 					start, got = time.Now(), nil
 				}
 				top.Close()
@@ -1566,14 +1566,14 @@ func TestRowRateLimit(t *testing.T) {
 			elapse(1)
 			require.Equal(t, []string{"25s: 3"}, y.read())
 			q.mu.Lock()
-			require.True(t, q.armed)
+			require.True(t, q.alarm.armed)
 			q.mu.Unlock()
 			check(t, top)
 			start := time.Now()
 			top.Close()
 			<-top.Done()
 			require.Zero(t, time.Since(start), "no timer remains")
-			require.False(t, q.armed)
+			require.False(t, q.alarm.armed)
 		})
 	})
 }
@@ -2208,11 +2208,11 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 			publish(t, top, 1, 2)
 			synctest.Wait()
 			require.Equal(t, 1, s.Queue().Stats().Ready)
-			require.True(t, s.Queue().armed)
+			require.True(t, s.Queue().alarm.armed)
 			require.NoError(t, end(s), name)
 			time.Sleep(handAge) // a timer that was armed for a moment goes by itself
 			synctest.Wait()
-			require.False(t, s.Queue().armed, name)
+			require.False(t, s.Queue().alarm.armed, name)
 			check(t, top)
 			top.Close()
 		}

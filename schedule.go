@@ -9,15 +9,9 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// armLocked keeps the invariant about the timer. A timer that has fired or was
-// stopped is not kept to be armed again: it belongs to the bubble of
-// testing/synctest that it was made in. One that is armed for an
-// instant that no longer matters is left alone: it costs less to let it fire.
+// armLocked keeps the invariant about the alarm, by a brief one if that will do.
 func (q *Queue[T]) armLocked(now int64) { q.armForLocked(now, true) }
 
-// armForLocked arms the timer. A brief one comes soon, whatever it is armed for,
-// and finds most often that all is settled: so it is touched once a millisecond,
-// not once a message, and is gone a millisecond after the last.
 func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	if q.opening {
 		return // what is replayed is due before
@@ -34,30 +28,18 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 			at, ok, brief = expires, true, false
 		}
 	}
-	if q.lookAt > 0 && (!ok || q.lookAt < at) {
-		at, ok = q.lookAt, true
+	if check := q.alarm.checkAt; check > 0 && (!ok || check < at) {
+		at, ok = check, true
 	}
 	switch {
-	case !ok || q.closed:
-		// Who goes on will need it in a moment: stopping and starting a timer costs
+	case ok && !q.closed && brief:
+		q.alarm.armBriefly(now, at, q)
+	case ok && !q.closed:
+		q.alarm.arm(now, at, q)
+	case q.closed || q.running == 0 && !q.alarm.brief:
+		// Else who goes on will need it in a moment: stopping and starting a timer costs
 		// more than all the rest of a delivery.
-		if q.armed && (q.running == 0 && !q.brief || q.closed) && q.timer.Stop() {
-			q.armed, q.timer = false, nil
-		}
-		return
-	case q.armed && (q.timerAt <= at || !q.timer.Stop()):
-		return // it comes in time, or it is about to run and arms itself again
-	}
-	if soon := after(now, handAge); brief && soon < at {
-		at = soon
-	}
-	q.brief = brief
-	q.armed, q.timerAt = true, at
-	wait := time.Duration(max(at-now, 0))
-	if q.timer == nil {
-		q.timer = time.AfterFunc(wait, q.tick)
-	} else {
-		q.timer.Reset(wait)
+		q.alarm.stop()
 	}
 }
 
@@ -67,11 +49,10 @@ const tickLen = 1024
 
 // tick sees to those whose time has come: what waited for it is ready, and what
 // was in flight has timed out. It runs in the timer's goroutine, which the
-// queue's close waits for through armed and ticking.
+// queue's close waits for through the alarm.
 func (q *Queue[T]) tick() {
 	q.mu.Lock()
-	q.armed = false
-	q.ticking++
+	q.alarm.begin()
 	defer q.ticked() // even if a hook ends the goroutine
 	now := q.core.now()
 	if q.limited <= now {
@@ -80,7 +61,7 @@ func (q *Queue[T]) tick() {
 	for _, s := range q.subs {
 		s.slab.drop()
 	}
-	if q.lookAt > 0 && q.lookAt <= now {
+	if check := q.alarm.checkAt; check > 0 && check <= now {
 		q.lookLocked(now)
 	}
 	find := q.finder()
@@ -110,9 +91,7 @@ func (q *Queue[T]) tick() {
 	q.checkDrainedLocked()
 	q.handOnLocked()
 	q.armForLocked(now, false)
-	if !q.armed {
-		q.timer = nil
-	}
+	q.alarm.rest()
 	q.unlock()
 }
 
@@ -145,7 +124,7 @@ func (q *Queue[T]) lateLocked(now int64) (late uint64) {
 
 func (q *Queue[T]) ticked() {
 	q.mu.Lock()
-	q.ticking--
+	q.alarm.end()
 	q.checkHomeLocked()
 	q.mu.Unlock()
 }

@@ -163,12 +163,12 @@ func (w *worker[T]) restLocked() {
 	}
 	s.idle = append(s.idle, w)
 	if q.held == 0 && q.cursor.Resting() {
-		q.lookAt = 0
+		q.alarm.checkAt = 0
 	}
 	if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
 		q.armLocked(0) // stops the timer
 	}
-	if !q.armed || !q.brief {
+	if !q.alarm.armed || !q.alarm.brief {
 		s.slab.drop() // else the timer comes in a moment
 	}
 	s.checkDoneLocked()
