@@ -1,23 +1,28 @@
 // Alltests runs the tests of every module of the repository, with the race
-// detector, two modules at a time, and prints them in order:
+// detector, two modules at a time:
 //
 //	go run ./internal/alltests
 //
-// The core comes first and downloads nothing of the others. Arguments go to go
-// test: -short, -v, -run. It ends with a table, and with status 1 if a module
-// failed.
+// It says first how much there is to run, and what is not part of the run on this
+// platform or with these arguments. The core comes first and downloads nothing of
+// the others. It prints each package as it ends, and the output of what failed; on
+// a terminal the last line says what is under way. Arguments go to go test: -short,
+// -v (all output), -run. It ends with a table, and with status 1 if a test failed
+// or was skipped: what is left out on purpose logs "not part of this run" and why.
 package main
 
 import (
-	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -29,91 +34,146 @@ import (
 const atOnce = 2
 
 func main() {
-	modules, err := modulesBelow(".")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	err := run(ctx, os.Stdout, isTerminal(os.Stdout), os.Args[1:])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "alltests: run it from the top of the repository:", err)
-		os.Exit(2)
-	}
-	runs := make([]run, len(modules))
-	for k, m := range modules {
-		runs[k] = run{module: m, done: make(chan struct{})}
-	}
-	var all errgroup.Group
-	all.Go(func() error { return testAll(runs) })
-	for k := range runs {
-		fmt.Printf("== module %d of %d: %s\n", k+1, len(runs), runs[k].module)
-		runs[k].output.to(os.Stdout)
-		<-runs[k].done
-	}
-	failed := all.Wait() != nil
-	fmt.Println()
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "module\ttime\tresult")
-	for k := range runs {
-		r := &runs[k]
-		verdict := "ok"
-		if r.err != nil {
-			verdict = "FAILED: " + r.err.Error()
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", r.module, r.took.Round(time.Second), verdict)
-	}
-	w.Flush()
-	if failed {
+		fmt.Fprintln(os.Stderr, "alltests:", err)
 		os.Exit(1)
 	}
 }
 
-// A run is the test of one module.
-type run struct {
-	module string
-	output later
-	took   time.Duration
-	err    error
-	done   chan struct{} // closed when took and err are set
-}
+var errFailed = errors.New("not all tests passed")
 
-// testAll tests modules, atOnce of them at a time. One that fails ends no other's
-// test, so the group has no context.
-func testAll(runs []run) error {
+func run(ctx context.Context, w io.Writer, terminal bool, arguments []string) error {
+	modules, err := modulesBelow(".")
+	if err != nil {
+		return fmt.Errorf("run it from the top of the repository: %w", err)
+	}
+	plans := make([]plan, len(modules))
+	for k, m := range modules {
+		if plans[k], err = look(ctx, m); err != nil {
+			return err
+		}
+	}
+	announce(w, plans, arguments)
+	began := time.Now()
+	p := newPrinter(w, terminal, isVerbose(arguments), len(modules))
+	runs := make([]moduleRun, len(modules))
 	var tests errgroup.Group
 	tests.SetLimit(atOnce)
+	for k, m := range modules {
+		runs[k] = moduleRun{module: m, printer: p}
+		tests.Go(func() error {
+			runs[k].test(ctx, arguments)
+			return nil
+		})
+	}
+	if err := tests.Wait(); err != nil {
+		return err
+	}
+	p.end()
+	return conclude(w, runs, plans, time.Since(began))
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func isVerbose(arguments []string) bool {
+	return slices.Contains(append(strings.Fields(os.Getenv("GOFLAGS")), arguments...), "-v")
+}
+
+// announce says what is to come.
+func announce(w io.Writer, plans []plan, arguments []string) {
+	packages, tests := 0, 0
+	for _, p := range plans {
+		packages += p.packages
+		tests += p.tests
+	}
+	fmt.Fprintf(w, "%d modules, %d packages with tests, %d test functions, with the race detector, %d modules at a time.\n",
+		len(plans), packages, tests, atOnce)
+	fmt.Fprintln(w, "About five minutes on two processors that have nothing else to do. The first run compiles everything, which takes as long again,\nand downloads the modules that the engines and benchmarks need: some 200 MB.")
+	for _, p := range plans {
+		for _, left := range p.left {
+			fmt.Fprintln(w, "not part of this run:", left)
+		}
+	}
+	for _, a := range arguments {
+		switch name, _, _ := strings.Cut(strings.TrimLeft(a, "-"), "="); name {
+		case "short", "test.short":
+			fmt.Fprintln(w, "not part of this run: the full length of tests that have a short one (-short)")
+		case "run", "skip", "test.run", "test.skip":
+			fmt.Fprintln(w, "not part of this run: the tests that", a, "leaves out")
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// conclude prints what was left out while tests ran, and the table.
+func conclude(out io.Writer, runs []moduleRun, plans []plan, took time.Duration) error {
+	var passed, failed, skipped int
 	for k := range runs {
-		tests.Go(runs[k].test)
+		r := &runs[k]
+		for _, line := range r.left {
+			fmt.Fprintln(out, "not part of this run:", line)
+		}
+		for _, name := range r.skipped {
+			fmt.Fprintln(out, "SKIPPED:", name)
+		}
+		passed, failed, skipped = passed+r.passed, failed+r.failed, skipped+len(r.skipped)
 	}
-	return tests.Wait()
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "module\ttime\ttests\tresult")
+	bad := false
+	for k := range runs {
+		r := &runs[k]
+		verdict := "ok"
+		switch {
+		case r.err != nil:
+			verdict = "FAILED: " + r.err.Error()
+		case len(r.skipped) > 0:
+			verdict = "SKIPPED tests"
+		}
+		bad = bad || verdict != "ok"
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", r.module, r.took.Round(time.Second), r.passed+r.failed, verdict)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nIn %s; examples and fuzz seeds count as tests, subtests do not.\n", took.Round(time.Second))
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+	if bad {
+		return errFailed
+	}
+	return nil
 }
 
-func (r *run) test() error {
-	defer close(r.done)
+// A moduleRun is the test of one module.
+type moduleRun struct {
+	module  string
+	printer *printer
+
+	took           time.Duration
+	err            error
+	passed, failed int      // tests, without subtests
+	skipped        []string // tests, with subtests
+	left           []string // what tests said is not part of the run
+}
+
+func (r *moduleRun) test(ctx context.Context, arguments []string) {
 	began := time.Now()
-	c := exec.Command("go", append([]string{"test", "-race", "./..."}, os.Args[1:]...)...)
-	c.Dir, c.Stdout, c.Stderr = r.module, &r.output, &r.output
+	c := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-race", "./..."}, arguments...)...)
+	c.Dir = r.module
+	e := newEvents(r)
+	c.Stdout, c.Stderr = e, e
+	r.printer.began(r.module)
 	r.err = c.Run()
+	e.end()
 	r.took = time.Since(began)
-	return r.err
-}
-
-// A later keeps what is written to it until it is told where that goes.
-type later struct {
-	mu   sync.Mutex
-	kept bytes.Buffer
-	w    io.Writer // nil: nowhere yet
-}
-
-func (l *later) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.w == nil {
-		return l.kept.Write(p)
-	}
-	return l.w.Write(p)
-}
-
-func (l *later) to(w io.Writer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.kept.WriteTo(w)
-	l.w = w
+	r.printer.ended(r.module)
 }
 
 // modulesBelow finds the folders that have a go.mod, root first.
