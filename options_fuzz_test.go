@@ -121,7 +121,8 @@ func (r *optionsRun) bits() int64 {
 }
 
 func (r *optionsRun) number() int {
-	edge := []int{1, 2, 3, 10, 1024, 0, -1, math.MinInt, math.MaxInt32, math.MaxInt32 + 1, Unlimited - 1, Unlimited}
+	beyond := int64(math.MaxInt32) + 1 // another edge where an int has 32 bits
+	edge := []int{1, 2, 3, 10, 1024, 0, -1, math.MinInt, math.MaxInt32, int(beyond), Unlimited - 1, Unlimited}
 	if k := r.draw(len(edge) + 1); k < len(edge) {
 		return edge[k]
 	}

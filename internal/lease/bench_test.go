@@ -76,7 +76,7 @@ func BenchmarkTimeOutAndTakeAgain(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now += 1000
-		if e, _ := f.Expire(now, Never, 1<<40); !e.Several { // it has a history of its own by now
+		if e, _ := f.Expire(now, Never, 1<<30); !e.Several { // it has a history of its own by now
 			for _, r := range f.InFlight() {
 				f.Ack(r)
 			}

@@ -367,12 +367,12 @@ var steps = []struct {
 		}
 	}},
 	{"time", func(m *model) { m.now += int64(m.arg(40)) }},
-	{"expire", func(m *model) { m.expire(Instant{m.now - int64(m.arg(5)), m.held64()}, []int{0, 3, 1 << 40}[m.arg(3)]) }},
-	{"expire all", func(m *model) { m.expire(Never, 1<<40) }},
+	{"expire", func(m *model) { m.expire(Instant{m.now - int64(m.arg(5)), m.held64()}, []int{0, 3, 1 << 30}[m.arg(3)]) }},
+	{"expire all", func(m *model) { m.expire(Never, 1<<30) }},
 	{"a long time", func(m *model) {
 		if m.arg(8) == 0 {
 			m.now += 1000
-			m.expire(Never, 1<<40)
+			m.expire(Never, 1<<30)
 		}
 	}},
 	{"take expired", func(m *model) { m.takeExpired() }},

@@ -297,8 +297,9 @@ func TestAHeapDropsWhatNoLongerCounts(t *testing.T) {
 		w.Unschedule(i)
 		w.Restamp(i)
 	}
-	require.LessOrEqual(t, cap(w.heap.items), 128)
-	require.LessOrEqual(t, cap(w.elder.items), 128)
+	const most = 128 + 128/8 // append rounds up to what the allocator has, which is more where an int has 32 bits
+	require.LessOrEqual(t, cap(w.heap.items), most)
+	require.LessOrEqual(t, cap(w.elder.items), most)
 	require.NoError(t, check(&w))
 }
 
