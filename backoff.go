@@ -31,14 +31,23 @@ type Backoff struct{ *rule }
 type rule struct {
 	wait   func(attempt int) time.Duration
 	theirs bool // wait is the user's
+	name   string
 	err    error
+}
+
+// String is the call that made b, as "Exponential(100ms, 30s)".
+func (b Backoff) String() string {
+	if b.rule == nil {
+		return "Backoff{}"
+	}
+	return b.name
 }
 
 // Constant waits d after each attempt, exactly. d must be positive.
 func Constant(d time.Duration) Backoff {
-	b := Backoff{&rule{wait: func(int) time.Duration { return d }}}
+	b := Backoff{&rule{name: fmt.Sprintf("Constant(%v)", d), wait: func(int) time.Duration { return d }}}
 	if d <= 0 {
-		b.err = fmt.Errorf("Constant(%v): want a positive duration", d)
+		b.err = fmt.Errorf("%v: want a positive duration", b)
 	}
 	return b
 }
@@ -48,7 +57,7 @@ func Constant(d time.Duration) Backoff {
 // uniform in [w/2, w], so that what failed together does not return together.
 // Both must be positive and longest not below first.
 func Exponential(first, longest time.Duration) Backoff {
-	b := Backoff{&rule{wait: func(attempt int) time.Duration {
+	b := Backoff{&rule{name: fmt.Sprintf("Exponential(%v, %v)", first, longest), wait: func(attempt int) time.Duration {
 		w := longest
 		if shift := max(attempt, 1) - 1; shift < 63 && first <= longest>>shift {
 			w = first << shift
@@ -57,9 +66,9 @@ func Exponential(first, longest time.Duration) Backoff {
 	}}}
 	switch {
 	case first <= 0:
-		b.err = fmt.Errorf("Exponential(%v, %v): want a positive first wait", first, longest)
+		b.err = fmt.Errorf("%v: want a positive first wait", b)
 	case longest < first:
-		b.err = fmt.Errorf("Exponential(%v, %v): want a longest wait that is not below the first", first, longest)
+		b.err = fmt.Errorf("%v: want a longest wait that is not below the first", b)
 	}
 	return b
 }
@@ -70,9 +79,9 @@ func Exponential(first, longest time.Duration) Backoff {
 // and the wait is the default backoff's.
 func BackoffFunc(f func(attempt int) time.Duration) Backoff {
 	if f == nil {
-		return Backoff{&rule{err: fmt.Errorf("BackoffFunc(nil): want a function")}}
+		return Backoff{&rule{name: "BackoffFunc(nil)", err: fmt.Errorf("BackoffFunc(nil): want a function")}}
 	}
-	return Backoff{&rule{wait: f, theirs: true}}
+	return Backoff{&rule{name: "BackoffFunc", wait: f, theirs: true}}
 }
 
 // ask says how long to wait after the given number of spent attempts, and how the

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -287,7 +288,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 	ds := q.peekLocked()
 	if !q.direct && !q.closed {
 		q.cursor.Scan(func(it *item[T]) bool {
-			ds = append(ds, Delivery[T]{Body: it.body, q: q, ext: it.ext, seq: it.seq, at: it.at, attempt: 1})
+			ds = append(ds, q.inLogDelivery(it))
 			return len(ds) < most
 		})
 	}
@@ -301,18 +302,30 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 	q.unfoldLocked()
 	var ds []Delivery[T]
 	q.win.All(func(i int32) bool {
-		m, h := q.win.Meta(i), q.win.At(i)
-		inHand := (m.State == inFlight || m.State == handling) && !q.closed
-		if !inHand && m.State != parked {
-			ds = append(ds, Delivery[T]{
-				Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, entry: i,
-				attempt: int32(min(m.Spent+1, 1<<31-1)),
-			})
+		if m := q.win.Meta(i); m.State != parked && !q.inFlightLocked(m) {
+			ds = append(ds, q.peekedLocked(i))
 		}
 		return true
 	})
-	slices.SortFunc(ds, func(a, b Delivery[T]) int { return cmp.Compare(a.seq, b.seq) })
+	inOrder(ds)
 	return ds
+}
+
+func inOrder[T any](ds []Delivery[T]) {
+	slices.SortFunc(ds, func(a, b Delivery[T]) int { return cmp.Compare(a.seq, b.seq) })
+}
+
+// peekedLocked is entry i for those who look at it.
+func (q *Queue[T]) peekedLocked(i int32) Delivery[T] {
+	m, h := q.win.Meta(i), q.win.At(i)
+	return Delivery[T]{
+		Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
+	}
+}
+
+// inLogDelivery is a message of the log for those who look at it.
+func (q *Queue[T]) inLogDelivery(it *item[T]) Delivery[T] {
+	return Delivery[T]{Body: it.body, q: q, ext: it.ext, seq: it.seq, at: it.at, attempt: 1}
 }
 
 // Redrive sends dead letters back to this queue, and to no other: all that are
@@ -329,43 +342,25 @@ func (q *Queue[T]) peekLocked() []Delivery[T] {
 // [ErrInvalidOption]. IDs that no letter has are [ErrUnknownID], see [RedriveIDs]; the
 // others have moved then.
 func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
-	if err := q.made(); err != nil {
-		return 0, err
-	}
-	if q.letters {
-		return 0, fmt.Errorf("%w: Redrive of %q: redrive the queue that the dead letters come from", ErrUnsupported, q.name)
-	}
-	var set redriveSettings
-	if err := applyAll(options, func(o RedriveOption) error { return o.applyRedrive(&set) }); err != nil {
-		return 0, err
-	}
-	preds, err := typed[func(Delivery[T]) bool]("RedriveIf", set.preds, reflect.TypeFor[T]())
+	c, err := q.chooseLetters(ctx, "Redrive", "redrive", options)
 	if err != nil {
 		return 0, err
 	}
-	if ctx == nil {
-		return 0, fmt.Errorf("%w: Redrive: %w", ErrInvalidOption, errNilContext)
-	}
-	if ctx.Err() != nil {
-		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, contextError(ctx))
-	}
-	return q.redriveAround(ctx, &set, preds)
+	return q.redriveAround(ctx, c)
 }
 
-// redriveTo is Redrive, with its options and nothing around it.
-func (q *Queue[T]) redriveTo(ctx context.Context, set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
-	q.mu.Lock()
-	d, closed := q.dead, q.closed
-	q.mu.Unlock()
-	if closed {
-		return 0, fmt.Errorf("fanout: redrive of %q: %w", q.name, ErrClosed)
+// redriveTo is Redrive with its options, and nothing around it.
+func (q *Queue[T]) redriveTo(ctx context.Context, c *letterChoice[T]) (moved int, err error) {
+	if err := q.findLetters("redrive", c); err != nil {
+		return 0, err
 	}
-	if q.remote != nil {
-		moved, err = q.remote.redrive(ctx, set, preds)
-	} else if d == nil {
-		err = set.unknown()
-	} else {
-		moved, err = q.redriveFrom(ctx, d, set, preds)
+	switch {
+	case q.remote != nil:
+		moved, err = q.remote.redrive(ctx, c)
+	case c.dead == nil:
+		err = c.set.unknown()
+	default:
+		moved, err = q.redriveFrom(ctx, c)
 	}
 	if err != nil {
 		err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)
@@ -373,19 +368,57 @@ func (q *Queue[T]) redriveTo(ctx context.Context, set *redriveSettings, preds []
 	return moved, err
 }
 
-// redriveFrom redrives letters of d, as Redrive does.
-func (q *Queue[T]) redriveFrom(ctx context.Context, d *Queue[T], set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
-	d.mu.Lock()
-	letters := d.peekLocked()
-	d.mu.Unlock()
-	if d.shared() {
-		letters = slices.DeleteFunc(letters, func(l Delivery[T]) bool { return l.ext.source != q.origin() })
+// A letterChoice says which letters of a queue options select.
+type letterChoice[T any] struct {
+	dead  *Queue[T] // nil: none has died
+	set   redriveSettings
+	preds []func(Delivery[T]) bool
+}
+
+// chooseLetters checks the options and the context of a call about the queue's letters,
+// which does what.
+func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options []RedriveOption) (*letterChoice[T], error) {
+	if err := q.made(); err != nil {
+		return nil, err
 	}
-	letters, err = selectLetters(letters, set, preds)
+	if q.letters {
+		return nil, fmt.Errorf("%w: %s of %q: call it on the queue that the dead letters come from", ErrUnsupported, call, q.name)
+	}
+	c := new(letterChoice[T])
+	if err := applyAll(options, func(o RedriveOption) error { return o.applyRedrive(&c.set) }); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.preds, err = typed[func(Delivery[T]) bool]("RedriveIf", c.set.preds, reflect.TypeFor[T]()); err != nil {
+		return nil, err
+	}
+	if ctx == nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalidOption, call, errNilContext)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("fanout: %s of %q: %w", what, q.name, contextError(ctx))
+	}
+	return c, nil
+}
+
+// findLetters finds the dead-letter queue of c, for a call that does what.
+func (q *Queue[T]) findLetters(what string, c *letterChoice[T]) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c.dead = q.dead
+	if q.closed {
+		return fmt.Errorf("fanout: %s of %q: %w", what, q.name, ErrClosed)
+	}
+	return nil
+}
+
+// redriveFrom redrives letters in memory.
+func (q *Queue[T]) redriveFrom(ctx context.Context, c *letterChoice[T]) (moved int, err error) {
+	letters, err := q.selectFrom(c)
 	if err != nil {
 		return 0, err
 	}
-	unknown := set.unknown()
+	unknown := c.set.unknown()
 	if len(letters) == 0 {
 		return 0, unknown
 	}
@@ -398,17 +431,45 @@ func (q *Queue[T]) redriveFrom(ctx context.Context, d *Queue[T], set *redriveSet
 	return o.moved, err
 }
 
-// selectLetters applies a Redrive's options, with no lock held. Of the IDs in set it
-// notes those that a letter has.
-func selectLetters[T any](letters []Delivery[T], set *redriveSettings, preds []func(Delivery[T]) bool) (kept []Delivery[T], err error) {
+// selectFrom returns the queue's letters that are chosen, in the order of publication. It
+// looks at lookLen of them under one lock. One that came meanwhile, or that a consumer has
+// taken, is not among them.
+func (q *Queue[T]) selectFrom(c *letterChoice[T]) (letters []Delivery[T], err error) {
+	d := c.dead
+	var newer uint64 // stamp of what is
+	for from, more := int32(0), true; more; {
+		var some []Delivery[T]
+		d.mu.Lock()
+		if newer == 0 {
+			newer = d.win.Reserve(1)
+		}
+		from, more = d.win.Scan(from, lookLen, func(i int32) {
+			m := d.win.Meta(i)
+			if m.Stamp < newer && !d.inFlightLocked(m) && (!d.shared() || d.win.At(i).ext.source == q.origin()) {
+				some = append(some, d.peekedLocked(i))
+			}
+		})
+		d.mu.Unlock()
+		if some, err = selectLetters(some, c); err != nil {
+			return nil, err
+		}
+		letters = append(letters, some...)
+	}
+	inOrder(letters)
+	return letters, nil
+}
+
+// selectLetters applies the options, with no lock held. Of the IDs asked for it notes
+// those that a letter has.
+func selectLetters[T any](letters []Delivery[T], c *letterChoice[T]) (kept []Delivery[T], err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			kept, err = nil, fmt.Errorf("fanout: RedriveIf: %w", panicError(p))
 		}
 	}()
 	for _, l := range letters {
-		keep := set.ids == nil || set.met(l.ID())
-		for _, pred := range preds {
+		keep := (c.set.ids == nil || c.set.met(l.ID())) && c.set.inTime(l.hist)
+		for _, pred := range c.preds {
 			keep = keep && pred(l)
 		}
 		if keep {
@@ -433,12 +494,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 	for len(letters) > 0 && (q.room(head) > 0 || q.parked.Len() > 0) {
 		l := letters[0]
 		letters = letters[1:]
-		// The letter may have been taken, settled or redriven meanwhile.
-		if d.closed || !d.win.Holds(l.entry) || d.win.At(l.entry).seq != l.seq {
-			continue
-		}
-		m := d.win.Meta(l.entry)
-		if m.State == inFlight || m.State == handling {
+		if !d.hasLetterLocked(&l) {
 			continue
 		}
 		h := *d.win.At(l.entry)
@@ -462,6 +518,21 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 	d.handOnLocked() // a letter that went may have been the head of its key
 	q.handOnLocked()
 	return letters, moved
+}
+
+// hasLetterLocked reports whether a letter that was looked at is still there. It may
+// have been taken, settled or redriven meanwhile.
+func (d *Queue[T]) hasLetterLocked(l *Delivery[T]) bool {
+	return !d.closed && d.win.Holds(l.entry) && d.win.At(l.entry).seq == l.seq && !d.inFlightLocked(d.win.Meta(l.entry))
+}
+
+// inTime reports whether a letter with this history died before all are too new.
+func (s *redriveSettings) inTime(h *history) bool {
+	if s.until.IsZero() {
+		return true
+	}
+	at, _ := h.died()
+	return !at.IsZero() && !at.After(s.until)
 }
 
 // met reports whether a letter's ID is asked for, and notes that there is one.
@@ -512,6 +583,20 @@ func RedriveIDs(ids ...string) RedriveOption {
 		for _, id := range ids {
 			s.ids[id] = false
 		}
+		return nil
+	})
+}
+
+// RedriveUntil selects the dead letters that died at newest or before, by the ends of
+// the attempts that made them dead: those that somebody has looked at, and not what came
+// later, the next deaths of the same messages included. A letter without a history is not
+// selected. Of several the last counts. The zero Time is [ErrInvalidOption].
+func RedriveUntil(newest time.Time) RedriveOption {
+	return redriveOption(func(s *redriveSettings) error {
+		if newest.IsZero() {
+			return invalid("RedriveUntil", newest, "a time that is not zero")
+		}
+		s.until = newest
 		return nil
 	})
 }

@@ -100,7 +100,7 @@ const (
 	DroppedByClose
 	// DroppedByPurge is [Queue.Purge].
 	DroppedByPurge
-	// DroppedByDelete is [Queue.Delete].
+	// DroppedByDelete is [Queue.Delete], or DeleteLetters of [QueueView].
 	DroppedByDelete
 
 	lastReason = DroppedByDelete
@@ -110,13 +110,22 @@ func (r DropReason) String() string { return notice.Reason(r).String() }
 
 // listen makes the hooks listeners.
 func (h *Hooks) listen(l *notice.Listeners) {
+	for k, f := range h.byKind() {
+		if f != nil {
+			l.Hook(notice.Kind(k), f)
+		}
+	}
+}
+
+func (h *Hooks) byKind() (all [notice.Kinds]func(*notice.Event)) {
 	for k, f := range []func(Event){
 		h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.StuckStack, h.Stalled, h.EngineFailed, h.Late, h.Late,
 	} {
 		if f != nil {
-			l.Hook(notice.Kind(k), func(e *notice.Event) { f(eventOf(e)) })
+			all[k] = func(e *notice.Event) { f(eventOf(e)) }
 		}
 	}
+	return all
 }
 
 // eventOf is what a hook is told of e.

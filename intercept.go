@@ -498,9 +498,9 @@ func (d Delivery[T]) extendOther(ctx context.Context, by time.Duration) error {
 }
 
 // redriveAround calls redriveTo with the interceptors around it.
-func (q *Queue[T]) redriveAround(ctx context.Context, set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
+func (q *Queue[T]) redriveAround(ctx context.Context, c *letterChoice[T]) (moved int, err error) {
 	if q.core.calls == nil {
-		return q.redriveTo(ctx, set, preds)
+		return q.redriveTo(ctx, c)
 	}
 	m := new(redrivenCount)
 	info := Info{Operation: OpRedrive, Topic: q.core.name, Queue: q.name, about: m}
@@ -508,7 +508,7 @@ func (q *Queue[T]) redriveAround(ctx context.Context, set *redriveSettings, pred
 		if ctx == nil {
 			return fmt.Errorf("%w: Redrive: %w", ErrInvalidOption, errNilContext)
 		}
-		n, err := q.redriveTo(ctx, set, preds)
+		n, err := q.redriveTo(ctx, c)
 		*m += redrivenCount(n)
 		return err
 	})

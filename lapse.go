@@ -222,12 +222,17 @@ func (q *Queue[T]) popDueFirstLocked() (i int32, ok bool) {
 // unfoldLocked makes all that has lapsed entries of the window.
 func (q *Queue[T]) unfoldLocked() {
 	for q.leases.lapsed != nil {
-		p := q.leases.lapsed.first
-		for before := p.leader; p.left != 0; {
-			i := q.nextOfLapseLocked(p)
-			q.win.PushAfter(&q.due, i, before, before != noLeader)
-			before = i
-		}
+		q.unfoldFirstLocked()
+	}
+}
+
+// unfoldFirstLocked is unfoldLocked for the first lapse.
+func (q *Queue[T]) unfoldFirstLocked() {
+	p := q.leases.lapsed.first
+	for before := p.leader; p.left != 0; {
+		i := q.nextOfLapseLocked(p)
+		q.win.PushAfter(&q.due, i, before, before != noLeader)
+		before = i
 	}
 }
 

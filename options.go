@@ -56,7 +56,8 @@ type (
 		QueueOrDeadLetterOption
 		applyReceive(*receiveSettings) error
 	}
-	// A RedriveOption selects what [Queue.Redrive] moves: [RedriveIDs], [RedriveIf].
+	// A RedriveOption selects what [Queue.Redrive] moves: [RedriveIDs], [RedriveIf],
+	// [RedriveUntil]. [QueueView] has them select what DeleteLetters deletes, too.
 	RedriveOption interface{ applyRedrive(*redriveSettings) error }
 	// An EngineOption configures [WithEngine]: [Without].
 	EngineOption interface{ applyEngine(*topicSettings) error }
@@ -175,6 +176,7 @@ type (
 	redriveSettings struct {
 		ids   map[string]bool // by ID asked for, whether a letter has it; nil asks for all
 		preds []any           // each a func(Delivery[T]) bool
+		until time.Time       // zero: any
 	}
 )
 

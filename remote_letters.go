@@ -104,9 +104,40 @@ func (r *remoteQueue[T]) peek(ctx context.Context, most int) (ds []Delivery[T], 
 	return ds, errors.Join(err, h.giveBack(ctx))
 }
 
-// redrive moves dead letters back to the queue, a part of them at a time: none waits
-// for so long that its lease ends.
-func (r *remoteQueue[T]) redrive(ctx context.Context, set *redriveSettings, preds []func(Delivery[T]) bool) (moved int, err error) {
+// A letterEnd is what becomes of letters that were chosen.
+type letterEnd[T any] struct {
+	// each does it, and returns the error of each letter.
+	each  func(h *holding[T], ctx context.Context, ls []*heldLetter[T]) []error
+	q     *Queue[T]              // whose event it is
+	count func(l *heldLetter[T]) // counts and notes it. q's mu is held
+	not   string                 // what the others were not
+}
+
+// redrive moves dead letters back to the queue.
+func (r *remoteQueue[T]) redrive(ctx context.Context, c *letterChoice[T]) (moved int, err error) {
+	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).moveEach, q: r.q, not: "moved", count: func(l *heldLetter[T]) {
+		r.q.rareLocked().redriven++
+		r.q.noteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
+	}})
+}
+
+// deleteLetters acknowledges dead letters.
+func (r *remoteQueue[T]) deleteLetters(ctx context.Context, c *letterChoice[T]) (deleted int, err error) {
+	d := r.q.dead
+	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).ackEach, q: d, not: "deleted", count: func(l *heldLetter[T]) {
+		d.rareLocked().dropped++
+		d.noteLocked(notice.Dropped, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1, Reason: notice.DroppedByDelete})
+	}})
+}
+
+// ackEach has the engine forget letters.
+func (h *holding[T]) ackEach(ctx context.Context, ls []*heldLetter[T]) []error {
+	return together(len(ls), func(k int) error { return remoteError(h.dead.eq.Ack(ctx, ls[k].Receipt)) })
+}
+
+// end ends dead letters, a part of them at a time: none waits for so long that its
+// lease ends.
+func (r *remoteQueue[T]) end(ctx context.Context, c *letterChoice[T], how letterEnd[T]) (ended int, err error) {
 	h := r.q.dead.remote.hold()
 	over := false
 	defer func() {
@@ -114,35 +145,35 @@ func (r *remoteQueue[T]) redrive(ctx context.Context, set *redriveSettings, pred
 			_ = h.giveBack(ctx)
 		}
 	}()
-	began, back := time.Now(), map[string]bool{} // IDs of those that were moved
-	var moves vain
+	began, back := time.Now(), map[string]bool{} // IDs of those that were ended
+	var ends vain
 	for more := true; more && err == nil; {
 		var ls []*heldLetter[T]
 		if ls, more, err = h.part(ctx); err != nil {
 			break
 		}
 		ls = slices.DeleteFunc(ls, func(l *heldLetter[T]) bool { return diedAfter(began, l.arrival.hist, back[l.ID]) })
-		if ls, err = h.choose(ls, set, preds); err != nil {
+		if ls, err = h.choose(ls, c); err != nil {
 			break
 		}
 		var done []*heldLetter[T]
-		done, err = r.move(ctx, h, ls)
+		done, err = h.endAll(ctx, ls, how)
 		for _, l := range done {
 			back[l.ID] = true
 		}
-		moved += len(done)
+		ended += len(done)
 		if late := len(ls) - len(done); late > 0 && err == nil {
-			more, err = true, moves.progress(len(done), r.q.set.visibility)
+			more, err = true, ends.progress(len(done), r.q.set.visibility)
 		}
 	}
 	if late := len(h.late); late > 0 && err == nil {
-		err = fmt.Errorf("%d letters were not moved, and are in other hands: %w", late, ErrStale)
+		err = fmt.Errorf("%d letters were not %s, and are in other hands: %w", late, how.not, ErrStale)
 	}
 	if err == nil {
-		err = set.unknown()
+		err = c.set.unknown()
 	}
 	over = true
-	return moved, errors.Join(err, h.giveBack(ctx))
+	return ended, errors.Join(err, h.giveBack(ctx))
 }
 
 // part receives as many letters as are moved at once, or fewer if that takes long,
@@ -221,10 +252,10 @@ func (h *holding[T]) delivery(l *heldLetter[T]) Delivery[T] {
 	return Delivery[T]{Body: a.body, q: h.dead.q, ext: a.ext, hist: a.hist, at: a.at, entry: inHand, attempt: int32(a.spent + 1)}
 }
 
-// choose returns those that a Redrive's options select.
-func (h *holding[T]) choose(ls []*heldLetter[T], set *redriveSettings, preds []func(Delivery[T]) bool) (chosen []*heldLetter[T], err error) {
+// choose returns those that the options select.
+func (h *holding[T]) choose(ls []*heldLetter[T], c *letterChoice[T]) (chosen []*heldLetter[T], err error) {
 	for _, l := range ls {
-		some, err := selectLetters([]Delivery[T]{h.delivery(l)}, set, preds)
+		some, err := selectLetters([]Delivery[T]{h.delivery(l)}, c)
 		if err != nil {
 			return nil, err
 		}
@@ -235,16 +266,16 @@ func (h *holding[T]) choose(ls []*heldLetter[T], set *redriveSettings, preds []f
 	return chosen, nil
 }
 
-// move has the engine move letters to the queue, and returns those that it has
-// moved. Those whose leases have ended come again, and are new then.
-func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLetter[T]) (moved []*heldLetter[T], err error) {
-	errs := h.moveEach(ctx, ls)
+// endAll has the engine end letters, and returns those that it has ended. Those whose
+// leases have ended come again, and are new then.
+func (h *holding[T]) endAll(ctx context.Context, ls []*heldLetter[T], how letterEnd[T]) (ended []*heldLetter[T], err error) {
+	errs := how.each(h, ctx, ls)
 	for k, l := range ls {
 		switch {
 		case errs[k] == nil:
 			l.done = true
 			h.met[l.key] = metLetter[T]{deliveries: l.Deliveries}
-			moved = append(moved, l)
+			ended = append(ended, l)
 		case errors.Is(errs[k], ErrStale):
 			l.done, errs[k] = true, nil
 			delete(h.met, l.key)
@@ -252,14 +283,12 @@ func (r *remoteQueue[T]) move(ctx context.Context, h *holding[T], ls []*heldLett
 		}
 	}
 	h.letters = slices.DeleteFunc(h.letters, func(l *heldLetter[T]) bool { return l.done })
-	q := r.q
-	q.mu.Lock()
-	for _, l := range moved {
-		q.rareLocked().redriven++
-		q.noteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
+	how.q.mu.Lock()
+	for _, l := range ended {
+		how.count(l)
 	}
-	q.unlock()
-	return moved, summary("were not moved", errs)
+	how.q.unlock()
+	return ended, summary("were not "+how.not, errs)
 }
 
 // moveEach has the engine move letters, and sorts them: those of one key are moved

@@ -111,12 +111,13 @@ func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	return Shutdown(ctx, t)
 }
 
-// AnyTopic is a [*Topic] of any type, for [Shutdown]. No other type implements it.
+// AnyTopic is a [*Topic] of any type, for [Shutdown] and [TopicView]. No other type implements it.
 type AnyTopic interface {
 	Name() string
 	Close() error
 	Done() <-chan struct{}
 	Stats() TopicStats
+	View() TopicView
 
 	// base returns the topic's core, nil if it has none: if NewTopic did not make it.
 	base() *core

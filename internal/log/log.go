@@ -259,9 +259,12 @@ func (s *segment[E]) clear() {
 
 // Scan calls f with each element from the cursor to the published position,
 // until f returns false. The cursor stays.
-func (c *Cursor[E]) Scan(f func(e *E) bool) {
+func (c *Cursor[E]) Scan(f func(e *E) bool) { c.ScanFrom(c.pos, f) }
+
+// ScanFrom is [Cursor.Scan] from position pos on, if the cursor has not passed that.
+func (c *Cursor[E]) ScanFrom(pos int64, f func(e *E) bool) {
 	s, end := c.seg, c.log.Published()
-	for pos := c.pos; pos < end; pos++ {
+	for pos = max(pos, c.pos); pos < end; pos++ {
 		for pos >= s.end() {
 			s = s.next
 		}

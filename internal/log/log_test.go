@@ -143,6 +143,14 @@ func TestAScanSeesWhatIsPublishedAndMovesNothing(t *testing.T) {
 		require.Equal(t, value(1), *e, "it ends when f says so")
 		return false
 	})
+	for pos, want := range map[int64][]int64{0: {value(1), value(2)}, 3: {value(3), value(4)}, 4: {value(4)}, 5: nil, 9: nil} {
+		seen = nil
+		c.ScanFrom(pos, func(e *int64) bool {
+			seen = append(seen, *e)
+			return len(seen) < 2
+		})
+		require.Equal(t, want, seen, "from position %d", pos)
+	}
 	require.Equal(t, value(1), *c.Next())
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -27,6 +28,7 @@ type Listeners struct {
 	Logger *slog.Logger // nil: slog.Default() at the time of logging
 	hooks  [Kinds]func(*Event)
 
+	taps     atomic.Pointer[[]*[Kinds]func(*Event)] // nil: none. What it points to never changes
 	stacksAt atomic.Int64 // when stacks were last collected, 0: never
 }
 
@@ -46,14 +48,60 @@ func (l *Listeners) Hook(k Kind, f func(*Event)) {
 // Hooked reports whether there is a hook for events of kind k.
 func (l *Listeners) Hooked(k Kind) bool { return l.hooks[k] != nil }
 
-// Wants reports whether events of kind k are hooked or logged.
-func (l *Listeners) Wants(k Kind) bool { return l.hooks[k] != nil || lines[k] != "" }
+// Wants reports whether events of kind k are hooked, logged or tapped.
+func (l *Listeners) Wants(k Kind) bool {
+	return l.hooks[k] != nil || lines[k] != "" || (k == Redriven || k == LateCancelled) && l.taps.Load() != nil
+}
 
-// Call calls the hook of kind k, if there is one, and survives its panic. No lock is held.
-func (l *Listeners) Call(k Kind, e *Event) {
-	if f := l.hooks[k]; f != nil {
-		l.call(f, e)
+// Tap adds hooks while the topic is in use, until stop is called. It hears of the kinds
+// that are logged, and of Redriven and LateCancelled.
+func (l *Listeners) Tap(hooks [Kinds]func(*Event)) (stop func()) {
+	tap := &hooks
+	l.retap(func(taps []*[Kinds]func(*Event)) []*[Kinds]func(*Event) { return append(taps, tap) })
+	return func() {
+		l.retap(func(taps []*[Kinds]func(*Event)) []*[Kinds]func(*Event) {
+			return slices.DeleteFunc(taps, func(other *[Kinds]func(*Event)) bool { return other == tap })
+		})
 	}
+}
+
+// retap replaces the taps by what change makes of a copy.
+func (l *Listeners) retap(change func(taps []*[Kinds]func(*Event)) []*[Kinds]func(*Event)) {
+	for {
+		old := l.taps.Load()
+		var taps []*[Kinds]func(*Event)
+		if old != nil {
+			taps = slices.Clone(*old)
+		}
+		next := &taps
+		if taps = change(taps); len(taps) == 0 {
+			next = nil
+		}
+		if l.taps.CompareAndSwap(old, next) {
+			return
+		}
+	}
+}
+
+// Call calls the hook of kind k, if there is one, and then the taps, and survives their
+// panics. No lock is held.
+func (l *Listeners) Call(k Kind, e *Event) {
+	taps := l.taps.Load()
+	if taps == nil {
+		if f := l.hooks[k]; f != nil {
+			l.call(f, e)
+		}
+		return
+	}
+	callback.Each(1+len(*taps), func(n int) {
+		f := l.hooks[k]
+		if n > 0 {
+			f = (*taps)[n-1][k]
+		}
+		if f != nil {
+			l.call(f, e)
+		}
+	})
 }
 
 func (l *Listeners) call(f func(*Event), e *Event) {
