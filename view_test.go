@@ -723,3 +723,104 @@ func TestLettersThatCannotBeDeletedStay(t *testing.T) {
 		require.NoError(t, top.Close())
 	})
 }
+
+// TestATapHearsOfTroubleOnly, after the topic's hooks, until it is stopped.
+func TestATapHearsOfTroubleOnly(t *testing.T) {
+	inBoth(t, func(t *testing.T, on fanout.TopicOption, e *fakeengine.Engine) {
+		var told []string
+		say := func(who, what string) func(fanout.Event) {
+			return func(e fanout.Event) { told = append(told, strings.TrimSpace(who+" "+what+" "+e.Queue+" "+e.MessageID)) }
+		}
+		said := func() []string {
+			all := told
+			told = nil
+			return all
+		}
+		top := viewed[string](t, on, fanout.WithHooks(fanout.Hooks{DeadLettered: say("hook", "dead")}))
+		q := opened(t, top, "billing")
+		v := top.View()
+		all := func(who string) fanout.Hooks {
+			return fanout.Hooks{
+				DeadLettered: say(who, "dead"), Parked: say(who, "parked"), Redriven: say(who, "redriven"), Dropped: say(who, "dropped"),
+				Stuck: say(who, "stuck"), Stalled: say(who, "stalled"), EngineFailed: say(who, "failed"), Late: say(who, "late"),
+			}
+		}
+		kill(t, top, q, "before")
+		require.Equal(t, []string{"hook dead billing before"}, said())
+		stopA, err := v.Tap(all("a"))
+		require.NoError(t, err)
+		stopB, err := v.Tap(fanout.Hooks{Redriven: say("b", "redriven")})
+		require.NoError(t, err)
+		stopNone, err := v.Tap(fanout.Hooks{})
+		require.NoError(t, err)
+		kill(t, top, q, "after")
+		require.Equal(t, []string{"hook dead billing after", "a dead billing after"}, said())
+		_, err = q.Redrive(t.Context(), fanout.RedriveIDs("before"))
+		require.NoError(t, err)
+		require.Equal(t, []string{"a redriven billing before", "b redriven billing before"}, said())
+		_, err = q.View().DeleteLetters(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"a dropped billing/dead after"}, said())
+		_, err = q.Purge(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"a dropped billing"}, said())
+		stopA()
+		stopA()
+		stopNone()
+		kill(t, top, q, "later")
+		_, err = q.Redrive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"hook dead billing later", "b redriven billing later"}, said())
+		stopB()
+		_, err = q.Purge(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, said())
+
+		for name, h := range map[string]fanout.Hooks{
+			"Published": {Published: say("", "")}, "Delivered": {Delivered: say("", "")}, "Settled": {Settled: say("", "")}, "StuckStack": {StuckStack: say("", "")},
+		} {
+			stop, err := v.Tap(h)
+			require.Nil(t, stop)
+			require.ErrorIs(t, err, fanout.ErrUnsupported)
+			require.ErrorContains(t, err, `Tap of topic "orders" with Hooks.`+name+": give it to NewTopic by WithHooks")
+		}
+		require.NoError(t, top.Close())
+	})
+	var zero fanout.Topic[string]
+	_, err := zero.View().Tap(fanout.Hooks{})
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
+}
+
+func TestATapHearsOfHandlersThatAreStuckOrLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		tell := func(what string) func(fanout.Event) {
+			return func(e fanout.Event) { told = append(told, what+" "+e.Subscriber) }
+		}
+		top := viewed[string](t)
+		q := opened(t, top, "billing", fanout.WithVisibilityTimeout(time.Second), fanout.WithMaxAttempts(1))
+		_, err := q.Subscribe(t.Context(), func(ctx context.Context, d fanout.Delivery[string]) error {
+			<-ctx.Done()
+			if d.Body == "cancelled" {
+				return context.Cause(ctx)
+			}
+			return errors.New("busy")
+		})
+		require.NoError(t, err)
+		site := q.View().Subscribers()[0].Subscriber
+		stop, err := top.View().Tap(fanout.Hooks{Stuck: tell("stuck"), Late: tell("late")})
+		require.NoError(t, err)
+		for _, body := range []string{"failed", "cancelled"} {
+			require.NoError(t, top.Publish(t.Context(), body))
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			require.Equal(t, []string{"stuck " + site, "late " + site}, told)
+			told = nil
+		}
+		stop()
+		require.NoError(t, top.Publish(t.Context(), "cancelled"))
+		time.Sleep(2 * time.Second)
+		require.Empty(t, told)
+		require.NoError(t, top.Close())
+	})
+}

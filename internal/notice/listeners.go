@@ -29,7 +29,7 @@ type Listeners struct {
 	hooks  [Kinds]func(*Event)
 
 	taps     atomic.Pointer[[]*[Kinds]func(*Event)] // nil: none. What it points to never changes
-	stacksAt atomic.Int64 // when stacks were last collected, 0: never
+	stacksAt atomic.Int64                           // when stacks were last collected, 0: never
 }
 
 // Hook adds a hook for a kind of event. However one of several ends, all are called.

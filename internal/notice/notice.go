@@ -4,8 +4,8 @@
 // to the topic's Listeners.
 //
 // A Pending has no lock: it belongs to whoever holds the lock of the queue that it is of,
-// and then to whoever has taken it. Listeners do not change once the topic has been made.
-// A Reporter's mutex is a leaf, held for a few stores. Its one timer is counted in Alive
+// and then to whoever has taken it. Listeners do not change once the topic has been made,
+// except by Tap. A Reporter's mutex is a leaf, held for a few stores. Its one timer is counted in Alive
 // while it is armed, and Stop ends it. Hooks and loggers are called without a lock, and may
 // panic, block or end the goroutine: what remains to be told is told then.
 package notice
