@@ -165,8 +165,8 @@ func (q *Queue[T]) deadNow() *Queue[T] {
 // QueueSettings are the options of a queue that are in force: what was asked for, else
 // the defaults.
 type QueueSettings struct {
-	// Capacity is how many messages the queue holds at most; on an engine 0 if nothing was
-	// asked for: then it is the engine's.
+	// Capacity is how many messages the queue holds at most; on an engine [Unknown] if
+	// nothing was asked for: then it is the engine's.
 	Capacity          int
 	Overflow          Overflow
 	VisibilityTimeout time.Duration

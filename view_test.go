@@ -187,7 +187,7 @@ func TestTheOptionsInForceAreSeen(t *testing.T) {
 	require.NoError(t, shared.Close())
 
 	top = viewed[string](t, fanout.WithEngine(fakeengine.New(fakeengine.Config{})))
-	defaults.Capacity, defaults.DeadLetterCapacity = 0, 0 // the engine's
+	defaults.Capacity, defaults.DeadLetterCapacity = fanout.Unknown, fanout.Unknown // the engine's
 	require.Equal(t, defaults, opened(t, top, "defaults").View().Settings())
 	q = opened(t, top, "bounded", fanout.WithCapacity(3), fanout.WithDeadLetterCapacity(4), fanout.WithBackoff(fanout.BackoffFunc(func(int) time.Duration { return time.Second })))
 	require.Equal(t, 3, q.View().Settings().Capacity)
