@@ -58,8 +58,8 @@ func (c *checkout) run(ctx context.Context) error {
 		return errors.Join(err, c.shutdown(end), c.balance())
 	}
 	// To be interrupted is no failure, if the books balance.
-	c.out.say("interrupted: %s of %s payments are published; draining for at most %v (interrupt again to kill)",
-		number(c.published.Total()), number(c.load.Len()), c.cfg.grace)
+	c.out.say("interrupted: %s of %s are published; draining for at most %v (interrupt again to kill)",
+		number(c.published.Total()), count(c.load.Len(), "payment"), c.cfg.grace)
 	return errors.Join(c.shutdown(end), c.showDead(end), c.balance())
 }
 
@@ -152,12 +152,12 @@ func (c *checkout) backoff() fanout.Backoff {
 
 // work is the business of the day: all payments, and then what died of them.
 func (c *checkout) work(ctx context.Context) error {
-	room := fmt.Sprintf("room for %d messages", c.cfg.capacity)
+	room := "room for " + count(c.cfg.capacity, "message")
 	if c.engine != nil {
 		room = "no bounds"
 	}
-	c.out.say("%s payments with %s order lines; %d workers and %s in each queue",
-		number(c.load.Len()), number(c.load.Lines()), c.cfg.workers, room)
+	c.out.say("%s with %s; %s and %s in each queue",
+		count(c.load.Len(), "payment"), count(c.load.Lines(), "order line"), count(c.cfg.workers, "worker"), room)
 	if err := c.watch(ctx, c.publishAll); err != nil {
 		return err
 	}
@@ -228,14 +228,14 @@ func (c *checkout) revive(ctx context.Context) error {
 		return err
 	}
 	products, units := c.inventory.Restock(bodies(letters))
-	c.out.say("warehouses and carriers are well again; restocked %s products with %s units", number(products), number(units))
+	c.out.say("warehouses and carriers are well again; restocked %s with %s", count(products, "product"), count(units, "unit"))
 	for _, q := range c.queues {
 		d, err := q.Depth(ctx)
 		if err != nil {
 			return err
 		}
 		moved, err := q.Redrive(ctx)
-		c.out.say("%s: redrove %s of %s dead letters", q.Name(), number(moved), number(d.Dead))
+		c.out.say("%s: redrove %s of %s", q.Name(), number(moved), count(d.Dead, "dead letter"))
 		if err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func TestTheSampleEndsWithEveryOrderSettled(t *testing.T) {
 		require.Equal(t, page{published: 40, settled: 40}, inventory)
 		require.Equal(t, page{published: 40, settled: 40}, shipping)
 		// What was too much for the stock died at once, was shown, and was redriven.
-		require.Regexp(t, `inventory: dead letters of \d+ orders\n`, out.String())
+		require.Regexp(t, `inventory: \d+ dead letters, by reason\n`, out.String())
 		require.Regexp(t, `  order \d+, .*\n(    attempt .*\n)*    attempt \d: permanent after .* wanted, \d+ in stock`, out.String())
 		moved := regexp.MustCompile(`inventory: redrove (\d+) of (\d+) dead letters`).FindStringSubmatch(out.String())
 		require.NotNil(t, moved)
@@ -155,10 +155,9 @@ func TestManyDeadLettersAreNamedWithTheirReasons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		require.NoError(t, Run(t.Context(), Where{}, []string{"-orders", dir, "-failure", "0"}, &out))
-		require.Contains(t, out.String(), "too little Smörgås Knife: 30 orders")
-		for i := range 30 {
-			require.Contains(t, out.String(), fmt.Sprintf("%d (%d of 0)", 100+i, i+1))
-		}
+		require.Contains(t, out.String(), "inventory: 30 dead letters, by reason\n  too little Smörgås Knife: 30 orders: ")
+		require.Contains(t, out.String(), "104 (5 wanted, 0 in stock), and 25 more\n", "the first five are named")
+		require.Equal(t, 5, strings.Count(out.String(), "    attempt 1: permanent after "), "and shown")
 		inventory, _ := pages(t, out.String())
 		require.Equal(t, page{published: 30, settled: 30}, inventory)
 	})
@@ -183,12 +182,22 @@ func TestBadOrdersAreNamed(t *testing.T) {
 }
 
 func TestBooksThatDoNotBalanceSaySo(t *testing.T) {
-	text, balanced := books([]*shop.Account{
+	text, balanced := newConsole(io.Discard, false).books([]*shop.Account{
 		{Service: "inventory", Published: 2, Settled: 1, Wrong: []shop.Discrepancy{{OrderID: 17, What: "is lost"}}},
 		{Service: "shipping", Published: 2, Settled: 2},
 	}, &shop.StockAccount{})
 	require.False(t, balanced)
 	require.Contains(t, text, "NOT BALANCED\nshipping ")
+	for _, width := range []int{40, tableWide} {
+		o := newConsole(io.Discard, false)
+		o.width = func() int { return width }
+		text, balanced := o.books([]*shop.Account{{Service: "inventory", Published: 100_000_000, Settled: 99_999_999, Dead: 1}}, &shop.StockAccount{Opening: 48_000_000_000, OnShelf: 48_000_000_000})
+		require.True(t, balanced)
+		require.Contains(t, text, "99,999,999")
+		for line := range strings.SplitSeq(text, "\n") {
+			require.True(t, width == 40 || wide(line) < width, line) // what is too long at 40 is folded
+		}
+	}
 	require.True(t, strings.HasSuffix(text, "\ninventory: order 17 is lost"), text)
 }
 
@@ -250,7 +259,7 @@ func TestTheSameOnAnEngine(t *testing.T) {
 			require.Positive(t, shipping.left)
 			out.Reset()
 			require.NoError(t, Run(t.Context(), w, nil, &out))
-			require.Contains(t, out.String(), fmt.Sprintf("shipping: dropped %s that an earlier run left", orders(shipping.left)))
+			require.Contains(t, out.String(), fmt.Sprintf("shipping: dropped %s that an earlier run left", count(shipping.left, "order")))
 			_, shipping = pages(t, out.String())
 			require.Equal(t, page{published: 40, settled: 40}, shipping)
 		})

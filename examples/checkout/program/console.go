@@ -14,10 +14,12 @@ import (
 // a plain line, about one a second.
 type console struct {
 	// Immutable.
-	w     io.Writer
-	tty   bool
-	every time.Duration
-	begin time.Time
+	w      io.Writer
+	tty    bool
+	colour bool
+	width  func() int // columns of the terminal, at the time
+	every  time.Duration
+	begin  time.Time
 
 	mu    sync.Mutex // guards the fields below and the writing
 	next  time.Time  // no earlier refresh
@@ -27,6 +29,11 @@ type console struct {
 
 func newConsole(w io.Writer, tty bool) *console {
 	o := &console{w: w, tty: tty, every: time.Second, begin: time.Now()}
+	o.width = func() int { return pipeWidth }
+	if f, ok := w.(*os.File); ok && tty {
+		o.width = func() int { return widthOf(f) }
+		o.colour = os.Getenv("NO_COLOR") == ""
+	}
 	o.last.at = o.begin
 	if tty {
 		o.every = 125 * time.Millisecond
@@ -52,7 +59,10 @@ func (o *console) say(format string, args ...any) {
 	defer o.mu.Unlock()
 	var b strings.Builder
 	o.clear(&b)
-	fmt.Fprintf(&b, format+"\n", args...)
+	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		b.WriteString(fold(line, o.width()-1))
+		b.WriteByte('\n')
+	}
 	if o.drawn > 0 {
 		o.drawn = 0
 		o.draw(&b)
@@ -77,7 +87,13 @@ func (o *console) refresh(look func() snapshot) {
 		o.clear(&b)
 		o.draw(&b)
 	} else {
-		fmt.Fprintf(&b, "%6.1fs  %s\n", now.Sub(o.begin).Seconds(), s.line())
+		for k, line := range s.lines() {
+			at := ""
+			if k == 0 {
+				at = fmt.Sprintf("%.1fs", now.Sub(o.begin).Seconds())
+			}
+			fmt.Fprintf(&b, "%7s  %s\n", at, line)
+		}
 	}
 	o.write(&b)
 }
@@ -107,11 +123,9 @@ func (o *console) clear(b *strings.Builder) {
 }
 
 func (o *console) draw(b *strings.Builder) {
-	board := o.last.board()
-	o.drawn = strings.Count(board, "\n")
-	b.WriteString(board)
+	lines := o.board(o.last, o.width())
+	o.drawn = len(lines)
+	b.WriteString(strings.Join(lines, "\n") + "\n")
 }
 
-// write sends what was composed in one piece, so that a terminal doesn't flicker.
-// Progress that can't be shown is no reason to stop working.
 func (o *console) write(b *strings.Builder) { _, _ = io.WriteString(o.w, b.String()) }

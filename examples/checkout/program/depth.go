@@ -28,7 +28,7 @@ func (c *checkout) start(ctx context.Context) error {
 				return err
 			}
 			if n > 0 {
-				c.out.say("%s: dropped %s that an earlier run left", q.Name(), orders(n))
+				c.out.say("%s: dropped %s that an earlier run left", q.Name(), count(n, "order"))
 			}
 		}
 	}
@@ -94,7 +94,7 @@ func (c *checkout) leftInEngine(ctx context.Context, q *fanout.Queue[payment]) (
 	if err != nil || n == 0 {
 		return nil, err
 	}
-	c.out.say("%s: looking at %s that are left", q.Name(), orders(n))
+	c.out.say("%s: looking at %s that are left", q.Name(), count(n, "order"))
 	ctx, cancel := context.WithTimeout(ctx, 2*c.visibility()+10*time.Second)
 	defer cancel()
 	byID := map[string]fanout.Message[payment]{}

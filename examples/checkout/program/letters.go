@@ -14,13 +14,9 @@ import (
 
 type letter = fanout.Delivery[payment]
 
-const (
-	// fewLetters are shown with their histories, manyLetters are named with
-	// their reasons, and of more than that the first few are.
-	fewLetters  = 12
-	manyLetters = 2000
-	firstFew    = 5
-)
+// firstFew is how many letters are shown with their histories, and how many orders
+// are named for each reason, unless all are asked for.
+const firstFew = 5
 
 // letters returns the dead letters of a queue, and leaves them where they are.
 func letters(ctx context.Context, q *fanout.Queue[payment]) ([]letter, error) {
@@ -48,14 +44,14 @@ func (c *checkout) showDead(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		inFull := c.cfg.letters || len(dead) <= fewLetters && c.cfg.flood == 0
 		switch {
 		case len(dead) == 0:
 			c.out.say("%s: no dead letters", q.Name())
-		case inFull:
-			c.out.say("%s: dead letters of %s\n%s", q.Name(), orders(len(dead)), histories(dead))
+		case c.cfg.letters || len(dead) <= firstFew:
+			c.out.say("%s: %s\n%s", q.Name(), c.out.red(count(len(dead), "dead letter")), histories(dead))
 		default:
-			c.out.say("%s: dead letters of %s, by the reason (-letters shows their histories)\n%s", q.Name(), orders(len(dead)), grouped(dead))
+			c.out.say("%s: %s, by reason\n%s\nthe first %d of them (-letters shows all)\n%s", q.Name(), c.out.red(count(len(dead), "dead letter")),
+				grouped(dead), firstFew, histories(dead[:firstFew]))
 		}
 	}
 	return nil
@@ -95,15 +91,12 @@ func grouped(dead []letter) string {
 	}
 	slices.SortStableFunc(reasons, func(a, b *reason) int { return len(b.orders) - len(a.orders) })
 	var b strings.Builder
-	if slices.ContainsFunc(dead, isShort) {
-		b.WriteString("  each order with (units wanted of units in stock, + how many other products were short)\n")
-	}
 	for _, r := range reasons {
-		fmt.Fprintf(&b, "  %s: %s\n", r.text, orders(len(r.orders)))
-		if len(dead) > manyLetters && len(r.orders) > firstFew {
-			r.orders = append(r.orders[:firstFew], fmt.Sprintf("and %s more", number(len(r.orders)-firstFew)))
+		names := r.orders
+		if more := len(names) - firstFew; more > 0 {
+			names = append(names[:firstFew:firstFew], fmt.Sprintf("and %s more", number(more)))
 		}
-		b.WriteString(wrap(r.orders))
+		fmt.Fprintf(&b, "  %s: %s: %s\n", r.text, count(len(r.orders), "order"), strings.Join(names, ", "))
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
@@ -115,13 +108,9 @@ func reasonOf(l letter) (reason, order string) {
 	last := history[len(history)-1]
 	if short := shortageOf(l); short != nil {
 		first := short.Short[0]
-		order = fmt.Sprintf("%d (%d of %d", l.Body.OrderID, first.Wanted, first.InStock)
-		if n := len(short.Short) - 1; n > 0 {
-			order += fmt.Sprintf(" +%d", n)
-		}
-		return "too little " + first.Product, order + ")"
+		return "too little " + first.Product, fmt.Sprintf("%d (%d wanted, %d in stock)", l.Body.OrderID, first.Wanted, first.InStock)
 	}
-	return fmt.Sprintf("%d attempts, the last: %v", len(history), last.Err), fmt.Sprint(l.Body.OrderID)
+	return fmt.Sprintf("%s, the last: %v", count(len(history), "attempt"), last.Err), fmt.Sprint(l.Body.OrderID)
 }
 
 func shortageOf(l letter) *shop.ShortageError {
@@ -131,37 +120,13 @@ func shortageOf(l letter) *shop.ShortageError {
 	return short
 }
 
-func isShort(l letter) bool { return shortageOf(l) != nil }
-
-func orders(n int) string {
+// count writes n of a thing, with the word in the singular or the plural.
+func count[N int | uint64](n N, thing string) string {
 	if n == 1 {
-		return "1 order"
+		return "1 " + thing
 	}
-	return number(n) + " orders"
-}
-
-// wrap sets words in lines of some 100 columns.
-func wrap(words []string) string {
-	var b strings.Builder
-	column := 0
-	for i, w := range words {
-		if i < len(words)-1 {
-			w += ","
-		}
-		switch {
-		case column == 0 || column+len(w) > 96:
-			if column > 0 {
-				b.WriteByte('\n')
-			}
-			b.WriteString("    ")
-			column = 4
-		default:
-			b.WriteByte(' ')
-			column++
-		}
-		b.WriteString(w)
-		column += len(w)
+	if ending, ok := strings.CutSuffix(thing, "y"); ok {
+		thing = ending + "ie"
 	}
-	b.WriteByte('\n')
-	return b.String()
+	return number(n) + " " + thing + "s"
 }

@@ -73,32 +73,93 @@ func (q queueView) failed() uint64 {
 	return q.Failed + q.Panicked + q.Exited + q.TimedOut + q.Nacked
 }
 
-// line is the snapshot in one line.
-func (s snapshot) line() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "published %s of %s", number(s.published), number(s.all))
+// lines is the snapshot for a pipe: a line for the payments and one for each queue, all
+// under 90 columns wide.
+func (s snapshot) lines() []string {
+	lines := []string{fmt.Sprintf("published  %s of %s%s", number(s.published), number(s.all), s.note())}
 	for _, q := range s.queues {
-		fmt.Fprintf(&b, " | %s: depth %s, %d in flight, %s retried, %s dead, %s settled, %s/s",
-			q.Queue, q.depthOf(" of "), q.InFlight, number(q.failed()), number(q.dead), number(q.Acked), number(int(q.rate)))
+		lines = append(lines, fmt.Sprintf("%-10s %s settled, %s/s; %s held; %s retried; %s dead",
+			q.Queue, number(q.Acked), number(int(q.rate)), q.depthOf(" of "), number(q.failed()), number(q.dead)))
 	}
-	return b.String()
+	return lines
 }
 
-// board is the snapshot as a table with bars, less than 80 columns wide.
-func (s snapshot) board() string {
-	const width = 12
-	var b strings.Builder
-	fmt.Fprintf(&b, "%-10s%-*s %9s %9s %9s %7s %10s %6s\n", "", width, "depth", "", "in flight", "retried", "dead", "settled", "a sec.")
-	for _, q := range s.queues {
-		fmt.Fprintf(&b, "%-10s%s %9s %9d %9s %7s %10s %6s\n", q.Queue, bar(q.depth, q.most, width),
-			q.depthOf("/"), q.InFlight, number(q.failed()), number(q.dead), number(q.Acked), number(int(q.rate)))
-	}
-	note := ""
+// note says what is worth a note about the payment service.
+func (s snapshot) note() string {
 	if s.waiting {
-		note = "  waiting for room"
+		return ", waiting for room"
 	}
-	fmt.Fprintf(&b, "%-10s%s %s of %s%s\n", "published", bar(s.published, s.all, width), number(s.published), number(s.all), note)
-	return b.String()
+	return ""
+}
+
+// A column is one of the board's. Those with a higher rank go first where there is
+// little room.
+type column struct {
+	head string
+	wide int
+	rank int
+	of   func(o *console, q queueView) string
+}
+
+var columns = []column{
+	{"depth", 9, 0, func(o *console, q queueView) string { return q.depthOf("/") }},
+	{"in flight", 9, 3, func(o *console, q queueView) string { return fmt.Sprint(q.InFlight) }},
+	{"retried", 9, 4, func(o *console, q queueView) string { return number(q.failed()) }},
+	{"dead", 7, 1, func(o *console, q queueView) string { return number(q.dead) }},
+	{"settled", 11, 2, func(o *console, q queueView) string { return number(q.Acked) }},
+	{"a sec.", 7, 5, func(o *console, q queueView) string { return number(int(q.rate)) }},
+}
+
+const (
+	nameWide          = 9 // of the names of queues, and "published"
+	leastBar, mostBar = 4, 40
+)
+
+// board is the snapshot as a table with bars, of less than width columns.
+func (o *console) board(s snapshot, width int) []string {
+	left, shown := width-1-nameWide-1-leastBar, 0
+	for rank := range columns {
+		for _, c := range columns {
+			if c.rank == rank && shown == rank && left >= c.wide+1 {
+				left -= c.wide + 1
+				shown++
+			}
+		}
+	}
+	barWide := min(leastBar+left, mostBar)
+	head := fmt.Sprintf("%-*s ", nameWide, "") + strings.Repeat(" ", barWide)
+	for _, c := range columns {
+		if c.rank < shown {
+			head += fmt.Sprintf(" %*s", c.wide, c.head)
+		}
+	}
+	lines := []string{head}
+	for _, q := range s.queues {
+		b := bar(q.depth, q.most, barWide)
+		if q.depth >= q.most && q.room != "" {
+			b = o.yellow(b)
+		}
+		line := fmt.Sprintf("%-*s ", nameWide, q.Queue) + b
+		for _, c := range columns {
+			if c.rank >= shown {
+				continue
+			}
+			cell := fmt.Sprintf(" %*s", c.wide, c.of(o, q))
+			if c.head == "dead" && q.dead > 0 {
+				cell = o.red(cell)
+			}
+			line += cell
+		}
+		lines = append(lines, line)
+	}
+	line := fmt.Sprintf("%-*s %s %s", nameWide, "published", bar(s.published, s.all, barWide), number(s.published))
+	if of := " of " + number(s.all); wide(line+of) < width {
+		line += of
+	}
+	if note := s.note(); wide(line+note) < width {
+		line += o.yellow(note)
+	}
+	return append(lines, line)
 }
 
 // bar is as full as n of most. It is empty only if n is none, and full only if

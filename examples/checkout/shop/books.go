@@ -70,11 +70,20 @@ func Audit(published, work *Ledger, q QueueSide) *Account {
 			a.wrong(id, "is in nobody's index")
 		}
 	}
-	for slot := range work.index.Len() {
+	paid, done := published.record(), work.record()
+	for slot := range max(len(paid), len(done)) {
 		id := work.index.OrderID(slot)
-		a.place(id, published.Has(id), work.Has(id), dead[id], left[id])
+		a.place(id, slot < len(paid) && paid[slot], slot < len(done) && done[slot], dead[id], left[id])
 		delete(dead, id)
 		delete(left, id)
+	}
+	for _, rest := range []map[int]int{dead, left} { // of orders after the last that was published
+		for id := range rest {
+			if _, ok := work.index.Slot(id); ok {
+				a.place(id, false, false, dead[id], left[id])
+				delete(rest, id)
+			}
+		}
 	}
 	for _, rest := range []map[int]int{dead, left} {
 		for id := range rest {
@@ -158,8 +167,13 @@ func (s *Inventory) AuditStock(orders iter.Seq[PaymentSucceeded]) *StockAccount 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reserved := map[int]int{}
+	rest := s.ledger.Total()
 	for p := range orders {
+		if rest == 0 {
+			break // a flood that was interrupted has many more orders
+		}
 		if s.ledger.Has(p.OrderID) {
+			rest--
 			for _, l := range p.Lines {
 				reserved[l.ProductID] += l.Quantity
 			}

@@ -12,6 +12,8 @@ type Ledger struct {
 
 	mu      sync.Mutex // guards the fields below
 	done    []bool     // by slot
+	total   int        // how many are done
+	high    int        // no slot from here on is done
 	again   int
 	unknown []int
 }
@@ -37,6 +39,8 @@ func (l *Ledger) Enter(orderID int) (first bool) {
 		return false
 	}
 	l.done[slot] = true
+	l.total++
+	l.high = max(l.high, slot+1)
 	return true
 }
 
@@ -52,13 +56,15 @@ func (l *Ledger) Has(orderID int) bool {
 func (l *Ledger) Total() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for _, done := range l.done {
-		if done {
-			n++
-		}
-	}
-	return n
+	return l.total
+}
+
+// record returns whether the work was done, by slot, up to the last slot of which it
+// was. It is for when the work has ended: the record is the ledger's own.
+func (l *Ledger) record() []bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.done[:l.high]
 }
 
 // Again is how many more times work came that had been done.
