@@ -11,14 +11,13 @@
 //   - A [Delivery] is one handing-over of a message to one consumer. It hides the
 //     message from the others for a visibility timeout, and ends when it is
 //     settled: acknowledged, given back to be retried, or dead-lettered.
-//   - A [Subscriber] is a pool of workers that run a [Handler] over a queue.
-//     Those who would rather ask call [Queue.Receive] or range over
-//     [Queue.Deliveries].
-//   - A dead-letter queue is a [Queue] of messages whose attempts are spent,
-//     each with the history of its attempts. [Queue.Redrive] sends them back.
+//   - A [Subscriber] is a pool of workers that run a [Handler] over a queue. To receive
+//     messages yourself, call [Queue.Receive] or range over [Queue.Deliveries].
+//   - A dead-letter queue is a [Queue] of messages that have failed too often, each
+//     with the history of its attempts. [Queue.Redrive] moves them back.
 //
-// A payment is published once; the inventory and the shipping service each work
-// from a queue of their own, so neither floods nor fails the other:
+// A payment is published once. The inventory and the shipping service each work
+// through a queue of their own:
 //
 //	payments, err := fanout.NewTopic[PaymentSucceeded]("payments")
 //	_, err = payments.Subscribe(ctx, "inventory", reserveStock, fanout.WithConcurrency(8))
@@ -27,83 +26,71 @@
 //	...
 //	err = payments.Shutdown(ctx) // stop intake, drain, wait for handlers
 //
-// # Delivery guarantees
+// # Guarantees
 //
-//   - All or none. Publish returns nil: the message is in every queue whose
-//     filter accepts it, except where that queue's own Drop policy dropped it. It
-//     returns an error: it is in none, and nothing was dropped for it. The same
-//     holds for a batch.
-//   - Bounded. A queue never holds more unsettled messages than its capacity:
-//     ready, delayed, retrying, parked and in flight together. So a retry never
-//     fails for want of room.
-//   - At least once. An accepted message is delivered until it is acknowledged
-//     or dead-lettered. The only losses are those you chose, by a Drop policy, by
-//     Purge, by Close or by Delete; each is counted, told to a hook, and logged.
-//   - A delivery is fenced. Settling one whose visibility timeout has passed
-//     returns [ErrStale] and never touches the newer delivery; a second settle
-//     returns [ErrSettled], which is always true. After thousands of later
-//     time-outs a second settle may return ErrStale too: it is too long ago to tell.
-//   - No poison spin. A failed message waits before it is retried, at least a
-//     millisecond, and is dead-lettered after exactly [WithMaxAttempts] spent attempts.
-//   - Attempts are counted by cause. Snoozes and releases spend none. The dead
-//     letter carries the whole history: when, how long, which cause, which error,
-//     the stack of a panic.
-//   - Nothing is lost on the way to the dead. A message is in its queue or in its
-//     dead-letter queue; if that is full it is parked where it is.
-//   - Clean end. [Topic.Shutdown] drains the queues and says, queue by queue, what
-//     is left; [Topic.Leftovers] hands it out. [Shutdown] ends topics whose handlers
-//     publish to each other as one. [Topic.Done] closes when no goroutine and no
-//     timer of the topic remains.
+//   - All or none. If Publish returns nil, the message is in every queue whose filter
+//     accepts it, except where that queue's own Drop policy dropped it. If it returns
+//     an error, the message is in no queue, and nothing was dropped for it. The same
+//     holds for a batch. On an engine the error [ErrUnconfirmed] means that it is unknown.
+//   - Bounded. A queue holds no more unsettled messages than its capacity, whether they
+//     are ready, delayed, retrying, in flight, or dead without room in the dead-letter
+//     queue. So a retry never fails for want of room.
+//   - At least once. An accepted message is delivered until it is acknowledged or
+//     dead-lettered. You choose every loss: by a Drop policy, a time to live, Purge,
+//     Close or Delete. Each is counted, told to a hook, and logged.
+//   - Late settlements are refused. Settling a delivery whose visibility timeout has
+//     passed returns [ErrStale], and does nothing to the newer delivery. Settling it
+//     twice returns [ErrSettled].
+//   - Failed messages wait at least a millisecond before they are retried. They are
+//     dead-lettered after as many attempts as [WithMaxAttempts] says. Snooze and
+//     Release use up no attempt. The dead letter has the history of all attempts.
+//   - A full dead-letter queue loses nothing. Dead messages stay in their queue until
+//     there is room.
+//   - Clean end. [Topic.Shutdown] drains the queues and says, queue by queue, what is
+//     left; [Topic.Leftovers] returns it. [Shutdown] ends topics whose handlers publish
+//     to each other. [Topic.Done] closes when no goroutine and no timer remains.
 //
-// What it does not do: without an engine ([WithEngine]) messages live in memory
-// and end with the process; there is no exactly-once, no priority, no wildcard,
-// no network.
+// Without an engine ([WithEngine]) messages live in memory and are lost when the process
+// ends. There is no exactly-once delivery, no priority, no wildcard, and no network.
 //
 // # Concurrency
 //
-// Every method may be called from any goroutine, from handlers and hooks too.
-// No lock is held while user code runs: handlers, filters, backoffs, hooks, loggers.
+// Every method may be called from any goroutine, from handlers and hooks too. No lock
+// is held while user code runs: handlers, filters, backoffs, hooks, loggers.
 //
-//  1. All queues see one order of messages, and one publisher's messages in the
-//     order it published them. Queues are not in step with each other.
-//  2. A queue gives out its backlog in the order of publication, and what has become
-//     due (retries, delays that end, time-outs) in the order in which it did. While
-//     both wait they take turns, one message each, so that neither starves the other.
-//     With several consumers, or after a retry, messages can be handled out of order,
-//     unless they have an ordering key.
-//  3. A handler runs in at most [WithConcurrency] goroutines at once, and each of
-//     its deliveries belongs to one of them.
-//  4. A publish with a full [Block] queue waits in the order of arrival. One that
-//     came later goes ahead only if it shares no queue with it.
+//  1. All queues get messages in the same order, and each publisher's messages keep
+//     their order. Queues are not in step with each other.
+//  2. A queue delivers fresh messages in the order of publication, and those that have
+//     become due (retries, delays, timeouts) in the order in which they became due.
+//     While both wait, it takes from them in turn. With several consumers, or after a
+//     retry, messages can be handled out of order, unless they have an ordering key.
+//  3. A handler runs in at most [WithConcurrency] goroutines at once.
+//  4. Publishes that wait for a full [Block] queue are served first come, first served.
+//     A later publish overtakes one that waits only if it goes to none of the same queues.
 //  5. A slow, failing, panicking, blocked or exiting handler affects no other
-//     subscriber, except by filling its queue, if that blocks publishers.
+//     subscriber, except when its full queue makes publishers wait or refuses messages.
 //
-// Less formally: publish from anywhere, and let each subscriber be as slow as it
-// must; its queue is what it may cost you.
-//
-// What is expected of a handler: that it can meet a message twice, and that it
-// returns when its context is cancelled. One that doesn't keeps its worker until
-// it returns, is counted in [Stats].Stuck, and its message goes to others. A
-// handler that publishes should pass its context on: a publish that could only
-// wait for handlers that wait for it gets [ErrWouldDeadlock] then. One that needs
-// a lock which a publisher holds while it waits can't be helped; such a wait ends
-// with its context, and is reported to [Hooks].Stalled and the log while it lasts.
+// A handler can meet a message twice. It should return when its context is cancelled:
+// one that does not keeps its worker until it returns and is counted in [Stats].Stuck,
+// while its message goes to others. A handler that publishes should pass its context
+// on. If that publish could only wait for the handler itself, perhaps by way of other
+// handlers, it returns [ErrWouldDeadlock]. Do not hold a lock during Publish that a
+// handler needs: fanout can't detect that. Such a publish waits until its context ends,
+// and [Hooks].Stalled and the log report it.
 //
 // # Testing
 //
-// The package uses time only through package time, never blocks while it holds a
-// mutex, and has no package-level goroutine or timer: in [testing/synctest] its
-// time is virtual, and every timeout, retry and delay comes at its exact
-// instant; only a handler's visibility timeout may come up to a millisecond late,
-// see [WithVisibilityTimeout]. An idle topic owns no goroutine, so that a test
-// that forgets nothing ends clean.
+// The package takes time only from package time, never blocks while it holds a mutex,
+// and has no package-level goroutine or timer. So time is virtual in [testing/synctest]:
+// every timeout, retry and delay comes at its exact instant, except that a handler's
+// visibility timeout may come up to a millisecond late, see [WithVisibilityTimeout].
 //
-// A topic in memory may be used by several bubbles of synctest in turn, and in and outside of
-// one, if at each change no call waits, no handler runs and no timer is armed: nothing is
-// in flight, delayed or waiting for a retry, and a second has passed since the last log line. The channel of
-// [Topic.Done] belongs to the bubble that asks for it first. To use a topic from two bubbles at
-// the same time, or from in and outside of one, is a fatal error of the Go runtime,
-// which no test can catch.
+// Make a topic inside the bubble of synctest that uses it. A topic in memory may also be
+// used by several bubbles in turn, as long as none of its calls waits, no handler runs
+// and no timer is armed when they change: nothing is in flight, delayed or waiting for a
+// retry, and the last log line is a second old. The channel of [Topic.Done] belongs to
+// the bubble that asks for it first. To use a topic from two bubbles at the same time is
+// a fatal error of the Go runtime.
 package fanout
 
 import (
