@@ -34,6 +34,7 @@ func newCore(name string, s topicSettings) (*core, error) {
 	}
 	c := &core{name: name, clock: *clock, around: s.handling, calls: s.calls}
 	c.to.Topic, c.to.Clock, c.to.Alive, c.to.Logger = name, &c.clock, &c.live, s.logger
+	c.to.Context = logContext
 	for _, h := range s.hooks {
 		h.listen(&c.to)
 	}

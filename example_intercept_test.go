@@ -314,3 +314,26 @@ func ExampleCauseOf() {
 	// permanent
 	// snoozed
 }
+
+// A traceHandler adds the trace that a message carries to each line about it.
+type traceHandler struct{ slog.Handler }
+
+func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {
+	if m, ok := fanout.MessageFromContext(ctx); ok {
+		trace, _ := m.Attribute("traceparent")
+		fmt.Println("a line about", m.ID(), "of trace", trace)
+	}
+	return nil
+}
+
+func ExampleMessageFromContext() {
+	ctx := context.Background()
+	orders, _ := fanout.NewTopic[string]("orders", fanout.WithLogger(slog.New(traceHandler{slog.NewTextHandler(os.Stdout, nil)})))
+	billing, _ := orders.OpenQueue(ctx, "billing")
+	orders.PublishMessages(ctx, fanout.Message[string]{ID: "o-17", Attributes: map[string]string{"traceparent": "4711"}})
+
+	d, _ := billing.Receive(ctx)
+	d.Settle(ctx, fanout.Permanent(errors.New("no such order")))
+	// Output:
+	// a line about o-17 of trace 4711
+}

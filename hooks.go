@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"context"
 	"time"
 
 	"github.com/gofanout/fanout/internal/message"
@@ -157,6 +158,9 @@ func (q *Queue[T]) noteItemLocked(k notice.Kind, it *item[T], e notice.Event) {
 		return
 	}
 	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.seq, it.at, it.ext), q.core.time(it.at), 1
+	if it.ext != nil {
+		e.Message = it.ext
+	}
 	q.noteLocked(k, e)
 }
 
@@ -179,3 +183,40 @@ func (q *Queue[T]) deliveredLocked(d *Delivery[T]) {
 		q.noteLocked(notice.Delivered, notice.Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
 	}
 }
+
+// messageKey is the key of the message that a log line is about.
+type messageKey struct{}
+
+// MessageFromContext returns the message that a record of a topic's log is about, the
+// last if it is about several, from the context that the slog.Handler is given. Its Body
+// is nil. There is none if the record is about no message.
+func MessageFromContext(ctx context.Context) (m MessageInfo, ok bool) {
+	m, ok = ctx.Value(messageKey{}).(MessageInfo)
+	return m, ok
+}
+
+// logContext is the context of an event's log line.
+func logContext(e *notice.Event) context.Context {
+	if e.MessageID == "" {
+		return context.Background()
+	}
+	l := &loggedMessage{messageID: e.MessageID, at: e.PublishedAt, number: e.Attempt}
+	l.extra, _ = e.Message.(*extra)
+	return context.WithValue(context.Background(), messageKey{}, MessageInfo{about: l})
+}
+
+// A loggedMessage is what a log line knows of a message.
+type loggedMessage struct {
+	messageID string
+	at        time.Time
+	number    int
+	extra     *extra
+}
+
+func (l *loggedMessage) count() int                   { return 1 }
+func (l *loggedMessage) body(int) any                 { return nil }
+func (l *loggedMessage) id(int) string                { return l.messageID }
+func (l *loggedMessage) ext(int) *extra               { return l.extra }
+func (l *loggedMessage) attempt(int) int              { return l.number }
+func (l *loggedMessage) publishedAt(int) time.Time    { return l.at }
+func (l *loggedMessage) set(int, string, string) bool { return false }

@@ -3,6 +3,8 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"maps"
 	"strings"
 	"sync"
@@ -427,4 +429,35 @@ func TestCauseOfIsWhatTheQueueCounts(t *testing.T) {
 	}
 	require.Equal(t, Failed, CauseOf(RetryAfter(errBusy, time.Second)))
 	require.Equal(t, Released, CauseOf(Release(errBusy)))
+}
+
+// A contextHandler keeps the messages of the records that it is given.
+type contextHandler struct {
+	slog.Handler
+	mu   sync.Mutex
+	told []string
+}
+
+func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m, ok := MessageFromContext(ctx)
+	h.told = append(h.told, fmt.Sprintf("%s: %t %s %d %v %v", strings.TrimPrefix(r.Message, "fanout: "), ok, m.ID(), m.Attempt(), m.Body(), maps.Collect(m.Attributes())))
+	return nil
+}
+
+func TestLogLinesHaveTheirMessageInTheContext(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := &contextHandler{Handler: slog.NewTextHandler(io.Discard, nil)}
+		top := newTopic[int](t, WithLogger(slog.New(h)))
+		q := openQueue(t, top, "q")
+		publishAll(t, top, Message[int]{ID: "a", Attributes: map[string]string{"traceparent": "x"}})
+		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+		publish(t, top, 1)
+		_, err := q.Purge(ctx)
+		require.NoError(t, err)
+		elapse(time.Second)
+		require.Equal(t, []string{"messages went to the dead-letter queue: true a 1 <nil> map[traceparent:x]", "messages dropped: false  0 <nil> map[]"}, h.told)
+		require.NoError(t, top.Close())
+	})
 }

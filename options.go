@@ -278,7 +278,8 @@ func WithHooks(h Hooks) TopicOrDeadLetterOption {
 // WithLogger sets where losses, dead letters, panics and stalls are reported, as
 // warnings: at most one line a second for each queue and kind, with a count and what is
 // known of the last; bodies are never logged. The first is logged at once. The
-// default is slog.Default(); for silence give it a logger with slog.DiscardHandler.
+// default is slog.Default(). The context of a line about a message has it, see
+// [MessageFromContext]. For silence give it a logger with slog.DiscardHandler.
 func WithLogger(l *slog.Logger) TopicOrDeadLetterOption {
 	return sharedTopicOption(func(s *topicSettings) error {
 		if l == nil {

@@ -26,7 +26,9 @@ type Listeners struct {
 	Clock  *message.Clock
 	Alive  Alive
 	Logger *slog.Logger // nil: slog.Default() at the time of logging
-	hooks  [Kinds]func(*Event)
+	// Context makes the context that an event is logged with. Nil: it has nothing.
+	Context func(e *Event) context.Context
+	hooks   [Kinds]func(*Event)
 
 	taps     atomic.Pointer[[]*[Kinds]func(*Event)] // nil: none. What it points to never changes
 	stacksAt atomic.Int64                           // when stacks were last collected, 0: never
@@ -115,12 +117,16 @@ func (l *Listeners) call(f func(*Event), e *Event) {
 
 // Log logs a warning, and survives the logger's panic. No lock is held.
 func (l *Listeners) Log(line string, attrs ...slog.Attr) {
+	l.logWith(context.Background(), line, attrs)
+}
+
+func (l *Listeners) logWith(ctx context.Context, line string, attrs []slog.Attr) {
 	defer func() { _ = recover() }() // a log that panics has nobody to tell
 	log := l.Logger
 	if log == nil {
 		log = slog.Default()
 	}
-	log.LogAttrs(context.Background(), slog.LevelWarn, line, attrs...)
+	log.LogAttrs(ctx, slog.LevelWarn, line, attrs...)
 }
 
 // LogApart logs, whatever the logger does.

@@ -101,6 +101,7 @@ type Event struct {
 
 	Goroutine *string     // whose stack StuckStack tells
 	Logged    []slog.Attr // for the log alone
+	Message   any         // what the topic keeps of the message, for the log's context; nil: nothing
 }
 
 func (e *Event) attrs() []slog.Attr {

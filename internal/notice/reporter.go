@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -142,4 +143,10 @@ func (r *Reporter) Armed() bool {
 	return r.armed
 }
 
-func (r *Reporter) log(k Kind, e Event) { r.to.Log(lines[k], e.attrs()...) }
+func (r *Reporter) log(k Kind, e Event) {
+	ctx := context.Background()
+	if r.to.Context != nil {
+		ctx = r.to.Context(&e)
+	}
+	r.to.logWith(ctx, lines[k], e.attrs())
+}

@@ -4,12 +4,16 @@ import (
 	"context"
 	"log/slog"
 
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/gofanout/fanout"
 )
 
 // LogHandler returns a handler that adds trace_id and span_id of the context's span to
 // each record, outside of all groups, and hands it to h. So what a handler logs with its
-// context is found by its trace.
+// context is found by its trace. A line of the topic's own log about a message has those
+// of the publisher's span, if the message carries them: give the handler to fanout.WithLogger.
 func LogHandler(h slog.Handler) slog.Handler { return logHandler{root: h, inner: h} }
 
 // A logHandler keeps root, without the groups that were opened, and what was added since
@@ -25,6 +29,11 @@ func (l logHandler) Enabled(ctx context.Context, level slog.Level) bool {
 
 func (l logHandler) Handle(ctx context.Context, r slog.Record) error {
 	c := trace.SpanContextFromContext(ctx)
+	if !c.IsValid() {
+		if m, ok := fanout.MessageFromContext(ctx); ok {
+			c = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, carrier{m}))
+		}
+	}
 	if !c.IsValid() {
 		return l.inner.Handle(ctx, r)
 	}

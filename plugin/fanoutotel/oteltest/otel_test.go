@@ -766,3 +766,21 @@ func TestAPublishAndADeliveryAllocateLittleOfTheirOwn(t *testing.T) {
 	t.Logf("and with no-op providers %v", all)
 	require.LessOrEqual(t, all-seam, 14.0)
 }
+
+func TestATopicsLogLinesHaveThePublishersTrace(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var out bytes.Buffer
+		b := newBench(t)
+		top, err := fanout.NewTopic[int]("payments", b.Topic(), fanout.WithLogger(slog.New(fanoutotel.LogHandler(slog.NewTextHandler(&out, nil)))))
+		require.NoError(t, err)
+		q, err := top.OpenQueue(ctx, "q")
+		require.NoError(t, err)
+		require.NoError(t, top.Publish(ctx, 1))
+		d, err := q.Receive(ctx)
+		require.NoError(t, err)
+		require.NoError(t, d.Settle(ctx, fanout.Permanent(errBusy)))
+		sent := b.spans()[0].SpanContext()
+		require.Contains(t, out.String(), "trace_id="+sent.TraceID().String()+" span_id="+sent.SpanID().String())
+		require.NoError(t, top.Close())
+	})
+}
