@@ -27,7 +27,7 @@ var (
 
 func onEngine(t *testing.T, e engine.Engine, options ...fanout.TopicOption) *fanout.Topic[string] {
 	t.Helper()
-	top, err := fanout.NewTopic[string]("payments", append(options, fanout.WithEngine(e), quiet)...)
+	top, err := fanout.NewTopic[string]("payments", append([]fanout.TopicOption{fanout.WithEngine(e), quiet}, options...)...)
 	require.NoError(t, err)
 	return top
 }

@@ -96,7 +96,9 @@ var known = map[string]bool{
 
 // counted is the packages whose blocks are counted.
 var counted = []string{
-	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/log", "github.com/gofanout/fanout/internal/window", "slices", "maps", "container/heap",
+	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/log", "github.com/gofanout/fanout/internal/window",
+	"github.com/gofanout/fanout/internal/notice", "github.com/gofanout/fanout/internal/dedup", "github.com/gofanout/fanout/internal/callback", "github.com/gofanout/fanout/internal/message",
+	"slices", "maps", "container/heap",
 }
 
 const allocated = "bytes allocated"
