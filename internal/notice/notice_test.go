@@ -249,7 +249,7 @@ func TestStacks(t *testing.T) {
 		time.Sleep(time.Minute - 1)
 		r.Tell(StuckStack, Event{Goroutine: header})
 		require.Len(t, stacks, 1, "once a minute")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		gone := "goroutine 18446744073709551615 "
 		r.Tell(StuckStack, Event{Goroutine: &gone})
 		require.Len(t, stacks, 1, "it has ended")
