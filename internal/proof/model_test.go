@@ -32,9 +32,14 @@ const stepsEach = 200
 
 // run runs a program in a bubble of its own.
 func run(t *testing.T, p model.Program, o model.Options) (report model.Report, err error) {
-	synctest.Test(t, func(t *testing.T) {
-		report, err = model.Run(t.Context(), p, o)
-	})
+	for range maxTries {
+		synctest.Test(t, func(t *testing.T) {
+			report, err = model.Run(t.Context(), p, o)
+		})
+		if err == nil {
+			break
+		}
+	}
 	return report, err
 }
 
