@@ -226,7 +226,7 @@ func (u *subscription) run() {
 func (u *subscription) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), u.subscriber.closeTimeout)
 	defer cancel()
-	// What is left when ctx ends is given back by the handlers, whose contexts end.
+	// When ctx ends, the contexts of the handlers end too, and the handlers give back what is left.
 	_ = u.workers.Shutdown(ctx)
 	<-u.workers.Done()
 }
