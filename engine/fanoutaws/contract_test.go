@@ -15,7 +15,7 @@ func conformance() []enginetest.Option {
 	options := []enginetest.Option{
 		enginetest.DeduplicationWindow(dedupWindow),
 		enginetest.TooLarge(snsDefault),
-		enginetest.Attributes(attributeMost - 1),
+		enginetest.Attributes(3 * attributeMost),
 		enginetest.Sibling(func(t testing.TB, e engine.Engine) engine.Engine {
 			first := e.(*Engine)
 			sibling, err := New(first.sns, first.sqs, conformingOptions...)

@@ -58,7 +58,7 @@ func (q *queue) put(ctx context.Context, m engine.Message, from string) error {
 	if q.source != nil {
 		p.Moved = movedDead
 	}
-	w, err := encode(m, p, q.settings.numbers)
+	w, err := encode(m, p, q.settings.numbers, nil) // SQS filters nothing
 	if err != nil {
 		return err
 	}

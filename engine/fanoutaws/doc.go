@@ -29,7 +29,12 @@
 // Attributes are SNS attributes of type String; see [WithNumberAttributes] for
 // numbers. One attribute more, named fanout, has the message's ID, the time of
 // its publication and whatever else it carries, as JSON. SQS takes ten
-// attributes, so nine are the user's.
+// attributes, so a message has nine others. Of more, those that filter policies of the
+// topic's subscriptions compare are attributes, then traceparent and tracestate, then the
+// first by name; the rest is in that JSON, where this package finds it and SNS does not.
+// To know the policies a publisher of such a message asks SNS for them, once a minute at
+// most. A policy that comes to compare an attribute that was in the JSON works after that
+// minute.
 //
 // What others publish to the topic, or send to the queue, is received too: with
 // the ID, the time and the attributes that SNS or SQS gave it, and without its

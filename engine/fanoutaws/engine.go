@@ -98,7 +98,7 @@ func (e *Engine) OpenTopic(ctx context.Context, spec engine.TopicSpec) (engine.T
 	if err != nil {
 		return nil, fmt.Errorf("fanoutaws: topic %q: %w", spec.Name, err)
 	}
-	return &topic{e: e, name: spec.Name, arn: topicARN, fifo: fifo, size: size}, nil
+	return &topic{e: e, name: spec.Name, arn: topicARN, fifo: fifo, size: size, filters: newFilters()}, nil
 }
 
 // claim refuses queues that would share an SQS queue: names are put together,

@@ -279,15 +279,10 @@ func TestWhatSNSCannotTakeIsRefusedBeforeAnythingIsPublished(t *testing.T) {
 func testWhatSNSCannotTakeIsRefusedBeforeAnythingIsPublished(t *testing.T) {
 	top := newTopic(t, newEngine(t), engine.TopicSpec{})
 	q := openQueue(t, top, engine.QueueSpec{Name: "q"})
-	ten := map[string]string{}
-	for k := range 10 {
-		ten[fmt.Sprint("a", k)] = "1"
-	}
 	for name, c := range map[string]struct {
 		change func(*engine.Message)
 		want   string
 	}{
-		"ten attributes":  {func(m *engine.Message) { m.Attributes = ten }, "10 attributes: SQS takes ten, and fanout needs one"},
 		"an empty one":    {func(m *engine.Message) { m.Attributes = map[string]string{"a": ""} }, `"a" is empty`},
 		"a control":       {func(m *engine.Message) { m.Attributes = map[string]string{"a": "\x01"} }, "encode it"},
 		"no UTF-8":        {func(m *engine.Message) { m.Attributes = map[string]string{"a": "\xff"} }, "encode it"},

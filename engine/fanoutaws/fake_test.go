@@ -456,7 +456,7 @@ func TestOnlyWhatWasPublishedWaitsForADelay(t *testing.T) {
 	q := fakeQueueOf(t, &newSQSFake().fake)
 	now := time.UnixMilli(1545082649183)
 	for moved, want := range map[string]time.Duration{"": time.Minute, movedRedriven: 0, movedDead: 0} {
-		w, err := encode(engine.Message{ID: "a", Delay: time.Minute}, pack{Moved: moved}, nil)
+		w, err := encode(engine.Message{ID: "a", Delay: time.Minute}, pack{Moved: moved}, nil, nil)
 		require.NoError(t, err)
 		m := sqstypes.Message{
 			Body: aws.String(w.body), Attributes: map[string]string{"SentTimestamp": "1545082649183"},

@@ -19,6 +19,9 @@ func (t *topic) ensureSubscription(ctx context.Context, queueARN, policy string)
 	if err := t.checkNumbers(policy); err != nil {
 		return err
 	}
+	if policy != "" {
+		defer t.filters.forget()
+	}
 	switch subscription, err := t.subscriptionOf(ctx, queueARN); {
 	case err != nil:
 		return err

@@ -33,6 +33,8 @@ type topic struct {
 	home   sync.WaitGroup // of queues that were closed
 	closed atomic.Bool
 	queues atomic.Int64 // the smallest limit of a queue that was opened here; 0 is none
+
+	filters filters
 }
 
 // letterRoom is how much larger a message may be as a letter, or redriven, than it was
@@ -73,7 +75,14 @@ func (t *topic) Publish(ctx context.Context, ms []engine.Message) error {
 	}
 	wires := make([]wire, len(ms))
 	for k, m := range ms {
-		w, err := encode(m, pack{}, t.e.numbers)
+		var filtered map[string]bool
+		if len(m.Attributes) > userMost {
+			var err error
+			if filtered, err = t.filtered(ctx); err != nil {
+				return fmt.Errorf("fanoutaws: topic %q: message %d: %w", t.name, k, err)
+			}
+		}
+		w, err := encode(m, pack{}, t.e.numbers, filtered)
 		if err == nil {
 			err = t.check(w, m.Delay)
 		}

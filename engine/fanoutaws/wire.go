@@ -13,8 +13,9 @@ import (
 )
 
 // packName is the one attribute that is ours. All that a message carries
-// besides its body and its user's attributes is in it, since SQS takes ten
-// attributes and a subscription with raw delivery loses messages with more.
+// besides its body and its user's attributes is in it, and those of the latter
+// that are too many: SQS takes ten attributes, and a subscription with raw
+// delivery loses messages with more.
 const packName = "fanout"
 
 // How a message came to where it is.
@@ -42,6 +43,8 @@ type pack struct {
 	// take its spent attempts away. What was moved has waited for its delay.
 	Moved string `json:"moved,omitempty"`
 	State []byte `json:"state,omitempty"`
+	// Attributes are those that the message has no room for.
+	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
 // An attribute is a message attribute of SNS or SQS: they differ in Go only.
@@ -62,17 +65,20 @@ func (w wire) size() int {
 	return n
 }
 
-// encode makes a message of m. p says what only the caller knows.
-func encode(m engine.Message, p pack, numbers map[string]bool) (wire, error) {
-	if len(m.Attributes) > attributeMost-1 {
-		return wire{}, fmt.Errorf("%w: %d attributes: SQS takes ten, and fanout needs one of them", engine.ErrInvalid, len(m.Attributes))
+// encode makes a message of m. p says what only the caller knows, filtered which
+// attributes SNS compares with filter policies.
+func encode(m engine.Message, p pack, numbers, filtered map[string]bool) (w wire, err error) {
+	if p.Attributes, err = overflow(m.Attributes, filtered); err != nil {
+		return wire{}, err
 	}
-	w := wire{attributes: make(map[string]attribute, len(m.Attributes)+1)}
+	w.attributes = make(map[string]attribute, min(len(m.Attributes), userMost)+1)
 	for name, value := range m.Attributes {
 		if err := checkAttribute(name, value); err != nil {
 			return wire{}, fmt.Errorf("%w: %w", engine.ErrInvalid, err)
 		}
-		w.attributes[name] = attribute{attributeType(name, value, numbers), value}
+		if _, packed := p.Attributes[name]; !packed {
+			w.attributes[name] = attribute{attributeType(name, value, numbers), value}
+		}
 	}
 	switch {
 	case len(m.Body) == 0:
@@ -151,6 +157,12 @@ func (d *decoded) unpack(p pack) error {
 	d.PublishedAt, d.TimeToLive, d.Delay = p.PublishedAt, p.TimeToLive, p.Delay
 	d.ContentType, d.OrderingKey, d.DeduplicationID = p.ContentType, p.Key, p.Dedup
 	d.State, d.moved = p.State, p.Moved
+	for name, value := range p.Attributes {
+		if d.Attributes == nil {
+			d.Attributes = make(map[string]string, len(p.Attributes))
+		}
+		d.Attributes[name] = value
+	}
 	switch p.Body {
 	case "":
 		return nil
