@@ -52,6 +52,13 @@ func (c *checkout) run(ctx context.Context) error {
 	}
 	defer func() { _ = c.topic.Close() }()
 
+	if c.cfg.http != "" {
+		end, err := c.serve()
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	end := context.WithoutCancel(ctx)
 	err := c.work(ctx)
 	if ctx.Err() == nil {
@@ -67,6 +74,8 @@ func (c *checkout) run(ctx context.Context) error {
 func (c *checkout) stockShop() (err error) {
 	speed := c.cfg.speed
 	switch {
+	case c.cfg.http != "":
+		c.load = shop.Endless(c.cfg.seed)
 	case c.cfg.flood > 0:
 		c.load, speed = shop.Flood(c.cfg.flood, c.cfg.seed), shop.Instant
 	case c.cfg.orders != "":

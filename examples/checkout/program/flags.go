@@ -19,6 +19,7 @@ type config struct {
 	capacity int
 	grace    time.Duration
 	letters  bool
+	http     string
 }
 
 // A usageError is a flag or argument that can't be.
@@ -42,6 +43,7 @@ func parseFlags(w Where, args []string, stdout io.Writer) (config, error) {
 	fs.IntVar(&c.capacity, "capacity", 32, "`messages` that each queue holds; 256 by default with -flood")
 	fs.DurationVar(&c.grace, "grace", 3*time.Second, "how long to drain after an interrupt")
 	fs.BoolVar(&c.letters, "letters", false, "show each dead letter with its history, however many there are")
+	fs.StringVar(&c.http, "http", "", "serve a page of the queues on `address`, such as 127.0.0.1:8080, of a shop that goes on until it is interrupted")
 	if w.Flags != nil {
 		w.Flags(fs)
 	}
@@ -81,6 +83,8 @@ func (c *config) check(given map[string]bool) error {
 		return usagef("-failure %v: want 0 to 1", c.failure)
 	case !(c.speed >= 0.01 && c.speed <= 1000):
 		return usagef("-speed %v: want 0.01 to 1000", c.speed)
+	case c.http != "" && (given["orders"] || given["flood"]):
+		return usagef("-http excludes -orders and -flood: its shop has orders of its own")
 	case c.workers < 1 || c.workers > 10_000:
 		return usagef("-workers %d: want 1 to 10000", c.workers)
 	case c.capacity < 1 || c.capacity > 1_000_000:

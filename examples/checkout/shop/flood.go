@@ -30,3 +30,11 @@ func Flood(n int, seed uint64) *Workload {
 	}
 	return w
 }
+
+// Endless returns more payments than anybody waits for. They are those of a flood, but one
+// product has long been sold out: who orders it can't be served.
+func Endless(seed uint64) *Workload {
+	w := Flood(10_000_000, seed)
+	w.Products[len(w.Products)-1].Stock = 0
+	return w
+}

@@ -1,0 +1,59 @@
+package fanoutweb
+
+import (
+	"context"
+	"time"
+
+	"github.com/gofanout/fanout"
+)
+
+const (
+	// askEvery is how often an engine is asked while somebody reads, and askFor how long
+	// it has to answer for one queue.
+	askEvery = 10 * time.Second
+	askFor   = 5 * time.Second
+)
+
+// An answer is what an engine said that a queue holds.
+type answer struct {
+	at    time.Time // zero: it wasn't asked yet
+	depth fanout.Depth
+	err   error
+}
+
+// An asker asks an engine what the queues of one topic hold, one after the other, while
+// somebody reads.
+type asker struct {
+	s     *sampler
+	topic fanout.TopicView
+}
+
+func (a asker) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-a.s.life.Done():
+			return
+		}
+		for _, q := range a.topic.Queues() {
+			if !a.s.reading() || a.s.life.Err() != nil {
+				return
+			}
+			a.ask(q)
+		}
+		timer.Reset(askEvery)
+	}
+}
+
+func (a asker) ask(q fanout.QueueView) {
+	ctx, cancel := context.WithTimeout(a.s.life, askFor)
+	defer cancel()
+	d, err := q.Depth(ctx)
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	if state := a.s.states[q]; state != nil {
+		state.asked = answer{time.Now(), d, err}
+	}
+}

@@ -1,0 +1,168 @@
+package fanoutweb
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The levels of troubles, the worst first: somebody waits or is stuck; something will
+// be lost or late; something to know.
+const (
+	critical = "critical"
+	warning  = "warning"
+	note     = "note"
+)
+
+var levels = []string{critical, warning, note}
+
+// A trouble is something that is wrong with a queue, in words.
+type trouble struct {
+	Level string `json:"level"`
+	// Kind is "blocking", "stuck", "parked", "full", "paused", "failing", "unread" or "dead".
+	Kind string `json:"kind"`
+	Text string `json:"text"`
+}
+
+// troubles are what is wrong with a queue, the worst first.
+func (q *queueState) troubles(i *queueInfo) (ts []trouble) {
+	add := func(level, kind, text string, args ...any) {
+		ts = append(ts, trouble{level, kind, fmt.Sprintf(text, args...)})
+	}
+	if i.Blocking {
+		add(critical, "blocking", "Publishers wait for room: it holds %s of %s. %s", number(i.Held), number(i.Capacity), q.why(i))
+	}
+	if i.Stuck > 0 {
+		add(critical, "stuck", "%s past the visibility timeout of %s.", handlersRun(i.Stuck), duration(q.settings.VisibilityTimeout))
+	}
+	if i.Parked > 0 {
+		add(critical, "parked", "The dead-letter queue is full: %s here and take up its room.", isAre(i.Parked, "dead message waits", "dead messages wait"))
+	}
+	if i.Full() && !i.Blocking {
+		what := map[string]string{
+			"Block": "the next publisher will wait", "Reject": "publishes are refused", "DropOldest": "the oldest messages are dropped", "DropNewest": "new messages are dropped",
+		}[i.Overflow]
+		add(warning, "full", "It is full: %s.", what)
+	}
+	if i.Paused {
+		add(warning, "paused", "It is paused: %s.", isAre(max(i.Ready, 0), "message waits", "messages wait"))
+	}
+	if share := i.failing(); share >= leastShare {
+		add(warning, "failing", "%.0f%% of attempts fail (%s/s).", share*100, rate(i.Rates.Failed))
+	}
+	if i.unread() {
+		add(warning, "unread", "Nothing is delivered, and the oldest message is %s old. %s", seconds(i.Oldest), q.readers(i))
+	}
+	if i.Dead > 0 {
+		full := ""
+		if i.DeadCapacity > 0 && i.Dead >= int(i.DeadCapacity) {
+			full = ", and there is no room for more"
+		}
+		add(note, "dead", "%s in its dead-letter queue%s.", isAre(i.Dead, "letter is", "letters are"), full)
+	}
+	slices.SortStableFunc(ts, func(a, b trouble) int {
+		return cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level))
+	})
+	return ts
+}
+
+// leastShare is the share of attempts from which on it is worth a word that they fail.
+const leastShare = 0.2
+
+// failing is the share of attempts that failed in the last seconds.
+func (i *queueInfo) failing() float64 {
+	ended := i.Rates.Failed + i.Rates.Acked
+	if i.Rates.Failed <= 0 {
+		return 0
+	}
+	return i.Rates.Failed / ended
+}
+
+// longUnread is the age from which on a message that nobody takes is worth a word, in seconds.
+const longUnread = 10
+
+func (i *queueInfo) unread() bool {
+	return i.Oldest >= longUnread && i.Rates.Delivered == 0 && !i.Paused && i.Stuck == 0
+}
+
+// why says why a queue is full.
+func (q *queueState) why(i *queueInfo) string {
+	switch {
+	case i.Paused:
+		return "It is paused."
+	case i.Parked*2 > i.Held:
+		return "Most of it is dead, and its dead-letter queue is full."
+	case i.Stuck > 0 && i.Stuck >= i.Workers:
+		return "All its handlers are stuck."
+	case i.failing() > 0.5:
+		return fmt.Sprintf("%.0f%% of attempts fail.", i.failing()*100)
+	case i.Rates.Delivered < 0:
+		return ""
+	}
+	return fmt.Sprintf("%s settled a second; %s", rate(i.Rates.Acked), q.readers(i))
+}
+
+// readers says who takes messages from the queue.
+func (q *queueState) readers(i *queueInfo) string {
+	subscribers := q.view.Subscribers()
+	if len(subscribers) == 0 {
+		return "It has no subscriber, and nobody receives from it."
+	}
+	most := 0
+	for _, s := range subscribers {
+		most += s.Concurrency
+	}
+	return fmt.Sprintf("%d of %s at work.", i.Workers, plural(most, "worker"))
+}
+
+func handlersRun(n int) string {
+	return isAre(n, "handler still runs", "handlers still run")
+}
+
+// isAre is a count with the words for one or for several.
+func isAre(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + several
+}
+
+// A finding is a trouble and where it is.
+type finding struct {
+	trouble
+	Place place
+}
+
+// findings are the troubles of several queues, the worst first.
+func findings(queues []queueInfo, most int) (fs []finding, more int) {
+	for k := range queues {
+		for _, t := range queues[k].Troubles {
+			fs = append(fs, finding{t, queues[k].Place()})
+		}
+	}
+	slices.SortStableFunc(fs, func(a, b finding) int {
+		return cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level))
+	})
+	if more = len(fs) - most; more > 0 {
+		return fs[:most], more
+	}
+	return fs, 0
+}
+
+// weight orders queues by what is wrong with them, the worst first.
+func (i *queueInfo) weight() float64 {
+	w := 0.0
+	for _, t := range i.Troubles {
+		w += []float64{1e6, 1e3, 1}[slices.Index(levels, t.Level)]
+	}
+	if i.Bounded() && i.Capacity > 0 {
+		w += float64(i.Held) / float64(i.Capacity)
+	}
+	return w
+}
+
+// matches reports whether a queue is looked for by a part of its name.
+func (i *queueInfo) matches(part string) bool {
+	return strings.Contains(strings.ToLower(i.Queue), strings.ToLower(part))
+}
