@@ -2,9 +2,12 @@ package fanout
 
 import (
 	"encoding/json"
+	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/jsontype"
 )
 
 // A Codec turns a message's body into bytes and back, for engines. The memory
@@ -104,3 +107,19 @@ func (e *PublishError) Error() string { return e.err.Error() }
 
 // Unwrap returns what the engine said.
 func (e *PublishError) Unwrap() error { return e.err }
+
+// checkJSON returns an error if the JSON of an engine's messages can't bring values of
+// type t back: it would be noticed when they are received, one by one, on their way to the
+// dead letters. The error names t and the field, and says what to do.
+func (r *remoteTopic) checkJSON(t reflect.Type) error {
+	if _, ok := r.codec.(jsonCodec); !ok {
+		return nil
+	}
+	path, why := jsontype.Unreadable(t)
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: a topic of %v on engine %q: JSON can't bring %s back, %s: give NewTopic a codec (fanout.WithCodec), "+
+		"use another type, or give that type MarshalJSON and UnmarshalJSON; a field that needs not travel is left out by the tag json:\"-\"",
+		ErrUnsupported, t, r.engine.Name(), path, why)
+}

@@ -1,4 +1,7 @@
-package fanout
+// Package jsontype tells which types of Go JSON can't bring back: what is written of
+// their values can't be read again, or comes back empty. It looks at the type alone, and
+// has no state.
+package jsontype
 
 import (
 	"encoding"
@@ -6,22 +9,6 @@ import (
 	"fmt"
 	"reflect"
 )
-
-// checkJSON returns an error if the JSON of an engine's messages can't bring values of
-// type t back: it would be noticed when they are received, one by one, on their way to the
-// dead letters. The error names t and the field, and says what to do.
-func (r *remoteTopic) checkJSON(t reflect.Type) error {
-	if _, ok := r.codec.(jsonCodec); !ok {
-		return nil
-	}
-	path, why := unreadable(t, t.String(), map[reflect.Type]bool{})
-	if why == "" {
-		return nil
-	}
-	return fmt.Errorf("%w: a topic of %v on engine %q: JSON can't bring %s back, %s: give NewTopic a codec (fanout.WithCodec), "+
-		"use another type, or give that type MarshalJSON and UnmarshalJSON; a field that needs not travel is left out by the tag json:\"-\"",
-		ErrUnsupported, t, r.engine.Name(), path, why)
-}
 
 // ownMethods are those by which a type says itself how it is encoded or decoded.
 var ownMethods = []reflect.Type{
@@ -38,8 +25,14 @@ func hasOwnMethods(t reflect.Type) bool {
 	return false
 }
 
-// unreadable returns the path to a part of t that JSON can't bring back, and why, or
-// nothing. What is in seen was looked at, or is being looked at.
+// Unreadable returns the path to a part of t that JSON can't bring back, and why, or
+// nothing if it can. The path begins with t.
+func Unreadable(t reflect.Type) (path, why string) {
+	return unreadable(t, t.String(), map[reflect.Type]bool{})
+}
+
+// unreadable looks at t, which is at path. What is in seen was looked at, or is being
+// looked at.
 func unreadable(t reflect.Type, path string, seen map[reflect.Type]bool) (where, why string) {
 	if seen[t] {
 		return "", ""
