@@ -460,8 +460,8 @@ var faults = map[string]*fault{
 		_, _ = q.Queue.Purge(context.Background())
 		return q.Queue.Close()
 	}, found: []string{"closed queue gets messages"}},
-	"delete does nothing":        {delete: func(*brokenQueue, context.Context) (int, int, error) { return 2, 1, nil }, found: []string{"delete"}},
-	"deletes no letters":         {delete: purgeInstead(false), found: []string{"delete"}},
+	"delete does nothing":        {delete: func(*brokenQueue, context.Context) (int, int, error) { return 2, 1, nil }, found: []string{"delete and open again"}},
+	"deletes no letters":         {delete: purgeInstead(false), found: []string{"delete and open again"}},
 	"purges instead of deleting": {delete: purgeInstead(true), found: []string{"deleted elsewhere"}},
 	"does not count what it deletes": {delete: func(q *brokenQueue, ctx context.Context) (int, int, error) {
 		_, _, err := q.Queue.Delete(ctx)

@@ -11,6 +11,7 @@ import (
 func deletionChecks() []check {
 	return []check{
 		{feature: engine.Deletion, name: "delete", rule: "Delete removes the queue and its dead-letter queue from the engine, with all that they hold.", run: checkDelete},
+		{feature: engine.Deletion, name: "delete and open again", rule: "A queue that is opened under the name of a deleted one is a new one.", run: checkDeletedName},
 		{feature: engine.Deletion, name: "delete again", rule: "To delete a queue that is gone is no error.", run: func(x *fixture) {
 			top := x.topic()
 			q := x.open(top, "q")
@@ -63,9 +64,19 @@ func checkDelete(x *fixture) {
 	}
 	x.publish(top, message("4"))
 	x.mustHold(x.collect(other, 4), "1", "2", "3", "4")
+}
+
+func checkDeletedName(x *fixture) {
+	top := x.topic()
+	q := x.open(top, "q")
+	x.publish(top, messages("1", "2")...)
+	x.bury(q, x.receive(q, x.long()), "")
+	x.must(q.Close(), "Close")
+	_, _, err := q.Delete(x.ctx)
+	x.must(err, "Delete")
 	q = x.open(top, "q")
-	x.publish(top, message("5"))
-	x.ack(q, x.receiveID(q, x.long(), "5"))
+	x.publish(top, message("3"))
+	x.ack(q, x.receiveID(q, x.long(), "3"))
 	x.none(q, x.quiet(), "the queue of that name is a new one")
 	x.none(x.dead(q), x.quiet(), "the dead letters were deleted with their queue")
 }
