@@ -109,6 +109,13 @@ func total(t *testing.T, q engine.Queue) int {
 	return s.Ready + s.Delayed + s.InFlight
 }
 
+// requireTotal waits until the server counts n messages for q: it counts what it has
+// confirmed a moment later.
+func requireTotal(t *testing.T, n int, q engine.Queue) {
+	t.Helper()
+	require.Eventually(t, func() bool { return total(t, q) == n }, patience, time.Millisecond)
+}
+
 // requireRecords finds n records of messages in retry, of the topic "payments".
 func requireRecords(t *testing.T, e *embedded.Engine, n int) {
 	t.Helper()

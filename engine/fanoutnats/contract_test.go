@@ -256,7 +256,7 @@ func TestADeadLetterIsRedrivenToItsQueueOnly(t *testing.T) {
 	require.Equal(t, 1, r.Deliveries)
 	requireEmpty(t, b)
 	require.NoError(t, a.DeadLetter(ctx, r.Receipt, r.Message), "a second death is not a duplicate of the first")
-	require.Equal(t, 1, total(t, dead))
+	requireTotal(t, 1, dead)
 }
 
 func TestABatchIsPublishedAsAWholeOrNotAtAll(t *testing.T) {

@@ -186,7 +186,7 @@ func TestAFullStoreRefusesAPublishWithErrFull(t *testing.T) {
 	}
 	require.ErrorIs(t, err, engine.ErrFull)
 	require.NotErrorIs(t, err, engine.ErrUnconfirmed)
-	require.Equal(t, n, total(t, q))
+	requireTotal(t, n, q)
 	for _, r := range receive(t, q, n, 0) {
 		require.NoError(t, q.Ack(t.Context(), r.Receipt))
 	}

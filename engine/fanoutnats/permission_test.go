@@ -60,7 +60,7 @@ func TestTheREADMENamesThePermissionsThatAreNeeded(t *testing.T) {
 	dup[1].DeduplicationID = "a"
 	require.NoError(t, top.Publish(ctx, dup))
 	require.NoError(t, top.Publish(ctx, dup))
-	require.Equal(t, 6, total(t, admin))
+	requireTotal(t, 6, admin)
 
 	q := openQueue(t, openTopic(t, s.engine(t, "consumer"), spec), engine.QueueSpec{Name: "shipping"})
 	rs := receive(t, q, 6, time.Minute)
@@ -72,7 +72,7 @@ func TestTheREADMENamesThePermissionsThatAreNeeded(t *testing.T) {
 	require.NoError(t, q.DeadLetter(ctx, rs[1].Receipt, rs[1].Message))
 	letter := receiveOne(t, q.DeadLetters(), 0)
 	require.NoError(t, q.DeadLetters().Redrive(ctx, letter.Receipt, letter.Message))
-	require.Equal(t, 5, total(t, q))
+	requireTotal(t, 5, q)
 	for _, each := range []engine.Queue{admin, admin.DeadLetters()} {
 		_, err := each.Purge(ctx)
 		require.NoError(t, err)

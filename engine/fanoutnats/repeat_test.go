@@ -33,7 +33,7 @@ func TestAPublishThatIsNotAnsweredIsRepeated(t *testing.T) {
 			s.losing.Store(true)
 			require.NoError(t, top.Publish(t.Context(), ms))
 			require.EqualValues(t, 1, s.lost.Load())
-			require.Equal(t, len(ms), total(t, q))
+			requireTotal(t, len(ms), q)
 
 			// It was the call that was repeated: the same messages again are others, but
 			// for those with an ID.
@@ -44,7 +44,7 @@ func TestAPublishThatIsNotAnsweredIsRepeated(t *testing.T) {
 				}
 			}
 			require.NoError(t, top.Publish(t.Context(), ms))
-			require.Equal(t, want, total(t, q))
+			requireTotal(t, want, q)
 		})
 	}
 }
@@ -117,5 +117,5 @@ func TestLettersAndRedrivesAreNoDuplicates(t *testing.T) {
 		require.NoError(t, top.Publish(ctx, messages(1)))
 		require.NoError(t, top.Publish(ctx, messages(3)))
 	}
-	require.Equal(t, 1+8, total(t, q))
+	requireTotal(t, 1+8, q)
 }

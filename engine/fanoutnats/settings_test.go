@@ -35,7 +35,7 @@ func TestAFullStreamRefusesAPublishWithErrFull(t *testing.T) {
 	require.ErrorIs(t, top.Publish(ctx, messages(2)), engine.ErrFull)
 	require.NoError(t, top.Publish(ctx, messages(1)))
 	require.ErrorIs(t, top.Publish(ctx, messages(1)), engine.ErrFull)
-	require.Equal(t, 3, total(t, q), "all or none")
+	requireTotal(t, 3, q) // all or none
 
 	// What is in it can be drained, retries and letters included.
 	rs := receive(t, q, 3, 0)
@@ -122,7 +122,7 @@ func TestAReceiptIsRefusedWhenAnotherProcessHasTheMessage(t *testing.T) {
 	newer := receiveOne(t, queues[1], time.Minute)
 	require.Equal(t, 2, newer.Deliveries)
 	require.ErrorIs(t, queues[0].Ack(ctx, old.Receipt), engine.ErrStale)
-	require.Equal(t, 1, total(t, queues[0]), "it is the other's to settle")
+	requireTotal(t, 1, queues[0]) // it is the other's to settle
 	require.NoError(t, queues[1].Ack(ctx, newer.Receipt))
 	require.Zero(t, total(t, queues[0]))
 }
