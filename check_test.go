@@ -146,6 +146,9 @@ func (q *Queue[T]) checkLocked(head int64) error {
 		if !sub.stopping {
 			consumers += sub.set.concurrency
 		}
+		if sub.mayStart() && sub.nextFree == nil {
+			return errors.New("a subscriber that may start a worker is not in the ring of those that may")
+		}
 	}
 	if consumers != q.consumers {
 		return fmt.Errorf("subscribers have %d workers, the queue counts %d", consumers, q.consumers)

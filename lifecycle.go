@@ -382,7 +382,7 @@ func (q *Queue[T]) isDrainedLocked() bool {
 	if q.closed {
 		return true
 	}
-	busy := q.n[inFlight] + q.n[handling] + q.running + q.inLoopsLocked()
+	busy := q.n[inFlight] + q.n[handling] + int(q.running) + q.inLoopsLocked()
 	if q.remote != nil {
 		busy += q.remote.pending
 	}

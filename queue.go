@@ -134,9 +134,9 @@ type Queue[T any] struct {
 
 	receivers receivers
 	subs      []*Subscriber[T]
-	nextSub   int32
+	free      freeSubscribers[T]
 	putAt     int32 // entry that was put last at its place in the backlog, which may be gone
-	running   int   // worker goroutines of all subscribers
+	running   int32 // worker goroutines of all subscribers
 	looping   int32 // ranges over Deliveries
 	serving   int32 // of running, those of subscribers that are not stopping
 	consumers int   // how many there may be
@@ -290,7 +290,7 @@ func (q *Queue[T]) Stats() Stats {
 		Ready: q.n[due] + q.n[backlogged] + inLog + q.held - inFlightNow, Delayed: q.n[delayed], Retrying: q.n[retrying],
 		InFlight: q.n[inFlight] + q.n[handling] + inFlightNow, Parked: q.n[parked], Released: q.n[released],
 		Blocked: q.n[blocked], Paused: q.paused,
-		Workers: q.running, WorkersStarted: q.started,
+		Workers: int(q.running), WorkersStarted: q.started,
 		Published:    int(q.publishedLocked(inLog)),
 		Delivered:    q.delivered,
 		DeadLettered: c.deadLettered, Redriven: c.redriven,

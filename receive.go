@@ -456,7 +456,7 @@ func (q *Queue[T]) backlogWaitsLocked() bool { return q.n[backlogged] > 0 || q.i
 // is woken calls it again after taking a message, so that as many consumers
 // come as there are messages, one after the other.
 func (q *Queue[T]) handOnLocked() {
-	sub, turn, limited, idle := q.idleLocked()
+	sub, limited, idle := q.idleLocked()
 	if q.limited > 0 && (limited == 0 || q.readyLocked() == 0 && q.remote == nil) {
 		q.limited = 0 // nobody waits for that any more
 		q.armLocked(q.core.now())
@@ -470,7 +470,7 @@ func (q *Queue[T]) handOnLocked() {
 				return
 			}
 			if sub != nil {
-				q.nextSub = int32(turn) + 1
+				q.free.last = sub
 				sub.startLocked()
 			} else {
 				q.limited = limited // until when the timer will come
@@ -494,24 +494,15 @@ func (q *Queue[T]) handOnLocked() {
 }
 
 // idleLocked reports whether any consumer could take a message, and which
-// subscriber's turn it would be, by its place in subs; if only their rate limits
-// keep subscribers from it, until when.
-func (q *Queue[T]) idleLocked() (sub *Subscriber[T], turn int, limited int64, ok bool) {
-	for k := 0; k < len(q.subs) && int(q.serving) < q.consumers; k++ {
-		turn = (int(q.nextSub) + k) % len(q.subs)
-		s := q.subs[turn]
-		if s.stopping || s.running >= s.set.concurrency {
-			continue
-		}
-		at := s.limitedLocked()
-		if at == 0 {
-			return s, turn, 0, true
-		}
-		if limited == 0 || at < limited {
-			limited = at
+// subscriber's turn it would be; if only their rate limits keep subscribers from it,
+// until when.
+func (q *Queue[T]) idleLocked() (sub *Subscriber[T], limited int64, ok bool) {
+	if int(q.serving) < q.consumers {
+		if sub, limited = q.free.first(); sub != nil {
+			return sub, 0, true
 		}
 	}
-	return nil, 0, limited, limited > 0 || q.receivers.n > 0
+	return nil, limited, limited > 0 || q.receivers.n > 0
 }
 
 // servesLocked reports whether the queue gives out messages: not while it is

@@ -49,6 +49,8 @@ type Subscriber[T any] struct {
 	done     chan struct{}          // closed when ended; made when somebody asks
 	place    int                    // in the queue's subs
 	awaited  map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
+
+	nextFree, previousFree *Subscriber[T] // see freeSubscribers
 }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the
@@ -135,6 +137,7 @@ func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettin
 	}
 	s.place = len(q.subs)
 	q.subs = append(q.subs, s)
+	q.free.add(s)
 	q.consumers += set.concurrency
 	q.handOnLocked()
 	return s, nil
@@ -267,8 +270,65 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	q.subs[s.place].place = s.place
 	q.subs[last] = nil
 	q.subs = q.subs[:last]
-	if int(q.nextSub) >= last {
-		q.nextSub = 0
+	q.free.remove(s)
+}
+
+// freeSubscribers is a ring of a queue's subscribers: each that may start one more
+// worker is in it, and others until first meets them. They take turns: last is the one
+// that started the latest worker, and the next one follows it. Guarded by the queue's mu.
+type freeSubscribers[T any] struct{ last *Subscriber[T] }
+
+// mayStart reports whether the subscriber may start one more worker.
+func (s *Subscriber[T]) mayStart() bool { return !s.stopping && s.running < s.set.concurrency }
+
+// add puts a subscriber that may start a worker behind all others.
+func (f *freeSubscribers[T]) add(s *Subscriber[T]) {
+	if s.nextFree != nil {
+		return
+	}
+	s.nextFree, s.previousFree = s, s
+	if f.last != nil {
+		s.previousFree, s.nextFree = f.last, f.last.nextFree
+		s.previousFree.nextFree, s.nextFree.previousFree = s, s
+	}
+	f.last = s
+}
+
+// remove takes a subscriber out, if it is in the ring.
+func (f *freeSubscribers[T]) remove(s *Subscriber[T]) {
+	if s.nextFree == nil {
+		return
+	}
+	s.previousFree.nextFree, s.nextFree.previousFree = s.nextFree, s.previousFree
+	if f.last == s {
+		f.last = s.previousFree
+		if f.last == s {
+			f.last = nil
+		}
+	}
+	s.nextFree, s.previousFree = nil, nil
+}
+
+// first returns the subscriber whose turn it is, of those that may start a worker and
+// whose rate limits let a message start. If only rate limits prevent it, it returns
+// nil and until when.
+func (f *freeSubscribers[T]) first() (sub *Subscriber[T], limited int64) {
+	if f.last == nil {
+		return nil, 0
+	}
+	for s, end := f.last.nextFree, f.last; ; {
+		next, atEnd := s.nextFree, s == end
+		if !s.mayStart() {
+			f.remove(s)
+		} else if at := s.limitedLocked(); at == 0 {
+			return s, 0
+		} else if limited == 0 || at < limited {
+			limited = at
+		}
+		if atEnd {
+			return nil, limited
+		}
+		s = next
 	}
 }
 

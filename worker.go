@@ -160,6 +160,7 @@ func (w *worker[T]) restLocked() {
 	q.running--
 	if !s.stopping {
 		q.serving--
+		q.free.add(s)
 	}
 	s.idle = append(s.idle, w)
 	if q.held == 0 && q.cursor.Resting() {
