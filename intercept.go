@@ -6,6 +6,8 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +17,8 @@ import (
 // or an error of its own: the publisher or the caller gets it, and around a handler it
 // settles the delivery as the handler's would. One that does not call next publishes
 // nothing, skips the handler, or leaves the queue as it is; one that calls it again
-// publishes again, with the same IDs. It is called without a lock, concurrently; it
+// publishes again, with the same IDs. It may return while a call of next runs, and makes
+// none after that. It is called without a lock, concurrently; it
 // doesn't mention T, so one serves all topics. A panic is the publisher's, the
 // caller's, or the handler's.
 type Interceptor func(ctx context.Context, info Info, next func(context.Context) error) error
@@ -303,8 +306,20 @@ func (t *Topic[T]) fixed(items []item[T]) *offered[T] {
 // called, which publishes them.
 type offered[T any] struct {
 	items     []item[T]
+	first     [1]item[T] // of a single item the copy that is published first
 	published bool
 	err       error // of an attribute that can't be
+}
+
+// copied returns the items for one call of next.
+func (o *offered[T]) copied() []item[T] {
+	again := o.published
+	o.published = true
+	if again || len(o.items) != 1 {
+		return slices.Clone(o.items)
+	}
+	o.first[0] = o.items[0]
+	return o.first[:]
 }
 
 func (o *offered[T]) info(topic string) Info {
@@ -348,24 +363,79 @@ type handed[T any] struct {
 	q   *Queue[T]
 	ds  []Delivery[T]
 	one [1]Delivery[T] // room for a single one
-	h   BatchHandler[T]
+
+	// Of a handler's run only.
+	h     BatchHandler[T]
+	next  func(context.Context) error // what the interceptors are given: call, made once
+	calls atomic.Int64                // of next: how many were made in the upper half, how many run in the lower
 }
 
-// run returns a handler's run on ds. It has a copy: an interceptor may leave next
-// running, and the worker goes on.
-func (q *Queue[T]) run(h BatchHandler[T], ds []Delivery[T]) *handed[T] {
-	r := &handed[T]{q: q, h: h}
-	if len(ds) == 1 {
-		r.one[0] = ds[0]
-		r.ds = r.one[:]
-	} else {
-		r.ds = slices.Clone(ds)
+// aCall is what a call of next adds to calls while it runs.
+const aCall = 1<<32 + 1
+
+// call runs the handler.
+func (h *handed[T]) call(ctx context.Context) error {
+	h.calls.Add(aCall)
+	err := h.h(ctx, h.ds)
+	h.calls.Add(-1)
+	return err
+}
+
+// surrounded is a handler with interceptors around it.
+//
+// Invariant: a run in runs is nobody's. One whose next was not called, or may be running
+// still, is not put there: an interceptor may leave that behind, and has the deliveries
+// then.
+type surrounded[T any] struct {
+	q    *Queue[T]
+	is   []Interceptor
+	h    BatchHandler[T]
+	runs sync.Pool // of *handed[T]
+}
+
+// one is the handler, if it takes one message at a time.
+func (s *surrounded[T]) one(ctx context.Context, d Delivery[T]) error {
+	r := s.run()
+	r.one[0] = d
+	r.ds = r.one[:]
+	return s.handle(ctx, r)
+}
+
+// batch is the handler. The slice is its own.
+func (s *surrounded[T]) batch(ctx context.Context, ds []Delivery[T]) error {
+	r := s.run()
+	r.ds = ds
+	return s.handle(ctx, r)
+}
+
+// single is the handler for a slice with one delivery, which is the worker's.
+func (s *surrounded[T]) single(ctx context.Context, ds []Delivery[T]) error { return s.one(ctx, ds[0]) }
+
+func (s *surrounded[T]) run() *handed[T] {
+	if r, ok := s.runs.Get().(*handed[T]); ok {
+		return r
 	}
+	r := &handed[T]{q: s.q, h: s.h}
+	r.next = r.call
 	return r
 }
 
-// next runs the handler.
-func (h *handed[T]) next(ctx context.Context) error { return h.h(ctx, h.ds) }
+func (s *surrounded[T]) handle(ctx context.Context, r *handed[T]) error {
+	err := intercept(ctx, s.is, r.info(OpHandle), r.next)
+	if c := r.calls.Load(); c != 0 && int32(c) == 0 {
+		r.ds, r.one[0] = nil, Delivery[T]{}
+		r.calls.Store(0)
+		s.runs.Put(r)
+	}
+	return err
+}
+
+// called is a caller's one delivery.
+func (q *Queue[T]) called(d Delivery[T]) *handed[T] {
+	r := &handed[T]{q: q, one: [1]Delivery[T]{d}}
+	r.ds = r.one[:]
+	return r
+}
 
 func (h *handed[T]) info(o Operation) Info {
 	info := Info{Operation: o, Topic: h.q.core.name, Queue: h.q.name, Messages: len(h.ds), about: h}
@@ -483,7 +553,7 @@ func (d Delivery[T]) settleOther(ctx context.Context, v verdict) error {
 	if d.q.core.calls == nil {
 		return settle(ctx)
 	}
-	info := d.q.run(nil, []Delivery[T]{d}).info(OpSettle)
+	info := d.q.called(d).info(OpSettle)
 	info.Cause = v.cause
 	return intercept(ctx, d.q.core.calls, info, settle)
 }
@@ -494,7 +564,7 @@ func (d Delivery[T]) extendOther(ctx context.Context, by time.Duration) error {
 	if d.q.core.calls == nil {
 		return extend(ctx)
 	}
-	return intercept(ctx, d.q.core.calls, d.q.run(nil, []Delivery[T]{d}).info(OpExtend), extend)
+	return intercept(ctx, d.q.core.calls, d.q.called(d).info(OpExtend), extend)
 }
 
 // redriveAround calls redriveTo with the interceptors around it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/gofanout/fanout/internal/notice"
@@ -263,8 +262,7 @@ func (t *Topic[T]) intercepted(ctx context.Context, items []item[T], try bool) e
 		if o.err != nil {
 			return o.err
 		}
-		o.published = true
-		return t.tryAll(ctx, slices.Clone(items), try) // next may be called again
+		return t.tryAll(ctx, o.copied(), try) // next may be called again
 	})
 }
 

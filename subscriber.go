@@ -29,7 +29,7 @@ type Subscriber[T any] struct {
 	// Immutable.
 	q       *Queue[T]
 	handler BatchHandler[T]
-	one     Handler[T] // handler, if it takes one message and nothing is around it
+	one     Handler[T] // handler, if it takes one message
 	hold    bool       // its workers prefetch messages
 	keeps   bool       // the slice that the handler gets is its to keep
 	most    int        // messages that the handler gets
@@ -118,11 +118,9 @@ func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettin
 		most, keeps = set.batch, true
 	}
 	if around := append(slices.Clip(q.core.around), set.interceptors...); len(around) > 0 {
-		inner := h
-		one, keeps = nil, false
-		h = func(ctx context.Context, ds []Delivery[T]) error {
-			r := q.run(inner, ds)
-			return intercept(ctx, around, r.info(OpHandle), r.next)
+		w := &surrounded[T]{q: q, is: around, h: h}
+		if h = w.batch; one != nil {
+			one, h = w.one, w.single
 		}
 	}
 	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, keeps: keeps, set: set.shared(), site: callSite()}
