@@ -3,6 +3,7 @@ package fanoutotel
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -26,38 +27,35 @@ func (i *Instrumentation) aroundPublish(ctx context.Context, info fanout.Info, n
 	if ctx == nil {
 		return next(ctx) // which refuses it
 	}
-	p := place{name: "publish", kind: "send", topic: info.Topic}
 	began := time.Now()
+	at := i.spot(info.Topic, "")
+	made := at.publish
 	var links []trace.Link
 	travels := false // the context of the span send
 	if info.Messages == 1 || i.set.noCreate {
 		for k := range info.Messages {
-			if _, c := i.carried(ctx, info.Message(k)); c.IsValid() {
-				links = append(links, trace.Link{SpanContext: c})
-			} else {
+			if m := info.Message(k); !i.carries(m) {
 				travels = true
+			} else if _, c := i.carried(ctx, true, m); c.IsValid() {
+				links = append(links, trace.Link{SpanContext: c})
 			}
 		}
 	} else {
-		links = i.create(ctx, info)
+		links = i.create(ctx, info, at.create)
 	}
-	made := i.at(p)
-	options := made.start
-	if travels || links != nil {
-		options = append(options[:len(options):len(options)], trace.WithLinks(links...))
-		if travels {
-			options = append(options, trace.WithSpanKind(trace.SpanKindProducer))
-		}
+	if travels {
+		made = at.producing
 	}
-	ctx, span := i.tracer.Start(ctx, made.span, options...)
+	ctx, span := i.tracer.Start(ctx, made.span, made.linked(links)...)
 	ended := errUnreturned
 	defer func() {
-		p.errorType = errorType(ended)
-		i.ended(ctx, span, p, began, ended)
-		i.sent.Inst().Add(ctx, int64(info.Messages), i.at(p).add...)
+		p := place{name: "publish", kind: "send", topic: info.Topic, errorType: errorType(ended)}
+		made := i.failedAt(made, p)
+		i.ended(ctx, span, p, made, began, ended)
+		i.sent.Inst().Add(ctx, int64(info.Messages), made.add...)
 	}()
 	if span.IsRecording() {
-		i.describe(span, info)
+		span.SetAttributes(i.describe(info)...)
 	}
 	if travels {
 		for k := range info.Messages {
@@ -75,20 +73,19 @@ var errUnreturned = errors.New("fanoutotel: the call did not return")
 
 // create makes a span for each message of a batch that carries no context, and returns
 // links to the contexts that the messages carry.
-func (i *Instrumentation) create(ctx context.Context, info fanout.Info) []trace.Link {
+func (i *Instrumentation) create(ctx context.Context, info fanout.Info, made *prepared) []trace.Link {
 	links := make([]trace.Link, 0, info.Messages)
-	made := i.at(place{name: "create", kind: "create", topic: info.Topic})
 	for k := range info.Messages {
 		m := info.Message(k)
 		if i.carries(m) {
-			if _, c := i.carried(ctx, m); c.IsValid() {
+			if _, c := i.carried(ctx, true, m); c.IsValid() {
 				links = append(links, trace.Link{SpanContext: c})
 			}
 			continue
 		}
 		with, span := i.tracer.Start(ctx, made.span, made.start...)
 		if span.IsRecording() {
-			i.describeMessage(span, m)
+			span.SetAttributes(i.describeMessage(m)...)
 		}
 		i.carry(with, m)
 		if c := span.SpanContext(); c.IsValid() {
@@ -99,75 +96,90 @@ func (i *Instrumentation) create(ctx context.Context, info fanout.Info) []trace.
 	return links
 }
 
-// describe tells which message a span is about, or how many.
-func (i *Instrumentation) describe(span trace.Span, info fanout.Info) {
+// describe tells which message a span is about, or how many. There is room for three more
+// attributes.
+func (i *Instrumentation) describe(info fanout.Info) []attribute.KeyValue {
 	switch n := info.Len(); {
 	case info.Operation == fanout.OpRedrive || n > 1 || n == 1 && info.Operation == fanout.OpReceive && info.Messages > 1:
-		span.SetAttributes(semconv.MessagingBatchMessageCount(n))
+		return append(make([]attribute.KeyValue, 0, 4), semconv.MessagingBatchMessageCount(n))
 	case n == 1:
-		i.describeMessage(span, info.Message(0))
+		return i.describeMessage(info.Message(0))
 	}
+	return nil
 }
 
-func (i *Instrumentation) describeMessage(span trace.Span, m fanout.MessageInfo) {
-	span.SetAttributes(semconv.MessagingMessageID(m.ID()))
+func (i *Instrumentation) describeMessage(m fanout.MessageInfo) []attribute.KeyValue {
+	as := append(make([]attribute.KeyValue, 0, 6), semconv.MessagingMessageID(m.ID()))
 	if n := m.Attempt(); n > 0 {
-		span.SetAttributes(attemptKey.Int(n))
+		as = append(as, attemptKey.Int(n))
 	}
 	if key := m.OrderingKey(); key != "" && i.set.orderingKey {
-		span.SetAttributes(orderingKeyKey.String(key))
+		as = append(as, orderingKeyKey.String(key))
 	}
+	return as
+}
+
+// linked are the options of a span with links.
+func (p *prepared) linked(links []trace.Link) []trace.SpanStartOption {
+	if links == nil {
+		return p.start
+	}
+	return append(slices.Clip(p.start), trace.WithLinks(links...))
 }
 
 // aroundHandler makes the span process of an attempt, or of a batch.
 func (i *Instrumentation) aroundHandler(ctx context.Context, info fanout.Info, next func(context.Context) error) (err error) {
 	began := time.Now()
-	made := i.at(place{name: "process", kind: "process", topic: info.Topic, queue: info.Queue})
+	made := i.spot(info.Topic, info.Queue).process
 	run := ctx
 	var links []trace.Link
+	var parent trace.SpanContext // of a single message
 	if info.Messages == 1 {
-		m := info.Message(0)
-		with, c := i.carried(ctx, m)
-		if c.IsValid() {
+		m, within := info.Message(0), isWithin(ctx)
+		switch with, c := i.carried(ctx, within, m); {
+		case !c.IsValid():
+		case !within && began.Sub(m.PublishedAt()) < i.set.parentAge:
+			ctx, parent = with, c
+		default:
 			links = []trace.Link{{SpanContext: c}}
-			if began.Sub(m.PublishedAt()) < i.set.parentAge && !trace.SpanContextFromContext(ctx).IsValid() {
-				ctx = with
-			}
 		}
 	} else {
 		links = i.links(ctx, info)
 	}
-	options := made.start
-	if links != nil {
-		options = append(options[:len(options):len(options)], trace.WithLinks(links...))
+	ctx, span := i.tracer.Start(ctx, made.span, made.linked(links)...)
+	recording := span.IsRecording()
+	if recording && parent.IsValid() {
+		span.AddLink(trace.Link{SpanContext: parent}) // a sampler has seen it as the parent
 	}
-	ctx, span := i.tracer.Start(ctx, made.span, options...)
 	returned := false
 	defer func() {
 		p := recover() // to know it from runtime.Goexit
-		cause := fanout.CauseOf(err)
+		cause := fanout.Acked
 		switch {
 		case p != nil:
 			cause = fanout.Panicked
 		case !returned:
 			cause = fanout.Exited
-		case errors.Is(context.Cause(run), fanout.ErrStale): // nothing that it returns counts
+		case run.Err() != nil && errors.Is(context.Cause(run), fanout.ErrStale): // nothing that it returns counts
 			cause = fanout.TimedOut
+		case err != nil:
+			cause = fanout.CauseOf(err)
 		}
-		at := i.at(place{"process", "process", info.Topic, info.Queue, causeType(cause)})
-		if span.IsRecording() {
-			i.describe(span, info)
-			span.SetAttributes(causeKey.String(cause.String()))
-			if t := causeType(cause); t != "" {
-				span.SetAttributes(semconv.ErrorTypeKey.String(t))
+		t := causeType(cause)
+		if recording {
+			as := append(i.describe(info), causeKey.String(cause.String()))
+			if t != "" {
+				as = append(as, semconv.ErrorTypeKey.String(t))
 				text := cause.String()
 				if err != nil {
 					text = err.Error()
 				}
 				span.SetStatus(codes.Error, text)
 			}
+			span.SetAttributes(as...)
 		}
 		span.End()
+		at := i.failedAt(made, place{"process", "process", info.Topic, info.Queue, t})
 		i.process.Inst().Record(ctx, time.Since(began).Seconds(), at.record...)
 		i.consumed.Inst().Add(ctx, int64(info.Messages), made.add...)
 		if p != nil {
@@ -181,8 +193,9 @@ func (i *Instrumentation) aroundHandler(ctx context.Context, info fanout.Info, n
 
 // links are links to the contexts that the messages carry.
 func (i *Instrumentation) links(ctx context.Context, info fanout.Info) (links []trace.Link) {
+	within := isWithin(ctx)
 	for k := range info.Len() {
-		if _, c := i.carried(ctx, info.Message(k)); c.IsValid() {
+		if _, c := i.carried(ctx, within, info.Message(k)); c.IsValid() {
 			links = append(links, trace.Link{SpanContext: c})
 		}
 	}
@@ -225,18 +238,14 @@ func (i *Instrumentation) aroundReceive(ctx context.Context, info fanout.Info, n
 	if err == nil && info.Len() == 0 || ctx == nil {
 		return err
 	}
-	p := place{name: "receive", kind: "receive", topic: info.Topic, queue: info.Queue}
-	made := i.at(p)
-	options := append(made.start[:len(made.start):len(made.start)], trace.WithTimestamp(began))
-	if links := i.links(ctx, info); links != nil {
-		options = append(options, trace.WithLinks(links...))
-	}
+	p := place{"receive", "receive", info.Topic, info.Queue, errorType(err)}
+	made := i.spot(info.Topic, info.Queue).receive
+	options := append(slices.Clip(made.linked(i.links(ctx, info))), trace.WithTimestamp(began))
 	with, span := i.tracer.Start(ctx, made.span, options...)
 	if span.IsRecording() {
-		i.describe(span, info)
+		span.SetAttributes(i.describe(info)...)
 	}
-	p.errorType = errorType(err)
-	i.ended(with, span, p, began, err)
+	i.ended(with, span, p, i.failedAt(made, p), began, err)
 	if n := info.Len(); n > 0 {
 		i.consumed.Inst().Add(with, int64(n), made.add...)
 	}
@@ -248,34 +257,31 @@ func (i *Instrumentation) aroundCall(ctx context.Context, info fanout.Info, next
 		return next(ctx)
 	}
 	made := i.at(p)
-	options := made.start
-	if links := i.links(ctx, info); links != nil {
-		options = append(options[:len(options):len(options)], trace.WithLinks(links...))
-	}
-	with, span := i.tracer.Start(ctx, made.span, options...)
+	with, span := i.tracer.Start(ctx, made.span, made.linked(i.links(ctx, info))...)
 	ended := errUnreturned
 	defer func() {
 		if span.IsRecording() {
-			i.describe(span, info)
+			as := i.describe(info)
 			if info.Cause != 0 {
-				span.SetAttributes(causeKey.String(info.Cause.String()))
+				as = append(as, causeKey.String(info.Cause.String()))
 			}
+			span.SetAttributes(as...)
 		}
 		p.errorType = errorType(ended)
-		i.ended(with, span, p, began, ended)
+		i.ended(with, span, p, i.failedAt(made, p), began, ended)
 	}()
 	ended = next(with)
 	return ended
 }
 
 // ended ends a span, and measures what it is about, if the conventions know that.
-func (i *Instrumentation) ended(ctx context.Context, span trace.Span, p place, began time.Time, err error) {
+func (i *Instrumentation) ended(ctx context.Context, span trace.Span, p place, made *prepared, began time.Time, err error) {
 	if err != nil && span.IsRecording() {
 		span.SetAttributes(semconv.ErrorTypeKey.String(p.errorType))
 		span.SetStatus(codes.Error, err.Error())
 	}
 	span.End()
 	if p.kind != "" {
-		i.operation.Inst().Record(ctx, time.Since(began).Seconds(), i.at(p).record...)
+		i.operation.Inst().Record(ctx, time.Since(began).Seconds(), made.record...)
 	}
 }

@@ -14,6 +14,7 @@ package fanoutotel
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -43,7 +44,9 @@ type Instrumentation struct {
 	process   messagingconv.ProcessDuration
 	dropped   metric.Int64Counter
 
-	places places
+	fields   []string // that the propagator reads
+	carriers sync.Pool
+	places   places
 }
 
 // New returns an Instrumentation. Without options it takes the global TracerProvider
@@ -68,6 +71,7 @@ func New(options ...Option) (*Instrumentation, error) {
 	if i.set.meters == nil {
 		i.set.meters = otel.GetMeterProvider()
 	}
+	i.fields = i.set.propagator.Fields()
 	i.tracer = i.set.tracers.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 	i.meter = i.set.meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
 	return i, i.instruments()

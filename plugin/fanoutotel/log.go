@@ -31,7 +31,7 @@ func (l logHandler) Handle(ctx context.Context, r slog.Record) error {
 	c := trace.SpanContextFromContext(ctx)
 	if !c.IsValid() {
 		if m, ok := fanout.MessageFromContext(ctx); ok {
-			c = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, carrier{m}))
+			c = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, &carrier{m}))
 		}
 	}
 	if !c.IsValid() {

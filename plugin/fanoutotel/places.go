@@ -1,7 +1,9 @@
 package fanoutotel
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -25,31 +27,84 @@ type prepared struct {
 	add    []metric.AddOption
 }
 
+// A spot is what is prepared for a topic, or for a queue of it, as long as nothing fails
+// there.
+type spot struct {
+	publish, producing, create *prepared // of a topic; producing is publish as producer
+	process, receive           *prepared // of a queue
+}
+
+type spotKey struct{ topic, queue string }
+
 // places are what has been prepared. When there are too many they are forgotten: the
 // names of topics come and go.
+//
+// Invariant: a map that spots has is not changed.
 type places struct {
-	mu  sync.RWMutex // guards all, and is a leaf
-	all map[place]*prepared
+	spots atomic.Pointer[map[spotKey]*spot]
+
+	mu     sync.Mutex          // guards failed and changes of spots; a leaf
+	failed map[place]*prepared // and what else is rare
 }
 
 const mostPlaces = 10_000
 
-// at returns what is prepared for p.
+// spot returns what is prepared for a topic (without a queue), or a queue.
+func (i *Instrumentation) spot(topic, queue string) *spot {
+	k := spotKey{topic, queue}
+	if all := i.places.spots.Load(); all != nil {
+		if s := (*all)[k]; s != nil {
+			return s
+		}
+	}
+	s := new(spot)
+	if queue == "" {
+		s.publish = i.prepare(place{name: "publish", kind: "send", topic: topic})
+		s.create = i.prepare(place{name: "create", kind: "create", topic: topic})
+		producing := *s.publish
+		producing.start = append(slices.Clip(s.publish.start), trace.WithSpanKind(trace.SpanKindProducer))
+		s.producing = &producing
+	} else {
+		s.process = i.prepare(place{name: "process", kind: "process", topic: topic, queue: queue})
+		s.receive = i.prepare(place{name: "receive", kind: "receive", topic: topic, queue: queue})
+	}
+	i.places.mu.Lock()
+	defer i.places.mu.Unlock()
+	next := map[spotKey]*spot{k: s}
+	if all := i.places.spots.Load(); all != nil && len(*all) < mostPlaces {
+		for k, s := range *all {
+			next[k] = s
+		}
+	}
+	i.places.spots.Store(&next)
+	return s
+}
+
+// at returns what is prepared for a place that has no spot: of a failure, of a settlement,
+// of a redrive.
 func (i *Instrumentation) at(p place) *prepared {
-	i.places.mu.RLock()
-	made := i.places.all[p]
-	i.places.mu.RUnlock()
+	i.places.mu.Lock()
+	made := i.places.failed[p]
+	i.places.mu.Unlock()
 	if made != nil {
 		return made
 	}
 	made = i.prepare(p)
 	i.places.mu.Lock()
 	defer i.places.mu.Unlock()
-	if i.places.all == nil || len(i.places.all) >= mostPlaces {
-		i.places.all = make(map[place]*prepared)
+	if i.places.failed == nil || len(i.places.failed) >= mostPlaces {
+		i.places.failed = make(map[place]*prepared)
 	}
-	i.places.all[p] = made
+	i.places.failed[p] = made
 	return made
+}
+
+// failedAt returns what is prepared for p, which is made if nothing failed there.
+func (i *Instrumentation) failedAt(made *prepared, p place) *prepared {
+	if p.errorType == "" {
+		return made
+	}
+	return i.at(p)
 }
 
 func (i *Instrumentation) prepare(p place) *prepared {

@@ -15,10 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
-	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/trace"
-	nooptrace "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/internal/fakeengine"
@@ -240,38 +238,6 @@ func TestATraceGoesOnInAnotherProcess(t *testing.T) {
 		require.NoError(t, publisher.Close())
 		require.NoError(t, consumer.Close())
 	})
-}
-
-// What a delivery allocates beside what OpenTelemetry does: the run that interceptors
-// are told of, and next.
-func TestAPublishAndADeliveryAllocateLittleOfTheirOwn(t *testing.T) {
-	const runs = 1000
-	ctx := t.Context()
-	cost := func(options ...fanout.TopicOption) float64 {
-		top, err := fanout.NewTopic[int]("payments", options...)
-		require.NoError(t, err)
-		done := make(chan struct{})
-		_, err = top.Subscribe(ctx, "q", func(context.Context, fanout.Delivery[int]) error { done <- struct{}{}; return nil })
-		require.NoError(t, err)
-		each := testing.AllocsPerRun(runs, func() {
-			if top.Publish(ctx, 1) != nil {
-				panic("not published")
-			}
-			<-done
-		})
-		require.NoError(t, top.Close())
-		return each
-	}
-	pass := func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error { return next(ctx) }
-	seam := cost(fanout.WithPublishInterceptor(pass), fanout.WithHandlerInterceptor(pass))
-	bare := cost()
-	t.Logf("allocations a publish and a delivery: plain %v, through interceptors that do nothing %v", bare, seam)
-	require.LessOrEqual(t, seam-bare, 9.0)
-	i, err := fanoutotel.New(fanoutotel.WithTracerProvider(nooptrace.NewTracerProvider()), fanoutotel.WithMeterProvider(noopmetric.NewMeterProvider()))
-	require.NoError(t, err)
-	all := cost(i.Topic())
-	t.Logf("and with no-op providers %v", all)
-	require.LessOrEqual(t, all-seam, 14.0)
 }
 
 func TestATopicsLogLinesHaveThePublishersTrace(t *testing.T) {
