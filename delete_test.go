@@ -433,7 +433,7 @@ func TestAnEngineThatDoesNotKeepDeletionRefusesDelete(t *testing.T) {
 		publish(t, top, 1)
 		err := q.Delete(ctx)
 		require.ErrorIs(t, err, ErrUnsupported)
-		require.ErrorContains(t, err, `delete of "q": fanout: unsupported: Delete on engine "fake": it does not keep deletion of queues; switched off; switch it on`)
+		require.ErrorContains(t, err, `delete of "q": fanout: unsupported: Delete on engine "fake": it does not support deletion of queues; switched off; switch it on`)
 		require.Equal(t, 1, bodyOf(t, q), "it stays open")
 		require.NoError(t, top.Close())
 	})

@@ -73,7 +73,7 @@ func newRemoteTopic(name string, s topicSettings, carries reflect.Type) (*remote
 		return nil, fmt.Errorf("%w: topic %q: %w", ErrUnsupported, name, err)
 	}
 	if !r.caps[engine.RetryDelay].Kept {
-		return nil, fmt.Errorf("%w: topic %q: engine %q does not keep %v, without which what fails would be tried without a pause",
+		return nil, fmt.Errorf("%w: topic %q: engine %q does not support %v, without which what fails would be tried without a pause",
 			ErrUnsupported, name, r.engine.Name(), engine.RetryDelay)
 	}
 	err := r.need(s.ordering, "WithOrdering()", engine.Ordering, 0)
@@ -93,7 +93,7 @@ func newRemoteTopic(name string, s topicSettings, carries reflect.Type) (*remote
 }
 
 // checkWithout returns an error that names the call which does without all that
-// the engine does not keep, if the user has not named it all.
+// the engine does not support, if the user has not named it all.
 func (r *remoteTopic) checkWithout(named []engine.Feature) error {
 	var missing []string // all, so that the call is whole
 	var unnamed []string
@@ -109,7 +109,7 @@ func (r *remoteTopic) checkWithout(named []engine.Feature) error {
 	if unnamed == nil {
 		return nil
 	}
-	return fmt.Errorf("engine %q does not keep %s; to do without: fanout.WithEngine(e, fanout.Without(%s))",
+	return fmt.Errorf("engine %q does not support %s; to do without: fanout.WithEngine(e, fanout.Without(%s))",
 		r.engine.Name(), strings.Join(unnamed, " and "), strings.Join(missing, ", "))
 }
 
@@ -121,7 +121,7 @@ func (r *remoteTopic) need(asked bool, option string, f engine.Feature, d time.D
 	case s.Kept:
 		return r.refuse(option, fmt.Sprintf("the longest %v is %v; %s", f, s.Most, s.Note))
 	default:
-		return r.refuse(option, fmt.Sprintf("it does not keep %v; %s", f, s.Note))
+		return r.refuse(option, fmt.Sprintf("it does not support %v; %s", f, s.Note))
 	}
 }
 

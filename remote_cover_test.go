@@ -69,7 +69,7 @@ func TestATopicAsksOfItsEngineWhatItKeepsOnly(t *testing.T) {
 		"unbounded, not named":    {[]fanout.TopicOption{with(engine.Bounded)}, fanout.ErrUnsupported, "bounded queues (switched off; switch it on)"},
 		"no delay of a retry":     {[]fanout.TopicOption{with(engine.RetryDelay)}, fanout.ErrUnsupported, "tried without a pause"},
 		"no order":                {[]fanout.TopicOption{with(engine.Ordering), fanout.WithOrdering()}, fanout.ErrUnsupported, "WithOrdering()"},
-		"no deduplication":        {[]fanout.TopicOption{with(engine.Deduplication), fanout.WithDeduplication(time.Second, 1)}, fanout.ErrUnsupported, "does not keep deduplication"},
+		"no deduplication":        {[]fanout.TopicOption{with(engine.Deduplication), fanout.WithDeduplication(time.Second, 1)}, fanout.ErrUnsupported, "does not support deduplication"},
 		"too long a window":       {[]fanout.TopicOption{with(), fanout.WithDeduplication(time.Hour, 1)}, fanout.ErrUnsupported, "the longest deduplication is 1m0s"},
 		"a retention":             {[]fanout.TopicOption{with(), fanout.WithRetention(1)}, fanout.ErrUnsupported, "topics in memory"},
 	} {

@@ -51,34 +51,37 @@ func (e *Engine) Name() string { return "Amazon SNS + SQS" }
 func (e *Engine) Capabilities() engine.Capabilities {
 	caps := engine.Capabilities{
 		engine.Visibility: {Kept: true, Most: visibleMost,
-			Note: "SQS's visibility timeout, in whole seconds; 12 hours from the receipt in all, extensions included"},
+			Note: "SQS counts whole seconds, and hides a message for 12 hours from its receipt at most, extensions included"},
 		engine.MessageDelay: {Kept: true, Most: delayMost,
-			Note: "SNS has none: the receiver hides the message until it is due; for later than 15 minutes publish it when it is due"},
+			Note: "SNS has no delays: the consumer that receives the message hides it until it is due; " +
+				"if it should wait for longer than 15 minutes, publish it later"},
 		engine.QueueDelay: {Kept: true, Most: delayMost,
-			Note: "as a message's; a queue that was made with DelaySeconds has that as its shortest; for more, return the message with a wait"},
+			Note: "works like the delay of a message; a queue that was made with DelaySeconds delays by at least that; " +
+				"if messages should wait for longer, have the handler return fanout.Snooze"},
 		engine.RetryDelay: {Kept: true, Most: visibleMost,
-			Note: "ChangeMessageVisibility, in whole seconds; a wait is cut to what is left of 12 hours from the receipt"},
-		engine.AllOrNone: {Note: "SNS takes batches of ten and may take them in part: publish again those that PublishError names"},
-		engine.Bounded:   {Note: "SQS never refuses for want of room: watch Depth, and alarm on ApproximateAgeOfOldestMessage"},
+			Note: "SQS counts whole seconds; a wait ends 12 hours after the receipt at the latest"},
+		engine.AllOrNone: {Note: "SNS takes ten messages a request, and may refuse some of them: PublishError names those to publish again"},
+		engine.Bounded:   {Note: "SQS takes messages without limit: watch Depth, and set an alarm on ApproximateAgeOfOldestMessage"},
 		engine.Ordering: {Kept: true,
-			Note: "a FIFO topic and FIFO queues, the key is the message group; a queue hands out one message a request"},
+			Note: "by a FIFO topic and FIFO queues, with the key as message group; each request receives one message"},
 		engine.Deduplication: {Kept: true, Most: dedupWindow,
-			Note: "a FIFO topic; its window is 5 minutes, neither less nor more"},
+			Note: "by a FIFO topic; the window is always 5 minutes"},
 		engine.FilterPolicy: {Kept: true,
-			Note: "the subscription's filter policy; numbers need WithNumberAttributes; a change takes SNS up to 15 minutes"},
-		engine.State: {Note: "SQS can't change a message that it keeps: a history is in the process until the message is dead, " +
-			"attempts are counted by SQS's receives"},
-		engine.Fencing: {Note: "standard queues let a late settlement of another process through, FIFO queues refuse it: " +
-			"give handlers a visibility timeout that they keep, or WithAutoExtend"},
-		engine.ExactStats:  {Note: "SQS's counts are approximate, and about a minute old"},
-		engine.Durable:     {Kept: true, Note: "for 4 days unless WithRetention says otherwise, letters for 14"},
+			Note: "SNS applies the policy of the subscription; numbers need WithNumberAttributes; " +
+				"SNS may take 15 minutes to apply a change"},
+		engine.State: {Note: "SQS stores nothing beside a message: a dead letter has the history of the process that gave it up, " +
+			"and attempts are counted by SQS's receives"},
+		engine.Fencing: {Note: "a standard queue accepts a late settlement from another process, a FIFO queue refuses it: " +
+			"choose a visibility timeout that is long enough for the handlers, or WithAutoExtend"},
+		engine.ExactStats:  {Note: "SQS's counts are approximate and about a minute old"},
+		engine.Durable:     {Kept: true, Note: "messages for 4 days, or as WithRetention says, and dead letters for 14"},
 		engine.Distributed: {Kept: true},
-		engine.Listing:     {Kept: true, Note: "the queues that are subscribed to the topic"},
+		engine.Listing:     {Kept: true, Note: "lists the queues that are subscribed to the topic"},
 		engine.Deletion: {Kept: true,
-			Note: "SQS makes no queue of that name for 60 seconds: opening it again waits"},
+			Note: "SQS makes no queue of the same name for 60 seconds, so opening it again waits"},
 	}
 	if e != nil && e.existing {
-		caps[engine.Deletion] = engine.Support{Note: "WithExisting deletes nothing: delete the queue with what made it"}
+		caps[engine.Deletion] = engine.Support{Note: "WithExisting deletes nothing: delete the queue with the tool that made it"}
 	}
 	return caps
 }
@@ -86,7 +89,7 @@ func (e *Engine) Capabilities() engine.Capabilities {
 // OpenTopic makes the SNS topic, or finds it.
 func (e *Engine) OpenTopic(ctx context.Context, spec engine.TopicSpec) (engine.Topic, error) {
 	if spec.Deduplication != 0 && spec.Deduplication != dedupWindow {
-		return nil, fmt.Errorf("fanoutaws: topic %q: a window of deduplication of %v: SNS's is 5 minutes, neither less nor more",
+		return nil, fmt.Errorf("fanoutaws: topic %q: a deduplication window of %v: SNS's is always 5 minutes",
 			spec.Name, spec.Deduplication)
 	}
 	fifo := spec.Ordering || spec.Deduplication != 0

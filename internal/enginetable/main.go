@@ -1,5 +1,5 @@
-// Enginetable writes the table of what the engines keep, from what they declare,
-// into internal/docs/moving-up.md:
+// Enginetable writes what the engines support, from what they declare, into
+// internal/docs/moving-up.md: a table of short answers, and notes below it.
 //
 //	go run -C internal/enginetable .
 //
@@ -7,7 +7,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +34,7 @@ func main() {
 	}
 }
 
-const begin, end = "<!-- what engines keep, by internal/enginetable -->\n", "<!-- end -->"
+const begin, end = "<!-- what engines support, by internal/enginetable -->\n", "<!-- end -->"
 
 // withTable puts the table between the marks in text.
 func withTable(text string) (string, error) {
@@ -54,33 +53,19 @@ func withTable(text string) (string, error) {
 		return "", err
 	}
 	defer durable.Close()
-	table := engine.Table(memory{}, named{durable, "NATS JetStream, embedded"}, named{new(fanoutnats.Engine), "NATS JetStream, cluster"}, new(fanoutaws.Engine))
-	return before + begin + table + end + after, nil
+	return before + begin + table([]column{
+		{name: "memory", caps: memory()},
+		{name: "NATS in the process", caps: durable.Capabilities()},
+		{name: "NATS cluster", caps: new(fanoutnats.Engine).Capabilities(), like: 1},
+		{name: "SNS + SQS", caps: new(fanoutaws.Engine).Capabilities()},
+	}) + end + after, nil
 }
 
-// named gives an engine another name in the table.
-type named struct {
-	engine.Engine
-	name string
-}
-
-func (n named) Name() string { return n.name }
-
-// memory declares what a topic without an engine keeps.
-type memory struct{}
-
-func (memory) Name() string { return "memory" }
-
-func (memory) Capabilities() engine.Capabilities {
+// memory is what a topic without an engine supports.
+func memory() engine.Capabilities {
 	caps := engine.Capabilities{}
 	for _, f := range engine.Features() {
-		caps[f] = engine.Support{Kept: true}
+		caps[f] = engine.Support{Kept: f != engine.Durable && f != engine.Distributed}
 	}
-	caps[engine.Durable] = engine.Support{Note: "messages end with the process"}
-	caps[engine.Distributed] = engine.Support{Note: "one process"}
 	return caps
-}
-
-func (memory) OpenTopic(context.Context, engine.TopicSpec) (engine.Topic, error) {
-	return nil, errors.ErrUnsupported
 }

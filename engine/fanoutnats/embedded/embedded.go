@@ -271,8 +271,8 @@ func (e *Engine) Name() string { return "embedded NATS JetStream" }
 // Capabilities says what is kept: what JetStream keeps, for this process.
 func (e *Engine) Capabilities() engine.Capabilities {
 	c := e.Engine.Capabilities()
-	c[engine.Fencing] = engine.Support{Kept: true, Note: "one process has the directory, and refuses by its own clock"}
-	c[engine.Distributed] = engine.Support{Note: "one process has the directory; use fanoutnats with servers"}
+	c[engine.Fencing] = engine.Support{Kept: true, Note: "only one process has the directory, and it refuses by its own clock"}
+	c[engine.Distributed] = engine.Support{Note: "one process at a time has the directory: to share queues, use fanoutnats with servers"}
 	return c
 }
 
