@@ -23,9 +23,9 @@ func WithBackoff(b Backoff) QueueOption {
 	})
 }
 
-// A Backoff says how long to wait after a failed attempt. Make one by
-// [Constant], [Exponential] or [BackoffFunc]. Whatever it says, a message waits
-// at least a millisecond, so that none can spin.
+// A Backoff says how long to wait after a failed attempt. [Constant], [Exponential] and
+// [BackoffFunc] make one. A message always waits at least a millisecond, so that none is
+// retried in a tight loop.
 type Backoff struct{ *rule }
 
 type rule struct {
@@ -73,10 +73,10 @@ func Exponential(first, longest time.Duration) Backoff {
 	return b
 }
 
-// BackoffFunc waits what f returns for the number of attempts spent, 1 or more.
-// f is called without a lock, possibly concurrently, in a goroutine of its own that
-// the settlement waits for. If it panics or calls [runtime.Goexit], that is logged
-// and the wait is the default backoff's.
+// BackoffFunc waits for the time that f returns for the number of attempts spent, 1 or more.
+// f is called without a lock, possibly concurrently, in a goroutine of its own, and the
+// settlement waits for it. If f panics or calls [runtime.Goexit], that is logged and the
+// default backoff is used.
 func BackoffFunc(f func(attempt int) time.Duration) Backoff {
 	if f == nil {
 		return Backoff{&rule{name: "BackoffFunc(nil)", err: fmt.Errorf("BackoffFunc(nil): want a function")}}

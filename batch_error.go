@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// A BatchError is returned by [Queue.AckBatch] when some of the deliveries were
-// not acknowledged. Those that it doesn't name were. It unwraps to the errors in
-// Failed, in the order of their indexes, so that errors.Is finds [ErrStale] if
-// any of them is that.
+// A BatchError is returned by [Queue.AckBatch] when some of the deliveries were not
+// acknowledged. The others were. It unwraps to the errors in Failed, in the order of their
+// indexes, so that errors.Is finds [ErrStale] if any of them is that.
 type BatchError struct {
 	Queue string
 	// Failed has an error for the index of each delivery that was not
@@ -21,7 +20,7 @@ type BatchError struct {
 // mostTold is how many of its errors a BatchError's text has.
 const mostTold = 10
 
-// Error tells how many failed, and the first ten of them.
+// Error says how many failed, and names the first ten.
 func (e *BatchError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "fanout: batch of queue %q: %d not acknowledged", e.Queue, len(e.Failed))

@@ -10,14 +10,14 @@ import (
 	"github.com/gofanout/fanout/internal/jsontype"
 )
 
-// A Codec turns a message's body into bytes and back, for engines. The memory
-// engine has none: there a body is passed on as it is.
+// A Codec turns bodies into bytes and back, for engines. In memory there is no codec: bodies
+// are passed on as they are.
 //
-// Its methods are called concurrently. Decode is given a pointer to the topic's
-// type. An error or a panic of Encode makes the publish fail; what Decode refuses
-// goes to the dead-letter queue at once. If Decode panics or calls
-// [runtime.Goexit], that is a failed attempt at the message. A dead-letter queue delivers
-// what can't be decoded with the zero Body, see [Delivery.Encoded].
+// Its methods are called concurrently. Decode gets a pointer to the topic's type. If Encode
+// returns an error or panics, the publish fails. If Decode returns an error, the message
+// goes to the dead-letter queue at once, which delivers it with the zero Body, see
+// [Delivery.Encoded]. If Decode panics or calls [runtime.Goexit], that is a failed attempt
+// at the message.
 type Codec interface {
 	Encode(body any) ([]byte, error)
 	Decode(data []byte, body any) error
@@ -25,12 +25,12 @@ type Codec interface {
 	ContentType() string
 }
 
-// JSON is the codec that engines use unless [WithCodec] says otherwise: that of
-// package encoding/json. On an engine NewTopic refuses a T of which it can't bring values
-// back, with [ErrUnsupported]: an interface with methods, a func, a chan or a complex
-// number, as T or in an exported field however deep, and a struct without exported fields.
-// A type with JSON or text methods of its own is taken, and so are any and struct{}. For an
-// interface write a codec that says which type a value has.
+// JSON is the codec of engines unless [WithCodec] sets another: that of package
+// encoding/json. On an engine NewTopic refuses a T with [ErrUnsupported] if JSON can't
+// decode it: an interface with methods, a func, a chan or a complex number, as T itself or
+// in an exported field at any depth, and a struct without exported fields. It accepts any,
+// struct{}, and types that have JSON or text methods of their own. For an interface write a
+// codec that says which type a value has.
 var JSON Codec = jsonCodec{}
 
 type jsonCodec struct{}
@@ -39,8 +39,8 @@ func (jsonCodec) Encode(body any) ([]byte, error)    { return json.Marshal(body)
 func (jsonCodec) Decode(data []byte, body any) error { return json.Unmarshal(data, body) }
 func (jsonCodec) ContentType() string                { return "application/json" }
 
-// WithCodec sets how bodies are encoded for an engine. The default is [JSON]. A topic
-// without [WithEngine] doesn't use it: nothing is encoded there. A nil codec is
+// WithCodec sets how bodies are encoded for an engine. The default is [JSON]. Without
+// [WithEngine] nothing is encoded, and the codec is not used. A nil codec is
 // [ErrInvalidOption].
 func WithCodec(c Codec) TopicOption {
 	return topicOption(func(s *topicSettings) error {
@@ -52,18 +52,17 @@ func WithCodec(c Codec) TopicOption {
 	})
 }
 
-// WithEngine has the topic's queues kept by an engine instead of the memory of
-// the process: NATS JetStream, Amazon SNS + SQS, or one of your own, see package
-// engine. Handlers, options, retries, histories and hooks are the same, but that of the
-// errors in a history an engine keeps the texts alone, see [Delivery.History].
+// WithEngine has an engine keep the topic's queues, and not the memory of the process: NATS
+// JetStream, Amazon SNS + SQS, or one of your own, see package engine. Handlers, options,
+// retries, histories and hooks stay the same, except that the errors in a history are their
+// texts, see [Delivery.History].
 //
-// Two promises an engine may be unable to keep: that queues are bounded
-// ([engine.Bounded]) and that a publish is all or none ([engine.AllOrNone]).
-// [Without] names those that you do without; one that the engine doesn't keep and
-// that isn't named makes NewTopic fail with [ErrUnsupported], and the error has
-// the call to write. Whatever else is asked for and can't be kept is refused
-// where it is asked for, with the engine, the option and what would work instead
-// in the error.
+// Two promises are not supported by every engine: that queues are bounded ([engine.Bounded])
+// and that a publish is all or none ([engine.AllOrNone]). [Without] names those that you
+// give up. If the engine does not support one and you have not named it, NewTopic fails with
+// [ErrUnsupported], and the error shows the call to write. Any other option that the engine
+// does not support is refused where it is given; the error names the engine and the option,
+// and says what would work instead.
 func WithEngine(e engine.Engine, options ...EngineOption) TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		if e == nil {
@@ -74,10 +73,10 @@ func WithEngine(e engine.Engine, options ...EngineOption) TopicOption {
 	})
 }
 
-// Without says that the topic does without promises which its engine may be
-// unable to keep: [engine.Bounded], [engine.AllOrNone] or both. Another feature
-// is [ErrInvalidOption]. A promise that the engine keeps is kept even if it is
-// named here. The default is none.
+// Without names the promises that the topic gives up because its engine does not support
+// them: [engine.Bounded], [engine.AllOrNone] or both. Any other feature is
+// [ErrInvalidOption]. If the engine supports a promise that is named here, it holds all the
+// same. The default is none.
 func Without(features ...engine.Feature) EngineOption {
 	features = slices.Clone(features)
 	return engineOption(func(s *topicSettings) error {
@@ -94,8 +93,8 @@ func Without(features ...engine.Feature) EngineOption {
 // dispensable are the features that a topic can do without, with their names in Go.
 var dispensable = map[engine.Feature]string{engine.Bounded: "engine.Bounded", engine.AllOrNone: "engine.AllOrNone"}
 
-// A PublishError is returned by PublishMessages on an engine that published some
-// of a batch and not the others. It unwraps to their errors.
+// A PublishError is returned by PublishMessages on an engine that published some messages of
+// a batch and not the others. It unwraps to the errors of those.
 type PublishError struct {
 	Topic string
 	// Failed has an error for the index of each message that was not published.
@@ -103,6 +102,7 @@ type PublishError struct {
 	err    error
 }
 
+// Error says how many messages were not published, and why.
 func (e *PublishError) Error() string { return e.err.Error() }
 
 // Unwrap returns what the engine said.

@@ -19,29 +19,27 @@ import (
 // may have such a name.
 const deadSuffix = "/dead"
 
-// DeadLetters returns the queue's dead-letter queue: the messages whose
-// attempts are spent, whose handler returned [Permanent], whose time to live has
-// passed, or which were snoozed or released too often. Each carries the history
-// of its attempts. It is made when it is first needed, is named after its queue
-// with "/dead" behind, and holds up to [WithDeadLetterCapacity] letters: look
-// with [Queue.Peek], take with Receive, send back with [Queue.Redrive]. A queue
-// opened [WithDeadLetterQueue] has that one instead.
+// DeadLetters returns the queue's dead-letter queue. It has the messages whose attempts are
+// spent, whose handler returned [Permanent], whose time to live has passed, or which were
+// snoozed or released too often, each with the history of its attempts. Look at them by
+// [Queue.Peek], take them by Receive or Subscribe, and send them back by [Queue.Redrive].
 //
-// It outlives its queue, until its topic ends or its queue is deleted. A queue that is opened by the same
-// name in the same topic gets it, with its letters and its consumers, and redrives
-// them; its capacity and overflow are those of that queue's options then, but its
-// capacity is not less than the letters that it has. Letters in
-// a shared dead-letter queue are redriven by the queue of that name, too, if it is
-// opened with the same one.
+// Somebody has to empty it. It holds up to [WithDeadLetterCapacity] letters. When it is
+// full, a dead message is parked in its own queue: it is not delivered again, takes up that
+// queue's room, and moves as soon as there is room for it. So a dead message is never lost,
+// but in the end publishers wait. [WithDeadLetterOverflow] drops the oldest letters instead.
+// [Hooks].DeadLettered and Parked, the log, and [Stats].Dead and Parked tell of it.
 //
-// When it is full, a dead message is parked in its own queue: it isn't
-// delivered again, counts against that queue's capacity, and moves as soon as
-// there is room. So a message is in its queue or in the dead-letter queue, and
-// never in neither.
+// The dead-letter queue is made when it is first needed, and is named after its queue with
+// "/dead" behind. A queue opened [WithDeadLetterQueue] uses that one instead. It outlives
+// its queue, until its topic ends or its queue is deleted. A queue that is opened later by
+// the same name gets it, with its letters and its consumers, and can redrive them; its
+// capacity and overflow are then those of the new queue's options, but its capacity is at
+// least the number of its letters. The same holds for a queue's letters in a shared
+// dead-letter queue.
 //
-// A dead-letter queue has no dead-letter queue of its own: what fails there is
-// retried for ever, with Permanent too, and there DeadLetters returns the queue
-// itself.
+// A dead-letter queue has no dead-letter queue of its own. What fails there is retried for
+// ever, with Permanent too, and its DeadLetters returns itself.
 func (q *Queue[T]) DeadLetters() *Queue[T] {
 	if q.letters {
 		return q
@@ -105,15 +103,14 @@ func newDeadLetterQueue[T any](c *core, t *Topic[T], name string, set queueLimit
 	return d
 }
 
-// NewDeadLetterQueue returns a dead-letter queue that several queues can share,
-// of one topic or of several, by [WithDeadLetterQueue]. Each letter remembers
-// its queue, and that queue's Redrive moves only its own. It belongs to whoever
-// made it: the end of a topic doesn't close it, Close does.
+// NewDeadLetterQueue returns a dead-letter queue that several queues can share, of one topic
+// or of several, by [WithDeadLetterQueue]. Each letter remembers its queue, and that queue's
+// Redrive moves only its own letters. The caller owns it: it ends by its Close, not with a
+// topic.
 //
-// Its defaults are those of any dead-letter queue; change them by
-// [WithDeadLetterCapacity], [WithDeadLetterOverflow], [WithVisibilityTimeout],
-// [WithHooks] and [WithLogger]. It returns [ErrInvalidOption] for an empty name
-// or a bad option.
+// Its defaults are those of any dead-letter queue. [WithDeadLetterCapacity],
+// [WithDeadLetterOverflow], [WithVisibilityTimeout], [WithHooks] and [WithLogger] change
+// them. It returns [ErrInvalidOption] for an empty name or a bad option.
 func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue[T], error) {
 	if name == "" {
 		return nil, invalid("NewDeadLetterQueue", `""`, "a name that is not empty")
@@ -258,11 +255,10 @@ func (q *Queue[T]) unpark(p *notice.Pending) {
 	q.unlockTo(p)
 }
 
-// Peek returns up to most of the queue's messages ([Unlimited] is all) in the order of
-// publication, without taking any: they stay ready for others. It sees what is
-// neither in flight nor parked; nothing is in flight in a closed queue. What it
-// returns can be read, History included, but owns nothing: settling it returns
-// [ErrStale], or [ErrClosed].
+// Peek returns up to most of the queue's messages in the order of publication, all of them
+// for [Unlimited]. It takes none: they stay ready for consumers. It does not see messages
+// that are in flight or parked; in a closed queue nothing is in flight. The deliveries that
+// it returns can be read, History included. Settling one returns [ErrStale] or [ErrClosed].
 func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 	if err := q.made(); err != nil {
 		return nil, err
@@ -328,19 +324,18 @@ func (q *Queue[T]) inLogDelivery(it *item[T]) Delivery[T] {
 	return Delivery[T]{Body: it.body, q: q, ext: it.ext, seq: it.seq, at: it.at, attempt: 1}
 }
 
-// Redrive sends dead letters back to this queue, and to no other: all that are
-// in its dead-letter queue when it is called, or those that the options select.
-// It returns how many moved. Their attempts start anew, their histories stay,
-// and they are due at once, so that they take turns with the backlog; the queue's
-// filter is not asked. Letters that a consumer of the dead-letter queue has in hand
-// are left there.
+// Redrive sends dead letters back to this queue, and to no other: all that are in its
+// dead-letter queue when it is called, or those that the options select. It returns how many
+// moved. Their attempts start anew, and their histories stay. They are due at once, and the
+// queue takes them in turn with its backlog; its filter is not asked. A letter that a
+// consumer of the dead-letter queue has received stays there.
 //
-// Redriven messages take room as published ones do. For a full queue Redrive
-// waits, in turn with publishers, whatever the overflow policy, until ctx ends;
-// then it returns ctx's error beside how many it has moved, or [ErrClosed]. On an
-// engine it does not wait: it returns [ErrQueueFull]. An option for another T is
-// [ErrInvalidOption]. IDs that no letter has are [ErrUnknownID], see [RedriveIDs]; the
-// others have moved then.
+// Redriven messages need room, as published ones do. If the queue is full, Redrive waits in
+// turn with publishers, whatever the overflow policy. If ctx ends meanwhile, it returns
+// ctx's error and how many it has moved; if the queue is closed, [ErrClosed]. On an engine
+// it does not wait, but returns [ErrQueueFull]. An option for another T is
+// [ErrInvalidOption]. IDs that no letter has are [ErrUnknownID], see [RedriveIDs]; the other
+// letters have moved then.
 func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
 	c, err := q.chooseLetters(ctx, "Redrive", "redrive", options)
 	if err != nil {
@@ -567,14 +562,13 @@ func (s *redriveSettings) unknown() error {
 	return fmt.Errorf("%w: RedriveIDs(%s)%s: want IDs of its dead letters that no consumer has in hand", ErrUnknownID, list, more)
 }
 
-// RedriveIDs selects dead letters by the IDs of their messages. Several options
-// add their IDs up, and no ID at all selects nothing; beside [RedriveIf] a letter
-// must meet both.
+// RedriveIDs selects dead letters by the IDs of their messages. Several such options add up.
+// No ID at all selects nothing. Beside [RedriveIf] a letter must meet both.
 //
-// For an ID that no dead letter of the queue has when Redrive looks, Redrive returns
-// [ErrUnknownID], which names it, and moves the others. A letter that a consumer of the
-// dead-letter queue has in hand is not seen, on an engine not even by the queue it came from.
-// If Redrive fails on an engine before it has seen all letters, no ID is called unknown.
+// If no dead letter of the queue has one of the IDs, Redrive returns [ErrUnknownID], which
+// names it, and moves the others. A letter that a consumer of the dead-letter queue has
+// received counts as missing. If Redrive fails on an engine before it has seen all letters,
+// it calls no ID unknown.
 func RedriveIDs(ids ...string) RedriveOption {
 	return redriveOption(func(s *redriveSettings) error {
 		if s.ids == nil {
@@ -587,10 +581,10 @@ func RedriveIDs(ids ...string) RedriveOption {
 	})
 }
 
-// RedriveUntil selects the dead letters that died at newest or before, by the ends of
-// the attempts that made them dead: those that somebody has looked at, and not what came
-// later, the next deaths of the same messages included. A letter without a history is not
-// selected. Of several the last counts. The zero Time is [ErrInvalidOption].
+// RedriveUntil selects the dead letters that had died by newest: those that somebody has
+// looked at, and none that died later, not even the same message again. A letter dies when
+// the attempt ends that makes it dead. A letter without a history is not selected. Of
+// several such options the last counts. The zero Time is [ErrInvalidOption].
 func RedriveUntil(newest time.Time) RedriveOption {
 	return redriveOption(func(s *redriveSettings) error {
 		if newest.IsZero() {
@@ -601,11 +595,11 @@ func RedriveUntil(newest time.Time) RedriveOption {
 	})
 }
 
-// RedriveIf selects the dead letters that keep accepts; several of them select
-// what all of them accept. The delivery given to keep can be read, its history
-// included, but not settled. On an engine errors.Is and errors.As find nothing in the
-// errors of a history, which are texts there: look at the Cause, or at the text. keep runs without a lock; a panic in it makes
-// Redrive fail before anything has moved.
+// RedriveIf selects the dead letters that keep accepts. With several such options all must
+// accept a letter. The delivery given to keep can be read, its history included, but not
+// settled. On an engine the errors in a history are texts, in which errors.Is and errors.As
+// find nothing: look at the Cause or the text. keep is called without a lock. If it panics,
+// Redrive fails before anything has moved.
 func RedriveIf[T any](keep func(d Delivery[T]) bool) RedriveOption {
 	return redriveOption(func(s *redriveSettings) error {
 		if keep == nil {

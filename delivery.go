@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// A Delivery is one handing-over of one message to one consumer. It is a value:
-// copies are the same delivery, and changing a copy's Body changes nobody
-// else's. It owns its message until it is settled, or until its visibility
-// timeout passes, whichever comes first; after that every method that settles
-// returns [ErrSettled] or [ErrStale] and touches nothing, a newer delivery of
-// the same message least of all. At the very instant of the deadline either may
-// come first.
+// A Delivery gives one message to one consumer. It is a value: copies are the same delivery,
+// and changing a copy's Body changes it for nobody else. It owns its message until it is
+// settled or its visibility timeout passes, whichever comes first. After that every method
+// that settles returns [ErrSettled] or [ErrStale] and does nothing, in particular nothing to
+// a newer delivery of the same message. A settlement at the very instant of the deadline may
+// come before it or after it.
 //
-// Methods that settle and extend take a context for engines that do I/O. In
-// memory they never wait and ignore it, even a cancelled one: work that is done
-// can be acknowledged during a shutdown. All methods may be called concurrently.
+// Methods that settle and extend take a context for engines, where they do I/O. In memory
+// they never wait and ignore the context, even a cancelled one, so that finished work can be
+// acknowledged during a shutdown. All methods may be called concurrently.
 type Delivery[T any] struct {
 	// Body is what was published, not a copy of it: what it points to is shared with
 	// the publisher, the other queues' deliveries and later attempts at this
@@ -34,12 +33,12 @@ type Delivery[T any] struct {
 	attempt int32
 }
 
-// Encoded returns the body as the engine carried it, of any message, and also of a letter
-// that can't be decoded: its Body is the zero value, in Peek, Receive and handlers of a
-// dead-letter queue, and these bytes are all that there is of it. Without [WithEngine]
-// nothing is encoded, and it is nil; so it is for the zero Delivery. It may be kept, after
-// the delivery was settled too, but must not be changed: the letter that the message
-// becomes has the same bytes.
+// Encoded returns the body as the engine carried it. It is for dead letters that can't be
+// decoded: they have the zero Body, in Peek, Receive and handlers of a dead-letter queue,
+// and nothing but these bytes. Without [WithEngine] nothing is encoded, and Encoded returns
+// nil; so it does for the zero Delivery. The bytes may be kept after the delivery was
+// settled, but must not be changed: if the message becomes a dead letter, that has the same
+// bytes.
 func (d Delivery[T]) Encoded() []byte {
 	if d.ext == nil || d.ext.lease == nil {
 		return nil
@@ -89,22 +88,22 @@ func (d Delivery[T]) PublishedAt() time.Time {
 	return d.q.core.time(d.at)
 }
 
-// Attempt is the number of this attempt: 1 for the first delivery, one more for
-// each attempt that was spent since the message was published or redriven.
-// Snoozes and releases spend none. A dead-letter queue counts its own
-// deliveries; how often the letter was tried before is in its History.
+// Attempt is the number of this attempt: 1 for the first delivery, and one more for each
+// attempt that was spent since the message was published or redriven. Snoozes and releases
+// spend none. A dead-letter queue counts its own deliveries; History tells how often the
+// letter was tried before.
 func (d Delivery[T]) Attempt() int { return int(d.attempt) }
 
-// History returns how the attempts before this one ended, oldest first, those
-// before a redrive included. Of more than 1,000 it has the first 500 and the last
-// 500; what a dead-letter queue did makes way first. Of the text of an error or of
-// a stack at most 8 KiB are kept, and of all of a message 256 KiB, without the
-// oldest texts; a note says how many bytes were left out. On an engine it is 32
-// attempts, 2 KiB and 32 KiB.
+// History returns how the attempts before this one ended, oldest first. It includes those
+// before a redrive. Of more than 1,000 attempts it has the first 500 and the last 500, and
+// attempts in a dead-letter queue are left out first. It keeps at most 8 KiB of the text of
+// an error or a stack, and 256 KiB of text for a message, the newest; a note says how many
+// bytes were left out. On an engine the limits are 32 attempts, 2 KiB and 32 KiB.
 //
-// In memory an attempt's error is the one that the handler returned, for errors.Is
-// and errors.As, unless its text was cut: then it is what it wraps, as far as that
-// is short, and nothing once the text was left out. On an engine it has its text alone.
+// In memory an attempt's error is the one that the handler returned, so that errors.Is and
+// errors.As work. If its text was shortened, only those of the errors that it wraps are kept
+// that are short; if its text was left out, none is. On an engine an error is its text
+// alone.
 func (d Delivery[T]) History() []Attempt {
 	if d.hist == nil {
 		return nil
@@ -112,8 +111,8 @@ func (d Delivery[T]) History() []Attempt {
 	return d.hist.of(d.seq)
 }
 
-// Queue is the name of the queue that made the delivery, or, in a dead-letter
-// queue, of that dead-letter queue.
+// Queue is the name of the queue that made the delivery. In a dead-letter queue it is that
+// queue's own name.
 func (d Delivery[T]) Queue() string {
 	if d.q == nil {
 		return ""
@@ -152,9 +151,9 @@ func (d Delivery[T]) Nack(ctx context.Context) error {
 	return d.settle(ctx, verdict{cause: Nacked, wait: fromBackoff})
 }
 
-// NackAfter gives the message back, to be delivered again after wait, at the
-// earliest after a millisecond. It spends an attempt. A negative wait is
-// [ErrInvalidOption] and settles nothing; else it returns what Nack does.
+// NackAfter gives the message back, to be delivered again after wait. A wait of less than a
+// millisecond is a millisecond. It spends an attempt. A negative wait is [ErrInvalidOption]
+// and settles nothing. Otherwise NackAfter returns what Nack does.
 func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
 	if wait < 0 {
 		return fmt.Errorf("%w: NackAfter(%v): want a duration that is not negative", ErrInvalidOption, wait)
@@ -162,22 +161,22 @@ func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
 	return d.settle(ctx, verdict{cause: Nacked, wait: max(wait, minWait)})
 }
 
-// Release gives the message back as if it had not been taken: it is ready at once,
-// at its place in the backlog; in a dead-letter queue, which does not keep its
-// letters' places, as if it had timed out. It is for a consumer that stops, or has
-// taken more than it can do: it spends no attempt and does not count towards the thousand
-// snoozes and releases after which a message is dead-lettered, so that a consumer
-// that takes the message again and again gets it again and again. One that can't
-// work now settles with [Release], which waits. While the topic shuts down what is
-// released is left over. It returns [ErrStale], [ErrSettled] or [ErrClosed].
+// Release gives the message back as if it had not been taken: it is ready at once, at its
+// old place in the backlog. A dead-letter queue does not keep the places of its letters;
+// there it is as if the delivery had timed out. Release is for a consumer that stops, or
+// that has taken more than it can handle. It spends no attempt, and it does not count
+// towards the thousand snoozes and releases after which a message is dead-lettered. So a
+// consumer that takes and releases the same message again and again never ends: if it can't
+// work now, it should call Settle with [Release], which waits. What is released while the
+// topic shuts down is left over. Release returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Release(ctx context.Context) error {
 	return d.settle(ctx, verdict{cause: Released})
 }
 
-// Settle settles the delivery as a handler that returned err would: nil
-// acknowledges, and [Permanent], [RetryAfter], [Snooze] and [Release] are understood. It
-// gives those who receive for themselves the outcomes that handlers have, with
-// err in the message's history. It returns [ErrStale], [ErrSettled] or [ErrClosed].
+// Settle settles the delivery as a handler that returned err would. So a consumer that
+// receives for itself has the outcomes of a handler: nil acknowledges, [Permanent],
+// [RetryAfter], [Snooze] and [Release] work, and err is in the message's history. It returns
+// [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Settle(ctx context.Context, err error) error {
 	return d.settle(ctx, judge(err))
 }
@@ -192,10 +191,10 @@ func (d Delivery[T]) settle(ctx context.Context, v verdict) error {
 	return d.q.settleHere(d.entry, d.stamp, d.attempt, v)
 }
 
-// Extend makes the visibility timeout end by from now, or when it would have
-// ended if that is later. As with ChangeMessageVisibility in SQS the time
-// counts from the call. A duration that isn't positive is [ErrInvalidOption];
-// else it returns [ErrStale], [ErrSettled] or [ErrClosed].
+// Extend makes the visibility timeout pass after by, counted from the call, as
+// ChangeMessageVisibility in SQS does. It never makes it shorter. A duration that isn't
+// positive is [ErrInvalidOption]; otherwise Extend returns [ErrStale], [ErrSettled] or
+// [ErrClosed].
 func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
 	if by <= 0 {
 		return fmt.Errorf("%w: Extend(%v): want a positive duration", ErrInvalidOption, by)

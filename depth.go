@@ -13,8 +13,8 @@ import (
 // an engine knows, or that it can't tell. In memory nothing is unknown.
 const Unknown = engine.Unknown
 
-// A Depth is what a queue holds, see [Queue.Depth] and [Topic.ListQueues]. On an engine
-// each number that it can't tell is [Unknown].
+// A Depth is what a queue holds, see [Queue.Depth] and [Topic.ListQueues]. Numbers that an
+// engine does not know are [Unknown].
 type Depth struct {
 	// Queue is the queue's name.
 	Queue string
@@ -43,7 +43,7 @@ func (d Depth) stats() engine.Stats {
 	return engine.Stats{Ready: d.Ready, Delayed: d.Delayed, InFlight: d.InFlight}
 }
 
-// String tells the depth in a line, and says of each number that is [Unknown] that it is:
+// String returns the depth in one line, with "unknown" for each number that is [Unknown]:
 // `queue "billing": 3 ready, 0 delayed, 1 in flight, unknown dead, oldest 2m0s`.
 func (d Depth) String() string {
 	var b strings.Builder
@@ -66,11 +66,11 @@ func known[N int | time.Duration](n N) any {
 	return n
 }
 
-// Depth returns what the queue holds. In memory that is exact and of one instant, there
-// is no error, and ctx is not looked at. On an engine it does I/O: it asks for what the
-// queue holds, in all processes, and then for its dead letters, until ctx ends; how exact
-// the answers are the engine's [engine.ExactStats] says. It returns the engine's errors,
-// [ErrClosed] once the queue is closed there, and [ErrInvalidOption] for a zero Queue.
+// Depth returns what the queue holds. In memory the numbers are exact and of one instant,
+// there is no error, and ctx is ignored. On an engine it asks for what the queue holds, in
+// all processes, and then for its dead letters, until ctx ends; [engine.ExactStats] says how
+// exact the answers are. It returns the engine's errors, [ErrClosed] once the queue is
+// closed there, and [ErrInvalidOption] for a zero Queue.
 func (q *Queue[T]) Depth(ctx context.Context) (Depth, error) {
 	if err := q.made(); err != nil {
 		return Depth{}, err
@@ -110,13 +110,13 @@ func remoteDepth(i engine.QueueInfo) Depth {
 	}
 }
 
-// ListQueues returns what each of the topic's queues holds, in the order of their names.
-// In memory these are the queues of [Topic.Queues], there is no error, and ctx is not
-// looked at. On an engine it does I/O, until ctx ends, and lists the queues that no process
-// has open any more, too: they get messages until they are deleted, see [Queue.Delete].
-// Their depths are taken one after the other. It returns the engine's errors,
-// [ErrUnsupported] if that keeps no [engine.Listing], [ErrClosed] once the topic is closed
-// there, and [ErrInvalidOption] for a zero Topic.
+// ListQueues returns what each of the topic's queues holds, in the order of their names. In
+// memory these are the queues of [Topic.Queues], there is no error, and ctx is ignored. On
+// an engine it asks the engine, until ctx ends. There the list includes queues that no
+// process has open: they get messages until they are deleted, see [Queue.Delete]. Their
+// depths are read one after the other. ListQueues returns the engine's errors,
+// [ErrUnsupported] if the engine does not support [engine.Listing], [ErrClosed] once the
+// topic is closed there, and [ErrInvalidOption] for a zero Topic.
 func (t *Topic[T]) ListQueues(ctx context.Context) ([]Depth, error) {
 	if err := t.made(); err != nil {
 		return nil, err

@@ -113,51 +113,47 @@ var (
 	// ErrQueueFull is returned by a publish when a queue with the [Reject]
 	// policy is full, and by TryPublish when it would have to wait for any queue.
 	ErrQueueFull = errors.New("fanout: queue full")
-	// ErrUnconfirmed is returned by a publish on an engine that was sent and not
-	// confirmed, because ctx ended or the engine did not answer: the messages may be in
-	// the queues or not. It wraps the reason, such as ctx's error. To publish such a
-	// message again is safe if it has a DeduplicationID, and only then; else it may be
-	// there twice. After any other error but a [*PublishError], and in memory after all,
-	// nothing is published.
+	// ErrUnconfirmed is returned by a publish on an engine that was sent and not confirmed,
+	// because ctx ended or the engine did not answer. The messages may be in the queues or
+	// not. It wraps the reason, such as ctx's error. Publishing such a message again is safe
+	// only if it has a DeduplicationID; without one it may be in the queues twice. After any
+	// other error nothing was published, except that a [*PublishError] says what was. In
+	// memory there is no ErrUnconfirmed.
 	ErrUnconfirmed = errors.New("fanout: not confirmed")
-	// ErrBatchTooLarge is returned by PublishMessages for a batch with more
-	// messages for a [Block] or [Reject] queue than that queue's capacity.
+	// ErrBatchTooLarge is returned by PublishMessages for a batch with more messages for a
+	// [Block] or [Reject] queue than that queue's capacity.
 	ErrBatchTooLarge = errors.New("fanout: batch too large")
-	// ErrWouldDeadlock is returned by a publish inside a handler that could only
-	// wait for ever: for a full queue all of whose consumers are handlers that
-	// wait in the same cycle. It names the cycle, over several topics too. The
-	// publish must get a context that comes from the handler's. A Redrive inside
-	// a handler returns it, too.
+	// ErrWouldDeadlock is returned by a publish or a Redrive inside a handler that could
+	// only wait for ever: for a full queue whose consumers are all handlers that wait in the
+	// same cycle. It names the cycle, which may lead over several topics. Only a call whose
+	// context comes from the handler's context can be recognized.
 	ErrWouldDeadlock = errors.New("fanout: would deadlock")
-	// ErrInvalidMessage is returned by PublishMessages for a message with a
-	// field that can't be; it names the message, the field and the value.
+	// ErrInvalidMessage is returned by PublishMessages for a message with a value that is
+	// not allowed. It names the message, the field and the value.
 	ErrInvalidMessage = errors.New("fanout: invalid message")
 
-	// ErrStale is returned when a delivery is settled or extended that no longer
-	// owns its message: its visibility timeout has passed, or the message was
-	// taken back. Nothing has happened to the message. A queue remembers the
-	// deliveries that lost their messages, in at least 2,048 ranges; for one that
-	// is older than these it may mean that the delivery was settled or lost, and
-	// that it is too long ago to tell which.
+	// ErrStale is returned when a delivery is settled or extended that no longer owns its
+	// message: its visibility timeout has passed, or the message was taken back. Nothing has
+	// happened to the message. A queue remembers which deliveries lost their messages, in at
+	// least 2,048 ranges. A delivery that is older than that gets ErrStale too, even if it
+	// was settled.
 	ErrStale = errors.New("fanout: stale delivery")
-	// ErrSettled is returned when a delivery is settled or extended that was
-	// settled before, by its owner. Nothing has happened to the message. It is
-	// always true: a delivery that lost its message gets [ErrStale], however late
-	// it is settled.
+	// ErrSettled is returned when a delivery is settled or extended that its owner has
+	// settled before. Nothing has happened to the message. A delivery that lost its message
+	// never gets ErrSettled, however late it is settled, but [ErrStale].
 	ErrSettled = errors.New("fanout: delivery already settled")
 
-	// ErrInvalidOption is returned where options or other arguments are given;
-	// it names the option and the value. It is also what the methods of a zero
-	// Topic, Queue or Subscriber return.
+	// ErrInvalidOption is returned for a bad option or another bad argument. It names the
+	// option and the value. The methods of a zero Topic, Queue or Subscriber return it too.
 	ErrInvalidOption = errors.New("fanout: invalid option")
 	// ErrExists is returned for the name of a queue that is open in this topic. It
 	// wraps ErrInvalidOption. The name is free again once that queue is closed.
 	ErrExists = fmt.Errorf("%w: the name exists", ErrInvalidOption)
-	// ErrUnknownID is returned by Redrive for IDs that no dead letter has, see
-	// [RedriveIDs]; it names them. It wraps ErrInvalidOption. Unlike with other options,
-	// what the known IDs select has moved.
+	// ErrUnknownID is returned by Redrive for IDs that no dead letter has, see [RedriveIDs].
+	// It names them. It wraps ErrInvalidOption. The letters with the other IDs have been
+	// moved all the same.
 	ErrUnknownID = fmt.Errorf("%w: unknown ID", ErrInvalidOption)
-	// ErrUnsupported is returned for what this topic or queue cannot do.
+	// ErrUnsupported is returned for what this topic, queue or engine does not support.
 	ErrUnsupported = errors.New("fanout: unsupported")
 )
 
@@ -165,11 +161,11 @@ var (
 // [WithMaxAttempts] and [WithDeadLetterCapacity]. Zero never does.
 const Unlimited = int(^uint(0) >> 1)
 
-// A Message is what a publisher hands in: a body, and what it wants to say
-// about it. It is an input only; what a consumer gets is a [Delivery].
+// A Message is what a publisher publishes: a body and what belongs to it. A consumer gets a
+// [Delivery].
 type Message[T any] struct {
-	// Body is handed to every queue as it is, not copied: what it points to is
-	// shared by all its receivers and should not be changed.
+	// Body is handed to every queue as it is, not copied. What it points to is shared by all
+	// its receivers and should not be changed.
 	Body T
 
 	// ID identifies the message in deliveries, dead letters, hooks and logs. By
@@ -181,47 +177,45 @@ type Message[T any] struct {
 	// and a name or a value that is not UTF-8, is [ErrInvalidMessage].
 	Attributes map[string]string
 
-	// Delay hides the message in every queue for so long after its publication;
-	// it then takes turns with the backlog. Zero leaves it to the queue's
-	// [WithDelay]; a negative delay is [ErrInvalidMessage].
-	// It can't be combined with an ordering key, as in SQS FIFO: [ErrUnsupported].
+	// Delay hides the message in every queue for that long after its publication. After that
+	// a queue takes it in turn with its backlog. With 0 the queue's [WithDelay] applies; a
+	// negative delay is [ErrInvalidMessage]. As in SQS FIFO, a message with an ordering key
+	// can't have a delay: [ErrUnsupported].
 	Delay time.Duration
 
-	// TimeToLive limits the start of a delivery: a message that was not given
-	// to a consumer within it is dead-lettered as [Expired], and so is one that
-	// was, and failed after it. It counts from the publication, or from a
-	// redrive. Zero leaves it to the queue's [WithTimeToLive], which says when
-	// it is dead-lettered; a negative one is [ErrInvalidMessage].
+	// TimeToLive limits how long the message may wait for a delivery, from its publication
+	// or redrive on. If no delivery has started by then, the message is dead-lettered as
+	// [Expired]. A delivery that started in time may finish; if it fails later, the message
+	// is dead-lettered as [Expired] too. With 0 the queue's [WithTimeToLive] applies, which
+	// says more; a negative time is [ErrInvalidMessage].
 	TimeToLive time.Duration
 
-	// OrderingKey orders the message among those with the same key: in each
-	// queue one of them at a time is in flight, and they are delivered in the
-	// order of publication, retries and snoozes included, while other keys go
-	// on. It needs a topic made [WithOrdering], else it is [ErrUnsupported].
+	// OrderingKey orders the message among those with the same key. In each queue only one
+	// of them is in flight at a time, and they are delivered in the order of publication,
+	// after retries and snoozes too. Messages with other keys go on meanwhile. The topic
+	// must be made [WithOrdering]; otherwise it is [ErrUnsupported].
 	OrderingKey string
 
-	// DeduplicationID makes the topic accept the message once: while it
-	// remembers the ID, publishing it again returns nil and does nothing, even if the
-	// message was purged meanwhile. It
-	// needs a topic made [WithDeduplication], else it is [ErrUnsupported].
+	// DeduplicationID makes the topic accept the message once. As long as the topic
+	// remembers the ID, publishing it again returns nil and does nothing, even if the first
+	// message was purged. The topic must be made [WithDeduplication]; otherwise it is
+	// [ErrUnsupported].
 	DeduplicationID string
 }
 
-// A Handler works on one delivery. What it returns settles the delivery, unless
-// the handler settled it itself: nil acknowledges, an error makes the queue
-// deliver the message again after its backoff, and [Permanent], [RetryAfter],
-// [Snooze] and [Release] say it more exactly. A panic or [runtime.Goexit] counts
-// as a failed attempt and is recorded as such; neither stops the worker. An error
-// that wraps [ErrClosed], as a publish to a closed topic returns, releases the
-// message as Release does.
+// A Handler works on one delivery. What it returns settles the delivery, unless the handler
+// has settled it itself. Nil acknowledges the message. An error makes the queue deliver it
+// again after its backoff. [Permanent], [RetryAfter], [Snooze] and [Release] make other
+// outcomes. A panic or [runtime.Goexit] counts as a failed attempt and is recorded as such;
+// neither stops the worker. An error that wraps [ErrClosed], such as that of a publish to a
+// closed topic, gives the message back as [Release] does.
 //
-// The context has no deadline, since [Delivery.Extend] can move it, and carries
-// no value of the publisher's. It is cancelled, with a cause that wraps
-// [ErrStale] or [ErrClosed], when the visibility timeout passes, when the queue
-// or the topic is closed while the handler runs (as a Shutdown does when its
-// context ends), and when the context of its subscriber's Shutdown ends. It
-// belongs to this run of the handler: hand context.WithoutCancel(ctx) to what
-// outlives it.
+// The context has no deadline, because [Delivery.Extend] can move it, and no values of the
+// publisher's context. It is cancelled when the visibility timeout passes, with a cause that
+// wraps [ErrStale]. It is cancelled with a cause that wraps [ErrClosed] when the queue or
+// the topic is closed, which a Shutdown does when its own context ends, and when the context
+// of its subscriber's Shutdown ends. It ends with this run of the handler: give
+// context.WithoutCancel(ctx) to work that goes on after that.
 type Handler[T any] func(ctx context.Context, d Delivery[T]) error
 
 // Permanent wraps err to say that no further attempt can succeed: the message
@@ -233,9 +227,9 @@ func Permanent(err error) error {
 	return &outcome{verdict{cause: PermanentlyFailed, err: err}}
 }
 
-// RetryAfter wraps err to say that the message should be delivered again after
-// wait instead of the queue's backoff, at the earliest after a millisecond. It
-// spends an attempt, as any failure. RetryAfter(nil, wait) is nil.
+// RetryAfter wraps err to say that the message should be delivered again after wait, and not
+// after the queue's backoff. A wait of less than a millisecond is a millisecond. It spends
+// an attempt, as any failure does. RetryAfter(nil, wait) is nil.
 func RetryAfter(err error, wait time.Duration) error {
 	if err == nil {
 		return nil
@@ -243,22 +237,21 @@ func RetryAfter(err error, wait time.Duration) error {
 	return &outcome{verdict{cause: Failed, wait: max(wait, minWait), err: err}}
 }
 
-// Snooze is an outcome, not a failure: the message is not ripe, and should be
-// delivered again after wait, at the earliest after a millisecond. It spends no
-// attempt, but a message that was snoozed or released a thousand times since it
+// Snooze says that it is too early for this message, which is not a failure: it should be
+// delivered again after wait. A wait of less than a millisecond is a millisecond. Snooze
+// spends no attempt, but a message that was snoozed or released a thousand times since it
 // was published or redriven is dead-lettered.
 func Snooze(wait time.Duration) error {
 	return &outcome{verdict{cause: Snoozed, wait: max(wait, minWait)}}
 }
 
-// Release wraps err to say that the attempt does not count, because it is not the
-// message that failed: what the handler needs is closed, or not there yet. The
-// message is delivered again after the queue's backoff ([WithBackoff]), which is
-// asked for the number of releases in a row instead of the number of attempts. A
-// release spends no attempt, but a message that was snoozed or released a thousand
-// times since it was published or redriven is dead-lettered. One that is released
-// while its topic shuts down is left over. An error that wraps [ErrClosed] is a
-// release without being wrapped. Release(nil) is nil, which acknowledges.
+// Release wraps err to say that the attempt should not count, because the message is not to
+// blame: something that the handler needs is closed, or not there yet. The message is
+// delivered again after the queue's backoff ([WithBackoff]), by the number of releases in a
+// row and not by the number of attempts. Release spends no attempt, but a message that was
+// snoozed or released a thousand times since it was published or redriven is dead-lettered.
+// A message that is released while its topic shuts down is left over. An error that wraps
+// [ErrClosed] needs no Release around it. Release(nil) is nil, which acknowledges.
 func Release(err error) error {
 	if err == nil {
 		return nil
@@ -315,11 +308,11 @@ func judge(err error) verdict {
 	return verdict{cause: Failed, wait: fromBackoff, err: err}
 }
 
-// CauseOf returns how a handler's attempt ends that returns err: Acked for nil,
-// PermanentlyFailed, Snoozed or Released for what [Permanent], [Snooze] and [Release]
-// return, Released for what wraps [ErrClosed], and else Failed. It is for interceptors
-// that count or trace attempts; what becomes of an attempt that has lost its message
-// meanwhile it can't know.
+// CauseOf returns the cause with which a handler's attempt ends if the handler returns err:
+// Acked for nil, PermanentlyFailed, Snoozed or Released for what [Permanent], [Snooze] and
+// [Release] return, Released for an error that wraps [ErrClosed], and Failed for any other.
+// It is for interceptors that count or trace attempts. It does not know whether the attempt
+// has lost its message meanwhile.
 func CauseOf(err error) Cause { return judge(err).cause }
 
 // A Cause says how an attempt ended.
@@ -339,6 +332,7 @@ const (
 	Released                           // given back by Release, or by an error that wraps ErrClosed
 )
 
+// String returns the cause's name, such as "timed out".
 func (c Cause) String() string { return message.Cause(c).String() }
 
 func (c Cause) spends() bool { return message.Cause(c).Spends() }

@@ -7,8 +7,8 @@ import (
 	"github.com/gofanout/fanout/internal/policy"
 )
 
-// WithMessageFilter is [WithFilter] for a predicate on the whole message: body,
-// attributes, ordering key. Its ID is empty unless the publisher set one.
+// WithMessageFilter is [WithFilter] for a function of the whole message, with its attributes
+// and ordering key. The ID is empty unless the publisher set one.
 func WithMessageFilter[T any](keep func(m Message[T]) bool) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if keep == nil {
@@ -23,18 +23,17 @@ func WithMessageFilter[T any](keep func(m Message[T]) bool) QueueOption {
 // [WithFilter].
 type messageFilter struct{ keep any }
 
-// WithFilterPolicy lets only those messages into the queue whose attributes
-// match an SNS filter policy, in JSON:
+// WithFilterPolicy lets only those messages into the queue whose attributes match an SNS
+// filter policy, in JSON:
 //
 //	{"region": ["eu", {"prefix": "us-"}], "cents": [{"numeric": [">=", 10000]}]}
 //
-// Keys must all match, of a list one condition is enough. It knows exact strings,
-// numbers, true, false and null, anything-but, prefix, suffix,
-// equals-ignore-case, numeric, exists, cidr, and $or, within SNS's limits: 5 keys,
-// 150 combinations. Attributes are strings here: one that reads as a number also
-// meets numeric conditions, and one that is a JSON array matches if one of its
-// elements does. A bad policy is [ErrInvalidOption] that names the key and says
-// what SNS would say.
+// All keys must match, and of the list of a key one condition must. The conditions are exact
+// strings, numbers, true, false and null, anything-but, prefix, suffix, equals-ignore-case,
+// numeric, exists, cidr, and $or, within SNS's limits of 5 keys and 150 combinations.
+// Attributes are strings here. An attribute that reads as a number also matches numeric
+// conditions, and one that is a JSON array matches if one of its elements does. A bad policy
+// is [ErrInvalidOption], which names the key and says what SNS would say.
 func WithFilterPolicy(json string) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		p, err := policy.Parse(json)
@@ -52,14 +51,14 @@ func WithFilterPolicy(json string) QueueOption {
 	})
 }
 
-// WithFilter lets only those messages into the queue whose body keep accepts;
-// with several filters, those that all accept. T is taken from keep and must be
-// the topic's, else OpenQueue fails.
+// WithFilter lets only those messages into the queue whose body keep accepts. With several
+// filters all must accept it. keep decides what T is; if that is not the topic's T,
+// OpenQueue fails.
 //
-// The body that keep gets is shared with the queues, and keep should not change
-// what it points to. It runs once for each message, in the publisher, before any lock is taken.
-// A queue that doesn't accept a message never delays or refuses it. If keep
-// panics, the publish fails with an error that names the queue.
+// keep is called once for each message, in the publisher, before any lock is taken. It must
+// not change what the body points to, which the queues share. A queue that doesn't accept a
+// message never delays or refuses it. If keep panics, the publish fails with an error that
+// names the queue.
 func WithFilter[T any](keep func(body T) bool) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if keep == nil {

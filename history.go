@@ -33,7 +33,7 @@ type Attempt struct {
 	Stack string
 }
 
-// String tells the attempt in one line, without the stack.
+// String returns the attempt in one line, without the stack.
 func (a Attempt) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "attempt %d: %v after %v", a.Number, a.Cause, a.Elapsed.Round(time.Microsecond))

@@ -8,15 +8,15 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// Hooks are functions that are called as things happen, as those of
-// net/http/httptrace are: set the ones you want. Each is called in the goroutine
-// that caused the event, after the fact, with no lock held, possibly
-// concurrently with others; a panic in one is recovered and logged. One that calls
-// [runtime.Goexit] ends that goroutine, of a worker too, which is replaced; what
-// remained to be done is done first. Those that are nil cost nothing.
+// Hooks are functions that are called when things happen, as those of net/http/httptrace
+// are. Set the ones that you need; nil ones cost nothing. Each is called in the goroutine
+// that caused the event, after the event, without a lock, and possibly concurrently with
+// others. A panic in a hook is recovered and logged. A hook that calls [runtime.Goexit] ends
+// the goroutine that called it; a worker is replaced, and what remained to be done is done
+// first.
 //
-// Since calls may overtake each other, each event carries Seq: the events of
-// one queue happened in the order of their numbers.
+// Calls may overtake each other. So each event has a number, Seq: the events of one queue
+// happened in the order of their numbers.
 type Hooks struct {
 	// Published is called for each message that a topic accepted.
 	// Event.Queue is empty and Event.Seq counts the topic's messages.
@@ -29,32 +29,31 @@ type Hooks struct {
 	// DeadLettered is called when a message went to the dead-letter queue, with
 	// the last attempt's Cause and Err.
 	DeadLettered func(Event)
-	// Parked is called when a dead message found its dead-letter queue full. On an
-	// engine that failed to move it EngineFailed says why.
+	// Parked is called when a dead message found its dead-letter queue full. On an engine it
+	// is also called when the engine failed to move the message; EngineFailed says why.
 	Parked func(Event)
 	// Redriven is called when a dead letter went back to its queue.
 	Redriven func(Event)
-	// Dropped is called when messages were lost in a way that the user chose,
-	// told by Reason. Count says how many; MessageID is set if it is one.
+	// Dropped is called when messages were lost in a way that the user chose. Reason says
+	// which way, and Count how many. MessageID is set if it is one message.
 	Dropped func(Event)
 	// Stuck is called when a handler is still running as its visibility timeout passes.
 	Stuck func(Event)
-	// StuckStack is called after Stuck with the handler's stack in Event.Stack.
-	// Collecting it stops the world, so it is done only if StuckStack is set, and
-	// at most once a minute for each topic; for others that are stuck meanwhile
-	// it isn't called.
+	// StuckStack is called after Stuck, with the handler's stack in Event.Stack. Collecting
+	// the stack stops the world, so it is done only if StuckStack is set, and at most once a
+	// minute for each topic. For other handlers that are stuck within that minute StuckStack
+	// is not called.
 	StuckStack func(Event)
-	// Stalled is called when a publish or redrive has waited long for room in a
-	// queue, ten seconds and every ten seconds more, by the one that waits.
-	// Elapsed is how long, Stats tells of the queue.
+	// Stalled is called when a publish or redrive has waited ten seconds for room in a
+	// queue, and every ten seconds after that, in the goroutine that waits. Elapsed says how
+	// long it has waited, Stats is the queue's.
 	Stalled func(Event)
-	// EngineFailed is called when an engine failed at what the queue does by itself:
-	// receiving for its workers, or telling of a time-out or of what a handler
-	// returned. It is tried again, or the lease ends and the message comes again.
-	// Err says what happened.
+	// EngineFailed is called when an engine failed in something that no caller waits for:
+	// receiving for workers, or storing a time-out or what a handler returned. It is tried
+	// again, or the lease ends and the message comes again. Err says what happened.
 	EngineFailed func(Event)
-	// Late is called when a handler returned an error, told by Err, after its
-	// delivery had been settled or lost, so that nothing could be done with it.
+	// Late is called when a handler returned an error after its delivery had been settled or
+	// lost, so that the error has no effect. Err is the error.
 	Late func(Event)
 }
 
@@ -107,6 +106,7 @@ const (
 	lastReason = DroppedByDelete
 )
 
+// String returns the reason in words.
 func (r DropReason) String() string { return notice.Reason(r).String() }
 
 // listen makes the hooks listeners.
@@ -187,9 +187,9 @@ func (q *Queue[T]) deliveredLocked(d *Delivery[T]) {
 // messageKey is the key of the message that a log line is about.
 type messageKey struct{}
 
-// MessageFromContext returns the message that a record of a topic's log is about, the
-// last if it is about several, from the context that the slog.Handler is given. Its Body
-// is nil. There is none if the record is about no message.
+// MessageFromContext returns the message that a record of a topic's log is about, from the
+// context that the slog.Handler is given. If the record is about several messages, it is the
+// last. Its Body is nil. ok is false if the record is about no message.
 func MessageFromContext(ctx context.Context) (m MessageInfo, ok bool) {
 	m, ok = ctx.Value(messageKey{}).(MessageInfo)
 	return m, ok

@@ -11,19 +11,17 @@ import (
 	"time"
 )
 
-// An Interceptor is called around a publish, around a handler, or around what a caller
-// does with a queue, to log, to measure, to trace, or to refuse. It calls next to go
-// on, with its own context or one that comes from it, and returns what next returned
-// or an error of its own: the publisher or the caller gets it, and around a handler it
-// settles the delivery as the handler's would. One that does not call next publishes
-// nothing, skips the handler, or leaves the queue as it is; one that calls it again
-// publishes again, with the same IDs. It may return while a call of next runs, and makes
-// none after that. It is called without a lock, concurrently; it
-// doesn't mention T, so one serves all topics. A panic is the publisher's, the
-// caller's, or the handler's.
+// An Interceptor is called around a publish, a handler, or what a caller does with a queue.
+// It can log, measure, trace or refuse. It calls next to go on, with its own context or one
+// that comes from it, and returns what next returned or another error. The publisher or
+// caller gets that error; around a handler it settles the delivery as the handler's would.
+// An interceptor that does not call next publishes nothing, skips the handler, or leaves the
+// queue as it is. One that calls next twice publishes twice, with the same IDs. It may return
+// while a call of next runs, and calls it no more after that. Interceptors are called concurrently and without a lock. They do not depend on T, so one can serve all
+// topics. A panic in one is a panic of the publisher, the caller or the handler.
 type Interceptor func(ctx context.Context, info Info, next func(context.Context) error) error
 
-// An Operation says what an [Interceptor] stands around.
+// An Operation says what an [Interceptor] is called around.
 type Operation uint8
 
 const (
@@ -37,6 +35,7 @@ const (
 
 var operationNames = [...]string{"none", "publish", "handle", "receive", "settle", "extend", "redrive"}
 
+// String returns the operation's name.
 func (o Operation) String() string {
 	if int(o) < len(operationNames) {
 		return operationNames[o]
@@ -44,8 +43,8 @@ func (o Operation) String() string {
 	return fmt.Sprintf("Operation(%d)", uint8(o))
 }
 
-// Info tells an [Interceptor] what it stands around. It can be read as long as the
-// interceptor runs, by one goroutine at a time.
+// Info says what an [Interceptor] is called around. Only one goroutine may read it at a
+// time, and only while the interceptor runs.
 type Info struct {
 	Operation Operation
 	Topic     string
@@ -78,9 +77,9 @@ type about interface {
 	set(k int, name, value string) (ok bool)
 }
 
-// Len is how many messages [Info.Message] knows: those of the call. Around a receive
-// that is none before next was called, and what it received after that. Around a
-// redrive it is the number of letters that next has moved, of which no more is known.
+// Len is the number of messages that [Info.Message] knows: those of the call. Around a
+// receive it is 0 before next was called, and after that the number received. Around a
+// redrive it is the number of letters that next has moved, of which nothing else is known.
 func (i Info) Len() int {
 	if i.about == nil {
 		return 0
@@ -88,8 +87,8 @@ func (i Info) Len() int {
 	return i.about.count()
 }
 
-// Message returns message k of the call, in the order of the batch. For a k that is
-// not below [Info.Len], and around a redrive, its methods return nothing.
+// Message returns message k of the call, in the order of the batch. If k is not below
+// [Info.Len], and around a redrive, the methods of the result return nothing.
 func (i Info) Message(k int) MessageInfo {
 	if k < 0 || k >= i.Len() || i.Operation == OpRedrive {
 		return MessageInfo{}
@@ -111,10 +110,10 @@ func (i Info) SetAttribute(name, value string) {
 	}
 }
 
-// A MessageInfo is one message of what an [Interceptor] stands around. Reading it
-// allocates nothing, except that Body may, and that an ID which was not fixed before
-// the publication is made each time: IDs are fixed where there is a publish interceptor,
-// on an engine, and if the publisher gave one.
+// A MessageInfo is one message of what an [Interceptor] is called around. Reading it
+// allocates nothing, with two exceptions: Body may allocate, and so may ID if the ID was not
+// fixed at the publication. IDs are fixed if the publisher gave one, if there is a publish
+// interceptor, and on an engine.
 type MessageInfo struct {
 	about about
 	k     int
@@ -161,11 +160,11 @@ func (m MessageInfo) Attributes() iter.Seq2[string, string] {
 	return maps.All(x.attributes)
 }
 
-// SetAttribute sets an attribute of a message that is about to be published, if it
-// has none of that name: what the publisher has set is the publisher's. It reports
-// whether it was set. Set it before next is called; so a trace travels from publisher
-// to handler. A name or a value that a [Message] can't have makes next return
-// [ErrInvalidMessage]. Around all but a publish it does nothing.
+// SetAttribute sets an attribute of a message that is about to be published, unless the
+// message has one of that name: it never replaces what the publisher has set. It reports
+// whether it was set. Call it before next. So a trace travels from publisher to handler. If
+// the name or the value is not allowed in a [Message], next returns [ErrInvalidMessage].
+// Around anything but a publish it does nothing.
 func (m MessageInfo) SetAttribute(name, value string) (ok bool) {
 	return m.about != nil && m.about.set(m.k, name, value)
 }
@@ -194,9 +193,9 @@ func (m MessageInfo) PublishedAt() time.Time {
 	return m.about.publishedAt(m.k)
 }
 
-// WithPublishInterceptor puts interceptors around each Publish, PublishMessages
-// and their Try siblings, the first one outermost; further options add to them.
-// The IDs of messages are made before them.
+// WithPublishInterceptor puts interceptors around each Publish, PublishMessages and their
+// Try siblings. The first is the outermost; further options add to them. Messages have their
+// IDs before the interceptors are called.
 func WithPublishInterceptor(is ...Interceptor) TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		if err := checkInterceptors("WithPublishInterceptor", is); err != nil {
@@ -207,23 +206,23 @@ func WithPublishInterceptor(is ...Interceptor) TopicOption {
 	})
 }
 
-// WithHandlerInterceptor puts interceptors around each run of a handler, the
-// first one outermost; further options add to them. Given to a topic they stand
-// around all its handlers, outside of the subscriber's own.
+// WithHandlerInterceptor puts interceptors around each run of a handler. The first is the
+// outermost; further options add to them. Given to a topic they are around all its handlers,
+// outside of those of the subscribers.
 func WithHandlerInterceptor(is ...Interceptor) TopicOrWorkerOption {
 	return handlerInterceptors(is)
 }
 
-// WithQueueInterceptor puts interceptors around what callers do with the topic's
-// queues and their dead-letter queues: Receive and its siblings, each step of a range
-// over Deliveries, settling and extending a delivery, Redrive. The first one is
-// outermost; further options add to them. Info.Operation tells what it is. What
-// workers do by themselves is not among it: they prefetch, and settle as the handler
-// says. The range then receives one message at a time.
+// WithQueueInterceptor puts interceptors around what callers do with the topic's queues and
+// their dead-letter queues: Receive and its siblings, each step of a range over Deliveries,
+// settling and extending a delivery, and Redrive. The first is the outermost; further
+// options add to them. Info.Operation says which call it is. They are not called for what
+// workers do by themselves: prefetch, and settle as the handler says. With them a range
+// receives one message at a time.
 //
-// If an interceptor returns an error though next has received messages, or panics, these
-// are released, and it must not return nil without having called next, except around
-// TryReceive: there it means that nothing was there.
+// If an interceptor returns an error or panics after next has received messages, these are
+// released. It must not return nil without having called next, except around TryReceive,
+// where that means that there was no message.
 func WithQueueInterceptor(is ...Interceptor) TopicOrDeadLetterOption {
 	return sharedTopicOption(func(s *topicSettings) error {
 		if err := checkInterceptors("WithQueueInterceptor", is); err != nil {

@@ -544,12 +544,12 @@ func (q *Queue[T]) leaseDueLocked() (at int64, ok bool) {
 	return after(s.lease.start(k), q.set.visibility), true
 }
 
-// AckBatch acknowledges deliveries of this queue, as Ack of each would, at less
-// than the price of each. It returns nil if all were acknowledged by it, and
-// otherwise a [*BatchError] with the errors of the others: [ErrStale],
-// [ErrSettled] or [ErrClosed], and [ErrInvalidOption] for a delivery of another
-// queue, which is left alone. As DeleteMessageBatch in SQS it does not stop at
-// one. In memory it never waits, ignores ctx, and allocates nothing if all goes well.
+// AckBatch acknowledges deliveries of this queue, as Ack does for each, but at a lower
+// price. It returns nil if it acknowledged all of them. Otherwise it returns a [*BatchError]
+// with the errors of the others: [ErrStale], [ErrSettled] or [ErrClosed], and
+// [ErrInvalidOption] for a delivery of another queue, which is left alone. As
+// DeleteMessageBatch in SQS it goes on after an error. In memory it never waits, ignores
+// ctx, and allocates nothing if there is no error.
 func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 	if err := q.made(); err != nil {
 		return err

@@ -12,18 +12,17 @@ import (
 	"github.com/gofanout/fanout/internal/window"
 )
 
-// Close ends the queue at once: no message reaches it any more, a publish that
-// waits for room in it waits for it no longer, receives and settlements get
-// [ErrClosed], and running handlers' contexts are cancelled with a cause that
-// wraps it. What the queue held is lost, counted, and told to the hooks and the
-// log; [Queue.Leftovers] still hands it out. Its dead letters stay where they
-// are, see [Queue.DeadLetters], and its name is free again. Close doesn't wait for handlers. Calling it
-// again does nothing. To lose the dead letters too, and on an engine the queue, call
-// [Queue.Delete].
+// Close ends the queue at once. It gets no more messages, and publishes no longer wait for
+// room in it. Receives and settlements get [ErrClosed], and the contexts of running handlers
+// are cancelled with a cause that wraps it. What the queue held is lost; it is counted and
+// told to the hooks and the log, and [Queue.Leftovers] returns it. Dead letters stay where
+// they are, see [Queue.DeadLetters]. The name is free again. Close doesn't wait for
+// handlers. A second call does nothing. To remove the dead letters too, and on an engine the
+// queue, call [Queue.Delete].
 //
-// A queue's own dead-letter queue ends with its topic; closing it while its
-// queue is open is [ErrUnsupported]. One made by [NewDeadLetterQueue] is closed
-// by whoever made it; what is dead after that is parked.
+// A queue's own dead-letter queue ends with its topic; to close it while its queue is open
+// is [ErrUnsupported]. A dead-letter queue of [NewDeadLetterQueue] is closed by its owner.
+// Messages that die after that are parked in their queues.
 func (q *Queue[T]) Close() error {
 	if err := q.made(); err != nil {
 		return err
@@ -34,22 +33,24 @@ func (q *Queue[T]) Close() error {
 	return q.end(false)
 }
 
-// Delete ends the queue as [Queue.Close] does, and with it all that it held: there are no
-// Leftovers, and its own dead letters are gone, too. Both are counted and told to the
-// hooks and the log as [DroppedByDelete]. Letters in a shared dead-letter queue stay
-// there; a queue of the same name can redrive them. The name is free again. Delete does
-// not wait for handlers. Called again, it does nothing; after Close it takes away what
-// Close has left, except letters that a queue opened by the same name has taken over.
+// Delete ends the queue as [Queue.Close] does, and removes all that it held and its own dead
+// letters. There are no Leftovers. What is lost is counted and told to the hooks and the log
+// as [DroppedByDelete]. Letters in a shared dead-letter queue stay there, and a queue of the
+// same name can redrive them. The name is free again. Delete does not wait for handlers. A
+// second call does nothing. A call after Close removes what Close has left, except letters
+// that a new queue of the same name has taken over.
 //
-// A queue's own dead-letter queue is deleted with it: Delete there is [ErrUnsupported]
-// while its queue is open. One made by [NewDeadLetterQueue] is closed, and its letters are dropped.
+// A queue's own dead-letter queue is deleted with it; to delete it while its queue is open
+// is [ErrUnsupported]. A dead-letter queue of [NewDeadLetterQueue] is closed, and its
+// letters are dropped.
 //
-// In memory ctx is not looked at. On an engine the queue and its dead-letter queue are
-// removed there, for all processes, whose receives end with [ErrClosed]; Delete waits for
-// that, and for other queues that are being opened, until ctx ends. If it fails, the queue is closed, and still
-// there: call Delete again. Once the topic is closed, or the name was opened again, it
-// returns ErrClosed, and removes nothing. An engine that keeps no [engine.Deletion] is
-// ErrUnsupported; the queue stays open then. It returns [ErrInvalidOption] for a nil ctx.
+// In memory Delete ignores ctx. On an engine it removes the queue and its dead-letter queue
+// for all processes, whose receives end with [ErrClosed]. It waits for that, and for other
+// queues that are being opened, until ctx ends. If it fails, the queue is closed but still
+// there: call Delete again. If the topic was closed, or a queue was opened by that name, it
+// returns ErrClosed and removes nothing. If the engine does not support [engine.Deletion],
+// it returns ErrUnsupported and the queue stays open. It returns [ErrInvalidOption] for a
+// nil ctx.
 func (q *Queue[T]) Delete(ctx context.Context) error {
 	if err := q.made(); err != nil {
 		return err
@@ -175,16 +176,17 @@ func (q *Queue[T]) deadIfAny() *Queue[T] {
 	return q.dead
 }
 
-// Leftovers returns what the queue held when it was closed, in the order of
-// publication, as messages that can be published again: with their IDs,
-// attributes and ordering keys, what is left of their delays and times to live,
-// those of the queue's options included, and without the deduplication IDs that
-// would keep them from it. Where a delay has passed, or the time to live of a
-// message that was in flight or parked, it is 1 ns, since 0 would begin the queue's
-// own anew. A message that had expired while it waited is not among them: it went
-// to the dead-letter queue, or was parked if that was full. Leftovers returns nil
-// before the queue is closed, and none of a queue that was deleted, or of one on an
-// engine, where what it holds stays.
+// Leftovers returns what the queue held when it was closed, in the order of publication, as
+// messages that can be published again. They have their IDs, attributes and ordering keys,
+// and what is left of their delays and times to live, also of those that come from the
+// queue's options. They have no deduplication IDs, which would prevent the publication. A
+// delay that has passed is 1 ns, and so is the passed time to live of a message that was in
+// flight or parked, because with 0 the queue's own would begin anew. A message that expired
+// while it waited is not there: it is in the dead-letter queue, or was parked if that was
+// full.
+//
+// Leftovers returns nil before the queue is closed, for a queue that was deleted, and on an
+// engine, where messages stay in the queue.
 func (q *Queue[T]) Leftovers() []Message[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -394,14 +396,14 @@ func (q *Queue[T]) isDrainedLocked() bool {
 	return busy == 0
 }
 
-// Pause makes the queue give out no messages until Resume. Deliveries that were
-// made go on, and publishes go on filling the queue; receivers wait, TryReceive
-// finds nothing, and Shutdown doesn't wait for what the queue holds. Pausing a
-// paused queue does nothing. It returns [ErrClosed]; ctx is for engines.
+// Pause makes the queue give out no messages until Resume. Deliveries that were made go on,
+// and publishes go on filling the queue. Receivers wait, TryReceive finds nothing, and
+// Shutdown doesn't wait for what the queue holds. Pausing a paused queue does nothing. Pause
+// returns [ErrClosed] once the queue is closed. It never waits; ctx is not used.
 func (q *Queue[T]) Pause(ctx context.Context) error { return q.setPaused(true) }
 
-// Resume ends a Pause. Resuming a queue that isn't paused does nothing. It
-// returns [ErrClosed]; ctx is for engines.
+// Resume ends a Pause. Resuming a queue that isn't paused does nothing. Resume returns
+// [ErrClosed] once the queue is closed. It never waits; ctx is not used.
 func (q *Queue[T]) Resume(ctx context.Context) error { return q.setPaused(false) }
 
 func (q *Queue[T]) setPaused(paused bool) error {
@@ -426,12 +428,13 @@ func (q *Queue[T]) setPaused(paused bool) error {
 	return nil
 }
 
-// Purge drops all that the queue holds, what is in flight too, as PurgeQueue in
-// SQS does: settling those deliveries returns [ErrStale], and the contexts of
-// handlers that run on them are cancelled with a cause that wraps ErrStale. What is
-// dropped is counted, told to the hooks and the log. Dead letters stay, and the topic
-// remembers deduplication IDs as before: publishing one of these again does nothing until
-// its window has passed, see [WithDeduplication]. Purge returns how many messages it dropped, or [ErrClosed]; ctx is for engines.
+// Purge drops all that the queue holds, also what is in flight, as PurgeQueue in SQS does.
+// Settling those deliveries returns [ErrStale], and the contexts of their handlers are
+// cancelled with a cause that wraps it. What is dropped is counted and told to the hooks and
+// the log. Dead letters stay. The topic still remembers deduplication IDs: to publish one of
+// them again does nothing until its window has passed, see [WithDeduplication]. Purge
+// returns how many messages it dropped, or [ErrClosed]. In memory it ignores ctx; on an
+// engine it waits for an answer until ctx ends.
 func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
 	if err := q.made(); err != nil {
 		return 0, err

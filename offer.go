@@ -9,15 +9,16 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// Publish hands body to every queue whose filter accepts it, shared and not
-// copied: what it points to should not be changed any more. All or none: when
-// it returns nil the message is in all of them, except where a queue's own Drop
-// policy dropped it; when it returns an error it is in none, nothing was
-// dropped for it, and the publish can be tried again. On an engine that holds unless the
-// error is [ErrUnconfirmed].
+// Publish hands body to every queue whose filter accepts it. The body is shared and not
+// copied: do not change what it points to any more.
 //
-// It blocks while a queue with the [Block] policy is full, in the order of
-// arrival, until there is room or ctx ends. It returns ctx's error, [ErrClosed],
+// It is all or none. If Publish returns nil, the message is in all these queues, except
+// where a queue's own Drop policy dropped it. If it returns an error, the message is in
+// none, nothing was dropped for it, and the publish can be tried again. On an engine that
+// holds unless the error is [ErrUnconfirmed].
+//
+// While a queue with the [Block] policy is full, Publish waits until there is room or ctx
+// ends. Publishes wait in the order of their arrival. It returns ctx's error, [ErrClosed],
 // [ErrQueueFull], or an error that names the queue whose filter panicked.
 func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 	if t.publishFast(ctx, body) {
@@ -56,12 +57,11 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	return true
 }
 
-// PublishMessages publishes a batch, all or none: when it returns nil all the
-// messages are in all queues whose filters accept them, in the order given,
-// with no other publisher's between them; when it returns an error none is in
-// any. Beside what Publish returns it returns [ErrInvalidMessage], and
-// [ErrBatchTooLarge] for more messages than the capacity of a [Block] or
-// [Reject] queue that would take them. No message is no error.
+// PublishMessages publishes a batch, all or none. If it returns nil, all messages are in all
+// queues whose filters accept them, in the order given, and no other publisher's message is
+// between them. If it returns an error, none is in any queue. It returns what Publish
+// returns, [ErrInvalidMessage], and [ErrBatchTooLarge] if a [Block] or [Reject] queue would
+// have to take more messages than its capacity. A batch of no messages is no error.
 func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) error {
 	if t.publishPlain(ctx, messages) {
 		return nil
@@ -73,8 +73,7 @@ func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) 
 	return t.publish(ctx, items, false)
 }
 
-// TryPublish is Publish without waiting: where Publish would wait it returns
-// [ErrQueueFull].
+// TryPublish is Publish without waiting: it returns [ErrQueueFull] where Publish would wait.
 func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 	if t.publishFast(ctx, body) {
 		return nil
@@ -83,8 +82,8 @@ func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 	return t.publish(ctx, items[:], true)
 }
 
-// TryPublishMessages is PublishMessages without waiting: where that would wait
-// it returns [ErrQueueFull].
+// TryPublishMessages is PublishMessages without waiting: it returns [ErrQueueFull] where
+// PublishMessages would wait.
 func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T]) error {
 	if t.publishPlain(ctx, messages) {
 		return nil

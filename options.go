@@ -79,14 +79,14 @@ type (
 	}
 )
 
-// TopicOptions makes one option of many, to hand them on together. They are
-// applied in their order. The slice is copied.
+// TopicOptions makes one option of several, to hand them on together. They apply in their
+// order. The slice is copied.
 func TopicOptions(options ...TopicOption) TopicOption {
 	return topicOptions(slices.Clone(options))
 }
 
-// QueueOptions makes one option of many, to hand them on together, beside those
-// of workers too. They are applied in their order. The slice is copied.
+// QueueOptions makes one option of several, to hand them on together, also beside those of
+// workers. They apply in their order. The slice is copied.
 func QueueOptions(options ...QueueOption) QueueOption {
 	options = slices.Clone(options)
 	return queueOption(func(s *queueSettings) error {
@@ -94,8 +94,8 @@ func QueueOptions(options ...QueueOption) QueueOption {
 	})
 }
 
-// WorkerOptions makes one option of many, to hand them on together, beside those
-// of a queue too. They are applied in their order. The slice is copied.
+// WorkerOptions makes one option of several, to hand them on together, also beside those of
+// a queue. They apply in their order. The slice is copied.
 func WorkerOptions(options ...WorkerOption) WorkerOption {
 	options = slices.Clone(options)
 	return workerOption(func(s *subscriberSettings) error {
@@ -265,9 +265,9 @@ func applyGroup[O any](group string, options []O, apply func(O) error) error {
 	return nil
 }
 
-// WithHooks has the functions of h called as things happen, see [Hooks].
-// h is copied; further options add to it, and are called after it. The default
-// is none.
+// WithHooks sets functions that are called when things happen, see [Hooks]. h is copied.
+// Further options add hooks, which are called after those of earlier ones. The default is
+// none.
 func WithHooks(h Hooks) TopicOrDeadLetterOption {
 	return sharedTopicOption(func(s *topicSettings) error {
 		s.hooks = append(s.hooks, h)
@@ -275,11 +275,11 @@ func WithHooks(h Hooks) TopicOrDeadLetterOption {
 	})
 }
 
-// WithLogger sets where losses, dead letters, panics and stalls are reported, as
-// warnings: at most one line a second for each queue and kind, with a count and what is
-// known of the last; bodies are never logged. The first is logged at once. The
-// default is slog.Default(). The context of a line about a message has it, see
-// [MessageFromContext]. For silence give it a logger with slog.DiscardHandler.
+// WithLogger sets where losses, dead letters, panics and stalls are reported, as warnings.
+// The first of a kind is logged at once, and after that at most one line a second for each
+// queue and kind, with a count and the details of the last. Bodies are never logged. The
+// context of a line about a message has that message, see [MessageFromContext]. The default
+// is slog.Default(). For no log at all give it a logger with slog.DiscardHandler.
 func WithLogger(l *slog.Logger) TopicOrDeadLetterOption {
 	return sharedTopicOption(func(s *topicSettings) error {
 		if l == nil {
@@ -298,13 +298,13 @@ func WithOrdering() TopicOption {
 	})
 }
 
-// WithDeduplication lets messages have a [Message].DeduplicationID. The topic
-// remembers each for window after it was published, after the message was
-// acknowledged too, but not more than most of them: then it forgets the oldest,
-// which [TopicStats].Forgotten counts. In SQS FIFO the window is 5 minutes.
+// WithDeduplication lets messages have a [Message].DeduplicationID. The topic remembers each
+// ID for window after its publication, also after the message was acknowledged. It remembers
+// no more than most IDs: then it forgets the oldest, which [TopicStats].Forgotten counts. In
+// SQS FIFO the window is 5 minutes.
 //
-// The IDs are the topic's, not a queue's: Purge, Close and Delete of a queue do not make it
-// forget any. To publish again what was purged give it another ID, or none; that is what
+// The IDs belong to the topic, not to a queue: Purge, Close and Delete of a queue make it
+// forget none. To publish again what was purged, give it another ID or none, as
 // [Queue.Leftovers] does.
 func WithDeduplication(window time.Duration, most int) TopicOption {
 	return topicOption(func(s *topicSettings) error {
@@ -319,8 +319,8 @@ func WithDeduplication(window time.Duration, most int) TopicOption {
 	})
 }
 
-// WithRetention has the topic keep its last n messages for queues that are
-// opened later [WithReplay]. The default is none.
+// WithRetention has the topic keep its last n messages for queues that are opened later with
+// [WithReplay]. The default is none.
 func WithRetention(n int) TopicOption {
 	return topicOption(func(s *topicSettings) error {
 		if n < 1 || n == Unlimited {
@@ -331,9 +331,9 @@ func WithRetention(n int) TopicOption {
 	})
 }
 
-// WithConcurrency sets how many deliveries the subscriber handles at once. It is
-// a hard bound on running handlers: one that is stuck past its visibility
-// timeout keeps its place. The default is 1.
+// WithConcurrency sets how many deliveries the subscriber handles at once. It is a hard
+// bound on running handlers: a handler that runs on past its visibility timeout keeps its
+// place. The default is 1.
 func WithConcurrency(workers int) WorkerOption {
 	return workerOption(func(s *subscriberSettings) error {
 		if workers < 1 {
@@ -344,9 +344,8 @@ func WithConcurrency(workers int) WorkerOption {
 	})
 }
 
-// WithBatchSize sets how many messages a [BatchHandler] gets at most. The
-// default is 10, as in SQS. A [Handler] gets one: beside it this is
-// [ErrInvalidOption].
+// WithBatchSize sets how many messages a [BatchHandler] gets at most. The default is 10, as
+// in SQS. With a [Handler], which gets one message, it is [ErrInvalidOption].
 func WithBatchSize(messages int) WorkerOption {
 	return workerOption(func(s *subscriberSettings) error {
 		if messages < 1 {
@@ -357,9 +356,9 @@ func WithBatchSize(messages int) WorkerOption {
 	})
 }
 
-// WithRateLimit bounds how many deliveries a second the subscriber starts,
-// evenly spaced. A message waits in its queue meanwhile, for anybody. The
-// default is no limit.
+// WithRateLimit bounds how many deliveries a second the subscriber starts, evenly spaced. A
+// message that waits for that waits in its queue, where others can take it. The default is
+// no limit.
 func WithRateLimit(perSecond float64) WorkerOption {
 	return workerOption(func(s *subscriberSettings) error {
 		every := float64(time.Second) / perSecond
@@ -375,11 +374,10 @@ func WithRateLimit(perSecond float64) WorkerOption {
 // that [WithAutoExtend] takes, and what it is usually given.
 const MaxAutoExtend = 12 * time.Hour
 
-// WithAutoExtend extends the visibility timeout for as long as the handler
-// runs, up to longest after its start: then a long handler needs no long
-// timeout. In memory nothing can happen to the handler but its end, so this
-// makes the timeout longest; on an engine it renews the lease. The default is off;
-// more than [MaxAutoExtend] is [ErrInvalidOption].
+// WithAutoExtend extends the visibility timeout for as long as the handler runs, up to
+// longest after its start. So a long handler needs no long timeout. In memory this makes the
+// timeout longest, because there a handler can't disappear; on an engine it renews the
+// lease. The default is off. More than [MaxAutoExtend] is [ErrInvalidOption].
 func WithAutoExtend(longest time.Duration) WorkerOption {
 	return workerOption(func(s *subscriberSettings) error {
 		if longest <= 0 || longest > MaxAutoExtend {
@@ -390,10 +388,10 @@ func WithAutoExtend(longest time.Duration) WorkerOption {
 	})
 }
 
-// WithHandlerTimeout cancels the context of a handler that runs longer than d,
-// with a cause that wraps context.DeadlineExceeded. The delivery goes on until
-// the handler returns, whose error then counts as any, or until the visibility
-// timeout passes, which is another thing. The default is none.
+// WithHandlerTimeout cancels the context of a handler that runs longer than d, with a cause
+// that wraps [context.DeadlineExceeded]. The delivery stays the handler's: when the handler
+// returns, its result counts as always, unless the visibility timeout has passed. The
+// default is none.
 func WithHandlerTimeout(d time.Duration) WorkerOption {
 	return workerOption(func(s *subscriberSettings) error {
 		if d <= 0 {

@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// WithCapacity bounds the messages that the queue holds unsettled: ready,
-// delayed, retrying, parked and in flight together. Memory for them is taken
-// as they come. The default is 1,024; [Unlimited] is none. An engine that keeps no
-// [engine.Bounded] bounds nothing: there only Unlimited is taken, and any other capacity is
-// [ErrUnsupported].
+// WithCapacity bounds the messages that the queue holds unsettled: ready, delayed, retrying,
+// parked and in flight together. Memory for them is allocated as they come. The default is
+// 1,024; [Unlimited] is no bound. On an engine that does not support [engine.Bounded] only
+// Unlimited is allowed, and any other capacity is [ErrUnsupported].
 func WithCapacity(messages int) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if messages < 1 {
@@ -20,8 +19,8 @@ func WithCapacity(messages int) QueueOption {
 	})
 }
 
-// Overflow says what a publish does when a queue is full, though what has expired has
-// made room, see [WithTimeToLive].
+// Overflow says what a publish does when a queue is full. Expired messages make room first,
+// see [WithTimeToLive].
 type Overflow uint8
 
 const (
@@ -37,6 +36,7 @@ const (
 	DropNewest
 )
 
+// String returns the policy's name, such as "DropOldest".
 func (o Overflow) String() string {
 	switch o {
 	case Block:
@@ -54,8 +54,9 @@ func (o Overflow) String() string {
 func (o Overflow) drops() bool { return o == DropOldest || o == DropNewest }
 
 // WithOverflow sets what a publish does when the queue is full. The default is [Block]. No
-// engine drops, and on one that keeps no [engine.Bounded] no queue is full: Block is taken
-// there beside WithCapacity([Unlimited]) only, and all else is [ErrUnsupported].
+// engine drops messages. On an engine that does not support [engine.Bounded] no queue is
+// ever full: there only Block is allowed, together with WithCapacity([Unlimited]), and
+// anything else is [ErrUnsupported].
 func WithOverflow(o Overflow) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if o < Block || o > DropNewest {
@@ -66,12 +67,11 @@ func WithOverflow(o Overflow) QueueOption {
 	})
 }
 
-// WithVisibilityTimeout sets how long a delivery hides its message from other
-// consumers: when it passes unsettled, the message is ready again at once and
-// an attempt is spent. Given to a queue it holds for all its deliveries; given
-// to Receive, for those. For a handler it counts from the handler's start, and
-// may come up to a millisecond late, never early. The default is 30 seconds, as
-// in SQS.
+// WithVisibilityTimeout sets how long a delivery hides its message from other consumers. If
+// the delivery is not settled by then, an attempt is spent, and the message is ready again
+// at once. Given to a queue it applies to all its deliveries; given to Receive, to the
+// deliveries of that call. For a handler it counts from the handler's start and may come up
+// to a millisecond late, never early. The default is 30 seconds, as in SQS.
 func WithVisibilityTimeout(d time.Duration) ReceiveOption {
 	return visibilityTimeout(d)
 }
@@ -97,9 +97,9 @@ func (o visibilityTimeout) applyDeadLetters(_ *topicSettings, q *queueSettings) 
 }
 func (o visibilityTimeout) applyReceive(s *receiveSettings) error { return o.set(&s.visibility) }
 
-// WithMaxAttempts sets after how many spent attempts a message is dead-lettered:
-// exactly n, as with maxReceiveCount in SQS. Snoozes and releases spend none. The
-// default is 5; [Unlimited] is never.
+// WithMaxAttempts sets after how many spent attempts a message is dead-lettered: exactly n,
+// as with maxReceiveCount in SQS. Snoozes and releases spend none. The default is 5; with
+// [Unlimited] messages are retried for ever.
 func WithMaxAttempts(n int) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if n < 1 {
@@ -122,14 +122,16 @@ func WithDelay(d time.Duration) QueueOption {
 	})
 }
 
-// WithTimeToLive limits how long a message may wait in this queue for a
-// delivery to start, for messages that set no [Message].TimeToLive of their own.
-// One in flight may finish; if it fails after that, it dies as [Expired]. What
-// has expired is dead-lettered when its turn comes, and before that if somebody wants
-// room in the full queue: at the instant it expires if a publish or a redrive
-// waits, and before a publish is refused or a message is dropped. That is so even if
-// the publish then fails. If the dead-letter queue is full, what has expired
-// is parked and makes no room. The default is none.
+// WithTimeToLive limits how long a message may wait in this queue for a delivery to start.
+// It applies to messages that set no [Message].TimeToLive of their own. A delivery that
+// started in time may finish; if it fails after the time, the message is dead-lettered as
+// [Expired]. The default is none.
+//
+// An expired message is dead-lettered when its turn comes. In a full queue it is
+// dead-lettered earlier, to make room: at the instant it expires if a publish or a redrive
+// waits, and otherwise before a publish is refused or a message is dropped, even if the
+// publish then fails. If the dead-letter queue is full, the expired message is parked and
+// makes no room.
 func WithTimeToLive(d time.Duration) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if d <= 0 {
@@ -140,10 +142,10 @@ func WithTimeToLive(d time.Duration) QueueOption {
 	})
 }
 
-// WithReplay begins the queue with the last n messages that were published
-// before it and that its filter accepts, oldest first: at most what the topic
-// retains, see [WithRetention], and at most the queue's capacity. What has
-// expired is skipped. On a topic that retains nothing it is [ErrUnsupported].
+// WithReplay begins the queue with messages that were published before it was opened: the
+// last n that its filter accepts, oldest first, but no more than the topic retains
+// ([WithRetention]) and than the queue's capacity. Expired messages are left out. On a topic
+// that retains nothing it is [ErrUnsupported].
 func WithReplay(n int) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if n < 1 {
@@ -154,9 +156,10 @@ func WithReplay(n int) QueueOption {
 	})
 }
 
-// WithDeadLetterQueue has the queue's dead messages go to d, made by
-// [NewDeadLetterQueue], which other queues can share. T must be the topic's, and
-// d's capacity and overflow are its own, else OpenQueue fails.
+// WithDeadLetterQueue sends the queue's dead messages to d, which [NewDeadLetterQueue] made
+// and other queues can share. OpenQueue fails if d is for another T, and if
+// [WithDeadLetterCapacity] or [WithDeadLetterOverflow] is given too: give these to
+// NewDeadLetterQueue.
 func WithDeadLetterQueue[T any](d *Queue[T]) QueueOption {
 	return queueOption(func(s *queueSettings) error {
 		if d == nil || !d.letters || d.t != nil {
@@ -174,9 +177,9 @@ func (q *Queue[T]) describe() string {
 	return fmt.Sprintf("%q", q.name)
 }
 
-// WithDeadLetterCapacity bounds the queue's dead-letter queue. When that is
-// full, dead messages are parked in their own queue, see [Queue.DeadLetters].
-// The default is 1,024; [Unlimited] is none. Engines take what they take of [WithCapacity].
+// WithDeadLetterCapacity bounds the queue's dead-letter queue. When that is full, dead
+// messages are parked in their own queue, see [Queue.DeadLetters]. The default is 1,024;
+// [Unlimited] is no bound. On engines the same values are allowed as for [WithCapacity].
 func WithDeadLetterCapacity(messages int) QueueOrDeadLetterOption {
 	return deadLetterOption(func(s *queueSettings) error {
 		if messages < 1 {

@@ -58,16 +58,16 @@ type held[T any] struct {
 	start int64 // of the delivery, while in flight
 }
 
-// A Queue is one subscription's bounded queue: it gets every message published to
-// its topic that its filter accepts, and keeps it until it is acknowledged or
-// dead here, whatever other queues do. The body is not copied: what it points to
-// is shared with the other queues. Consumers compete for its messages: those who call
-// Receive and its siblings, and the workers of its subscribers.
+// A Queue is one subscription. It gets every message published to its topic that its filter
+// accepts, and keeps it until it is acknowledged or dead here, whatever other queues do. It
+// holds no more messages than its capacity. The body is not copied: what it points to is
+// shared with the other queues. Consumers compete for the queue's messages: the workers of
+// its subscribers, and those who call Receive and its siblings.
 //
-// A dead-letter queue is a Queue too: it can be received from, subscribed to
-// and looked into. It has no dead-letter queue of its own and retries for ever.
+// A dead-letter queue is a Queue too: you can receive from it, subscribe to it and peek into
+// it. It has no dead-letter queue of its own, and retries for ever.
 //
-// All methods may be called concurrently. A queue is made by [Topic.OpenQueue].
+// All methods may be called concurrently. [Topic.OpenQueue] makes a queue.
 type Queue[T any] struct {
 	// A queue is a window over its topic's log: what stands in the log from
 	// cursor on is its backlog, and everything else it holds is in win. A queue
@@ -217,13 +217,16 @@ func (q *Queue[T]) expiredLocked() uint64 {
 	return q.rare.ended[Expired]
 }
 
-// Stats is a snapshot of a queue. All its numbers belong to one instant. On an engine they
-// are of this process, and what only the engine knows is [Unknown]: Ready, Delayed,
-// Retrying, Parked, Released, Blocked, OldestAge, Dead, Published, and Capacity unless
-// [WithCapacity] was given; [Queue.Depth] asks the engine. In memory nothing is unknown, and
-// Published + Redriven = Acked + DeadLettered + Dropped + Left + Unsettled().
-// In a dead-letter queue Published counts the letters that came, and Redriven
-// those that went back.
+// Stats is a snapshot of a queue. All its numbers belong to one instant, and
+//
+//	Published + Redriven = Acked + DeadLettered + Dropped + Left + Unsettled()
+//
+// In a dead-letter queue Published counts the letters that came, and Redriven those that
+// went back.
+//
+// On an engine the numbers are those of this process. What only the engine knows is
+// [Unknown]: Ready, Delayed, Retrying, Parked, Released, Blocked, OldestAge, Dead and
+// Published, and Capacity unless [WithCapacity] was given. [Queue.Depth] asks the engine.
 type Stats struct {
 	Topic, Queue string
 	Capacity     int

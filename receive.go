@@ -96,11 +96,10 @@ func (l *receivers) wake() bool {
 	return true
 }
 
-// Receive takes the next message, and waits for one if there is none. It
-// returns [ErrClosed] once the queue is closed (a topic that shuts down closes
-// its queues when they are drained, so they can be received empty), the
-// context's error when ctx ends first, and [ErrInvalidOption]. Waiting
-// receivers are woken in the order of their arrival.
+// Receive takes the next message, and waits for one if there is none. Waiting receivers get
+// messages in the order of their arrival. It returns [ErrClosed] once the queue is closed,
+// ctx's error if ctx ends first, and [ErrInvalidOption]. A topic that shuts down closes its
+// queues when they are drained, so a caller can receive until ErrClosed.
 func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (Delivery[T], error) {
 	var one [1]Delivery[T]
 	_, err := q.receiveInto(ctx, one[:], options)
@@ -217,9 +216,9 @@ func (q *Queue[T]) receiveError(err error) error {
 	return fmt.Errorf("fanout: receive from %q: %w", q.name, err)
 }
 
-// TryReceive takes the next message if there is one; it doesn't wait, but for an
-// engine's answer, for up to a second. ok says whether there was one. It returns
-// the errors of Receive.
+// TryReceive takes the next message if there is one. ok says whether there was. In memory it
+// does not wait; on an engine it waits for the answer, up to a second. It returns the errors
+// of Receive.
 func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d Delivery[T], ok bool, err error) {
 	if !q.local {
 		return q.tryReceiveWith(ctx, options)
@@ -249,13 +248,12 @@ func (q *Queue[T]) tryReceiveHere(ctx context.Context, vis time.Duration) (d Del
 	return one[0], n > 0, nil
 }
 
-// ReceiveInto is ReceiveBatch into a slice of the caller's: it takes up to
-// len(ds) messages into ds and returns how many. Used over and over one slice
-// saves the allocation that ReceiveBatch makes for each batch, which costs more
-// than all the rest of it. Beyond ds[:n] the slice is left as it is, with the
-// deliveries of earlier calls; a delivery that was copied out of it is not
-// changed by the next call. It returns [ErrInvalidOption] for an empty slice,
-// and else the errors of Receive.
+// ReceiveInto is ReceiveBatch into a slice of the caller's: it takes up to len(ds) messages
+// into ds and returns how many. A caller that uses one slice again and again saves the
+// allocation of ReceiveBatch, which costs more than all the rest of it. Elements beyond n
+// keep the deliveries of earlier calls. A delivery that was copied out of the slice is not
+// changed by the next call. ReceiveInto returns [ErrInvalidOption] for an empty slice, and
+// otherwise the errors of Receive.
 func (q *Queue[T]) ReceiveInto(ctx context.Context, ds []Delivery[T], options ...ReceiveOption) (n int, err error) {
 	if len(ds) == 0 {
 		return 0, invalid("ReceiveInto", len(ds), "a slice with room for at least 1")
@@ -263,9 +261,8 @@ func (q *Queue[T]) ReceiveInto(ctx context.Context, ds []Delivery[T], options ..
 	return q.receiveInto(ctx, ds, options)
 }
 
-// ReceiveBatch takes up to most messages. It waits until there is one, then
-// returns what is there, in a slice that is the caller's. It returns the errors
-// of Receive.
+// ReceiveBatch takes up to most messages. It waits until there is one, and then returns what
+// is there. The slice is the caller's. It returns the errors of Receive.
 func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...ReceiveOption) ([]Delivery[T], error) {
 	if most < 1 {
 		return nil, invalid("ReceiveBatch", most, "at least 1")
@@ -302,17 +299,17 @@ func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration)
 //
 //	for d, err := range q.Deliveries(ctx) {
 //
-// It ends without an error when the queue is closed, as ranging over a closed
-// channel does. Any other error is yielded once, with the zero Delivery, and
-// ends it: ctx's, or [ErrInvalidOption]. Each delivery is the loop's to settle,
-// before the next or later; a loop that acknowledges each before it asks for the
-// next costs a fraction of what Receive and Ack cost.
+// It ends without an error when the queue is closed, as a range over a closed channel does.
+// Any other error, ctx's or [ErrInvalidOption], is yielded once with the zero Delivery and
+// ends it. The loop settles each delivery, before it asks for the next or later. A loop that
+// acknowledges each delivery before it asks for the next costs a fraction of Receive and
+// Ack.
 //
-// The iterator may take several messages from the queue's log at once. What it
-// has not yielded yet is ready still: other consumers get it when they find
-// nothing else, at the latest a millisecond later it is back in its place. The
-// visibility timeout counts from when a message is yielded, as from when a
-// handler starts: at most a millisecond late, never early.
+// The iterator may take several messages from the queue at once. Those that it has not
+// yielded are still ready: other consumers get them if they find nothing else, and after a
+// millisecond at the latest they are back in their places. The visibility timeout of a
+// message counts from when it is yielded, and may come up to a millisecond late, never
+// early.
 func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) iter.Seq2[Delivery[T], error] {
 	return func(yield func(Delivery[T], error) bool) {
 		if err := q.made(); err != nil {

@@ -15,9 +15,8 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// A ShutdownError is returned by [Shutdown] and [Topic.Shutdown] when something was
-// left undone in a topic. It unwraps to the context's error if it was the context that ended
-// the wait.
+// A ShutdownError is returned by [Shutdown] and [Topic.Shutdown] if something was left
+// undone in a topic. If the wait was ended by a context, it unwraps to that context's error.
 type ShutdownError struct {
 	Topic string
 	// Queues names the queues with something left, in the order of their names.
@@ -46,6 +45,7 @@ func (l Left) messages() int {
 	return l.Ready + l.Retrying + l.Delayed + l.InFlight + l.Parked + l.Released + l.Blocked
 }
 
+// String returns what is left in one line, without the numbers that are 0.
 func (l Left) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "queue %q:", l.Queue)
@@ -76,6 +76,7 @@ func plural(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
+// Error names the topic, and says for each queue what is left.
 func (e *ShutdownError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "fanout: shutdown of topic %q left ", e.Topic)
@@ -94,16 +95,19 @@ func (e *ShutdownError) Error() string {
 // Unwrap returns e.Err.
 func (e *ShutdownError) Unwrap() error { return e.Err }
 
-// Shutdown ends the topic cleanly: it is [Shutdown] of this topic alone, and says
-// there what it waits for. From the call on publishes get [ErrClosed], those that
-// wait for room too; only a running handler of the topic itself goes on
-// publishing to it, with the context that it was given or one made from that.
+// Shutdown ends the topic cleanly. It is [Shutdown] of this topic alone, which says what it
+// waits for. From now on a publish gets [ErrClosed], also one that waits for room. Only a
+// running handler of this topic can go on publishing to it, with its own context or one that
+// comes from it.
 //
-// If anything is left, Shutdown returns a [*ShutdownError] that says how much per
-// queue, handlers still running included, and [Topic.Leftovers] hands the
-// messages out. It returns [ErrInvalidOption] for a nil ctx.
+// Shut topics down first, and then what their handlers use: databases, connections, and
+// topics that they publish to. Topics that publish to each other are shut down together, by
+// [Shutdown]. Give it a context with a timeout, as handlers can hang.
 //
-// Calling it again, or after Close, waits for the same end and returns the same.
+// If anything is left, Shutdown returns a [*ShutdownError] that says how much in which
+// queue, running handlers included, and [Topic.Leftovers] returns the messages. It returns
+// [ErrInvalidOption] for a nil ctx. A second call, or one after Close, waits for the same
+// end and returns the same.
 func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	if err := t.made(); err != nil {
 		return err
@@ -111,7 +115,8 @@ func (t *Topic[T]) Shutdown(ctx context.Context) error {
 	return Shutdown(ctx, t)
 }
 
-// AnyTopic is a [*Topic] of any type, for [Shutdown] and [TopicView]. No other type implements it.
+// AnyTopic is a [*Topic] of any type, for [Shutdown] and [TopicView]. No other type
+// implements it.
 type AnyTopic interface {
 	Name() string
 	Close() error
@@ -151,33 +156,33 @@ type ending interface {
 	result() error
 }
 
-// Shutdown ends topics as one: topics whose handlers publish to each other, as a
-// saga's do, in a line or in a circle. Topics of several types can be given; one that
-// is named twice counts once.
+// Shutdown ends several topics as one. It is for topics whose handlers publish to each
+// other, in a line or in a circle, as those of a saga do. The topics can have different
+// types. A topic that is named twice counts once.
 //
-// From the call on a topic accepts a publish only if its context is, or comes from,
-// that of a handler of one of these topics that is running. All others get
-// [ErrClosed], those that wait for room too. Redrives and new queues are refused.
-// Then it waits until the queues of all these topics are drained: until nothing is
-// ready, in flight or waiting for a retry, no handler runs, and no topic has taken a
-// message while this was looked at. Handlers run on with live contexts, and callers
-// of Receive can take what is left. When the queues are drained, their dead-letter
-// queues give out no more letters, and handlers of letters are waited for likewise.
-// Shutdown does not wait for what is delayed or snoozed, nor for what is parked or in
-// a paused queue. A queue that nobody consumes is waited for until ctx ends, and so
-// are handlers that never stop publishing to each other.
+// From now on these topics accept a publish only from a running handler of one of them, with
+// its context or one that comes from it. All other publishes get [ErrClosed], also those
+// that wait for room. Redrives and new queues are refused.
 //
-// When that is done or ctx ends, all topics are closed, as by [Topic.Close]. If anything
-// is left, the error joins a [*ShutdownError] for each topic that has something left,
-// in the order given; a single one is returned as it is. An attempt that fails with
-// an error that wraps ErrClosed, because it published to a topic that was closing, is
-// released, not spent, and is among what is left. Dead letters stay in their
-// dead-letter queues, for [Queue.Peek].
+// Shutdown waits until all queues of these topics are drained: nothing is ready, in flight
+// or waiting for a retry, no handler runs, and no topic has accepted a message while
+// Shutdown looked. Handlers go on with live contexts, and callers of Receive can take what
+// is left. Then the dead-letter queues give out no more letters, and Shutdown waits for
+// handlers of letters too. It does not wait for messages that are delayed, snoozed or
+// parked, or in a paused queue. It waits until ctx ends for a queue that nobody consumes,
+// and for handlers that never stop publishing to each other.
 //
-// Shutdown returns [ErrInvalidOption] for a nil ctx or a topic that [NewTopic] did not
-// make, and changes nothing then. It may be called concurrently, for the same topics
-// too: a topic is closed by the first call that finds its own topics drained, or whose
-// ctx ends. A handler of one of the topics that calls it waits for itself until ctx ends.
+// When that is done, or ctx has ended, all topics are closed, as by [Topic.Close]. If
+// anything is left, Shutdown returns a [*ShutdownError] for each topic that has something
+// left, several of them joined in the order of the topics. An attempt is not spent but
+// released if it fails with an error that wraps ErrClosed because it published to a topic
+// that was closing; its message is left. Dead letters stay in their dead-letter queues,
+// where [Queue.Peek] sees them.
+//
+// Shutdown returns [ErrInvalidOption] for a nil ctx or a topic that [NewTopic] did not make,
+// and then changes nothing. It may be called concurrently, for the same topics too: the call
+// that first finds its own topics drained, or whose ctx ends first, closes a topic. A
+// handler of one of the topics that calls Shutdown waits for itself until ctx ends.
 func Shutdown(ctx context.Context, topics ...AnyTopic) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
@@ -477,11 +482,11 @@ func (e *endingOf[T]) result() error {
 	return nil
 }
 
-// Close ends the topic at once: publishes, receives and settlements get
-// [ErrClosed] from now on, running handlers' contexts are cancelled with a
-// cause that wraps it, and what the queues hold is lost, counted, told to the
-// hooks and the log; [Topic.Leftovers] still hands it out. Close doesn't wait
-// for handlers: Done does. Calling it again does nothing. It returns nil.
+// Close ends the topic at once. Publishes, receives and settlements get [ErrClosed] from now
+// on, and the contexts of running handlers are cancelled with a cause that wraps it. What
+// the queues hold is lost; it is counted and told to the hooks and the log, and
+// [Topic.Leftovers] returns it. Close doesn't wait for handlers: wait for Done. A second
+// call does nothing. Close returns nil.
 func (t *Topic[T]) Close() error {
 	if err := t.made(); err != nil {
 		return err
@@ -580,9 +585,9 @@ func (r *remoteQueue[T]) askLeft() {
 // of its goroutines and timers is gone. Handlers that never return keep it open.
 func (t *Topic[T]) Done() <-chan struct{} { return t.live.awaitable() }
 
-// Leftovers returns what the queues held when the topic was closed, by the
-// name of the queue, as messages that can be published again, see
-// [Queue.Leftovers]. It returns nil before that.
+// Leftovers returns what the queues held when the topic was closed, by the names of the
+// queues, as messages that can be published again; see [Queue.Leftovers]. Before that it
+// returns nil.
 func (t *Topic[T]) Leftovers() map[string][]Message[T] {
 	t.mu.Lock()
 	qs := t.closedQ

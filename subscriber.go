@@ -53,20 +53,19 @@ type Subscriber[T any] struct {
 	nextFree, previousFree *Subscriber[T] // see freeSubscribers
 }
 
-// Subscribe runs h over the queue by a pool of workers, beside those that the
-// queue has already. ctx bounds the set-up only: the workers go on when it ends,
-// until [Subscriber.Shutdown] or the end of the queue. In memory there is nothing
-// to wait for. It returns [ErrClosed], [ErrInvalidOption], or ctx's error if it has
-// ended.
+// Subscribe runs h over the queue by a pool of workers, beside those that the queue has
+// already. ctx bounds the set-up only: the workers go on when it ends, until
+// [Subscriber.Shutdown] or the end of the queue. In memory Subscribe never waits. It returns
+// [ErrClosed], [ErrInvalidOption], or ctx's error if that has ended.
 func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...WorkerOption) (*Subscriber[T], error) {
 	return q.subscribe(ctx, h == nil, h, single(h), options)
 }
 
-// A BatchHandler works on several deliveries at once, at least one and at most
-// [WithBatchSize], as many as were ready. What it returns settles those that it
-// left unsettled: nil acknowledges them, an error, Permanent, RetryAfter,
-// Snooze, Release, a panic or runtime.Goexit hold for each. All else is as for a [Handler].
-// The slice is the handler's to keep.
+// A BatchHandler works on several deliveries at once: as many as were ready, at least one
+// and at most [WithBatchSize]. What it returns settles all deliveries that it has not
+// settled itself, as a [Handler]'s result settles its one: nil acknowledges them, and an
+// error, Permanent, RetryAfter, Snooze, Release, a panic or runtime.Goexit applies to each.
+// Everything else is as for a Handler. The handler may keep the slice.
 type BatchHandler[T any] func(ctx context.Context, ds []Delivery[T]) error
 
 // single makes a handler of one delivery a batch handler.
@@ -162,16 +161,17 @@ func (s *Subscriber[T]) doneLocked() <-chan struct{} {
 	return s.done
 }
 
-// Shutdown stops the workers: none takes another message, and it waits until
-// those that run have settled theirs. When ctx ends first, the contexts of the
-// handlers still running are cancelled with a cause that wraps [ErrClosed], and
-// Shutdown returns an error that wraps the context's and says how many handlers
-// are running still. These keep their messages until they return or their
-// visibility timeouts pass: nil acknowledges, and an error that wraps
-// [context.Canceled] or the cause releases the message, to be delivered to others
-// at once without having spent an attempt. The queue stays open. Calling Shutdown
-// again waits again. A handler of this subscriber that calls it waits for itself
-// until ctx ends.
+// Shutdown stops the workers: they take no more messages, and it waits until running
+// handlers have settled theirs. The queue stays open.
+//
+// If ctx ends first, the contexts of the handlers that still run are cancelled with a cause
+// that wraps [ErrClosed], and Shutdown returns an error that wraps ctx's and says how many
+// run. These handlers keep their messages until they return or their visibility timeouts
+// pass. Nil acknowledges. An error that wraps [context.Canceled] or that cause releases the
+// message: others get it at once, and no attempt is spent.
+//
+// A second call waits again. A handler of this subscriber that calls Shutdown waits for
+// itself until ctx ends.
 func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)

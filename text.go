@@ -29,8 +29,8 @@ func fromName[E ~uint8](text []byte, first, last E, name func(E) string) (E, err
 }
 
 // MarshalText returns what [Cause.String] does, so that a cause is a name in JSON, in
-// configurations and in logs. It returns [ErrInvalidOption] for a number that is no cause.
-// The zero Cause is "none".
+// configurations and in logs. The zero Cause is "none". A number that is not a Cause is
+// [ErrInvalidOption].
 func (c Cause) MarshalText() ([]byte, error) { return namedText(c, 0, Released, Cause.String) }
 
 // UnmarshalText reads what MarshalText writes. Any other text is [ErrInvalidOption],
@@ -43,8 +43,8 @@ func (c *Cause) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// MarshalText returns the policy's name, as in the source code: "DropOldest". It returns
-// [ErrInvalidOption] for a number that is no policy, the zero Overflow among them.
+// MarshalText returns the policy's name as in the source code, such as "DropOldest". A
+// number that is not a policy, 0 included, is [ErrInvalidOption].
 func (o Overflow) MarshalText() ([]byte, error) {
 	return namedText(o, Block, DropNewest, Overflow.String)
 }
@@ -60,8 +60,8 @@ func (o *Overflow) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// MarshalText returns what [DropReason.String] does. It returns [ErrInvalidOption] for a
-// number that is no reason. The zero DropReason is "none".
+// MarshalText returns what [DropReason.String] does. The zero DropReason is "none". A number
+// that is not a reason is [ErrInvalidOption].
 func (r DropReason) MarshalText() ([]byte, error) {
 	return namedText(r, 0, lastReason, DropReason.String)
 }
@@ -88,8 +88,8 @@ type attemptJSON struct {
 }
 
 // MarshalJSON writes the attempt as an object with the fields number, cause (its name),
-// queue, start (as RFC 3339 has it), elapsed (as [time.Duration] prints it: "1.5s"), and,
-// where there is one, error (its text) and stack.
+// queue, start (in RFC 3339), elapsed (as [time.Duration] prints it: "1.5s"), and, where
+// there is one, error (its text) and stack.
 func (a Attempt) MarshalJSON() ([]byte, error) {
 	j := attemptJSON{Number: a.Number, Cause: a.Cause, Queue: a.Queue, Start: a.Start, Elapsed: a.Elapsed.String(), Stack: a.Stack}
 	if a.Err != nil {
@@ -99,9 +99,9 @@ func (a Attempt) MarshalJSON() ([]byte, error) {
 	return json.Marshal(j)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. Of an error only the text comes back:
-// errors.Is and errors.As find no more in it. A cause or a duration that is none is an
-// error that names it, and leaves the attempt as it was.
+// UnmarshalJSON reads what MarshalJSON writes. An error comes back as its text, in which
+// errors.Is and errors.As find nothing. A value that is not valid, such as an unknown cause,
+// is an error that names it, and the attempt stays as it was.
 func (a *Attempt) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		return nil // as package json has it
@@ -129,8 +129,8 @@ type eventJSON struct {
 
 type plainEvent Event
 
-// MarshalJSON writes the event as an object with its fields' names. Err is its text, or
-// null if there is none.
+// MarshalJSON writes the event as an object with the names of its fields. Err is its text,
+// or null if there is none.
 func (e Event) MarshalJSON() ([]byte, error) {
 	j := eventJSON{plainEvent: plainEvent(e)}
 	if e.Err != nil {
@@ -140,8 +140,8 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(j)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. Of an error only the text comes back:
-// errors.Is and errors.As find no more in it. What can't be read leaves the event as it was.
+// UnmarshalJSON reads what MarshalJSON writes. An error comes back as its text, in which
+// errors.Is and errors.As find nothing. If the data is not valid, the event stays as it was.
 func (e *Event) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		return nil // as package json has it

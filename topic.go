@@ -20,12 +20,11 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// A Topic is where messages of type T are published: each goes to every queue
-// of the topic whose filter accepts it. A topic without queues accepts messages
-// and forgets them.
+// A Topic is where messages of type T are published. Each message goes to every queue of the
+// topic whose filter accepts it. A topic without queues accepts messages and forgets them.
 //
-// All methods may be called concurrently, from handlers and hooks too. A topic
-// is made by [NewTopic] and ends with [Topic.Shutdown] or [Topic.Close].
+// All methods may be called concurrently, from handlers and hooks too. [NewTopic] makes a
+// topic; [Topic.Shutdown] or [Topic.Close] ends it.
 type Topic[T any] struct {
 	// A topic is a log, a queue is a window over it: one append puts a message
 	// into every queue, all at once and in one order. Whether it may be appended
@@ -96,10 +95,10 @@ const (
 	topicClosed
 )
 
-// NewTopic returns a topic. It does no I/O and starts no goroutine. The name
-// appears in errors, hooks and logs; it need not be unique. It returns
-// [ErrInvalidOption] for an empty name or a bad option, and [ErrUnsupported] for what the
-// engine does not support, a T that its codec can't bring back among it: see [JSON].
+// NewTopic returns a topic. It does no I/O and starts no goroutine. The name appears in
+// errors, hooks and logs; it need not be unique. It returns [ErrInvalidOption] for an empty
+// name or a bad option. It returns [ErrUnsupported] for an option that the engine does not
+// support, and for a T that the engine's codec can't decode, see [JSON].
 func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	if name == "" {
 		return nil, invalid("NewTopic", `""`, "a name that is not empty")
@@ -141,17 +140,18 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 // Name is the topic's name.
 func (t *Topic[T]) Name() string { return t.name }
 
-// OpenQueue makes a queue that gets every message published from now on that
-// its filter accepts. A Publish under way at the same time may or may not reach
-// it. ctx bounds the set-up only. In memory that asks the filters of a queue
-// opened [WithReplay] about each message that the topic retained at that time, once
-// and without a lock; what is published meanwhile stands behind what is replayed.
-// Between two of them ctx's end is noticed, and nothing of the queue is left.
+// OpenQueue makes a queue that gets every message published from now on that its filter
+// accepts. A Publish that is under way may or may not reach it. ctx bounds the set-up only.
 //
-// It returns [ErrClosed]; [ErrExists] for the name of a queue that is open;
-// [ErrInvalidOption] for a bad option, an empty name or one that ends in "/dead",
-// or a filter for another T; [ErrUnsupported] for what the topic wasn't made for;
-// ctx's error if it has ended.
+// A queue opened [WithReplay] in memory has its filters called for each message that the
+// topic retained at that time, once and without a lock. What is published meanwhile comes
+// after what is replayed. If ctx ends between two such calls, OpenQueue returns its error
+// and nothing of the queue is left.
+//
+// OpenQueue returns [ErrClosed]; [ErrExists] if a queue of that name is open;
+// [ErrInvalidOption] for a bad option, for an empty name or one that ends in "/dead", and
+// for a filter for another T; [ErrUnsupported] for what the topic or its engine does not
+// support; and ctx's error if that has ended.
 func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueOption) (*Queue[T], error) {
 	set := defaultQueueSettings()
 	if err := applyAll(options, func(o QueueOption) error { return o.applyQueue(&set) }); err != nil {
@@ -160,11 +160,10 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueO
 	return t.openQueue(ctx, name, set)
 }
 
-// Subscribe opens a queue and runs h over it by a pool of workers: OpenQueue
-// and Queue.Subscribe in one, with the errors of both. ctx bounds the set-up only:
-// the workers go on when it ends, and handlers have contexts of their own. To stop
-// the workers use [Subscriber.Shutdown]; the queue stays open, and fills, until its
-// Close.
+// Subscribe opens a queue and runs h over it by a pool of workers: it is OpenQueue and
+// Queue.Subscribe in one, with the errors of both. ctx bounds the set-up only: the workers
+// go on when it ends, and handlers have contexts of their own. [Subscriber.Shutdown] stops
+// the workers. The queue stays open after that, and fills, until it is closed.
 func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...SubscribeOption) (*Subscriber[T], error) {
 	return t.subscribe(ctx, name, h == nil, h, single(h), options)
 }
@@ -399,8 +398,8 @@ func (t *Topic[T]) relimitLocked() {
 	}
 }
 
-// Queue returns the open queue of that name or, when the topic is closed, the
-// one that was; nil if there is none.
+// Queue returns the open queue of that name, or nil if there is none. When the topic is
+// closed it returns the queue that was open then.
 func (t *Topic[T]) Queue(name string) *Queue[T] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -410,8 +409,8 @@ func (t *Topic[T]) Queue(name string) *Queue[T] {
 	return t.queues[name]
 }
 
-// Queues returns the topic's queues in the order of their names: those that are
-// open or, when the topic is closed, those that were.
+// Queues returns the topic's open queues in the order of their names. When the topic is
+// closed it returns those that were open then.
 func (t *Topic[T]) Queues() []*Queue[T] {
 	t.mu.Lock()
 	defer t.mu.Unlock()

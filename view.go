@@ -9,10 +9,10 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// A TopicView is a [*Topic] of any type, seen without its T: for a page, metrics or a
-// tool that looks after many topics. [Topic.View] returns it. It is as cheap as the topic,
-// and shows what the topic has at the time of each call. All methods may be called
-// concurrently. No other type implements it.
+// A TopicView is a [*Topic] of any type, seen without its T, for a page, metrics or a tool
+// that looks after many topics. [Topic.View] returns it. It is no snapshot: each call
+// returns what the topic has at that time. All methods may be called concurrently. No other
+// type implements it.
 type TopicView interface {
 	// Name, Stats, ListQueues and Done are those of [Topic], with the same errors.
 	Name() string
@@ -162,8 +162,8 @@ func (q *Queue[T]) deadNow() *Queue[T] {
 	return q.dead
 }
 
-// QueueSettings are the options of a queue that are in force: what was asked for, else
-// the defaults.
+// QueueSettings are the options of a queue that are in force: those that were given, and the
+// defaults of the others.
 type QueueSettings struct {
 	// Capacity is how many messages the queue holds at most; on an engine [Unknown] if
 	// nothing was asked for: then it is the engine's.
@@ -213,7 +213,7 @@ func (v queueView[T]) Settings() QueueSettings {
 	return s
 }
 
-// A SubscriberView is a [Subscriber] at an instant.
+// A SubscriberView describes a [Subscriber] at one instant.
 type SubscriberView struct {
 	// Subscriber is the file and line that subscribed, as in [Event].Subscriber. The
 	// goroutines of its workers have it as their pprof label "subscriber", beside "topic"

@@ -1,6 +1,7 @@
-// Package fanouttest tests code that publishes and handles messages with fanout.
-// The broker of the test is the library itself; the kit waits for it, asserts
-// what happened in it, makes faults, and looks at what the test leaves behind.
+// Package fanouttest helps to test code that publishes and handles messages with fanout.
+// The test uses the library itself, not a mock. The kit waits until messages are handled,
+// asserts what happened, makes publishes and handlers fail, and finds what the test left
+// behind.
 //
 //	func TestABankThatIsDownIsAskedAgain(t *testing.T) {
 //		synctest.Test(t, func(t *testing.T) {
@@ -20,52 +21,55 @@
 //
 // The nouns:
 //
-//   - A [Kit] belongs to one test. [Kit.Settle] waits until all its topics are
-//     drained: what is queued, in flight and waiting for a retry, and what
-//     handlers publish meanwhile. [Kit.Advance] and [Kit.Next] let time pass.
-//   - A [Topic] is a fanout.Topic that the kit watches. The code under test gets
-//     the embedded one and knows nothing of the kit.
+//   - A [Kit] belongs to one test. [Kit.Settle] waits until nothing is ready, in flight
+//     or waiting for a retry in its topics, including what handlers publish meanwhile.
+//     [Kit.Advance] and [Kit.Next] let time pass.
+//   - A [Topic] is a fanout.Topic that the kit watches. The code under test gets the
+//     embedded fanout.Topic, and does not depend on the kit.
 //   - A [List] is what happened: [Topic.Published], and for each queue
 //     [Topic.Delivered], [Topic.Acked], [Topic.Retried], [Topic.DeadLettered] and
 //     [Topic.Dropped], with assertions that show the difference.
-//   - A [Fault] is scripted by [Topic.Handling] and [Topic.Publishing].
+//   - A [Fault] is something that goes wrong on purpose, see [Topic.Handling] and
+//     [Topic.Publishing].
 //
-// When the test ends, the kit closes the topics and fails the test if it leaves
-// something behind that it should not; [New] has the list. There is nothing to
-// close and nothing to forget.
+// When the test ends, the kit closes the topics. It fails the test if messages, goroutines or
+// scripted faults are left; [New] has the list. You have nothing to close yourself.
 //
 // # Time
 //
-// All works in real time and, in a bubble of testing/synctest, in virtual time.
-// There a day of retries takes milliseconds, everything comes at its exact
-// instant, and a goroutine that is left behind fails the test by itself. In real
-// time give the queues under test short backoffs and timeouts. A kit and its topics belong
-// to the bubble that they were made in: to use a topic in and outside of a bubble at the same
-// time, or in two, is a fatal error of the Go runtime, which ends the test binary. Settle doesn't
-// poll; it looks again whenever the topics' hooks or interceptors are called.
+// The kit works in real time and, in a bubble of testing/synctest, in virtual time. In virtual
+// time a day of retries takes milliseconds, everything happens at its exact instant, and a
+// goroutine that is left behind fails the test by itself. In real time give the queues under
+// test short backoffs and timeouts.
+//
+// Use a kit and its topics in the bubble in which they were made. To use a topic in two bubbles
+// at the same time, or in and outside of one, is a fatal error of the Go runtime, which ends the
+// test binary.
+//
+// Settle doesn't poll: it looks again when something has happened in the topics.
 //
 // # Leaks
 //
-// In real time the kit finds goroutines that handlers started, or that these
-// started, and that are still there a second after the topics have ended. It
-// tells them from others', of tests in parallel too, by a pprof label, so that
-// one whose labels were replaced is not found, nor a timer that has not fired.
-// Looking costs about 150 µs and stops the world. It is spared if the process has started
-// no goroutine since [New] but the topics' own workers, which the runtime's
-// counters tell exactly from Go 1.26 on. Others' goroutines, those of the test itself or of
-// tests in parallel, cost the look; they hide nothing.
+// In real time the kit looks for goroutines that handlers started, directly or not, and that
+// still run a second after the topics have ended. It knows them by a pprof label, so tests that
+// run in parallel are not mixed up. It does not find a goroutine whose labels were replaced, nor
+// a timer that has not fired.
+//
+// The search takes about 150 µs and stops the world. The kit leaves it out if the process has
+// started no goroutines since [New] except the workers of topics, which it can tell from Go 1.26
+// on. Other goroutines, such as those of the test itself, make it search, but hide nothing.
 //
 // # Frameworks
 //
-// The kit needs the methods of [TB] and nothing else of a test framework.
-// Bodies are shown, and compared with their snapshots, as JSON.
+// The kit needs the methods of [TB] and nothing else of a test framework. It shows bodies as
+// JSON.
 //
 // # Bodies that are shared
 //
-// All queues of a topic share what a body points to. If bodies of T can share
-// anything, the kit keeps a snapshot of each body from before it was published,
-// and compares it around each run of a handler and when the test ends. A
-// handler that changes a body is named, with the difference. See [WithSnapshot]
-// and [AllowChanges]. While two handlers change the same body at once, looking
-// at it is a data race, as theirs is: run such tests with -race.
+// All queues of a topic share what a body points to, so a handler must not change it. If bodies
+// of T contain pointers, maps or slices, the kit takes a snapshot of each body before its
+// publication, as JSON, and compares it before and after each run of a handler and when the
+// test ends. If a handler has changed a body, the test fails, names its queue, and shows the
+// difference. See [WithSnapshot] and [AllowChanges]. If two handlers change the same body at the
+// same time, the comparison is a data race, as their changes are: run such tests with -race.
 package fanouttest

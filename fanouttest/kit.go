@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// A Kit holds the topics of one test, which it waits for together, and whose
-// end it looks after. It is made by [New] and ends with its test.
+// A Kit holds the topics of one test, waits for all of them together, and checks what they
+// leave. [New] makes it, and it ends with its test.
 //
-// All methods may be called concurrently, but those that end the test, as
-// testing.T's, only in the test's own goroutine: Settle, Advance, Next.
+// All methods may be called concurrently, except that Settle, Advance and Next, which can
+// end the test, must be called in the test's own goroutine.
 type Kit struct {
 	tb      TB
 	created uint64 // goroutines, before the test's; see leaks.go
@@ -61,18 +61,18 @@ func (r *run) String() string {
 		r.topic, r.queue, r.id, r.attempt, time.Since(r.began))
 }
 
-// New returns a kit for the test tb. When the test ends it closes the kit's
-// topics and fails the test, with a list, if it leaves behind
+// New returns a kit for the test tb. When the test ends, the kit closes its topics and fails
+// the test, with a list, if one of these is left:
 //
 //   - a message that is not settled, unless its topic was made with [AllowUnsettled];
-//   - a dead letter that was not asserted, see [Topic.DeadLettered], and not
-//     taken away, unless its topic was made with [AllowDeadLetters];
-//   - a handler that doesn't return, or, in real time, a goroutine that a handler
-//     started: in virtual time the bubble finds all goroutines itself;
+//   - a dead letter that the test has neither asserted, see [Topic.DeadLettered], nor taken away, unless its topic was
+//     made with [AllowDeadLetters];
+//   - a handler that doesn't return, or, in real time, a goroutine that a handler started; in virtual time the bubble
+//     finds all goroutines itself;
 //   - a body that was changed, unless its topic was made with [AllowChanges];
-//   - a fault that was scripted and never struck.
+//   - a fault that did not happen.
 //
-// In a testing/synctest bubble make it inside the bubble, with the bubble's T.
+// In a bubble of testing/synctest call New inside the bubble, with the bubble's T.
 func New(tb TB) *Kit {
 	tb.Helper()
 	k := &Kit{tb: tb, runs: make(map[*run]struct{}), settle: "Settle was not called"}

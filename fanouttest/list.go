@@ -9,9 +9,9 @@ import (
 	"github.com/gofanout/fanout"
 )
 
-// A List is what happened in a topic or in one of its queues, up to the call
-// that returned it, in the order in which it happened. An assertion on a list of
-// a queue that there is not, and never was one in which anything happened, fails.
+// A List is what has happened in a topic or in one of its queues, in order, up to the call
+// that returned it. An assertion fails if the queue does not exist and nothing has ever
+// happened in it.
 type List[T any] struct {
 	tb     TB
 	what   string
@@ -24,7 +24,7 @@ type List[T any] struct {
 	noQueue string
 }
 
-// Published lists what the topic accepted, by whomever it was published.
+// Published lists what the topic accepted, from any publisher.
 func (t *Topic[T]) Published() *List[T] {
 	t.emptyTap()
 	l := t.list("published to topic " + quote(t.Name()))
@@ -49,8 +49,8 @@ func (t *Topic[T]) Acked(queue string) *List[T] {
 	})
 }
 
-// Retried lists the deliveries of a queue that ended with the message going
-// back, to be delivered again: failed, timed out, snoozed, or given back.
+// Retried lists the deliveries of a queue that ended with a retry: those that failed, timed
+// out, were snoozed or given back.
 func (t *Topic[T]) Retried(queue string) *List[T] {
 	return t.listOf("retried by queue "+quote(queue), queue, func(es []event, i int) bool {
 		if es[i].kind != settledEvent || es[i].Cause == fanout.Acked {
@@ -63,9 +63,8 @@ func (t *Topic[T]) Retried(queue string) *List[T] {
 	})
 }
 
-// DeadLettered lists what a queue moved to its dead-letter queue. An assertion
-// on the list that holds makes these dead letters expected ones: the test may
-// end with them.
+// DeadLettered lists what a queue moved to its dead-letter queue. If an assertion on the
+// list holds, the test may end with these dead letters.
 func (t *Topic[T]) DeadLettered(queue string) *List[T] {
 	l := t.listOf("dead-lettered by queue "+quote(queue), queue, func(es []event, i int) bool { return es[i].kind == deadEvent })
 	l.passed = func(ids []string) { t.expect(queue, ids) }
@@ -120,10 +119,9 @@ func (l *List[T]) Bodies() []T { return slices.Clone(l.bodies) }
 // IDs returns the messages' IDs, in the same order as Bodies.
 func (l *List[T]) IDs() []string { return slices.Clone(l.ids) }
 
-// Want fails the test, with the difference, unless the list is want, in this
-// order. Without arguments it wants nothing to have happened. Bodies are
-// compared by reflect.DeepEqual or, with [WithSnapshot], by their snapshots. It
-// reports whether the list was as wanted.
+// Want fails the test, with the difference, unless the list is want, in this order. Want()
+// asserts that nothing has happened. It compares bodies by reflect.DeepEqual or, with
+// [WithSnapshot], by their snapshots. It reports whether the list was as wanted.
 func (l *List[T]) Want(want ...T) bool {
 	l.tb.Helper()
 	return l.compare(slices.EqualFunc(l.bodies, want, l.equal), want, "")

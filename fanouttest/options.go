@@ -39,9 +39,8 @@ func (s *settings) applyOwn(options []fanout.TopicOption) (others []fanout.Topic
 	return others
 }
 
-// WithHooks is [fanout.WithHooks] for hooks that hear nothing of the kit's own
-// queue. Hooks add up, whichever of the two options they are given by; the kit's
-// own are called first.
+// WithHooks is fanout.WithHooks, but its hooks do not hear of the kit's own queue. Hooks
+// given by either option add up; the kit's own are called first.
 func WithHooks(h fanout.Hooks) fanout.TopicOption {
 	for _, hook := range []*func(fanout.Event){&h.Delivered, &h.Settled, &h.Dropped} { // of what happens there
 		if then := *hook; then != nil {
@@ -63,21 +62,21 @@ func AllowUnsettled() fanout.TopicOption {
 	return option(func(s *settings) { s.unsettled = true })
 }
 
-// AllowDeadLetters lets the test end with dead letters that it did not assert.
+// AllowDeadLetters lets the test end with dead letters that it has not asserted.
 func AllowDeadLetters() fanout.TopicOption {
 	return option(func(s *settings) { s.letters = true })
 }
 
-// AllowChanges says that bodies may be changed after they were published, and
-// saves their snapshots.
+// AllowChanges says that bodies may be changed after they were published. The kit then takes
+// no snapshots.
 func AllowChanges() fanout.TopicOption {
 	return option(func(s *settings) { s.changes = true })
 }
 
-// WithSnapshot sets what of a body is compared to find out that it was changed
-// while queues shared it. What f returns is kept as JSON, so it may point into
-// the body. By default it is the body, whose unexported fields JSON leaves out.
-// T must be the topic's. f is called concurrently, in publishers and handlers.
+// WithSnapshot sets what the kit compares to find bodies that were changed while queues
+// shared them. It keeps what f returns as JSON, so f may return a part of the body itself.
+// The default is the whole body, whose unexported fields JSON leaves out. T must be the
+// topic's. f is called concurrently, in publishers and handlers.
 func WithSnapshot[T any](f func(body T) any) fanout.TopicOption {
 	return option(func(s *settings) { s.snapshotOf = f })
 }

@@ -22,17 +22,18 @@ type script struct {
 	begun []*Fault // those that a test began to say
 }
 
-// A Fault says when something goes wrong, and, by one of its last methods,
-// what: until one of those is called nothing does. It counts from that call on.
+// A Fault makes something go wrong. Its last method says what; until one of Fail, Panic,
+// Exit, TimeOut, Delay, Duplicate and Do is called, nothing happens. It counts runs or
+// publishes from that call on.
 //
 //	orders.Handling("billing").Nth(2).Fail(errDown)
 //	orders.Handling("billing").Message("o-17").First(3).TimeOut()
 //	orders.Publishing().Nth(1).Fail(fanout.ErrQueueFull)
 //
-// A fault that doesn't strike as often as it says by the end of the test fails
-// it, and so does one that no action ends. Several that strike at once come one around the other, the first one
-// outermost. All strike inside the interceptors that the topic was given and
-// around those of the subscriber.
+// The test fails if at its end a fault has not happened as often as it says, and if a fault
+// has no last method. If several faults apply to one run, they are nested, the first one
+// outermost. They are inside the interceptors of the topic and outside of those of the
+// subscriber.
 type Fault struct {
 	script  *script
 	message string
@@ -46,18 +47,18 @@ type Fault struct {
 	said         bool // narrowed, or ended by an action: a begun one that is not says nothing
 }
 
-// Handling makes faults in the runs of a queue's handlers, those opened later
-// too. A dead-letter queue's name is its queue's with "/dead" behind. A run of a batch handler is one, and told by the first of its messages.
+// Handling returns a fault for the runs of a queue's handlers, also if the queue is opened
+// later. The name of a dead-letter queue is its queue's with "/dead" behind. A run of a
+// batch handler counts as one, and [Fault.Message] looks at its first message.
 //
-// Nothing stands around Receive and its siblings: those who pull are tested by
-// Nack, by letting time pass, by [fanout.Queue.Pause], and by what they do with
-// ErrStale.
+// There are no faults around Receive and its siblings. To test code that receives, use Nack,
+// let time pass, use fanout.Queue.Pause, and look at what it does with ErrStale.
 func (t *Topic[T]) Handling(queue string) *Fault {
 	return begin(&Fault{script: t.scriptOf(queue, "Handling("+quote(queue)+")")})
 }
 
-// Publishing makes faults in the topic's publishes. A batch is one, and told by
-// the first of its messages; only IDs that the publisher gives are known.
+// Publishing returns a fault for the topic's publishes. A batch counts as one, and
+// [Fault.Message] looks at its first message. It knows only IDs that the publisher gave.
 func (t *Topic[T]) Publishing() *Fault {
 	return begin(&Fault{script: t.scriptOf("", "Publishing()")})
 }
@@ -95,13 +96,14 @@ func (t *Topic[T]) scriptOf(queue, what string) *script {
 	return s
 }
 
-// Message narrows the fault to the message with an ID. What is counted then is
-// that message only.
+// Message makes the fault happen to one message only, by its ID. Then only that message is
+// counted.
 func (f *Fault) Message(id string) *Fault {
 	return f.narrow(&Fault{script: f.script, message: id, nth: f.nth, first: f.first})
 }
 
-// Nth makes the fault strike the n-th, 1 being the next, or several.
+// Nth makes the fault happen to the n-th run or publish from now on; 1 is the next. It takes
+// several numbers.
 func (f *Fault) Nth(n ...int) *Fault {
 	f.script.tb.Helper()
 	for _, k := range n {
@@ -115,7 +117,8 @@ func (f *Fault) Nth(n ...int) *Fault {
 	return f.narrow(&Fault{script: f.script, message: f.message, nth: slices.Clone(n)})
 }
 
-// First makes the fault strike the next n. Without First and Nth it strikes all.
+// First makes the fault happen to the next n runs or publishes. Without First and Nth it
+// happens to all.
 func (f *Fault) First(n int) *Fault {
 	f.script.tb.Helper()
 	if n < 1 {
@@ -124,8 +127,8 @@ func (f *Fault) First(n int) *Fault {
 	return f.narrow(&Fault{script: f.script, message: f.message, first: n})
 }
 
-// Fail makes the handler fail with err, or the publish be refused with it,
-// without doing anything. err may be a Permanent, RetryAfter or Snooze.
+// Fail makes the handler or the publish return err without doing anything. err can be a
+// Permanent, RetryAfter, Snooze or Release.
 func (f *Fault) Fail(err error) {
 	f.script.tb.Helper()
 	if err == nil {
@@ -139,7 +142,7 @@ func (f *Fault) Panic(v any) {
 	f.add(fmt.Sprintf("Panic(%v)", v), func(context.Context, fanout.Info, func(context.Context) error) error { panic(v) })
 }
 
-// Exit ends the handler's goroutine, or the publisher's, by runtime.Goexit.
+// Exit ends the goroutine of the handler or the publisher by runtime.Goexit.
 func (f *Fault) Exit() {
 	f.add("Exit()", func(context.Context, fanout.Info, func(context.Context) error) error {
 		runtime.Goexit()
@@ -147,9 +150,8 @@ func (f *Fault) Exit() {
 	})
 }
 
-// TimeOut makes the handler hang until its visibility timeout passes, or the
-// publish until its context ends, without doing anything. It lasts as long as
-// that, which in virtual time is no time.
+// TimeOut makes the handler wait, without doing anything, until its visibility timeout
+// passes, or the publish until its context ends. In virtual time that takes no time.
 func (f *Fault) TimeOut() {
 	f.add("TimeOut()", func(ctx context.Context, _ fanout.Info, _ func(context.Context) error) error {
 		<-ctx.Done()
@@ -157,8 +159,7 @@ func (f *Fault) TimeOut() {
 	})
 }
 
-// Delay makes the handler, or the publish, begin d later, or fail if its context
-// ends before.
+// Delay makes the handler or the publish begin d later. It fails if its context ends before.
 func (f *Fault) Delay(d time.Duration) {
 	f.script.tb.Helper()
 	if d < 0 {
@@ -176,9 +177,9 @@ func (f *Fault) Delay(d time.Duration) {
 	})
 }
 
-// Duplicate makes the handler run twice on the same delivery, one run after the
-// other, as if a message came again whose acknowledgement was lost; if the first
-// run fails there is no second. Of a publish it makes two.
+// Duplicate makes the handler run twice on the same delivery, one run after the other, as if
+// the message had come again because its acknowledgement was lost. If the first run fails
+// there is no second. A publish is done twice.
 func (f *Fault) Duplicate() {
 	f.add("Duplicate()", func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
 		if err := next(ctx); err != nil {
@@ -188,9 +189,9 @@ func (f *Fault) Duplicate() {
 	})
 }
 
-// Do makes i stand around the handler, or the publish: any fault that the other
-// methods don't offer, one after the work is done for example, or one that
-// depends on the message, whose ID and body Info tells.
+// Do puts i around the handler or the publish. It is for faults that the other methods don't
+// offer, such as one after the work is done, or one that depends on the message, whose ID
+// and body Info has.
 func (f *Fault) Do(i fanout.Interceptor) {
 	f.script.tb.Helper()
 	if i == nil {

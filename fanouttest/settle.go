@@ -19,26 +19,25 @@ type settling struct {
 // Delayed makes Settle wait for delayed and snoozed messages too.
 func Delayed() SettleOption { return func(s *settling) { s.delayed = true } }
 
-// Within makes Settle wait only for those retries, and with [Delayed] those
-// snoozes, that are due within d from the call; others may stay. What was
-// delayed by its publisher or its queue counts as due within d.
+// Within makes Settle wait only for retries that are due within d from the call, and, with
+// Delayed, for snoozes that are; others may stay. A delay of the publisher or of the queue
+// counts as due within d.
 func Within(d time.Duration) SettleOption {
 	return func(s *settling) { s.until = time.Now().Add(d) }
 }
 
-// Settle waits until everything in the kit's topics is settled: until nothing
-// is ready, in flight or waiting for a retry in any queue, no handler runs and
-// no publish is under way. What handlers publish to any of the topics counts,
-// since it is looked at all of them together. It doesn't poll: it looks again
-// when something happened.
+// Settle waits until everything in the kit's topics is settled: nothing is ready, in flight
+// or waiting for a retry in any queue, no handler runs and no publish is under way. It looks
+// at all topics together, so it also waits for what handlers publish. It doesn't poll: it
+// looks again when something has happened.
 //
-// As [fanout.Topic.Shutdown] it doesn't wait for what is delayed, snoozed,
-// parked, paused, or behind one of these, nor for dead letters; consumers of a
-// dead-letter queue are waited for. In virtual time waiting takes no time.
+// As fanout.Topic.Shutdown does, it doesn't wait for messages that are delayed, snoozed,
+// parked or paused, for those behind one of these, or for dead letters. It does wait for the
+// consumers of a dead-letter queue. In virtual time waiting takes no time.
 //
-// When ctx ends first, Settle ends the test with the list of what is not
-// settled. If ctx has no deadline the kit gives up after 10 seconds, in virtual
-// time after 30 days; nobody has to consume a queue, so it may take for ever.
+// If ctx ends first, Settle ends the test with the list of what is not settled. If ctx has
+// no deadline, the kit gives up after 10 seconds, in virtual time after 30 days: a queue
+// without a consumer would take for ever.
 func (k *Kit) Settle(ctx context.Context, options ...SettleOption) {
 	k.tb.Helper()
 	if err := k.AwaitSettled(ctx, options...); err != nil {
@@ -47,8 +46,8 @@ func (k *Kit) Settle(ctx context.Context, options ...SettleOption) {
 	k.report()
 }
 
-// AwaitSettled is [Kit.Settle] for a caller who wants the error: it wraps ctx's
-// and lists what is not settled. It doesn't touch the test.
+// AwaitSettled is [Kit.Settle] for a caller who wants the error, which wraps ctx's and lists
+// what is not settled. It does not end or fail the test.
 func (k *Kit) AwaitSettled(ctx context.Context, options ...SettleOption) error {
 	var s settling
 	for _, o := range options {

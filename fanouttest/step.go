@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// Advance lets d pass and then waits until all is quiet. In virtual time that is
-// the exact instant, with everything done that was due by then, and every
-// goroutine waiting for something; in real time it takes d, and quiet means that
-// no handler runs and none is about to. It ends the test if that takes more
-// than 10 seconds.
+// Advance lets d pass and then waits until all is quiet. In virtual time it returns at that
+// exact instant, when everything that was due is done and every goroutine waits for
+// something. In real time it takes d, and quiet means that no handler runs and none is about
+// to. It ends the test if that takes more than 10 seconds.
 func (k *Kit) Advance(d time.Duration) {
 	k.tb.Helper()
 	timer := time.NewTimer(d)
@@ -18,13 +17,12 @@ func (k *Kit) Advance(d time.Duration) {
 	k.mustBeQuiet()
 }
 
-// Next lets the time pass until something happens in one of the kit's topics (a
-// retry or a delay is due and is delivered, a visibility timeout passes, a
-// handler returns, somebody publishes), then waits until all is quiet, and
-// returns how long it took. What becomes ready in a queue that nobody consumes
-// is no event. It ends the test if nothing happens for 10 seconds, in virtual
-// time for 30 days. It is for virtual time: in real time what it should wait for
-// can happen just before it is called.
+// Next lets time pass until something happens in one of the kit's topics: a retry or a delay
+// is due and is delivered, a visibility timeout passes, a handler returns, or somebody
+// publishes. Then it waits until all is quiet, and returns how long that took. A message
+// that becomes ready in a queue without a consumer doesn't count. It ends the test if
+// nothing happens for 10 seconds, in virtual time for 30 days. It is meant for virtual time:
+// in real time the event can come just before the call.
 func (k *Kit) Next() time.Duration {
 	k.tb.Helper()
 	begin := time.Now()

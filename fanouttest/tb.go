@@ -1,12 +1,10 @@
 package fanouttest
 
-// TB is what the kit needs of a test. [testing.T] and [testing.B] have it, and
-// so has whatever another framework hands to its tests, or can be given it in a
-// few lines. If it also has a method Failed() bool, what a test leaves behind
-// after it has failed is only logged.
+// TB is what the kit needs of a test. testing.T and testing.B implement it. For other
+// frameworks it takes a few lines. If it also has a method Failed() bool, what a failed test
+// leaves behind is only logged.
 //
-// The kit calls Fatalf in the goroutine that called the kit, never in one of a
-// handler's.
+// The kit calls Fatalf in the goroutine that called the kit, never in a handler's.
 type TB interface {
 	Helper()
 	Name() string

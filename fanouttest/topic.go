@@ -15,14 +15,14 @@ import (
 // tapName is the kit's own queue in a topic, which it learns the bodies from.
 const tapName = "fanouttest"
 
-// A Topic is a [fanout.Topic] that is watched. Hand the embedded topic to the
-// code under test, which needs nothing of the kit:
+// A Topic is a fanout.Topic that the kit watches. Give the embedded topic to the code under
+// test, which does not depend on the kit:
 //
 //	startBilling(ctx, orders.Topic, bank)
 //
-// The kit sees what is published by whomever, and what happens in every queue.
-// It has a queue of its own in the topic, "fanouttest", that is always empty,
-// unless messages are delayed; Queues lists it.
+// The kit sees every publish and what happens in every queue. For that it has a queue of its
+// own in the topic, "fanouttest", which Queues lists. It is always empty, except for delayed
+// messages.
 //
 // All methods may be called concurrently.
 type Topic[T any] struct {
@@ -59,9 +59,9 @@ type letterID struct {
 	at        int64
 }
 
-// NewTopic makes a topic that k watches and that ends with the test. It takes
-// the library's options and the kit's. What the library logs goes to the test's log, unless
-// it is given [fanout.WithLogger]. An error ends the test.
+// NewTopic makes a topic that k watches and that ends with the test. It takes options of
+// fanout and of this package. The topic logs to the test's log, unless it is given
+// fanout.WithLogger. An error ends the test.
 func NewTopic[T any](k *Kit, name string, options ...fanout.TopicOption) *Topic[T] {
 	k.tb.Helper()
 	t := &Topic[T]{

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// An Engine is an [engine.Engine] on NATS JetStream. It holds nothing that has to
-// be closed: the connection is its maker's.
+// An Engine is an engine.Engine on NATS JetStream. It need not be closed: the connection
+// belongs to the caller of New.
 type Engine struct {
 	js jetstream.JetStream
 	nc *nats.Conn
@@ -24,9 +24,9 @@ type Engine struct {
 
 var _ engine.Engine = (*Engine)(nil)
 
-// New makes an engine on js, which has the domain or API prefix if there is one.
-// The servers must be 2.14 or newer. It does no I/O, and fails for options that make
-// no sense.
+// New makes an engine on js, which has the domain or the API prefix if you use one. The
+// servers must have version 2.14 or newer. New does no I/O; it returns an error for bad
+// options.
 //
 // The engine needs js's connection for as long as it is used. See [ConnectOptions].
 func New(js jetstream.JetStream, options ...Option) (*Engine, error) {
@@ -69,10 +69,10 @@ func (e *Engine) OpenTopic(caller context.Context, spec engine.TopicSpec) (engin
 	return t, nil
 }
 
-// ConnectOptions are options for nats.Connect, for a connection that an engine can
-// rely on: it lives through the restart of servers, and leaves a server that hangs for
-// another one after about three seconds. The defaults of nats.go give up after two minutes,
-// and stay for four with a server that hangs. Options behind them change them.
+// ConnectOptions returns options for nats.Connect that an engine needs to be reliable. With
+// them a connection survives the restart of servers, and leaves a server that hangs after
+// about three seconds. With the defaults of nats.go it gives up after two minutes, and stays
+// with a server that hangs for four. Options that you give after them replace them.
 func ConnectOptions() []nats.Option {
 	return []nats.Option{
 		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),

@@ -29,10 +29,10 @@ func (s *settings) storage() jetstream.StorageType {
 	return jetstream.FileStorage
 }
 
-// WithReplicas says on how many servers of a cluster each message is kept, 1, 3 or
-// 5; the default is 1. With 3, a confirmed message survives the loss of any one
-// server. A topic that exists with another number is engine.ErrMismatch; without
-// this option it is taken as it is.
+// WithReplicas sets on how many servers of a cluster each message is stored: 1, 3 or 5. The
+// default is 1. With 3, a confirmed message survives the loss of any one server. If the
+// topic exists with another number, opening it is engine.ErrMismatch. Without this option
+// the existing number stays.
 func WithReplicas(n int) Option {
 	return func(s *settings) error {
 		if n < 1 || n > 5 {
@@ -43,9 +43,9 @@ func WithReplicas(n int) Option {
 	}
 }
 
-// WithMemoryStorage keeps messages in the memory of the servers instead of their
-// files: they survive this process, and not the servers. With replicas they survive
-// as long as most servers do. The default is files.
+// WithMemoryStorage keeps messages in the memory of the servers and not in files. They
+// survive this process, but not the servers. With replicas they survive as long as most
+// servers run. The default is files.
 func WithMemoryStorage() Option {
 	return func(s *settings) error {
 		s.memory = true
@@ -53,9 +53,8 @@ func WithMemoryStorage() Option {
 	}
 }
 
-// WithPrefix begins the names of all streams and subjects, so that several
-// applications can share an account. It is up to 32 letters, digits and '_'; the
-// default is "fanout".
+// WithPrefix begins the names of all streams and subjects, so that several applications can
+// share an account. It has up to 32 letters, digits and '_'. The default is "fanout".
 func WithPrefix(prefix string) Option {
 	return func(s *settings) error {
 		if prefix == "" || len(prefix) > 32 {
@@ -72,10 +71,11 @@ func WithPrefix(prefix string) Option {
 	}
 }
 
-// WithMaxMessages limits how many messages a topic's stream holds, for all its
-// queues together. A publish beyond it fails with engine.ErrFull. The default is no
-// limit. A topic that exists with a lower limit gets this one; one with a higher one, or
-// with none, is engine.ErrMismatch; without this option it is taken as it is.
+// WithMaxMessages limits how many messages a topic's stream holds, for all its queues
+// together. A publish beyond that fails with engine.ErrFull, which fanout's users see as
+// fanout.ErrQueueFull. The default is no limit. If the topic exists with a lower limit, the
+// limit is raised. If it exists with a higher one or none, opening it is engine.ErrMismatch.
+// Without this option an existing limit stays.
 func WithMaxMessages(n int64) Option {
 	return func(s *settings) error {
 		if n < 1 {
@@ -86,8 +86,8 @@ func WithMaxMessages(n int64) Option {
 	}
 }
 
-// WithMaxBytes limits how many bytes a topic's stream holds, as
-// [WithMaxMessages] does their number.
+// WithMaxBytes limits how many bytes a topic's stream holds, as WithMaxMessages limits their
+// number.
 func WithMaxBytes(n int64) Option {
 	return func(s *settings) error {
 		if n < 1 {
@@ -98,9 +98,9 @@ func WithMaxBytes(n int64) Option {
 	}
 }
 
-// WithTimeout says how long a call whose context has no deadline waits for the
-// servers to answer, and how long a Receive puts up with servers that say nothing;
-// the default is 15 seconds. The election of a new leader takes up to 10.
+// WithTimeout sets how long a call whose context has no deadline waits for the servers'
+// answer, and how long a Receive waits for servers that say nothing. The default is 15
+// seconds. The election of a new leader can take 10.
 func WithTimeout(d time.Duration) Option {
 	return func(s *settings) error {
 		if d <= 0 {

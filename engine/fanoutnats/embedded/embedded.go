@@ -5,16 +5,16 @@
 //	defer e.Close()
 //	payments, err := fanout.NewTopic[Payment]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
 //
-// There is no listener and no port: the client talks to the server through memory.
-// One process at a time may open a directory; the lock that sees to it ends with the
-// process, however it ends. What was confirmed is in the files: by default
-// it is flushed to the disk before Publish returns.
+// There is no listener and no port: the client talks to the server through memory. Only one
+// process at a time can open a directory; its lock ends with the process, however that ends.
+// A confirmed message is in the files. By default it is flushed to the disk before Publish
+// returns.
 //
-// While the disk is full nothing new is taken, and each call that would write says so; once
-// there is room again the engine goes on by itself.
+// While the disk is full, each call that would write fails with an error that says so. Once
+// there is room again, the engine goes on by itself.
 //
-// A program that imports this package links the whole server, about 16 MB. One that
-// talks to servers elsewhere imports package fanoutnats only.
+// A program that imports this package links the whole server, about 16 MB. A program that
+// uses servers elsewhere imports package fanoutnats only.
 package embedded
 
 import (
@@ -61,11 +61,11 @@ type Engine struct {
 
 var _ engine.Engine = (*Engine)(nil)
 
-// Open starts a server on dir, which is made if it isn't there, and connects to it.
-// It blocks while all files of messages are read, and the checksums in them compared, and
-// then while the server reads what it needs. A directory that another process has open is
-// an error. One whose files are damaged is [ErrDamaged], which says which ones, what is lost,
-// and what can be done; nothing is changed then. See [WithSalvage].
+// Open starts a server on dir, which it makes if it isn't there, and connects to it. It
+// blocks while it reads all files of messages and compares their checksums, and while the
+// server reads what it needs. A directory that another process has open is an error. If
+// files are damaged, Open changes nothing and returns [ErrDamaged], which says which files,
+// what is lost, and what you can do; see [WithSalvage].
 func Open(dir string, options ...Option) (*Engine, error) {
 	s := settings{syncAlways: true, maxPayload: 8 << 20, logger: warnings()}
 	for _, o := range options {
