@@ -313,7 +313,11 @@ func (w *world) outside(ctx context.Context, from string) (string, error) {
 			return "", err
 		}
 	}
-	return last[strings.LastIndex(last, "\n")+1:], nil
+	said := last[strings.LastIndex(last, "\n")+1:]
+	if said == "" {
+		return "", errors.New("it says nothing, so nobody sees what it has shown")
+	}
+	return said, nil
 }
 
 // A command is a line of testdata/commands.txt.

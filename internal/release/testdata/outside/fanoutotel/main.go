@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log"
 
 	"go.opentelemetry.io/otel/trace"
@@ -42,4 +43,5 @@ func main() {
 	if err := orders.Shutdown(ctx); err != nil {
 		log.Fatal(err)
 	}
+	fmt.Println("the handler is in the publisher's trace")
 }
