@@ -19,7 +19,7 @@ func TestThePageShowsThesePrograms(t *testing.T) {
 	require.NoError(t, err)
 	linked := map[string]bool{"page_test.go": true}
 	sections := strings.Split(string(page), "\n## ")[1:]
-	require.Len(t, sections, 9)
+	require.Len(t, sections, 10)
 	for _, section := range sections {
 		title, text, _ := strings.Cut(section, "\n")
 		link := regexp.MustCompile(`\(guide/([a-z]+_test\.go)\)`).FindStringSubmatch(text)
