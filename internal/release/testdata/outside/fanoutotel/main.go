@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -43,5 +44,5 @@ func main() {
 	if err := orders.Shutdown(ctx); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("the handler is in the publisher's trace")
+	fmt.Fprintln(os.Stdout, "the handler is in the publisher's trace")
 }
