@@ -15,7 +15,7 @@
 // test. Requests that SQS and SNS would refuse are refused with their codes;
 // operations and parameters that the fake does not know are refused too, and
 // never ignored. README.md has the fidelity page: what the fake does, what it
-// does otherwise, and what it does not do. The fake was never compared with AWS
+// does differently, and what it does not do. The fake was never compared with AWS
 // itself.
 //
 // Lambda functions are Go functions of the test ([AWS.Lambda]), which topics invoke

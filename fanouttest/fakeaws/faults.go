@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// An Error is an answer that says no, see [Fault].
+// An Error is an error answer of the service, see [Fault].
 type Error struct {
 	// Code is the error's code, such as RequestThrottled.
 	Code string
@@ -36,7 +36,7 @@ var (
 // Always is the value of Fault.Times for every call.
 const Always = int(^uint(0) >> 1)
 
-// A Fault is what shall go wrong. [AWS.Inject] puts it into the fake.
+// A Fault says what goes wrong, and when. [AWS.Inject] puts it into the fake.
 type Fault struct {
 	// Operation is the operation that it is about, such as SendMessage. Empty
 	// means all.
@@ -79,10 +79,9 @@ type Injected struct {
 	gone  bool
 }
 
-// Inject puts a fault into the fake, for all its accounts and regions. If
-// several match a call, the one that was injected first is taken. A fault that
-// can never happen, such as one of an unknown operation, ends the test, or
-// panics outside of one.
+// Inject puts a fault into the fake, for all its accounts and regions. If several faults
+// match a call, the one that was injected first applies. A fault that can never happen, such
+// as one of an unknown operation, ends the test; outside of a test it panics.
 func (a *AWS) Inject(f Fault) *Injected {
 	_, inSQS := sqsOperations[f.Operation]
 	_, inSNS := snsOperations[f.Operation]

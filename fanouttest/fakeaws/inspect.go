@@ -180,12 +180,11 @@ func (q *Queue) Shuffle(seed uint64) {
 	})
 }
 
-// WaitQuiet waits until nothing is left to do: all queues are empty except
-// those that are the dead-letter queue of another or of a subscription, or the
-// failure destination of a function, no move task runs, and no delivery of a
-// topic or invocation of a function is under way or waits to be tried again. It looks at all
-// accounts and regions. It ends with ctx, and then returns an error that says
-// what is left.
+// WaitQuiet waits until nothing is left to do: all queues are empty, no move task runs, and
+// no delivery of a topic and no invocation of a function is under way or waits to be tried
+// again. It ignores dead-letter queues of queues and subscriptions, and failure destinations
+// of functions. It looks at all accounts and regions. If ctx ends first, it returns an error
+// that says what is left.
 func (a *AWS) WaitQuiet(ctx context.Context) error {
 	c := a.cloud
 	for {

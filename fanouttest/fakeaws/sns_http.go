@@ -29,21 +29,18 @@ type EndpointOption func(*endpoint)
 // subscription waits until somebody confirms it, as in SNS.
 func AutoConfirm() EndpointOption { return func(e *endpoint) { e.autoConfirm = true } }
 
-// Endpoint has a handler called for what SNS delivers to an HTTP or HTTPS
-// endpoint: to the URL, and to those below its path for which no other handler
-// was given. The scheme and the host must be those of the subscription's
-// endpoint. It holds for all accounts and regions, also for subscriptions that
-// exist. Calling it again with the same URL replaces the handler; with nil it
-// takes the endpoint away. A delivery to an endpoint that is not there fails as
-// one whose connection was refused, and is tried again. Something that is no URL
-// of an endpoint ends the test, or panics outside of one.
+// Endpoint has h called for what SNS delivers to an HTTP or HTTPS endpoint: to the URL, and
+// to URLs below its path that have no handler of their own. The scheme and the host must be
+// those of the subscription's endpoint. It applies to all accounts and regions, also for
+// subscriptions that exist. A second call with the same URL replaces the handler, and nil
+// removes it. A delivery to an endpoint without a handler fails like a refused connection
+// and is tried again. A bad URL ends the test; outside of a test it panics.
 //
-// The handler is called in process, without a socket, in a goroutine of the
-// fake, and concurrently for each message, in any order. It has 15 seconds; then
-// its context ends, and the delivery is tried again. If it panics the delivery
-// fails as one whose connection was lost, and the test's log says so; code of
-// the test that ends its goroutine (t.FailNow) does the same. [AWS.Close] waits
-// for it.
+// The handler is called in process, without a socket, in a goroutine of the fake, for
+// several messages at once and in any order. It has 15 seconds; then its context ends, and
+// the delivery is tried again. If it panics, or ends its goroutine as t.FailNow does, the
+// delivery fails like a lost connection, and the test's log says so. [AWS.Close] waits for
+// it.
 func (a *AWS) Endpoint(rawURL string, h http.Handler, options ...EndpointOption) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {

@@ -69,10 +69,10 @@ func (s *signer) certificate(region string) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// SigningRoots returns the root of the certificates at SigningCertURL, for
-// programs that verify their chain. They are issued for the host
-// sns.<region>.amazonaws.com, and hold from 1990 to 2100. All fakes of a process
-// have the same root and the same key; the first use of one takes about 0.1 s.
+// SigningRoots returns the root of the certificates at SigningCertURL, for programs that
+// verify their chain. The certificates are issued for the host sns.<region>.amazonaws.com,
+// and are valid from 1990 to 2100. All fakes of a process have the same root and key, which
+// take about 0.1 s to make at the first use.
 func (a *AWS) SigningRoots() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(theSigner().root)
