@@ -21,14 +21,13 @@ type Depth struct {
 	// Ready messages wait for a consumer: those behind another with their ordering key,
 	// and those that a shutdown gave back, are among them.
 	Ready int
-	// Delayed messages wait for an instant: the end of a delay, a snooze or a backoff; or
-	// for room in the dead-letter queue. An engine may count as InFlight all that were
-	// delivered before.
+	// Delayed messages wait for the end of a delay, a snooze or a backoff, or for room in
+	// the dead-letter queue. An engine may count as InFlight all that were delivered before.
 	Delayed int
 	// InFlight messages are delivered, and neither settled nor timed out.
 	InFlight int
-	// Dead is how many letters the dead-letter queue holds, one that is shared the letters
-	// of other queues included. A dead-letter queue has none: it is 0.
+	// Dead is how many letters the dead-letter queue holds. In a shared one the letters of
+	// other queues count too. A dead-letter queue itself has none: it is 0.
 	Dead int
 	// OldestAge is how long ago the oldest of the messages that could be delivered now was
 	// published, 0 if there is none.

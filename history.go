@@ -20,14 +20,14 @@ type Attempt struct {
 	Cause Cause
 	// Queue is the queue that made the delivery.
 	Queue string
-	// Start is when the delivery was made, and Elapsed how long it lasted. For a
-	// handler whose worker took several messages at once Start may be up to a
-	// millisecond late, and Elapsed as much too short.
+	// Start is when the delivery was made, and Elapsed how long it lasted. If a worker took
+	// several messages at once, Start may be up to a millisecond late, and Elapsed that much
+	// too short.
 	Start   time.Time
 	Elapsed time.Duration
-	// Err is what the handler returned or panicked with, nil if there was none. Of
-	// a text of more than 8 KiB the beginning is kept, and what of the errors that
-	// it wraps is short; on an engine, only the text. See [Delivery.History].
+	// Err is what the handler returned or panicked with, nil if there was none. If its text
+	// is longer than 8 KiB, the beginning is kept, and of the errors that it wraps only
+	// those with short texts. On an engine it is the text alone. See [Delivery.History].
 	Err error
 	// Stack is where a panic came from, at most 8 KiB of it.
 	Stack string

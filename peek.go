@@ -21,12 +21,12 @@ type PeekOptions struct {
 	After string
 	// Most is how many messages the page has at most, at least 1.
 	Most int
-	// Body is how many bytes of a body's text each [MessageView] has, 0 for none. Of a
-	// longer text it is the beginning, with a note of how much was left out; one of up to 48
-	// bytes is always whole. A body that is a string or bytes is its text, on an engine
-	// what the codec made of it; any other is JSON, or as fmt prints it if JSON can't. Peek
-	// calls the body's own methods for that, such as MarshalJSON, without a lock; if one
-	// panics the text says so.
+	// Body is how many bytes of a body's text each [MessageView] has; 0 is none. A longer
+	// text is cut, with a note of how much was left out; a text of up to 48 bytes is always
+	// whole. The text of a string or of bytes is the body itself, on an engine as the codec
+	// encoded it. Any other body is written as JSON, or as fmt prints it if that fails. For
+	// that Peek calls the body's own methods, such as MarshalJSON, without a lock. If one
+	// panics, the text says so.
 	Body int
 }
 

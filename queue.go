@@ -241,9 +241,9 @@ type Stats struct {
 	Blocked  int // waiting behind another message with their ordering key
 	Paused   bool
 
-	// OldestAge is how long ago the oldest of the ready messages was published, 0 if
-	// none is ready. It is exact, and found when Stats is called, which looks at all
-	// messages that are ready again after a delivery.
+	// OldestAge is how long ago the oldest of the ready messages was published, 0 if none is
+	// ready. It is exact. Stats computes it, and for that looks at all messages that are
+	// ready again after a delivery.
 	OldestAge time.Duration
 
 	// Dead is what the dead-letter queue holds.

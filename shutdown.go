@@ -21,9 +21,9 @@ type ShutdownError struct {
 	Topic string
 	// Queues names the queues with something left, in the order of their names.
 	Queues []Left
-	// Err is why waiting ended: the context's error with its cause, or nil if all
-	// that is waited for was done and only what isn't is left: what is delayed,
-	// snoozed, parked, released, paused, or behind one of these.
+	// Err is why waiting ended: the context's error with its cause. It is nil if everything
+	// that Shutdown waits for was done, and only messages are left that it does not wait
+	// for: delayed, snoozed, parked, released or paused ones, and those behind one of these.
 	Err error
 }
 

@@ -31,14 +31,15 @@ type TopicView interface {
 	Queue(name string) QueueView
 
 	// Tap adds hooks to a topic that is in use, until stop is called. They are called as
-	// those of [WithHooks] are, after these, for what happens from now on in the topic's queues
-	// and their own dead-letter queues. Calls that have begun when stop is called go on.
+	// those of [WithHooks] are, and after these, for what happens from now on in the topic's
+	// queues and their own dead-letter queues. Calls that have begun when stop is called go
+	// on.
 	//
-	// A tap hears of trouble, and of what somebody does about it: DeadLettered, Parked,
-	// Redriven, Dropped, Stuck, Stalled, EngineFailed and Late. That costs nothing while
-	// nobody taps, and the calls alone while somebody does. Published, Delivered and Settled,
-	// which would change how every message is delivered, and StuckStack are
-	// [ErrUnsupported]: give these to WithHooks, or count by Stats.
+	// A tap gets the events of trouble and of what is done about it: DeadLettered, Parked,
+	// Redriven, Dropped, Stuck, Stalled, EngineFailed and Late. Without a tap that costs
+	// nothing, and with one only the calls. Published, Delivered and Settled would change
+	// how every message is delivered; they and StuckStack are [ErrUnsupported]. Give these
+	// to WithHooks, or count by Stats.
 	Tap(h Hooks) (stop func(), err error)
 
 	view()
@@ -58,37 +59,38 @@ type QueueView interface {
 	Purge(ctx context.Context) (dropped int, err error)
 	Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error)
 
-	// DeleteLetters deletes dead letters of this queue, and no other: all that are in its
-	// dead-letter queue when it is called, or those that the options select, as they do for
-	// Redrive. It returns how many it deleted. Letters that a consumer of the dead-letter
-	// queue has in hand are left there. What is deleted is counted in the dead-letter queue's
-	// Stats.Dropped, and told to the hooks and the log as [DroppedByDelete]. In memory it never
-	// waits; on an engine it receives the letters, as Redrive does, until ctx ends. Its
-	// errors are those of Redrive; none is [ErrQueueFull].
+	// DeleteLetters deletes dead letters of this queue, and of no other: all that are in its
+	// dead-letter queue when it is called, or those that the options select, as for Redrive.
+	// It returns how many it deleted. A letter that a consumer of the dead-letter queue has
+	// received stays there. What is deleted is counted in the dead-letter queue's
+	// Stats.Dropped, and told to the hooks and the log as [DroppedByDelete]. In memory it
+	// never waits; on an engine it receives the letters, as Redrive does, until ctx ends. It
+	// returns the errors of Redrive except [ErrQueueFull].
 	DeleteLetters(ctx context.Context, options ...RedriveOption) (deleted int, err error)
 
-	// Peek returns a page of the queue's messages and the cursor of the next page, empty
-	// if this is the last; see [PeekOptions]. It takes no message, and holds the queue's
-	// lock for a thousand messages at a time. A message that is there all the time is on
-	// one of the pages, and on one only; those that come and go meanwhile may be missed.
+	// Peek returns a page of the queue's messages and the cursor of the next page, which is
+	// empty after the last page; see [PeekOptions]. It takes no message. It holds the
+	// queue's lock for a thousand messages at a time. A message that is in the queue all the
+	// time is on exactly one of the pages; messages that come and go meanwhile may be
+	// missed.
 	//
-	// It does not see what is in flight, nor what a queue held when it was closed. On
-	// an engine it shows the dead letters of a dead-letter queue, which it receives and gives
-	// back as [Queue.Peek] does, and there are no pages: of any other queue, and for a
-	// cursor, it returns [ErrUnsupported]. It returns [ErrInvalidOption] for a bad option, and
-	// ctx's error.
+	// Peek does not see what is in flight, nor what a queue held when it was closed. On an
+	// engine it only shows the dead letters of a dead-letter queue, which it receives and
+	// gives back as [Queue.Peek] does, and there is only one page: for any other queue, and
+	// for a cursor, it returns [ErrUnsupported]. It returns [ErrInvalidOption] for a bad
+	// option, and ctx's error.
 	Peek(ctx context.Context, o PeekOptions) (page []MessageView, next string, err error)
 
 	// Settings are the options in force.
 	Settings() QueueSettings
 	// Subscribers returns the subscribers, those that are being shut down too.
 	Subscribers() []SubscriberView
-	// Blocking reports whether a publish, or a redrive, that is the first in its line waits
-	// for room in this queue. Those behind it wait for that, too: [TopicStats].Waiting
-	// counts all of them. On an engine it is false: who waits, waits there.
+	// Blocking reports whether a publish or a redrive waits for room in this queue and is
+	// the first in its line. Others may wait behind it; [TopicStats].Waiting counts all of
+	// them. On an engine it is false, because publishes wait there in the engine.
 	Blocking() bool
-	// DeadLetters is the view of [Queue.DeadLetters], nil as long as there is no such queue,
-	// because nothing of this one has died, and of one that is itself one.
+	// DeadLetters is the view of [Queue.DeadLetters]. It is nil for a dead-letter queue, and
+	// as long as the queue has no dead-letter queue because nothing has died in it.
 	DeadLetters() QueueView
 
 	view()
