@@ -34,6 +34,9 @@ type PeekOptions struct {
 type MessageView struct {
 	ID          string
 	PublishedAt time.Time
+	// Cursor, given as [PeekOptions].After, makes a page that begins with this message, if
+	// it is still there. It is empty on an engine.
+	Cursor string
 	// State is the name of the number in [Stats] that counts the message, in lower case:
 	// "ready", "delayed", "retrying", "parked", "released" or "blocked"; of a letter that a
 	// consumer had when its dead-letter queue was closed it is "in flight".
@@ -129,6 +132,9 @@ func (s seat) next() string {
 	return fmt.Sprintf("%d.%d", s.seq, s.entry)
 }
 
+// here is the cursor just before s.
+func (s seat) here() string { return fmt.Sprintf("%d.%d", s.seq, int64(s.entry)-1) }
+
 // A sight is a message that was seen in a queue.
 type sight[T any] struct {
 	place seat
@@ -149,6 +155,9 @@ func (s *sight[T]) view(body int) MessageView {
 	v := MessageView{
 		ID: d.ID(), PublishedAt: d.PublishedAt(), State: stateNames[s.state], Attempt: d.Attempt(), OrderingKey: d.OrderingKey(),
 		Attributes: d.Attributes(), History: d.History(),
+	}
+	if d.q.remote == nil {
+		v.Cursor = s.place.here()
 	}
 	if s.due > 0 {
 		v.DueAt = d.q.core.time(s.due)

@@ -20,6 +20,7 @@ type Handler struct {
 	routes  map[string]route
 	sampler *sampler
 	jobs    *jobs
+	stacks  stackLimit
 	readers chan struct{} // one for each live page
 
 	life context.Context // ended by Close
@@ -72,6 +73,11 @@ func New(o Options, topics ...fanout.AnyTopic) (*Handler, error) {
 	h.routes = map[string]route{
 		"":          {"GET", (*visit).flow},
 		"queue":     {"GET", (*visit).queuePage},
+		"letters":   {"GET", (*visit).letters},
+		"letter":    {"GET", (*visit).letter},
+		"confirm":   {"GET", (*visit).confirm},
+		"act":       {"POST", (*visit).act},
+		"cancel":    {"POST", (*visit).cancel},
 		"events":    {"GET", (*visit).events},
 		"style.css": {"GET", asset("style.css", "text/css; charset=utf-8")},
 		"script.js": {"GET", asset("script.js", "text/javascript; charset=utf-8")},

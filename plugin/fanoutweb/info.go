@@ -175,6 +175,9 @@ func (i *queueInfo) Bounded() bool {
 // Full reports whether nothing more can be published to the queue.
 func (i *queueInfo) Full() bool { return i.Bounded() && i.Held >= int(i.Capacity) }
 
+// Room is for how many more messages there is room.
+func (i *queueInfo) Room() int { return max(int(i.Capacity)-i.Held, 0) }
+
 // Known reports whether a number is known.
 func (i *queueInfo) Known(n int) bool { return n != fanout.Unknown }
 

@@ -18,7 +18,7 @@ type queuePage struct {
 	Charts      []chart        `json:"-"`
 	Can         allowed        `json:"-"`
 	Ended       bool           `json:"-"`
-	Job         *job           `json:"-"`
+	Job         *jobView       `json:"-"`
 }
 
 // A worksOn is a subscriber.

@@ -3,6 +3,7 @@ package fanoutweb
 import (
 	"embed"
 	"html/template"
+	"strings"
 	"time"
 )
 
@@ -17,7 +18,8 @@ func parsePages() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
 		"number": func(n any) string { return ofAny(n, number, number) }, "full": func(n any) string { return ofAny(n, grouped, grouped) },
 		"rate": rate, "seconds": seconds, "duration": duration, "plural": func(n int, thing string) string { return plural(n, thing) },
-		"clock": clock, "clockText": clockText, "link": link,
+		"clock": clock, "clockText": clockText, "link": link, "plain": plain,
+		"causeName": func(c string) string { return strings.ReplaceAll(c, " ", "-") }, "isAre": func(n int, one, several string) string { return isAre(n, one, several) },
 		"ago": func(t time.Time) string { return duration(max(time.Since(t), 0).Truncate(time.Second)) },
 		"add": func(a, b int) int { return a + b },
 	}).ParseFS(pageFiles, "pages/*.html"))

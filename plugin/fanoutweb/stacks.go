@@ -1,0 +1,77 @@
+package fanoutweb
+
+import (
+	"bytes"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// stackEvery is how often stacks may be collected at most: it stops the world.
+	stackEvery = 5 * time.Second
+	// mostStacks is how many different stacks are shown.
+	mostStacks = 32
+)
+
+// A stackLimit lets stacks be collected once in five seconds.
+type stackLimit struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (l *stackLimit) take(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.last.IsZero() && now.Sub(l.last) < stackEvery {
+		return false
+	}
+	l.last = now
+	return true
+}
+
+// stacksOf returns the stacks of the goroutines that run for a queue: its workers, and what
+// their handlers started. Those that are the same are one, with their number before it.
+func stacksOf(topic, queue string) (text string, goroutines int) {
+	var profile bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&profile, 1) // a Buffer takes all
+	want := []string{label("topic", topic), label("queue", queue)}
+	var out strings.Builder
+	shown := 0
+	for one := range strings.SplitSeq(profile.String(), "\n\n") {
+		head, rest, _ := strings.Cut(one, "\n")
+		labels, frames, _ := strings.Cut(rest, "\n")
+		if !strings.HasPrefix(labels, "# labels: ") || !strings.Contains(labels, want[0]) || !strings.Contains(labels, want[1]) {
+			continue
+		}
+		n, _, _ := strings.Cut(head, " ")
+		number, err := strconv.Atoi(n)
+		if err != nil {
+			continue
+		}
+		goroutines += number
+		if shown++; shown > mostStacks {
+			continue
+		}
+		out.WriteString(isAre(number, "goroutine:\n", "goroutines:\n"))
+		for line := range strings.Lines(frames) {
+			out.WriteString(frameOf(line))
+		}
+		out.WriteString("\n")
+	}
+	return out.String(), goroutines
+}
+
+// frameOf is a line of a profile without the address.
+func frameOf(line string) string {
+	parts := strings.Fields(strings.TrimPrefix(line, "#"))
+	if len(parts) < 3 {
+		return ""
+	}
+	return "    " + parts[1] + "\n        " + strings.Join(parts[2:], " ") + "\n"
+}
+
+// label is a label as a profile has it.
+func label(name, value string) string { return strconv.Quote(name) + ":" + strconv.Quote(value) }
