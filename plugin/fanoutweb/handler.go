@@ -81,6 +81,7 @@ func New(o Options, topics ...fanout.AnyTopic) (*Handler, error) {
 		"events":    {"GET", (*visit).events},
 		"style.css": {"GET", asset("style.css", "text/css; charset=utf-8")},
 		"script.js": {"GET", asset("script.js", "text/javascript; charset=utf-8")},
+		"icon.svg":  {"GET", asset("icon.svg", "image/svg+xml")},
 	}
 	return h, nil
 }

@@ -138,7 +138,9 @@ func TestEveryAnswerForbidsStoringFramingAndLoading(t *testing.T) {
 	d := newDesk(t, fanoutweb.Options{})
 	d.open("billing")
 	for _, path := range []string{"/", "/queue?topic=orders&queue=billing", "/queue?topic=none&queue=none", "/nothing", "/style.css", "/script.js", "/icon.svg"} {
-		h := d.ask("GET", path).Header
+		r := d.ask("GET", path)
+		require.Equal(t, strings.Contains(path, "no"), r.StatusCode == 404, path)
+		h := r.Header
 		require.Equal(t, "no-store", h.Get("Cache-Control"), path)
 		require.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), path)
 		require.Equal(t, "no-referrer", h.Get("Referrer-Policy"), path)
