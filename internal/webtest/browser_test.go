@@ -4,12 +4,18 @@
 package webtest
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -190,7 +196,35 @@ func (b *tab) picture(name string) {
 	if *screenshots == "" {
 		return
 	}
-	var png []byte
-	b.do(chromedp.FullScreenshot(&png, 100))
-	require.NoError(b, os.WriteFile(filepath.Join(*screenshots, name+".png"), png, 0o644))
+	var shot []byte
+	b.do(chromedp.CaptureScreenshot(&shot))
+	require.NoError(b, os.WriteFile(filepath.Join(*screenshots, name+".png"), smaller(b, shot), 0o644))
+}
+
+// smaller is a picture with the 256 colours that it has most of.
+func smaller(t require.TestingT, shot []byte) []byte {
+	full, err := png.Decode(bytes.NewReader(shot))
+	require.NoError(t, err)
+	count := map[color.Color]int{}
+	size := full.Bounds()
+	for y := range size.Dy() {
+		for x := range size.Dx() {
+			count[full.At(x, y)]++
+		}
+	}
+	most := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
+	palette := color.Palette(most[:min(len(most), 256)])
+	index := map[color.Color]uint8{}
+	for _, c := range most {
+		index[c] = uint8(palette.Index(c))
+	}
+	out := image.NewPaletted(size, palette)
+	for y := range size.Dy() {
+		for x := range size.Dx() {
+			out.SetColorIndex(x, y, index[full.At(x, y)])
+		}
+	}
+	var b bytes.Buffer
+	require.NoError(t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, out))
+	return b.Bytes()
 }

@@ -29,7 +29,7 @@ func TestEveryPage(t *testing.T) {
 		for _, look := range []struct {
 			scheme, width string
 			w, h          int64
-		}{{"light", "wide", 1280, 800}, {"dark", "narrow", 390, 800}, {"dark", "wide", 1280, 800}, {"light", "narrow", 390, 800}, {"light", "middle", 820, 800}} {
+		}{{"light", "wide", 1280, 1000}, {"dark", "narrow", 390, 1000}, {"dark", "wide", 1280, 1000}, {"light", "narrow", 390, 1000}, {"light", "middle", 820, 800}} {
 			if *screenshots == "" && look.scheme == "dark" && look.width == "wide" {
 				continue // seen in the narrow one
 			}
@@ -61,7 +61,7 @@ func TestTheFirstPageSaysWhatIsWrong(t *testing.T) {
 	b.open("/")
 	text := b.text()
 	for _, want := range []string{
-		"billing Publishers wait for room: it holds 5 of 5.", "stock 1 handler still runs past the visibility timeout", "search It is paused: ", "mail 12 letters are in its dead-letter queue",
+		"billing Publishers wait for room: it holds 5 of 5.", "stock 1 handler still runs past the visibility timeout of 200 ms, subscribed at webtest/shop_test.go:", "search It is paused: ", "mail 12 letters are in its dead-letter queue",
 	} {
 		require.Contains(t, text, want)
 	}

@@ -103,7 +103,7 @@ func (q *queueState) charts() []chart {
 			continue
 		}
 		was := ps[k-1]
-		per := func(now, then uint64) float64 { return float64(now-min(then, now)) / (p.time() - was.time()).Seconds() }
+		per := func(now, then uint32) float64 { return float64(now-then) / (p.time() - was.time()).Seconds() }
 		ends = append(ends, p.time())
 		published, acked, failed = append(published, per(p.published, was.published)), append(acked, per(p.acked, was.acked)), append(failed, per(p.failed, was.failed))
 	}

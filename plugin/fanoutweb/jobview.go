@@ -57,10 +57,11 @@ func (v *visit) jobView(j *job, at place) *jobView {
 	return s
 }
 
-// infoOf is what is known of a queue.
+// infoOf is what is known of a queue, of this instant.
 func (v *visit) infoOf(at place) (i *queueInfo) {
 	v.h.sampler.look(func(s *sampler) {
 		if q := s.states[at.view]; q != nil {
+			q.stats = q.view.Stats()
 			info := q.info(s.at)
 			i = &info
 		}

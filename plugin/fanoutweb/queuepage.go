@@ -2,7 +2,6 @@ package fanoutweb
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/gofanout/fanout"
@@ -35,10 +34,7 @@ type worksOn struct {
 }
 
 // Short is the file and line without the folders.
-func (w worksOn) Short() string {
-	parts := strings.Split(w.Subscriber, "/")
-	return strings.Join(parts[max(len(parts)-2, 0):], "/")
-}
+func (w worksOn) Short() string { return shortPath(w.Subscriber) }
 
 // A setting is an option in force.
 type setting struct{ Name, Value string }
@@ -71,6 +67,7 @@ func (v *visit) queueOf(at place) (p queuePage, err error) {
 		if q = s.states[at.view]; q == nil {
 			return
 		}
+		q.stats = q.view.Stats() // what was just done is to be seen
 		p.At, p.Since, p.Ended = s.at, s.since, q.topic.ended
 		p.queueInfo, p.Charts = q.info(s.at), q.charts()
 	})

@@ -1,6 +1,7 @@
 package fanoutweb
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gofanout/fanout"
@@ -13,16 +14,16 @@ const (
 	longestStep = 4 * time.Second
 )
 
-// A point is a queue's counters at an instant.
+// A point is a queue's counters at an instant. Of those that only grow it has the lower
+// bits: only differences between points that are seconds apart are looked at.
 type point struct {
 	at                             uint32 // milliseconds since the first look
 	held, dead                     int32
 	oldest                         float32 // seconds
-	published, acked, failed, died uint64
+	published, acked, failed, died uint32
 }
 
-// A series is the points of a queue, each behind the one before. It has room for as many
-// as there are.
+// A series is the points of a queue, each behind the one before.
 type series struct {
 	points []point
 	step   time.Duration
@@ -39,9 +40,12 @@ func (s *series) add(since, now time.Time, st *fanout.Stats) {
 	if len(s.points) == mostPoints {
 		s.thin()
 	}
+	if len(s.points) == cap(s.points) {
+		s.points = slices.Grow(s.points, min(max(len(s.points), 16), mostPoints-len(s.points)))
+	}
 	s.points = append(s.points, point{
 		at: uint32(at.Milliseconds()), held: int32(min(st.Unsettled(), 1<<31-1)), dead: int32(min(st.Dead, 1<<31-1)), oldest: float32(st.OldestAge.Seconds()),
-		published: uint64(max(st.Published, 0)), acked: st.Acked, failed: failures(st), died: st.DeadLettered,
+		published: uint32(max(st.Published, 0)), acked: uint32(st.Acked), failed: uint32(failures(st)), died: uint32(st.DeadLettered),
 	})
 }
 

@@ -34,10 +34,10 @@ func (q *queueState) troubles(i *queueInfo) (ts []trouble) {
 		add(critical, "blocking", "Publishers wait for room: it holds %s of %s. %s", number(i.Held), number(i.Capacity), q.why(i))
 	}
 	if i.Stuck > 0 {
-		add(critical, "stuck", "%s past the visibility timeout of %s.", handlersRun(i.Stuck), duration(q.settings.VisibilityTimeout))
+		add(critical, "stuck", "%s past the visibility timeout of %s%s.", isAre(i.Stuck, "handler still runs", "handlers still run"), duration(q.settings.VisibilityTimeout), q.stuckAt())
 	}
 	if i.Parked > 0 {
-		add(critical, "parked", "The dead-letter queue is full: %s here and take up its room.", isAre(i.Parked, "dead message waits", "dead messages wait"))
+		add(critical, "parked", "The dead-letter queue is full: %s of its room.", isAre(i.Parked, "dead message waits here and takes up some", "dead messages wait here and take up some"))
 	}
 	if i.Full() && !i.Blocking {
 		what := map[string]string{
@@ -83,7 +83,7 @@ func (i *queueInfo) failing() float64 {
 const longUnread = 10
 
 func (i *queueInfo) unread() bool {
-	return i.Oldest >= longUnread && i.Rates.Delivered == 0 && !i.Paused && i.Stuck == 0
+	return i.Oldest >= longUnread && i.Rates.Delivered == 0 && !i.Paused && !i.Blocking && i.Stuck == 0
 }
 
 // why says why a queue is full.
@@ -97,10 +97,10 @@ func (q *queueState) why(i *queueInfo) string {
 		return "All its handlers are stuck."
 	case i.failing() > 0.5:
 		return fmt.Sprintf("%.0f%% of attempts fail.", i.failing()*100)
-	case i.Rates.Delivered < 0:
-		return ""
+	case i.Rates.Delivered <= 0:
+		return q.readers(i)
 	}
-	return fmt.Sprintf("%s settled a second; %s", rate(i.Rates.Acked), q.readers(i))
+	return fmt.Sprintf("%s a second are acknowledged; %s", rate(i.Rates.Acked), q.readers(i))
 }
 
 // readers says who takes messages from the queue.
@@ -116,8 +116,24 @@ func (q *queueState) readers(i *queueInfo) string {
 	return fmt.Sprintf("%d of %s at work.", i.Workers, plural(most, "worker"))
 }
 
-func handlersRun(n int) string {
-	return isAre(n, "handler still runs", "handlers still run")
+// stuckAt says which subscribers have handlers that are stuck.
+func (q *queueState) stuckAt() string {
+	var at []string
+	for _, s := range q.view.Subscribers() {
+		if s.Stuck > 0 {
+			at = append(at, shortPath(s.Subscriber))
+		}
+	}
+	if len(at) == 0 {
+		return ""
+	}
+	return ", subscribed at " + strings.Join(at, ", ")
+}
+
+// shortPath is a file and line with the last of its folders.
+func shortPath(path string) string {
+	parts := strings.Split(path, "/")
+	return strings.Join(parts[max(len(parts)-2, 0):], "/")
 }
 
 // isAre is a count with the words for one or for several.
