@@ -6,6 +6,7 @@
 //	go run ./examples/checkout                        # 40 orders that come with it
 //	go run ./examples/checkout -orders DIR            # orders.csv, order_details.csv, products.csv
 //	go run ./examples/checkout -flood 1000000         # a million payments through small queues
+//	go run ./examples/checkout -http 127.0.0.1:8080   # a shop that goes on, with a page to watch and mend it
 //	go run ./examples/checkout -h                     # all flags
 //
 // DIR holds CSV files laid out as those of the Northwind sample database, of

@@ -57,6 +57,9 @@ func (v *visit) deed() (d deed, err error) {
 		return d, err
 	}
 	d.Filter = d.search.filter
+	if !d.Filter.Any() && d.topic.Engine() != "" {
+		return d, refusal{http.StatusBadRequest, "Letters in an engine can't be searched: choose all, or take a sample and select some."}
+	}
 	if until := form.Get("until"); until != "" {
 		if d.Until, err = time.Parse(time.RFC3339Nano, until); err != nil {
 			return d, refusal{http.StatusBadRequest, "until=" + strconv.Quote(until) + ": want a time as in RFC 3339."}
@@ -71,13 +74,20 @@ func (v *visit) deed() (d deed, err error) {
 }
 
 // fix says now which letters the deed is about, so that none that dies later is. On an engine letters
-// can't be looked at, and the number is what it last said.
-func (d *deed) fix(ctx context.Context, dead int) error {
+// can't be looked at, and it is asked for their number.
+func (d *deed) fix(ctx context.Context) error {
 	if d.topic.Engine() != "" {
-		d.Until, d.Count = time.Now(), dead
+		d.Until, d.Count = time.Now(), len(d.Selected)
 		if d.Selected != nil {
-			d.Count = len(d.Selected)
+			return nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, askFor)
+		defer cancel()
+		depth, err := d.view.Depth(ctx)
+		if err != nil {
+			return refusal{http.StatusBadGateway, "The engine does not say how many letters there are. Try again."}
+		}
+		d.Count = max(depth.Dead, 0)
 		return nil
 	}
 	m, ids, err := d.search.choose(ctx, time.Time{}, d.Selected != nil)
@@ -116,12 +126,7 @@ func (v *visit) act() error {
 		return err
 	}
 	if doable[d.Action] && d.Until.IsZero() { // a script without a confirmation
-		info := v.infoOf(d.place)
-		dead := fanout.Unknown
-		if info != nil {
-			dead = info.Dead
-		}
-		if err := d.fix(v.r.Context(), dead); err != nil {
+		if err := d.fix(v.r.Context()); err != nil {
 			return err
 		}
 		d.search.next, d.search.done = "", d.search.of == nil

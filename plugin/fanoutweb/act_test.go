@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -321,5 +322,49 @@ func TestOnAnEngineLettersAreReceivedOnlyOnRequest(t *testing.T) {
 	require.ElementsMatch(t, []string{"one", "two"}, d.letters(id))
 	require.Contains(t, d.html(200, "/letter?"+billing+id+"&id=id-one"), "no such order")
 	require.Equal(t, "Redrove 1 of 1 letter.", d.json(200, "POST", "/act?"+billing+"&do=redrive&scope=selected&id=id-one")["text"])
-	require.Contains(t, d.json(200, "POST", "/act?"+billing+"&do=delete")["text"], "Deleted 1")
+	for _, path := range []string{"/act?" + billing + "&do=delete&cause=failed", "/act?" + billing + "&do=redrive&text=two"} {
+		require.Equal(t, 400, d.ask("POST", path).StatusCode, "a filter is not all")
+	}
+	require.Contains(t, d.html(200, "/confirm?"+billing+"&do=delete"), "Delete 1 letter of billing?", "the engine is asked")
+	require.Equal(t, "Deleted 1 of 1 letter.", d.json(200, "POST", "/act?"+billing+"&do=delete")["text"])
+}
+
+// Each name that JSON has is in its documentation.
+func TestTheNamesOfJSONAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../internal/docs/page.md")
+	require.NoError(t, err)
+	d := newDesk(t, all())
+	q := d.open("billing", fanout.WithMaxAttempts(1), fanout.WithCapacity(3))
+	d.kill(q, errPoison, "one", "two", "three")
+	require.NoError(t, d.topic.Publish(t.Context(), "four"))
+	require.NoError(t, q.Pause(t.Context()))
+	_, err = q.Subscribe(t.Context(), func(context.Context, fanout.Delivery[string]) error { return nil })
+	require.NoError(t, err)
+	l := d.json(200, "GET", "/letters?"+billing)["letters"].([]any)[0].(map[string]any)
+	var walk func(data any)
+	walk = func(data any) {
+		switch data := data.(type) {
+		case []any:
+			for _, one := range data {
+				walk(one)
+			}
+		case map[string]any:
+			for name, value := range data {
+				switch name {
+				case "attributes":
+				case "counts", "per_second", "options", "subscribers": // by what is counted
+					require.Contains(t, string(text), "`"+name+"`")
+				default:
+					require.Contains(t, string(text), "`"+name+"`")
+					walk(value)
+				}
+			}
+		}
+	}
+	for _, path := range []string{
+		"/", "/queue?" + billing, "/letters?" + billing, "/letter?" + billing + "&at=" + url.QueryEscape(l["cursor"].(string)), "/confirm?" + billing + "&do=redrive",
+	} {
+		walk(d.json(200, "GET", path))
+	}
+	walk(d.json(200, "POST", "/act?"+billing+"&do=redrive"))
 }

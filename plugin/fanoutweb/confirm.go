@@ -16,11 +16,7 @@ func (v *visit) confirm() error {
 	}
 	p := confirmPage{deed: &d, Info: v.infoOf(d.place), Back: d.Link("queue")}
 	if doable[d.Action] {
-		dead := -1
-		if p.Info != nil {
-			dead = p.Info.Dead
-		}
-		if err := d.fix(v.r.Context(), dead); err != nil {
+		if err := d.fix(v.r.Context()); err != nil {
 			return err
 		}
 		p.Back = d.Link("letters", d.Filter.Query()...)

@@ -66,6 +66,9 @@ type queueInfo struct {
 	AskErr string    `json:"asked_error,omitempty"`
 
 	Troubles []trouble `json:"troubles,omitempty"`
+
+	was   counts  // some seconds ago
+	since float64 // how many
 }
 
 // counts are those since the queue was opened.
@@ -114,6 +117,7 @@ func (q *queueState) info(now time.Time) queueInfo {
 	}
 	if d := q.rates.seconds(now); d > 0 {
 		was := countsOf(&q.rates.then)
+		i.was, i.since = was, d
 		per := func(now, then uint64) float64 { return math.Round(float64(now-min(then, now))/d*100) / 100 }
 		i.Rates = rates{
 			Published: per(uint64(i.Counts.Published), uint64(was.Published)), Delivered: per(i.Counts.Delivered, was.Delivered), Acked: per(i.Counts.Acked, was.Acked),

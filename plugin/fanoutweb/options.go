@@ -118,13 +118,14 @@ type Options struct {
 	// searched, given as JSON or told to Audit, possibly by several goroutines. A panic in it is shown
 	// as "redacted". nil changes nothing.
 	Redact func(Text) string
-	// Audit hears of actions, possibly from several goroutines. What is to be done waits for it.
+	// Audit hears of actions, possibly from several goroutines. What is to be done waits for
+	// it, and is not done if it panics.
 	Audit func(Entry)
 	// CrossOrigin checks requests that change something. nil is a new one of net/http, which
 	// trusts no other origin.
 	CrossOrigin *http.CrossOriginProtection
-	// Logger is told of faults of the page itself, and of Allow, Redact and Audit if they
-	// panic. nil is slog.Default().
+	// Logger is told of faults of the page itself, and of actions that failed. nil is
+	// slog.Default().
 	Logger *slog.Logger
 	// MostReaders is how many live pages there may be at once, 32 if it is 0. Further
 	// readers' pages ask for themselves again every five seconds.

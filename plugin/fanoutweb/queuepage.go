@@ -118,22 +118,34 @@ func settingsOf(s fanout.QueueSettings) (texts []setting, values map[string]any)
 }
 
 // Causes are the attempts that ended, by cause.
-func (i *queueInfo) Causes() []cause {
-	c := &i.Counts
-	return []cause{
-		{"acknowledged", c.Acked}, {"failed", c.Failed}, {"panicked", c.Panicked}, {"exited", c.Exited}, {"timed out", c.TimedOut}, {"nacked", c.Nacked},
-		{"permanent", c.Permanent}, {"expired", c.Expired}, {"snoozed", c.Snoozed}, {"released", c.Released},
+func (i *queueInfo) Causes() (cs []cause) {
+	c, was := &i.Counts, &i.was
+	for _, n := range []struct {
+		name      string
+		now, then uint64
+	}{
+		{"acknowledged", c.Acked, was.Acked}, {"failed", c.Failed, was.Failed}, {"panicked", c.Panicked, was.Panicked}, {"exited", c.Exited, was.Exited},
+		{"timed out", c.TimedOut, was.TimedOut}, {"nacked", c.Nacked, was.Nacked}, {"permanent", c.Permanent, was.Permanent}, {"expired", c.Expired, was.Expired},
+		{"snoozed", c.Snoozed, was.Snoozed}, {"released", c.Released, was.Released},
+	} {
+		one := cause{Name: n.name, N: n.now}
+		if i.since > 0 && n.now > n.then {
+			one.Rate = rate(float64(n.now-n.then)/i.since) + "/s"
+		}
+		cs = append(cs, one)
 	}
+	return cs
 }
 
-// A cause is how many attempts ended so.
+// A cause is how many attempts ended so, and how many a second lately, if any.
 type cause struct {
 	Name string
 	N    uint64
+	Rate string
 }
 
 // Others are counts of messages that left the queue in another way.
 func (i *queueInfo) Others() []cause {
 	c := &i.Counts
-	return []cause{{"dead-lettered", c.DeadLettered}, {"redriven", c.Redriven}, {"dropped", c.Dropped}, {"parked", c.TimesParked}}
+	return []cause{{Name: "dead-lettered", N: c.DeadLettered}, {Name: "redriven", N: c.Redriven}, {Name: "dropped", N: c.Dropped}, {Name: "parked", N: c.TimesParked}}
 }
