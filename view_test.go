@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ import (
 )
 
 // What is seen of topics and queues without their T, and what can be done to them.
+
+var quiet = fanout.WithLogger(slog.New(slog.DiscardHandler))
 
 func viewed[T any](t *testing.T, options ...fanout.TopicOption) *fanout.Topic[T] {
 	t.Helper()

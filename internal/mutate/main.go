@@ -113,7 +113,11 @@ func (s *settings) run() error {
 		return err
 	}
 	began := time.Now()
-	r := &runner{dir: dir, skip: s.skip, verbose: s.verbose, silence: s.silence}
+	outside, err := blackBox(s.module)
+	if err != nil {
+		return err
+	}
+	r := &runner{dir: dir, blackBox: outside, skip: s.skip, verbose: s.verbose, silence: s.silence}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
 	if err := r.build(mutants); err != nil {

@@ -28,11 +28,23 @@ const memory = 6 << 20
 
 // A runner tries mutants.
 type runner struct {
-	dir     string
-	skip    string
-	verbose bool
-	timeout time.Duration // for all tests
-	silence time.Duration // how long a test may take: longer, and it hangs
+	dir      string
+	blackBox []string // packages that only test the core from outside
+	skip     string
+	verbose  bool
+	timeout  time.Duration // for all tests
+	silence  time.Duration // how long a test may take: longer, and it hangs
+}
+
+// blackBox are the packages with tests below internal/tests, relative to the module.
+func blackBox(module string) (pkgs []string, err error) {
+	files, err := filepath.Glob(filepath.Join(module, "internal", "tests", "*", "*_test.go"))
+	for _, f := range files {
+		if p := "internal/tests/" + filepath.Base(filepath.Dir(f)); !slices.Contains(pkgs, p) {
+			pkgs = append(pkgs, p)
+		}
+	}
+	return pkgs, err
 }
 
 // A watcher keeps what a test program prints, and ends it at the first failure,
@@ -57,6 +69,9 @@ func (w *watcher) Write(p []byte) (int, error) {
 // build compiles the test programs and measures the suite with no mutant on.
 func (r *runner) build(mutants []Mutant) error {
 	pkgs := map[string]bool{".": true}
+	for _, p := range r.blackBox {
+		pkgs[p] = true
+	}
 	for _, m := range mutants {
 		pkgs[path.Dir(m.File)] = true
 	}
@@ -135,6 +150,7 @@ func (r *runner) try(m Mutant) Result {
 	if p := path.Dir(m.File); p != "." {
 		pkgs = []string{p, "."}
 	}
+	pkgs = append(pkgs, r.blackBox...)
 	for _, p := range pkgs {
 		by, out := r.test(p, m.ID)
 		if r.verbose {

@@ -1,4 +1,6 @@
-package fanout_test
+// What a queue on an engine holds is told as in memory, or is said to be unknown.
+
+package engines_test
 
 import (
 	"context"
@@ -152,7 +154,7 @@ func TestListQueuesReturnsTheEnginesErrors(t *testing.T) {
 		_, err = top.ListQueues(t.Context())
 		require.ErrorIs(t, err, errBroken)
 		require.ErrorContains(t, err, top.Name())
-		_, err = new(fanout.Topic[int]).ListQueues(t.Context())
+		_, err = new(fanout.Topic[string]).ListQueues(t.Context())
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
 		without := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Listing}})
 		_, err = onEngine(t, without).ListQueues(t.Context())

@@ -1,4 +1,6 @@
-package fanout_test
+// Letters are met once, and none is lost, though the engine is slow and leases are short.
+
+package engines_test
 
 import (
 	"context"

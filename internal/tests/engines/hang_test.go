@@ -1,4 +1,6 @@
-package fanout_test
+// A handler that has returned is not stuck, and Close does not wait, while calls to the engine hang.
+
+package engines_test
 
 import (
 	"context"
@@ -15,8 +17,6 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
 )
-
-// What is said of a handler that has returned, while what it left can't be settled.
 
 // A hearing is what hooks were told of stuck handlers, of settlements, and of the engine.
 type hearing struct {

@@ -1,4 +1,6 @@
-package fanout_test
+// A delivery that is released on an engine spends no attempt and comes again.
+
+package engines_test
 
 import (
 	"context"

@@ -1,4 +1,6 @@
-package fanout_test
+// What an engine accepts can die there: histories are shortened until it has room for them.
+
+package engines_test
 
 import (
 	"context"

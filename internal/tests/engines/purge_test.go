@@ -1,4 +1,6 @@
-package fanout_test
+// A purge on an engine counts what it removes once.
+
+package engines_test
 
 import (
 	"testing"

@@ -1,4 +1,6 @@
-package fanout_test
+// Attributes have the same rules in memory and on engines.
+
+package engines_test
 
 import (
 	"strconv"

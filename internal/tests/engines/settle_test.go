@@ -1,4 +1,6 @@
-package fanout_test
+// A settlement on an engine is settled once, or stale.
+
+package engines_test
 
 import (
 	"context"

@@ -1,4 +1,6 @@
-package fanout_test
+// A publish that was sent, and whose answer is not known, says so.
+
+package engines_test
 
 import (
 	"context"

@@ -1,4 +1,6 @@
-package fanout_test
+// Letters on an engine that come again, belong to somebody else, or were made by somebody else are moved once.
+
+package engines_test
 
 import (
 	"context"
@@ -13,8 +15,6 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
 )
-
-// Letters that come again, are somebody else's, or were made by somebody else.
 
 // TestLettersAreLookedAtInTheOrderOfPublication, as many as are asked for, whatever the
 // order in which they died.

@@ -1,4 +1,6 @@
-package fanout_test
+// A message that kills its processes is dead after its attempts.
+
+package engines_test
 
 import (
 	"context"

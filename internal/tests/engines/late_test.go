@@ -1,4 +1,7 @@
-package fanout_test
+// What happens between what an engine does and its response, and what a queue keeps of
+// a message for its engine, or has it keep.
+
+package engines_test
 
 import (
 	"context"
@@ -13,9 +16,6 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
 )
-
-// What happens between what an engine does and its response, and what a queue keeps of
-// a message for its engine, or has it keep.
 
 func TestATopicThatIsClosedBeforeTheEngineResponds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
