@@ -179,3 +179,22 @@ func TestAContextAllocatesNothingUntilDoneIsAsked(t *testing.T) {
 		}
 	}))
 }
+
+// workersOf are the ways in which a worker can hold its message.
+var workersOf = map[string]struct {
+	topic   []TopicOption
+	options []SubscribeOption
+	batch   bool
+}{
+	"prefetched": {},
+	"alone":      {topic: []TopicOption{WithHooks(Hooks{Settled: func(Event) {}})}},
+	"timed":      {options: []SubscribeOption{WithHandlerTimeout(time.Hour)}},
+	"in a batch": {batch: true},
+}
+
+func workerOptions(options []SubscribeOption) (of []WorkerOption) {
+	for _, o := range options {
+		of = append(of, o.(WorkerOption))
+	}
+	return of
+}

@@ -545,3 +545,61 @@ func TestAMessageThatIsRetriedWithoutLimitKeepsAHistoryOfLimitedLength(t *testin
 		require.Equal(t, 1500, ns[len(ns)-1])
 	})
 }
+
+func TestPeekAndRedriveWantAContextThatGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		s := newStage(t)
+		ended, end := context.WithCancelCause(ctx)
+		end(errBusy)
+		_, err := s.q.Peek(noContext, 1)
+		require.ErrorIs(t, err, ErrInvalidOption)
+		_, err = s.q.Peek(ended, 1)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, errBusy)
+		require.ErrorContains(t, err, `"audit"`)
+		_, err = s.q.Redrive(noContext)
+		require.ErrorIs(t, err, ErrInvalidOption)
+		_, err = s.q.Redrive(ended)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, errBusy)
+		require.ErrorContains(t, err, `"audit"`)
+		require.Equal(t, 1, s.q.DeadLetters().Stats().Ready)
+		s.top.Close()
+	})
+}
+
+func TestAMissingContextIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		s := subscribe(t, top, "push", handleNothing)
+		yielded := 0
+		for name, err := range map[string]error{
+			"OpenQueue":           second(top.OpenQueue(noContext, "other")),
+			"Topic.Subscribe":     second(top.Subscribe(noContext, "other", handleNothing)),
+			"Queue.Subscribe":     second(q.Subscribe(noContext, handleNothing)),
+			"Publish":             top.Publish(noContext, 1),
+			"Receive":             second(q.Receive(noContext)),
+			"ReceiveBatch":        second(q.ReceiveBatch(noContext, 1)),
+			"ReceiveInto":         second(q.ReceiveInto(noContext, make([]Delivery[int], 1))),
+			"Shutdown":            top.Shutdown(noContext),
+			"Subscriber.Shutdown": s.Shutdown(noContext),
+			"Deliveries": func() (err error) {
+				for _, err = range q.Deliveries(noContext) {
+					yielded++
+				}
+				return err
+			}(),
+		} {
+			require.ErrorIs(t, err, ErrInvalidOption, name)
+			require.ErrorIs(t, err, errNilContext, name)
+		}
+		require.Equal(t, 1, yielded)
+		require.Len(t, top.Queues(), 2)
+		publish(t, top, 1)
+		require.NoError(t, receive(t, q).Ack(ctx), "the topic is open still")
+		top.Close()
+	})
+}
+
+func second[A, B any](_ A, b B) B { return b }

@@ -217,19 +217,19 @@ func ExampleWithDelay() {
 
 func ExampleWithFilter() {
 	type order struct {
-		ID    string
-		Cents int
+		OrderID string
+		Cents   int
 	}
 	ctx := context.Background()
 	orders, _ := fanout.NewTopic[order]("orders")
 	audit, _ := orders.OpenQueue(ctx, "audit",
 		fanout.WithFilter(func(o order) bool { return o.Cents > 100_000 }))
 
-	orders.Publish(ctx, order{ID: "o-17", Cents: 4_999})
-	orders.Publish(ctx, order{ID: "o-18", Cents: 250_000})
+	orders.Publish(ctx, order{OrderID: "o-17", Cents: 4_999})
+	orders.Publish(ctx, order{OrderID: "o-18", Cents: 250_000})
 
 	d, _ := audit.Receive(ctx)
-	fmt.Println(d.Body.ID, "of", audit.Stats().Published)
+	fmt.Println(d.Body.OrderID, "of", audit.Stats().Published)
 	d.Ack(ctx)
 	// Output:
 	// o-18 of 1

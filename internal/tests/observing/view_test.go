@@ -1,4 +1,6 @@
-package fanout_test
+// Topics and queues can be seen, and worked on, without their T.
+
+package observing_test
 
 import (
 	"context"
@@ -18,6 +20,7 @@ import (
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
 // What is seen of topics and queues without their T, and what can be done to them.
@@ -488,8 +491,8 @@ func TestBodiesAreText(t *testing.T) {
 		{nil, "null"},
 		{make(chan int), "0x"},
 		{loud{func() {}}, `"said"`},
-		{loud{func() { panic("no") }}, "a fanout_test.loud, whose text could not be had"},
-		{loud{runtime.Goexit}, "a fanout_test.loud, whose text could not be had"},
+		{loud{func() { panic("no") }}, "a observing_test.loud, whose text could not be had"},
+		{loud{runtime.Goexit}, "a observing_test.loud, whose text could not be had"},
 	} {
 		require.NoError(t, top.Publish(t.Context(), row.body))
 		page, _, err := q.View().Peek(t.Context(), fanout.PeekOptions{Most: 1, Body: 60})
@@ -527,12 +530,12 @@ func TestPeekRefusesWhatCannotBe(t *testing.T) {
 			require.Empty(t, page)
 			require.Empty(t, next)
 		}
-		_, _, err := v.Peek(noContext, fanout.PeekOptions{Most: 1})
+		_, _, err := v.Peek(kit.NoContext, fanout.PeekOptions{Most: 1})
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
 		_, err = v.DeleteLetters(t.Context())
 		require.ErrorIs(t, err, fanout.ErrUnsupported)
 		require.ErrorContains(t, err, `DeleteLetters of "billing/dead": call it on the queue that the dead letters come from`)
-		_, err = q.View().DeleteLetters(noContext)
+		_, err = q.View().DeleteLetters(kit.NoContext)
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
 		_, err = q.View().DeleteLetters(t.Context(), fanout.RedriveUntil(time.Time{}))
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
@@ -565,7 +568,7 @@ func TestPeekRefusesWhatCannotBe(t *testing.T) {
 func TestOnAnEngineLettersAreShownAsTheCodecEncodedThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{})
-		top := viewed[struct{ Cents int }](t, fanout.WithEngine(e))
+		top := viewed[any](t, fanout.WithEngine(e))
 		q := opened(t, top, "billing")
 		foreign, err := e.Sibling().OpenTopic(t.Context(), engine.TopicSpec{Name: "orders"})
 		require.NoError(t, err)

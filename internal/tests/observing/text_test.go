@@ -1,4 +1,6 @@
-package fanout_test
+// Causes, reasons and policies are written by their names and read back, and an attempt as JSON.
+
+package observing_test
 
 import (
 	"bytes"

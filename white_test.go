@@ -1,0 +1,590 @@
+// What of the core's machinery can only be seen from inside: timers that are off, room that is counted, memory that is given back.
+// These tests go with the machinery when it moves below the root.
+
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		for name, end := range map[string]func(s *Subscriber[int]) error{
+			"a receiver took it": func(s *Subscriber[int]) error { return receive(t, s.Queue()).Ack(ctx) },
+			"purged":             func(s *Subscriber[int]) error { _, err := s.Queue().Purge(ctx); return err },
+			"shut down":          func(s *Subscriber[int]) error { return s.Shutdown(ctx) },
+		} {
+			top := newTopic[int](t)
+			s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return nil }, WithRateLimit(0.001))
+			publish(t, top, 1, 2)
+			synctest.Wait()
+			require.Equal(t, 1, s.Queue().Stats().Ready)
+			require.True(t, s.Queue().alarm.armed)
+			require.NoError(t, end(s), name)
+			time.Sleep(handAge) // a timer that was armed for a moment goes by itself
+			synctest.Wait()
+			require.False(t, s.Queue().alarm.armed, name)
+			check(t, top)
+			top.Close()
+		}
+	})
+}
+
+func TestRowRateLimit(t *testing.T) {
+	// Each row is a subscriber that is given ten messages at once, and ten more a
+	// minute later, and says when it got them.
+	for name, row := range map[string]struct {
+		options []WorkerOption
+		work    time.Duration
+		want    []string
+	}{
+		"one worker": {[]WorkerOption{WithRateLimit(2)}, 0,
+			[]string{"0s", "500ms", "1s", "1.5s", "2s", "2.5s", "3s", "3.5s", "4s", "4.5s"}},
+		"one slow worker": {[]WorkerOption{WithRateLimit(2)}, 700 * time.Millisecond,
+			[]string{"0s", "700ms", "1.4s", "2.1s", "2.8s", "3.5s", "4.2s", "4.9s", "5.6s", "6.3s"}},
+		"several slow workers": {[]WorkerOption{WithRateLimit(2), WithConcurrency(4)}, 1700 * time.Millisecond,
+			[]string{"0s", "500ms", "1s", "1.5s", "2s", "2.5s", "3s", "3.5s", "4s", "4.5s"}},
+		"batches": {[]WorkerOption{WithRateLimit(2), WithBatchSize(4)}, 0,
+			[]string{"0s", "0s", "0s", "0s", "2s", "2s", "2s", "2s", "4s", "4s"}},
+		"a message in three seconds": {[]WorkerOption{WithRateLimit(1. / 3)}, 0,
+			[]string{"0s", "3s", "6s", "9s", "12s", "15s", "18s", "21s", "24s", "27s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q")
+				var mu sync.Mutex
+				var got []string
+				start := time.Now()
+				_, err := q.SubscribeBatch(ctx, func(ctx context.Context, ds []Delivery[int]) error {
+					mu.Lock()
+					for range ds {
+						got = append(got, time.Since(start).Round(time.Microsecond).String())
+					}
+					mu.Unlock()
+					time.Sleep(row.work)
+					return nil
+				}, append([]WorkerOption{WithBatchSize(1)}, row.options...)...)
+				require.NoError(t, err)
+				for range 2 { // a pause saves nothing up
+					publishAll(t, top, make([]Message[int], 10)...)
+					synctest.Wait()
+					check(t, top)
+					elapse(time.Minute)
+					require.Equal(t, row.want, got)
+					check(t, top)
+					require.False(t, q.alarm.armed)
+					start, got = time.Now(), nil
+				}
+				top.Close()
+			})
+		})
+	}
+	t.Run("receivers are not limited", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t)
+			y := newDiary()
+			s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+				y.note("%d", d.Body)
+				return nil
+			}, WithRateLimit(1))
+			publish(t, top, 1, 2, 3, 4)
+			synctest.Wait()
+			require.Equal(t, 2, receive(t, s.Queue()).Body)
+			require.Equal(t, 3, receive(t, s.Queue()).Body)
+			elapse(time.Second)
+			require.Equal(t, []string{"0s: 1", "1s: 4"}, y.read())
+			got := make(chan int, 9)
+			go func() {
+				for d, err := range s.Queue().Deliveries(ctx) {
+					if err == nil {
+						got <- d.Body
+						_ = d.Ack(ctx)
+					}
+				}
+			}()
+			synctest.Wait()
+			publish(t, top, 5, 6, 7)
+			synctest.Wait()
+			require.Len(t, got, 3)
+			check(t, top)
+			top.Close()
+		})
+	})
+	t.Run("pause, resume and close while limited", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t)
+			y := newDiary()
+			s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+				y.note("%d", d.Body)
+				return nil
+			}, WithRateLimit(0.1))
+			q := s.Queue()
+			publish(t, top, 1, 2, 3)
+			synctest.Wait()
+			require.NoError(t, q.Pause(ctx))
+			elapse(15 * time.Second)
+			require.NoError(t, q.Resume(ctx))
+			elapse(time.Second)
+			require.Equal(t, []string{"0s: 1", "15s: 2"}, y.read())
+			elapse(9*time.Second - 1)
+			publish(t, top, 4)
+			require.NoError(t, q.Resume(ctx)) // looks for somebody to wake, before the time
+			synctest.Wait()
+			require.Empty(t, y.read())
+			elapse(1)
+			require.Equal(t, []string{"25s: 3"}, y.read())
+			q.mu.Lock()
+			require.True(t, q.alarm.armed)
+			q.mu.Unlock()
+			check(t, top)
+			start := time.Now()
+			top.Close()
+			<-top.Done()
+			require.Zero(t, time.Since(start), "no timer remains")
+			require.False(t, q.alarm.armed)
+		})
+	})
+}
+
+func TestRowDeduplication(t *testing.T) {
+	const window = 5 * time.Minute
+	t.Run("window", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t, WithDeduplication(window, 10))
+			q := openQueue(t, top, "q")
+			publishAll(t, top, withID(1, "x"))
+			require.NoError(t, receive(t, q).Ack(ctx))
+			publishAll(t, top, withID(2, "x")) // remembered after the ack
+			elapse(window - 1)
+			publishAll(t, top, withID(3, "x"), withID(4, "y"), withID(5, "y"), Message[int]{Body: 6})
+			require.Equal(t, []int{4, 6}, bodies(t, q))
+			elapse(1)
+			publishAll(t, top, withID(7, "x"), withID(8, "y"))
+			require.Equal(t, []int{4, 6, 7}, bodies(t, q))
+			require.Equal(t, uint64(4), top.Stats().Published)
+			require.Equal(t, 4, top.Stats().Duplicates)
+
+			elapse(time.Second)
+			publishAll(t, top, withID(9, "z")) // a second after x, for which the timer comes
+			elapse(window - 1)
+			publishAll(t, top, withID(10, "z"))
+			elapse(1)
+			publishAll(t, top, withID(11, "z"))
+			require.Equal(t, []int{4, 6, 7, 9, 11}, bodies(t, q))
+			check(t, top)
+			top.Close()
+			<-top.Done()
+		})
+	})
+	t.Run("a duplicate needs no room", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t, WithDeduplication(window, 10))
+			q := openQueue(t, top, "q", WithCapacity(1))
+			openQueue(t, top, "even", WithFilter(func(b int) bool { return b%2 == 0 }), WithCapacity(1), WithOverflow(Reject))
+			publishAll(t, top, withID(2, "x"))
+			publishAll(t, top, withID(2, "x"), withID(4, "x"))
+			other := waiting(ctx, top, Message[int]{Body: 1})
+			require.NoError(t, top.TryPublishMessages(ctx, withID(2, "x")), "not even while others wait")
+			requireWaiting(t, other)
+			require.Equal(t, []int{2}, bodies(t, q))
+			require.NoError(t, receive(t, q).Ack(ctx))
+			require.NoError(t, requireDecided(t, other))
+			check(t, top)
+			top.Close()
+		})
+	})
+	t.Run("filters see the right ones of a batch", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			var told []int
+			top := newTopic[int](t, WithDeduplication(window, 10), WithHooks(Hooks{Published: func(e Event) { told = append(told, int(e.Seq)) }}))
+			even := openQueue(t, top, "even", WithFilter(func(b int) bool { return b%2 == 0 }))
+			odd := openQueue(t, top, "odd", WithFilter(func(b int) bool { return b%2 == 1 }))
+			publishAll(t, top, withID(1, "a"), withID(2, "b"), withID(3, "a"), withID(4, "c"), withID(5, "b"), withID(6, "b"), withID(7, "d"))
+			require.Equal(t, []int{2, 4}, bodies(t, even))
+			require.Equal(t, []int{1, 7}, bodies(t, odd))
+			require.Equal(t, []int{1, 2, 3, 4}, told)
+			check(t, top)
+			top.Close()
+		})
+	})
+	t.Run("most IDs", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t, WithDeduplication(window, 2))
+			q := openQueue(t, top, "q")
+			publishAll(t, top, withID(1, "x"), withID(2, "y"), withID(3, "z"))
+			st := top.Stats()
+			require.Equal(t, [2]uint64{2, 1}, [2]uint64{uint64(st.Remembered), uint64(st.Forgotten)})
+			publishAll(t, top, withID(4, "y"), withID(5, "z"), withID(6, "x")) // x was forgotten, and now y is
+			require.Equal(t, []int{1, 2, 3, 6}, bodies(t, q))
+			require.Equal(t, 2, top.Stats().Forgotten)
+			top.Close()
+		})
+	})
+	t.Run("the memory is given back", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t, WithDeduplication(window, 100_000))
+			for n := range 1000 {
+				publishAll(t, top, withID(n, fmt.Sprint(n)))
+			}
+			elapse(window + window/8)
+			top.mu.Lock() // nobody asked, but the timer
+			require.Zero(t, top.dedup.Len())
+			require.False(t, top.dedup.armed)
+			top.mu.Unlock()
+			top.Close()
+			<-top.Done()
+		})
+	})
+	t.Run("a closed topic has no timer", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t, WithDeduplication(window, 10))
+			publishAll(t, top, withID(1, "x"))
+			top.Close()
+			start := time.Now()
+			<-top.Done()
+			require.Zero(t, time.Since(start))
+		})
+	})
+}
+
+func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
+	// A consumer may make room between a publisher's look and its lock.
+	for _, o := range []Overflow{DropOldest, DropNewest} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q", WithCapacity(2), WithOverflow(o))
+			publish(t, top, 1)
+			top.mu.Lock()
+			head := top.log.Head()
+			its := []item[int]{{body: 2, seq: 2}}
+			top.log.Append(its[0])
+			q.overflow(its, head)
+			require.False(t, top.pending.Any(), "something is to be told")
+			top.log.Publish()
+			top.seq++
+			top.mu.Unlock()
+			require.Zero(t, q.Stats().Dropped)
+			require.Zero(t, q.win.Len(), "it stays in the log")
+			require.Equal(t, []int{1, 2}, bodies(t, q))
+			check(t, top)
+			top.Close()
+		})
+	}
+}
+
+func TestDoneComesWhenTheLastOfManyThatAPublishWokeIsHome(t *testing.T) {
+	for _, n := range []int{1, wakesItself - 1, wakesItself, wakesItself + 1, 2*wakesItself + 1, 5 * wakesItself} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				var handled atomic.Int64
+				for k := range n {
+					subscribe(t, top, strconv.Itoa(k), func(context.Context, Delivery[int]) error {
+						handled.Add(1)
+						return nil
+					})
+				}
+				for k := range 5 {
+					publish(t, top, k)
+					synctest.Wait()
+					require.EqualValues(t, (k+1)*n, handled.Load())
+					require.LessOrEqual(t, len(top.sleep.list), n)
+					require.EqualValues(t, n+1, top.live.n.Load(), "each queue, and the topic")
+				}
+				top.Close()
+				<-top.Done()
+				synctest.Wait()
+				require.Zero(t, top.live.n.Load())
+			})
+		})
+	}
+}
+
+func TestSegmentsAreAQuarterOfTheSmallestCapacity(t *testing.T) {
+	top := newTopic[int](t)
+	openQueue(t, top, "large", WithCapacity(400))
+	small := openQueue(t, top, "small", WithCapacity(40))
+	require.Equal(t, 10, top.segment)
+	require.NoError(t, small.Close())
+	require.Equal(t, 100, top.segment)
+	top.Close()
+}
+
+func TestAQueueKeepsNoSubscriberThatWasShutDown(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		for range 3 {
+			s, err := q.Subscribe(ctx, handleNothing)
+			require.NoError(t, err)
+			require.NoError(t, s.Shutdown(ctx))
+		}
+		require.Empty(t, q.subs)
+		top.Close()
+	})
+}
+
+func TestAHandlerKeepsNothingOfThePublishesThatItWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		in, out := newTopic[int](t), newTopic[int](t)
+		q := openQueue(t, out, "out", WithCapacity(1))
+		kept := make(chan int, 1)
+		subscribe(t, in, "in", func(ctx context.Context, d Delivery[int]) error {
+			for n := range 10 {
+				if err := out.Publish(ctx, n); err != nil {
+					return err
+				}
+			}
+			kept <- len(runOf(ctx).waits)
+			return nil
+		})
+		publish(t, in, 1)
+		for range 10 {
+			d, err := q.Receive(ctx)
+			require.NoError(t, err)
+			synctest.Wait() // the next one waits
+			require.NoError(t, d.Ack(ctx))
+		}
+		require.Zero(t, <-kept)
+		in.Close()
+		out.Close()
+	})
+}
+
+func TestWhatWasReceivedAndMovedIsForgottenOnceItIsOver(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		publish(t, top, to(1, 100)...)
+		for n := range 100 {
+			d := receive(t, q)
+			require.NoError(t, d.Extend(ctx, time.Hour))
+			if n%2 == 0 {
+				require.NoError(t, d.Ack(ctx))
+			} else {
+				require.NoError(t, d.NackAfter(ctx, time.Hour))
+			}
+		}
+		require.Zero(t, q.leases.moved.len())
+		publish(t, top, 101)
+		require.NoError(t, receive(t, q).Extend(ctx, time.Hour))
+		_, err := q.Purge(ctx)
+		require.NoError(t, err)
+		require.Zero(t, q.leases.moved.len())
+		top.Close()
+	})
+}
+
+func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
+	// In virtual time an hour passes at once; what is measured is real.
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		const n, rounds = 2000, 3
+		top := newTopic[int](t, WithOrdering(), WithDeduplication(time.Minute, 1_000_000))
+		q := openQueue(t, top, "q", WithCapacity(Unlimited), WithMaxAttempts(4), WithBackoff(Constant(time.Second)))
+		long := strings.Repeat("x", 200)
+		round := func(r int) {
+			for k := range n {
+				id := fmt.Sprintf("%s %d %d", long, r, k)
+				publishAll(t, top, Message[int]{Body: k, OrderingKey: id, DeduplicationID: id, Attributes: map[string]string{"id": id}})
+			}
+			for range 3 {
+				for range n {
+					require.NoError(t, receive(t, q).Settle(ctx, fmt.Errorf("%s: %w", long, errBusy)))
+				}
+				elapse(time.Second)
+			}
+			q.mu.Lock()
+			require.Len(t, q.keys, n)
+			q.mu.Unlock()
+			for k := range n {
+				d := receive(t, q)
+				require.Len(t, d.History(), 3)
+				if k%2 == 0 {
+					require.NoError(t, d.Ack(ctx))
+				} else {
+					require.NoError(t, d.Nack(ctx)) // dead, and read below
+				}
+			}
+			check(t, top)
+			_, err := q.Redrive(ctx)
+			require.NoError(t, err)
+			for range n / 2 {
+				require.NoError(t, receive(t, q).Ack(ctx))
+			}
+			elapse(2 * time.Minute)
+		}
+		round(0) // what stays for good, such as the tables of the window
+		before := heap()
+		most := int64(math.MinInt64)
+		for r := 1; r <= rounds; r++ {
+			round(r)
+			most = max(most, heap()-before)
+		}
+		t.Logf("%d messages with keys, IDs and histories: at most %d bytes more", n*rounds, most)
+		require.Less(t, most, int64(256<<10))
+		q.mu.Lock()
+		require.Nil(t, q.keys)
+		q.mu.Unlock()
+		require.Zero(t, q.Stats().Unsettled())
+		require.Zero(t, q.Stats().Dead)
+		top.mu.Lock()
+		require.Zero(t, top.dedup.Len())
+		top.mu.Unlock()
+		check(t, top)
+		top.Close()
+		<-top.Done()
+	})
+}
+
+// A hand's room and messages count for queues that wait, that drop, and that get
+// messages with delays of their own.
+func TestMessagesWithADelayOfTheirOwnFindTheRoomThatAHandHasMade(t *testing.T) {
+	for _, row := range []struct {
+		overflow Overflow
+		dropped  []int // of 0 to 19 and the delayed 100 to 112
+		err      error
+	}{
+		{Block, nil, ErrQueueFull},
+		{Reject, nil, ErrQueueFull},
+		{DropNewest, to(110, 112), nil},
+		{DropOldest, to(11, 13), nil},
+	} {
+		t.Run(row.overflow.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				g := newGrip(t, 20, WithCapacity(20), WithOverflow(row.overflow))
+				for n := range 13 {
+					err := g.top.TryPublishMessages(ctx, Message[int]{Body: 100 + n, Delay: time.Second})
+					if n < 10 {
+						require.NoError(t, err)
+					} else {
+						require.ErrorIs(t, err, row.err)
+					}
+					check(t, g.top)
+				}
+				require.Equal(t, 20, g.q.Stats().Unsettled())
+				require.EqualValues(t, len(row.dropped), g.q.Stats().Dropped)
+				g.release <- nil
+				time.Sleep(time.Second)
+				synctest.Wait()
+				want := append(to(0, 19), to(100, 109)...)
+				if row.overflow == DropOldest {
+					want = append(want, to(110, 112)...)
+				}
+				var kept []int
+				for _, n := range want {
+					if len(row.dropped) == 0 || n < row.dropped[0] || n > row.dropped[len(row.dropped)-1] {
+						kept = append(kept, n)
+					}
+				}
+				require.ElementsMatch(t, kept, g.order())
+				g.end()
+			})
+		})
+	}
+}
+
+func TestABlockQueueSeesTheRoomThatAHandHasMadeAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		g := newGrip(t, 20, WithCapacity(20))
+		for n := range 10 {
+			require.NoError(t, g.top.TryPublish(ctx, 20+n))
+		}
+		require.ErrorIs(t, g.top.TryPublish(ctx, 30), ErrQueueFull)
+		check(t, g.top)
+		g.end()
+	})
+}
+
+func TestMessagesThatAreNotThereHaveNothing(t *testing.T) {
+	for _, m := range []MessageInfo{{}, Info{}.Message(0), Info{Operation: OpRedrive, about: new(redrivenCount)}.Message(0), Info{}.Message(-1)} {
+		require.Empty(t, m.ID())
+		require.Nil(t, m.Body())
+		require.Zero(t, m.Attempt())
+		require.Empty(t, m.OrderingKey())
+		require.True(t, m.PublishedAt().IsZero())
+		require.False(t, m.SetAttribute("a", "1"))
+		_, ok := m.Attribute("a")
+		require.False(t, ok)
+		require.Empty(t, maps.Collect(m.Attributes()))
+	}
+	require.Equal(t, "settle", OpSettle.String())
+	require.Equal(t, "Operation(99)", Operation(99).String())
+}
+
+func TestSettingAnAttributeAllocatesAtMostTheMap(t *testing.T) {
+	top := newTopic[int](t)
+	one := func(x *extra) *offered[int] { return &offered[int]{items: []item[int]{{ext: x}}} }
+	const runs = 100
+	var empty, full [runs + 1]*offered[int]
+	for k := range empty {
+		empty[k] = one(&extra{id: "a"})
+		full[k] = one(&extra{id: "a", attributes: map[string]string{"a": "1"}})
+	}
+	set := func(os []*offered[int]) float64 {
+		n := 0
+		return testing.AllocsPerRun(runs, func() {
+			i := os[n].info("t")
+			if !i.Message(0).SetAttribute("traceparent", "x") || i.Message(0).SetAttribute("traceparent", "y") {
+				panic("set wrongly")
+			}
+			n++
+		})
+	}
+	var m map[string]string
+	aMap := testing.AllocsPerRun(runs, func() { m = make(map[string]string); m["a"] = "1" })
+	require.NotNil(t, m)
+	require.Equal(t, aMap, set(empty[:]))
+	require.Zero(t, set(full[:]))
+	require.NoError(t, top.Close())
+}
+
+func TestWhatADeliveryReleasesIsReadyAtItsPlace(t *testing.T) {
+	for name, options := range map[string][]QueueOption{
+		"out of the log": nil,
+		"filtered":       {WithFilter(func(int) bool { return true })},
+		"drops":          {WithOverflow(DropOldest)},
+		"with a TTL":     {WithTimeToLive(time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q", append(options, WithMaxAttempts(1))...)
+				publish(t, top, 1, 2, 3, 4, 5, 6)
+				for range 3 * passesLimit { // it may go on for ever
+					ds, err := q.ReceiveBatch(ctx, 4)
+					require.NoError(t, err)
+					require.NoError(t, ds[2].Ack(ctx))
+					for _, k := range []int{3, 0, 1} {
+						require.NoError(t, ds[k].Release(ctx))
+						require.ErrorIs(t, ds[k].Release(ctx), ErrSettled)
+					}
+					check(t, top)
+					require.Equal(t, 5, q.Stats().Ready)
+					for _, want := range []int{1, 2, 4, 5, 6} {
+						d := receive(t, q)
+						require.Equal(t, []int{want, 1}, []int{d.Body, d.Attempt()})
+						require.NoError(t, d.Ack(ctx))
+					}
+					publish(t, top, 1, 2, 3, 4, 5, 6)
+					if name != "out of the log" {
+						break
+					}
+				}
+				top.Close()
+			})
+		})
+	}
+}
