@@ -5,6 +5,7 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -108,4 +109,19 @@ func onBoth(t *testing.T, f func(t *testing.T, ctx context.Context, on func() To
 			f(t, ctx, func() TopicOption { return WithEngine(fakeengine.New(fakeengine.Config{})) })
 		})
 	})
+}
+
+func keyed(key string, bodies ...int) (ms []Message[int]) {
+	for _, b := range bodies {
+		ms = append(ms, Message[int]{Body: b, OrderingKey: key})
+	}
+	return ms
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
 }

@@ -1,4 +1,6 @@
-package fanout
+// Options of any scope, number and value: none panics, the first bad one is named with its value, and what is accepted works.
+
+package fanout_test
 
 import (
 	"context"
@@ -11,6 +13,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
 // FuzzOptions: whatever the options and their values, in whatever scope and
@@ -28,12 +33,12 @@ func FuzzOptions(f *testing.F) {
 		f.Add(program)
 	}
 	f.Fuzz(func(t *testing.T, program []byte) {
-		bubble(t, func(t *testing.T, ctx context.Context) { newOptionsRun(t, ctx, program).run() })
+		kit.Bubble(t, func(t *testing.T, ctx context.Context) { newOptionsRun(t, ctx, program).run() })
 	})
 }
 
 // optionsMessage is what the programs publish.
-var optionsMessage = Message[int]{Body: 7, Attributes: map[string]string{"region": "eu", "cents": "2"}}
+var optionsMessage = fanout.Message[int]{Body: 7, Attributes: map[string]string{"region": "eu", "cents": "2"}}
 
 // An optionsRun is one program.
 type optionsRun struct {
@@ -51,7 +56,7 @@ type optionsRun struct {
 	// unsure says that a filter may accept messages or not.
 	unsure bool
 	// shared is the dead-letter queue that was given to the queue.
-	shared *Queue[int]
+	shared *fanout.Queue[int]
 	// lettersOwn is an option that can't stand beside it.
 	lettersOwn string
 }
@@ -98,7 +103,7 @@ func judgeOptions[O any](t *testing.T, as []aspirant[O], err error) bool {
 	if says == nil {
 		return true
 	}
-	require.ErrorIs(t, err, ErrInvalidOption)
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
 	for _, s := range says {
 		require.ErrorContains(t, err, s)
 	}
@@ -122,7 +127,7 @@ func (r *optionsRun) bits() int64 {
 
 func (r *optionsRun) number() int {
 	beyond := int64(math.MaxInt32) + 1 // another edge where an int has 32 bits
-	edge := []int{1, 2, 3, 10, 1024, 0, -1, math.MinInt, math.MaxInt32, int(beyond), Unlimited - 1, Unlimited}
+	edge := []int{1, 2, 3, 10, 1024, 0, -1, math.MinInt, math.MaxInt32, int(beyond), fanout.Unlimited - 1, fanout.Unlimited}
 	if k := r.draw(len(edge) + 1); k < len(edge) {
 		return edge[k]
 	}
@@ -154,7 +159,7 @@ func (r *optionsRun) rate() float64 {
 // badIf is what an error says of value v if it is bad.
 func badIf(bad bool, v any) string {
 	if bad {
-		if v == Unlimited {
+		if v == fanout.Unlimited {
 			return "Unlimited"
 		}
 		return fmt.Sprint(v)
@@ -171,44 +176,44 @@ func several[O any](r *optionsRun, one func() aspirant[O]) (as []aspirant[O]) {
 }
 
 // topicOption draws an option for NewTopic.
-func (r *optionsRun) topicOption() aspirant[TopicOption] {
+func (r *optionsRun) topicOption() aspirant[fanout.TopicOption] {
 	switch r.draw(8) {
 	case 0:
-		return aspirant[TopicOption]{WithOrdering(), "WithOrdering", "", func() { r.ordering = true }}
+		return aspirant[fanout.TopicOption]{fanout.WithOrdering(), "WithOrdering", "", func() { r.ordering = true }}
 	case 1:
 		n := r.number()
-		return aspirant[TopicOption]{WithRetention(n), "WithRetention", badIf(n < 1 || n == Unlimited, n), func() { r.retention = n }}
+		return aspirant[fanout.TopicOption]{fanout.WithRetention(n), "WithRetention", badIf(n < 1 || n == fanout.Unlimited, n), func() { r.retention = n }}
 	case 2:
 		window, most := r.duration(), r.number()
 		bad := badIf(most < 1, most)
 		if window <= 0 {
 			bad = window.String()
 		}
-		return aspirant[TopicOption]{WithDeduplication(window, most), "WithDeduplication", bad, nil}
+		return aspirant[fanout.TopicOption]{fanout.WithDeduplication(window, most), "WithDeduplication", bad, nil}
 	case 3:
-		return aspirant[TopicOption]{WithHooks(Hooks{}), "WithHooks", "", nil}
+		return aspirant[fanout.TopicOption]{fanout.WithHooks(fanout.Hooks{}), "WithHooks", "", nil}
 	case 4:
 		if r.draw(4) == 1 {
-			return aspirant[TopicOption]{WithLogger(nil), "WithLogger", "nil", nil}
+			return aspirant[fanout.TopicOption]{fanout.WithLogger(nil), "WithLogger", "nil", nil}
 		}
-		return aspirant[TopicOption]{silent, "WithLogger", "", nil}
+		return aspirant[fanout.TopicOption]{kit.Silent, "WithLogger", "", nil}
 	case 5:
 		is, bad := r.interceptors()
-		return aspirant[TopicOption]{WithPublishInterceptor(is...), "WithPublishInterceptor", bad, nil}
+		return aspirant[fanout.TopicOption]{fanout.WithPublishInterceptor(is...), "WithPublishInterceptor", bad, nil}
 	case 6:
 		is, bad := r.interceptors()
-		return aspirant[TopicOption]{WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
+		return aspirant[fanout.TopicOption]{fanout.WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
 	}
-	return aspirant[TopicOption]{}
+	return aspirant[fanout.TopicOption]{}
 }
 
 // interceptors draws interceptors that do nothing, and perhaps a nil one.
-func (r *optionsRun) interceptors() (is []Interceptor, bad string) {
+func (r *optionsRun) interceptors() (is []fanout.Interceptor, bad string) {
 	for range r.draw(3) {
 		if r.draw(5) == 1 {
 			is, bad = append(is, nil), "nil"
 		} else {
-			is = append(is, func(ctx context.Context, _ Info, next func(context.Context) error) error { return next(ctx) })
+			is = append(is, func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error { return next(ctx) })
 		}
 	}
 	return is, bad
@@ -216,149 +221,149 @@ func (r *optionsRun) interceptors() (is []Interceptor, bad string) {
 
 // queueOption draws an option for OpenQueue. What is wrong only for this topic
 // (a filter or a dead-letter queue of another type) is not drawn here.
-func (r *optionsRun) queueOption() aspirant[QueueOption] {
+func (r *optionsRun) queueOption() aspirant[fanout.QueueOption] {
 	switch r.draw(15) {
 	case 0:
 		n := r.number()
-		return aspirant[QueueOption]{WithCapacity(n), "WithCapacity", badIf(n < 1, n), func() { r.capacity = n }}
+		return aspirant[fanout.QueueOption]{fanout.WithCapacity(n), "WithCapacity", badIf(n < 1, n), func() { r.capacity = n }}
 	case 1:
-		o := Overflow(r.draw(256))
-		return aspirant[QueueOption]{WithOverflow(o), "WithOverflow", badIf(o < Block || o > DropNewest, o), nil}
+		o := fanout.Overflow(r.draw(256))
+		return aspirant[fanout.QueueOption]{fanout.WithOverflow(o), "WithOverflow", badIf(o < fanout.Block || o > fanout.DropNewest, o), nil}
 	case 2:
 		d := r.duration()
-		return aspirant[QueueOption]{WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
+		return aspirant[fanout.QueueOption]{fanout.WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
 	case 3:
 		n := r.number()
-		return aspirant[QueueOption]{WithMaxAttempts(n), "WithMaxAttempts", badIf(n < 1, n), func() { r.attempts = n }}
+		return aspirant[fanout.QueueOption]{fanout.WithMaxAttempts(n), "WithMaxAttempts", badIf(n < 1, n), func() { r.attempts = n }}
 	case 4:
 		b, bad := r.backoff()
-		return aspirant[QueueOption]{WithBackoff(b), "WithBackoff", bad, nil}
+		return aspirant[fanout.QueueOption]{fanout.WithBackoff(b), "WithBackoff", bad, nil}
 	case 5:
 		d := r.duration()
-		return aspirant[QueueOption]{WithDelay(d), "WithDelay", badIf(d < 0, d), func() { r.delay = d }}
+		return aspirant[fanout.QueueOption]{fanout.WithDelay(d), "WithDelay", badIf(d < 0, d), func() { r.delay = d }}
 	case 6:
 		d := r.duration()
-		return aspirant[QueueOption]{WithTimeToLive(d), "WithTimeToLive", badIf(d <= 0, d), func() { r.ttl = d }}
+		return aspirant[fanout.QueueOption]{fanout.WithTimeToLive(d), "WithTimeToLive", badIf(d <= 0, d), func() { r.ttl = d }}
 	case 7:
 		n := r.number()
-		return aspirant[QueueOption]{WithReplay(n), "WithReplay", badIf(n < 1, n), func() { r.replay = n }}
+		return aspirant[fanout.QueueOption]{fanout.WithReplay(n), "WithReplay", badIf(n < 1, n), func() { r.replay = n }}
 	case 8:
 		if r.draw(4) == 1 {
-			return aspirant[QueueOption]{WithFilter[int](nil), "WithFilter", "nil", nil}
+			return aspirant[fanout.QueueOption]{fanout.WithFilter[int](nil), "WithFilter", "nil", nil}
 		}
-		return aspirant[QueueOption]{WithFilter(func(int) bool { return true }), "WithFilter", "", nil}
+		return aspirant[fanout.QueueOption]{fanout.WithFilter(func(int) bool { return true }), "WithFilter", "", nil}
 	case 9:
 		if r.draw(4) == 1 {
-			return aspirant[QueueOption]{WithMessageFilter[int](nil), "WithMessageFilter", "nil", nil}
+			return aspirant[fanout.QueueOption]{fanout.WithMessageFilter[int](nil), "WithMessageFilter", "nil", nil}
 		}
-		return aspirant[QueueOption]{WithMessageFilter(func(Message[int]) bool { return true }), "WithMessageFilter", "", nil}
+		return aspirant[fanout.QueueOption]{fanout.WithMessageFilter(func(fanout.Message[int]) bool { return true }), "WithMessageFilter", "", nil}
 	case 10:
 		return r.filterPolicy()
 	case 11:
 		n := r.number()
-		return aspirant[QueueOption]{WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), func() {
+		return aspirant[fanout.QueueOption]{fanout.WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), func() {
 			r.lettersOwn = fmt.Sprintf("WithDeadLetterCapacity(%d)", n)
 		}}
 	case 12:
-		o := Overflow(r.draw(256))
-		return aspirant[QueueOption]{WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != Block && o != DropOldest, o), func() {
+		o := fanout.Overflow(r.draw(256))
+		return aspirant[fanout.QueueOption]{fanout.WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != fanout.Block && o != fanout.DropOldest, o), func() {
 			r.lettersOwn = fmt.Sprintf("WithDeadLetterOverflow(%v)", o)
 		}}
 	case 13:
 		return r.deadLetterQueue()
 	}
-	return aspirant[QueueOption]{}
+	return aspirant[fanout.QueueOption]{}
 }
 
-func (r *optionsRun) backoff() (b Backoff, bad string) {
+func (r *optionsRun) backoff() (b fanout.Backoff, bad string) {
 	switch r.draw(4) {
 	case 0:
 		d := r.duration()
-		return Constant(d), badIf(d <= 0, fmt.Sprintf("Constant(%v)", d))
+		return fanout.Constant(d), badIf(d <= 0, fmt.Sprintf("Constant(%v)", d))
 	case 1:
 		first, longest := r.duration(), r.duration()
-		return Exponential(first, longest), badIf(first <= 0 || longest < first, fmt.Sprintf("Exponential(%v, %v)", first, longest))
+		return fanout.Exponential(first, longest), badIf(first <= 0 || longest < first, fmt.Sprintf("Exponential(%v, %v)", first, longest))
 	case 2:
 		switch d := r.duration(); r.draw(3) {
 		case 0:
-			return BackoffFunc(func(int) time.Duration { return d }), ""
+			return fanout.BackoffFunc(func(int) time.Duration { return d }), ""
 		case 1:
-			return BackoffFunc(func(int) time.Duration { panic(d) }), ""
+			return fanout.BackoffFunc(func(int) time.Duration { panic(d) }), ""
 		}
-		return BackoffFunc(nil), "BackoffFunc(nil)"
+		return fanout.BackoffFunc(nil), "BackoffFunc(nil)"
 	}
-	return Backoff{}, "Backoff{}"
+	return fanout.Backoff{}, "Backoff{}"
 }
 
-func (r *optionsRun) filterPolicy() aspirant[QueueOption] {
+func (r *optionsRun) filterPolicy() aspirant[fanout.QueueOption] {
 	switch r.draw(5) {
 	case 0:
-		return aspirant[QueueOption]{WithFilterPolicy(`{"region": [{"prefix": "e"}], "cents": [{"numeric": [">", 1]}]}`), "WithFilterPolicy", "", nil}
+		return aspirant[fanout.QueueOption]{fanout.WithFilterPolicy(`{"region": [{"prefix": "e"}], "cents": [{"numeric": [">", 1]}]}`), "WithFilterPolicy", "", nil}
 	case 1:
-		return aspirant[QueueOption]{WithFilterPolicy(`{"region": ["us"]}`), "WithFilterPolicy", "", func() { r.unsure = true }}
+		return aspirant[fanout.QueueOption]{fanout.WithFilterPolicy(`{"region": ["us"]}`), "WithFilterPolicy", "", func() { r.unsure = true }}
 	case 2:
-		return aspirant[QueueOption]{WithFilterPolicy(`{"region": [{"prefix": 1}]}`), "WithFilterPolicy", "region", nil}
+		return aspirant[fanout.QueueOption]{fanout.WithFilterPolicy(`{"region": [{"prefix": 1}]}`), "WithFilterPolicy", "region", nil}
 	case 3:
-		return aspirant[QueueOption]{WithFilterPolicy(""), "WithFilterPolicy", "policy", nil}
+		return aspirant[fanout.QueueOption]{fanout.WithFilterPolicy(""), "WithFilterPolicy", "policy", nil}
 	}
-	return aspirant[QueueOption]{WithFilterPolicy(`{"k": []}`), "WithFilterPolicy", "k", nil}
+	return aspirant[fanout.QueueOption]{fanout.WithFilterPolicy(`{"k": []}`), "WithFilterPolicy", "k", nil}
 }
 
-func (r *optionsRun) deadLetterQueue() aspirant[QueueOption] {
+func (r *optionsRun) deadLetterQueue() aspirant[fanout.QueueOption] {
 	switch r.draw(4) {
 	case 0:
-		d, err := NewDeadLetterQueue[int]("shared", silent)
+		d, err := fanout.NewDeadLetterQueue[int]("shared", kit.Silent)
 		require.NoError(r.t, err)
-		return aspirant[QueueOption]{WithDeadLetterQueue(d), "WithDeadLetterQueue", "", func() { r.shared = d }}
+		return aspirant[fanout.QueueOption]{fanout.WithDeadLetterQueue(d), "WithDeadLetterQueue", "", func() { r.shared = d }}
 	case 1:
-		top := newTopic[int](r.t)
-		d := openQueue(r.t, top, "not for the dead")
+		top := kit.NewTopic[int](r.t)
+		d := kit.OpenQueue(r.t, top, "not for the dead")
 		top.Close()
-		return aspirant[QueueOption]{WithDeadLetterQueue(d), "WithDeadLetterQueue", `"not for the dead"`, nil}
+		return aspirant[fanout.QueueOption]{fanout.WithDeadLetterQueue(d), "WithDeadLetterQueue", `"not for the dead"`, nil}
 	case 2:
-		top := newTopic[int](r.t)
-		d := openQueue(r.t, top, "alive").DeadLetters()
+		top := kit.NewTopic[int](r.t)
+		d := kit.OpenQueue(r.t, top, "alive").DeadLetters()
 		top.Close()
-		return aspirant[QueueOption]{WithDeadLetterQueue(d), "WithDeadLetterQueue", `"alive/dead"`, nil}
+		return aspirant[fanout.QueueOption]{fanout.WithDeadLetterQueue(d), "WithDeadLetterQueue", `"alive/dead"`, nil}
 	}
-	return aspirant[QueueOption]{WithDeadLetterQueue[int](nil), "WithDeadLetterQueue", "nil", nil}
+	return aspirant[fanout.QueueOption]{fanout.WithDeadLetterQueue[int](nil), "WithDeadLetterQueue", "nil", nil}
 }
 
 // workerOption draws an option for a subscriber.
-func (r *optionsRun) workerOption() aspirant[WorkerOption] {
+func (r *optionsRun) workerOption() aspirant[fanout.WorkerOption] {
 	switch r.draw(7) {
 	case 0:
 		n := r.number()
-		return aspirant[WorkerOption]{WithConcurrency(n), "WithConcurrency", badIf(n < 1, n), nil}
+		return aspirant[fanout.WorkerOption]{fanout.WithConcurrency(n), "WithConcurrency", badIf(n < 1, n), nil}
 	case 1:
 		n := r.number()
-		return aspirant[WorkerOption]{WithBatchSize(n), "WithBatchSize", badIf(n < 1, n), nil}
+		return aspirant[fanout.WorkerOption]{fanout.WithBatchSize(n), "WithBatchSize", badIf(n < 1, n), nil}
 	case 2:
 		f := r.rate()
 		every := 1e9 / f // one a nanosecond and one a year are good
-		return aspirant[WorkerOption]{WithRateLimit(f), "WithRateLimit", badIf(!(f > 0) || every < 1 || every > 365*24*3600e9, f), nil}
+		return aspirant[fanout.WorkerOption]{fanout.WithRateLimit(f), "WithRateLimit", badIf(!(f > 0) || every < 1 || every > 365*24*3600e9, f), nil}
 	case 3:
 		d := r.duration()
-		return aspirant[WorkerOption]{WithAutoExtend(d), "WithAutoExtend", badIf(d <= 0 || d > MaxAutoExtend, d), nil}
+		return aspirant[fanout.WorkerOption]{fanout.WithAutoExtend(d), "WithAutoExtend", badIf(d <= 0 || d > fanout.MaxAutoExtend, d), nil}
 	case 4:
 		d := r.duration()
-		return aspirant[WorkerOption]{WithHandlerTimeout(d), "WithHandlerTimeout", badIf(d <= 0, d), nil}
+		return aspirant[fanout.WorkerOption]{fanout.WithHandlerTimeout(d), "WithHandlerTimeout", badIf(d <= 0, d), nil}
 	case 5:
 		is, bad := r.interceptors()
-		return aspirant[WorkerOption]{WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
+		return aspirant[fanout.WorkerOption]{fanout.WithHandlerInterceptor(is...), "WithHandlerInterceptor", bad, nil}
 	}
-	return aspirant[WorkerOption]{}
+	return aspirant[fanout.WorkerOption]{}
 }
 
 // anyOption draws an option for Topic.Subscribe, which takes those of the queue
 // and of its workers.
-func (r *optionsRun) anyOption() aspirant[SubscribeOption] {
+func (r *optionsRun) anyOption() aspirant[fanout.SubscribeOption] {
 	if r.draw(2) == 0 {
 		a := r.queueOption()
-		return aspirant[SubscribeOption]{a.option, a.name, a.bad, a.accept}
+		return aspirant[fanout.SubscribeOption]{a.option, a.name, a.bad, a.accept}
 	}
 	a := r.workerOption()
-	return aspirant[SubscribeOption]{a.option, a.name, a.bad, a.accept}
+	return aspirant[fanout.SubscribeOption]{a.option, a.name, a.bad, a.accept}
 }
 
 func (r *optionsRun) run() {
@@ -369,7 +374,7 @@ func (r *optionsRun) run() {
 	}()
 	r.tryDeadLetterQueue()
 	as := several(r, r.topicOption)
-	top, err := NewTopic[int]("payments", append(optionsOf(as), silent)...)
+	top, err := fanout.NewTopic[int]("payments", append(optionsOf(as), kit.Silent)...)
 	if !judgeOptions(r.t, as, err) {
 		require.Nil(r.t, top)
 		return
@@ -384,7 +389,7 @@ func (r *optionsRun) run() {
 	}
 	top.Close()
 	<-top.Done()
-	check(r.t, top)
+	fanout.Check(r.t, top)
 }
 
 func accept[O any](as []aspirant[O]) {
@@ -397,32 +402,32 @@ func accept[O any](as []aspirant[O]) {
 
 // tryDeadLetterQueue makes a dead-letter queue.
 func (r *optionsRun) tryDeadLetterQueue() {
-	as := several(r, func() aspirant[DeadLetterOption] {
+	as := several(r, func() aspirant[fanout.DeadLetterOption] {
 		switch r.draw(5) {
 		case 0:
 			n := r.number()
-			return aspirant[DeadLetterOption]{WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), nil}
+			return aspirant[fanout.DeadLetterOption]{fanout.WithDeadLetterCapacity(n), "WithDeadLetterCapacity", badIf(n < 1, n), nil}
 		case 1:
-			o := Overflow(r.draw(256))
-			return aspirant[DeadLetterOption]{WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != Block && o != DropOldest, o), nil}
+			o := fanout.Overflow(r.draw(256))
+			return aspirant[fanout.DeadLetterOption]{fanout.WithDeadLetterOverflow(o), "WithDeadLetterOverflow", badIf(o != fanout.Block && o != fanout.DropOldest, o), nil}
 		case 2:
 			d := r.duration()
-			return aspirant[DeadLetterOption]{WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
+			return aspirant[fanout.DeadLetterOption]{fanout.WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
 		case 3:
 			if r.draw(2) == 1 {
-				return aspirant[DeadLetterOption]{WithLogger(nil), "WithLogger", "nil", nil}
+				return aspirant[fanout.DeadLetterOption]{fanout.WithLogger(nil), "WithLogger", "nil", nil}
 			}
-			return aspirant[DeadLetterOption]{WithHooks(Hooks{}), "WithHooks", "", nil}
+			return aspirant[fanout.DeadLetterOption]{fanout.WithHooks(fanout.Hooks{}), "WithHooks", "", nil}
 		}
-		return aspirant[DeadLetterOption]{}
+		return aspirant[fanout.DeadLetterOption]{}
 	})
-	d, err := NewDeadLetterQueue[int]("lost", optionsOf(as)...)
+	d, err := fanout.NewDeadLetterQueue[int]("lost", optionsOf(as)...)
 	if !judgeOptions(r.t, as, err) {
 		require.Nil(r.t, d)
 		return
 	}
 	require.NoError(r.t, err)
-	requireEmpty(r.t, d)
+	kit.RequireEmpty(r.t, d)
 	require.NoError(r.t, d.Close())
 }
 
@@ -431,12 +436,12 @@ func (r *optionsRun) tryDeadLetterQueue() {
 func (r *optionsRun) opened(err error) bool {
 	r.t.Helper()
 	if r.shared != nil && r.lettersOwn != "" {
-		require.ErrorIs(r.t, err, ErrInvalidOption)
+		require.ErrorIs(r.t, err, fanout.ErrInvalidOption)
 		require.ErrorContains(r.t, err, r.lettersOwn)
 		return false
 	}
 	if r.replay > 0 && r.retention == 0 {
-		require.ErrorIs(r.t, err, ErrUnsupported)
+		require.ErrorIs(r.t, err, fanout.ErrUnsupported)
 		require.ErrorContains(r.t, err, fmt.Sprintf("WithReplay(%d)", r.replay))
 		return false
 	}
@@ -446,7 +451,7 @@ func (r *optionsRun) opened(err error) bool {
 
 // pull opens a queue, receives and acknowledges, lets a message die, and
 // redrives it.
-func (r *optionsRun) pull(top *Topic[int]) {
+func (r *optionsRun) pull(top *fanout.Topic[int]) {
 	as := several(r, r.queueOption)
 	q, err := top.OpenQueue(r.ctx, "audit", optionsOf(as)...)
 	if !judgeOptions(r.t, as, err) {
@@ -465,12 +470,12 @@ func (r *optionsRun) pull(top *Topic[int]) {
 	_, err = q.Purge(r.ctx)
 	require.NoError(r.t, err)
 
-	vis := several(r, func() aspirant[ReceiveOption] {
+	vis := several(r, func() aspirant[fanout.ReceiveOption] {
 		if r.draw(5) == 1 {
-			return aspirant[ReceiveOption]{}
+			return aspirant[fanout.ReceiveOption]{}
 		}
 		d := r.duration()
-		return aspirant[ReceiveOption]{WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
+		return aspirant[fanout.ReceiveOption]{fanout.WithVisibilityTimeout(d), "WithVisibilityTimeout", badIf(d <= 0, d), nil}
 	})
 	if !r.publish(top, q) {
 		return
@@ -487,7 +492,7 @@ func (r *optionsRun) pull(top *Topic[int]) {
 	require.Zero(r.t, q.Stats().Unsettled())
 
 	require.True(r.t, r.publish(top, q))
-	require.NoError(r.t, receive(r.t, q).Nack(r.ctx))
+	require.NoError(r.t, kit.Receive(r.t, q).Nack(r.ctx))
 	if s := q.Stats(); r.attempts > 1 {
 		require.Equal(r.t, 1, s.Retrying)
 		return
@@ -498,7 +503,7 @@ func (r *optionsRun) pull(top *Topic[int]) {
 
 // publish publishes a message and waits until it is ready. It reports whether
 // it can be.
-func (r *optionsRun) publish(top *Topic[int], q *Queue[int]) bool {
+func (r *optionsRun) publish(top *fanout.Topic[int], q *fanout.Queue[int]) bool {
 	m := optionsMessage
 	if r.ordering {
 		m.OrderingKey = "customer"
@@ -522,7 +527,7 @@ func (r *optionsRun) publish(top *Topic[int], q *Queue[int]) bool {
 	synctest.Wait()
 	require.Equal(r.t, 1, q.Stats().Ready)
 	if r.ttl > 0 && r.ttl <= r.delay {
-		requireEmpty(r.t, q)
+		kit.RequireEmpty(r.t, q)
 		s := q.Stats()
 		require.Equal(r.t, 1, s.Dead)
 		require.EqualValues(r.t, 1, s.Expired)
@@ -532,20 +537,20 @@ func (r *optionsRun) publish(top *Topic[int], q *Queue[int]) bool {
 }
 
 // redrive sends the dead letter back, or not.
-func (r *optionsRun) redrive(q *Queue[int]) {
+func (r *optionsRun) redrive(q *fanout.Queue[int]) {
 	selected, panics := true, false
-	as := several(r, func() aspirant[RedriveOption] {
+	as := several(r, func() aspirant[fanout.RedriveOption] {
 		switch r.draw(5) {
 		case 0:
-			return aspirant[RedriveOption]{RedriveIf(func(d Delivery[int]) bool { return d.Body == 7 }), "RedriveIf", "", nil}
+			return aspirant[fanout.RedriveOption]{fanout.RedriveIf(func(d fanout.Delivery[int]) bool { return d.Body == 7 }), "RedriveIf", "", nil}
 		case 1:
-			return aspirant[RedriveOption]{RedriveIDs("none"), "RedriveIDs", "", func() { selected = false }}
+			return aspirant[fanout.RedriveOption]{fanout.RedriveIDs("none"), "RedriveIDs", "", func() { selected = false }}
 		case 2:
-			return aspirant[RedriveOption]{RedriveIf[int](nil), "RedriveIf", "nil", nil}
+			return aspirant[fanout.RedriveOption]{fanout.RedriveIf[int](nil), "RedriveIf", "nil", nil}
 		case 3:
-			return aspirant[RedriveOption]{RedriveIf(func(Delivery[int]) bool { panic("fuzz") }), "RedriveIf", "", func() { panics = true }}
+			return aspirant[fanout.RedriveOption]{fanout.RedriveIf(func(fanout.Delivery[int]) bool { panic("fuzz") }), "RedriveIf", "", func() { panics = true }}
 		}
-		return aspirant[RedriveOption]{}
+		return aspirant[fanout.RedriveOption]{}
 	})
 	moved, err := q.Redrive(r.ctx, optionsOf(as)...)
 	if !judgeOptions(r.t, as, err) {
@@ -564,19 +569,19 @@ func (r *optionsRun) redrive(q *Queue[int]) {
 		return
 	}
 	require.Equal(r.t, 1, moved)
-	require.NoError(r.t, receive(r.t, q).Ack(r.ctx))
+	require.NoError(r.t, kit.Receive(r.t, q).Ack(r.ctx))
 }
 
 // push subscribes, in one of the ways there are, and has a message handled.
-func (r *optionsRun) push(top *Topic[int]) {
+func (r *optionsRun) push(top *fanout.Topic[int]) {
 	handled := make(chan int, 10)
-	one := func(_ context.Context, d Delivery[int]) error {
+	one := func(_ context.Context, d fanout.Delivery[int]) error {
 		handled <- d.Body
 		return nil
 	}
-	batch := func(ctx context.Context, ds []Delivery[int]) error { return one(ctx, ds[0]) }
+	batch := func(ctx context.Context, ds []fanout.Delivery[int]) error { return one(ctx, ds[0]) }
 
-	var s *Subscriber[int]
+	var s *fanout.Subscriber[int]
 	if how := r.draw(4); how < 2 {
 		as := several(r, r.anyOption)
 		var err error
@@ -600,7 +605,7 @@ func (r *optionsRun) push(top *Topic[int]) {
 			return
 		}
 	} else {
-		q := openQueue(r.t, top, "audit")
+		q := kit.OpenQueue(r.t, top, "audit")
 		as := several(r, r.workerOption)
 		var err error
 		if how == 2 {
@@ -644,9 +649,9 @@ func batchSizeIn[O any](as []aspirant[O]) bool {
 }
 
 // requireBatchSizeRefused requires that a plain handler was refused for it.
-func requireBatchSizeRefused(t *testing.T, s *Subscriber[int], err error) {
+func requireBatchSizeRefused(t *testing.T, s *fanout.Subscriber[int], err error) {
 	t.Helper()
 	require.Nil(t, s)
-	require.ErrorIs(t, err, ErrInvalidOption)
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
 	require.ErrorContains(t, err, "WithBatchSize(")
 }

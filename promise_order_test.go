@@ -1,4 +1,6 @@
-package fanout
+// The promises by their numbers: 8, order, and 13, no deadlock.
+
+package fanout_test
 
 import (
 	"context"
@@ -14,27 +16,23 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
 // --- 8. Order ---
 
-func keyed(key string, bodies ...int) (ms []Message[int]) {
-	for _, b := range bodies {
-		ms = append(ms, Message[int]{Body: b, OrderingKey: key})
-	}
-	return ms
-}
-
 func TestPromise08AllQueuesSeeOneOrderAndEachPublishersOwn(t *testing.T) {
-	top := newTopic[[2]int](t)
-	var got [3][][2]int
+	top := kit.NewTopic[int](t)
+	var got [3][]int
 	var wg sync.WaitGroup
 	const publishers, each = 4, 500
 	for k := range got {
-		q := openQueue(t, top, fmt.Sprint(k), WithCapacity(8+k), WithFilter(func([2]int) bool { return true }))
+		q := kit.OpenQueue(t, top, fmt.Sprint(k), fanout.WithCapacity(8+k), fanout.WithFilter(func(int) bool { return true }))
 		if k == 0 {
 			require.NoError(t, q.Close())
-			q = openQueue(t, top, "0", WithCapacity(16))
+			q = kit.OpenQueue(t, top, "0", fanout.WithCapacity(16))
 		}
 		wg.Go(func() {
 			for d, err := range q.Deliveries(t.Context()) {
@@ -51,9 +49,9 @@ func TestPromise08AllQueuesSeeOneOrderAndEachPublishersOwn(t *testing.T) {
 		pubs.Go(func() {
 			for n := range each {
 				if n%7 == 0 {
-					_ = top.PublishMessages(t.Context(), Message[[2]int]{Body: [2]int{p, n}})
+					_ = top.PublishMessages(t.Context(), fanout.Message[int]{Body: p*each + n})
 				} else {
-					_ = top.Publish(t.Context(), [2]int{p, n})
+					_ = top.Publish(t.Context(), p*each+n)
 				}
 			}
 		})
@@ -66,104 +64,102 @@ func TestPromise08AllQueuesSeeOneOrderAndEachPublishersOwn(t *testing.T) {
 	require.Equal(t, got[0], got[2])
 	var next [publishers]int
 	for _, b := range got[0] {
-		require.Equal(t, next[b[0]], b[1])
-		next[b[0]]++
+		require.Equal(t, next[b/each], b%each)
+		next[b/each]++
 	}
 }
 
 func TestPromise08OneMessageOfAKeyAtATimeInOrderWhileOtherKeysGoOn(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t, WithOrdering())
-		q := openQueue(t, top, "q", WithBackoff(Constant(time.Minute)), WithMaxAttempts(2), WithVisibilityTimeout(time.Hour))
-		require.NoError(t, top.PublishMessages(ctx, keyed("a", 1, 2, 3, 4, 5)...))
-		require.NoError(t, top.PublishMessages(ctx, keyed("b", 11, 12)...))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithOrdering())
+		q := kit.OpenQueue(t, top, "q", fanout.WithBackoff(fanout.Constant(time.Minute)), fanout.WithMaxAttempts(2), fanout.WithVisibilityTimeout(time.Hour))
+		require.NoError(t, top.PublishMessages(ctx, kit.Keyed("a", 1, 2, 3, 4, 5)...))
+		require.NoError(t, top.PublishMessages(ctx, kit.Keyed("b", 11, 12)...))
 		require.NoError(t, top.Publish(ctx, 0))
 
-		a1 := receive(t, q)
+		a1 := kit.Receive(t, q)
 		require.Equal(t, 1, a1.Body)
-		b := receive(t, q)
+		b := kit.Receive(t, q)
 		require.Equal(t, 11, b.Body)
-		require.Equal(t, 0, receive(t, q).Body, "a message without a key is nobody's successor")
-		requireEmpty(t, q)
+		require.Equal(t, 0, kit.Receive(t, q).Body, "a message without a key is nobody's successor")
+		kit.RequireEmpty(t, q)
 		require.Equal(t, 5, q.Stats().Blocked)
-		check(t, top)
+		fanout.Check(t, top)
 
 		require.NoError(t, a1.Nack(ctx)) // fails: the key waits for its retry
-		requireEmpty(t, q)
+		kit.RequireEmpty(t, q)
 		require.NoError(t, b.Ack(ctx))
-		require.Equal(t, 12, receive(t, q).Body, "the other key goes on")
+		require.Equal(t, 12, kit.Receive(t, q).Body, "the other key goes on")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		a1 = receive(t, q)
+		a1 = kit.Receive(t, q)
 		require.Equal(t, [2]int{1, 2}, [2]int{a1.Body, a1.Attempt()})
-		requireEmpty(t, q)
+		kit.RequireEmpty(t, q)
 
-		require.NoError(t, a1.Settle(ctx, Snooze(time.Minute))) // so does a snooze
-		requireEmpty(t, q)
+		require.NoError(t, a1.Settle(ctx, fanout.Snooze(time.Minute))) // so does a snooze
+		kit.RequireEmpty(t, q)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		a1 = receive(t, q, WithVisibilityTimeout(time.Minute))
+		a1 = kit.Receive(t, q, fanout.WithVisibilityTimeout(time.Minute))
 		require.Equal(t, 1, a1.Body)
 		time.Sleep(time.Minute) // and a time-out, which here is the last attempt: a dead head lets its key go on
 		synctest.Wait()
 		require.Equal(t, 1, q.Stats().Dead)
-		a2 := receive(t, q)
+		a2 := kit.Receive(t, q)
 		require.Equal(t, 2, a2.Body)
 
 		n, err := q.Redrive(ctx) // it is older than those in line
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
-		requireEmpty(t, q)
+		kit.RequireEmpty(t, q)
 		require.NoError(t, a2.Ack(ctx))
 		for _, want := range []int{1, 3, 4, 5} {
-			d := receive(t, q)
+			d := kit.Receive(t, q)
 			require.Equal(t, want, d.Body)
-			requireEmpty(t, q)
-			check(t, top)
+			kit.RequireEmpty(t, q)
+			fanout.Check(t, top)
 			require.NoError(t, d.Ack(ctx))
 		}
-		q.mu.Lock()
-		require.Equal(t, 1, len(q.keys), "only b is in flight: the memory for idle keys is given back")
-		q.mu.Unlock()
+		require.Equal(t, 1, fanout.KeysKept(q), "only b is in flight: the memory for idle keys is given back")
 		top.Close()
 	})
 }
 
 func TestPromise08AParkedOrDroppedOrPurgedHeadLetsItsKeyGoOn(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t, WithOrdering())
-		q := openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterCapacity(1), WithCapacity(4), WithOverflow(DropOldest),
-			WithBackoff(Constant(time.Hour)))
-		require.NoError(t, top.PublishMessages(ctx, keyed("a", 1, 2, 3, 4)...))
-		require.NoError(t, receive(t, q).Nack(ctx)) // dead
-		require.NoError(t, receive(t, q).Nack(ctx)) // parked
-		check(t, top)
-		d := receive(t, q)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithOrdering())
+		q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(1), fanout.WithDeadLetterCapacity(1), fanout.WithCapacity(4), fanout.WithOverflow(fanout.DropOldest),
+			fanout.WithBackoff(fanout.Constant(time.Hour)))
+		require.NoError(t, top.PublishMessages(ctx, kit.Keyed("a", 1, 2, 3, 4)...))
+		require.NoError(t, kit.Receive(t, q).Nack(ctx)) // dead
+		require.NoError(t, kit.Receive(t, q).Nack(ctx)) // parked
+		fanout.Check(t, top)
+		d := kit.Receive(t, q)
 		require.Equal(t, 3, d.Body)
-		require.NoError(t, d.Settle(ctx, Snooze(time.Hour)))
-		requireEmpty(t, q)
-		require.NoError(t, top.PublishMessages(ctx, keyed("a", 5, 6)...)) // 3 is the oldest that can be dropped
-		check(t, top)
-		require.Equal(t, 4, receive(t, q).Body)
-		check(t, top)
+		require.NoError(t, d.Settle(ctx, fanout.Snooze(time.Hour)))
+		kit.RequireEmpty(t, q)
+		require.NoError(t, top.PublishMessages(ctx, kit.Keyed("a", 5, 6)...)) // 3 is the oldest that can be dropped
+		fanout.Check(t, top)
+		require.Equal(t, 4, kit.Receive(t, q).Body)
+		fanout.Check(t, top)
 		n, err := q.Purge(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 4, n)
-		check(t, top)
-		require.NoError(t, top.PublishMessages(ctx, keyed("a", 7)...))
-		require.Equal(t, 7, receive(t, q).Body)
+		fanout.Check(t, top)
+		require.NoError(t, top.PublishMessages(ctx, kit.Keyed("a", 7)...))
+		require.Equal(t, 7, kit.Receive(t, q).Body)
 		top.Close()
 	})
 }
 
 func TestPromise08OrderHoldsWithManyWorkersThatFail(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t, WithOrdering())
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithOrdering())
 		const keys, each = 7, 40
 		var mu sync.Mutex
 		next := map[string]int{}
 		running := map[string]int{}
-		handler := func(ctx context.Context, d Delivery[int]) error {
+		handler := func(ctx context.Context, d fanout.Delivery[int]) error {
 			key := fmt.Sprint(d.Body % keys)
 			mu.Lock()
 			running[key]++
@@ -184,19 +180,19 @@ func TestPromise08OrderHoldsWithManyWorkersThatFail(t *testing.T) {
 			mu.Unlock()
 			switch r {
 			case 0:
-				return errBusy
+				return kit.ErrBusy
 			case 1:
 				panic("boom")
 			case 2:
-				return Snooze(time.Second)
+				return fanout.Snooze(time.Second)
 			case 3:
 				runtime.Goexit()
 			}
 			return nil
 		}
-		subscribe(t, top, "push", handler, WithConcurrency(5), WithMaxAttempts(Unlimited), WithCapacity(30))
+		kit.Subscribe(t, top, "push", handler, fanout.WithConcurrency(5), fanout.WithMaxAttempts(fanout.Unlimited), fanout.WithCapacity(30))
 		for n := range keys * each {
-			require.NoError(t, top.PublishMessages(ctx, keyed(fmt.Sprint(n%keys), n)...))
+			require.NoError(t, top.PublishMessages(ctx, kit.Keyed(fmt.Sprint(n%keys), n)...))
 		}
 		time.Sleep(time.Hour)
 		require.NoError(t, top.Shutdown(ctx))
@@ -207,40 +203,40 @@ func TestPromise08OrderHoldsWithManyWorkersThatFail(t *testing.T) {
 }
 
 func TestPromise08AFieldThatTheTopicHasNotEnabledIsUnsupported(t *testing.T) {
-	top := newTopic[int](t)
+	top := kit.NewTopic[int](t)
 	defer top.Close()
-	for field, m := range map[string]Message[int]{
+	for field, m := range map[string]fanout.Message[int]{
 		"OrderingKey": {OrderingKey: "k"}, "DeduplicationID": {DeduplicationID: "d"},
 	} {
-		err := top.PublishMessages(t.Context(), Message[int]{}, m)
-		require.ErrorIs(t, err, ErrUnsupported)
+		err := top.PublishMessages(t.Context(), fanout.Message[int]{}, m)
+		require.ErrorIs(t, err, fanout.ErrUnsupported)
 		require.ErrorContains(t, err, "message 1: "+field)
 	}
-	ordered := newTopic[int](t, WithOrdering())
+	ordered := kit.NewTopic[int](t, fanout.WithOrdering())
 	defer ordered.Close()
-	err := ordered.PublishMessages(t.Context(), Message[int]{OrderingKey: "k", Delay: time.Second})
-	require.ErrorIs(t, err, ErrUnsupported)
+	err := ordered.PublishMessages(t.Context(), fanout.Message[int]{OrderingKey: "k", Delay: time.Second})
+	require.ErrorIs(t, err, fanout.ErrUnsupported)
 	require.ErrorContains(t, err, "Delay")
 }
 
 func TestPromise08ShutdownDoesNotWaitForWhatIsBehindASnooze(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t, WithOrdering())
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithOrdering())
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			if d.Body == 1 {
-				return Snooze(time.Hour)
+				return fanout.Snooze(time.Hour)
 			}
 			return nil
-		}, WithConcurrency(2))
-		require.NoError(t, top.PublishMessages(ctx, keyed("a", 1, 2, 3)...))
-		require.NoError(t, top.PublishMessages(ctx, keyed("b", 4, 5, 6)...))
+		}, fanout.WithConcurrency(2))
+		require.NoError(t, top.PublishMessages(ctx, kit.Keyed("a", 1, 2, 3)...))
+		require.NoError(t, top.PublishMessages(ctx, kit.Keyed("b", 4, 5, 6)...))
 		synctest.Wait()
 		start := time.Now()
 		err := top.Shutdown(ctx)
 		require.Zero(t, time.Since(start))
-		var left *ShutdownError
+		var left *fanout.ShutdownError
 		require.ErrorAs(t, err, &left)
-		require.Equal(t, []Left{{Queue: "q", Delayed: 1, Blocked: 2}}, left.Queues)
+		require.Equal(t, []fanout.Left{{Queue: "q", Delayed: 1, Blocked: 2}}, left.Queues)
 		require.Len(t, top.Leftovers()["q"], 3)
 		require.Equal(t, "a", top.Leftovers()["q"][0].OrderingKey)
 	})
@@ -252,19 +248,19 @@ func TestPromise13AHandlerThatFillsItsOwnQueueGetsErrWouldDeadlock(t *testing.T)
 	// Tailscale's issue 18012.
 	for _, workers := range []int{1, 8} {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
-			bubble(t, func(t *testing.T, ctx context.Context) {
-				top := newTopic[int](t)
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				top := kit.NewTopic[int](t)
 				errs := make(chan error, 1)
-				subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+				kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 					if d.Body == 1 {
 						errs <- top.Publish(ctx, 2)
 					}
 					return nil
-				}, WithCapacity(1), WithConcurrency(workers))
+				}, fanout.WithCapacity(1), fanout.WithConcurrency(workers))
 				start := time.Now()
-				publish(t, top, 1)
+				kit.Publish(t, top, 1)
 				err := <-errs
-				require.ErrorIs(t, err, ErrWouldDeadlock)
+				require.ErrorIs(t, err, fanout.ErrWouldDeadlock)
 				require.ErrorContains(t, err, `"q" of topic "payments" -> "q" of topic "payments"`)
 				require.Zero(t, time.Since(start))
 				require.Zero(t, top.Stats().Waiting)
@@ -275,19 +271,19 @@ func TestPromise13AHandlerThatFillsItsOwnQueueGetsErrWouldDeadlock(t *testing.T)
 }
 
 func TestPromise13ACycleOverTwoTopicsIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		orders, err := NewTopic[int]("orders", silent)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		orders, err := fanout.NewTopic[int]("orders", kit.Silent)
 		require.NoError(t, err)
-		payments, err := NewTopic[string]("payments", silent)
+		payments, err := fanout.NewTopic[string]("payments", kit.Silent)
 		require.NoError(t, err)
 		errs := make(chan error, 10)
 		go1, go2 := make(chan struct{}), make(chan struct{})
-		subscribe(t, orders, "billing", func(ctx context.Context, d Delivery[int]) error {
+		kit.Subscribe(t, orders, "billing", func(ctx context.Context, d fanout.Delivery[int]) error {
 			<-go1
 			errs <- payments.Publish(ctx, "x")
 			return nil
-		}, WithCapacity(1))
-		subscribe(t, payments, "shipping", func(ctx context.Context, d Delivery[string]) error {
+		}, fanout.WithCapacity(1))
+		kit.Subscribe(t, payments, "shipping", func(ctx context.Context, d fanout.Delivery[string]) error {
 			<-go2
 			if d.Body != "a" {
 				return nil
@@ -296,16 +292,16 @@ func TestPromise13ACycleOverTwoTopicsIsNamed(t *testing.T) {
 			defer cancel()
 			errs <- orders.Publish(ctx, 1)
 			return nil
-		}, WithCapacity(1))
-		publish(t, orders, 1)
-		publish(t, payments, "a")
+		}, fanout.WithCapacity(1))
+		kit.Publish(t, orders, 1)
+		kit.Publish(t, payments, "a")
 		synctest.Wait()
 		close(go1)
 		synctest.Wait()
 		require.Equal(t, 1, payments.Stats().Waiting, "this one waits: shipping may finish")
 		close(go2)
 		err = <-errs
-		require.ErrorIs(t, err, ErrWouldDeadlock)
+		require.ErrorIs(t, err, fanout.ErrWouldDeadlock)
 		require.ErrorContains(t, err, `"shipping" of topic "payments" -> "billing" of topic "orders" -> "shipping" of topic "payments"`)
 		require.NoError(t, <-errs, "and the other goes on")
 		require.NoError(t, orders.Shutdown(ctx))
@@ -314,9 +310,9 @@ func TestPromise13ACycleOverTwoTopicsIsNamed(t *testing.T) {
 }
 
 func TestPromise13WhatLooksLikeACycleAndIsNotWaitsAndSucceeds(t *testing.T) {
-	free := map[string]func(t *testing.T, ctx context.Context, q *Queue[int]){
+	free := map[string]func(t *testing.T, ctx context.Context, q *fanout.Queue[int]){
 		"another worker": nil,
-		"a receiver that waits": func(t *testing.T, ctx context.Context, q *Queue[int]) {
+		"a receiver that waits": func(t *testing.T, ctx context.Context, q *fanout.Queue[int]) {
 			go func() {
 				time.Sleep(time.Second)
 				d, err := q.Receive(ctx)
@@ -328,14 +324,14 @@ func TestPromise13WhatLooksLikeACycleAndIsNotWaitsAndSucceeds(t *testing.T) {
 	}
 	for name, consumer := range free {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, ctx context.Context) {
-				top := newTopic[int](t)
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				top := kit.NewTopic[int](t)
 				var published atomic.Int32
 				workers := 1
 				if consumer == nil {
 					workers = 2
 				}
-				s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+				s := kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 					if d.Body == 1 {
 						time.Sleep(2 * time.Second)
 						if err := top.Publish(ctx, 3); err != nil {
@@ -346,8 +342,8 @@ func TestPromise13WhatLooksLikeACycleAndIsNotWaitsAndSucceeds(t *testing.T) {
 					}
 					time.Sleep(10 * time.Second)
 					return nil
-				}, WithCapacity(2), WithConcurrency(workers))
-				publish(t, top, 1, 2)
+				}, fanout.WithCapacity(2), fanout.WithConcurrency(workers))
+				kit.Publish(t, top, 1, 2)
 				if consumer != nil {
 					consumer(t, ctx, s.Queue())
 				}
@@ -360,26 +356,26 @@ func TestPromise13WhatLooksLikeACycleAndIsNotWaitsAndSucceeds(t *testing.T) {
 }
 
 // ctxAfter lets d pass before the test goes on.
-func ctxAfter[T any](ctx context.Context, _ *Topic[T], d time.Duration) context.Context {
+func ctxAfter[T any](ctx context.Context, _ *fanout.Topic[T], d time.Duration) context.Context {
 	time.Sleep(d)
 	return ctx
 }
 
 func TestPromise13AHandlerThatNeedsALockItsPublisherHoldsEndsWithTheContextAndIsReported(t *testing.T) {
 	// Tailscale's issue 17973.
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		var log syncBuffer
-		stalls := make(chan Event, 10)
-		top, err := NewTopic[int]("payments", WithLogger(log.logger()), WithHooks(Hooks{Stalled: func(e Event) { stalls <- e }}))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var log kit.Buffer
+		stalls := make(chan fanout.Event, 10)
+		top, err := fanout.NewTopic[int]("payments", fanout.WithLogger(log.Logger()), fanout.WithHooks(fanout.Hooks{Stalled: func(e fanout.Event) { stalls <- e }}))
 		require.NoError(t, err)
 		lock := make(chan struct{}, 1) // a mutex
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			lock <- struct{}{}
 			<-lock
 			return nil
-		}, WithCapacity(2))
+		}, fanout.WithCapacity(2))
 		lock <- struct{}{}
-		publish(t, top, 1, 2)
+		kit.Publish(t, top, 1, 2)
 		soon, cancel := context.WithTimeout(ctx, 25*time.Second)
 		defer cancel()
 		require.ErrorIs(t, top.Publish(soon, 3), context.DeadlineExceeded)
@@ -397,14 +393,14 @@ func TestPromise13AHandlerThatNeedsALockItsPublisherHoldsEndsWithTheContextAndIs
 
 func TestPromise13ManyHandlersThatPublishInAllDirectionsNeverHang(t *testing.T) {
 	// Real goroutines: each publish in a handler succeeds or is refused.
-	tops := make([]*Topic[int], 3)
+	tops := make([]*fanout.Topic[int], 3)
 	var refused, ok atomic.Int64
 	for k := range tops {
-		tops[k] = newTopic[int](t)
+		tops[k] = kit.NewTopic[int](t)
 	}
 	for k := range tops {
 		for n := range 2 {
-			subscribe(t, tops[k], fmt.Sprint(n), func(ctx context.Context, d Delivery[int]) error {
+			kit.Subscribe(t, tops[k], fmt.Sprint(n), func(ctx context.Context, d fanout.Delivery[int]) error {
 				for range 2 {
 					if d.Body <= 0 {
 						return nil
@@ -419,7 +415,7 @@ func TestPromise13ManyHandlersThatPublishInAllDirectionsNeverHang(t *testing.T) 
 					}
 				}
 				return nil
-			}, WithCapacity(1+rand.IntN(4)), WithConcurrency(1+rand.IntN(3)))
+			}, fanout.WithCapacity(1+rand.IntN(4)), fanout.WithConcurrency(1+rand.IntN(3)))
 		}
 	}
 	for n := range 30 {
@@ -428,8 +424,8 @@ func TestPromise13ManyHandlersThatPublishInAllDirectionsNeverHang(t *testing.T) 
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for settled := false; !settled; {
-		settled = !slices.ContainsFunc(tops, func(top *Topic[int]) bool {
-			return top.Stats().Waiting > 0 || slices.ContainsFunc(top.Queues(), func(q *Queue[int]) bool { return q.Stats().Unsettled() > 0 })
+		settled = !slices.ContainsFunc(tops, func(top *fanout.Topic[int]) bool {
+			return top.Stats().Waiting > 0 || slices.ContainsFunc(top.Queues(), func(q *fanout.Queue[int]) bool { return q.Stats().Unsettled() > 0 })
 		})
 		require.NoError(t, ctx.Err(), "it hangs: %d published, %d refused", ok.Load(), refused.Load())
 		time.Sleep(time.Millisecond)

@@ -1,4 +1,6 @@
-package fanout
+// The promises by their numbers, 1 to 9 without 8: all or none, bounds, at least once, settling, isolation, retries, histories, dead letters.
+
+package fanout_test
 
 import (
 	"context"
@@ -16,6 +18,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
 // The tests in this file are the promises of the package, one by one.
@@ -24,27 +29,27 @@ import (
 // --- 1. All or none ---
 
 func TestPromise01AllOrNoneThroughAFullRejectQueue(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		a := openQueue(t, top, "a")
-		full := openQueue(t, top, "full", WithCapacity(1), WithOverflow(Reject))
-		dropper := openQueue(t, top, "dropper", WithCapacity(1), WithOverflow(DropOldest))
-		publish(t, top, 1)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		a := kit.OpenQueue(t, top, "a")
+		full := kit.OpenQueue(t, top, "full", fanout.WithCapacity(1), fanout.WithOverflow(fanout.Reject))
+		dropper := kit.OpenQueue(t, top, "dropper", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropOldest))
+		kit.Publish(t, top, 1)
 
 		for _, try := range []func() error{
 			func() error { return top.Publish(ctx, 2) },
 			func() error { return top.TryPublish(ctx, 2) },
-			func() error { return top.PublishMessages(ctx, Message[int]{Body: 2}) },
-			func() error { return top.PublishMessages(ctx, Message[int]{Body: 2, Delay: time.Second}) },
+			func() error { return top.PublishMessages(ctx, fanout.Message[int]{Body: 2}) },
+			func() error { return top.PublishMessages(ctx, fanout.Message[int]{Body: 2, Delay: time.Second}) },
 		} {
 			err := try()
-			require.ErrorIs(t, err, ErrQueueFull)
+			require.ErrorIs(t, err, fanout.ErrQueueFull)
 			require.ErrorContains(t, err, `"full"`)
-			require.Equal(t, []int{1}, bodies(t, a))
-			require.Equal(t, []int{1}, bodies(t, full))
-			require.Equal(t, []int{1}, bodies(t, dropper), "nothing is dropped for a message that is refused")
+			require.Equal(t, []int{1}, kit.Bodies(t, a))
+			require.Equal(t, []int{1}, kit.Bodies(t, full))
+			require.Equal(t, []int{1}, kit.Bodies(t, dropper), "nothing is dropped for a message that is refused")
 			require.Zero(t, dropper.Stats().Dropped)
-			check(t, top)
+			fanout.Check(t, top)
 		}
 		require.Equal(t, uint64(1), top.Stats().Published)
 		top.Close()
@@ -52,11 +57,11 @@ func TestPromise01AllOrNoneThroughAFullRejectQueue(t *testing.T) {
 }
 
 func TestPromise01AllOrNoneWhenTheContextEndsWhileWaiting(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		a := openQueue(t, top, "a")
-		full := openQueue(t, top, "full", WithCapacity(1))
-		publish(t, top, 1)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		a := kit.OpenQueue(t, top, "a")
+		full := kit.OpenQueue(t, top, "full", fanout.WithCapacity(1))
+		kit.Publish(t, top, 1)
 
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
@@ -69,26 +74,26 @@ func TestPromise01AllOrNoneWhenTheContextEndsWhileWaiting(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, `"full"`)
 		require.Equal(t, 3*time.Second, time.Since(start))
-		require.Equal(t, []int{1}, bodies(t, a))
+		require.Equal(t, []int{1}, kit.Bodies(t, a))
 
 		// Nothing is left behind: room made later is for those who come later.
-		require.NoError(t, receive(t, full).Ack(ctx))
-		publish(t, top, 3)
-		require.Equal(t, []int{1, 3}, bodies(t, a))
-		require.Equal(t, []int{3}, bodies(t, full))
-		check(t, top)
+		require.NoError(t, kit.Receive(t, full).Ack(ctx))
+		kit.Publish(t, top, 3)
+		require.Equal(t, []int{1, 3}, kit.Bodies(t, a))
+		require.Equal(t, []int{3}, kit.Bodies(t, full))
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise01AllOrNoneWhenItsOnlyRoomGiverIsCancelled(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		s := subscribe(t, top, "full", func(ctx context.Context, d Delivery[int]) error {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		s := kit.Subscribe(t, top, "full", func(ctx context.Context, d fanout.Delivery[int]) error {
 			<-ctx.Done()
 			return context.Cause(ctx)
-		}, WithCapacity(1))
-		publish(t, top, 1)
+		}, fanout.WithCapacity(1))
+		kit.Publish(t, top, 1)
 		err := make(chan error)
 		go func() { err <- top.Publish(ctx, 2) }()
 		synctest.Wait()
@@ -107,75 +112,75 @@ func TestPromise01AllOrNoneWhenItsOnlyRoomGiverIsCancelled(t *testing.T) {
 }
 
 func TestPromise01AllOrNoneWhenTheTopicEndsWhileWaiting(t *testing.T) {
-	for name, end := range map[string]func(*Topic[int], context.Context){
-		"Close": func(top *Topic[int], ctx context.Context) { top.Close() },
-		"Shutdown": func(top *Topic[int], ctx context.Context) {
+	for name, end := range map[string]func(*fanout.Topic[int], context.Context){
+		"Close": func(top *fanout.Topic[int], ctx context.Context) { top.Close() },
+		"Shutdown": func(top *fanout.Topic[int], ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
 			_ = top.Shutdown(ctx)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, ctx context.Context) {
-				top := newTopic[int](t)
-				a := openQueue(t, top, "a")
-				openQueue(t, top, "full", WithCapacity(1))
-				publish(t, top, 1)
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				top := kit.NewTopic[int](t)
+				a := kit.OpenQueue(t, top, "a")
+				kit.OpenQueue(t, top, "full", fanout.WithCapacity(1))
+				kit.Publish(t, top, 1)
 				err := make(chan error)
 				go func() { err <- top.Publish(ctx, 2) }()
 				synctest.Wait()
 				go end(top, ctx)
-				require.ErrorIs(t, <-err, ErrClosed)
+				require.ErrorIs(t, <-err, fanout.ErrClosed)
 				<-top.Done()
-				require.Equal(t, []Message[int]{{Body: 1, ID: a.Leftovers()[0].ID}}, a.Leftovers())
-				for _, err := range []error{top.Publish(ctx, 3), top.TryPublish(ctx, 3), top.PublishMessages(ctx, Message[int]{})} {
-					require.ErrorIs(t, err, ErrClosed)
+				require.Equal(t, []fanout.Message[int]{{Body: 1, ID: a.Leftovers()[0].ID}}, a.Leftovers())
+				for _, err := range []error{top.Publish(ctx, 3), top.TryPublish(ctx, 3), top.PublishMessages(ctx, fanout.Message[int]{})} {
+					require.ErrorIs(t, err, fanout.ErrClosed)
 				}
 				_, err2 := top.OpenQueue(ctx, "late")
-				require.ErrorIs(t, err2, ErrClosed)
+				require.ErrorIs(t, err2, fanout.ErrClosed)
 			})
 		})
 	}
 }
 
 func TestPromise01AllOrNoneOfABatch(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		a := openQueue(t, top, "a", WithCapacity(100))
-		b := openQueue(t, top, "b", WithCapacity(3))
-		batch := func(bodies ...int) (ms []Message[int]) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		a := kit.OpenQueue(t, top, "a", fanout.WithCapacity(100))
+		b := kit.OpenQueue(t, top, "b", fanout.WithCapacity(3))
+		batch := func(bodies ...int) (ms []fanout.Message[int]) {
 			for _, n := range bodies {
-				ms = append(ms, Message[int]{Body: n})
+				ms = append(ms, fanout.Message[int]{Body: n})
 			}
 			return ms
 		}
 		err := top.PublishMessages(ctx, batch(1, 2, 3, 4)...)
-		require.ErrorIs(t, err, ErrBatchTooLarge)
+		require.ErrorIs(t, err, fanout.ErrBatchTooLarge)
 		require.ErrorContains(t, err, "4 messages")
 		require.ErrorContains(t, err, `"b"`)
 		require.NoError(t, top.PublishMessages(ctx, batch(1, 2)...))
-		require.ErrorIs(t, top.TryPublishMessages(ctx, batch(3, 4)...), ErrQueueFull, "one fits, two don't: none goes in")
-		require.Equal(t, []int{1, 2}, bodies(t, a))
+		require.ErrorIs(t, top.TryPublishMessages(ctx, batch(3, 4)...), fanout.ErrQueueFull, "one fits, two don't: none goes in")
+		require.Equal(t, []int{1, 2}, kit.Bodies(t, a))
 
 		done := make(chan error)
 		go func() { done <- top.PublishMessages(ctx, batch(3, 4)...) }()
 		synctest.Wait()
-		require.Equal(t, []int{1, 2}, bodies(t, a))
-		require.NoError(t, receive(t, b).Ack(ctx))
+		require.Equal(t, []int{1, 2}, kit.Bodies(t, a))
+		require.NoError(t, kit.Receive(t, b).Ack(ctx))
 		require.NoError(t, <-done)
-		require.Equal(t, []int{1, 2, 3, 4}, bodies(t, a))
-		require.Equal(t, []int{2, 3, 4}, bodies(t, b))
+		require.Equal(t, []int{1, 2, 3, 4}, kit.Bodies(t, a))
+		require.Equal(t, []int{2, 3, 4}, kit.Bodies(t, b))
 		require.NoError(t, top.PublishMessages(ctx), "no message is no error")
-		check(t, top)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise01AllOrNoneWhenAFilterPanics(t *testing.T) {
-	top := newTopic[int](t)
+	top := kit.NewTopic[int](t)
 	defer top.Close()
-	a := openQueue(t, top, "a")
-	openQueue(t, top, "odd", WithFilter(func(n int) bool {
+	a := kit.OpenQueue(t, top, "a")
+	kit.OpenQueue(t, top, "odd", fanout.WithFilter(func(n int) bool {
 		if n < 0 {
 			panic("negative")
 		}
@@ -184,20 +189,20 @@ func TestPromise01AllOrNoneWhenAFilterPanics(t *testing.T) {
 	err := top.Publish(t.Context(), -1)
 	require.ErrorContains(t, err, `filter of queue "odd"`)
 	require.ErrorContains(t, err, "negative")
-	require.Empty(t, bodies(t, a))
-	publish(t, top, 1)
-	require.Equal(t, []int{1}, bodies(t, a))
+	require.Empty(t, kit.Bodies(t, a))
+	kit.Publish(t, top, 1)
+	require.Equal(t, []int{1}, kit.Bodies(t, a))
 }
 
 func TestPromise01PublishesWaitInTheOrderOfTheirArrival(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		a := openQueue(t, top, "a", WithCapacity(2))
-		publish(t, top, 0, 0)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		a := kit.OpenQueue(t, top, "a", fanout.WithCapacity(2))
+		kit.Publish(t, top, 0, 0)
 		for n := 1; n <= 5; n++ {
 			go func() {
 				if n == 3 { // a batch that needs both places does not starve
-					_ = top.PublishMessages(ctx, Message[int]{Body: 3}, Message[int]{Body: 3})
+					_ = top.PublishMessages(ctx, fanout.Message[int]{Body: 3}, fanout.Message[int]{Body: 3})
 					return
 				}
 				_ = top.Publish(ctx, n)
@@ -205,14 +210,14 @@ func TestPromise01PublishesWaitInTheOrderOfTheirArrival(t *testing.T) {
 			synctest.Wait()
 		}
 		require.Equal(t, 5, top.Stats().Waiting)
-		require.ErrorIs(t, top.TryPublish(ctx, 6), ErrQueueFull)
+		require.ErrorIs(t, top.TryPublish(ctx, 6), fanout.ErrQueueFull)
 		var got []int
 		for range 8 {
-			d := receive(t, a)
+			d := kit.Receive(t, a)
 			got = append(got, d.Body)
 			require.NoError(t, d.Ack(ctx))
 			synctest.Wait()
-			check(t, top)
+			fanout.Check(t, top)
 		}
 		require.Equal(t, []int{0, 0, 1, 2, 3, 3, 4, 5}, got)
 		top.Close()
@@ -220,28 +225,28 @@ func TestPromise01PublishesWaitInTheOrderOfTheirArrival(t *testing.T) {
 }
 
 func TestPromise01ALaterPublishOvertakesOnlyIfItSharesNoQueue(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		even := openQueue(t, top, "even", WithCapacity(1), WithFilter(func(n int) bool { return n%2 == 0 }))
-		odd := openQueue(t, top, "odd", WithCapacity(1), WithFilter(func(n int) bool { return n%2 == 1 }))
-		publish(t, top, 0)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		even := kit.OpenQueue(t, top, "even", fanout.WithCapacity(1), fanout.WithFilter(func(n int) bool { return n%2 == 0 }))
+		odd := kit.OpenQueue(t, top, "odd", fanout.WithCapacity(1), fanout.WithFilter(func(n int) bool { return n%2 == 1 }))
+		kit.Publish(t, top, 0)
 		waiting := make(chan error)
 		go func() { waiting <- top.Publish(ctx, 2) }()
 		synctest.Wait()
-		publish(t, top, 1) // for odd only: goes by
-		require.Equal(t, []int{1}, bodies(t, odd))
+		kit.Publish(t, top, 1) // for odd only: goes by
+		require.Equal(t, []int{1}, kit.Bodies(t, odd))
 		go func() { waiting <- top.Publish(ctx, 4) }()
 		synctest.Wait()
 		require.Equal(t, 2, top.Stats().Waiting)
 		for _, want := range []int{0, 2, 4} {
-			d := receive(t, even)
+			d := kit.Receive(t, even)
 			require.Equal(t, want, d.Body)
 			require.NoError(t, d.Ack(ctx))
 			if want < 4 {
 				require.NoError(t, <-waiting)
 			}
 		}
-		check(t, top)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
@@ -250,8 +255,8 @@ func TestPromise01AllOrNoneWithQueuesComingAndGoing(t *testing.T) {
 	// One queue stays from the first to the last; others come and go. What one
 	// of those got between two messages is what the first queue got between them.
 	ctx := t.Context()
-	top := newTopic[int](t)
-	all := openQueue(t, top, "all", WithCapacity(Unlimited))
+	top := kit.NewTopic[int](t)
+	all := kit.OpenQueue(t, top, "all", fanout.WithCapacity(fanout.Unlimited))
 	var published atomic.Int64
 	var publishers, others sync.WaitGroup
 	stop := make(chan struct{})
@@ -264,7 +269,7 @@ func TestPromise01AllOrNoneWithQueuesComingAndGoing(t *testing.T) {
 				default:
 				}
 				if rand.IntN(3) == 0 {
-					if top.PublishMessages(ctx, Message[int]{Body: n}, Message[int]{Body: n}) == nil {
+					if top.PublishMessages(ctx, fanout.Message[int]{Body: n}, fanout.Message[int]{Body: n}) == nil {
 						published.Add(2)
 					}
 				} else if top.TryPublish(ctx, n) == nil {
@@ -278,7 +283,7 @@ func TestPromise01AllOrNoneWithQueuesComingAndGoing(t *testing.T) {
 	for g := range got {
 		others.Go(func() {
 			for n := range 100 {
-				q := openQueue(t, top, fmt.Sprint(g), WithCapacity(1+rand.IntN(8)))
+				q := kit.OpenQueue(t, top, fmt.Sprint(g), fanout.WithCapacity(1+rand.IntN(8)))
 				var seqs []uint64
 				for range rand.IntN(200) {
 					d, ok, err := q.TryReceive(ctx)
@@ -286,11 +291,11 @@ func TestPromise01AllOrNoneWithQueuesComingAndGoing(t *testing.T) {
 						runtime.Gosched()
 						continue
 					}
-					seqs = append(seqs, d.seq)
+					seqs = append(seqs, fanout.Sequence(d))
 					_ = d.Ack(ctx)
 				}
 				if n%2 == 0 {
-					check(t, top)
+					fanout.Check(t, top)
 				}
 				_ = q.Close()
 				got[g] = append(got[g], seqs)
@@ -307,7 +312,7 @@ func TestPromise01AllOrNoneWithQueuesComingAndGoing(t *testing.T) {
 		if !ok {
 			break
 		}
-		order = append(order, d.seq)
+		order = append(order, fanout.Sequence(d))
 		_ = d.Ack(ctx)
 	}
 	require.Len(t, order, int(published.Load()), "nil means that it is in the queue, an error that it is not")
@@ -326,70 +331,70 @@ func TestPromise01AllOrNoneWithQueuesComingAndGoing(t *testing.T) {
 // --- 2. Bounded ---
 
 func TestPromise02CapacityCountsReadyDelayedRetryingParkedAndInFlight(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithCapacity(5), WithOverflow(Reject), WithMaxAttempts(2), WithDeadLetterCapacity(1),
-			WithBackoff(Constant(time.Hour)))
-		publish(t, top, 1, 2)
-		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy))) // fills the dead-letter queue
-		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy))) // parked
-		publish(t, top, 3, 4)
-		require.NoError(t, receive(t, q).Nack(ctx)) // retrying
-		receive(t, q)                               // in flight
-		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 5, Delay: time.Minute}))
-		publish(t, top, 6) // ready
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(5), fanout.WithOverflow(fanout.Reject), fanout.WithMaxAttempts(2), fanout.WithDeadLetterCapacity(1),
+			fanout.WithBackoff(fanout.Constant(time.Hour)))
+		kit.Publish(t, top, 1, 2)
+		require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy))) // fills the dead-letter queue
+		require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy))) // parked
+		kit.Publish(t, top, 3, 4)
+		require.NoError(t, kit.Receive(t, q).Nack(ctx)) // retrying
+		kit.Receive(t, q)                               // in flight
+		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: 5, Delay: time.Minute}))
+		kit.Publish(t, top, 6) // ready
 		s := q.Stats()
 		require.Equal(t, [6]int{1, 1, 1, 1, 1, 1}, [6]int{s.Ready, s.Delayed, s.Retrying, s.InFlight, s.Parked, s.Dead})
 		require.Equal(t, 5, s.Unsettled())
 		depth, err := q.Depth(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 5, depth.Unsettled())
-		require.ErrorIs(t, top.Publish(ctx, 7), ErrQueueFull)
-		check(t, top)
+		require.ErrorIs(t, top.Publish(ctx, 7), fanout.ErrQueueFull)
+		fanout.Check(t, top)
 
 		d, err := q.DeadLetters().Receive(ctx)
 		require.NoError(t, err)
 		require.NoError(t, d.Ack(ctx)) // room for what is parked
-		publish(t, top, 7)
-		check(t, top)
+		kit.Publish(t, top, 7)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise02DroppingQueuesAreBoundedToo(t *testing.T) {
 	for _, row := range []struct {
-		overflow Overflow
+		overflow fanout.Overflow
 		left     []int
 	}{
-		{DropOldest, []int{5, 6, 7, 8}},
-		{DropNewest, []int{0, 1, 2, 3}},
+		{fanout.DropOldest, []int{5, 6, 7, 8}},
+		{fanout.DropNewest, []int{0, 1, 2, 3}},
 	} {
 		for _, direct := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v direct %t", row.overflow, direct), func(t *testing.T) {
-				top := newTopic[int](t)
-				options := []QueueOption{WithCapacity(4), WithOverflow(row.overflow)}
+				top := kit.NewTopic[int](t)
+				options := []fanout.QueueOption{fanout.WithCapacity(4), fanout.WithOverflow(row.overflow)}
 				if direct {
-					options = append(options, WithFilter(func(int) bool { return true }))
+					options = append(options, fanout.WithFilter(func(int) bool { return true }))
 				}
-				q := openQueue(t, top, "q", options...)
+				q := kit.OpenQueue(t, top, "q", options...)
 				for n := range 9 {
-					publish(t, top, n)
-					check(t, top)
+					kit.Publish(t, top, n)
+					fanout.Check(t, top)
 				}
-				require.Equal(t, row.left, bodies(t, q))
+				require.Equal(t, row.left, kit.Bodies(t, q))
 				require.Equal(t, uint64(5), q.Stats().Dropped)
 				require.Equal(t, 9, q.Stats().Published)
 
-				batch := make([]Message[int], 10)
+				batch := make([]fanout.Message[int], 10)
 				for n := range batch {
 					batch[n].Body = 100 + n
 				}
 				require.NoError(t, top.PublishMessages(t.Context(), batch...), "larger than the capacity")
-				check(t, top)
-				if row.overflow == DropOldest {
-					require.Equal(t, []int{106, 107, 108, 109}, bodies(t, q))
+				fanout.Check(t, top)
+				if row.overflow == fanout.DropOldest {
+					require.Equal(t, []int{106, 107, 108, 109}, kit.Bodies(t, q))
 				} else {
-					require.Equal(t, row.left, bodies(t, q))
+					require.Equal(t, row.left, kit.Bodies(t, q))
 				}
 				top.Close()
 			})
@@ -398,69 +403,61 @@ func TestPromise02DroppingQueuesAreBoundedToo(t *testing.T) {
 }
 
 func TestPromise02DropOldestSparesWhatIsInFlight(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		for _, direct := range []bool{false, true} {
-			top := newTopic[int](t)
-			options := []QueueOption{WithCapacity(3), WithOverflow(DropOldest), WithBackoff(Constant(time.Minute))}
+			top := kit.NewTopic[int](t)
+			options := []fanout.QueueOption{fanout.WithCapacity(3), fanout.WithOverflow(fanout.DropOldest), fanout.WithBackoff(fanout.Constant(time.Minute))}
 			if direct {
-				options = append(options, WithFilter(func(int) bool { return true }))
+				options = append(options, fanout.WithFilter(func(int) bool { return true }))
 			}
-			q := openQueue(t, top, "q", options...)
-			publish(t, top, 0, 1, 2)
-			inHand := []Delivery[int]{receive(t, q), receive(t, q), receive(t, q)}
-			publish(t, top, 3) // everything is in flight: the new one is dropped
-			require.Empty(t, bodies(t, q))
+			q := kit.OpenQueue(t, top, "q", options...)
+			kit.Publish(t, top, 0, 1, 2)
+			inHand := []fanout.Delivery[int]{kit.Receive(t, q), kit.Receive(t, q), kit.Receive(t, q)}
+			kit.Publish(t, top, 3) // everything is in flight: the new one is dropped
+			require.Empty(t, kit.Bodies(t, q))
 			require.NoError(t, inHand[1].Nack(ctx)) // retrying: the oldest that can be dropped
-			publish(t, top, 4)
-			require.Equal(t, []int{4}, bodies(t, q))
+			kit.Publish(t, top, 4)
+			require.Equal(t, []int{4}, kit.Bodies(t, q))
 			require.NoError(t, inHand[0].Nack(ctx))
-			publish(t, top, 5) // 0 is older than 4
-			require.Equal(t, []int{4, 5}, bodies(t, q))
+			kit.Publish(t, top, 5) // 0 is older than 4
+			require.Equal(t, []int{4, 5}, kit.Bodies(t, q))
 			require.NoError(t, inHand[2].Ack(ctx))
 			require.Equal(t, uint64(3), q.Stats().Dropped)
-			check(t, top)
-			require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 6, Delay: time.Second}, Message[int]{Body: 7}))
-			require.Equal(t, []int{5, 6, 7}, bodies(t, q))
-			check(t, top)
+			fanout.Check(t, top)
+			require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: 6, Delay: time.Second}, fanout.Message[int]{Body: 7}))
+			require.Equal(t, []int{5, 6, 7}, kit.Bodies(t, q))
+			fanout.Check(t, top)
 			top.Close()
 		}
 	})
 }
 
 func TestPromise02AnIdleQueueWithAMillionPlacesCostsAlmostNothing(t *testing.T) {
-	top := newTopic[int](t)
+	top := kit.NewTopic[int](t)
 	defer top.Close()
-	before := heap()
+	before := kit.Heap()
 	for n := range 100 {
-		openQueue(t, top, fmt.Sprint(n), WithCapacity(1_000_000))
+		kit.OpenQueue(t, top, fmt.Sprint(n), fanout.WithCapacity(1_000_000))
 	}
-	require.Less(t, (heap()-before)/100, int64(2048))
+	require.Less(t, (kit.Heap()-before)/100, int64(2048))
 	runtime.KeepAlive(top)
 }
 
 func TestPromise02AFloodKeepsMemoryFlat(t *testing.T) {
 	type payload [64]byte
-	top := newTopic[*payload](t)
+	top := kit.NewTopic[*payload](t)
 	for n := range 4 {
-		subscribe(t, top, fmt.Sprint(n), func(context.Context, Delivery[*payload]) error { return nil }, WithCapacity(256))
+		kit.Subscribe(t, top, fmt.Sprint(n), func(context.Context, fanout.Delivery[*payload]) error { return nil }, fanout.WithCapacity(256))
 	}
-	openQueue(t, top, "paused newest", WithCapacity(256), WithOverflow(DropNewest))
-	openQueue(t, top, "paused oldest", WithCapacity(256), WithOverflow(DropOldest))
-	before := heap()
+	kit.OpenQueue(t, top, "paused newest", fanout.WithCapacity(256), fanout.WithOverflow(fanout.DropNewest))
+	kit.OpenQueue(t, top, "paused oldest", fanout.WithCapacity(256), fanout.WithOverflow(fanout.DropOldest))
+	before := kit.Heap()
 	for range 50_000 {
 		require.NoError(t, top.Publish(t.Context(), new(payload)))
 	}
-	require.Less(t, heap()-before, int64(1<<20), "50,000 messages of 64 bytes went through queues of 256")
+	require.Less(t, kit.Heap()-before, int64(1<<20), "50,000 messages of 64 bytes went through queues of 256")
 	top.Close()
 	<-top.Done()
-}
-
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc + m.StackInuse)
 }
 
 // --- 3. At least once ---
@@ -468,16 +465,16 @@ func heap() int64 {
 func TestPromise03EveryMessageIsDeliveredUntilItIsAcknowledged(t *testing.T) {
 	// Handlers fail in every way; every message is acknowledged exactly once in
 	// the end, and never delivered after.
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		const messages = 500
-		top := newTopic[int](t)
+		top := kit.NewTopic[int](t)
 		type ledger struct {
 			sync.Mutex
 			acked, after [messages]int
 		}
 		var books [3]ledger
 		for k := range books {
-			subscribe(t, top, fmt.Sprint(k), func(ctx context.Context, d Delivery[int]) error {
+			kit.Subscribe(t, top, fmt.Sprint(k), func(ctx context.Context, d fanout.Delivery[int]) error {
 				l := &books[k]
 				l.Lock()
 				if l.acked[d.Body] > 0 {
@@ -486,7 +483,7 @@ func TestPromise03EveryMessageIsDeliveredUntilItIsAcknowledged(t *testing.T) {
 				l.Unlock()
 				switch (d.Body + d.Attempt()*7) % 6 {
 				case 0:
-					return errBusy
+					return kit.ErrBusy
 				case 1:
 					panic("boom")
 				case 2:
@@ -496,7 +493,7 @@ func TestPromise03EveryMessageIsDeliveredUntilItIsAcknowledged(t *testing.T) {
 					return context.Cause(ctx)
 				case 4:
 					if len(d.History()) < 3 {
-						return Snooze(time.Second)
+						return fanout.Snooze(time.Second)
 					}
 				}
 				if err := d.Ack(ctx); err != nil {
@@ -506,10 +503,10 @@ func TestPromise03EveryMessageIsDeliveredUntilItIsAcknowledged(t *testing.T) {
 				l.acked[d.Body]++
 				l.Unlock()
 				return nil
-			}, WithConcurrency(1+k*7), WithMaxAttempts(Unlimited), WithVisibilityTimeout(time.Second), WithCapacity(50))
+			}, fanout.WithConcurrency(1+k*7), fanout.WithMaxAttempts(fanout.Unlimited), fanout.WithVisibilityTimeout(time.Second), fanout.WithCapacity(50))
 		}
 		for n := range messages {
-			publish(t, top, n)
+			kit.Publish(t, top, n)
 		}
 		time.Sleep(time.Hour) // Shutdown would not wait for snoozes
 		require.NoError(t, top.Shutdown(ctx))
@@ -524,23 +521,23 @@ func TestPromise03EveryMessageIsDeliveredUntilItIsAcknowledged(t *testing.T) {
 }
 
 func TestPromise03EveryLossIsCountedHookedAndLogged(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		var log syncBuffer
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var log kit.Buffer
 		var mu sync.Mutex
-		hooked := map[DropReason]int{}
-		top, err := NewTopic[int]("payments", WithLogger(log.logger()), WithHooks(Hooks{Dropped: func(e Event) {
+		hooked := map[fanout.DropReason]int{}
+		top, err := fanout.NewTopic[int]("payments", fanout.WithLogger(log.Logger()), fanout.WithHooks(fanout.Hooks{Dropped: func(e fanout.Event) {
 			mu.Lock()
 			defer mu.Unlock()
 			hooked[e.Reason] += e.Count
-			if e.Count == 1 && e.Reason != DroppedByClose && e.MessageID == "" {
+			if e.Count == 1 && e.Reason != fanout.DroppedByClose && e.MessageID == "" {
 				t.Error("a dropped message is named")
 			}
 		}}))
 		require.NoError(t, err)
-		oldest := openQueue(t, top, "oldest", WithCapacity(2), WithOverflow(DropOldest))
-		newest := openQueue(t, top, "newest", WithCapacity(2), WithOverflow(DropNewest))
+		oldest := kit.OpenQueue(t, top, "oldest", fanout.WithCapacity(2), fanout.WithOverflow(fanout.DropOldest))
+		newest := kit.OpenQueue(t, top, "newest", fanout.WithCapacity(2), fanout.WithOverflow(fanout.DropNewest))
 		for n := range 12 {
-			publish(t, top, n)
+			kit.Publish(t, top, n)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -548,7 +545,7 @@ func TestPromise03EveryLossIsCountedHookedAndLogged(t *testing.T) {
 		require.Contains(t, log.String(), `queue=oldest count=9 reason="drop oldest"`)
 		require.NoError(t, oldest.Close())
 		require.NoError(t, top.Close())
-		require.Equal(t, map[DropReason]int{DroppedOldest: 10, DroppedNewest: 10, DroppedByClose: 4}, hooked)
+		require.Equal(t, map[fanout.DropReason]int{fanout.DroppedOldest: 10, fanout.DroppedNewest: 10, fanout.DroppedByClose: 4}, hooked)
 		require.Equal(t, [2]uint64{10, 2}, [2]uint64{oldest.Stats().Dropped, oldest.Stats().Left})
 		require.Equal(t, [2]uint64{10, 2}, [2]uint64{newest.Stats().Dropped, newest.Stats().Left})
 		require.Equal(t, 2, strings.Count(log.String(), "count=2 reason=close"), "%s", log.String())
@@ -559,61 +556,61 @@ func TestPromise03EveryLossIsCountedHookedAndLogged(t *testing.T) {
 // --- 4. A delivery is fenced ---
 
 func TestPromise04ALateSettlementIsStaleAndTouchesNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
-		publish(t, top, 1)
-		old := receive(t, q)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithVisibilityTimeout(time.Second))
+		kit.Publish(t, top, 1)
+		old := kit.Receive(t, q)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		requireStale := func() {
 			t.Helper()
-			require.ErrorIs(t, old.Ack(ctx), ErrStale)
-			require.ErrorIs(t, old.Nack(ctx), ErrStale)
-			require.ErrorIs(t, old.NackAfter(ctx, time.Hour), ErrStale)
-			require.ErrorIs(t, old.Extend(ctx, time.Hour), ErrStale)
-			require.ErrorIs(t, old.Settle(ctx, Permanent(errBusy)), ErrStale)
+			require.ErrorIs(t, old.Ack(ctx), fanout.ErrStale)
+			require.ErrorIs(t, old.Nack(ctx), fanout.ErrStale)
+			require.ErrorIs(t, old.NackAfter(ctx, time.Hour), fanout.ErrStale)
+			require.ErrorIs(t, old.Extend(ctx, time.Hour), fanout.ErrStale)
+			require.ErrorIs(t, old.Settle(ctx, fanout.Permanent(kit.ErrBusy)), fanout.ErrStale)
 			require.True(t, old.Deadline().IsZero())
 		}
 		requireStale()
-		newer := receive(t, q)
+		newer := kit.Receive(t, q)
 		require.Equal(t, 2, newer.Attempt())
 		requireStale()
 		require.Equal(t, 1, q.Stats().InFlight)
 		require.NoError(t, newer.Ack(ctx))
 		requireStale()
-		publish(t, top, 2) // the entry is used again
-		receive(t, q)
+		kit.Publish(t, top, 2) // the entry is used again
+		kit.Receive(t, q)
 		requireStale()
-		require.ErrorIs(t, newer.Ack(ctx), ErrSettled)
+		require.ErrorIs(t, newer.Ack(ctx), fanout.ErrSettled)
 		require.Equal(t, 1, q.Stats().InFlight)
-		check(t, top)
+		fanout.Check(t, top)
 		top.Close()
-		require.ErrorIs(t, old.Ack(ctx), ErrClosed)
+		require.ErrorIs(t, old.Ack(ctx), fanout.ErrClosed)
 	})
 }
 
 func TestPromise04ASecondSettlementIsSettled(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		first := map[string]func(Delivery[int]) error{
-			"Ack":       func(d Delivery[int]) error { return d.Ack(ctx) },
-			"Nack":      func(d Delivery[int]) error { return d.Nack(ctx) },
-			"NackAfter": func(d Delivery[int]) error { return d.NackAfter(ctx, 0) },
-			"Permanent": func(d Delivery[int]) error { return d.Settle(ctx, Permanent(errBusy)) },
-			"Snooze":    func(d Delivery[int]) error { return d.Settle(ctx, Snooze(time.Second)) },
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		first := map[string]func(fanout.Delivery[int]) error{
+			"Ack":       func(d fanout.Delivery[int]) error { return d.Ack(ctx) },
+			"Nack":      func(d fanout.Delivery[int]) error { return d.Nack(ctx) },
+			"NackAfter": func(d fanout.Delivery[int]) error { return d.NackAfter(ctx, 0) },
+			"Permanent": func(d fanout.Delivery[int]) error { return d.Settle(ctx, fanout.Permanent(kit.ErrBusy)) },
+			"Snooze":    func(d fanout.Delivery[int]) error { return d.Settle(ctx, fanout.Snooze(time.Second)) },
 		}
 		for name, settle := range first {
-			top := newTopic[int](t)
-			q := openQueue(t, top, "q")
-			publish(t, top, 1)
-			d := receive(t, q)
+			top := kit.NewTopic[int](t)
+			q := kit.OpenQueue(t, top, "q")
+			kit.Publish(t, top, 1)
+			d := kit.Receive(t, q)
 			require.NoError(t, settle(d), name)
 			before := q.Stats()
 			copied := d
 			for _, second := range first {
-				require.ErrorIs(t, second(copied), ErrSettled, name)
+				require.ErrorIs(t, second(copied), fanout.ErrSettled, name)
 			}
-			require.ErrorIs(t, d.Extend(ctx, time.Second), ErrSettled)
+			require.ErrorIs(t, d.Extend(ctx, time.Second), fanout.ErrSettled)
 			require.Equal(t, before, q.Stats(), name)
 			top.Close()
 		}
@@ -621,11 +618,11 @@ func TestPromise04ASecondSettlementIsSettled(t *testing.T) {
 }
 
 func TestPromise04OneOfManyConcurrentSettlementsWins(t *testing.T) {
-	top := newTopic[int](t)
-	q := openQueue(t, top, "q", WithMaxAttempts(Unlimited), WithVisibilityTimeout(2*time.Millisecond), WithBackoff(Constant(time.Millisecond)))
+	top := kit.NewTopic[int](t)
+	q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(fanout.Unlimited), fanout.WithVisibilityTimeout(2*time.Millisecond), fanout.WithBackoff(fanout.Constant(time.Millisecond)))
 	ctx := t.Context()
 	for n := range 300 {
-		publish(t, top, n)
+		kit.Publish(t, top, n)
 		var acked atomic.Int32
 		for acked.Load() == 0 {
 			d, err := q.Receive(ctx)
@@ -645,11 +642,11 @@ func TestPromise04OneOfManyConcurrentSettlementsWins(t *testing.T) {
 					} else if n%5 == 0 && d.Attempt() < 3 {
 						err = d.Nack(ctx)
 					} else {
-						err = ErrSettled
+						err = fanout.ErrSettled
 					}
 					if err == nil {
 						won.Add(1)
-					} else if !errors.Is(err, ErrSettled) && !errors.Is(err, ErrStale) {
+					} else if !errors.Is(err, fanout.ErrSettled) && !errors.Is(err, fanout.ErrStale) {
 						t.Error(err)
 					}
 				})
@@ -665,18 +662,18 @@ func TestPromise04OneOfManyConcurrentSettlementsWins(t *testing.T) {
 }
 
 func TestPromise04AHandlerThatKeepsItsDeliverySettlesLateInVain(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		kept := make(chan Delivery[int], 2)
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		kept := make(chan fanout.Delivery[int], 2)
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			kept <- d
 			return nil
 		})
-		publish(t, top, 1, 2)
+		kit.Publish(t, top, 1, 2)
 		synctest.Wait()
 		d1, d2 := <-kept, <-kept
-		require.ErrorIs(t, d1.Nack(ctx), ErrSettled)
-		require.ErrorIs(t, d2.Ack(ctx), ErrSettled)
+		require.ErrorIs(t, d1.Nack(ctx), fanout.ErrSettled)
+		require.ErrorIs(t, d2.Ack(ctx), fanout.ErrSettled)
 		require.Equal(t, []int{1, 2}, []int{d1.Body, d2.Body})
 		require.Equal(t, uint64(2), top.Queue("q").Stats().Acked)
 		require.NoError(t, top.Shutdown(ctx))
@@ -686,23 +683,23 @@ func TestPromise04AHandlerThatKeepsItsDeliverySettlesLateInVain(t *testing.T) {
 // --- 5. Isolation ---
 
 func TestPromise05ABadHandlerAffectsNoOtherSubscriber(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		var good atomic.Int32
-		subscribe(t, top, "good", func(context.Context, Delivery[int]) error { good.Add(1); return nil })
+		kit.Subscribe(t, top, "good", func(context.Context, fanout.Delivery[int]) error { good.Add(1); return nil })
 		forever := make(chan struct{})
-		for name, h := range map[string]Handler[int]{
-			"slow":    func(context.Context, Delivery[int]) error { time.Sleep(time.Hour); return nil },
-			"failing": func(context.Context, Delivery[int]) error { return errBusy },
-			"panics":  func(context.Context, Delivery[int]) error { panic(errBusy) },
-			"blocked": func(context.Context, Delivery[int]) error { <-forever; return nil },
-			"exits":   func(context.Context, Delivery[int]) error { runtime.Goexit(); return nil },
+		for name, h := range map[string]fanout.Handler[int]{
+			"slow":    func(context.Context, fanout.Delivery[int]) error { time.Sleep(time.Hour); return nil },
+			"failing": func(context.Context, fanout.Delivery[int]) error { return kit.ErrBusy },
+			"panics":  func(context.Context, fanout.Delivery[int]) error { panic(kit.ErrBusy) },
+			"blocked": func(context.Context, fanout.Delivery[int]) error { <-forever; return nil },
+			"exits":   func(context.Context, fanout.Delivery[int]) error { runtime.Goexit(); return nil },
 		} {
-			subscribe(t, top, name, h, WithConcurrency(2), WithVisibilityTimeout(time.Minute))
+			kit.Subscribe(t, top, name, h, fanout.WithConcurrency(2), fanout.WithVisibilityTimeout(time.Minute))
 		}
 		start := time.Now()
 		for n := range 100 {
-			publish(t, top, n)
+			kit.Publish(t, top, n)
 		}
 		synctest.Wait()
 		require.Equal(t, int32(100), good.Load())
@@ -727,8 +724,8 @@ func TestPromise05ABadHandlerAffectsNoOtherSubscriber(t *testing.T) {
 }
 
 func TestPromise05AStuckHandlersMessageGoesToOthersAndItsContextIsCancelled(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		type seen struct {
 			attempt int
 			at      time.Duration
@@ -736,19 +733,19 @@ func TestPromise05AStuckHandlersMessageGoesToOthersAndItsContextIsCancelled(t *t
 		}
 		start := time.Now()
 		log := make(chan seen, 10)
-		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		s := kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			if d.Attempt() == 1 {
 				_, has := ctx.Deadline()
 				require.False(t, has)
 				<-ctx.Done()
 				log <- seen{1, time.Since(start), context.Cause(ctx)}
 				time.Sleep(time.Hour) // does not listen
-				return errBusy
+				return kit.ErrBusy
 			}
 			log <- seen{d.Attempt(), time.Since(start), ctx.Err()}
 			return nil
-		}, WithConcurrency(2), WithVisibilityTimeout(10*time.Second))
-		publish(t, top, 1)
+		}, fanout.WithConcurrency(2), fanout.WithVisibilityTimeout(10*time.Second))
+		kit.Publish(t, top, 1)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		a, b := <-log, <-log
@@ -756,7 +753,7 @@ func TestPromise05AStuckHandlersMessageGoesToOthersAndItsContextIsCancelled(t *t
 			a, b = b, a
 		}
 		require.Equal(t, 10*time.Second, a.at)
-		require.ErrorIs(t, a.cause, ErrStale)
+		require.ErrorIs(t, a.cause, fanout.ErrStale)
 		require.ErrorContains(t, a.cause, "10s")
 		require.Equal(t, seen{2, 10 * time.Second, nil}, b)
 		require.Equal(t, 1, s.Queue().Stats().Stuck)
@@ -768,8 +765,8 @@ func TestPromise05AStuckHandlersMessageGoesToOthersAndItsContextIsCancelled(t *t
 
 func TestPromise05NoLockIsHeldWhileUserCodeRuns(t *testing.T) {
 	// Every piece of user code calls back into everything.
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		var top *Topic[int]
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var top *fanout.Topic[int]
 		var calls atomic.Int32
 		poke := func() {
 			calls.Add(1)
@@ -783,32 +780,32 @@ func TestPromise05NoLockIsHeldWhileUserCodeRuns(t *testing.T) {
 				_ = top.TryPublish(ctx, -1)
 			}
 		}
-		hook := func(Event) { poke() }
-		top = newTopic[int](t, WithHooks(Hooks{
+		hook := func(fanout.Event) { poke() }
+		top = kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{
 			Published: hook, Delivered: hook, Settled: hook, DeadLettered: hook, Parked: hook,
 			Redriven: hook, Dropped: hook, Stuck: hook, Late: hook,
 		}))
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			poke()
 			if d.Body < 0 {
 				return nil
 			}
 			switch d.Body % 3 {
 			case 0:
-				return errBusy
+				return kit.ErrBusy
 			case 1:
 				time.Sleep(2 * time.Second)
 			}
-			return Permanent(errBusy)
-		}, WithConcurrency(3), WithVisibilityTimeout(time.Second), WithMaxAttempts(2), WithDeadLetterCapacity(2),
-			WithFilter(func(int) bool { poke(); return true }),
-			WithBackoff(BackoffFunc(func(int) time.Duration { poke(); return time.Second })))
-		openQueue(t, top, "small", WithCapacity(2), WithOverflow(DropOldest))
+			return fanout.Permanent(kit.ErrBusy)
+		}, fanout.WithConcurrency(3), fanout.WithVisibilityTimeout(time.Second), fanout.WithMaxAttempts(2), fanout.WithDeadLetterCapacity(2),
+			fanout.WithFilter(func(int) bool { poke(); return true }),
+			fanout.WithBackoff(fanout.BackoffFunc(func(int) time.Duration { poke(); return time.Second })))
+		kit.OpenQueue(t, top, "small", fanout.WithCapacity(2), fanout.WithOverflow(fanout.DropOldest))
 		for n := range 10 {
-			publish(t, top, n)
+			kit.Publish(t, top, n)
 		}
 		time.Sleep(time.Minute)
-		_, err := top.Queue("q").Redrive(ctx, RedriveIf(func(Delivery[int]) bool { poke(); return true }))
+		_, err := top.Queue("q").Redrive(ctx, fanout.RedriveIf(func(fanout.Delivery[int]) bool { poke(); return true }))
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
 		require.Positive(t, calls.Load())
@@ -820,43 +817,43 @@ func TestPromise05NoLockIsHeldWhileUserCodeRuns(t *testing.T) {
 // --- 6. No poison spin ---
 
 func TestPromise06AFailedMessageWaitsAndIsDeadLetteredAfterMaxAttempts(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		start := time.Now()
 		var at []time.Duration
-		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		s := kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			at = append(at, time.Since(start))
-			return errBusy
-		}, WithMaxAttempts(4), WithBackoff(Constant(3*time.Second)))
-		publish(t, top, 1)
+			return kit.ErrBusy
+		}, fanout.WithMaxAttempts(4), fanout.WithBackoff(fanout.Constant(3*time.Second)))
+		kit.Publish(t, top, 1)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		require.Equal(t, []time.Duration{0, 3 * time.Second, 6 * time.Second, 9 * time.Second}, at)
 		require.Equal(t, 1, s.Queue().Stats().Dead)
 		require.Equal(t, uint64(4), s.Queue().Stats().Failed)
-		check(t, top)
+		fanout.Check(t, top)
 		require.NoError(t, top.Shutdown(ctx))
 	})
 }
 
 func TestPromise06NoRetryComesInLessThanAMillisecond(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		for name, outcome := range map[string]func() error{
-			"failed":     func() error { return errBusy },
-			"RetryAfter": func() error { return RetryAfter(errBusy, 0) },
-			"negative":   func() error { return RetryAfter(errBusy, -time.Hour) },
-			"snoozed":    func() error { return Snooze(0) },
+			"failed":     func() error { return kit.ErrBusy },
+			"RetryAfter": func() error { return fanout.RetryAfter(kit.ErrBusy, 0) },
+			"negative":   func() error { return fanout.RetryAfter(kit.ErrBusy, -time.Hour) },
+			"snoozed":    func() error { return fanout.Snooze(0) },
 			"panicked":   func() error { panic("boom") },
 			"exited":     func() error { runtime.Goexit(); return nil },
-			"released":   func() error { return ErrClosed },
+			"released":   func() error { return fanout.ErrClosed },
 		} {
-			top := newTopic[int](t)
+			top := kit.NewTopic[int](t)
 			var calls atomic.Int32
-			subscribe(t, top, "q", func(context.Context, Delivery[int]) error {
+			kit.Subscribe(t, top, "q", func(context.Context, fanout.Delivery[int]) error {
 				calls.Add(1)
 				return outcome()
-			}, WithMaxAttempts(Unlimited), WithConcurrency(4), WithBackoff(BackoffFunc(func(int) time.Duration { return -1 })))
-			publish(t, top, 1)
+			}, fanout.WithMaxAttempts(fanout.Unlimited), fanout.WithConcurrency(4), fanout.WithBackoff(fanout.BackoffFunc(func(int) time.Duration { return -1 })))
+			kit.Publish(t, top, 1)
 			time.Sleep(100 * time.Millisecond)
 			synctest.Wait()
 			require.Equal(t, int32(101), calls.Load(), name)
@@ -867,7 +864,7 @@ func TestPromise06NoRetryComesInLessThanAMillisecond(t *testing.T) {
 }
 
 func TestPromise06ExponentialBackoffIsUniformBetweenHalfAndWhole(t *testing.T) {
-	b := Exponential(100*time.Millisecond, time.Second)
+	b := fanout.Exponential(100*time.Millisecond, time.Second)
 	for attempt, whole := range []time.Duration{0, 100, 200, 400, 800, 1000, 1000} {
 		if attempt == 0 {
 			continue
@@ -876,7 +873,7 @@ func TestPromise06ExponentialBackoffIsUniformBetweenHalfAndWhole(t *testing.T) {
 		least, most, sum := whole, time.Duration(0), time.Duration(0)
 		const n = 2000
 		for range n {
-			d := b.after(attempt)
+			d := fanout.After(b, attempt)
 			least, most, sum = min(least, d), max(most, d), sum+d
 		}
 		require.GreaterOrEqual(t, least, whole/2)
@@ -885,44 +882,44 @@ func TestPromise06ExponentialBackoffIsUniformBetweenHalfAndWhole(t *testing.T) {
 		require.Greater(t, most, whole*95/100, "the upper end is reached")
 		require.InDelta(t, float64(whole)*.75, float64(sum/n), float64(whole)*.02)
 	}
-	require.LessOrEqual(t, b.after(math.MaxInt), time.Second)
+	require.LessOrEqual(t, fanout.After(b, math.MaxInt), time.Second)
 }
 
 // --- 7. Attempts are counted by cause ---
 
 func TestPromise07AttemptsAreCountedByCauseAndTheDeadLetterTellsAll(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[string](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[string](t)
 		start := time.Now()
 		var mu sync.Mutex
 		var attempts []int
-		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[string]) error {
+		s := kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[string]) error {
 			mu.Lock()
 			attempts = append(attempts, d.Attempt())
 			mu.Unlock()
 			switch len(d.History()) {
 			case 0:
 				time.Sleep(100 * time.Millisecond)
-				return errBusy
+				return kit.ErrBusy
 			case 1:
 				panic("boom")
 			case 2:
 				runtime.Goexit()
 			case 3:
-				return Snooze(time.Minute)
+				return fanout.Snooze(time.Minute)
 			case 4:
 				time.Sleep(2 * time.Second) // times out
 				return nil
 			case 5:
-				return fmt.Errorf("downstream: %w", ErrClosed)
+				return fmt.Errorf("downstream: %w", fanout.ErrClosed)
 			case 6:
 				return d.NackAfter(ctx, 5*time.Second)
 			case 7:
-				return RetryAfter(errBusy, time.Hour)
+				return fanout.RetryAfter(kit.ErrBusy, time.Hour)
 			}
-			return fmt.Errorf("no such order: %w", Permanent(errBusy))
-		}, WithVisibilityTimeout(time.Second), WithMaxAttempts(100), WithBackoff(Constant(10*time.Second)), WithConcurrency(2))
-		publish(t, top, "x")
+			return fmt.Errorf("no such order: %w", fanout.Permanent(kit.ErrBusy))
+		}, fanout.WithVisibilityTimeout(time.Second), fanout.WithMaxAttempts(100), fanout.WithBackoff(fanout.Constant(10*time.Second)), fanout.WithConcurrency(2))
+		kit.Publish(t, top, "x")
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 
@@ -937,7 +934,7 @@ func TestPromise07AttemptsAreCountedByCauseAndTheDeadLetterTellsAll(t *testing.T
 		require.Len(t, dead, 1)
 		type line struct {
 			number  int
-			cause   Cause
+			cause   fanout.Cause
 			start   time.Duration
 			elapsed time.Duration
 			err     string
@@ -949,20 +946,20 @@ func TestPromise07AttemptsAreCountedByCauseAndTheDeadLetterTellsAll(t *testing.T
 				l.err = a.Err.Error()
 			}
 			got = append(got, l)
-			require.Equal(t, a.Cause == Panicked, a.Stack != "")
+			require.Equal(t, a.Cause == fanout.Panicked, a.Stack != "")
 			require.Equal(t, "q", a.Queue)
 		}
 		const s10, ms = 10 * time.Second, time.Millisecond
 		require.Equal(t, []line{
-			{1, Failed, 0, 100 * ms, "busy"},
-			{2, Panicked, 10100 * ms, 0, "panic: boom"},
-			{3, Exited, 20100 * ms, 0, ""},
-			{4, Snoozed, 30100 * ms, 0, ""},
-			{5, TimedOut, 90100 * ms, time.Second, ""},
-			{6, Released, 91100 * ms, 0, "downstream: fanout: closed"},
-			{7, Nacked, 101100 * ms, 0, ""},
-			{8, Failed, 106100 * ms, 0, "busy"},
-			{9, PermanentlyFailed, time.Hour + 106100*ms, 0, "no such order: busy"},
+			{1, fanout.Failed, 0, 100 * ms, "busy"},
+			{2, fanout.Panicked, 10100 * ms, 0, "panic: boom"},
+			{3, fanout.Exited, 20100 * ms, 0, ""},
+			{4, fanout.Snoozed, 30100 * ms, 0, ""},
+			{5, fanout.TimedOut, 90100 * ms, time.Second, ""},
+			{6, fanout.Released, 91100 * ms, 0, "downstream: fanout: closed"},
+			{7, fanout.Nacked, 101100 * ms, 0, ""},
+			{8, fanout.Failed, 106100 * ms, 0, "busy"},
+			{9, fanout.PermanentlyFailed, time.Hour + 106100*ms, 0, "no such order: busy"},
 		}, got)
 		require.Contains(t, dead[0].History()[1].Stack, "promise_test.go")
 
@@ -978,10 +975,10 @@ func TestPromise07AttemptsAreCountedByCauseAndTheDeadLetterTellsAll(t *testing.T
 }
 
 func TestPromise07AMessageSnoozedAThousandTimesIsDead(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return Snooze(time.Second) })
-		publish(t, top, 1)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		s := kit.Subscribe(t, top, "q", func(context.Context, fanout.Delivery[int]) error { return fanout.Snooze(time.Second) })
+		kit.Publish(t, top, 1)
 		time.Sleep(999 * time.Second)
 		synctest.Wait()
 		require.Equal(t, 1, s.Queue().Stats().Dead)
@@ -999,95 +996,95 @@ func TestPromise07AMessageSnoozedAThousandTimesIsDead(t *testing.T) {
 // --- 9. Nothing is lost on the way to the dead ---
 
 func TestPromise09WhatFindsTheDeadLetterQueueFullIsParkedUntilThereIsRoom(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var parkedIDs []string
-		top := newTopic[int](t, WithHooks(Hooks{Parked: func(e Event) { parkedIDs = append(parkedIDs, e.MessageID) }}))
-		q := openQueue(t, top, "q", WithCapacity(4), WithOverflow(Reject), WithMaxAttempts(1), WithDeadLetterCapacity(2))
-		publish(t, top, 1, 2, 3, 4)
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Parked: func(e fanout.Event) { parkedIDs = append(parkedIDs, e.MessageID) }}))
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(4), fanout.WithOverflow(fanout.Reject), fanout.WithMaxAttempts(1), fanout.WithDeadLetterCapacity(2))
+		kit.Publish(t, top, 1, 2, 3, 4)
 		for range 4 {
-			require.NoError(t, receive(t, q).Nack(ctx))
-			check(t, top)
+			require.NoError(t, kit.Receive(t, q).Nack(ctx))
+			fanout.Check(t, top)
 		}
-		require.Equal(t, []int{1, 2}, bodies(t, q.DeadLetters()))
+		require.Equal(t, []int{1, 2}, kit.Bodies(t, q.DeadLetters()))
 		s := q.Stats()
 		require.Equal(t, [3]int{2, 2, 2}, [3]int{s.Parked, s.Dead, s.Unsettled()})
 		require.Len(t, parkedIDs, 2)
-		requireEmpty(t, q)
-		publish(t, top, 5, 6)
-		require.ErrorIs(t, top.Publish(ctx, 7), ErrQueueFull, "parked messages count against the capacity")
+		kit.RequireEmpty(t, q)
+		kit.Publish(t, top, 5, 6)
+		require.ErrorIs(t, top.Publish(ctx, 7), fanout.ErrQueueFull, "parked messages count against the capacity")
 
-		require.NoError(t, receive(t, q.DeadLetters()).Ack(ctx))
-		require.Equal(t, []int{2, 3}, bodies(t, q.DeadLetters()))
+		require.NoError(t, kit.Receive(t, q.DeadLetters()).Ack(ctx))
+		require.Equal(t, []int{2, 3}, kit.Bodies(t, q.DeadLetters()))
 		require.Equal(t, 1, q.Stats().Parked)
-		publish(t, top, 7)
-		n, err := q.Redrive(ctx, RedriveIf(func(d Delivery[int]) bool { return d.Body == 2 }))
+		kit.Publish(t, top, 7)
+		n, err := q.Redrive(ctx, fanout.RedriveIf(func(d fanout.Delivery[int]) bool { return d.Body == 2 }))
 		require.NoError(t, err)
 		require.Equal(t, 1, n, "the queue is full, but what is parked gives way")
-		require.Equal(t, []int{3, 4}, bodies(t, q.DeadLetters()))
+		require.Equal(t, []int{3, 4}, kit.Bodies(t, q.DeadLetters()))
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		n, err = q.Redrive(soon)
 		require.Zero(t, n, "the queue is full")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		check(t, top)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise09AParkedMessageMovesWhenARedriveMakesRoom(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterCapacity(1))
-		publish(t, top, 1, 2, 3)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(1), fanout.WithDeadLetterCapacity(1))
+		kit.Publish(t, top, 1, 2, 3)
 		for range 3 {
-			require.NoError(t, receive(t, q).Nack(ctx))
+			require.NoError(t, kit.Receive(t, q).Nack(ctx))
 		}
 		n, err := q.Redrive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
-		require.Equal(t, []int{2}, bodies(t, q.DeadLetters()))
+		require.Equal(t, []int{2}, kit.Bodies(t, q.DeadLetters()))
 		require.Equal(t, 1, q.Stats().Parked)
-		require.Equal(t, 1, receive(t, q).Body)
-		check(t, top)
+		require.Equal(t, 1, kit.Receive(t, q).Body)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise09AQueueFullOfParkedMessagesCanBeRedriven(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithCapacity(2), WithMaxAttempts(1), WithDeadLetterCapacity(2))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(2), fanout.WithMaxAttempts(1), fanout.WithDeadLetterCapacity(2))
 		for n := range 4 {
-			publish(t, top, n)
-			require.NoError(t, receive(t, q).Nack(ctx))
+			kit.Publish(t, top, n)
+			require.NoError(t, kit.Receive(t, q).Nack(ctx))
 		}
 		require.Equal(t, [2]int{2, 2}, [2]int{q.Stats().Parked, q.Stats().Dead})
 		n, err := q.Redrive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
-		require.Equal(t, []int{0, 1}, bodies(t, q), "the letters took the places of the parked, and these theirs")
-		require.Equal(t, []int{2, 3}, bodies(t, q.DeadLetters()))
-		check(t, top)
+		require.Equal(t, []int{0, 1}, kit.Bodies(t, q), "the letters took the places of the parked, and these theirs")
+		require.Equal(t, []int{2, 3}, kit.Bodies(t, q.DeadLetters()))
+		fanout.Check(t, top)
 		for range 2 {
-			require.NoError(t, receive(t, q).Ack(ctx))
+			require.NoError(t, kit.Receive(t, q).Ack(ctx))
 		}
 		n, err = q.Redrive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
-		check(t, top)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise09DeadLettersAreDroppedOnlyIfAsked(t *testing.T) {
-	top := newTopic[int](t)
-	q := openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterCapacity(2), WithDeadLetterOverflow(DropOldest))
-	publish(t, top, 1, 2, 3, 4)
+	top := kit.NewTopic[int](t)
+	q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(1), fanout.WithDeadLetterCapacity(2), fanout.WithDeadLetterOverflow(fanout.DropOldest))
+	kit.Publish(t, top, 1, 2, 3, 4)
 	for range 4 {
-		require.NoError(t, receive(t, q).Nack(t.Context()))
-		check(t, top)
+		require.NoError(t, kit.Receive(t, q).Nack(t.Context()))
+		fanout.Check(t, top)
 	}
-	require.Equal(t, []int{3, 4}, bodies(t, q.DeadLetters()))
+	require.Equal(t, []int{3, 4}, kit.Bodies(t, q.DeadLetters()))
 	require.Zero(t, q.Stats().Parked)
 	require.Equal(t, uint64(2), q.DeadLetters().Stats().Dropped)
 	top.Close()
@@ -1095,11 +1092,11 @@ func TestPromise09DeadLettersAreDroppedOnlyIfAsked(t *testing.T) {
 
 func TestPromise09AMessageIsNeverInNeitherQueue(t *testing.T) {
 	// Sampled all along: each message is in its queue or among the dead.
-	top := newTopic[int](t)
+	top := kit.NewTopic[int](t)
 	const n = 200
-	s := subscribe(t, top, "q", func(context.Context, Delivery[int]) error { return Permanent(errBusy) },
-		WithConcurrency(4), WithDeadLetterCapacity(10), WithCapacity(n))
-	batch := make([]Message[int], n)
+	s := kit.Subscribe(t, top, "q", func(context.Context, fanout.Delivery[int]) error { return fanout.Permanent(kit.ErrBusy) },
+		fanout.WithConcurrency(4), fanout.WithDeadLetterCapacity(10), fanout.WithCapacity(n))
+	batch := make([]fanout.Message[int], n)
 	require.NoError(t, top.PublishMessages(t.Context(), batch...))
 	q := s.Queue()
 	stop := make(chan struct{})

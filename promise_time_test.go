@@ -1,4 +1,6 @@
-package fanout
+// The promises by their numbers, 10 to 12: the end, exact instants, and what an idle queue costs.
+
+package fanout_test
 
 import (
 	"context"
@@ -12,28 +14,31 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
 // --- 10. Clean end ---
 
 func TestPromise10ShutdownWorksOffWhatIsReadyRetryingAndInFlight(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		start := time.Now()
 		var done atomic.Int32
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			time.Sleep(time.Second)
 			if ctx.Err() != nil {
 				t.Error("a handler's context is live while the topic drains")
 			}
 			if d.Attempt() == 1 && d.Body%2 == 0 {
-				return errBusy
+				return kit.ErrBusy
 			}
 			done.Add(1)
 			return nil
-		}, WithBackoff(Constant(10*time.Second)))
-		pull := openQueue(t, top, "pull")
-		publish(t, top, 1, 2, 3, 4)
+		}, fanout.WithBackoff(fanout.Constant(10*time.Second)))
+		pull := kit.OpenQueue(t, top, "pull")
+		kit.Publish(t, top, 1, 2, 3, 4)
 		received := make(chan int)
 		go func() {
 			n := 0
@@ -57,49 +62,49 @@ func TestPromise10ShutdownWorksOffWhatIsReadyRetryingAndInFlight(t *testing.T) {
 }
 
 func TestPromise10ShutdownDoesNotWaitForDelaysAndSnoozes(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			if d.Body == 1 {
-				return Snooze(time.Hour)
+				return fanout.Snooze(time.Hour)
 			}
 			return nil
 		})
-		publish(t, top, 1)
-		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 2, ID: "two", Delay: time.Hour, Attributes: map[string]string{"a": "b"}}))
+		kit.Publish(t, top, 1)
+		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: 2, ID: "two", Delay: time.Hour, Attributes: map[string]string{"a": "b"}}))
 		synctest.Wait()
 		start := time.Now()
 		err := top.Shutdown(ctx)
 		require.Zero(t, time.Since(start))
-		var left *ShutdownError
+		var left *fanout.ShutdownError
 		require.ErrorAs(t, err, &left)
-		require.Equal(t, []Left{{Queue: "q", Delayed: 2}}, left.Queues)
+		require.Equal(t, []fanout.Left{{Queue: "q", Delayed: 2}}, left.Queues)
 		require.NoError(t, left.Err)
 		ms := top.Leftovers()["q"]
 		require.Len(t, ms, 2)
-		require.Equal(t, Message[int]{Body: 2, ID: "two", Attributes: map[string]string{"a": "b"}, Delay: time.Hour}, ms[1])
+		require.Equal(t, fanout.Message[int]{Body: 2, ID: "two", Attributes: map[string]string{"a": "b"}, Delay: time.Hour}, ms[1])
 		require.Equal(t, err, top.Shutdown(ctx), "the same again")
 		<-top.Done()
 	})
 }
 
 func TestPromise10WhenTheContextEndsHandlersAreCancelledAndTheErrorSaysWhatIsLeft(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		causes := make(chan error, 1)
-		subscribe(t, top, "a", func(ctx context.Context, d Delivery[int]) error {
+		kit.Subscribe(t, top, "a", func(ctx context.Context, d fanout.Delivery[int]) error {
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
 			time.Sleep(time.Minute)
 			return nil
-		}, WithVisibilityTimeout(time.Hour))
-		b := openQueue(t, top, "b", WithBackoff(Constant(time.Hour)), WithMaxAttempts(2), WithDeadLetterCapacity(1))
-		openQueue(t, top, "drained", WithFilter(func(int) bool { return false }))
-		publish(t, top, 1, 2, 3, 4, 5)
-		require.NoError(t, receive(t, b).Nack(ctx))
-		require.NoError(t, receive(t, b).Settle(ctx, Permanent(errBusy)))
-		require.NoError(t, receive(t, b).Settle(ctx, Permanent(errBusy)))
-		inHand := receive(t, b)
+		}, fanout.WithVisibilityTimeout(time.Hour))
+		b := kit.OpenQueue(t, top, "b", fanout.WithBackoff(fanout.Constant(time.Hour)), fanout.WithMaxAttempts(2), fanout.WithDeadLetterCapacity(1))
+		kit.OpenQueue(t, top, "drained", fanout.WithFilter(func(int) bool { return false }))
+		kit.Publish(t, top, 1, 2, 3, 4, 5)
+		require.NoError(t, kit.Receive(t, b).Nack(ctx))
+		require.NoError(t, kit.Receive(t, b).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		require.NoError(t, kit.Receive(t, b).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		inHand := kit.Receive(t, b)
 
 		start := time.Now()
 		soon, cancel := context.WithTimeout(ctx, time.Second)
@@ -107,21 +112,21 @@ func TestPromise10WhenTheContextEndsHandlersAreCancelledAndTheErrorSaysWhatIsLef
 		err := top.Shutdown(soon)
 		require.Equal(t, time.Second, time.Since(start))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		var left *ShutdownError
+		var left *fanout.ShutdownError
 		require.ErrorAs(t, err, &left)
-		require.Equal(t, []Left{
+		require.Equal(t, []fanout.Left{
 			{Queue: "a", Ready: 4, InFlight: 1, Running: 1},
 			{Queue: "b", Ready: 1, Retrying: 1, InFlight: 1, Parked: 1},
 		}, left.Queues)
 		require.Equal(t, `fanout: shutdown of topic "payments" left queue "a": 4 ready, 1 in flight, 1 handler running; `+
 			`queue "b": 1 ready, 1 retrying, 1 in flight, 1 parked: context deadline exceeded`, err.Error())
-		require.ErrorIs(t, <-causes, ErrClosed)
-		require.ErrorIs(t, inHand.Ack(ctx), ErrClosed)
+		require.ErrorIs(t, <-causes, fanout.ErrClosed)
+		require.ErrorIs(t, inHand.Ack(ctx), fanout.ErrClosed)
 
 		all := top.Leftovers()
 		require.Len(t, all["a"], 5)
 		require.Equal(t, []int{1, 3, 4, 5}, []int{all["b"][0].Body, all["b"][1].Body, all["b"][2].Body, all["b"][3].Body})
-		require.Equal(t, []int{2}, bodies(t, b.DeadLetters()), "dead letters stay readable")
+		require.Equal(t, []int{2}, kit.Bodies(t, b.DeadLetters()), "dead letters stay readable")
 		select {
 		case <-top.Done():
 			t.Fatal("a handler is still running")
@@ -133,20 +138,20 @@ func TestPromise10WhenTheContextEndsHandlersAreCancelledAndTheErrorSaysWhatIsLef
 }
 
 func TestPromise10AnAttemptThatPublishesToAClosingTopicIsReleased(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		calls := 0
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			calls++
 			time.Sleep(time.Second)
 			return top.Publish(context.Background(), d.Body+1) // for all the topic knows it is no handler
-		}, WithMaxAttempts(1))
-		publish(t, top, 1)
+		}, fanout.WithMaxAttempts(1))
+		kit.Publish(t, top, 1)
 		synctest.Wait()
 		err := top.Shutdown(ctx)
-		var left *ShutdownError
+		var left *fanout.ShutdownError
 		require.ErrorAs(t, err, &left)
-		require.Equal(t, []Left{{Queue: "q", Released: 1}}, left.Queues)
+		require.Equal(t, []fanout.Left{{Queue: "q", Released: 1}}, left.Queues)
 		require.Equal(t, 1, calls, "it is not tried again while the topic closes")
 		require.Equal(t, 1, top.Leftovers()["q"][0].Body)
 		s := top.Queues()[0].Stats()
@@ -156,16 +161,16 @@ func TestPromise10AnAttemptThatPublishesToAClosingTopicIsReleased(t *testing.T) 
 }
 
 func TestPromise10CloseReturnsAtOnceAndDoneWaitsForTheLastWorker(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		causes := make(chan error, 2)
-		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		s := kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
 			time.Sleep(time.Minute)
-			return errBusy
-		}, WithConcurrency(2))
-		pull := openQueue(t, top, "pull")
+			return kit.ErrBusy
+		}, fanout.WithConcurrency(2))
+		pull := kit.OpenQueue(t, top, "pull")
 		receiving := make(chan error)
 		go func() {
 			for {
@@ -175,113 +180,113 @@ func TestPromise10CloseReturnsAtOnceAndDoneWaitsForTheLastWorker(t *testing.T) {
 				}
 			}
 		}()
-		publish(t, top, 1, 2, 3)
+		kit.Publish(t, top, 1, 2, 3)
 		synctest.Wait()
 		start := time.Now()
 		for range 3 {
 			require.NoError(t, top.Close())
 		}
-		require.ErrorIs(t, <-receiving, ErrClosed)
+		require.ErrorIs(t, <-receiving, fanout.ErrClosed)
 		require.Zero(t, time.Since(start))
 		<-top.Done()
 		<-s.Done()
 		require.Equal(t, time.Minute, time.Since(start))
-		require.ErrorIs(t, <-causes, ErrClosed)
-		require.ErrorIs(t, <-causes, ErrClosed)
+		require.ErrorIs(t, <-causes, fanout.ErrClosed)
+		require.ErrorIs(t, <-causes, fanout.ErrClosed)
 		require.Len(t, top.Leftovers()["q"], 3)
 		require.Equal(t, []string{"pull", "q"}, []string{top.Queues()[0].Name(), top.Queues()[1].Name()})
 		err := top.Shutdown(ctx)
-		var left *ShutdownError
+		var left *fanout.ShutdownError
 		require.ErrorAs(t, err, &left, "it says what Close left")
 
-		_, err = s.Queue().Subscribe(ctx, func(context.Context, Delivery[int]) error { return nil })
-		require.ErrorIs(t, err, ErrClosed)
+		_, err = s.Queue().Subscribe(ctx, func(context.Context, fanout.Delivery[int]) error { return nil })
+		require.ErrorIs(t, err, fanout.ErrClosed)
 		_, _, err = pull.TryReceive(ctx)
-		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, err, fanout.ErrClosed)
 		_, err = pull.Redrive(ctx)
-		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, err, fanout.ErrClosed)
 	})
 }
 
 func TestPromise10NoGoroutineAndNoTimerRemains(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 20 {
-		top := newTopic[int](t)
+		top := kit.NewTopic[int](t)
 		for n := range 10 {
-			subscribe(t, top, fmt.Sprint(n), func(ctx context.Context, d Delivery[int]) error {
+			kit.Subscribe(t, top, fmt.Sprint(n), func(ctx context.Context, d fanout.Delivery[int]) error {
 				if d.Body%3 == 0 {
-					return errBusy
+					return kit.ErrBusy
 				}
 				return nil
-			}, WithConcurrency(3))
+			}, fanout.WithConcurrency(3))
 		}
 		for n := range 100 {
-			publish(t, top, n)
+			kit.Publish(t, top, n)
 		}
+		qs := top.Queues()
 		top.Close()
 		<-top.Done()
-		for _, q := range top.Queues() {
-			require.False(t, q.alarm.armed)
-			require.Zero(t, q.running)
-			require.False(t, q.report.Armed())
+		for _, q := range qs {
+			require.False(t, fanout.TimerArmed(q))
+			require.Zero(t, q.Stats().Workers)
 		}
 	}
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, time.Millisecond)
 }
 
 func TestPromise10AQueueThatClosesLosesWhatItHeldAndKeepsItsDeadLetters(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q")
-		publish(t, top, 1, 2, 3)
-		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
-		d := receive(t, q)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1, 2, 3)
+		require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		d := kit.Receive(t, q)
 		dead := q.DeadLetters()
-		require.ErrorIs(t, dead.Close(), ErrUnsupported)
+		require.ErrorIs(t, dead.Close(), fanout.ErrUnsupported)
 		require.NoError(t, q.Close())
 		require.NoError(t, q.Close())
-		require.ErrorIs(t, d.Ack(ctx), ErrClosed)
+		require.ErrorIs(t, d.Ack(ctx), fanout.ErrClosed)
 		require.Equal(t, uint64(2), q.Stats().Left)
 		require.Len(t, q.Leftovers(), 2)
 		require.Nil(t, top.Queue("q"))
-		publish(t, top, 4)
-		require.Equal(t, []int{1}, bodies(t, dead))
+		kit.Publish(t, top, 4)
+		require.Equal(t, []int{1}, kit.Bodies(t, dead))
 		_, err := q.Redrive(ctx)
-		require.ErrorIs(t, err, ErrClosed)
-		require.NoError(t, receive(t, dead).Ack(ctx), "dead letters can still be acknowledged")
+		require.ErrorIs(t, err, fanout.ErrClosed)
+		require.NoError(t, kit.Receive(t, dead).Ack(ctx), "dead letters can still be acknowledged")
 
-		again := openQueue(t, top, "q")
-		publish(t, top, 5)
-		require.Equal(t, []int{5}, bodies(t, again), "the name is free again")
+		again := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 5)
+		require.Equal(t, []int{5}, kit.Bodies(t, again), "the name is free again")
 		require.Same(t, dead, again.DeadLetters())
-		require.ErrorIs(t, dead.Close(), ErrUnsupported)
+		require.ErrorIs(t, dead.Close(), fanout.ErrUnsupported)
 		require.NoError(t, again.Close())
 		require.NoError(t, dead.Close())
 		_, _, err = dead.TryReceive(ctx)
-		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, err, fanout.ErrClosed)
 		require.NoError(t, top.Shutdown(ctx))
 		<-top.Done()
 	})
 }
 
 func TestPromise10ASubscribersShutdownLeavesTheQueueOpen(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		s := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		s := kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			time.Sleep(time.Second)
 			return nil
 		})
-		publish(t, top, 1, 2)
+		kit.Publish(t, top, 1, 2)
 		synctest.Wait()
 		start := time.Now()
 		require.NoError(t, s.Shutdown(ctx))
 		require.Equal(t, time.Second, time.Since(start), "it waits for the handler that runs, and starts no other")
 		require.NoError(t, s.Shutdown(ctx))
-		require.Equal(t, []int{2}, bodies(t, s.Queue()))
+		require.Equal(t, []int{2}, kit.Bodies(t, s.Queue()))
 
 		var attempt atomic.Int64
 		causes := make(chan error, 1)
-		stuck, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+		stuck, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d fanout.Delivery[int]) error {
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
 			time.Sleep(10 * time.Second)
@@ -294,16 +299,16 @@ func TestPromise10ASubscribersShutdownLeavesTheQueueOpen(t *testing.T) {
 		err = stuck.Shutdown(soon)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "1 handler still running")
-		require.ErrorIs(t, <-causes, ErrClosed)
+		require.ErrorIs(t, <-causes, fanout.ErrClosed)
 
-		third, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+		third, err := s.Queue().Subscribe(ctx, func(ctx context.Context, d fanout.Delivery[int]) error {
 			attempt.Store(int64(d.Attempt()))
 			return nil
 		})
 		require.NoError(t, err)
-		elapse(10*time.Second - 1)
+		kit.Elapse(10*time.Second - 1)
 		require.Zero(t, attempt.Load(), "its handler has it still")
-		elapse(1)
+		kit.Elapse(1)
 		require.EqualValues(t, 1, attempt.Load(), "a released message goes to others at once and has spent no attempt")
 		require.NoError(t, third.Shutdown(ctx))
 		<-stuck.Done()
@@ -314,14 +319,14 @@ func TestPromise10ASubscribersShutdownLeavesTheQueueOpen(t *testing.T) {
 // --- 11. Time is virtual in tests ---
 
 func TestPromise11VisibilityTimeoutsComeAtTheExactInstant(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithVisibilityTimeout(7*time.Second))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithVisibilityTimeout(7*time.Second))
 		start := time.Now()
-		publish(t, top, 1, 2)
-		d := receive(t, q)
+		kit.Publish(t, top, 1, 2)
+		d := kit.Receive(t, q)
 		require.Equal(t, start.Add(7*time.Second), d.Deadline())
-		other := receive(t, q, WithVisibilityTimeout(20*time.Second))
+		other := kit.Receive(t, q, fanout.WithVisibilityTimeout(20*time.Second))
 		require.Equal(t, start.Add(20*time.Second), other.Deadline())
 		again, err := q.Receive(ctx)
 		require.NoError(t, err)
@@ -342,16 +347,16 @@ func TestPromise11VisibilityTimeoutsComeAtTheExactInstant(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 67*time.Second, time.Since(start))
 		require.Equal(t, 3, again.Attempt())
-		check(t, top)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise11APushDeliverysTimeoutComesAtItsDeadline(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		handled := make(chan time.Duration, 100)
-		subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			from := time.Now()
 			if d.Body%5 != 0 || d.Attempt() > 1 {
 				time.Sleep(300 * time.Millisecond)
@@ -360,9 +365,9 @@ func TestPromise11APushDeliverysTimeoutComesAtItsDeadline(t *testing.T) {
 			<-ctx.Done()
 			handled <- time.Since(from)
 			return nil
-		}, WithVisibilityTimeout(time.Second), WithConcurrency(2))
+		}, fanout.WithVisibilityTimeout(time.Second), fanout.WithConcurrency(2))
 		for n := range 50 {
-			publish(t, top, n)
+			kit.Publish(t, top, n)
 		}
 		require.NoError(t, top.Shutdown(ctx))
 		close(handled)
@@ -377,18 +382,18 @@ func TestPromise11APushDeliverysTimeoutComesAtItsDeadline(t *testing.T) {
 }
 
 func TestPromise11DelaysEndAtTheExactInstantAndTakeTurnsWithTheBacklog(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q")
-		late := openQueue(t, top, "late", WithDelay(10*time.Second))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
+		late := kit.OpenQueue(t, top, "late", fanout.WithDelay(10*time.Second))
 		start := time.Now()
-		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 1, Delay: 3 * time.Second}, Message[int]{Body: 2}))
-		publish(t, top, 3, 4)
-		require.Equal(t, 2, receive(t, q).Body)
+		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: 1, Delay: 3 * time.Second}, fanout.Message[int]{Body: 2}))
+		kit.Publish(t, top, 3, 4)
+		require.Equal(t, 2, kit.Receive(t, q).Body)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		require.Equal(t, 1, receive(t, q).Body, "what has become due goes first after the backlog's turn")
-		require.Equal(t, 3, receive(t, q).Body)
+		require.Equal(t, 1, kit.Receive(t, q).Body, "what has become due goes first after the backlog's turn")
+		require.Equal(t, 3, kit.Receive(t, q).Body)
 
 		for _, want := range []struct {
 			body int
@@ -401,26 +406,28 @@ func TestPromise11DelaysEndAtTheExactInstantAndTakeTurnsWithTheBacklog(t *testin
 			require.Equal(t, start, d.PublishedAt())
 			require.NoError(t, d.Ack(ctx))
 		}
-		check(t, top)
+		fanout.Check(t, top)
 		top.Close()
 	})
 }
 
 func TestPromise11RetriesComeAtTheExactInstant(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithBackoff(BackoffFunc(func(n int) time.Duration { return time.Duration(n) * time.Second })))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithBackoff(fanout.BackoffFunc(func(n int) time.Duration { return time.Duration(n) * time.Second })))
 		start := time.Now()
-		publish(t, top, 1)
+		kit.Publish(t, top, 1)
 		for _, step := range []struct {
-			settle func(Delivery[int]) error
+			settle func(fanout.Delivery[int]) error
 			wait   time.Duration
 		}{
-			{func(d Delivery[int]) error { return d.Nack(ctx) }, time.Second},
-			{func(d Delivery[int]) error { return d.NackAfter(ctx, 5*time.Second) }, 5 * time.Second},
-			{func(d Delivery[int]) error { return d.Settle(ctx, Snooze(7*time.Second)) }, 7 * time.Second},
-			{func(d Delivery[int]) error { return d.Settle(ctx, RetryAfter(errBusy, 9*time.Second)) }, 9 * time.Second},
-			{func(d Delivery[int]) error { return d.Settle(ctx, errBusy) }, 4 * time.Second},
+			{func(d fanout.Delivery[int]) error { return d.Nack(ctx) }, time.Second},
+			{func(d fanout.Delivery[int]) error { return d.NackAfter(ctx, 5*time.Second) }, 5 * time.Second},
+			{func(d fanout.Delivery[int]) error { return d.Settle(ctx, fanout.Snooze(7*time.Second)) }, 7 * time.Second},
+			{func(d fanout.Delivery[int]) error {
+				return d.Settle(ctx, fanout.RetryAfter(kit.ErrBusy, 9*time.Second))
+			}, 9 * time.Second},
+			{func(d fanout.Delivery[int]) error { return d.Settle(ctx, kit.ErrBusy) }, 4 * time.Second},
 		} {
 			d, err := q.Receive(ctx)
 			require.NoError(t, err)
@@ -429,7 +436,7 @@ func TestPromise11RetriesComeAtTheExactInstant(t *testing.T) {
 			d, err = q.Receive(ctx)
 			require.NoError(t, err)
 			require.Equal(t, step.wait, time.Since(from))
-			require.NoError(t, d.Settle(ctx, Snooze(time.Millisecond)))
+			require.NoError(t, d.Settle(ctx, fanout.Snooze(time.Millisecond)))
 		}
 		_ = start
 		top.Close()
@@ -437,11 +444,11 @@ func TestPromise11RetriesComeAtTheExactInstant(t *testing.T) {
 }
 
 func TestPromise11ADayOfTimeoutsPassesInNoTime(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithMaxAttempts(Unlimited))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(fanout.Unlimited))
 		start := time.Now()
-		publish(t, top, 1)
+		kit.Publish(t, top, 1)
 		for time.Since(start) < 24*time.Hour {
 			_, err := q.Receive(ctx)
 			require.NoError(t, err)
@@ -449,16 +456,16 @@ func TestPromise11ADayOfTimeoutsPassesInNoTime(t *testing.T) {
 		require.Equal(t, uint64(24*60*2), q.Stats().TimedOut)
 		d, err := q.Receive(ctx)
 		require.NoError(t, err)
-		require.LessOrEqual(t, len(d.History()), mostAttempts, "the history of a message that is retried without limit is bounded")
+		require.LessOrEqual(t, len(d.History()), fanout.MostAttempts, "the history of a message that is retried without limit is bounded")
 		require.Equal(t, 24*60*2+1, d.History()[len(d.History())-1].Number)
 		top.Close()
 	})
 }
 
 func TestPromise11AWaitingReceiverIsServedInTheOrderOfArrivalAndEndsWithItsContext(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q")
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
 		got := make(chan [2]int, 3)
 		gone, cancel := context.WithCancelCause(ctx)
 		for k := range 3 {
@@ -469,16 +476,16 @@ func TestPromise11AWaitingReceiverIsServedInTheOrderOfArrivalAndEndsWithItsConte
 			go func() {
 				d, err := q.Receive(c)
 				if err != nil {
-					require.ErrorIs(t, err, errBusy)
+					require.ErrorIs(t, err, kit.ErrBusy)
 					return
 				}
 				got <- [2]int{k, d.Body}
 			}()
 			synctest.Wait()
 		}
-		cancel(errBusy)
+		cancel(kit.ErrBusy)
 		synctest.Wait()
-		publish(t, top, 10, 20)
+		kit.Publish(t, top, 10, 20)
 		synctest.Wait()
 		a, b := <-got, <-got
 		if a[0] > b[0] {
@@ -495,33 +502,29 @@ func TestPromise11AWaitingReceiverIsServedInTheOrderOfArrivalAndEndsWithItsConte
 
 func TestPromise12AnIdleQueueOwnsNoGoroutineAndNoTimer(t *testing.T) {
 	before := runtime.NumGoroutine()
-	bytes := heap()
+	bytes := kit.Heap()
 	const n = 10_000
-	top := newTopic[int](t)
+	top := kit.NewTopic[int](t)
 	var handled atomic.Int32
-	subs := make([]*Subscriber[int], n)
+	subs := make([]*fanout.Subscriber[int], n)
 	for k := range subs {
-		subs[k] = subscribe(t, top, fmt.Sprint(k), func(context.Context, Delivery[int]) error {
+		subs[k] = kit.Subscribe(t, top, fmt.Sprint(k), func(context.Context, fanout.Delivery[int]) error {
 			handled.Add(1)
 			return nil
-		}, WithConcurrency(4))
+		}, fanout.WithConcurrency(4))
 	}
 	require.LessOrEqual(t, runtime.NumGoroutine(), before)
-	require.LessOrEqual(t, (heap()-bytes)/n, int64(2048), "bytes for an idle queue with a subscriber")
+	require.LessOrEqual(t, (kit.Heap()-bytes)/n, int64(2048), "bytes for an idle queue with a subscriber")
 	for round := range 2 {
-		publish(t, top, 1)
+		kit.Publish(t, top, 1)
 		require.Eventually(t, func() bool {
 			return handled.Load() == int32(n*(round+1)) && runtime.NumGoroutine() <= before+1
 		}, 20*time.Second, 5*time.Millisecond)
 		for _, s := range subs {
-			require.Zero(t, s.q.Stats().Workers)
+			require.Zero(t, s.Queue().Stats().Workers)
 		}
 		require.Eventually(t, func() bool { // a millisecond after the last message
-			return !slices.ContainsFunc(subs, func(s *Subscriber[int]) bool {
-				s.q.mu.Lock()
-				defer s.q.mu.Unlock()
-				return s.q.alarm.armed
-			})
+			return !slices.ContainsFunc(subs, func(s *fanout.Subscriber[int]) bool { return fanout.TimerArmed(s.Queue()) })
 		}, 20*time.Second, time.Millisecond, "nothing is in flight or delayed")
 	}
 	top.Close()
@@ -529,20 +532,20 @@ func TestPromise12AnIdleQueueOwnsNoGoroutineAndNoTimer(t *testing.T) {
 }
 
 func TestPromise12TheTimerStopsWhenNothingWaitsForIt(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithMaxAttempts(1))
-		for _, settle := range []func(Delivery[int]) error{
-			func(d Delivery[int]) error { return d.Ack(ctx) },
-			func(d Delivery[int]) error { return d.Nack(ctx) },
-			func(d Delivery[int]) error { time.Sleep(time.Hour); synctest.Wait(); return nil },
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(1))
+		for _, settle := range []func(fanout.Delivery[int]) error{
+			func(d fanout.Delivery[int]) error { return d.Ack(ctx) },
+			func(d fanout.Delivery[int]) error { return d.Nack(ctx) },
+			func(d fanout.Delivery[int]) error { time.Sleep(time.Hour); synctest.Wait(); return nil },
 		} {
-			publish(t, top, 1)
-			d := receive(t, q)
-			check(t, top) // armed
+			kit.Publish(t, top, 1)
+			d := kit.Receive(t, q)
+			fanout.Check(t, top) // armed
 			require.NoError(t, settle(d))
 			require.Zero(t, q.Stats().InFlight)
-			check(t, top) // not armed
+			fanout.Check(t, top) // not armed
 		}
 		top.Close()
 	})
@@ -550,19 +553,19 @@ func TestPromise12TheTimerStopsWhenNothingWaitsForIt(t *testing.T) {
 
 func TestPromise12ATopicWithoutQueuesKeepsNothing(t *testing.T) {
 	type big [1 << 10]byte
-	top := newTopic[*big](t)
-	before := heap()
+	top := kit.NewTopic[*big](t)
+	before := kit.Heap()
 	for range 10_000 {
 		require.NoError(t, top.Publish(t.Context(), new(big)))
 	}
-	require.Less(t, heap()-before, int64(1<<18))
-	q := openQueue(t, top, "q")
+	require.Less(t, kit.Heap()-before, int64(1<<18))
+	q := kit.OpenQueue(t, top, "q")
 	require.NoError(t, q.Close())
 	for range 10_000 {
 		require.NoError(t, top.Publish(t.Context(), new(big)))
 	}
-	require.Less(t, heap()-before, int64(1<<18), "after the last queue has gone, too")
+	require.Less(t, kit.Heap()-before, int64(1<<18), "after the last queue has gone, too")
 	require.Equal(t, uint64(20_000), top.Stats().Published)
 	top.Close()
-	require.True(t, errors.Is(top.Publish(t.Context(), nil), ErrClosed))
+	require.True(t, errors.Is(top.Publish(t.Context(), nil), fanout.ErrClosed))
 }
