@@ -57,7 +57,7 @@ func (q *Queue[T]) plainLocked(n int) bool {
 			skip--
 			return true
 		}
-		plain = it.ext.plain()
+		plain = it.Ext.Plain()
 		n--
 		return plain && n > 0
 	})

@@ -294,7 +294,7 @@ func (q *Queue[T]) checkLeasesLocked() error {
 				continue
 			}
 			m := l.msgs[l.place(k)]
-			if l.past != nil && s.open>>k&1 == 1 && len(l.past.attempts(m.seq)) != l.past.n {
+			if l.past != nil && s.open>>k&1 == 1 && len(l.past.history(m.seq).Kept()) != l.past.n {
 				return fmt.Errorf("lease %d: message %d has another past", l.slot, m.seq)
 			}
 			if m.start < start {

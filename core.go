@@ -101,8 +101,8 @@ func after(now int64, d time.Duration) int64 {
 
 // id is a message's ID: the publisher's, or one that the clock makes.
 func (c *core) id(seq uint64, at int64, ext *extra) string {
-	if ext != nil && ext.id != "" {
-		return ext.id
+	if ext != nil && ext.ID != "" {
+		return ext.ID
 	}
 	return c.clock.ID(seq, at, nil)
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -211,23 +210,23 @@ func (q *Queue[T]) letter(d *Queue[T], it item[T]) item[T] {
 	if !d.shared() {
 		return it
 	}
-	it.ext = it.ext.with(func(x *extra) {
-		x.id = q.core.id(it.seq, it.at, it.ext)
-		x.source, x.seq = q.origin(), it.seq
+	it.Ext = it.Ext.With(func(x *extra) {
+		x.ID = q.core.id(it.Seq, it.At, it.Ext)
+		x.Source, x.Seq = q.origin(), it.Seq
 	})
-	it.at = d.core.clock.At(q.core.time(it.at))
-	it.seq = d.offered
+	it.At = d.core.clock.At(q.core.time(it.At))
+	it.Seq = d.offered
 	return it
 }
 
 // unletter is the reverse of letter, for a message whose time to live begins anew.
 func (q *Queue[T]) unletter(d *Queue[T], it item[T], now int64) item[T] {
 	if d.shared() {
-		it.seq = it.ext.seq
-		it.at = q.core.clock.At(d.core.time(it.at))
+		it.Seq = it.Ext.Seq
+		it.At = q.core.clock.At(d.core.time(it.At))
 	}
-	if it.ext != nil || q.set.ttl > 0 {
-		it.ext = it.ext.with(func(x *extra) { x.born, x.source, x.seq = now, origin{}, 0 })
+	if it.Ext != nil || q.set.ttl > 0 {
+		it.Ext = it.Ext.With(func(x *extra) { x.Born, x.Source, x.Seq = now, nil, 0 })
 	}
 	return it
 }
@@ -235,8 +234,8 @@ func (q *Queue[T]) unletter(d *Queue[T], it item[T], now int64) item[T] {
 // lastAttempt is what an event says of the attempt that made a message dead.
 func (q *Queue[T]) lastAttempt(i int32) notice.Event {
 	h := q.win.At(i).hist
-	a := h.last()
-	return notice.Event{Attempt: int(q.win.Meta(i).Spent), Cause: message.Cause(a.Cause), Err: a.Err, Elapsed: a.Elapsed}
+	a := h.Last()
+	return notice.Event{Attempt: int(q.win.Meta(i).Spent), Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
 }
 
 // unpark moves what is parked to the dead-letter queue, as far as there is room.
@@ -315,13 +314,13 @@ func inOrder[T any](ds []Delivery[T]) {
 func (q *Queue[T]) peekedLocked(i int32) Delivery[T] {
 	m, h := q.win.Meta(i), q.win.At(i)
 	return Delivery[T]{
-		Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
+		Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
 	}
 }
 
 // inLogDelivery is a message of the log for those who look at it.
 func (q *Queue[T]) inLogDelivery(it *item[T]) Delivery[T] {
-	return Delivery[T]{Body: it.body, q: q, ext: it.ext, seq: it.seq, at: it.at, attempt: 1}
+	return Delivery[T]{Body: it.Body, q: q, ext: it.Ext, seq: it.Seq, at: it.At, attempt: 1}
 }
 
 // Redrive sends dead letters back to this queue, and to no other: all that are in its
@@ -440,7 +439,7 @@ func (q *Queue[T]) selectFrom(c *letterChoice[T]) (letters []Delivery[T], err er
 		}
 		from, more = d.win.Scan(from, lookLen, func(i int32) {
 			m := d.win.Meta(i)
-			if m.Stamp < newer && !d.inFlightLocked(m) && (!d.shared() || d.win.At(i).ext.source == q.origin()) {
+			if m.Stamp < newer && !d.inFlightLocked(m) && (!d.shared() || d.win.At(i).Ext.Source == q.origin()) {
 				some = append(some, d.peekedLocked(i))
 			}
 		})
@@ -518,7 +517,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 // hasLetterLocked reports whether a letter that was looked at is still there. It may
 // have been taken, settled or redriven meanwhile.
 func (d *Queue[T]) hasLetterLocked(l *Delivery[T]) bool {
-	return !d.closed && d.win.Holds(l.entry) && d.win.At(l.entry).seq == l.seq && !d.inFlightLocked(d.win.Meta(l.entry))
+	return !d.closed && d.win.Holds(l.entry) && d.win.At(l.entry).Seq == l.seq && !d.inFlightLocked(d.win.Meta(l.entry))
 }
 
 // inTime reports whether a letter with this history died before all are too new.
@@ -526,7 +525,7 @@ func (s *redriveSettings) inTime(h *history) bool {
 	if s.until.IsZero() {
 		return true
 	}
-	at, _ := h.died()
+	at, _ := died(h)
 	return !at.IsZero() && !at.After(s.until)
 }
 

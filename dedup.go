@@ -64,8 +64,8 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 	moved := make([]int, len(o.items)) // the new index of each item, or -1
 	kept := o.items[:0]
 	for k, it := range o.items {
-		if it.ext != nil && it.ext.dedup != "" {
-			id := it.ext.dedup
+		if it.Ext != nil && it.Ext.Dedup != "" {
+			id := it.Ext.Dedup
 			if batch[id] || t.dedup.Has(id, now) {
 				o.duplicates++
 				moved[k] = -1

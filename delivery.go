@@ -40,10 +40,11 @@ type Delivery[T any] struct {
 // settled, but must not be changed: if the message becomes a dead letter, that has the same
 // bytes.
 func (d Delivery[T]) Encoded() []byte {
-	if d.ext == nil || d.ext.lease == nil {
+	l := leaseOf(d.ext)
+	if l == nil {
 		return nil
 	}
-	return d.ext.lease.msg.Body
+	return l.msg.Body
 }
 
 // ID is the message's ID: the publisher's, or a UUID of version 7. It is the
@@ -60,7 +61,7 @@ func (d Delivery[T]) Attribute(name string) (value string, ok bool) {
 	if d.ext == nil {
 		return "", false
 	}
-	value, ok = d.ext.attributes[name]
+	value, ok = d.ext.Attributes[name]
 	return value, ok
 }
 
@@ -69,7 +70,7 @@ func (d Delivery[T]) Attributes() map[string]string {
 	if d.ext == nil {
 		return nil
 	}
-	return maps.Clone(d.ext.attributes)
+	return maps.Clone(d.ext.Attributes)
 }
 
 // OrderingKey is the message's ordering key, empty if it has none.
@@ -77,7 +78,7 @@ func (d Delivery[T]) OrderingKey() string {
 	if d.ext == nil {
 		return ""
 	}
-	return d.ext.key
+	return d.ext.Key
 }
 
 // PublishedAt is when the message was published.
@@ -108,7 +109,7 @@ func (d Delivery[T]) History() []Attempt {
 	if d.hist == nil {
 		return nil
 	}
-	return d.hist.of(d.seq)
+	return attemptsOf(d.hist, d.seq)
 }
 
 // Queue is the name of the queue that made the delivery. In a dead-letter queue it is that

@@ -438,9 +438,9 @@ func TestAPanicWithAnErrorWrapsIt(t *testing.T) {
 // --- history ---
 
 // numbers returns the numbers of a history's attempts.
-func (h *history) numbers() []int {
+func numbersOf(h *history) []int {
 	var ns []int
-	for _, a := range h.of(0) {
+	for _, a := range h.Attempts(0) {
 		ns = append(ns, a.Number)
 	}
 	return ns
@@ -449,11 +449,11 @@ func (h *history) numbers() []int {
 func TestAHistoryNumbersItsAttempts(t *testing.T) {
 	var h *history
 	for i := 1; i <= 5; i++ {
-		h = h.with(kept{Attempt: Attempt{Number: 99, Cause: Failed, Elapsed: time.Duration(i)}})
-		require.Len(t, h.attempts, i)
+		h = h.With(kept{Attempt: message.Attempt{Number: 99, Cause: message.Failed, Elapsed: time.Duration(i)}})
+		require.Len(t, h.Kept(), i)
 	}
-	require.Equal(t, []int{1, 2, 3, 4, 5}, h.numbers())
-	for i, a := range h.attempts {
+	require.Equal(t, []int{1, 2, 3, 4, 5}, numbersOf(h))
+	for i, a := range h.Kept() {
 		require.Equal(t, time.Duration(i+1), a.Elapsed)
 	}
 }
@@ -461,12 +461,12 @@ func TestAHistoryNumbersItsAttempts(t *testing.T) {
 func TestAHistoryThatADeliveryCarriesDoesNotChange(t *testing.T) {
 	var hs []*history
 	var h *history
-	for range 3 * mostAttempts {
-		h = h.with(kept{Attempt: Attempt{Cause: Failed}})
+	for range 3 * 1000 {
+		h = h.With(kept{Attempt: message.Attempt{Cause: message.Failed}})
 		hs = append(hs, h)
 	}
 	for i, h := range hs {
-		ns := h.numbers()
+		ns := numbersOf(h)
 		require.Equal(t, i+1, ns[len(ns)-1])
 		require.Equal(t, 1, ns[0])
 	}
@@ -539,7 +539,7 @@ func TestAMessageThatIsRetriedWithoutLimitKeepsAHistoryOfLimitedLength(t *testin
 		d, err := q.Receive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1501, d.Attempt())
-		ns := d.hist.numbers()
+		ns := numbersOf(d.hist)
 		require.Len(t, ns, 1000)
 		require.Equal(t, 1, ns[0])
 		require.Equal(t, 1500, ns[len(ns)-1])

@@ -33,7 +33,7 @@ func (q *Queue[T]) firstExpiryLocked(now int64) (i int32, at int64, ok bool) {
 	case q.set.ttl > 0:
 		q.spillLocked()
 	default:
-		for last := q.t.expiring.Load(); q.inLogLocked() > 0 && q.cursor.Peek().seq <= last; {
+		for last := q.t.expiring.Load(); q.inLogLocked() > 0 && q.cursor.Peek().Seq <= last; {
 			q.putLocked(q.win.Add(held[T]{item: *q.cursor.Next()}), backlogged)
 		}
 	}

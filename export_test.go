@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// MostAttempts is how many attempts a history keeps.
-const MostAttempts = mostAttempts
-
 // Check walks the invariants that stand above Queue and Topic. Nothing else may run on
 // the topic meanwhile but consumers.
 func Check[T any](t *testing.T, top *Topic[T]) {

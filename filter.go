@@ -45,7 +45,7 @@ func WithFilterPolicy(json string) QueueOption {
 			if x == nil {
 				return p.Match(nil)
 			}
-			return p.Match(x.attributes)
+			return p.Match(x.Attributes)
 		})
 		return nil
 	})
@@ -74,22 +74,22 @@ func filtersOf[T any](held []any) (fs []func(*item[T]) bool, err error) {
 	for _, h := range held {
 		switch h := h.(type) {
 		case func(T) bool:
-			fs = append(fs, func(it *item[T]) bool { return h(it.body) })
+			fs = append(fs, func(it *item[T]) bool { return h(it.Body) })
 		case messageFilter:
 			keep, err := typed[func(Message[T]) bool]("WithMessageFilter", []any{h.keep}, reflect.TypeFor[T]())
 			if err != nil {
 				return nil, err
 			}
 			fs = append(fs, func(it *item[T]) bool {
-				m := Message[T]{Body: it.body}
-				if it.ext != nil {
-					m.ID = it.ext.id
-					it.fill(&m)
+				m := Message[T]{Body: it.Body}
+				if it.Ext != nil {
+					m.ID = it.Ext.ID
+					m.fill(it.Ext)
 				}
 				return keep[0](m)
 			})
 		case func(*extra) bool:
-			fs = append(fs, func(it *item[T]) bool { return h(it.ext) })
+			fs = append(fs, func(it *item[T]) bool { return h(it.Ext) })
 		default:
 			return nil, fmt.Errorf("%w: WithFilter was given a %T, but the topic carries %v", ErrInvalidOption, h, reflect.TypeFor[T]())
 		}

@@ -81,15 +81,10 @@ func (s *Subscriber[T]) canHold() bool {
 		!q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
 }
 
-// plain reports whether nothing of a message has to be kept apart.
-func (x *extra) plain() bool {
-	return x == nil || x.key == "" && x.ttl == 0 && x.born == 0
-}
-
 // plainOf counts the items before the first of which something has to be kept apart.
 func plainOf[T any](run []item[T]) int {
 	for k := range run {
-		if !run[k].ext.plain() {
+		if !run[k].Ext.Plain() {
 			return k
 		}
 	}
@@ -121,7 +116,7 @@ func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], base uint64, entry i
 	run = run[:len(ds)]
 	for j := range ds {
 		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
-		d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
+		d.Body, d.ext, d.seq, d.at = it.Body, it.Ext, it.Seq, it.At
 		d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(j), entry, 1
 	}
 }
@@ -343,7 +338,7 @@ func (d *Delivery[T]) forget() {
 }
 
 // item is the message that was delivered.
-func (d *Delivery[T]) item() item[T] { return item[T]{seq: d.seq, at: d.at, ext: d.ext, body: d.Body} }
+func (d *Delivery[T]) item() item[T] { return item[T]{Seq: d.seq, At: d.at, Ext: d.ext, Body: d.Body} }
 
 // clearHeldLocked says that the current message is dealt with.
 func (w *worker[T]) clearHeldLocked() {
@@ -498,16 +493,16 @@ func (q *Queue[T]) takeBackLocked(w *worker[T]) {
 // putBackLocked puts entry i into the backlog at the place of its publication. It
 // looks for that from where the last one was put: most often they come in one order.
 func (q *Queue[T]) putBackLocked(i int32) {
-	seq := q.win.At(i).seq
+	seq := q.win.At(i).Seq
 	before, behind := q.putAt, q.win.Holds(q.putAt) && q.win.Meta(q.putAt).State == backlogged && q.win.Listed(q.putAt)
-	for behind && q.win.At(before).seq > seq {
+	for behind && q.win.At(before).Seq > seq {
 		before, behind = q.win.Prev(before)
 	}
 	next, found := q.backlog.First()
 	if behind {
 		next, found = q.win.Next(before)
 	}
-	for found && q.win.At(next).seq < seq {
+	for found && q.win.At(next).Seq < seq {
 		before, behind = next, true
 		next, found = q.win.Next(next)
 	}

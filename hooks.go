@@ -157,9 +157,9 @@ func (q *Queue[T]) noteItemLocked(k notice.Kind, it *item[T], e notice.Event) {
 	if !q.hooked(k) {
 		return
 	}
-	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.seq, it.at, it.ext), q.core.time(it.at), 1
-	if it.ext != nil {
-		e.Message = it.ext
+	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.Seq, it.At, it.Ext), q.core.time(it.At), 1
+	if it.Ext != nil {
+		e.Message = it.Ext
 	}
 	q.noteLocked(k, e)
 }

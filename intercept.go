@@ -146,7 +146,7 @@ func (m MessageInfo) ext() *extra {
 // Attribute returns one of the message's attributes.
 func (m MessageInfo) Attribute(name string) (value string, ok bool) {
 	if x := m.ext(); x != nil {
-		value, ok = x.attributes[name]
+		value, ok = x.Attributes[name]
 	}
 	return value, ok
 }
@@ -157,7 +157,7 @@ func (m MessageInfo) Attributes() iter.Seq2[string, string] {
 	if x == nil {
 		return maps.All[map[string]string](nil)
 	}
-	return maps.All(x.attributes)
+	return maps.All(x.Attributes)
 }
 
 // SetAttribute sets an attribute of a message that is about to be published, unless the
@@ -172,7 +172,7 @@ func (m MessageInfo) SetAttribute(name, value string) (ok bool) {
 // OrderingKey is the message's ordering key, empty if it has none.
 func (m MessageInfo) OrderingKey() string {
 	if x := m.ext(); x != nil {
-		return x.key
+		return x.Key
 	}
 	return ""
 }
@@ -291,11 +291,11 @@ func (c *chain) step(ctx context.Context, k int) error {
 func (t *Topic[T]) fixed(items []item[T]) *offered[T] {
 	for k := range items {
 		it := &items[k]
-		if it.ext == nil {
-			it.ext = new(extra)
+		if it.Ext == nil {
+			it.Ext = new(extra)
 		}
-		if it.ext.id == "" {
-			it.ext.id = t.id(t.ids.Add(1), t.now(), nil)
+		if it.Ext.ID == "" {
+			it.Ext.ID = t.id(t.ids.Add(1), t.now(), nil)
 		}
 	}
 	return &offered[T]{items: items}
@@ -324,21 +324,21 @@ func (o *offered[T]) copied() []item[T] {
 func (o *offered[T]) info(topic string) Info {
 	info := Info{Operation: OpPublish, Topic: topic, Messages: len(o.items), about: o}
 	if len(o.items) > 0 {
-		info.MessageID = o.items[0].ext.id
+		info.MessageID = o.items[0].Ext.ID
 	}
 	return info
 }
 
 func (o *offered[T]) count() int                { return len(o.items) }
-func (o *offered[T]) body(k int) any            { return o.items[k].body }
-func (o *offered[T]) id(k int) string           { return o.items[k].ext.id }
-func (o *offered[T]) ext(k int) *extra          { return o.items[k].ext }
+func (o *offered[T]) body(k int) any            { return o.items[k].Body }
+func (o *offered[T]) id(k int) string           { return o.items[k].Ext.ID }
+func (o *offered[T]) ext(k int) *extra          { return o.items[k].Ext }
 func (o *offered[T]) attempt(int) int           { return 0 }
 func (o *offered[T]) publishedAt(int) time.Time { return time.Time{} }
 
 func (o *offered[T]) set(k int, name, value string) (ok bool) {
 	it := &o.items[k]
-	if _, has := it.ext.attributes[name]; has {
+	if _, has := it.Ext.Attributes[name]; has {
 		return false
 	}
 	if err := checkAttribute(name, value); err != nil {
@@ -348,12 +348,12 @@ func (o *offered[T]) set(k int, name, value string) (ok bool) {
 		return false
 	}
 	if o.published { // it is the queues' too
-		it.ext = it.ext.with(func(x *extra) { x.attributes = maps.Clone(x.attributes) })
+		it.Ext = it.Ext.With(func(x *extra) { x.Attributes = maps.Clone(x.Attributes) })
 	}
-	if it.ext.attributes == nil {
-		it.ext.attributes = make(map[string]string)
+	if it.Ext.Attributes == nil {
+		it.Ext.Attributes = make(map[string]string)
 	}
-	it.ext.attributes[name] = value
+	it.Ext.Attributes[name] = value
 	return true
 }
 

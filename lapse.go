@@ -1,11 +1,9 @@
 package fanout
 
 import (
-	"cmp"
 	"math/bits"
-	"slices"
-	"time"
 
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -55,13 +53,7 @@ func (t *lapses[T]) taken() *lapse[T] {
 // A past is what the messages of a lease have been through before: they timed
 // out together. It is never changed.
 type past struct {
-	before *past // nil: it was their first delivery
-	n      int   // attempts, those before included
-	core   *core
-	queue  string
-	letter bool     // it is a dead-letter queue
-	msgs   []leased // in the order of publication
-	at     int64    // when they timed out
+	n      int      // attempts, those before included
 	shared *history // what deliveries carry
 }
 
@@ -76,28 +68,12 @@ func (p *past) count() int {
 	return p.n
 }
 
-// attempts is what one message has been through.
-func (p *past) attempts(seq uint64) []Attempt {
-	if p == nil {
-		return nil
-	}
-	k, _ := slices.BinarySearchFunc(p.msgs, seq, func(m leased, seq uint64) int { return cmp.Compare(m.seq, seq) })
-	start := p.msgs[k].start
-	return append(p.before.attempts(seq), Attempt{
-		Number: p.n, Cause: TimedOut, Queue: p.queue, Start: p.core.time(start), Elapsed: time.Duration(p.at - start),
-	})
-}
-
-// history is that as one that shares nothing.
+// history is what one message has been through.
 func (p *past) history(seq uint64) *history {
 	if p == nil {
 		return nil
 	}
-	h := &history{attempts: make([]kept, p.n)}
-	for k, a := range p.attempts(seq) {
-		h.attempts[k].Attempt, h.attempts[k].letter = a, p.letter
-	}
-	return h
+	return p.shared.Of(seq)
 }
 
 // lapsesLocked reports whether messages of a lease may time out together: if
@@ -160,8 +136,7 @@ func (q *Queue[T]) addLapseLocked(p *lapse[T], n int) {
 func (q *Queue[T]) leaseAgainLocked(p *lapse[T], ds []Delivery[T], now int64) (n int) {
 	old := p.lease
 	if p.past == nil {
-		p.past = &past{before: old.past, n: old.past.count() + 1, core: q.core, queue: q.name, letter: q.letters, msgs: old.msgs, at: p.at}
-		p.past.shared = &history{past: p.past}
+		p.past = &past{n: old.past.count() + 1, shared: q.pastOf(old, p.at)}
 		old.shared = true
 	}
 	l := q.lastLeaseLocked(p.past)
@@ -172,13 +147,13 @@ func (q *Queue[T]) leaseAgainLocked(p *lapse[T], ds []Delivery[T], now int64) (n
 		p.left &= p.left - 1
 		over |= 1 << k
 		it, d := old.item(k), &ds[n]
-		l.msgs = append(l.msgs, leased{seq: it.seq, at: it.at, start: now})
-		l.bodies[j] = it.body
-		if it.ext != nil {
-			l.setExt(j, it.ext)
+		l.msgs = append(l.msgs, leased{seq: it.Seq, at: it.At, start: now})
+		l.bodies[j] = it.Body
+		if it.Ext != nil {
+			l.setExt(j, it.Ext)
 		}
 		s.open |= 1 << j
-		d.Body, d.ext, d.seq, d.at, d.hist = it.body, it.ext, it.seq, it.at, p.past.shared
+		d.Body, d.ext, d.seq, d.at, d.hist = it.Body, it.Ext, it.Seq, it.At, p.past.shared
 		d.q, d.stamp, d.entry, d.attempt = q, s.base+uint64(j), q.leases.lastEntry(), int32(p.past.n+1)
 		n++
 	}
@@ -189,6 +164,18 @@ func (q *Queue[T]) leaseAgainLocked(p *lapse[T], ds []Delivery[T], now int64) (n
 	q.delivered += uint64(n)
 	q.leftLapseLocked(p, n)
 	return n
+}
+
+// pastOf is the history of messages of a lease that timed out at the given instant.
+func (q *Queue[T]) pastOf(l *lease[T], at int64) *history {
+	g := message.Group{At: at, Starts: make([]int64, len(l.msgs)), Seqs: make([]uint64, len(l.msgs))}
+	for k := range l.msgs {
+		g.Starts[k], g.Seqs[k] = l.msgs[k].start, l.msgs[k].seq
+	}
+	if l.past != nil {
+		g.Before = l.past.shared
+	}
+	return message.Together(&message.Origin{Clock: &q.core.clock, Queue: q.name, Letter: q.letters}, g)
 }
 
 // leftLapseLocked is called when n messages have left the first lapse.
@@ -242,7 +229,7 @@ func (q *Queue[T]) nextOfLapseLocked(p *lapse[T]) int32 {
 	l, k := p.lease, bits.TrailingZeros64(p.left)
 	p.left &= p.left - 1
 	start, it := l.start(k), l.item(k)
-	hist := l.past.history(it.seq).with(q.attempt(verdict{cause: TimedOut}, start, p.at))
+	hist := l.past.history(it.Seq).With(q.attempt(verdict{cause: TimedOut}, start, p.at))
 	i := q.win.Add(held[T]{item: it, hist: hist})
 	m := q.win.Meta(i)
 	m.State, m.Spent = due, uint32(l.past.count()+1)

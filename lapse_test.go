@@ -412,23 +412,6 @@ func TestAShutdownWaitsForNoneOfWhatTimedOutTogetherInAPausedQueue(t *testing.T)
 	})
 }
 
-func TestAPastKnowsTheStartOfEachMessage(t *testing.T) {
-	c, err := newCore("payments", topicSettings{})
-	require.NoError(t, err)
-	first := &past{n: 1, core: c, queue: "q", msgs: []leased{{seq: 3, start: 10}, {seq: 4, start: 11}, {seq: 9, start: 12}}, at: 100}
-	second := &past{before: first, n: 2, core: c, queue: "q", msgs: []leased{{seq: 3, start: 110}, {seq: 9, start: 111}}, at: 200}
-	for seq, want := range map[uint64][]int64{3: {10, 110}, 9: {12, 111}} {
-		var starts []int64
-		for k, a := range second.attempts(seq) {
-			require.Equal(t, k+1, a.Number)
-			require.Equal(t, time.Duration(int64(100+100*k)-c.clock.At(a.Start)), a.Elapsed)
-			starts = append(starts, c.clock.At(a.Start))
-		}
-		require.Equal(t, want, starts)
-	}
-	require.Equal(t, int64(11), c.clock.At(second.before.attempts(4)[0].Start))
-}
-
 // The memory of a lease that is used again is not that of what its messages have
 // been through.
 func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {

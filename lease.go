@@ -82,9 +82,9 @@ func (l *lease[T]) start(k int) int64 { return l.msgs[l.place(k)].start }
 // item is message k.
 func (l *lease[T]) item(k int) item[T] {
 	k = l.place(k)
-	it := item[T]{seq: l.msgs[k].seq, at: l.msgs[k].at, body: l.bodies[k]}
+	it := item[T]{Seq: l.msgs[k].seq, At: l.msgs[k].at, Body: l.bodies[k]}
 	if l.exts != nil {
-		it.ext = l.exts[k]
+		it.Ext = l.exts[k]
 	}
 	return it
 }
@@ -277,7 +277,7 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 	ds = ds[:min(len(ds), q.inLogLocked())]
 	for n < len(ds) {
 		run := q.cursor.Run(len(ds) - n)
-		if !run[0].ext.plain() {
+		if !run[0].Ext.Plain() {
 			break
 		}
 		l := q.lastLeaseLocked(nil)
@@ -286,14 +286,14 @@ func (q *Queue[T]) leaseLocked(ds []Delivery[T], now int64, vis time.Duration) (
 		room := l.msgs[first:min(first+len(run), cap(l.msgs))]
 		bodies, base, entry := l.bodies[first:], s.base+uint64(first), q.leases.lastEntry()
 		k := 0
-		for k < len(room) && run[k].ext.plain() {
+		for k < len(room) && run[k].Ext.Plain() {
 			it, m, d := &run[k], &room[k], &ds[n+k] // field by field: a literal would be copied
-			m.seq, m.at, m.start = it.seq, it.at, now
-			bodies[k] = it.body
-			if it.ext != nil {
-				l.setExt(first+k, it.ext)
+			m.seq, m.at, m.start = it.Seq, it.At, now
+			bodies[k] = it.Body
+			if it.Ext != nil {
+				l.setExt(first+k, it.Ext)
 			}
-			d.Body, d.ext, d.seq, d.at = it.body, it.ext, it.seq, it.at
+			d.Body, d.ext, d.seq, d.at = it.Body, it.Ext, it.Seq, it.At
 			d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(k), entry, 1
 			k++
 		}
@@ -487,7 +487,7 @@ func (q *Queue[T]) ackLeased(entry int32, stamp uint64) bool {
 func (q *Queue[T]) unleaseLocked(s *slot[T], k int) int32 {
 	l := s.lease
 	start, it := l.start(k), l.item(k)
-	i := q.win.AddStamped(held[T]{item: it, hist: l.past.history(it.seq), start: start}, s.base+uint64(k))
+	i := q.win.AddStamped(held[T]{item: it, hist: l.past.history(it.Seq), start: start}, s.base+uint64(k))
 	m := q.win.Meta(i)
 	m.State, m.Deadline, m.Spent = inFlight, after(start, q.set.visibility), uint32(l.past.count())
 	q.endLeaseLocked(s, 1<<k)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/message"
 
 	"github.com/gofanout/fanout/internal/fakeengine"
 )
@@ -51,24 +52,24 @@ func TestAHistoryIsThatOfOneCutAtEachAttempt(t *testing.T) {
 	for _, letterEach := range []int{1, 2, 3, 7, 400, 1 << 30} {
 		var h *history
 		var want []kept
-		for n := 1; n <= 3*mostAttempts; n++ {
-			a := kept{Attempt: Attempt{Cause: Nacked}, letter: n%letterEach == 0}
-			h = h.with(a)
+		for n := 1; n <= 3*1000; n++ {
+			a := kept{Attempt: message.Attempt{Cause: message.Nacked}, Letter: n%letterEach == 0}
+			h = h.With(a)
 			a.Number = n
 			want = append(want, a)
-			if len(want) > mostAttempts {
-				k := slices.IndexFunc(want[:mostAttempts], func(a kept) bool { return a.letter })
+			if len(want) > 1000 {
+				k := slices.IndexFunc(want[:1000], func(a kept) bool { return a.Letter })
 				if k < 0 {
-					k = mostAttempts / 2
+					k = 1000 / 2
 				}
 				want = slices.Delete(want, k, k+1)
 			}
-			if n%97 == 0 || n == mostAttempts+1 {
+			if n%97 == 0 || n == 1000+1 {
 				var got []int
 				for _, a := range want {
 					got = append(got, a.Number)
 				}
-				require.Equal(t, got, h.numbers(), "letters each %d, attempt %d", letterEach, n)
+				require.Equal(t, got, numbersOf(h), "letters each %d, attempt %d", letterEach, n)
 			}
 		}
 	}
@@ -76,14 +77,14 @@ func TestAHistoryIsThatOfOneCutAtEachAttempt(t *testing.T) {
 
 func TestShortText(t *testing.T) {
 	long := strings.Repeat("x", 300)
-	require.Equal(t, long, shortText(long, 300))
-	require.Equal(t, strings.Repeat("x", 152)+"... (148 bytes left out)", shortText(long, 200))
-	require.Equal(t, "... (300 bytes left out)", shortText(long, 0))
-	require.Equal(t, "... (300 bytes left out)", shortText(shortText(long, 200), 0), "the note counts all")
-	require.Equal(t, strings.Repeat("x", 48), shortText(strings.Repeat("x", 48), 0), "a note would be no shorter")
-	euros := shortText(strings.Repeat("€", 100), 150)
+	require.Equal(t, long, message.ShortText(long, 300))
+	require.Equal(t, strings.Repeat("x", 152)+"... (148 bytes left out)", message.ShortText(long, 200))
+	require.Equal(t, "... (300 bytes left out)", message.ShortText(long, 0))
+	require.Equal(t, "... (300 bytes left out)", message.ShortText(message.ShortText(long, 200), 0), "the note counts all")
+	require.Equal(t, strings.Repeat("x", 48), message.ShortText(strings.Repeat("x", 48), 0), "a note would be no shorter")
+	euros := message.ShortText(strings.Repeat("€", 100), 150)
 	require.Equal(t, strings.Repeat("€", 34)+"... (198 bytes left out)", euros, "no rune is cut")
-	require.LessOrEqual(t, len(shortText(strings.Repeat("x", 1<<20), mostText)), mostText)
+	require.LessOrEqual(t, len(message.ShortText(strings.Repeat("x", 1<<20), message.MostText)), message.MostText)
 }
 
 // A wordy error has a long text and is of a type that a user looks for.
@@ -115,7 +116,7 @@ func TestTextsInHistoriesAreBounded(t *testing.T) {
 				for _, options := range [][]TopicOption{nil, {WithEngine(fakeengine.New(fakeengine.Config{}))}} {
 					top := newTopic[int](t, append(options, WithHooks(Hooks{Settled: func(e Event) {
 						if e.Err != nil {
-							require.LessOrEqual(t, len(e.Err.Error()), mostText)
+							require.LessOrEqual(t, len(e.Err.Error()), message.MostText)
 						}
 					}}))...)
 					n := 0
@@ -136,8 +137,8 @@ func TestTextsInHistoriesAreBounded(t *testing.T) {
 					require.Len(t, h, 3)
 					for _, a := range h[:2] {
 						require.Contains(t, a.Err.Error()+a.Stack, "bytes left out)")
-						require.LessOrEqual(t, len(a.Err.Error()), mostText)
-						require.LessOrEqual(t, len(a.Stack), mostText)
+						require.LessOrEqual(t, len(a.Err.Error()), message.MostText)
+						require.LessOrEqual(t, len(a.Stack), message.MostText)
 						if row.is != nil && options == nil {
 							require.ErrorIs(t, a.Err, row.is, "what is short is still found")
 						}
@@ -159,25 +160,24 @@ func deep(n int) {
 // TestTheOldestTextsAreLeftOutFirst, and only as many as must be.
 func TestTheOldestTextsAreLeftOutFirst(t *testing.T) {
 	var h *history
-	long := errors.New(strings.Repeat("e", mostText))
+	long := errors.New(strings.Repeat("e", message.MostText))
 	for n := 1; n <= 100; n++ {
-		h = h.with(kept{Attempt: Attempt{Cause: Panicked, Err: long, Stack: strings.Repeat("s", mostText)}, text: long.Error()})
+		h = h.With(kept{Attempt: message.Attempt{Cause: message.Panicked, Err: long, Stack: strings.Repeat("s", message.MostText)}, Text: long.Error()})
 		texts := 0
-		for _, a := range h.attempts {
-			texts += a.size()
-			require.Equal(t, a.text, a.Err.Error())
+		for _, a := range h.Kept() {
+			texts += len(a.Text) + len(a.Stack)
+			require.Equal(t, a.Text, a.Err.Error())
 		}
-		require.Equal(t, h.texts, texts)
-		require.LessOrEqual(t, texts, mostTexts)
+		require.LessOrEqual(t, texts, (256 << 10))
 		if n > 16 {
-			require.Greater(t, texts, mostTexts-2*mostText, "no more than must be")
+			require.Greater(t, texts, (256<<10)-2*message.MostText, "no more than must be")
 		}
 	}
-	first, last := h.attempts[0], h.last()
+	first, last := h.Kept()[0], h.Last()
 	require.Equal(t, "... (8192 bytes left out)", first.Stack)
 	require.EqualError(t, first.Err, "... (8192 bytes left out)")
 	require.Same(t, long, last.Err)
-	require.Len(t, last.Stack, mostText)
+	require.Len(t, last.Stack, message.MostText)
 }
 
 // TestLettersOfLoudPanicsPinLittle: 20 letters of 20 panics with 1 MiB of text each
@@ -195,7 +195,7 @@ func TestLettersOfLoudPanicsPinLittle(t *testing.T) {
 		elapse(24 * time.Hour)
 		require.Equal(t, 20, q.DeadLetters().Stats().Unsettled())
 		require.Len(t, receive(t, q.DeadLetters()).History(), 20)
-		require.Less(t, heapInUse()-before, int64(20*2*mostTexts))
+		require.Less(t, heapInUse()-before, int64(20*2*(256<<10)))
 		runtime.KeepAlive(top)
 	})
 }
@@ -205,7 +205,7 @@ func TestAHistoryFitsIntoWhatAnEngineTakes(t *testing.T) {
 	var h *history
 	text := strings.Repeat("<\n€\x00", 1000) // JSON makes more of it
 	for range 100 {
-		h = h.with(kept{Attempt: Attempt{Cause: Panicked, Queue: "q", Start: time.Unix(7, 0), Err: errors.New(text), Stack: text}, text: text})
+		h = h.With(kept{Attempt: message.Attempt{Cause: message.Panicked, Queue: "q", Start: time.Unix(7, 0), Err: errors.New(text), Stack: text}, Text: text})
 	}
 	s := remoteState{Spent: 3}
 	least := len(s.encode(nil, 0))
@@ -215,7 +215,7 @@ func TestAHistoryFitsIntoWhatAnEngineTakes(t *testing.T) {
 		got, h := decodeState(data)
 		require.EqualValues(t, 3, got.Spent)
 		if most >= 512 {
-			require.Equal(t, 100, h.last().Number, "the newest stays longest, at %d bytes", most)
+			require.Equal(t, 100, h.Last().Number, "the newest stays longest, at %d bytes", most)
 		}
 	}
 }

@@ -318,7 +318,7 @@ func (q *Queue[T]) entriesLocked() []int32 {
 		all = append(all, i)
 		return true
 	})
-	slices.SortFunc(all, func(a, b int32) int { return cmp.Compare(q.win.At(a).seq, q.win.At(b).seq) })
+	slices.SortFunc(all, func(a, b int32) int { return cmp.Compare(q.win.At(a).Seq, q.win.At(b).Seq) })
 	return all
 }
 
@@ -344,7 +344,7 @@ func (q *Queue[T]) messagesLocked(now int64) []Message[T] {
 	ms := make([]Message[T], len(all))
 	for k, i := range all {
 		h, m := q.win.At(i), q.win.Meta(i)
-		ms[k] = h.message(q.core)
+		ms[k] = messageOf(q.core, &h.item)
 		switch {
 		case ms[k].OrderingKey != "": // it can't have a delay of its own
 		case m.State == delayed:

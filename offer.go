@@ -24,7 +24,7 @@ func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 	if t.publishFast(ctx, body) {
 		return nil
 	}
-	items := [1]item[T]{{body: body}}
+	items := [1]item[T]{{Body: body}}
 	return t.publish(ctx, items[:], false)
 }
 
@@ -41,7 +41,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 		return false
 	}
 	t.seq++
-	it := item[T]{seq: t.seq, at: t.timeOf(now), body: body}
+	it := item[T]{Seq: t.seq, At: t.timeOf(now), Body: body}
 	if t.open.n > 0 { // else nobody would read it
 		t.log.Append(it)
 		t.log.Publish()
@@ -78,7 +78,7 @@ func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 	if t.publishFast(ctx, body) {
 		return nil
 	}
-	items := [1]item[T]{{body: body}}
+	items := [1]item[T]{{Body: body}}
 	return t.publish(ctx, items[:], true)
 }
 
@@ -119,7 +119,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (don
 		room := t.log.Extend(len(rest))
 		for k := range room {
 			seq++
-			room[k] = item[T]{seq: seq, at: at, body: rest[k].Body}
+			room[k] = item[T]{Seq: seq, At: at, Body: rest[k].Body}
 		}
 		rest = rest[len(room):]
 	}
@@ -192,11 +192,11 @@ func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 		case m.DeduplicationID != "" && t.dedup == nil:
 			return nil, t.lacks("WithDeduplication", k, "DeduplicationID", m.DeduplicationID)
 		}
-		items[k].body = m.Body
+		items[k].Body = m.Body
 		if m.ID != "" || len(m.Attributes) > 0 || m.OrderingKey != "" || m.DeduplicationID != "" || m.Delay > 0 || m.TimeToLive > 0 {
-			items[k].ext = &extra{
-				id: m.ID, attributes: maps.Clone(m.Attributes), key: m.OrderingKey, dedup: m.DeduplicationID,
-				delay: m.Delay, ttl: m.TimeToLive,
+			items[k].Ext = &extra{
+				ID: m.ID, Attributes: maps.Clone(m.Attributes), Key: m.OrderingKey, Dedup: m.DeduplicationID,
+				Delay: m.Delay, TTL: m.TimeToLive,
 			}
 		}
 	}
@@ -278,9 +278,9 @@ func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error 
 	}
 	o := &offer[T]{items: items}
 	for _, it := range items {
-		if it.ext != nil {
-			o.delayed = o.delayed || it.ext.delay > 0
-			o.dedup = o.dedup || it.ext.dedup != ""
+		if it.Ext != nil {
+			o.delayed = o.delayed || it.Ext.Delay > 0
+			o.dedup = o.dedup || it.Ext.Dedup != ""
 		}
 	}
 	if err := t.applyFilters(o); err != nil {
@@ -435,14 +435,14 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 	for k := range o.items {
 		it := &o.items[k]
 		t.seq++
-		it.seq, it.at = t.seq, at
+		it.Seq, it.At = t.seq, at
 		t.retained.add(*it)
-		if it.ext != nil && it.ext.ttl > 0 {
-			t.expiring.Store(it.seq)
+		if it.Ext != nil && it.Ext.TTL > 0 {
+			t.expiring.Store(it.Seq)
 		}
-		if it.ext != nil && it.ext.dedup != "" {
-			t.dedup.Remember(it.ext.dedup, at)
-			t.turnsOfWantedLocked(it.ext.dedup)
+		if it.Ext != nil && it.Ext.Dedup != "" {
+			t.dedup.Remember(it.Ext.Dedup, at)
+			t.turnsOfWantedLocked(it.Ext.Dedup)
 		}
 	}
 	if o.dedup {
@@ -507,7 +507,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], err error) {
 func (t *Topic[T]) tellPublished(items []item[T]) {
 	for _, it := range items {
 		t.to.Call(notice.Published, &notice.Event{
-			Topic: t.name, Seq: it.seq, Time: t.time(it.at), MessageID: t.id(it.seq, it.at, it.ext), PublishedAt: t.time(it.at), Count: 1,
+			Topic: t.name, Seq: it.Seq, Time: t.time(it.At), MessageID: t.id(it.Seq, it.At, it.Ext), PublishedAt: t.time(it.At), Count: 1,
 		})
 	}
 }

@@ -16,10 +16,10 @@ type keyLine struct {
 
 // keyOf is an item's ordering key, empty if it has none.
 func keyOf[T any](it *item[T]) string {
-	if it.ext == nil {
+	if it.Ext == nil {
 		return ""
 	}
-	return it.ext.key
+	return it.Ext.Key
 }
 
 // headOfKeyLocked reports whether entry i, which is in no list, may be
@@ -44,7 +44,7 @@ func (q *Queue[T]) headOfKeyLocked(i int32) bool {
 	}
 	// A redriven message may be older than those in line.
 	before, found := k.line.Last()
-	for found && q.win.At(before).seq > it.seq {
+	for found && q.win.At(before).Seq > it.Seq {
 		before, found = q.win.Prev(before)
 	}
 	m := q.win.Meta(i)

@@ -55,13 +55,13 @@ func (q *Queue[T]) addLocked(it *item[T], stamp uint64) {
 	}
 	q.allow.Add(-1)
 	delay := q.set.delay
-	if it.ext != nil && it.ext.delay > 0 {
-		delay = it.ext.delay
+	if it.Ext != nil && it.Ext.Delay > 0 {
+		delay = it.Ext.Delay
 	}
 	switch {
 	case delay > 0:
 		q.putLocked(i, delayed)
-		q.win.Schedule(i, after(min(it.at, q.core.now()), delay)) // publication times do not decrease, the clock of another bubble may
+		q.win.Schedule(i, after(min(it.At, q.core.now()), delay)) // publication times do not decrease, the clock of another bubble may
 	case stamp != 0:
 		q.putBackLocked(i)
 	default:
@@ -123,11 +123,11 @@ func (q *Queue[T]) overflow(items []item[T], head int64) {
 // be beyond what consumers see.
 func (q *Queue[T]) dropOldestLocked(end int64) bool {
 	i, seq, ok := q.win.Lowest()
-	if b, found := q.backlog.First(); found && !q.letters && (!ok || q.win.At(b).seq < uint64(seq)) {
-		i, seq, ok = b, int64(q.win.At(b).seq), true
+	if b, found := q.backlog.First(); found && !q.letters && (!ok || q.win.At(b).Seq < uint64(seq)) {
+		i, seq, ok = b, int64(q.win.At(b).Seq), true
 	}
 	if !q.direct && q.cursor.Pos() < end {
-		if it := q.cursor.Peek(); !ok || it.seq < uint64(seq) {
+		if it := q.cursor.Peek(); !ok || it.Seq < uint64(seq) {
 			q.cursor.Next()
 			q.allow.Add(1)
 			q.dropLocked(it, notice.DroppedOldest)

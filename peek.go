@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/window"
 )
 
@@ -163,7 +164,7 @@ func (s *sight[T]) view(body int) MessageView {
 		v.DueAt = d.q.core.time(s.due)
 	}
 	if d.q.letters {
-		v.DiedAt, v.Source = d.hist.died()
+		v.DiedAt, v.Source = died(d.hist)
 	}
 	if body > 0 {
 		v.Body = d.text(body)
@@ -173,12 +174,9 @@ func (s *sight[T]) view(body int) MessageView {
 
 // died returns when the attempt ended that made a dead letter of the message, and the
 // queue that made it.
-func (h *history) died() (at time.Time, queue string) {
-	if h == nil {
-		return at, ""
-	}
-	for _, a := range slices.Backward(h.attempts) {
-		if !a.letter {
+func died(h *history) (at time.Time, queue string) {
+	for _, a := range slices.Backward(h.Kept()) {
+		if !a.Letter {
 			return a.Start.Add(a.Elapsed), a.Queue
 		}
 	}
@@ -193,16 +191,16 @@ func (d *Delivery[T]) text(most int) (text string) {
 	case []byte:
 		text = string(body[:min(len(body), most+1)])
 		if n := len(body) - len(text); n > 0 {
-			text = string(body[:most]) + fmt.Sprintf(noteFormat, n+1)
+			text = string(body[:most]) + fmt.Sprintf(message.NoteFormat, n+1)
 		}
 	default:
-		if d.ext != nil && d.ext.lease != nil {
-			text = string(d.ext.lease.msg.Body)
+		if l := leaseOf(d.ext); l != nil {
+			text = string(l.msg.Body)
 		} else if e := callback.Apart(func() { text = textOf(body) }); !e.Returned {
 			text = fmt.Sprintf("a %T, whose text could not be had", body)
 		}
 	}
-	return strings.ToValidUTF8(shortText(text, most), "?")
+	return strings.ToValidUTF8(message.ShortText(text, most), "?")
 }
 
 func textOf(body any) string {
@@ -276,7 +274,7 @@ func (q *Queue[T]) seeLogLocked(s *sights[T], pos *int64) (more bool) {
 	*pos = max(*pos, q.cursor.Pos())
 	n := 0
 	q.cursor.ScanFrom(*pos, func(it *item[T]) bool {
-		if at := (seat{it.seq, inLog}); s.wants(at) {
+		if at := (seat{it.Seq, inLog}); s.wants(at) {
 			s.seen = append(s.seen, sight[T]{place: at, d: q.inLogDelivery(it), state: backlogged})
 		}
 		n++
@@ -289,7 +287,7 @@ func (q *Queue[T]) seeLogLocked(s *sights[T], pos *int64) (more bool) {
 // seeLocked looks at an entry of the window.
 func (q *Queue[T]) seeLocked(s *sights[T], i int32) {
 	m, h := q.win.Meta(i), q.win.At(i)
-	at := seat{h.seq, i}
+	at := seat{h.Seq, i}
 	if !s.wants(at) || q.inFlightLocked(m) {
 		return
 	}

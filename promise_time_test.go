@@ -456,7 +456,7 @@ func TestPromise11ADayOfTimeoutsPassesInNoTime(t *testing.T) {
 		require.Equal(t, uint64(24*60*2), q.Stats().TimedOut)
 		d, err := q.Receive(ctx)
 		require.NoError(t, err)
-		require.LessOrEqual(t, len(d.History()), fanout.MostAttempts, "the history of a message that is retried without limit is bounded")
+		require.LessOrEqual(t, len(d.History()), 1000, "the history of a message that is retried without limit is bounded")
 		require.Equal(t, 24*60*2+1, d.History()[len(d.History())-1].Number)
 		top.Close()
 	})

@@ -328,20 +328,20 @@ func (q *Queue[T]) Stats() Stats {
 func (q *Queue[T]) oldestLocked() int64 {
 	at := int64(math.MaxInt64)
 	if q.inLogLocked() > 0 {
-		at = q.cursor.Peek().at
+		at = q.cursor.Peek().At
 	}
 	for i, ok := q.backlog.First(); ok; i, ok = q.win.Next(i) {
-		if at = min(at, q.win.At(i).at); !q.letters {
+		if at = min(at, q.win.At(i).At); !q.letters {
 			break
 		}
 	}
 	for i, ok := q.due.First(); ok; i, ok = q.win.Next(i) {
-		at = min(at, q.win.At(i).at)
+		at = min(at, q.win.At(i).At)
 	}
 	if t := q.leases.lapsed; t != nil {
 		for p := t.first; p != nil; p = p.next {
 			for left := p.left; left != 0; left &= left - 1 {
-				at = min(at, p.lease.item(bits.TrailingZeros64(left)).at)
+				at = min(at, p.lease.item(bits.TrailingZeros64(left)).At)
 			}
 		}
 	}

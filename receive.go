@@ -405,7 +405,7 @@ func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d D
 	h.start = now
 	q.win.Schedule(i, after(now, vis))
 	d = Delivery[T]{
-		Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at,
+		Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At,
 		stamp: m.Stamp, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
 	}
 	q.deliveredLocked(&d)

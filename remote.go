@@ -242,7 +242,7 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 		at := t.timeOf(t.now())
 		for k := range items {
 			t.seq++
-			items[k].seq, items[k].at = t.seq, at
+			items[k].Seq, items[k].At = t.seq, at
 		}
 	}
 	t.mu.Unlock()
@@ -287,11 +287,11 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 }
 
 func (t *Topic[T]) encode(it *item[T]) (m engine.Message, err error) {
-	m.ID = t.id(it.seq, it.at, it.ext)
-	m.PublishedAt = t.time(it.at)
-	if x := it.ext; x != nil {
-		m.Attributes, m.OrderingKey, m.DeduplicationID = maps.Clone(x.attributes), x.key, x.dedup
-		m.Delay, m.TimeToLive = x.delay, x.ttl
+	m.ID = t.id(it.Seq, it.At, it.Ext)
+	m.PublishedAt = t.time(it.At)
+	if x := it.Ext; x != nil {
+		m.Attributes, m.OrderingKey, m.DeduplicationID = maps.Clone(x.Attributes), x.Key, x.Dedup
+		m.Delay, m.TimeToLive = x.Delay, x.TTL
 		if err := t.remote.need(m.Delay > 0, fmt.Sprintf("a Delay of %v", m.Delay), engine.MessageDelay, m.Delay); err != nil {
 			return m, err
 		}
@@ -301,7 +301,7 @@ func (t *Topic[T]) encode(it *item[T]) (m engine.Message, err error) {
 			err = fmt.Errorf("%w: codec: %w", ErrInvalidMessage, panicError(p))
 		}
 	}()
-	if m.Body, err = t.remote.codec.Encode(it.body); err != nil {
+	if m.Body, err = t.remote.codec.Encode(it.Body); err != nil {
 		return m, fmt.Errorf("%w: %w", ErrInvalidMessage, err)
 	}
 	m.ContentType = t.remote.codec.ContentType()

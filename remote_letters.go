@@ -225,7 +225,7 @@ func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldL
 		l := &heldLetter[T]{Received: got[j], arrival: a, until: until}
 		l.key = letterKey{id: l.ID, published: l.PublishedAt.UnixNano()}
 		if a.hist != nil {
-			l.key.died = a.hist.last().Start.UnixNano()
+			l.key.died = a.hist.Last().Start.UnixNano()
 		}
 		delete(h.late, l.key)
 		// Two letters can have all that in common, but the one that comes again has
@@ -249,7 +249,7 @@ func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldL
 // delivery is a letter for those who look at it.
 func (h *holding[T]) delivery(l *heldLetter[T]) Delivery[T] {
 	a := &l.arrival
-	return Delivery[T]{Body: a.body, q: h.dead.q, ext: a.ext, hist: a.hist, at: a.at, entry: inHand, attempt: int32(a.spent + 1)}
+	return Delivery[T]{Body: a.Body, q: h.dead.q, ext: a.Ext, hist: a.hist, at: a.At, entry: inHand, attempt: int32(a.spent + 1)}
 }
 
 // choose returns those that the options select.
@@ -295,7 +295,7 @@ func (h *holding[T]) endAll(ctx context.Context, ls []*heldLetter[T], how letter
 // one after the other, in the order of publication, up to one that fails.
 func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error {
 	slices.SortStableFunc(ls, func(a, b *heldLetter[T]) int {
-		return cmp.Or(cmp.Compare(a.OrderingKey, b.OrderingKey), cmp.Compare(a.arrival.at, b.arrival.at))
+		return cmp.Or(cmp.Compare(a.OrderingKey, b.OrderingKey), cmp.Compare(a.arrival.At, b.arrival.At))
 	})
 	var bounds []int // of those of one key, or of one without
 	for k, l := range ls {
@@ -410,7 +410,7 @@ func diedAfter(began time.Time, h *history, moved bool) bool {
 	if h == nil {
 		return moved
 	}
-	last := h.last()
+	last := h.Last()
 	died := last.Start.Add(last.Elapsed)
 	return died.After(began) || moved && !died.Before(began)
 }

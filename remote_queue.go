@@ -48,6 +48,15 @@ type remoteLease struct {
 	born       time.Time // when the time to live began, if not at publication
 }
 
+// leaseOf is what a message has of an engine's, nil in memory.
+func leaseOf(x *extra) *remoteLease {
+	if x == nil {
+		return nil
+	}
+	l, _ := x.Receipt.(*remoteLease)
+	return l
+}
+
 func newRemoteQueue[T any](q *Queue[T], eq engine.Queue) *remoteQueue[T] {
 	q.local = false
 	return &remoteQueue[T]{q: q, on: q.t.remote, eq: eq, capacity: Unknown}
@@ -305,7 +314,7 @@ func (r *remoteQueue[T]) deliver(got []engine.Received, vis time.Duration) (ds [
 		q.delivered++
 		q.win.Schedule(i, after(now, vis))
 		d := Delivery[T]{
-			Body: h.body, q: q, ext: h.ext, hist: h.hist, seq: h.seq, at: h.at, stamp: m.Stamp, entry: i, attempt: int32(m.Spent + 1),
+			Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At, stamp: m.Stamp, entry: i, attempt: int32(m.Spent + 1),
 		}
 		q.deliveredLocked(&d)
 		ds = append(ds, d)
@@ -333,7 +342,7 @@ func (a *arrival[T]) isDead(maxAttempts int) bool {
 	if int64(a.spent) >= int64(maxAttempts) || a.passes >= passesLimit {
 		return true
 	}
-	return a.spent > 0 && a.hist != nil && a.hist.last().Cause == PermanentlyFailed
+	return a.spent > 0 && a.hist != nil && a.hist.Last().Cause == message.PermanentlyFailed
 }
 
 // decode decodes what was received and asks the filters. It calls the user's
@@ -350,7 +359,7 @@ func (r *remoteQueue[T]) decode(got []engine.Received) []arrival[T] {
 			break
 		}
 		a := &as[k]
-		a.broken = verdict{cause: causeOf(e), stack: shortText(e.Stack, mostText), err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, errExited)}
+		a.broken = verdict{cause: causeOf(e), stack: message.ShortText(e.Stack, message.MostText), err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, errExited)}
 		if e.Panicked != nil {
 			a.broken.err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.name, panicError(e.Panicked))
 		}
@@ -381,7 +390,7 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 		a.spent, a.passes = uint32(state.Spent)+uint32(lost), state.Passes
 		for range min(lost, maxStateAttempts) {
 			now := q.core.now()
-			a.hist = a.hist.with(q.attempt(verdict{cause: TimedOut, err: errLeaseLost, text: errLeaseLost.Error()}, now, now))
+			a.hist = a.hist.With(q.attempt(verdict{cause: TimedOut, err: errLeaseLost, text: errLeaseLost.Error()}, now, now))
 		}
 		// Where the engine keeps no state nobody knows if a handler has run in them:
 		// others may have received the message and given it back. It is dead only if
@@ -390,16 +399,16 @@ func (r *remoteQueue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	} else {
 		a.spent = uint32(max(m.Deliveries-1, 0))
 	}
-	a.at = q.core.clock.At(m.PublishedAt)
-	a.ext = &extra{
-		id: m.ID, attributes: m.Attributes, key: m.OrderingKey, ttl: m.TimeToLive,
-		lease: &remoteLease{receipt: m.Receipt, msg: m.Message, deliveries: m.Deliveries, born: state.Born},
+	a.At = q.core.clock.At(m.PublishedAt)
+	a.Ext = &extra{
+		ID: m.ID, Attributes: m.Attributes, Key: m.OrderingKey, TTL: m.TimeToLive,
+		Receipt: &remoteLease{receipt: m.Receipt, msg: m.Message, deliveries: m.Deliveries, born: state.Born},
 	}
 	if !state.Born.IsZero() {
-		a.ext.born = max(q.core.clock.At(state.Born), 1)
+		a.Ext.Born = max(q.core.clock.At(state.Born), 1)
 	}
 	a.by = "codec"
-	if err := r.on.codec.Decode(m.Body, &a.body); err != nil {
+	if err := r.on.codec.Decode(m.Body, &a.Body); err != nil {
 		a.failed = verdict{cause: PermanentlyFailed, err: fmt.Errorf("fanout: decode: %w", err)}.told()
 		return
 	}
@@ -415,7 +424,7 @@ var errLeaseLost = errors.New("fanout: the lease ended without a word from whoev
 func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool) {
 	q := r.q
 	q.offered++
-	a.seq = q.offered
+	a.Seq = q.offered
 	a.start = now
 	i = q.win.Add(a.held)
 	m := q.win.Meta(i)
@@ -584,22 +593,22 @@ func (r *remoteQueue[T]) planLocked(i int32, v verdict, now int64) (end remoteEn
 	}
 	hist := h.hist
 	if !v.unstarted {
-		hist = hist.with(q.attempt(v, h.start, now))
+		hist = hist.With(q.attempt(v, h.start, now))
 	}
 	end.wait = max(v.wait, 0)
 	then, spent, passes := q.judge(v, m.Spent, m.Passes, v.cause != Released && q.expired(&h.item, now))
 	if then == expires {
-		hist = hist.with(q.attempt(verdict{cause: Expired}, now, now))
+		hist = hist.With(q.attempt(verdict{cause: Expired}, now, now))
 	}
 	end.bury = then != retries
 	if most := r.on.caps[engine.RetryDelay].Most; most > 0 {
 		end.wait = min(end.wait, most)
 	}
-	s := remoteState{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Dead: end.bury, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
+	s := remoteState{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Dead: end.bury, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
 	end.state = fullState{s, hist}
 	if end.bury {
-		last := hist.last()
-		end.dead = notice.Event{Attempt: int(spent), Cause: message.Cause(last.Cause), Err: last.Err, Elapsed: last.Elapsed}
+		last := hist.Last()
+		end.dead = notice.Event{Attempt: int(spent), Cause: last.Cause, Err: last.Err, Elapsed: last.Elapsed}
 	}
 	return end, spent
 }
@@ -690,7 +699,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 		return err
 	}
 	m, h := q.win.Meta(i), q.win.At(i)
-	deadline, lease, it, start := m.Deadline, h.ext.lease, h.item, h.start
+	deadline, lease, it, start := m.Deadline, leaseOf(h.Ext), h.item, h.start
 	q.win.Unschedule(i)
 	during := q.win.Restamp(i) // whoever settles it meanwhile waits, and comes second
 	end, spent := r.planLocked(i, v, now)
@@ -815,7 +824,7 @@ func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) {
 // dead-letter queue; again if it could not before.
 func (q *Queue[T]) buryRemoteLocked(i int32, again bool) {
 	m, h := q.win.Meta(i), q.win.At(i)
-	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: h.ext.lease.deliveries, Born: h.ext.lease.born}
+	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
 	q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i), again: again})
 	q.leaveKeyLocked(i)
 	q.win.Remove(i)
@@ -826,7 +835,7 @@ func (q *Queue[T]) buryRemoteLocked(i int32, again bool) {
 func (r *remoteQueue[T]) tell(i int32, end remoteEnd) {
 	it := r.q.win.At(i).item
 	r.later("settle", func(ctx context.Context) (then func(), err error) {
-		parked, err := r.do(ctx, it.ext.lease, end)
+		parked, err := r.do(ctx, leaseOf(it.Ext), end)
 		switch {
 		case errors.Is(err, ErrStale):
 			return nil, nil // it is with somebody else, or about to be
@@ -883,7 +892,7 @@ func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by t
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	var lease *remoteLease
 	if err == nil {
-		lease = q.win.At(i).ext.lease
+		lease = leaseOf(q.win.At(i).Ext)
 	}
 	at := after(now, by)
 	enough := err == nil && at <= q.win.Meta(i).Deadline
@@ -912,7 +921,7 @@ func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by t
 
 // extendLocked has the engine extend the lease of entry i, after unlocking.
 func (r *remoteQueue[T]) extendLocked(i int32, by time.Duration) {
-	lease := r.q.win.At(i).ext.lease
+	lease := leaseOf(r.q.win.At(i).Ext)
 	r.later("extend", func(ctx context.Context) (func(), error) {
 		return nil, remoteError(r.eq.Extend(ctx, lease.receipt, r.lease(by)))
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/message"
 )
 
 // A remoteState is what is kept of a message beside the message itself: it goes
@@ -46,16 +47,13 @@ const (
 // middle, of long texts the end, then the oldest texts, then attempts. In the end one
 // attempt is left, the newest, which says that the others were left out.
 func (s *remoteState) encode(h *history, most int) []byte {
-	var as []kept
-	if h != nil {
-		as = h.attempts
-	}
+	as := h.Kept()
 	for n, total := min(len(as), maxStateAttempts), most; ; {
-		fit, texts := bounded(as, n, min(maxStateText, total), total)
+		fit, texts := message.Bounded(as, n, min(maxStateText, total), total)
 		s.History = nil
 		for _, a := range fit {
 			s.History = append(s.History, remoteAttempt{
-				Number: a.Number, Cause: uint8(a.Cause), Queue: a.Queue, Start: a.Start, Elapsed: a.Elapsed, Err: a.text, Stack: a.Stack, Letter: a.letter,
+				Number: a.Number, Cause: uint8(a.Cause), Queue: a.Queue, Start: a.Start, Elapsed: a.Elapsed, Err: a.Text, Stack: a.Stack, Letter: a.Letter,
 			})
 		}
 		data, _ := json.Marshal(s) // it can't fail: these are strings, numbers and times
@@ -64,7 +62,7 @@ func (s *remoteState) encode(h *history, most int) []byte {
 			return data
 		case n == 0 && len(as) > 0:
 			a := as[len(as)-1]
-			s.History = []remoteAttempt{{Number: a.Number, Cause: uint8(a.Cause), Start: a.Start, Elapsed: a.Elapsed, Letter: a.letter, Cut: true}}
+			s.History = []remoteAttempt{{Number: a.Number, Cause: uint8(a.Cause), Start: a.Start, Elapsed: a.Elapsed, Letter: a.Letter, Cut: true}}
 			data, _ = json.Marshal(s)
 			return data
 		case n == 0:
@@ -109,22 +107,21 @@ func decodeState(data []byte) (s remoteState, h *history) {
 	if len(s.History) == 0 {
 		return s, nil
 	}
-	h = &history{}
+	as := make([]kept, 0, len(s.History))
 	for _, r := range s.History {
 		a := kept{
-			Attempt: Attempt{Number: r.Number, Cause: Cause(r.Cause), Queue: r.Queue, Start: r.Start, Elapsed: r.Elapsed, Stack: r.Stack},
-			text:    r.Err, letter: r.Letter,
+			Attempt: message.Attempt{Number: r.Number, Cause: message.Cause(r.Cause), Queue: r.Queue, Start: r.Start, Elapsed: r.Elapsed, Stack: r.Stack},
+			Text:    r.Err, Letter: r.Letter,
 		}
 		switch {
 		case r.Cut:
-			a.text, a.Err = errCut.Error(), errCut
+			a.Text, a.Err = errCut.Error(), errCut
 		case r.Err != "":
 			a.Err = errors.New(r.Err)
 		}
-		h.attempts = append(h.attempts, a)
-		h.texts += a.size()
+		as = append(as, a)
 	}
-	return s, h
+	return s, message.Restored(as)
 }
 
 // maxRemembered is how many messages' states a queue remembers for an engine that

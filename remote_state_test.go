@@ -14,23 +14,24 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/message"
 )
 
 func TestWhatIsWrittenOfAHistoryIsBounded(t *testing.T) {
 	attempts := func(n int) (h *history) {
 		for k := range n {
 			text := strings.Repeat("e", 4000)
-			h = h.with(kept{Attempt: Attempt{Cause: Panicked, Queue: "q", Start: time.Unix(int64(k), 0).UTC(), Err: errors.New(text), Stack: strings.Repeat("s", 8<<10)}, text: text})
+			h = h.With(kept{Attempt: message.Attempt{Cause: message.Panicked, Queue: "q", Start: time.Unix(int64(k), 0).UTC(), Err: errors.New(text), Stack: strings.Repeat("s", 8<<10)}, Text: text})
 		}
 		return h
 	}
 	s := remoteState{Spent: 3, Passes: 2, Deliveries: 5, Born: time.Unix(7, 0).UTC()}
 	got, h := decodeState(s.encode(attempts(3), maxState))
 	require.Equal(t, []any{int32(3), uint16(2), 5, s.Born}, []any{got.Spent, got.Passes, got.Deliveries, got.Born})
-	require.Len(t, h.attempts, 3)
-	for k, a := range h.attempts {
+	require.Len(t, h.Kept(), 3)
+	for k, a := range h.Kept() {
 		require.Equal(t, k+1, a.Number)
-		require.Equal(t, Panicked, a.Cause)
+		require.Equal(t, message.Panicked, a.Cause)
 		require.Regexp(t, `^e{900}e{900}e*\.\.\. \(\d+ bytes left out\)$`, a.Err.Error())
 		require.Regexp(t, `^s{900}s{900}s*\.\.\. \(\d+ bytes left out\)$`, a.Stack)
 		require.LessOrEqual(t, max(len(a.Err.Error()), len(a.Stack)), maxStateText)
@@ -38,16 +39,16 @@ func TestWhatIsWrittenOfAHistoryIsBounded(t *testing.T) {
 
 	data := (&remoteState{}).encode(attempts(100), maxState)
 	_, h = decodeState(data)
-	require.Len(t, h.attempts, maxStateAttempts)
-	require.Equal(t, 1, h.attempts[0].Number, "the first is kept")
-	require.Equal(t, 100, h.attempts[maxStateAttempts-1].Number)
-	require.Equal(t, "... (8192 bytes left out)", h.attempts[0].Stack, "the oldest texts go first")
+	require.Len(t, h.Kept(), maxStateAttempts)
+	require.Equal(t, 1, h.Kept()[0].Number, "the first is kept")
+	require.Equal(t, 100, h.Kept()[maxStateAttempts-1].Number)
+	require.Equal(t, "... (8192 bytes left out)", h.Kept()[0].Stack, "the oldest texts go first")
 
 	data = (&remoteState{}).encode(attempts(12), maxState)
 	require.LessOrEqual(t, len(data), maxState)
 	_, h = decodeState(data)
-	require.Equal(t, "... (8192 bytes left out)", h.attempts[0].Stack)
-	require.Greater(t, len(h.attempts[11].Stack), 1900)
+	require.Equal(t, "... (8192 bytes left out)", h.Kept()[0].Stack)
+	require.Greater(t, len(h.Kept()[11].Stack), 1900)
 
 	for _, not := range []string{"", "somebody else's"} {
 		got, h = decodeState([]byte(not))
@@ -111,7 +112,7 @@ func TestAQueueOnAnEngineForgetsWhatHasLeft(t *testing.T) {
 func TestWhichLettersARedriveTakesForNew(t *testing.T) {
 	began := time.Unix(100, 0)
 	died := func(at time.Duration) *history {
-		return &history{attempts: []kept{{Attempt: Attempt{Start: began.Add(at - time.Second), Elapsed: time.Second}}}}
+		return message.Restored([]kept{{Attempt: message.Attempt{Start: began.Add(at - time.Second), Elapsed: time.Second}}})
 	}
 	for _, row := range []struct {
 		hist  *history
@@ -133,9 +134,9 @@ func TestTheStateOfEarlierVersionsIsRead(t *testing.T) {
 		`{"n":2,"cause":3,"queue":"q","start":"2026-07-01T12:31:00Z","err":"panic: EOF","stack":"goroutine 7"}]}`
 	s, h := decodeState([]byte(written))
 	require.EqualValues(t, 2, s.Spent)
-	require.Equal(t, []Cause{TimedOut, Panicked}, []Cause{h.attempts[0].Cause, h.attempts[1].Cause})
-	require.Equal(t, 1500*time.Millisecond, h.attempts[0].Elapsed)
-	require.EqualError(t, h.attempts[1].Err, "panic: EOF")
+	require.Equal(t, []message.Cause{message.TimedOut, message.Panicked}, []message.Cause{h.Kept()[0].Cause, h.Kept()[1].Cause})
+	require.Equal(t, 1500*time.Millisecond, h.Kept()[0].Elapsed)
+	require.EqualError(t, h.Kept()[1].Err, "panic: EOF")
 	require.JSONEq(t, written, string((&remoteState{Spent: 2}).encode(h, maxState)))
 }
 
@@ -144,13 +145,14 @@ func TestAStateFitsWhatEnginesLeaveForIt(t *testing.T) {
 	long := time.FixedZone("", -11*60*60-59*60)
 	at := time.Date(9999, 12, 30, 23, 59, 59, 999_999_999, long)
 	text := strings.Repeat("\x01", 3000) // the longest in JSON
-	h := &history{}
+	var as []kept
 	for k := range 40 {
-		h.attempts = append(h.attempts, kept{
-			Attempt: Attempt{Number: math.MaxInt - 40 + k, Cause: Cause(255), Queue: text, Start: at, Elapsed: math.MinInt64, Err: errors.New(text), Stack: text},
-			text:    text, letter: true,
+		as = append(as, kept{
+			Attempt: message.Attempt{Number: math.MaxInt - 40 + k, Cause: message.Cause(255), Queue: text, Start: at, Elapsed: math.MinInt64, Err: errors.New(text), Stack: text},
+			Text:    text, Letter: true,
 		})
 	}
+	h := message.Restored(as)
 	s := remoteState{Spent: math.MinInt32, Passes: math.MaxUint16, Deliveries: math.MinInt, Born: at}
 	for _, most := range []int{0, 1, 100, engine.MinState, 700, 5000, 20_000, 40_000, maxState} {
 		data := s.encode(h, most)
@@ -158,8 +160,8 @@ func TestAStateFitsWhatEnginesLeaveForIt(t *testing.T) {
 		got, hist := decodeState(data)
 		require.Equal(t, s.Spent, got.Spent)
 		require.True(t, got.Born.Equal(at))
-		last := hist.last()
-		require.Equal(t, []any{math.MaxInt - 1, Cause(255), time.Duration(math.MinInt64)}, []any{last.Number, last.Cause, last.Elapsed}, most)
+		last := hist.Last()
+		require.Equal(t, []any{math.MaxInt - 1, message.Cause(255), time.Duration(math.MinInt64)}, []any{last.Number, last.Cause, last.Elapsed}, most)
 		require.True(t, last.Start.Equal(at))
 		require.NotEmpty(t, last.Err.Error())
 	}

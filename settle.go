@@ -82,7 +82,7 @@ func (q *Queue[T]) countFor(v verdict, i int32, stamp uint64, attempt int32) int
 	if q.ownedLocked(i, stamp) != nil {
 		return 1 // it settles nothing
 	}
-	return 1 + int32(q.win.At(i).hist.releases(int(q.win.Meta(i).Passes)))
+	return 1 + int32(q.win.At(i).hist.Releases(int(q.win.Meta(i).Passes)))
 }
 
 // waitAfter is how long a message waits after an attempt that ended as v says.
@@ -128,7 +128,7 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) {
 		return
 	}
 	q.noteUnreturnedLocked(&h.item, v, int(m.Spent)+1, time.Duration(now-h.start))
-	h.hist = h.hist.with(q.attempt(v, h.start, now))
+	h.hist = h.hist.With(q.attempt(v, h.start, now))
 	q.win.Restamp(i)
 	var then fate
 	then, m.Spent, m.Passes = q.judge(v, m.Spent, m.Passes, q.expired(&h.item, now))
@@ -181,11 +181,11 @@ func (q *Queue[T]) judge(v verdict, spent uint32, passes uint16, expired bool) (
 // as v says.
 func (q *Queue[T]) attempt(v verdict, start, now int64) kept {
 	return kept{
-		Attempt: Attempt{
-			Cause: v.cause, Queue: q.name, Err: v.err, Stack: v.stack,
+		Attempt: message.Attempt{
+			Cause: message.Cause(v.cause), Queue: q.name, Err: v.err, Stack: v.stack,
 			Start: q.core.time(start), Elapsed: time.Duration(now - start),
 		},
-		text: v.text, letter: q.letters,
+		Text: v.text, Letter: q.letters,
 	}
 }
 
@@ -219,13 +219,13 @@ func (q *Queue[T]) expired(it *item[T], now int64) bool {
 // expiry returns the instant at which a message's time to live has passed, and
 // false if it has none.
 func (q *Queue[T]) expiry(it *item[T]) (at int64, ok bool) {
-	ttl, born := q.set.ttl, it.at
-	if it.ext != nil {
-		if it.ext.ttl > 0 {
-			ttl = it.ext.ttl
+	ttl, born := q.set.ttl, it.At
+	if it.Ext != nil {
+		if it.Ext.TTL > 0 {
+			ttl = it.Ext.TTL
 		}
-		if it.ext.born > 0 {
-			born = it.ext.born
+		if it.Ext.Born > 0 {
+			born = it.Ext.Born
 		}
 	}
 	return after(born, ttl), ttl > 0 && !q.letters
@@ -236,7 +236,7 @@ func (q *Queue[T]) expiry(it *item[T]) (at int64, ok bool) {
 func (q *Queue[T]) expireLocked(i int32, now int64) {
 	h := q.win.At(i)
 	q.rareLocked().ended[Expired]++
-	h.hist = h.hist.with(q.attempt(verdict{cause: Expired}, now, now))
+	h.hist = h.hist.With(q.attempt(verdict{cause: Expired}, now, now))
 	q.buryLocked(i)
 }
 
@@ -264,7 +264,7 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 // rankLocked makes entry i known to a queue that drops its oldest.
 func (q *Queue[T]) rankLocked(i int32) {
 	if q.set.overflow == DropOldest {
-		q.win.Rank(i, int64(q.win.At(i).seq))
+		q.win.Rank(i, int64(q.win.At(i).Seq))
 	}
 }
 

@@ -114,14 +114,14 @@ func (t *Topic[T]) enterLocked(w *waiter[T]) {
 		return
 	}
 	for _, it := range w.items {
-		if it.ext != nil && it.ext.dedup != "" {
-			l := t.wanted[it.ext.dedup]
+		if it.Ext != nil && it.Ext.Dedup != "" {
+			l := t.wanted[it.Ext.Dedup]
 			if l == nil {
 				if t.wanted == nil {
 					t.wanted = make(map[string]*line[T])
 				}
-				l = &line[T]{id: it.ext.dedup}
-				t.wanted[it.ext.dedup] = l
+				l = &line[T]{id: it.Ext.Dedup}
+				t.wanted[it.Ext.Dedup] = l
 			}
 			w.join(l, nil)
 		}

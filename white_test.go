@@ -269,7 +269,7 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 			publish(t, top, 1)
 			top.mu.Lock()
 			head := top.log.Head()
-			its := []item[int]{{body: 2, seq: 2}}
+			its := []item[int]{{Body: 2, Seq: 2}}
 			top.log.Append(its[0])
 			q.overflow(its, head)
 			require.False(t, top.pending.Any(), "something is to be told")
@@ -526,12 +526,12 @@ func TestMessagesThatAreNotThereHaveNothing(t *testing.T) {
 
 func TestSettingAnAttributeAllocatesAtMostTheMap(t *testing.T) {
 	top := newTopic[int](t)
-	one := func(x *extra) *offered[int] { return &offered[int]{items: []item[int]{{ext: x}}} }
+	one := func(x *extra) *offered[int] { return &offered[int]{items: []item[int]{{Ext: x}}} }
 	const runs = 100
 	var empty, full [runs + 1]*offered[int]
 	for k := range empty {
-		empty[k] = one(&extra{id: "a"})
-		full[k] = one(&extra{id: "a", attributes: map[string]string{"a": "1"}})
+		empty[k] = one(&extra{ID: "a"})
+		full[k] = one(&extra{ID: "a", Attributes: map[string]string{"a": "1"}})
 	}
 	set := func(os []*offered[int]) float64 {
 		n := 0

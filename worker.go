@@ -396,5 +396,5 @@ func causeOf(e callback.End) Cause {
 
 // stack returns the stack of a panic, as its message's history keeps it.
 func stack() string {
-	return shortText(string(debug.Stack()), mostText)
+	return message.ShortText(string(debug.Stack()), message.MostText)
 }

@@ -281,7 +281,7 @@ func (t *Table[T]) PopExpired() (out Out[T], ok bool) {
 	out = t.extract(s, bits.TrailingZeros64(s.expired))
 	if fresh {
 		out.Past.Spent++
-		out.Past.Hist = out.Past.Hist.With(message.TimeOut(t.origin, out.Start, at), t.origin.Keep)
+		out.Past.Hist = out.Past.Hist.With(message.TimeOut(t.origin, out.Start, at))
 	}
 	out.Stamp = 0
 	return out, true

@@ -26,7 +26,7 @@ func (c *counter) Reserve(n int) uint64 {
 func origin(t testing.TB) *message.Origin {
 	clock, err := message.NewClock()
 	require.NoError(t, err)
-	return &message.Origin{Clock: clock, Queue: "q", Keep: 100}
+	return &message.Origin{Clock: clock, Queue: "q"}
 }
 
 type body = *uint64
@@ -115,7 +115,7 @@ func (m *model) add(l *Lease[body], n int, vis int64, mixed bool, owner *consume
 			m.popped = m.popped[1:]
 			p := message.Past{Spent: x.spent, Passes: x.passes}
 			for _, a := range x.attempts {
-				p.Hist = p.Hist.With(a, m.origin.Keep)
+				p.Hist = p.Hist.With(message.Kept{Attempt: a})
 			}
 			m.table.AddPast(l, x.item, p, m.now)
 			added = []*msg{x}

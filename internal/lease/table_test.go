@@ -175,7 +175,7 @@ func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
 	f := newFixture[int](t)
 	l := f.InStep("worker", 5, 100)
 	f.Add(l, f.items(1), 0)
-	old := message.Past{Hist: (*message.History)(nil).With(message.Attempt{Cause: message.Failed}, 10), Spent: 1, Passes: 3}
+	old := message.Past{Hist: (*message.History)(nil).With(message.Kept{Attempt: message.Attempt{Cause: message.Failed}}), Spent: 1, Passes: 3}
 	f.AddPast(l, f.items(1)[0], old, 0)
 	f.Add(l, f.items(3), 0)
 	var attempts []int32
