@@ -26,7 +26,7 @@ type slab[T any] struct {
 func (w *worker[T]) holdBatchLocked(now int64) bool {
 	s, q := w.s, w.s.q
 	n := min(q.inLogLocked(), s.most)
-	if s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 || n < s.most && q.takeAllBackLocked() || !q.plainLocked(n) {
+	if s.stopping || !q.servesLocked() || q.dueLocked() > 0 || q.n[backlogged] > 0 || n < s.most && q.takeAllBackLocked() || !q.plainLocked(n) {
 		return false
 	}
 	ds, base := w.roomFor(n), q.win.Reserve(n)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -81,7 +82,7 @@ func (q *Queue[T]) adoptLocked() {
 	q.dead, d.source = d, q
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	capacity, ranked := max(q.set.deadCapacity, d.win.Len()), d.set.overflow == DropOldest
+	capacity, ranked := max(q.set.deadCapacity, d.heldLocked()), d.set.overflow == DropOldest
 	d.allow.Add(int64(min(capacity, maxCapacity)) - int64(min(d.set.capacity, maxCapacity)))
 	d.set.capacity, d.set.overflow = capacity, q.set.deadOverflow
 	if ranked || d.set.overflow != DropOldest {
@@ -141,7 +142,7 @@ func (q *Queue[T]) buryLocked(i int32) {
 		q.removeLocked(i)
 		return
 	}
-	q.leaveKeyLocked(i)
+	q.leaveKeyLocked(&h.item, i)
 	q.putLocked(i, parked)
 	q.rareLocked().parked++
 	q.offerSwapLocked()
@@ -178,7 +179,7 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 	if d.closed {
 		return false
 	}
-	if d.win.Len() >= d.set.capacity {
+	if d.heldLocked() >= d.set.capacity {
 		if d.set.overflow != DropOldest || !d.dropOldestLocked(0) {
 			if r := d.rareLocked(); !r.starved[q] {
 				if r.starved == nil {
@@ -314,13 +315,13 @@ func inOrder[T any](ds []Delivery[T]) {
 func (q *Queue[T]) peekedLocked(i int32) Delivery[T] {
 	m, h := q.win.Meta(i), q.win.At(i)
 	return Delivery[T]{
-		Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
+		Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At, ref: message.Ref{Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))},
 	}
 }
 
 // inLogDelivery is a message of the log for those who look at it.
 func (q *Queue[T]) inLogDelivery(it *item[T]) Delivery[T] {
-	return Delivery[T]{Body: it.Body, q: q, ext: it.Ext, seq: it.Seq, at: it.At, attempt: 1}
+	return Delivery[T]{Body: it.Body, q: q, ext: it.Ext, seq: it.Seq, at: it.At, ref: message.Ref{Attempt: 1}}
 }
 
 // Redrive sends dead letters back to this queue, and to no other: all that are in its
@@ -491,9 +492,9 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		if !d.hasLetterLocked(&l) {
 			continue
 		}
-		h := *d.win.At(l.entry)
-		d.takeOutLocked(l.entry)
-		d.freeLocked(l.entry)
+		h := *d.win.At(l.ref.Block)
+		d.takeOutLocked(l.ref.Block)
+		d.freeLocked(l.ref.Block)
 		d.rareLocked().redriven++
 		if q.room(head) <= 0 {
 			p, _ := q.parked.First()
@@ -517,7 +518,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 // hasLetterLocked reports whether a letter that was looked at is still there. It may
 // have been taken, settled or redriven meanwhile.
 func (d *Queue[T]) hasLetterLocked(l *Delivery[T]) bool {
-	return !d.closed && d.win.Holds(l.entry) && d.win.At(l.entry).Seq == l.seq && !d.inFlightLocked(d.win.Meta(l.entry))
+	return !d.closed && d.win.Holds(l.ref.Block) && d.win.At(l.ref.Block).Seq == l.seq && !d.inFlightLocked(d.win.Meta(l.ref.Block))
 }
 
 // inTime reports whether a letter with this history died before all are too new.

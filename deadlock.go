@@ -152,7 +152,7 @@ func (q *Queue[T]) waitState() (s waitState) {
 	defer q.mu.Unlock()
 	// What stands behind another of its key can be taken only after that one.
 	toTake := q.readyLocked() + q.n[delayed] + q.n[retrying]
-	s.free = q.closed || q.n[inFlight] > 0 || q.loops.Load() != nil || q.n[parked] > 0 || q.receivers.n > 0 && toTake > 0
+	s.free = q.closed || q.n[inFlight] > 0 || q.leases.Counts().InFlight > 0 || q.ranges > 0 || q.n[parked] > 0 || q.receivers.n > 0 && toTake > 0
 	if !s.free && q.expires() {
 		_, _, s.free = q.firstExpiryLocked(q.core.now()) // that makes room
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/gofanout/fanout/internal/message"
 )
 
 // A Delivery gives one message to one consumer. It is a value: copies are the same delivery,
@@ -23,14 +25,12 @@ type Delivery[T any] struct {
 	// message, and should not be changed.
 	Body T
 
-	q       *Queue[T]
-	ext     *extra
-	hist    *history
-	seq     uint64
-	at      int64
-	stamp   uint64
-	entry   int32
-	attempt int32
+	q    *Queue[T]
+	ext  *extra
+	hist *history
+	seq  uint64
+	at   int64
+	ref  message.Ref
 }
 
 // Encoded returns the body as the engine carried it. It is for dead letters that can't be
@@ -93,7 +93,7 @@ func (d Delivery[T]) PublishedAt() time.Time {
 // attempt that was spent since the message was published or redriven. Snoozes and releases
 // spend none. A dead-letter queue counts its own deliveries; History tells how often the
 // letter was tried before.
-func (d Delivery[T]) Attempt() int { return int(d.attempt) }
+func (d Delivery[T]) Attempt() int { return int(d.ref.Attempt) }
 
 // History returns how the attempts before this one ended, oldest first. It includes those
 // before a redrive. Of more than 1,000 attempts it has the first 500 and the last 500, and
@@ -127,21 +127,14 @@ func (d Delivery[T]) Deadline() time.Time {
 	if d.q == nil {
 		return time.Time{}
 	}
-	return d.q.deadline(d.entry, d.stamp)
+	return d.q.deadline(d.ref)
 }
 
 // Ack acknowledges the message: this queue is done with it.
 // It returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Ack(ctx context.Context) error {
-	switch {
-	case d.entry == inLoop:
-		if d.q.ackInLoop(d.stamp) {
-			return nil
-		}
-	case d.entry < inHand:
-		if d.q.ackLeased(d.entry, d.stamp) {
-			return nil
-		}
+	if d.q != nil && d.q.local && d.q.ack(d.ref) {
+		return nil
 	}
 	return d.settle(ctx, verdict{cause: Acked})
 }
@@ -189,7 +182,7 @@ func (d Delivery[T]) settle(ctx context.Context, v verdict) error {
 	if !d.q.local {
 		return d.settleOther(ctx, v)
 	}
-	return d.q.settleHere(d.entry, d.stamp, d.attempt, v)
+	return d.q.settleHere(d.ref, v)
 }
 
 // Extend makes the visibility timeout pass after by, counted from the call, as
@@ -206,5 +199,5 @@ func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
 	if !d.q.local {
 		return d.extendOther(ctx, by)
 	}
-	return d.q.extend(ctx, d.entry, d.stamp, by)
+	return d.q.extend(ctx, d.ref, by)
 }

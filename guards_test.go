@@ -95,7 +95,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 					return
 				}
 				q.mu.Lock()
-				place := len(q.loops.Load().hand) - q.loops.Load().waiting()
+				place := prefetchedIn(q) - waitingIn(q)
 				q.mu.Unlock()
 				do(d, place)
 				_ = d.Ack(ctx)

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -27,7 +28,7 @@ import (
 //     (pickUpLocked): then it is an entry of the window as any other, and the
 //     worker, whose next step fails, learns of it;
 //   - what waits is ready, and whoever has nothing better to do takes it back
-//     into the backlog (takeBackLocked) by lowering the limit. So no message
+//     into the backlog (takeHandBackLocked) by lowering the limit. So no message
 //     waits behind a slow handler while another consumer is idle.
 //
 // A hand that is a millisecond old is looked at by the queue's timer, which
@@ -96,7 +97,7 @@ func plainOf[T any](run []item[T]) int {
 func (w *worker[T]) holdLocked(now int64) bool {
 	s, q := w.s, w.s.q
 	n := q.inLogLocked()
-	if !s.hold || s.stopping || !q.servesLocked() || q.n[due] > 0 || q.n[backlogged] > 0 {
+	if !s.hold || s.stopping || !q.servesLocked() || q.dueLocked() > 0 || q.n[backlogged] > 0 {
 		return false
 	}
 	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))
@@ -117,7 +118,7 @@ func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], base uint64, entry i
 	for j := range ds {
 		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
 		d.Body, d.ext, d.seq, d.at = it.Body, it.Ext, it.Seq, it.At
-		d.q, d.hist, d.stamp, d.entry, d.attempt = q, nil, base+uint64(j), entry, 1
+		d.q, d.hist, d.ref = q, nil, message.Ref{Stamp: base + uint64(j), Block: entry, Attempt: 1}
 	}
 }
 
@@ -176,7 +177,7 @@ func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	default:
 		w.size = max(w.size/4, 1)
 	}
-	if c := w.s.q.consumers + int(w.s.q.receivers.n) + int(w.s.q.looping); c > 1 {
+	if c := w.s.q.consumers + int(w.s.q.receivers.n) + int(w.s.q.ranges); c > 1 {
 		return min(w.size, max(ready/(2*c), 1))
 	}
 	return w.size
@@ -367,6 +368,8 @@ func (w *worker[T]) countLocked(n, started int) {
 // countHeldLocked counts what is done of all hands, so that the queue's numbers
 // are those of this instant. It returns how many messages wait in hands.
 func (q *Queue[T]) countHeldLocked() (waiting int) {
+	q.leases.Count()
+	q.tallyLocked()
 	if q.held == 0 {
 		return 0
 	}
@@ -378,9 +381,6 @@ func (q *Queue[T]) countHeldLocked() (waiting int) {
 				waiting += p.waiting()
 			}
 		}
-	}
-	for l := q.loops.Load(); l != nil; l = l.behind {
-		waiting += l.countLocked()
 	}
 	return waiting
 }
@@ -397,16 +397,14 @@ func (q *Queue[T]) countHeld() {
 
 // waitingLocked counts the messages in hands whose handlers have not started.
 func (q *Queue[T]) waitingLocked() (n int) {
+	n = q.leases.Waiting()
 	if q.held == 0 {
-		return 0
+		return n
 	}
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			n += w.load().waiting()
 		}
-	}
-	for l := q.loops.Load(); l != nil; l = l.behind {
-		n += l.waiting()
 	}
 	return n
 }
@@ -472,9 +470,9 @@ func (q *Queue[T]) entryOfLocked(stamp uint64) int32 {
 	return inHand
 }
 
-// takeBackLocked puts what waits in w's hand back into the backlog, before all
+// takeHandBackLocked puts what waits in w's hand back into the backlog, before all
 // else there: it was published earlier.
-func (q *Queue[T]) takeBackLocked(w *worker[T]) {
+func (q *Queue[T]) takeHandBackLocked(w *worker[T]) {
 	if len(w.hand) == 0 {
 		return
 	}
@@ -516,17 +514,17 @@ func (q *Queue[T]) putBackLocked(i int32) {
 // takeAllBackLocked takes back what waits in all hands, and reports whether
 // that was anything.
 func (q *Queue[T]) takeAllBackLocked() bool {
-	if q.held == 0 {
-		return false
-	}
 	n := q.n[backlogged]
+	for _, l := range q.leases.Leases() {
+		q.takeBackLocked(l)
+	}
+	if q.held == 0 {
+		return q.n[backlogged] > n
+	}
 	for _, s := range q.subs {
 		for _, w := range s.busy {
-			q.takeBackLocked(w)
+			q.takeHandBackLocked(w)
 		}
-	}
-	for l := q.loops.Load(); l != nil; l = l.behind {
-		l.takeBackLocked()
 	}
 	return q.n[backlogged] > n
 }
@@ -540,9 +538,6 @@ func (q *Queue[T]) gatherLocked() {
 				w.pickUpLocked()
 			}
 		}
-	}
-	for l := q.loops.Load(); l != nil; l = l.behind {
-		l.pickUpLocked()
 	}
 }
 
@@ -561,15 +556,13 @@ func (q *Queue[T]) lookLocked(now int64) {
 				if w.currentLocked() {
 					w.pickUpLocked()
 				}
-				q.takeBackLocked(w)
+				q.takeHandBackLocked(w)
 			default:
 				q.alarm.checkBy(at)
 			}
 		}
 	}
-	for l := q.loops.Load(); l != nil; l = l.behind {
-		l.lookLocked(now)
-	}
+	q.lookAtLeasesLocked(now)
 }
 
 // worthALookLocked reports whether the timer has anything to do with the worker's

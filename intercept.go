@@ -542,13 +542,13 @@ func (h *handed[T]) release() {
 	ds := h.ds
 	h.ds = nil
 	for _, d := range ds {
-		_ = h.q.settle(context.Background(), d.entry, d.stamp, d.attempt, verdict{cause: Released}) // it may be lost already
+		_ = h.q.settle(context.Background(), d.ref, verdict{cause: Released}) // it may be lost already
 	}
 }
 
 // settleOther settles the delivery of such a queue as v says.
 func (d Delivery[T]) settleOther(ctx context.Context, v verdict) error {
-	settle := func(ctx context.Context) error { return d.q.settle(ctx, d.entry, d.stamp, d.attempt, v) }
+	settle := func(ctx context.Context) error { return d.q.settle(ctx, d.ref, v) }
 	if d.q.core.calls == nil {
 		return settle(ctx)
 	}
@@ -559,7 +559,7 @@ func (d Delivery[T]) settleOther(ctx context.Context, v verdict) error {
 
 // extendOther extends the delivery of such a queue.
 func (d Delivery[T]) extendOther(ctx context.Context, by time.Duration) error {
-	extend := func(ctx context.Context) error { return d.q.extend(ctx, d.entry, d.stamp, by) }
+	extend := func(ctx context.Context) error { return d.q.extend(ctx, d.ref, by) }
 	if d.q.core.calls == nil {
 		return extend(ctx)
 	}

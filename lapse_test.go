@@ -11,6 +11,8 @@ import (
 	"weak"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/lease"
 )
 
 // How what has timed out together is taken again.
@@ -66,7 +68,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 	const vis = 10 * time.Second
 	for name, take := range takings {
 		mixed := name == "with another time-out now and then"
-		for _, attempts := range []int{1, 2, 4, pastLen + 4} {
+		for _, attempts := range []int{1, 2, 4, 8 + 4} {
 			t.Run(name, func(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					top := newTopic[int](t)
@@ -104,7 +106,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 								want := Attempt{Number: k + 1, Cause: TimedOut, Queue: "q", Start: began.Add(time.Duration(k) * vis), Elapsed: vis}
 								require.Equal(t, want, at)
 							}
-							if d.Body%7 == a%7 && attempts < pastLen { // the leases have holes
+							if d.Body%7 == a%7 && attempts < 8 { // the leases have holes
 								require.NoError(t, d.Ack(ctx))
 								acked[d.Body] = true
 							} else {
@@ -205,7 +207,7 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 					first := 0
 					for j, k := range late {
 						a, b := stays[k], stays[late[first]]
-						if a.due.Before(b.due) || a.due.Equal(b.due) && inFlight[k].stamp < inFlight[late[first]].stamp {
+						if a.due.Before(b.due) || a.due.Equal(b.due) && inFlight[k].ref.Stamp < inFlight[late[first]].ref.Stamp {
 							first = j
 						}
 					}
@@ -277,7 +279,7 @@ func TestWhatHappensToMessagesThatTimedOutTogether(t *testing.T) {
 			require.Equal(t, began.Add(vis), <-woken)
 		},
 	} {
-		for _, taken := range []int{0, 1, 5, leaseLen, leaseLen + 1} {
+		for _, taken := range []int{0, 1, 5, lease.Len, lease.Len + 1} {
 			t.Run(name, func(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					top := newTopic[int](t)
@@ -324,20 +326,20 @@ func TestWhatTimedOutTogetherPinsNothingThatIsAcknowledged(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[*watched](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
-		all := publishWatched(t, top, 3*leaseLen)
+		all := publishWatched(t, top, 3*lease.Len)
 		var last weak.Pointer[watched]
 		for range 3 {
 			ds, err := q.ReceiveBatch(ctx, len(all))
 			require.NoError(t, err)
 			for n := range ds {
-				if n != 1 && n != leaseLen+1 && n != 2*leaseLen+1 && len(ds) > 3 {
+				if n != 1 && n != lease.Len+1 && n != 2*lease.Len+1 && len(ds) > 3 {
 					require.NoError(t, ds[n].Ack(ctx))
 				}
 			}
 			last = weak.Make(ds[1].Body)
 			clear(ds)
 			check(t, top)
-			require.LessOrEqual(t, alive(all[:2*leaseLen]), 2, "the first two are in flight")
+			require.LessOrEqual(t, alive(all[:2*lease.Len]), 2, "the first two are in flight")
 			elapse(time.Second)
 		}
 		require.NotNil(t, last.Value())
@@ -352,20 +354,20 @@ func TestWhatTimedOutTogetherPinsNothingThatWasTaken(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[*watched](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
-		all := publishWatched(t, top, 3*leaseLen)
+		all := publishWatched(t, top, 3*lease.Len)
 		func() {
 			_, err := q.ReceiveBatch(ctx, len(all))
 			require.NoError(t, err)
 			elapse(time.Second)
-			ds, err := q.ReceiveBatch(ctx, 2*leaseLen) // ends in a lapse
+			ds, err := q.ReceiveBatch(ctx, 2*lease.Len) // ends in a lapse
 			require.NoError(t, err)
-			require.Len(t, ds, 2*leaseLen)
+			require.Len(t, ds, 2*lease.Len)
 			require.NoError(t, q.AckBatch(ctx, ds...))
 			d := receive(t, q, WithVisibilityTimeout(time.Minute)) // not from a lease
 			require.NoError(t, d.Ack(ctx))
 		}()
-		require.Zero(t, alive(all[:2*leaseLen+1]))
-		require.Equal(t, leaseLen-1, q.Stats().Ready)
+		require.Zero(t, alive(all[:2*lease.Len]))
+		require.Equal(t, lease.Len-1, q.Stats().Ready)
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -436,7 +438,7 @@ func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {
 		require.Equal(t, want, again[1].History())
 		require.NoError(t, q.AckBatch(ctx, again...))
 		publish(t, top, to(3, 99)...)
-		require.NoError(t, q.AckBatch(ctx, take(leaseLen)...)) // a whole lease, which goes
+		require.NoError(t, q.AckBatch(ctx, take(lease.Len)...)) // a whole lease, which goes
 		require.NoError(t, later.Ack(ctx))
 		last := take(2)
 		require.Equal(t, want, again[0].History())

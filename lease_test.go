@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/lease"
 )
 
 // receiveAll receives n messages, singly or in batches of odd lengths.
@@ -30,7 +32,7 @@ func receiveAll(t *testing.T, q *Queue[int], n int) (ds []Delivery[int]) {
 }
 
 // Three leases and a bit.
-const ofLeases = 3*leaseLen + 7
+const ofLeases = 3*lease.Len + 7
 
 func TestALeaseIsAcknowledgedInAnyOrder(t *testing.T) {
 	for name, order := range map[string]func(n int) []int{
@@ -203,7 +205,7 @@ func TestAckBatchTakesNoDeliveryOfAnotherQueueForOneOfItsOwn(t *testing.T) {
 		q, other := openQueue(t, top, "q"), openQueue(t, top, "other")
 		publishOnce(t, top, 3)
 		own, foreign := receiveAll(t, q, 3), receiveAll(t, other, 3)
-		require.Equal(t, own[1].stamp, foreign[1].stamp, "they look alike")
+		require.Equal(t, own[1].ref, foreign[1].ref, "they look alike")
 		require.ErrorIs(t, q.AckBatch(ctx, own[0], foreign[1]), ErrInvalidOption)
 		require.Equal(t, []int{2, 3}, []int{q.Stats().InFlight, other.Stats().InFlight})
 		require.NoError(t, own[1].Ack(ctx))
@@ -269,17 +271,17 @@ func TestReceivingIntoOneSliceAllocatesNothing(t *testing.T) {
 	ctx := context.Background()
 	top := newTopic[*int](t)
 	q := openQueue(t, top, "q")
-	batch := make([]Message[*int], leaseLen)
+	batch := make([]Message[*int], lease.Len)
 	for k := range batch {
 		batch[k].Body = new(int)
 	}
-	room := make([]Delivery[*int], leaseLen)
+	room := make([]Delivery[*int], lease.Len)
 	each := testing.AllocsPerRun(100, func() {
 		if err := top.PublishMessages(ctx, batch...); err != nil {
 			t.Error(err)
 		}
 		n, err := q.ReceiveInto(ctx, room)
-		if err != nil || n != leaseLen {
+		if err != nil || n != lease.Len {
 			t.Error(n, err)
 		}
 		if err := q.AckBatch(ctx, room[:n]...); err != nil {

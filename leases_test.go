@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/lease"
 )
 
 func TestAckBatchAcknowledgesAllThatItCanAndNamesTheOthers(t *testing.T) {
@@ -194,7 +196,7 @@ func TestWhatIsReceivedTogetherIsSettledApart(t *testing.T) {
 // Blocks of what was received together end in any order, and what is left of
 // others still times out in order.
 func TestWholeBlocksOfReceivedMessagesEndInAnyOrder(t *testing.T) {
-	const blocks, length = 6, leaseLen
+	const blocks, length = 6, lease.Len
 	for seed := range uint64(12) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			rnd := rand.New(rand.NewPCG(seed, 9))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/window"
 )
@@ -219,7 +220,11 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		return l
 	}
 	q.gatherLocked()
-	q.unleaseAllLocked()
+	q.endAllLocked(func(out *lease.Out[T], _ any) {
+		i := q.landLocked(out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
+		q.win.Meta(i).State = inFlight
+		q.n[inFlight]++
+	})
 	q.offered = q.publishedLocked(q.inLogLocked())
 	now := q.core.now()
 	if q.remote == nil && !q.letters {
@@ -243,8 +248,10 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	}
 	if q.remote == nil && !q.letters {
 		q.cursor.Close()
-		q.leases = leases[T]{}
 		q.stale = window.Spans{}
+	}
+	if len(q.leases.Leases()) == 0 {
+		q.leases = nil
 	}
 	q.closed = true
 	if q.remote != nil {
@@ -384,7 +391,7 @@ func (q *Queue[T]) isDrainedLocked() bool {
 	if q.closed {
 		return true
 	}
-	busy := q.n[inFlight] + q.n[handling] + int(q.running) + q.inLoopsLocked()
+	busy := q.n[inFlight] + q.n[handling] + int(q.running) + q.leases.Counts().InFlight
 	if q.remote != nil {
 		busy += q.remote.pending
 	}
@@ -460,9 +467,12 @@ func (q *Queue[T]) purgeLocked() (n int, err error) {
 		return 0, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
 	q.gatherLocked()
-	q.unleaseAllLocked()
-	q.leases.moved = nil
-	n = q.win.Len() + q.inLogLocked()
+	ended := 0
+	q.endAllLocked(func(out *lease.Out[T], _ any) {
+		ended++
+		q.stale.Add(out.Stamp)
+	})
+	n = ended + q.win.Len() + q.inLogLocked()
 	if n == 0 {
 		return 0, nil
 	}

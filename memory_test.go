@@ -10,6 +10,8 @@ import (
 	"weak"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/lease"
 )
 
 // heapInUse is what the heap holds once garbage is gone.
@@ -112,16 +114,16 @@ func TestAPausedQueuePinsNoMoreThanItHolds(t *testing.T) {
 func TestALeasePinsNothingThatIsAcknowledged(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[*watched](t)
-		q := openQueue(t, top, "q", WithCapacity(4*leaseLen))
-		all := publishWatched(t, top, 3*leaseLen)
+		q := openQueue(t, top, "q", WithCapacity(4*lease.Len))
+		all := publishWatched(t, top, 3*lease.Len)
 		func() {
-			ds, err := q.ReceiveBatch(ctx, 3*leaseLen)
+			ds, err := q.ReceiveBatch(ctx, 3*lease.Len)
 			require.NoError(t, err)
-			require.Len(t, ds, 3*leaseLen)
+			require.Len(t, ds, 3*lease.Len)
 			require.NoError(t, ds[0].Ack(ctx))
 			require.NoError(t, q.AckBatch(ctx, ds[2:]...))
 		}()
-		require.LessOrEqual(t, alive(all[:2*leaseLen]), 1, "the second is in flight")
+		require.LessOrEqual(t, alive(all[:2*lease.Len]), 1, "the second is in flight")
 		check(t, top)
 		require.NoError(t, top.Close())
 	})

@@ -10,7 +10,7 @@ import "github.com/gofanout/fanout/internal/window"
 // A queue has a keyLine for each key that it holds a reached message of, and
 // none for keys that are idle. Its mu guards them.
 type keyLine struct {
-	head int32
+	head int32       // its entry; inFlightHead while it is in a lease
 	line window.List // in the order of publication, in state blocked
 }
 
@@ -56,9 +56,13 @@ func (q *Queue[T]) headOfKeyLocked(i int32) bool {
 	return false
 }
 
-// leaveKeyLocked lets entry i's key go on, if i was its head.
-func (q *Queue[T]) leaveKeyLocked(i int32) {
-	key := keyOf(&q.win.At(i).item)
+// inFlightHead is the head of a line while that is in flight.
+const inFlightHead = int32(-1)
+
+// leaveKeyLocked lets a message's key go on, if the message, which is entry i or in
+// flight, was its head.
+func (q *Queue[T]) leaveKeyLocked(it *item[T], i int32) {
+	key := keyOf(it)
 	if key == "" {
 		return
 	}
@@ -76,5 +80,5 @@ func (q *Queue[T]) leaveKeyLocked(i int32) {
 	}
 	k.head = next
 	q.n[blocked]--
-	q.putLocked(next, due)
+	q.becomeDueLocked(next)
 }

@@ -240,10 +240,8 @@ func (q *Queue[T]) lookHere(ctx context.Context, after seat, most int) (seen []s
 	pos, entry := int64(0), int32(0)
 	for _, step := range []func() bool{
 		func() bool { // what timed out together
-			for k := 0; q.leases.lapsed != nil && k < lookLen; k += leaseLen {
-				q.unfoldFirstLocked()
-			}
-			return q.leases.lapsed != nil
+			q.unfoldSomeLocked(lookLen)
+			return q.leases.Expired() > 0
 		},
 		func() bool { return q.seeLogLocked(&s, &pos) },
 		func() (more bool) {
@@ -318,13 +316,15 @@ func (s *sights[T]) wants(at seat) bool {
 }
 
 // trim brings what was seen in order, and forgets what is too much. A message that was
-// seen in the log and in the window is there once.
+// seen twice, in the log and in the window or in two entries, is there once.
 func (s *sights[T]) trim() {
 	if len(s.seen) == s.trimmed {
 		return
 	}
 	slices.SortFunc(s.seen, func(a, b sight[T]) int { return a.place.compare(b.place) })
-	s.seen = slices.CompactFunc(s.seen, func(a, b sight[T]) bool { return a.place.entry == inLog && a.place.seq == b.place.seq })
+	s.seen = slices.CompactFunc(s.seen, func(a, b sight[T]) bool {
+		return a.place.seq == b.place.seq && (a.place.entry == inLog || !a.d.q.letters)
+	})
 	if len(s.seen) > s.most {
 		clear(s.seen[s.most:])
 		s.seen = s.seen[:s.most]

@@ -2,11 +2,11 @@ package fanout
 
 import (
 	"math"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -75,10 +75,12 @@ type Queue[T any] struct {
 	// leaves the log alone: publishers add to its window.
 	//
 	// Invariants:
-	//   - published - cursor + win.Len() + held + leases.held() <= capacity (the first
+	//   - published - cursor + win.Len() + held + leases.Held() <= capacity (the first
 	//     term is 0 for a direct queue); allow is cursor + capacity less the others;
 	//   - an entry is in the list or the schedule that its state says, and n
-	//     counts the entries of each state, and inFlight what is leased too;
+	//     counts the entries of each state;
+	//   - of what is due, that has the higher stamp which became so after what waits in
+	//     a lease since it timed out;
 	//   - if anything is ready and a consumer is idle, one has been woken or
 	//     the queue is in the topic's list of sleepers;
 	//   - the alarm is armed, for the schedule's first instant or the end of a
@@ -109,8 +111,8 @@ type Queue[T any] struct {
 	// can go on, 0 if none waits. starving is set by a source that waits for room
 	// in this dead-letter queue. Who makes the room clears them and goes to tell.
 	gate atomic.Int64
-	// loops is a list, changed under mu. Its first is found without.
-	loops    atomic.Pointer[loop[T]]
+	// ranging is the lease of the range that took one last, found without mu.
+	ranging  atomic.Pointer[lease.Lease[T]]
 	starving atomic.Bool
 
 	// Guarded by the topic's mu.
@@ -135,13 +137,13 @@ type Queue[T any] struct {
 	receivers receivers
 	subs      []*Subscriber[T]
 	free      freeSubscribers[T]
-	putAt     int32 // entry that was put last at its place in the backlog, which may be gone
-	running   int32 // worker goroutines of all subscribers
-	looping   int32 // ranges over Deliveries
-	serving   int32 // of running, those of subscribers that are not stopping
-	consumers int   // how many there may be
-	held      int   // messages in the hands of workers and loops, see hand.go and loop.go
-	leases    leases[T]
+	putAt     int32           // entry that was put last at its place in the backlog, which may be gone
+	running   int32           // worker goroutines of all subscribers
+	ranges    int32           // over Deliveries
+	serving   int32           // of running, those of subscribers that are not stopping
+	consumers int             // how many there may be
+	held      int             // messages in the hands of workers, see hand.go
+	leases    *lease.Table[T] // what is in flight, see inflight.go; nil: nothing
 
 	alarm   alarm
 	limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
@@ -287,11 +289,13 @@ func (q *Queue[T]) Stats() Stats {
 	q.mu.Lock()
 	inLog := q.inLogLocked()
 	inFlightNow := q.currentLocked()
+	leased := q.leases.Counts()
+	q.tallyLocked()
 	c := q.countersLocked()
 	s := Stats{
 		Topic: q.core.name, Queue: q.name, Capacity: q.set.capacity,
-		Ready: q.n[due] + q.n[backlogged] + inLog + q.held - inFlightNow, Delayed: q.n[delayed], Retrying: q.n[retrying],
-		InFlight: q.n[inFlight] + q.n[handling] + inFlightNow, Parked: q.n[parked], Released: q.n[released],
+		Ready: q.n[due] + q.n[backlogged] + inLog + q.held - inFlightNow + leased.Waiting + leased.Expired, Delayed: q.n[delayed], Retrying: q.n[retrying],
+		InFlight: q.n[inFlight] + q.n[handling] + inFlightNow + leased.InFlight, Parked: q.n[parked], Released: q.n[released],
 		Blocked: q.n[blocked], Paused: q.paused,
 		Workers: int(q.running), WorkersStarted: q.started,
 		Published:    int(q.publishedLocked(inLog)),
@@ -312,7 +316,7 @@ func (q *Queue[T]) Stats() Stats {
 	d := q.dead
 	if d != nil {
 		d.mu.Lock()
-		s.Dead = d.win.Len()
+		s.Dead = d.heldLocked()
 		d.mu.Unlock()
 	}
 	q.mu.Unlock()
@@ -338,23 +342,14 @@ func (q *Queue[T]) oldestLocked() int64 {
 	for i, ok := q.due.First(); ok; i, ok = q.win.Next(i) {
 		at = min(at, q.win.At(i).At)
 	}
-	if t := q.leases.lapsed; t != nil {
-		for p := t.first; p != nil; p = p.next {
-			for left := p.left; left != 0; left &= left - 1 {
-				at = min(at, p.lease.item(bits.TrailingZeros64(left)).At)
-			}
-		}
+	if oldest, ok := q.leases.Oldest(); ok {
+		at = min(at, oldest)
 	}
 	for _, s := range q.subs {
 		for _, w := range s.busy {
 			if p := w.load(); p.waiting() > 0 {
 				at = min(at, w.hand[p.started()].at)
 			}
-		}
-	}
-	for l := q.loops.Load(); l != nil; l = l.behind {
-		if p := l.load(); p.waiting() > 0 {
-			at = min(at, l.hand[int(p.stamp()-l.base)+1].at)
 		}
 	}
 	return at
@@ -379,7 +374,7 @@ func (q *Queue[T]) publishedLocked(inLog int) uint64 {
 
 // readyLocked counts what could be claimed now.
 func (q *Queue[T]) readyLocked() int {
-	return q.n[due] + q.n[backlogged] + q.inLogLocked() + q.waitingLocked()
+	return q.dueLocked() + q.n[backlogged] + q.inLogLocked() + q.waitingLocked()
 }
 
 // inLogLocked counts the backlog that is still in the log. The cursor stands

@@ -2,10 +2,10 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"iter"
 	"time"
+
+	"github.com/gofanout/fanout/internal/message"
 )
 
 // A receiver waits in Receive. Its channel holds one token once it has been woken. It
@@ -295,42 +295,6 @@ func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration)
 	return batch, nil
 }
 
-// Deliveries returns an iterator that receives one message after the other:
-//
-//	for d, err := range q.Deliveries(ctx) {
-//
-// It ends without an error when the queue is closed, as a range over a closed channel does.
-// Any other error, ctx's or [ErrInvalidOption], is yielded once with the zero Delivery and
-// ends it. The loop settles each delivery, before it asks for the next or later. A loop that
-// acknowledges each delivery before it asks for the next costs a fraction of Receive and
-// Ack.
-//
-// The iterator may take several messages from the queue at once. Those that it has not
-// yielded are still ready: other consumers get them if they find nothing else, and after a
-// millisecond at the latest they are back in their places. The visibility timeout of a
-// message counts from when it is yielded, and may come up to a millisecond late, never
-// early.
-func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) iter.Seq2[Delivery[T], error] {
-	return func(yield func(Delivery[T], error) bool) {
-		if err := q.made(); err != nil {
-			yield(Delivery[T]{}, err)
-			return
-		}
-		vis, err := q.receiveSettings(ctx, options)
-		l := &loop[T]{q: q, vis: vis}
-		defer l.leave()
-		for err == nil {
-			var d *Delivery[T]
-			if d, err = l.next(ctx); err == nil && !yield(*d, nil) {
-				return
-			}
-		}
-		if !errors.Is(err, errQueueClosed) {
-			yield(Delivery[T]{}, err)
-		}
-	}
-}
-
 func (q *Queue[T]) receiveSettings(ctx context.Context, options []ReceiveOption) (time.Duration, error) {
 	if ctx == nil {
 		return 0, fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
@@ -351,29 +315,6 @@ func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
 		return 0
 	}
 	return q.takeAtLocked(ds, q.core.now(), vis)
-}
-
-// takeAtLocked is takeLocked at a known instant, when something is ready.
-func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) (n int) {
-	for n < len(ds) {
-		if k := q.leaseLocked(ds[n:], now, vis); k > 0 {
-			n += k
-			continue
-		}
-		d, ok := q.claimAtLocked(now, vis, inFlight)
-		if !ok {
-			break
-		}
-		ds[n] = d
-		n++
-	}
-	if n > 0 {
-		if !q.alarm.armed || q.alarm.at > after(now, vis) {
-			q.armLocked(now)
-		}
-		q.handOnLocked()
-	}
-	return n
 }
 
 // claimLocked puts the next message in flight, in the given state. It may have
@@ -406,7 +347,7 @@ func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d D
 	q.win.Schedule(i, after(now, vis))
 	d = Delivery[T]{
 		Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At,
-		stamp: m.Stamp, entry: i, attempt: int32(min(m.Spent+1, 1<<31-1)),
+		ref: message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))},
 	}
 	q.deliveredLocked(&d)
 	return d, true
@@ -416,11 +357,11 @@ func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d D
 // the log. What has become due and the backlog take turns while both wait.
 func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
 	for {
-		wasDue := q.n[due] > 0 && (!q.backlogsTurn || !q.backlogWaitsLocked())
+		wasDue := q.dueLocked() > 0 && (!q.backlogsTurn || !q.backlogWaitsLocked())
 		ok = true
 		switch {
 		case wasDue:
-			i, _ = q.popDueFirstLocked()
+			i = q.popDueFirstLocked()
 		case q.n[backlogged] > 0:
 			i, _ = q.win.Pop(&q.backlog)
 		case q.inLogLocked() > 0:

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -249,7 +250,7 @@ func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldL
 // delivery is a letter for those who look at it.
 func (h *holding[T]) delivery(l *heldLetter[T]) Delivery[T] {
 	a := &l.arrival
-	return Delivery[T]{Body: a.Body, q: h.dead.q, ext: a.Ext, hist: a.hist, at: a.At, entry: inHand, attempt: int32(a.spent + 1)}
+	return Delivery[T]{Body: a.Body, q: h.dead.q, ext: a.Ext, hist: a.hist, at: a.At, ref: message.Ref{Attempt: int32(a.spent + 1)}}
 }
 
 // choose returns those that the options select.

@@ -314,7 +314,7 @@ func (r *remoteQueue[T]) deliver(got []engine.Received, vis time.Duration) (ds [
 		q.delivered++
 		q.win.Schedule(i, after(now, vis))
 		d := Delivery[T]{
-			Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At, stamp: m.Stamp, entry: i, attempt: int32(m.Spent + 1),
+			Body: h.Body, q: q, ext: h.Ext, hist: h.hist, seq: h.Seq, at: h.At, ref: message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(m.Spent + 1)},
 		}
 		q.deliveredLocked(&d)
 		ds = append(ds, d)
@@ -680,18 +680,18 @@ func (r *remoteQueue[T]) refusal(m *engine.Message, err error) error {
 	return fmt.Errorf("message %q: %w", m.ID, remoteError(err))
 }
 
-// settle ends the delivery with the given stamp as v says, for whoever has it. If
+// settle ends the delivery as v says, for whoever has it. If
 // the engine fails, the delivery is as it was before. A ctx without a deadline
 // gets one, so that no worker hangs on an engine that does not answer.
-func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt int32, v verdict) error {
-	q := r.q
+func (r *remoteQueue[T]) settle(ctx context.Context, ref message.Ref, v verdict) error {
+	q, i, stamp := r.q, ref.Block, ref.Stamp
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, settleTime)
 		defer cancel()
 	}
 	v = v.told()
-	v.wait = q.waitAfter(v, q.countFor(v, i, stamp, attempt))
+	v.wait = q.waitAfter(v, q.countFor(v, ref))
 	q.mu.Lock()
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	if err != nil {
@@ -741,7 +741,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, i int32, stamp uint64, atte
 				}
 			}
 			q.n[q.win.Meta(i).State]--
-			q.leaveKeyLocked(i)
+			q.leaveKeyLocked(&q.win.At(i).item, i)
 			q.win.Remove(i)
 		}
 	}
@@ -816,7 +816,7 @@ func (q *Queue[T]) endRemoteLocked(i int32, v verdict, now int64) {
 	r.countLocked(&h.item, v, end, spent, time.Duration(now-h.start))
 	q.n[q.win.Meta(i).State]--
 	r.tell(i, end)
-	q.leaveKeyLocked(i)
+	q.leaveKeyLocked(&q.win.At(i).item, i)
 	q.win.Remove(i)
 }
 
@@ -826,7 +826,7 @@ func (q *Queue[T]) buryRemoteLocked(i int32, again bool) {
 	m, h := q.win.Meta(i), q.win.At(i)
 	s := remoteState{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
 	q.remote.tell(i, remoteEnd{bury: true, state: fullState{s, h.hist}, dead: q.lastAttempt(i), again: again})
-	q.leaveKeyLocked(i)
+	q.leaveKeyLocked(&q.win.At(i).item, i)
 	q.win.Remove(i)
 }
 
@@ -884,10 +884,10 @@ func (r *remoteQueue[T]) failedFor(err error) bool {
 	return true
 }
 
-// extend moves the deadline of the delivery with the given stamp, here and in the
+// extend moves the deadline of the delivery, here and in the
 // engine.
-func (r *remoteQueue[T]) extend(ctx context.Context, i int32, stamp uint64, by time.Duration) error {
-	q := r.q
+func (r *remoteQueue[T]) extend(ctx context.Context, ref message.Ref, by time.Duration) error {
+	q, i, stamp := r.q, ref.Block, ref.Stamp
 	q.mu.Lock()
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	var lease *remoteLease

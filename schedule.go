@@ -3,7 +3,6 @@ package fanout
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"time"
 
 	"github.com/gofanout/fanout/internal/notice"
@@ -17,7 +16,7 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 		return // what is replayed is due before
 	}
 	at, ok := q.win.NextDue()
-	if due, found := q.leaseDueLocked(); found && (!ok || due < at) {
+	if due, _, found := q.leases.NextDue(); found && (!ok || due < at) {
 		at, ok = due, true
 	}
 	if q.limited > 0 && (!ok || q.limited < at) {
@@ -69,23 +68,18 @@ func (q *Queue[T]) tick() {
 		if q.gate.Load() != 0 && q.expireFirstLocked(now) {
 			continue
 		}
-		late := q.lateLocked(now)
-		leased := late != 0
-		if leased && q.lapsesLocked(q.leases.first) {
-			q.lapseLocked(late, now)
+		if q.leaseDueLocked(now) {
 			continue
 		}
-		i, ok := int32(0), leased
-		if leased {
-			i = q.unleaseLocked(q.firstLeasedLocked())
-		} else if i, ok = q.win.PopDue(now); !ok {
+		i, ok := q.win.PopDue(now)
+		if !ok {
 			break
 		}
 		if state := q.win.Meta(i).State; state == inFlight || state == handling {
 			q.timeOutLocked(i, now, find)
 		} else {
 			q.n[state]--
-			q.putLocked(i, due)
+			q.becomeDueLocked(i)
 		}
 	}
 	q.checkDrainedLocked()
@@ -93,33 +87,6 @@ func (q *Queue[T]) tick() {
 	q.armForLocked(now, false)
 	q.alarm.rest()
 	q.unlock()
-}
-
-// lateLocked returns the messages of the first lease that are due, and time out
-// before anything else: by their instants, and those of one instant in the order
-// in which they were delivered.
-func (q *Queue[T]) lateLocked(now int64) (late uint64) {
-	s, k := q.firstLeasedLocked()
-	if s == nil {
-		return 0
-	}
-	at, stamp, ok := q.win.FirstDue()
-	if !ok {
-		at, stamp = 1<<63-1, 1<<64-1
-	}
-	vis := q.set.visibility
-	comes := func(k int) bool {
-		due := after(s.lease.start(k), vis)
-		return due <= now && (due < at || due == at && s.base+uint64(k) < stamp)
-	}
-	if !comes(k) {
-		return 0
-	}
-	late = s.open
-	for last := 63 - bits.LeadingZeros64(late); !comes(last); last = 63 - bits.LeadingZeros64(late) {
-		late &^= 1 << last
-	}
-	return late
 }
 
 func (q *Queue[T]) ticked() {

@@ -29,39 +29,42 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 }
 
 // entryLocked returns the window's entry of a delivery; if the message is in a
-// hand, a loop or a lease, it makes it one.
-func (q *Queue[T]) entryLocked(i int32, stamp uint64) int32 {
-	switch {
-	case i == inLoop:
-		return q.entryInLoopLocked(stamp)
-	case i == inHand:
-		return q.entryOfLocked(stamp)
-	case i < inHand:
-		return q.entryOfLeaseLocked(i, stamp)
+// hand, it makes it one.
+func (q *Queue[T]) entryLocked(ref message.Ref) int32 {
+	if ref.Block == inHand {
+		return q.entryOfLocked(ref.Stamp)
 	}
-	return i
+	return ref.Block
 }
 
-// settle ends the delivery with the given stamp as v says.
-func (q *Queue[T]) settle(ctx context.Context, i int32, stamp uint64, attempt int32, v verdict) error {
+// settle ends a delivery as v says.
+func (q *Queue[T]) settle(ctx context.Context, ref message.Ref, v verdict) error {
 	if q.remote != nil {
-		return q.remote.settle(ctx, i, stamp, attempt, v)
+		return q.remote.settle(ctx, ref, v)
 	}
-	return q.settleHere(i, stamp, attempt, v)
+	return q.settleHere(ref, v)
 }
 
 // settleHere is settle in memory.
-func (q *Queue[T]) settleHere(i int32, stamp uint64, attempt int32, v verdict) error {
+func (q *Queue[T]) settleHere(ref message.Ref, v verdict) error {
 	v = v.told()
-	v.wait = q.waitAfter(v, q.countFor(v, i, stamp, attempt))
+	v.wait = q.waitAfter(v, q.countFor(v, ref))
 	q.mu.Lock()
-	i = q.entryLocked(i, stamp)
-	err := q.ownedLocked(i, stamp)
+	now := q.core.now() // not before the start, which may have been set just now
+	if out, ok := q.leases.Extract(ref, now); ok {
+		q.tallyLocked()
+		q.landedLocked(&out, v, now)
+		q.armLocked(now)
+		q.handOnLocked()
+		q.unlock()
+		return nil
+	}
+	i := q.entryLocked(ref)
+	err := q.ownedLocked(i, ref.Stamp)
 	if err != nil {
 		q.mu.Unlock()
 		return err
 	}
-	var now int64
 	if v.cause != Acked || q.hooked(notice.Settled) {
 		now = q.core.now() // not before the start, which may have been set just now
 	}
@@ -72,17 +75,21 @@ func (q *Queue[T]) settleHere(i int32, stamp uint64, attempt int32, v verdict) e
 
 // countFor is what the backoff is asked for when a delivery ends as v says: the
 // number of the attempt, or, if it is a release, that of the releases in a row.
-func (q *Queue[T]) countFor(v verdict, i int32, stamp uint64, attempt int32) int32 {
+func (q *Queue[T]) countFor(v verdict, ref message.Ref) int32 {
 	if v.cause != Released || v.wait != fromBackoff {
-		return attempt
+		return ref.Attempt
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i = q.entryLocked(i, stamp)
-	if q.ownedLocked(i, stamp) != nil {
-		return 1 // it settles nothing
+	past, ok := q.leases.Past(ref)
+	if !ok {
+		i := q.entryLocked(ref)
+		if q.ownedLocked(i, ref.Stamp) != nil {
+			return 1 // it settles nothing
+		}
+		past = message.Past{Hist: q.win.At(i).hist, Passes: q.win.Meta(i).Passes}
 	}
-	return 1 + int32(q.win.At(i).hist.Releases(int(q.win.Meta(i).Passes)))
+	return 1 + int32(past.Hist.Releases(int(past.Passes)))
 }
 
 // waitAfter is how long a message waits after an attempt that ended as v says.
@@ -117,7 +124,6 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) {
 		return
 	}
 	m, h := q.win.Meta(i), q.win.At(i)
-	q.leases.moved.remove(m.Stamp)
 	q.countEndLocked(v.cause)
 	q.noteItemLocked(notice.Settled, &h.item, notice.Event{
 		Attempt: int(m.Spent) + 1, Cause: message.Cause(v.cause), Err: v.err, Elapsed: time.Duration(now - h.start), Wait: v.wait,
@@ -133,6 +139,12 @@ func (q *Queue[T]) endLocked(i int32, v verdict, now int64) {
 	var then fate
 	then, m.Spent, m.Passes = q.judge(v, m.Spent, m.Passes, q.expired(&h.item, now))
 	q.n[m.State]--
+	q.goOnLocked(i, then, v, now)
+}
+
+// goOnLocked has entry i, whose state has been left and whose delivery has ended as v
+// says, go on.
+func (q *Queue[T]) goOnLocked(i int32, then fate, v verdict, now int64) {
 	switch then {
 	case dies:
 		q.buryLocked(i)
@@ -261,6 +273,15 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 	}
 }
 
+// becomeDueLocked makes entry i due, whose state has been left. What waits in leases
+// since it timed out is before it.
+func (q *Queue[T]) becomeDueLocked(i int32) {
+	if q.leases.Expired() > 0 {
+		q.win.Restamp(i)
+	}
+	q.putLocked(i, due)
+}
+
 // rankLocked makes entry i known to a queue that drops its oldest.
 func (q *Queue[T]) rankLocked(i int32) {
 	if q.set.overflow == DropOldest {
@@ -302,23 +323,29 @@ func (q *Queue[T]) freeLocked(i int32) {
 
 // removeLocked is freeLocked for an entry whose state has been left.
 func (q *Queue[T]) removeLocked(i int32) {
-	q.leaveKeyLocked(i)
+	q.leaveKeyLocked(&q.win.At(i).item, i)
 	q.win.Remove(i)
 	q.allow.Add(1)
 }
 
-// extend moves the deadline of the delivery with the given stamp.
-func (q *Queue[T]) extend(ctx context.Context, i int32, stamp uint64, by time.Duration) error {
+// extend moves the deadline of a delivery.
+func (q *Queue[T]) extend(ctx context.Context, ref message.Ref, by time.Duration) error {
 	if q.remote != nil {
-		return q.remote.extend(ctx, i, stamp, by)
+		return q.remote.extend(ctx, ref, by)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i = q.entryLocked(i, stamp)
-	if err := q.ownedLocked(i, stamp); err != nil {
+	now := q.core.now()
+	if q.leases.Extend(ref, after(now, by), now) {
+		q.tallyLocked()
+		q.armLocked(now)
+		return nil
+	}
+	i := q.entryLocked(ref)
+	if err := q.ownedLocked(i, ref.Stamp); err != nil {
 		return err
 	}
-	now := q.core.now()
+	now = q.core.now()
 	if at := after(now, by); at > q.win.Meta(i).Deadline {
 		q.win.Unschedule(i)
 		q.win.Schedule(i, at)
@@ -327,11 +354,17 @@ func (q *Queue[T]) extend(ctx context.Context, i int32, stamp uint64, by time.Du
 	return nil
 }
 
-func (q *Queue[T]) deadline(i int32, stamp uint64) time.Time {
+func (q *Queue[T]) deadline(ref message.Ref) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i = q.entryLocked(i, stamp)
-	if q.ownedLocked(i, stamp) != nil {
+	now := q.core.now()
+	if at, ok := q.leases.Deadline(ref, now); ok {
+		q.tallyLocked()
+		q.armLocked(now)
+		return q.core.time(at)
+	}
+	i := q.entryLocked(ref)
+	if q.ownedLocked(i, ref.Stamp) != nil {
 		return time.Time{}
 	}
 	return q.core.time(q.win.Meta(i).Deadline)

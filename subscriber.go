@@ -242,7 +242,7 @@ func (s *Subscriber[T]) stopLocked() {
 	s.q.consumers -= s.set.concurrency
 	s.q.serving -= int32(s.running)
 	for _, w := range s.busy {
-		s.q.takeBackLocked(w)
+		s.q.takeHandBackLocked(w)
 	}
 	if s.q.remote != nil {
 		s.q.remote.stopPollLocked()

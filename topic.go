@@ -47,7 +47,6 @@ type Topic[T any] struct {
 	plain    bool              // made, and nothing stands around publishes
 	log      *log.Log[item[T]] // appended to under mu
 	sleep    sleepers[T]
-	leases   sync.Pool                                  // leases that are not in use: *lease[T]
 	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
 
 	mu       sync.Mutex     // guards the fields below; see unlock

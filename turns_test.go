@@ -32,7 +32,7 @@ func (s *starts) add(number uint64, body int) {
 
 // claimed takes down a delivery by the stamp that it got when it was claimed: several
 // consumers may begin in another order than that in which they claimed.
-func (s *starts) claimed(d Delivery[int]) { s.add(d.stamp, d.Body) }
+func (s *starts) claimed(d Delivery[int]) { s.add(d.ref.Stamp, d.Body) }
 
 // inTurn checks starts of bodies of which the first n were due and the next n were the
 // backlog, all of which waited at the first start.

@@ -295,9 +295,9 @@ func (d *Queue[T]) drop(letters []Delivery[T]) (n int) {
 		if !d.hasLetterLocked(l) {
 			continue
 		}
-		it := d.win.At(l.entry).item
-		d.takeOutLocked(l.entry)
-		d.freeLocked(l.entry)
+		it := d.win.At(l.ref.Block).item
+		d.takeOutLocked(l.ref.Block)
+		d.freeLocked(l.ref.Block)
 		d.rareLocked().dropped++
 		d.noteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedByDelete})
 		n++

@@ -37,7 +37,8 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			}
 			told := q.gate.Load() != 0
 			if before { // as by one who saw no gate
-				q.settleLocked(q.entryLocked(d.entry, d.stamp), verdict{cause: Acked}, q.core.now())
+				q.leases.Ack(d.ref)
+				q.ackedLocked()
 			}
 			q.mu.Unlock()
 			require.True(t, told, "it looks for room, and nobody would tell it of what is made then")

@@ -378,12 +378,12 @@ func TestWhatWasReceivedAndMovedIsForgottenOnceItIsOver(t *testing.T) {
 				require.NoError(t, d.NackAfter(ctx, time.Hour))
 			}
 		}
-		require.Zero(t, q.leases.moved.len())
+		require.Zero(t, q.leases.Held())
 		publish(t, top, 101)
 		require.NoError(t, receive(t, q).Extend(ctx, time.Hour))
 		_, err := q.Purge(ctx)
 		require.NoError(t, err)
-		require.Zero(t, q.leases.moved.len())
+		require.Zero(t, q.leases.Held())
 		top.Close()
 	})
 }

@@ -163,7 +163,7 @@ func (w *worker[T]) restLocked() {
 		q.free.add(s)
 	}
 	s.idle = append(s.idle, w)
-	if q.held == 0 && q.cursor.Resting() {
+	if q.held == 0 && q.leases == nil && q.cursor.Resting() {
 		q.alarm.checkAt = 0
 	}
 	if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
@@ -201,7 +201,7 @@ func (w *worker[T]) claimLocked() bool {
 			break
 		}
 		ds = append(ds, d)
-		w.claims = append(w.claims, claim{d.stamp, d.entry})
+		w.claims = append(w.claims, claim{d.ref.Stamp, d.ref.Block})
 	}
 	if len(ds) == 0 {
 		return false
@@ -210,7 +210,7 @@ func (w *worker[T]) claimLocked() bool {
 	if s.set.every > 0 {
 		s.nextAt = after(q.core.now(), time.Duration(len(ds))*s.set.every) // no claim comes before nextAt
 	}
-	w.giveLocked(ds, q.win.At(ds[0].entry).start)
+	w.giveLocked(ds, q.win.At(ds[0].ref.Block).start)
 	return true
 }
 
@@ -228,7 +228,7 @@ func (w *worker[T]) putDownLocked() {
 	}
 	s := w.s
 	if len(w.hand) > 0 {
-		s.q.takeBackLocked(w)
+		s.q.takeHandBackLocked(w)
 		w.hand = nil
 	}
 	clear(w.batch)
@@ -327,7 +327,7 @@ func (w *worker[T]) settleFrom(k int, v verdict) {
 	for k < len(ds) {
 		d := &ds[k]
 		k++
-		err := q.settle(context.Background(), d.entry, d.stamp, d.attempt, v)
+		err := q.settle(context.Background(), d.ref, v)
 		if err == nil || isClosed(err) || q.remote.failedFor(err) || v.cause == Acked || len(ds) > 1 && errors.Is(err, ErrSettled) {
 			continue
 		}

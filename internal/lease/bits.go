@@ -10,6 +10,9 @@ import (
 
 // find returns the slot and the bit of a delivery that is in flight by its bit.
 func (t *Table[T]) find(r message.Ref) (*slot[T], uint64) {
+	if t == nil {
+		return nil, 0
+	}
 	s := t.slots.find(r.Block)
 	if s == nil {
 		return nil, 0
@@ -159,6 +162,15 @@ func (t *Table[T]) Lookup(r message.Ref) (it *message.Item[T], owner any, ok boo
 		return nil, nil, false
 	}
 	return &s.lease.items[s.place(int(r.Stamp-s.base))], s.lease.owner, true
+}
+
+// Past returns what the message of a delivery that owns it has been through.
+func (t *Table[T]) Past(r message.Ref) (p message.Past, ok bool) {
+	s, b := t.find(r)
+	if b == 0 && t.current(s, r) == nil {
+		return p, false
+	}
+	return s.lease.past(s.place(int(r.Stamp - s.base))), true
 }
 
 // end takes messages out of their block that were open or expired.

@@ -68,8 +68,8 @@ func (e Expired[T]) Runs() iter.Seq2[uint64, int] {
 // returns it; what of a block is due with it goes in the same step. ok is false if
 // nothing is due.
 //
-// Messages time out together if no consumer has their block, none has a deadline of
-// its own, and with this attempt each has spent fewer than most. A most of 0 makes
+// Messages time out together if no consumer has their block, each is plain, none has
+// a deadline of its own, and with this attempt each has spent fewer than most. A most of 0 makes
 // each time out alone: then its owner can tell of it, count it, or let it die.
 func (t *Table[T]) Expire(now int64, until Instant, most int) (e Expired[T], ok bool) {
 	l, k := t.firstDue()
@@ -113,7 +113,7 @@ func (t *Table[T]) mayTogether(l *Lease[T], s *slot[T], most int) bool {
 	if m == nil {
 		return most > 1
 	}
-	if m.extended&s.open != 0 || m.spent >= together {
+	if m.alone || m.extended&s.open != 0 || m.spent >= together {
 		return false
 	}
 	spent := uint32(0)
@@ -139,7 +139,7 @@ func (t *Table[T]) expire(l *Lease[T], s *slot[T], late uint64, now int64) {
 	t.open -= n
 	t.expired += n
 	m := l.moreOf()
-	m.taken, m.expiredAt, m.rank = false, now, t.stamps.Reserve(1)
+	m.taken, m.expiredAt, m.rank = false, now, t.stamps.Reserve(Len)
 	t.ranked.add(ranked{l.id, m.rank})
 	if s.open != 0 {
 		k := bits.TrailingZeros64(s.open)
@@ -170,7 +170,7 @@ func (r *ranking) add(b ranked) {
 
 // firstExpired returns the block that timed out first.
 func (t *Table[T]) firstExpired() (s *slot[T]) {
-	if t.expired == 0 {
+	if t == nil || t.expired == 0 {
 		return nil
 	}
 	for r := &t.ranked; ; r.head++ {
@@ -181,15 +181,16 @@ func (t *Table[T]) firstExpired() (s *slot[T]) {
 	}
 }
 
-// FirstExpired returns a stamp that tells when the first messages that wait to be
+// FirstExpired returns a stamp that tells when the first message that waits to be
 // taken again timed out: later than every delivery and every change of state whose
-// stamp is lower. ok is false if none wait.
+// stamp is lower. ok is false if none waits. It is the stamp that PopExpired gives
+// the message.
 func (t *Table[T]) FirstExpired() (rank uint64, ok bool) {
 	s := t.firstExpired()
 	if s == nil {
 		return 0, false
 	}
-	return s.lease.more.rank, true
+	return s.lease.more.rank + uint64(bits.TrailingZeros64(s.expired)), true
 }
 
 // TakeExpired puts the first messages that timed out in flight again, for a caller:
@@ -269,7 +270,7 @@ func (l *Lease[T]) group(s *slot[T]) message.Group {
 }
 
 // PopExpired takes the first message that timed out, and waits to be taken again,
-// out of its block. Its past includes that.
+// out of its block. Its past includes that, and its stamp is new.
 func (t *Table[T]) PopExpired() (out Out[T], ok bool) {
 	s := t.firstExpired()
 	if s == nil {
@@ -278,11 +279,12 @@ func (t *Table[T]) PopExpired() (out Out[T], ok bool) {
 	l := s.lease
 	m := l.more
 	fresh, at := !m.taken, m.expiredAt
+	rank := m.rank + uint64(bits.TrailingZeros64(s.expired))
 	out = t.extract(s, bits.TrailingZeros64(s.expired))
 	if fresh {
 		out.Past.Spent++
 		out.Past.Hist = out.Past.Hist.With(message.TimeOut(t.origin, out.Start, at))
 	}
-	out.Stamp = 0
+	out.Stamp = rank
 	return out, true
 }

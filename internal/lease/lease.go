@@ -92,6 +92,7 @@ type more struct {
 	hist  *message.History // what all went through here, on top of that
 	spent uint32           // how many attempts that were
 	taken bool             // messages of expired belong to the present stamps
+	alone bool             // some message is not plain: each times out alone
 
 	expiredAt int64
 	rank      uint64 // a stamp: which of two that became due was first
@@ -145,6 +146,10 @@ func (l *Lease[T]) Owner() any { return l.owner }
 
 // Len is how many messages were taken into the lease.
 func (l *Lease[T]) Len() int { return int(l.n) }
+
+// CheckAt is when so much time has passed since the lease was taken, or its visibility
+// timeout if that is less.
+func (l *Lease[T]) CheckAt(age int64) int64 { return after(l.starts[0], min(age, l.vis)) }
 
 // Room is how many more messages the lease has places for.
 func (l *Lease[T]) Room() int { return max(len(l.items)-int(l.n), 0) }

@@ -281,6 +281,9 @@ func (l *Lease[T]) clear(s *slot[T], dead uint64) {
 // it when a consumer rests, and once in a while as long as consumers are busy: what
 // is over in their leases is kept otherwise until it is overwritten.
 func (t *Table[T]) Clean() {
+	if t == nil {
+		return
+	}
 	t.spare.clean()
 	for _, l := range t.steps {
 		s := t.slot(l)
@@ -299,9 +302,17 @@ func (t *Table[T]) Clean() {
 	}
 }
 
+// Spare reports whether there are blocks that Trim would give back.
+func (t *Table[T]) Spare() bool {
+	return t != nil && (t.spare.bytes > fewBytes || t.spare.bytes > 0 && t.Held() == 0)
+}
+
 // Trim is Clean, and gives back the memory of most blocks that are over, of all if
 // the table holds nothing. Its owner calls it when nothing has happened for a while.
 func (t *Table[T]) Trim() {
+	if t == nil {
+		return
+	}
 	t.Clean()
 	if t.bulky {
 		t.unfill()

@@ -378,12 +378,14 @@ var steps = []struct {
 	{"take expired", func(m *model) { m.takeExpired() }},
 	{"pop expired", func(m *model) {
 		for range m.arg(4) {
+			rank, _ := m.table.FirstExpired()
 			out, ok := m.table.PopExpired()
 			require.Equal(m.t, len(m.expired) > 0, ok)
 			if ok {
 				x := m.expired[0]
 				m.expired = m.expired[1:]
-				require.Zero(m.t, out.Stamp)
+				require.Equal(m.t, rank, out.Stamp)
+				require.Greater(m.t, rank, x.ref.Stamp)
 				delete(m.held, x.ref.Stamp)
 				m.left(x, out, false)
 			}
@@ -462,7 +464,8 @@ func (m *model) goOn(c *consumer) {
 }
 
 func (m *model) takeBack(c *consumer) {
-	outs := m.table.TakeBack(c.lease, nil)
+	var outs []Out[body]
+	m.table.TakeBack(c.lease, func(o Out[body]) { outs = append(outs, o) })
 	if !c.inStep || len(c.msgs) == 0 {
 		require.Empty(m.t, outs)
 		return

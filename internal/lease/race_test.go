@@ -62,7 +62,7 @@ func (q *queue) look(expire bool) {
 	q.now++
 	for _, l := range q.table.Leases() {
 		q.table.Detach(l, q.now)
-		q.backlog = q.table.TakeBack(l, q.backlog)
+		q.table.TakeBack(l, func(o Out[int]) { q.backlog = append(q.backlog, o) })
 	}
 	for expire {
 		e, ok := q.table.Expire(q.now, Never, 1<<20)
@@ -191,7 +191,7 @@ func worker(q *queue, seed uint64, seen []atomic.Int32, nacked *atomic.Int64) {
 			}
 		}
 		q.mu.Lock()
-		q.backlog = q.table.TakeBack(l, q.backlog)
+		q.table.TakeBack(l, func(o Out[int]) { q.backlog = append(q.backlog, o) })
 		q.table.End(l, q.now)
 		q.mu.Unlock()
 	}

@@ -85,6 +85,9 @@ func (t *Table[T]) top() *Lease[T] {
 
 // firstDue returns the block whose message times out first, and that message.
 func (t *Table[T]) firstDue() (l *Lease[T], k int) {
+	if t == nil {
+		return nil, 0
+	}
 	for l = t.top(); l != nil; l = t.top() {
 		s := t.slot(l)
 		if s.open == 0 {

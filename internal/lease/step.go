@@ -36,7 +36,7 @@ func (t *Table[T]) count(l *Lease[T]) Place {
 // Count counts what the consumers in step have done, so that Counts and Tally
 // are of this instant.
 func (t *Table[T]) Count() {
-	if t.inStep == 0 {
+	if t == nil || t.inStep == 0 {
 		return
 	}
 	for _, l := range t.steps {
@@ -53,6 +53,9 @@ type Counts struct {
 
 // Counts counts. It looks at each consumer in step once.
 func (t *Table[T]) Counts() (c Counts) {
+	if t == nil {
+		return c
+	}
 	if t.inStep > 0 {
 		for _, l := range t.steps {
 			c.Waiting += t.count(l).Waiting()
@@ -64,11 +67,79 @@ func (t *Table[T]) Counts() (c Counts) {
 
 // Held is how many messages the table holds, those included that consumers in step
 // have acknowledged since they were last counted.
-func (t *Table[T]) Held() int { return t.inStep + t.open + t.expired }
+func (t *Table[T]) Held() int {
+	if t == nil {
+		return 0
+	}
+	return t.inStep + t.open + t.expired
+}
+
+// Waiting is how many messages wait for consumers in step to begin them.
+func (t *Table[T]) Waiting() (n int) {
+	if t == nil || t.inStep == 0 {
+		return 0
+	}
+	for _, l := range t.steps {
+		n += l.Place().Waiting()
+	}
+	return n
+}
+
+// Expired is how many messages timed out in their blocks, and are to be taken again.
+func (t *Table[T]) Expired() int {
+	if t == nil {
+		return 0
+	}
+	return t.expired
+}
+
+// Timed is how many messages are in flight by their bits: each of them times out.
+func (t *Table[T]) Timed() int {
+	if t == nil {
+		return 0
+	}
+	return t.open
+}
+
+// Oldest is when the first was published of the messages that wait, or are to be
+// taken again. It looks at all that timed out. ok is false if there are none.
+func (t *Table[T]) Oldest() (at int64, ok bool) {
+	if t == nil {
+		return 0, false
+	}
+	see := func(it *message.Item[T]) {
+		if !ok || it.At < at {
+			at, ok = it.At, true
+		}
+	}
+	for _, l := range t.steps {
+		if p := l.Place(); p.Waiting() > 0 {
+			see(&l.items[int(p.Stamp()-t.slot(l).base)+1])
+		}
+	}
+	if t.expired == 0 {
+		return at, ok
+	}
+	for _, c := range t.slots.chunks {
+		if c == nil {
+			continue
+		}
+		for i := range c.slots {
+			s := &c.slots[i]
+			for b := s.expired; b != 0; b &= b - 1 {
+				see(&s.lease.items[s.place(bits.TrailingZeros64(b))])
+			}
+		}
+	}
+	return at, ok
+}
 
 // Tally returns how many deliveries have begun, and how many were acknowledged,
 // since it was last called.
 func (t *Table[T]) Tally() (began, acked int) {
+	if t == nil {
+		return 0, 0
+	}
 	began, acked = t.began, t.acked
 	t.began, t.acked = 0, 0
 	return began, acked
@@ -76,7 +147,12 @@ func (t *Table[T]) Tally() (began, acked int) {
 
 // Leases are those that a consumer has. The slice is the table's, and good until
 // the next lease is opened or left.
-func (t *Table[T]) Leases() []*Lease[T] { return t.steps }
+func (t *Table[T]) Leases() []*Lease[T] {
+	if t == nil {
+		return nil
+	}
+	return t.steps
+}
 
 // Detach makes the current message of a lease in step one that is in flight by its
 // bit, if it is neither acknowledged nor that already, and reports whether it has.
@@ -128,28 +204,27 @@ type Out[T any] struct {
 	Start int64        // of its delivery
 }
 
-// TakeBack takes out of a lease what waits there, and returns it behind outs, in
-// the order in which it would have been delivered.
-func (t *Table[T]) TakeBack(l *Lease[T], outs []Out[T]) []Out[T] {
+// TakeBack takes out of a lease what waits there, and gives it away in the order in
+// which it would have been delivered.
+func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
 	p := l.Place()
 	for p.Waiting() > 0 && !l.swap(p, p-p%step+p&over) {
 		p = l.Place()
 	}
 	n := p.Waiting()
 	if n == 0 {
-		return outs
+		return
 	}
 	s := t.slot(l)
 	first := int(p.Stamp()-s.base) + 1
 	for k := first; k < first+n; k++ {
-		outs = append(outs, Out[T]{Item: l.items[k], Past: l.past(k)})
+		give(Out[T]{Item: l.items[k], Past: l.past(k)})
 	}
 	clear(l.items[first : first+n])
 	l.n = uint8(first)
 	t.inStep -= n
 	t.count(l)
 	t.tidy(s)
-	return outs
 }
 
 // past is what the message at place p has been through, as its own.
@@ -231,6 +306,9 @@ func (t *Table[T]) AckWhole(l *Lease[T]) bool {
 // InFlight returns names of all deliveries that are in flight by their bits, in the
 // order of their stamps. To have those of consumers in step too, detach them first.
 func (t *Table[T]) InFlight() []message.Ref {
+	if t == nil {
+		return nil
+	}
 	refs := make([]message.Ref, 0, t.open)
 	for _, c := range t.slots.chunks {
 		if c == nil {

@@ -55,7 +55,7 @@ func (s *slot[T]) place(k int) int { return bits.OnesCount64(s.lease.present & (
 //     blocks, or ranks of a block, that have nothing expired any more;
 //   - the line is in the order of (due, stamp), and so is the heap.
 //
-// A Table is made by [New].
+// A Table is made by [New]. A nil Table is empty: it can be asked what it holds.
 type Table[T any] struct {
 	stamps Stamps
 	origin *message.Origin
@@ -144,7 +144,7 @@ func (t *Table[T]) begin(room, dirty int, vis int64) *Lease[T] {
 	return l
 }
 
-// Add takes items that have no past into a lease, as many as it has room for, and
+// Add takes items that are plain and have no past into a lease, as many as it has room for, and
 // returns how many. The lease has just been opened, and its consumer not seen it,
 // or it is the one that is filled. Now never decreases.
 func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
@@ -154,11 +154,18 @@ func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
 	return n
 }
 
-// AddPast is Add of one message that has been through something: it was retried,
-// redriven, or timed out alone. The lease has room.
+// AddPast is Add of one message that may have been through something (it was retried,
+// redriven, or timed out alone) or is not plain. The lease has room.
 func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now int64) {
 	k := int(l.n)
 	l.items[k] = it
+	if !it.Ext.Plain() {
+		l.moreOf().alone = true
+	}
+	if p == (message.Past{}) && (l.more == nil || l.more.pasts == nil) {
+		t.added(l, k, 1, now)
+		return
+	}
 	m := l.moreOf()
 	if m.pasts == nil {
 		m.pasts = make([]message.Past, len(l.items))

@@ -188,7 +188,8 @@ func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
 		k += len(r.Items)
 	}
 	require.Equal(t, []int32{1, 2, 1, 1, 1}, attempts)
-	outs := f.TakeBack(l, nil)
+	var outs []Out[int]
+	f.TakeBack(l, func(o Out[int]) { outs = append(outs, o) })
 	require.Len(t, outs, 4)
 	require.Equal(t, old, outs[0].Past)
 	require.Zero(t, outs[1].Past)
@@ -225,7 +226,7 @@ func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
 	}
 	l := f.InStep("worker", 64, 100)
 	f.Add(l, items, 0)
-	f.TakeBack(l, nil)
+	f.TakeBack(l, func(Out[*int]) {})
 	f.Ack(f.Run(l, 0).First)
 	f.End(l, 0)
 	l = f.InStep("worker", 64, 100)
@@ -418,7 +419,7 @@ func TestABlockThatAConsumerHasIsNoExceptionOnceItIsLookedAt(t *testing.T) {
 		require.True(t, ok)
 	}
 	f.Detach(l, 1)
-	f.TakeBack(l, nil)
+	f.TakeBack(l, func(Out[[1024]byte]) {})
 	f.Trim()
 	require.LessOrEqual(t, f.bytes(), 4*1072+8<<10)
 	require.True(t, f.Ack(message.Ref{Stamp: 21, Block: 0}))
@@ -468,7 +469,7 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 	require.True(t, step.AckCurrent(step.Place().Stamp()))
 	f.Clean()
 	require.Equal(t, 22, collect(), "the current one of a range is acknowledged")
-	f.TakeBack(step, nil)
+	f.TakeBack(step, func(Out[*[64]byte]) {})
 	require.Equal(t, 51, collect(), "what is taken back is not the table's")
 	f.End(step, 0)
 	f.End(whole, 0)

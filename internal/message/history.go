@@ -178,7 +178,12 @@ func (g *group) of(seq uint64) *History {
 			before = g.Befores[k]
 		}
 	}
-	return before.Of(seq).With(TimeOut(g.Origin, start, g.At))
+	if before = before.Of(seq); before != nil { // which may be asked at the same time, or go on: it keeps its room
+		own := *before
+		own.attempts = slices.Clip(own.attempts)
+		before = &own
+	}
+	return before.With(TimeOut(g.Origin, start, g.At))
 }
 
 // TimeOut is the attempt of a delivery from o that timed out.

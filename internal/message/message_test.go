@@ -135,8 +135,8 @@ func TestAHistoryIsNeverChanged(t *testing.T) {
 	var none *History
 	require.Nil(t, none.Attempts(1))
 	require.Nil(t, none.Of(1))
-	h := none.With(Attempt{Cause: Failed}, 10)
-	a, b := h.With(Attempt{Cause: Nacked}, 10), h.With(Attempt{Cause: Exited}, 10)
+	h := none.With(attempt(Failed))
+	a, b := h.With(attempt(Nacked)), h.With(attempt(Exited))
 	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}}, h.Attempts(1))
 	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}, {Number: 2, Cause: Nacked}}, a.Attempts(1))
 	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}, {Number: 2, Cause: Exited}}, b.Attempts(1))
@@ -145,23 +145,37 @@ func TestAHistoryIsNeverChanged(t *testing.T) {
 	require.Same(t, a, a.Of(1))
 }
 
-func TestALongHistoryKeepsTheFirstAttemptAndTheNewerHalf(t *testing.T) {
+func attempt(c Cause) Kept { return Kept{Attempt: Attempt{Cause: c}} }
+
+func TestALongHistoryKeepsTheFirstAttemptsAndTheLast(t *testing.T) {
 	var h *History
-	for range 9 {
-		h = h.With(Attempt{Cause: Failed}, 6)
+	for range 3000 {
+		h = h.With(attempt(Failed))
+		require.LessOrEqual(t, len(h.Kept()), mostAttempts+slack)
 	}
-	var numbers []int
-	for _, a := range h.Attempts(1) {
-		numbers = append(numbers, a.Number)
+	as := h.Attempts(1)
+	require.Len(t, as, mostAttempts)
+	require.Equal(t, []int{1, mostAttempts / 2, 3000 - mostAttempts/2 + 1, 3000}, []int{as[0].Number, as[mostAttempts/2-1].Number, as[mostAttempts/2].Number, as[mostAttempts-1].Number})
+	require.Equal(t, 3000, h.Last().Number)
+}
+
+func TestReleasesInARowAreCounted(t *testing.T) {
+	var h *History
+	require.Zero(t, h.Releases(10))
+	for range 3 {
+		h = h.With(Kept{Attempt: Attempt{Cause: Released, Err: errors.New("busy")}})
 	}
-	require.Equal(t, []int{1, 6, 7, 8, 9}, numbers)
+	require.Equal(t, 3, h.Releases(10))
+	require.Equal(t, 2, h.Releases(2))
+	require.Equal(t, 3, h.With(attempt(Released)).Releases(10), "one without an error did not wait")
+	require.Zero(t, h.With(attempt(Failed)).Releases(10))
 }
 
 func TestMessagesThatTimedOutTogetherShareAHistory(t *testing.T) {
 	c, err := NewClock()
 	require.NoError(t, err)
-	o := &Origin{Clock: c, Queue: "q", Keep: 10}
-	own := (*History)(nil).With(Attempt{Cause: Failed}, 10)
+	o := &Origin{Clock: c, Queue: "q"}
+	own := (*History)(nil).With(attempt(Failed))
 	first := Together(o, Group{At: 100, Starts: []int64{10, 20}, Seqs: []uint64{5, 3}, Befores: []*History{nil, own}})
 	second := Together(o, Group{At: 300, Start: 200, Before: first})
 	timedOut := func(number int, start, at int64) Attempt {
@@ -169,9 +183,7 @@ func TestMessagesThatTimedOutTogetherShareAHistory(t *testing.T) {
 	}
 	require.Equal(t, []Attempt{timedOut(1, 10, 100), timedOut(2, 200, 300)}, second.Attempts(5))
 	require.Equal(t, []Attempt{{Number: 1, Cause: Failed}, timedOut(2, 20, 100), timedOut(3, 200, 300)}, second.Attempts(3))
-	alone := second.Of(3).With(Attempt{Cause: Nacked}, 10)
+	alone := second.Of(3).With(attempt(Nacked))
 	require.Equal(t, second.Attempts(3), alone.Attempts(3)[:3])
 	require.Equal(t, 4, alone.Attempts(3)[3].Number)
-	require.Equal(t, "attempt 2: timed out after 100µs", Attempt{Number: 2, Cause: TimedOut, Elapsed: 100 * time.Microsecond}.String())
-	require.Equal(t, "attempt 1: failed after 0s: busy", Attempt{Number: 1, Cause: Failed, Err: errors.New("busy")}.String())
 }

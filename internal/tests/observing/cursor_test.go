@@ -1,4 +1,4 @@
-package fanout_test
+package observing_test
 
 import (
 	"testing"

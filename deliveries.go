@@ -1,0 +1,217 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// Deliveries returns an iterator that receives one message after the other:
+//
+//	for d, err := range q.Deliveries(ctx) {
+//
+// It ends without an error when the queue is closed, as a range over a closed channel does.
+// Any other error, ctx's or [ErrInvalidOption], is yielded once with the zero Delivery and
+// ends it. The loop settles each delivery, before it asks for the next or later. A loop that
+// acknowledges each delivery before it asks for the next costs a fraction of Receive and
+// Ack.
+//
+// The iterator may take several messages from the queue at once. Those that it has not
+// yielded are still ready: other consumers get them if they find nothing else, and after a
+// millisecond at the latest they are back in their places. The visibility timeout of a
+// message counts from when it is yielded, and may come up to a millisecond late, never
+// early.
+func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) iter.Seq2[Delivery[T], error] {
+	return func(yield func(Delivery[T], error) bool) {
+		if err := q.made(); err != nil {
+			yield(Delivery[T]{}, err)
+			return
+		}
+		vis, err := q.receiveSettings(ctx, options)
+		r := &ranging[T]{q: q, vis: vis}
+		defer r.leave()
+		for err == nil {
+			var d *Delivery[T]
+			if d, err = r.next(ctx); err == nil && !yield(*d, nil) {
+				return
+			}
+		}
+		if !errors.Is(err, errQueueClosed) {
+			yield(Delivery[T]{}, err)
+		}
+	}
+}
+
+// A ranging is a range over Deliveries. The queue knows it for as long as it lasts, so
+// it prefetches messages into a lease in step: up to 64 of them are taken from the log
+// under one lock and one reading of the clock. What a message costs beside the loop's
+// body is two atomic steps: its acknowledgement, which finds the lease by the queue,
+// and the step to the next. A message that is not settled by then stays in flight in
+// the lease.
+type ranging[T any] struct {
+	// Immutable.
+	q   *Queue[T]
+	vis time.Duration
+
+	// The loop's goroutine's; it changes lease and entered under the queue's mu.
+	lease   *lease.Lease[T] // nil: the last message was received by itself
+	entered bool            // it is counted among the queue's ranges
+	base    uint64          // stamp of ds[0]
+	ds      []Delivery[T]   // what is in the lease
+	takenAt int64
+	size    int // how many to take next
+	buffer  []Delivery[T]
+	one     [1]Delivery[T] // what was received by itself
+}
+
+// next returns the next message, and waits for one if there is none. It is valid
+// until the next call.
+func (r *ranging[T]) next(ctx context.Context) (*Delivery[T], error) {
+	if ctx.Err() == nil && r.lease != nil {
+		if p, ok := r.lease.Advance(); ok {
+			k := p.Stamp() - r.base
+			r.ds[k-1].forget()
+			return &r.ds[k], nil
+		}
+	}
+	q := r.q
+	if !q.local {
+		ds, err := q.receiveOther(ctx, 1, r.vis)
+		copy(r.one[:], ds)
+		return &r.one[0], err
+	}
+	if err := q.await(ctx, r.takeLocked); err != nil {
+		return nil, err
+	}
+	if r.lease != nil {
+		return &r.ds[r.lease.Place().Stamp()-r.base], nil
+	}
+	return &r.one[0], nil
+}
+
+// takeLocked makes another message the current one: the next of the lease, or the
+// first of a new one, or a single one.
+func (r *ranging[T]) takeLocked() (ok bool) {
+	q := r.q
+	r.detachLocked()
+	if r.lease != nil {
+		if q.leases.Next(r.lease) {
+			return true
+		}
+		r.endLocked()
+	}
+	if !r.entered {
+		r.entered = true
+		q.ranges++
+	}
+	if !q.servesLocked() || q.readyLocked() == 0 {
+		return false
+	}
+	now := q.core.now()
+	if r.prefetchLocked(now) {
+		q.handOnLocked()
+		return true
+	}
+	return q.takeAtLocked(r.one[:], now, r.vis) > 0
+}
+
+// detachLocked ends what the range has to do with its current message. If it is not
+// settled, it stays in flight.
+func (r *ranging[T]) detachLocked() {
+	clear(r.one[:])
+	if r.lease == nil {
+		return
+	}
+	q, p := r.q, r.lease.Place()
+	if !p.Acked() && !p.Detached() {
+		now := q.core.now()
+		if q.leases.Detach(r.lease, now) && (!q.alarm.armed || q.alarm.at > after(now, r.vis)) {
+			q.armLocked(now)
+		}
+	}
+	q.tallyLocked()
+	r.ds[p.Stamp()-r.base].forget()
+}
+
+// endLocked gives back the lease, of which nothing waits and nothing is current.
+func (r *ranging[T]) endLocked() {
+	q := r.q
+	q.ranging.CompareAndSwap(r.lease, nil)
+	q.leases.End(r.lease, 0)
+	q.tallyLocked()
+	r.lease, r.ds = nil, nil
+}
+
+// leave ends the range. What it has not begun is for others. The range is of no use
+// after that.
+func (r *ranging[T]) leave() {
+	q := r.q
+	q.mu.Lock()
+	if !r.entered {
+		q.mu.Unlock()
+		return
+	}
+	r.detachLocked()
+	if r.lease != nil {
+		q.takeBackLocked(r.lease)
+		r.endLocked()
+	}
+	r.entered = false
+	q.ranges--
+	if q.closed {
+		q.leases.Trim()
+	}
+	q.checkDrainedLocked()
+	q.handOnLocked()
+	q.unlock()
+}
+
+// prefetchLocked takes messages from the log, two at least, and makes the first the
+// current one. It reports whether there was anything to take so.
+func (r *ranging[T]) prefetchLocked(now int64) bool {
+	q := r.q
+	n := r.sizeLocked(now)
+	if n < 2 || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.direct || q.set.ttl > 0 || r.vis != q.set.visibility || q.core.singly || q.hooked(notice.Settled) {
+		return false
+	}
+	run := q.cursor.Run(n)
+	k := message.PlainRun(run)
+	if k < 2 {
+		return false
+	}
+	if r.buffer == nil {
+		r.buffer = make([]Delivery[T], lease.Len)
+	}
+	t := q.leasesLocked()
+	l := t.InStep(r, k, int64(r.vis))
+	q.cursor.Step(t.Add(l, run[:k], now))
+	q.backlogsTurn = false
+	taken := t.Run(l, 0)
+	r.ds = r.buffer[:q.deliverLocked(r.buffer, &taken)]
+	r.lease, r.base = l, taken.First.Stamp
+	q.ranging.Store(l)
+	q.lookByLocked(now, min(handAge, r.vis))
+	return true
+}
+
+// sizeLocked says how many messages to take: more as long as the loop's body takes
+// microseconds, and never so many that other consumers find none.
+func (r *ranging[T]) sizeLocked(now int64) int {
+	q := r.q
+	if r.size > 0 && now-r.takenAt < handTime {
+		r.size = min(2*r.size, lease.Len)
+	} else {
+		r.size = max(r.size/4, 1)
+	}
+	r.takenAt = now
+	n := q.inLogLocked()
+	if c := q.consumers + int(q.receivers.n) + int(q.ranges); c > 1 {
+		n /= 2 * c
+	}
+	return min(r.size, n)
+}
