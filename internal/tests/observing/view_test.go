@@ -344,6 +344,7 @@ func rounded(m fanout.MessageView) fanout.MessageView {
 		a := &m.History[k]
 		a.Start = time.Now().Add(time.Until(a.Start))
 	}
+	m.Cursor = "" // see cursor_test.go
 	return m
 }
 
