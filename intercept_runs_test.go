@@ -52,10 +52,14 @@ func TestAnInterceptorAroundAHandlerAllocatesNothing(t *testing.T) {
 		}
 		return next(ctx)
 	}
+	most := 1 + amortised // its ID, which nobody has fixed
+	if Raced {
+		most++ // pools forget a part of what they are given
+	}
 	for name, batches := range map[string]bool{"singly": false, "batches": true} {
 		plain, around := cost(batches), cost(batches, WithHandlerInterceptor(ids))
 		t.Logf("%s: allocations a message: plain %v, around a handler %v", name, plain, around)
-		require.LessOrEqual(t, around-plain, amortised+1, "its ID alone, which nobody has fixed")
+		require.LessOrEqual(t, around-plain, most)
 	}
 }
 
