@@ -1,6 +1,7 @@
 package fanoutotel
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,11 +40,15 @@ type spotKey struct{ topic, queue string }
 // places are what has been prepared. When there are too many they are forgotten: the
 // names of topics come and go.
 //
-// Invariant: a map that spots has is not changed.
+// Invariants: a map that known has is not changed, and all has what it has. A look that
+// known does not answer is counted in missed; known is made anew when there were as many as
+// there are spots, so that it costs little to add one.
 type places struct {
-	spots atomic.Pointer[map[spotKey]*spot]
+	known atomic.Pointer[map[spotKey]*spot]
 
-	mu     sync.Mutex          // guards failed and changes of spots; a leaf
+	mu     sync.Mutex // guards the fields below; a leaf
+	all    map[spotKey]*spot
+	missed int
 	failed map[place]*prepared // and what else is rare
 }
 
@@ -52,31 +57,55 @@ const mostPlaces = 10_000
 // spot returns what is prepared for a topic (without a queue), or a queue.
 func (i *Instrumentation) spot(topic, queue string) *spot {
 	k := spotKey{topic, queue}
-	if all := i.places.spots.Load(); all != nil {
-		if s := (*all)[k]; s != nil {
+	if known := i.places.known.Load(); known != nil {
+		if s := (*known)[k]; s != nil {
 			return s
 		}
 	}
-	s := new(spot)
-	if queue == "" {
-		s.publish = i.prepare(place{name: "publish", kind: "send", topic: topic})
-		s.create = i.prepare(place{name: "create", kind: "create", topic: topic})
-		producing := *s.publish
-		producing.start = append(slices.Clip(s.publish.start), trace.WithSpanKind(trace.SpanKindProducer))
-		s.producing = &producing
-	} else {
-		s.process = i.prepare(place{name: "process", kind: "process", topic: topic, queue: queue})
-		s.receive = i.prepare(place{name: "receive", kind: "receive", topic: topic, queue: queue})
+	if s := i.places.look(k, nil); s != nil {
+		return s
 	}
-	i.places.mu.Lock()
-	defer i.places.mu.Unlock()
-	next := map[spotKey]*spot{k: s}
-	if all := i.places.spots.Load(); all != nil && len(*all) < mostPlaces {
-		for k, s := range *all {
-			next[k] = s
+	return i.places.look(k, i.newSpot(k))
+}
+
+// look returns the spot that there is, or adds the one given.
+func (p *places) look(k spotKey, made *spot) *spot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.all[k]
+	switch {
+	case s == nil && made == nil:
+		return nil
+	case s == nil:
+		if p.all == nil || len(p.all) >= mostPlaces {
+			p.all = make(map[spotKey]*spot)
+			p.known.Store(nil)
+		}
+		s = made
+		p.all[k] = s
+	}
+	if p.missed++; p.missed >= len(p.all) {
+		known := maps.Clone(p.all)
+		p.known.Store(&known)
+		p.missed = 0
+	}
+	return s
+}
+
+func (i *Instrumentation) newSpot(k spotKey) *spot {
+	if k.queue != "" {
+		return &spot{
+			process: i.prepare(place{name: "process", kind: "process", topic: k.topic, queue: k.queue}),
+			receive: i.prepare(place{name: "receive", kind: "receive", topic: k.topic, queue: k.queue}),
 		}
 	}
-	i.places.spots.Store(&next)
+	s := &spot{
+		publish: i.prepare(place{name: "publish", kind: "send", topic: k.topic}),
+		create:  i.prepare(place{name: "create", kind: "create", topic: k.topic}),
+	}
+	producing := *s.publish
+	producing.start = append(slices.Clip(s.publish.start), trace.WithSpanKind(trace.SpanKindProducer))
+	s.producing = &producing
 	return s
 }
 
