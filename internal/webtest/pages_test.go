@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -145,5 +147,33 @@ func TestTimesAreOfTheReadersZone(t *testing.T) {
 	b.open("/")
 	b.is(`(t => t.textContent === new Date(t.getAttribute("datetime")).toLocaleTimeString())(document.querySelector(".foot time"))`)
 	require.NotContains(t, b.value(`document.querySelector(".foot time").textContent`), "UTC")
+	b.clean()
+}
+
+// Of many queues the worst come first, and the others are found by their names.
+func TestManyQueuesAreFolded(t *testing.T) {
+	s := newShop(t, everything())
+	for k := range 2000 {
+		s.open(fmt.Sprintf("customer-%04d", k))
+	}
+	s.publish(3)
+	s.kill(s.queues["customer-1234"], errors.New("no such order"), 1)
+	require.NoError(t, s.queues["customer-0777"].Pause(t.Context()))
+	b := newTab(t, s.server.URL)
+	b.open("/")
+	names := `Array.from(document.querySelectorAll(".row .name"), n => n.textContent)`
+	require.EqualValues(t, 50, b.value(names+".length"))
+	require.Equal(t, []any{"customer-0777", "customer-1234"}, b.value(names+".slice(0, 2)"))
+	b.fits()
+	b.accessible()
+	b.picture("many-wide-light")
+	b.press("More →")
+	require.EqualValues(t, 50, b.value(names+".length"))
+	require.Contains(t, b.text(), "51–100 of 2,000 queues")
+	b.do(chromedp.KeyEvent("/"))
+	require.Equal(t, "q", b.value(`document.activeElement.id`))
+	b.do(chromedp.SetValue("#q", ""), chromedp.KeyEvent("R-19"), chromedp.KeyEvent("\r")) // chromedp types the slash all the same
+	require.Eventually(t, func() bool { return strings.Contains(b.text(), "1–50 of 100 queues") }, 5*time.Second, 100*time.Millisecond, "%v %v", b.value("location.href"), b.text()[:300])
+	require.Equal(t, "customer-1900", b.value(names+"[0]"))
 	b.clean()
 }

@@ -64,6 +64,7 @@ type ribbon struct {
 // links is the picture between a topic and its queues, of a row each.
 type links struct {
 	Height  int
+	Trunk   string // of many arrows, which don't begin at the topic
 	Ribbons []ribbon
 }
 
@@ -72,9 +73,10 @@ const (
 	rowHigh   = 92
 	rowGap    = 10
 	linksWide = 132
+	trunkAt   = 56
 	mostWide  = 15.0 // a ribbon
-	// centred is for how many queues the topic stands beside their middle; for more it
-	// stands beside that of the first ones.
+	// centred is for how many queues the topic stands beside their middle, and arrows bend; for
+	// more it stands beside the first ones, and they leave a trunk.
 	centred = 6
 )
 
@@ -101,6 +103,9 @@ func linksTo(queues []queueInfo) links {
 	if n > centred {
 		from = float64(centred*(rowHigh+rowGap)-rowGap) / 2
 	}
+	if n > centred {
+		l.Trunk = fmt.Sprintf("M0 %.1f H%d M%d %d V%d", from, trunkAt, trunkAt, rowHigh/2, l.Height-rowHigh/2)
+	}
 	squeeze := min(1, 64/wide) // they leave the topic from no more than this
 	from -= wide * squeeze / 2
 	for k := range queues {
@@ -108,9 +113,13 @@ func linksTo(queues []queueInfo) links {
 		y, to := from+w*squeeze/2, float64(k*(rowHigh+rowGap))+rowHigh/2
 		from += w * squeeze
 		end, half := float64(linksWide)-w/2-7, w/2+3.5
+		path := fmt.Sprintf("M0 %.1f C%d %.1f %d %.1f %.1f %.1f", y, linksWide/2, y, linksWide/2-6, to, end, to)
+		if n > centred {
+			path = fmt.Sprintf("M%d %.1f H%.1f", trunkAt, to, end)
+		}
 		r := ribbon{
 			Width: math.Round(w*10) / 10, Class: "idle",
-			Path: fmt.Sprintf("M0 %.1f C%d %.1f %d %.1f %.1f %.1f", y, linksWide/2, y, linksWide/2-6, to, end, to),
+			Path: path,
 			Head: fmt.Sprintf("%.1f,%.1f %d,%.1f %.1f,%.1f", end-.5, to-half, linksWide-1, to, end-.5, to+half),
 		}
 		switch p := queues[k].Rates.Published; {
