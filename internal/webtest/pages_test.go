@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -172,8 +170,9 @@ func TestManyQueuesAreFolded(t *testing.T) {
 	require.Contains(t, b.text(), "51–100 of 2,000 queues")
 	b.do(chromedp.KeyEvent("/"))
 	require.Equal(t, "q", b.value(`document.activeElement.id`))
-	b.do(chromedp.SetValue("#q", ""), chromedp.KeyEvent("R-19"), chromedp.KeyEvent("\r")) // chromedp types the slash all the same
-	require.Eventually(t, func() bool { return strings.Contains(b.text(), "1–50 of 100 queues") }, 5*time.Second, 100*time.Millisecond, "%v %v", b.value("location.href"), b.text()[:300])
+	b.value(`document.querySelector("#q").value = ""`)
+	b.do(chromedp.KeyEvent("R-19"), chromedp.KeyEvent("\r")) // chromedp types the slash all the same
+	b.is(`document.body.innerText.includes("1–50 of 100 queues")`)
 	require.Equal(t, "customer-1900", b.value(names+"[0]"))
 	b.clean()
 }
