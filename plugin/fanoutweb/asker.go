@@ -26,6 +26,7 @@ type answer struct {
 type asker struct {
 	s     *sampler
 	topic fanout.TopicView
+	since time.Time // the first look of the row that it asks for
 }
 
 func (a asker) run() {
@@ -38,7 +39,7 @@ func (a asker) run() {
 			return
 		}
 		for _, q := range a.topic.Queues() {
-			if !a.s.reading() || a.s.life.Err() != nil {
+			if !a.s.reading(a.since) || a.s.life.Err() != nil {
 				return
 			}
 			a.ask(q)

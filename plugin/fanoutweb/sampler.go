@@ -99,7 +99,7 @@ func (s *sampler) look(f func(s *sampler)) {
 		s.work.Go(s.run)
 		for _, t := range s.topics {
 			if t.Engine() != "" {
-				s.work.Go(asker{s, t}.run)
+				s.work.Go(asker{s, t, s.since}.run)
 			}
 		}
 	}
@@ -143,11 +143,11 @@ func (s *sampler) again(now time.Time) bool {
 	return true
 }
 
-// reading reports whether somebody reads.
-func (s *sampler) reading() bool {
+// reading reports whether somebody still reads, in the row of looks that began then.
+func (s *sampler) reading(since time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.running
+	return s.running && s.since.Equal(since)
 }
 
 // close waits for the goroutines, once life has ended.

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/fakeengine"
 )
 
 // When counters are read, and what is kept of them; and the streams that it is read for.
@@ -74,17 +75,44 @@ func TestCountersAreReadWhileSomebodyReadsAndAMinuteMore(t *testing.T) {
 		last := time.Now()
 		time.Sleep(begun.Add(70 * time.Second).Sub(last))
 		synctest.Wait()
-		require.True(t, h.sampler.reading())
+		require.Equal(t, before+1, runtime.NumGoroutine())
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.False(t, h.sampler.reading(), "a minute after the last reader")
-		require.Equal(t, before, runtime.NumGoroutine())
+		require.Equal(t, before, runtime.NumGoroutine(), "a minute after the last reader")
 		require.True(t, at().IsZero(), "and nothing is kept")
 
 		get(t, h, "/")
-		require.True(t, h.sampler.reading(), "it begins anew")
+		require.Equal(t, before+1, runtime.NumGoroutine(), "it begins anew")
 		h.Close()
 		require.Equal(t, before, runtime.NumGoroutine(), "Close joins it")
+	})
+}
+
+func TestAnEngineIsAskedByOneForEachTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topic, err := fanout.NewTopic[string]("orders", fanout.WithEngine(fakeengine.New(fakeengine.Config{})))
+		require.NoError(t, err)
+		_, err = topic.OpenQueue(t.Context(), "billing")
+		require.NoError(t, err)
+		h, err := New(Options{}, topic)
+		require.NoError(t, err)
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		for range 3 { // readers who come as soon as it has ended
+			get(t, h, "/")
+			for range 61 {
+				time.Sleep(time.Second)
+				synctest.Wait()
+			}
+		}
+		get(t, h, "/")
+		time.Sleep(askEvery + time.Second) // what asked for earlier readers is gone
+		synctest.Wait()
+		require.Equal(t, before+2, runtime.NumGoroutine())
+		require.Contains(t, get(t, h, "/queue?topic=orders&queue=billing"), "asked 1 s ago")
+		h.Close()
+		require.NoError(t, topic.Close())
+		<-topic.Done()
 	})
 }
 
