@@ -87,7 +87,7 @@ func newTab(t *testing.T, base string) *tab {
 	t.Helper()
 	ctx, stop := chromedp.NewContext(browser)
 	t.Cleanup(stop)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	t.Cleanup(cancel)
 	b := &tab{T: t, ctx: ctx, base: base, frames: map[string]string{}}
 	chromedp.ListenTarget(ctx, func(event any) {

@@ -86,6 +86,16 @@ func TestThePageIsLive(t *testing.T) {
 	require.Equal(t, true, b.value(`window.same`), "it was not loaded again")
 	require.Equal(t, "billing", b.value(`document.activeElement.textContent`), "who reads it keeps the focus")
 
+	b.open(queuePath + "billing")
+	b.is(`document.querySelectorAll(".chart").length === 4`)
+	b.do(chromedp.Evaluate(`window.held = document.querySelector(".links-line a:last-child"); window.held.focus()`, nil))
+	require.NoError(t, q.Pause(t.Context())) // something appears above what one is about to press
+	b.is(`document.querySelector(".findings").innerText.includes("It is paused")`)
+	require.Equal(t, true, b.value(`window.held.isConnected && document.activeElement === window.held`))
+	require.NoError(t, q.Resume(t.Context()))
+	b.is(`!document.querySelector("main").innerText.includes("It is paused")`)
+	require.Equal(t, true, b.value(`window.held.isConnected && document.activeElement === window.held`))
+
 	b.do(chromedp.Click("#pulse"))
 	b.is(`document.querySelector("[data-state=paused]")`)
 	b.do(chromedp.Click("#pulse"))

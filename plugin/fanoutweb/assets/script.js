@@ -33,12 +33,29 @@
     Array.from(from.attributes).forEach(function (a) {
       if (!to.hasAttribute(a.name) && a.name !== "open") from.removeAttribute(a.name);
     });
-    var old = Array.from(from.childNodes), fresh = Array.from(to.childNodes);
-    for (var k = 0; k < fresh.length; k++) {
-      if (old[k]) morph(old[k], fresh[k]);
-      else from.appendChild(document.importNode(fresh[k], true));
-    }
-    for (k = fresh.length; k < old.length; k++) old[k].remove();
+    children(from, to);
+  }
+
+  // key tells which elements are the same thing in two versions of a page.
+  function key(n) {
+    return n.nodeName + " " + (n.id || n.dataset.key || n.getAttribute("aria-labelledby") || n.classList[0] || "");
+  }
+
+  function children(from, to) {
+    var old = Array.from(from.childNodes), o = 0;
+    Array.from(to.childNodes).forEach(function (fresh) {
+      var at = o;
+      if (fresh.nodeType === Node.ELEMENT_NODE) {
+        while (at < old.length && (old[at].nodeType !== Node.ELEMENT_NODE || key(old[at]) !== key(fresh))) at++;
+      } else if (at < old.length && old[at].nodeType !== fresh.nodeType) at = old.length;
+      if (at >= old.length) {
+        from.insertBefore(document.importNode(fresh, true), old[o] || null);
+        return;
+      }
+      while (o < at) old[o++].remove();
+      morph(old[o++], fresh);
+    });
+    while (o < old.length) old[o++].remove();
   }
 
   function apply(html) {
