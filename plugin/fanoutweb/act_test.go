@@ -334,7 +334,7 @@ func TestTheNamesOfJSONAreDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../internal/docs/page.md")
 	require.NoError(t, err)
 	d := newDesk(t, all())
-	q := d.open("billing", fanout.WithMaxAttempts(1), fanout.WithCapacity(3))
+	q := d.open("billing", fanout.WithMaxAttempts(1), fanout.WithCapacity(4))
 	d.kill(q, errPoison, "one", "two", "three")
 	require.NoError(t, d.topic.Publish(t.Context(), "four"))
 	require.NoError(t, q.Pause(t.Context()))
