@@ -151,3 +151,36 @@ func TestInterceptorsThatDoNotCallNextOnce(t *testing.T) {
 		require.NoError(t, top.Close())
 	})
 }
+
+// One that calls next again publishes again, with the same ID and the attributes set before.
+func TestAPublishInterceptorThatCallsNextAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		twice := func(ctx context.Context, info Info, next func(context.Context) error) error {
+			info.SetAttribute("n", "1")
+			if err := next(ctx); err != nil {
+				return err
+			}
+			return next(ctx)
+		}
+		top := newTopic[int](t, WithPublishInterceptor(twice))
+		q := openQueue(t, top, "q")
+		require.NoError(t, top.Publish(ctx, 7))
+		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 8}, Message[int]{Body: 9, Delay: time.Second}))
+		elapse(time.Second)
+		ids := map[int]map[string]int{7: {}, 8: {}, 9: {}}
+		for range 6 {
+			d, ok, err := q.TryReceive(ctx)
+			require.NoError(t, err)
+			require.True(t, ok)
+			require.Equal(t, map[string]string{"n": "1"}, d.Attributes())
+			ids[d.Body][d.ID()]++
+		}
+		for body, of := range ids {
+			require.Len(t, of, 1, "IDs of message %d", body)
+		}
+		_, ok, err := q.TryReceive(ctx)
+		require.NoError(t, err)
+		require.False(t, ok)
+		require.NoError(t, top.Close())
+	})
+}
