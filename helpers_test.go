@@ -125,3 +125,9 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse)
 }
+
+// after is how long a message waits after so many attempts.
+func (b Backoff) after(attempt int) time.Duration {
+	d, _ := b.ask(attempt)
+	return d
+}

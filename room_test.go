@@ -58,23 +58,6 @@ func TestMessagesWithADelayDropTheOldestThatWaitsInAHand(t *testing.T) {
 	})
 }
 
-func TestWhatIsReceivedTakesRoomThatADelayedMessageDoesNotGet(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithCapacity(5), WithOverflow(DropNewest))
-		publish(t, top, 1, 2, 3, 4)
-		ds, err := q.ReceiveBatch(ctx, 4)
-		require.NoError(t, err)
-		require.NoError(t, top.PublishMessages(ctx,
-			Message[int]{Body: 5, Delay: time.Hour}, Message[int]{Body: 6, Delay: time.Hour}, Message[int]{Body: 7, Delay: time.Hour}))
-		require.EqualValues(t, 2, q.Stats().Dropped)
-		require.Equal(t, []int{5}, bodies(t, q))
-		check(t, top)
-		require.NoError(t, q.AckBatch(ctx, ds...))
-		top.Close()
-	})
-}
-
 // The two things happen at one instant, in either order.
 func TestAPublishThatIsAdmittedAsItIsReportedReturns(t *testing.T) {
 	for range 200 {
@@ -95,32 +78,6 @@ func TestAPublishThatIsAdmittedAsItIsReportedReturns(t *testing.T) {
 }
 
 // Waiting in vain.
-
-func TestAHandlerThatRedrivesIntoItsOwnFullQueueWouldDeadlock(t *testing.T) {
-	for _, o := range []Overflow{Block, Reject, DropNewest, DropOldest} {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t)
-			var moved int
-			var err error
-			s := subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
-				if d.Body == 1 {
-					return Permanent(errBusy)
-				}
-				moved, err = top.Queue("q").Redrive(hctx)
-				return nil
-			}, WithCapacity(1), WithOverflow(o))
-			publish(t, top, 1)
-			synctest.Wait()
-			require.Equal(t, 1, s.Queue().Stats().Dead)
-			publish(t, top, 2)
-			synctest.Wait()
-			require.ErrorIs(t, err, ErrWouldDeadlock)
-			require.Zero(t, moved)
-			require.Equal(t, 1, s.Queue().Stats().Dead)
-			top.Close()
-		})
-	}
-}
 
 func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
@@ -143,113 +100,5 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 		require.ErrorIs(t, errs[0], ErrWouldDeadlock)
 		require.EqualValues(t, 3, q.Stats().Acked)
 		top.Close()
-	})
-}
-
-func TestAHandlerThatFillsItsOwnPausedQueueWouldDeadlock(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		paused, published := make(chan bool), make(chan error, 1)
-		q := subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
-			if d.Body == 1 {
-				<-paused
-				published <- top.Publish(hctx, 3)
-			}
-			return nil
-		}, WithCapacity(2)).Queue()
-		publish(t, top, 1, 2)
-		synctest.Wait()
-		require.NoError(t, q.Pause(ctx)) // Resume would not bring another consumer
-		close(paused)
-		require.ErrorIs(t, <-published, ErrWouldDeadlock)
-		require.NoError(t, q.Resume(ctx))
-		synctest.Wait()
-		require.EqualValues(t, 2, q.Stats().Acked)
-		top.Close()
-	})
-}
-
-func TestAHandlerMayWaitForAWorkerThatIsIdleUntilADelayEnds(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		began := time.Now()
-		var published time.Duration
-		var err error
-		q := subscribe(t, top, "q", func(hctx context.Context, d Delivery[int]) error {
-			if d.Body == 1 {
-				err = top.Publish(hctx, 3)
-				published = time.Since(began)
-			}
-			return nil
-		}, WithCapacity(2), WithConcurrency(2)).Queue()
-		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 2, Delay: 5 * time.Second}, Message[int]{Body: 1}))
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		require.NoError(t, err)
-		require.Equal(t, 5*time.Second, published)
-		require.EqualValues(t, 3, q.Stats().Acked)
-		top.Close()
-	})
-}
-
-func TestAHandlersPublishThatStandsBehindItsOwnQueueWouldDeadlockBesideOtherWaits(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		waiting, published := make(chan bool), make(chan error, 1)
-		mine, err := top.Subscribe(ctx, "mine", func(hctx context.Context, d Delivery[int]) error {
-			if d.Body == 1 {
-				<-waiting
-				published <- top.Publish(hctx, -1)
-			}
-			return nil
-		}, WithCapacity(1), WithFilter(func(n int) bool { return n == 1 || n == 2 }))
-		require.NoError(t, err)
-		openQueue(t, top, "other", WithFilter(func(n int) bool { return n == 2 || n == -1 }))
-		apart := openQueue(t, top, "apart", WithCapacity(1), WithFilter(func(n int) bool { return n > 2 }))
-		publish(t, top, 1, 3)
-		for _, body := range []int{2, 4} { // 4 waits for "apart" alone
-			go func() { _ = top.Publish(ctx, body) }()
-			synctest.Wait()
-		}
-		require.Equal(t, 2, top.Stats().Waiting)
-		waiting <- true
-		require.ErrorIs(t, <-published, ErrWouldDeadlock) // behind 2, for "other"
-		synctest.Wait()
-		require.EqualValues(t, 2, mine.Queue().Stats().Acked)
-		require.NoError(t, receive(t, apart).Ack(ctx))
-		synctest.Wait()
-		require.Equal(t, []int{4}, bodies(t, apart))
-		top.Close()
-	})
-}
-
-func TestAHandlerMayWaitForALongRowOfOthers(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		const n = 10
-		release := make(chan struct{})
-		var tops [n]*Topic[int]
-		var errs [n]error
-		for k := range tops {
-			tops[k] = newTopic[int](t)
-			subscribe(t, tops[k], "q", func(ctx context.Context, d Delivery[int]) error {
-				if k == n-1 {
-					<-release
-					return nil
-				}
-				errs[k] = tops[k+1].Publish(ctx, d.Body)
-				return nil
-			}, WithCapacity(1))
-		}
-		for k := n - 1; k >= 0; k-- {
-			publish(t, tops[k], 0)
-			synctest.Wait()
-		}
-		close(release)
-		synctest.Wait()
-		require.Equal(t, [n]error{}, errs)
-		for k, top := range tops {
-			require.EqualValues(t, k+1, top.Queue("q").Stats().Acked, "its own, and those of all before it")
-			require.NoError(t, top.Close())
-		}
 	})
 }

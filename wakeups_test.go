@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -133,38 +132,6 @@ func TestAReceiverThatEndsAsItIsWokenHandsTheWakeUpOn(t *testing.T) {
 		require.Len(t, got, 1, "the second receiver sleeps beside a message")
 		top.Close()
 	})
-}
-
-func TestAReceiverThatEndsIsNotWokenForAnother(t *testing.T) {
-	for first := range 3 { // of three that wait one ends
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t)
-			q := openQueue(t, top, "q")
-			got := make(chan int, 3)
-			for k := range 3 {
-				wait := time.Hour
-				if k == first {
-					wait = time.Second
-				}
-				go func() {
-					brief, cancel := context.WithTimeout(ctx, wait)
-					defer cancel()
-					if d, err := q.Receive(brief); err == nil {
-						got <- d.Body
-						_ = d.Ack(ctx)
-					}
-				}()
-				synctest.Wait()
-			}
-			elapse(2 * time.Second)
-			for n := range 2 {
-				publish(t, top, n)
-				synctest.Wait()
-				require.Len(t, got, n+1, "a receiver sleeps beside a message")
-			}
-			top.Close()
-		})
-	}
 }
 
 func TestAReceiverThatIsWokenInVainIsWokenAgain(t *testing.T) {

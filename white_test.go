@@ -588,3 +588,26 @@ func TestWhatADeliveryReleasesIsReadyAtItsPlace(t *testing.T) {
 		})
 	}
 }
+
+// Deleted is what a queue held and its dead letters, whether it is open or closed.
+func TestADeletedQueuePinsNothing(t *testing.T) {
+	for _, open := range []bool{true, false} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q", WithMaxAttempts(1))
+			publish(t, top, 1, 2, 3)
+			require.NoError(t, receive(t, q).Settle(ctx, errBusy))
+			receive(t, q)
+			if !open {
+				require.NoError(t, q.Close())
+				require.NotEmpty(t, top.orphans)
+			}
+			require.NoError(t, q.Delete(ctx))
+			require.Zero(t, q.win.Len())
+			require.Zero(t, q.DeadLetters().win.Len())
+			require.Empty(t, top.orphans)
+			require.NoError(t, top.Close())
+			<-top.Done()
+		})
+	}
+}

@@ -199,3 +199,39 @@ func TestCombinationOfAutoExtendWithABatchAndAShutdownOfTheSubscriber(t *testing
 		<-top.Done()
 	})
 }
+
+func TestTheSliceOfABatchHandlerIsItsToKeep(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1, 2, 3)
+		var kept [][]fanout.Delivery[int]
+		_, err := q.SubscribeBatch(ctx, func(_ context.Context, ds []fanout.Delivery[int]) error {
+			kept = append(kept, ds)
+			return nil
+		}, fanout.WithBatchSize(1))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Len(t, kept, 3)
+		for k, ds := range kept {
+			require.Equal(t, k+1, ds[0].Body)
+		}
+		top.Close()
+	})
+}
+
+func TestABatchHandlerMayChangeItsSlice(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1, 2, 3)
+		_, err := q.SubscribeBatch(ctx, func(_ context.Context, ds []fanout.Delivery[int]) error {
+			clear(ds)
+			return nil
+		}, fanout.WithBatchSize(2))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.EqualValues(t, 3, q.Stats().Acked)
+		top.Close()
+	})
+}

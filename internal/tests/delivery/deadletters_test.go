@@ -302,3 +302,32 @@ func TestCombinationOfSharedDeadLettersWithATimeToLiveAndAKey(t *testing.T) {
 		require.NoError(t, dead.Close())
 	})
 }
+
+func TestADeadLetterQueueMadeDuringAShutdownGivesOutLetters(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1, 2)
+		done := make(chan error, 1)
+		go func() { done <- top.Shutdown(ctx) }()
+		synctest.Wait()
+		require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		require.NoError(t, kit.Receive(t, q.DeadLetters()).Ack(ctx))
+		require.NoError(t, kit.Receive(t, q).Ack(ctx))
+		require.NoError(t, <-done)
+	})
+}
+
+func TestADeadLetterQueueDropsWhatWasPublishedFirst(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithDeadLetterCapacity(2), fanout.WithDeadLetterOverflow(fanout.DropOldest))
+		kit.Publish(t, top, 1, 2, 3)
+		one, two, three := kit.Receive(t, q), kit.Receive(t, q), kit.Receive(t, q)
+		for _, d := range []fanout.Delivery[int]{two, one, three} { // die in another order
+			require.NoError(t, d.Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		}
+		require.Equal(t, []int{2, 3}, kit.Bodies(t, q.DeadLetters()))
+		top.Close()
+	})
+}

@@ -316,3 +316,29 @@ func TestARedriveThatWaitsChangesPlacesWithWhatIsParkedMeanwhile(t *testing.T) {
 		top.Close()
 	})
 }
+
+func TestARedriveThatWaitsSwapsWithWhatIsParkedLater(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(1), fanout.WithDeadLetterCapacity(1))
+		kit.Publish(t, top, 1)
+		require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		kit.Publish(t, top, 2)
+		two := kit.Receive(t, q)
+		done := make(chan error, 1)
+		go func() {
+			moved, err := q.Redrive(ctx)
+			if err == nil && moved != 1 {
+				err = fmt.Errorf("moved %d", moved)
+			}
+			done <- err
+		}()
+		synctest.Wait()
+		// Now both queues are full, and would wait for each other for ever.
+		require.NoError(t, two.Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		require.NoError(t, <-done)
+		require.Equal(t, 1, kit.Receive(t, q).Body)
+		require.Equal(t, []int{2}, kit.Bodies(t, q.DeadLetters()))
+		require.NoError(t, top.Close())
+	})
+}

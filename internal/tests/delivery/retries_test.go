@@ -251,3 +251,30 @@ func TestTheTimeToLiveOfAMessageBeginsAnewWithARedrive(t *testing.T) {
 		top.Close()
 	})
 }
+
+func TestARetryThatBecomesDueGoesBeforeWhatWaitsInAHand(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		var order []int
+		s := kit.Subscribe(t, top, "q", func(_ context.Context, d fanout.Delivery[int]) error {
+			order = append(order, d.Body)
+			switch {
+			case d.Body == 0 && d.Attempt() == 1:
+				return fanout.RetryAfter(kit.ErrBusy, time.Millisecond)
+			case d.Body == 2:
+				time.Sleep(600 * time.Microsecond) // it leaves a hand alone for a millisecond
+			}
+			return nil
+		})
+		kit.Publish(t, top, 0)
+		time.Sleep(500 * time.Microsecond) // so that 0 is due before the timer looks at the hand
+		// The worker takes one, then two at once: 3 waits in its hand when 0 is due.
+		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: 1}, fanout.Message[int]{Body: 2}, fanout.Message[int]{Body: 3}))
+		synctest.Wait()
+		require.Equal(t, 1, s.Queue().Stats().Ready)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, []int{0, 1, 2, 0, 3}, order)
+		top.Close()
+	})
+}

@@ -5,6 +5,7 @@ package delivery_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -366,4 +367,30 @@ type askingContext struct {
 func (c askingContext) Err() error {
 	c.q.Stats()
 	return c.Context.Err()
+}
+
+func TestPromise03ManyTimeoutsAtOnceWaitForNoHook(t *testing.T) {
+	const many = 3000
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var blocked atomic.Bool
+		release := make(chan struct{})
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Settled: func(fanout.Event) {
+			if blocked.CompareAndSwap(false, true) {
+				<-release
+			}
+		}}))
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(many), fanout.WithVisibilityTimeout(time.Second))
+		for n := range many {
+			kit.Publish(t, top, n)
+		}
+		ds, err := q.ReceiveBatch(ctx, many)
+		require.NoError(t, err)
+		require.Len(t, ds, many)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, many, q.Stats().Ready)
+		kit.Check(t, top)
+		close(release)
+		top.Close()
+	})
 }

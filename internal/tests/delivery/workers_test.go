@@ -214,3 +214,32 @@ func TestStatsCountTheWorkersThatWereStarted(t *testing.T) {
 		top.Close()
 	})
 }
+
+// Messages that come one by one are shared out evenly among subscribers that are
+// all idle.
+func TestIdleSubscribersTakeTurns(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
+		var got [3]int
+		subs := make([]*fanout.Subscriber[int], len(got))
+		for k := range got {
+			var err error
+			subs[k], err = q.Subscribe(ctx, func(context.Context, fanout.Delivery[int]) error { got[k]++; return nil }, fanout.WithConcurrency(k+1))
+			require.NoError(t, err)
+		}
+		send := func(n int) {
+			got = [3]int{}
+			for k := range n {
+				kit.Publish(t, top, k)
+				synctest.Wait()
+			}
+		}
+		send(30)
+		require.Equal(t, [3]int{10, 10, 10}, got)
+		require.NoError(t, subs[1].Shutdown(ctx))
+		send(30)
+		require.Equal(t, [3]int{15, 0, 15}, got)
+		require.NoError(t, top.Close())
+	})
+}

@@ -5,6 +5,7 @@ package ending_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -395,5 +396,138 @@ func TestAContextThatHasEndedOpensNothing(t *testing.T) {
 		require.Nil(t, s)
 		require.ErrorIs(t, err, kit.ErrBusy)
 		top.Close()
+	})
+}
+
+func TestPromise09WhatAConsumerOfDeadLettersHeldAtTheEndCanBePeekedAt(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1, 2)
+		for range 2 {
+			require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		}
+		d := kit.Receive(t, q.DeadLetters())
+		require.Equal(t, []int{2}, kit.Bodies(t, q.DeadLetters()))
+		top.Close()
+		require.ErrorIs(t, d.Ack(ctx), fanout.ErrClosed)
+		require.Equal(t, []int{1, 2}, kit.Bodies(t, q.DeadLetters()))
+	})
+}
+
+func TestPromise10AHookThatClosesTheTopicInTheMiddleOfAQueuesClose(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var top *fanout.Topic[int]
+		top = kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Dropped: func(e fanout.Event) {
+			if e.Reason == fanout.DroppedByClose {
+				top.Close()
+			}
+		}}))
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropNewest))
+		kit.Publish(t, top, 1, 2) // a line is logged: the next is to wait for its second
+		require.NoError(t, q.Close())
+		synctest.Wait()
+		require.False(t, kit.IsOpen(top.Done()))
+	})
+}
+
+func TestPromise10DoneWaitsForTheHooksOfATimeout(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		release := make(chan struct{})
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Settled: func(fanout.Event) { <-release }}))
+		q := kit.OpenQueue(t, top, "q", fanout.WithVisibilityTimeout(time.Second))
+		kit.Publish(t, top, 1)
+		kit.Receive(t, q)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		top.Close()
+		synctest.Wait()
+		require.True(t, kit.IsOpen(top.Done()), "a goroutine of the topic's runs a hook")
+		close(release)
+		synctest.Wait()
+		require.False(t, kit.IsOpen(top.Done()))
+	})
+}
+
+func TestPromise10AHookThatEndsTheGoroutineOfATimeoutIsNotWaitedForForEver(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Settled: func(e fanout.Event) { runtime.Goexit() }}))
+		q := kit.OpenQueue(t, top, "q", fanout.WithVisibilityTimeout(time.Second), fanout.WithMaxAttempts(2))
+		kit.Publish(t, top, 1)
+		for range 2 {
+			kit.Receive(t, q)
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		require.Equal(t, 1, q.Stats().Dead)
+		kit.Check(t, top)
+		top.Close()
+		synctest.Wait()
+		require.False(t, kit.IsOpen(top.Done()))
+	})
+}
+
+func TestPromise10AHookThatEndsTheGoroutineOfACloseDoesNotKeepTheTopic(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Dropped: func(e fanout.Event) { runtime.Goexit() }}))
+		a := kit.OpenQueue(t, top, "a", fanout.WithCapacity(1))
+		kit.OpenQueue(t, top, "b")
+		kit.Publish(t, top, 1)
+		got := make(chan error, 1)
+		go func() { got <- top.Publish(ctx, 2) }()
+		synctest.Wait()
+		go a.Close()
+		require.NoError(t, <-got, "the queue that it waited for is gone")
+		go top.Close()
+		<-top.Done()
+	})
+}
+
+// Two queues of a topic get a message in turn. Whichever Shutdown looks at first,
+// it finds it drained before the other.
+func TestShutdownLooksAgainAtQueuesItFoundDrained(t *testing.T) {
+	kit.OnBoth(t, func(t *testing.T, ctx context.Context, on func() fanout.TopicOption) {
+		top := kit.NewTopic[int](t, on())
+		var seen []int
+		for k, name := range []string{"even", "odd"} {
+			kit.Subscribe(t, top, name, func(hctx context.Context, d fanout.Delivery[int]) error {
+				time.Sleep(time.Second)
+				seen = append(seen, d.Body)
+				if d.Body == 20 {
+					return nil
+				}
+				return top.Publish(hctx, d.Body+1)
+			}, fanout.WithFilter(func(n int) bool { return n%2 == k }))
+		}
+		kit.Publish(t, top, 0)
+		require.NoError(t, top.Shutdown(ctx))
+		require.Equal(t, kit.To(0, 20), seen)
+	})
+}
+
+// Nobody publishes, but what was delayed is due in a queue that was drained when
+// Shutdown looked at it.
+func TestShutdownLooksAgainAtQueuesWhereMessagesBecameDue(t *testing.T) {
+	type work struct {
+		queue string
+		until time.Duration
+	}
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[work](t)
+		start := time.Now()
+		for _, name := range []string{"a", "b"} {
+			kit.Subscribe(t, top, name, func(_ context.Context, d fanout.Delivery[work]) error {
+				time.Sleep(d.Body.until - time.Since(start))
+				return nil
+			}, fanout.WithVisibilityTimeout(time.Hour), fanout.WithFilter(func(w work) bool { return w.queue == name }))
+		}
+		require.NoError(t, top.PublishMessages(ctx,
+			fanout.Message[work]{Body: work{"b", 2 * time.Second}},
+			fanout.Message[work]{Body: work{"a", 10 * time.Second}, Delay: time.Second},
+			fanout.Message[work]{Body: work{"b", 20 * time.Second}, Delay: 5 * time.Second},
+			fanout.Message[work]{Body: work{"a", 100 * time.Second}, Delay: 15 * time.Second},
+		))
+		require.NoError(t, top.Shutdown(ctx))
+		require.Equal(t, 100*time.Second, time.Since(start))
 	})
 }

@@ -210,3 +210,15 @@ func TestDeduplicationIDsOutliveWhatHappensToTheQueue(t *testing.T) {
 		})
 	}
 }
+
+func TestARefusedPublishCountsNoDuplicates(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithDeduplication(time.Minute, 10))
+		kit.OpenQueue(t, top, "q", fanout.WithCapacity(1))
+		kit.Publish(t, top, 1)
+		twice := fanout.Message[int]{Body: 2, DeduplicationID: "id"}
+		require.ErrorIs(t, top.TryPublishMessages(ctx, twice, twice), fanout.ErrQueueFull)
+		require.Zero(t, top.Stats().Duplicates)
+		top.Close()
+	})
+}

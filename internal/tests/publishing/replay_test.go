@@ -400,3 +400,12 @@ func TestCombinationOfAReplayLargerThanTheCapacity(t *testing.T) {
 		top.Close()
 	})
 }
+
+func TestAClosedTopicThatRetainedIsClosed(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithRetention(1))
+		top.Close()
+		_, err := top.OpenQueue(ctx, "q", fanout.WithReplay(1))
+		require.ErrorIs(t, err, fanout.ErrClosed)
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -561,4 +562,264 @@ func TestTenThousandIdleQueuesCostLittle(t *testing.T) {
 			<-top.Done()
 		})
 	}
+}
+
+func TestWhatIsReceivedTakesRoomThatADelayedMessageDoesNotGet(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(5), fanout.WithOverflow(fanout.DropNewest))
+		kit.Publish(t, top, 1, 2, 3, 4)
+		ds, err := q.ReceiveBatch(ctx, 4)
+		require.NoError(t, err)
+		require.NoError(t, top.PublishMessages(ctx,
+			fanout.Message[int]{Body: 5, Delay: time.Hour}, fanout.Message[int]{Body: 6, Delay: time.Hour}, fanout.Message[int]{Body: 7, Delay: time.Hour}))
+		require.EqualValues(t, 2, q.Stats().Dropped)
+		require.Equal(t, []int{5}, kit.Bodies(t, q))
+		kit.Check(t, top)
+		require.NoError(t, q.AckBatch(ctx, ds...))
+		top.Close()
+	})
+}
+
+func TestPromise01AnEmptyBatchNeedsNoRoom(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		kit.OpenQueue(t, top, "full", fanout.WithCapacity(1))
+		kit.Publish(t, top, 1)
+		go top.Publish(ctx, 2) // waits; others wait behind it
+		synctest.Wait()
+		require.NoError(t, top.TryPublishMessages(ctx))
+		require.NoError(t, top.PublishMessages(ctx))
+		top.Close()
+	})
+}
+
+func TestPromise01ARedriveThatWaitsHoldsNoPublishBackWhereMessagesAreDropped(t *testing.T) {
+	for _, policy := range []fanout.Overflow{fanout.DropOldest, fanout.DropNewest} {
+		t.Run(policy.String(), func(t *testing.T) {
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				top := kit.NewTopic[int](t)
+				q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(1), fanout.WithOverflow(policy))
+				other := kit.OpenQueue(t, top, "other")
+				kit.Publish(t, top, 1)
+				require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+				kit.Publish(t, top, 2)
+				d := kit.Receive(t, q)
+				moved := make(chan int, 1)
+				go func() {
+					n, _ := q.Redrive(ctx)
+					moved <- n
+				}()
+				synctest.Wait()
+				require.Equal(t, 1, top.Stats().Waiting)
+
+				require.NoError(t, top.TryPublish(ctx, 3), "the queue drops, so that nobody waits for it")
+				require.Equal(t, []int{1, 2, 3}, kit.Bodies(t, other))
+				require.NoError(t, d.Ack(ctx))
+				require.Equal(t, 1, <-moved)
+				require.Equal(t, []int{1}, kit.Bodies(t, q))
+				kit.Check(t, top)
+				top.Close()
+			})
+		})
+	}
+}
+
+func TestPromise03AHookThatPublishesKeepsNobodyWaitingForRoomThatIsThere(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var top *fanout.Topic[int]
+		var once sync.Once
+		top = kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Settled: func(fanout.Event) {
+			once.Do(func() { _ = top.Publish(ctx, 3) })
+		}}))
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(1))
+		kit.Publish(t, top, 1)
+		go top.Publish(ctx, 2)
+		synctest.Wait()
+		go kit.Receive(t, q).Ack(ctx) // the hook waits behind 2, for which there is room now
+		synctest.Wait()
+		for want := 2; want <= 3; want++ {
+			d := kit.Receive(t, q)
+			require.Equal(t, want, d.Body)
+			require.NoError(t, d.Ack(ctx))
+			synctest.Wait()
+		}
+		kit.Check(t, top)
+		top.Close()
+	})
+}
+
+func TestPromise03AHookThatEndsItsGoroutineKeepsNoPublisherWaiting(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Dropped: func(fanout.Event) { runtime.Goexit() }}))
+		full := kit.OpenQueue(t, top, "full", fanout.WithCapacity(1))
+		kit.OpenQueue(t, top, "dropper", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropNewest))
+		kit.Publish(t, top, 1)
+		got := make(chan error, 1)
+		go func() { got <- top.Publish(ctx, 2) }()
+		synctest.Wait()
+		go kit.Receive(t, full).Ack(ctx) // admits 2, which the other queue drops
+		synctest.Wait()
+		select {
+		case err := <-got:
+			require.NoError(t, err)
+		default:
+			require.Fail(t, "the publisher was admitted and never told")
+		}
+		kit.Check(t, top)
+		go top.Close()
+		<-top.Done()
+	})
+}
+
+// A batch waits for a whole queue, and others wait behind it. It gives up.
+func TestWhoWaitsBehindABatchThatGaveUpGetsItsTurn(t *testing.T) {
+	type scene struct {
+		ctx  context.Context
+		top  *fanout.Topic[int]
+		q, o *fanout.Queue[int] // o gets only what is even
+		ds   []fanout.Delivery[int]
+	}
+	publishing := func(body int) func(s *scene) error {
+		return func(s *scene) error { return s.top.Publish(s.ctx, body) }
+	}
+	for _, row := range []struct {
+		name   string
+		held   int // in q, of a capacity of 3
+		behind []func(s *scene) error
+		// once counts those that go on as the batch gives up, the others do one by one
+		// as a message is acknowledged.
+		once int
+	}{
+		{"for one of whom there is room", 2, []func(s *scene) error{publishing(10)}, 1},
+		{"all of whom there is room for", 1, []func(s *scene) error{publishing(10), publishing(12)}, 2},
+		{"some of whom there is room for", 2, []func(s *scene) error{publishing(10), publishing(12), publishing(14)}, 1},
+		{"who need one place, which is made later", 3, []func(s *scene) error{publishing(10), publishing(12)}, 0},
+		{"who only wanted another queue of its", 3, []func(s *scene) error{func(s *scene) error {
+			n, err := s.o.Redrive(s.ctx)
+			if n != 1 {
+				return kit.ErrBusy
+			}
+			return err
+		}}, 1},
+		{"who redrives", 2, []func(s *scene) error{func(s *scene) error {
+			n, err := s.q.Redrive(s.ctx)
+			if n != 1 {
+				return kit.ErrBusy
+			}
+			return err
+		}}, 1},
+		{"who is a smaller batch", 1, []func(s *scene) error{func(s *scene) error {
+			return s.top.PublishMessages(s.ctx, fanout.Message[int]{Body: 10}, fanout.Message[int]{Body: 12})
+		}}, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				s := &scene{ctx: ctx, top: kit.NewTopic[int](t)}
+				s.q = kit.OpenQueue(t, s.top, "q", fanout.WithCapacity(3))
+				s.o = kit.OpenQueue(t, s.top, "o", fanout.WithFilter(func(n int) bool { return n%2 == 0 }))
+				kit.Publish(t, s.top, 0) // a letter of both
+				for _, q := range []*fanout.Queue[int]{s.q, s.o} {
+					require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+				}
+				for n := range row.held {
+					kit.Publish(t, s.top, 2*n+1)
+					s.ds = append(s.ds, kit.Receive(t, s.q))
+				}
+				start := time.Now()
+				short, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				gaveUp := make(chan error, 1)
+				go func() {
+					gaveUp <- s.top.PublishMessages(short, fanout.Message[int]{Body: 2}, fanout.Message[int]{Body: 4}, fanout.Message[int]{Body: 6})
+				}()
+				synctest.Wait()
+				went := make(chan error, len(row.behind))
+				for _, f := range row.behind {
+					go func() { went <- f(s) }()
+					synctest.Wait()
+				}
+				require.Empty(t, went, "one overtook the batch")
+				require.ErrorIs(t, <-gaveUp, context.DeadlineExceeded)
+				synctest.Wait()
+				require.Equal(t, time.Second, time.Since(start))
+				require.Len(t, went, row.once)
+				for k := row.once; k < len(row.behind); k++ {
+					require.NoError(t, s.ds[k-row.once].Ack(ctx))
+					synctest.Wait()
+					require.Len(t, went, k+1)
+				}
+				for range row.behind {
+					require.NoError(t, <-went)
+				}
+				kit.Check(t, s.top)
+				require.NoError(t, s.top.Close())
+			})
+		})
+	}
+}
+
+// A batch waits for room in one queue, and a handler's publish to another one
+// behind it. The topic shuts down: the batch is refused, the handler is not.
+func TestAHandlerBehindABatchThatAShutdownRefusedGetsItsTurn(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		full := kit.OpenQueue(t, top, "full", fanout.WithCapacity(2), fanout.WithFilter(func(n int) bool { return n%2 == 0 }))
+		begin, published := make(chan struct{}), make(chan error, 1)
+		s := kit.Subscribe(t, top, "q", func(hctx context.Context, d fanout.Delivery[int]) error {
+			if d.Body == 0 {
+				<-begin
+				published <- top.Publish(hctx, 1)
+			}
+			return nil
+		})
+		kit.Publish(t, top, 0)
+		d := kit.Receive(t, full)
+		refused := make(chan error, 1)
+		go func() {
+			refused <- top.PublishMessages(ctx, fanout.Message[int]{Body: 2}, fanout.Message[int]{Body: 4})
+		}()
+		synctest.Wait()
+		close(begin)
+		synctest.Wait()
+		require.Empty(t, published)
+		ended := make(chan error, 1)
+		go func() { ended <- top.Shutdown(ctx) }()
+		synctest.Wait()
+		require.Len(t, published, 1)
+		require.NoError(t, <-published)
+		require.ErrorIs(t, <-refused, fanout.ErrClosed)
+		require.NoError(t, d.Ack(ctx))
+		require.NoError(t, <-ended)
+		require.EqualValues(t, 2, s.Queue().Stats().Acked)
+	})
+}
+
+func TestATopicCountsTheMessagesThatNoQueueTook(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		unrouted := func(want int) {
+			t.Helper()
+			require.EqualValues(t, want, top.Stats().Unrouted)
+		}
+		kit.Publish(t, top, 1)
+		unrouted(1)
+		require.NoError(t, top.PublishMessages(ctx, kit.Numbered(3)...))
+		unrouted(4)
+		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{ID: "own"}))
+		unrouted(5)
+		even := kit.OpenQueue(t, top, "even", fanout.WithFilter(func(n int) bool { return n%2 == 0 }))
+		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: 1}, fanout.Message[int]{Body: 2}, fanout.Message[int]{Body: 3}))
+		unrouted(7)
+		all := kit.OpenQueue(t, top, "all")
+		kit.Publish(t, top, 1)
+		unrouted(7)
+		require.NoError(t, all.Close())
+		kit.Publish(t, top, 2)
+		unrouted(7)
+		require.NoError(t, even.Close())
+		kit.Publish(t, top, 2)
+		unrouted(8)
+		require.NoError(t, top.Close())
+	})
 }

@@ -1,4 +1,6 @@
-package fanout
+// Whatever a callback of the user's does, return, panic or end its goroutine, nothing is lost and nobody waits for ever.
+
+package delivery_test
 
 import (
 	"context"
@@ -16,14 +18,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
-
-// after is how long a message waits after so many attempts.
-func (b Backoff) after(attempt int) time.Duration {
-	d, _ := b.ask(attempt)
-	return d
-}
 
 // badly are the ways in which a callback may end.
 var badly = map[string]func(){
@@ -58,10 +56,10 @@ func (c *culprit) at(name string) {
 	}
 }
 
-func (c *culprit) hook(name string) func(Event) { return func(Event) { c.at(name) } }
+func (c *culprit) hook(name string) func(fanout.Event) { return func(fanout.Event) { c.at(name) } }
 
-func (c *culprit) hooks() Hooks {
-	return Hooks{
+func (c *culprit) hooks() fanout.Hooks {
+	return fanout.Hooks{
 		Published: c.hook("Published"), Delivered: c.hook("Delivered"), Settled: c.hook("Settled"),
 		DeadLettered: c.hook("DeadLettered"), Parked: c.hook("Parked"), Redriven: c.hook("Redriven"),
 		Dropped: c.hook("Dropped"), Stuck: c.hook("Stuck"), StuckStack: c.hook("StuckStack"),
@@ -132,28 +130,28 @@ func call(f func()) (returned bool) {
 type trial struct {
 	t   *testing.T
 	c   *culprit
-	top *Topic[int]
+	top *fanout.Topic[int]
 
 	mu   sync.Mutex
 	done map[string]map[int]int // by queue and body, how often it was handled
-	hist map[string][]Attempt
+	hist map[string][]fanout.Attempt
 }
 
-func newTrial(t *testing.T, c *culprit, options ...TopicOption) *trial {
-	all := append([]TopicOption{
-		WithHooks(Hooks{}), WithHooks(c.hooks()), WithLogger(slog.New(culpritLogger{c})), WithDeduplication(time.Hour, 1000),
-		WithPublishInterceptor(func(ctx context.Context, _ Info, next func(context.Context) error) error {
+func newTrial(t *testing.T, c *culprit, options ...fanout.TopicOption) *trial {
+	all := append([]fanout.TopicOption{
+		fanout.WithHooks(fanout.Hooks{}), fanout.WithHooks(c.hooks()), fanout.WithLogger(slog.New(culpritLogger{c})), fanout.WithDeduplication(time.Hour, 1000),
+		fanout.WithPublishInterceptor(func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
 			c.at("publish interceptor")
 			return next(ctx)
 		}),
-		WithHandlerInterceptor(func(ctx context.Context, _ Info, next func(context.Context) error) error {
+		fanout.WithHandlerInterceptor(func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
 			c.at("handler interceptor")
 			return next(ctx)
 		}),
 	}, options...)
-	top, err := NewTopic[int]("payments", all...)
+	top, err := fanout.NewTopic[int]("payments", all...)
 	require.NoError(t, err)
-	return &trial{t: t, c: c, top: top, done: map[string]map[int]int{}, hist: map[string][]Attempt{}}
+	return &trial{t: t, c: c, top: top, done: map[string]map[int]int{}, hist: map[string][]fanout.Attempt{}}
 }
 
 // ctx is what the user's goroutines give to calls.
@@ -166,14 +164,14 @@ func (r *trial) publish(bodies ...int) {
 		for accepted := false; !accepted; {
 			before := r.top.Stats().Published
 			var err error
-			if r.top.remote != nil { // it counts what it gives to the engine
+			if r.top.View().Engine() != "" { // it counts what it gives to the engine
 				accepted = call(func() {
-					err = r.top.PublishMessages(r.ctx(), Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
+					err = r.top.PublishMessages(r.ctx(), fanout.Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
 				}) && err == nil
 				continue
 			}
 			returned := call(func() {
-				err = r.top.PublishMessages(r.ctx(), Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
+				err = r.top.PublishMessages(r.ctx(), fanout.Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
 			})
 			accepted = r.top.Stats().Published > before
 			require.Zero(r.t, r.top.Stats().Waiting, "its place in line is given up")
@@ -186,7 +184,7 @@ func (r *trial) publish(bodies ...int) {
 }
 
 // handled counts what was handled, and keeps its history.
-func (r *trial) handled(d Delivery[int]) {
+func (r *trial) handled(d fanout.Delivery[int]) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.done[d.Queue()] == nil {
@@ -196,18 +194,18 @@ func (r *trial) handled(d Delivery[int]) {
 	r.hist[d.Queue()] = append(r.hist[d.Queue()], d.History()...)
 }
 
-func (r *trial) subscribe(name string, h Handler[int], options ...SubscribeOption) *Queue[int] {
+func (r *trial) subscribe(name string, h fanout.Handler[int], options ...fanout.SubscribeOption) *fanout.Queue[int] {
 	s, err := r.top.Subscribe(context.Background(), name, h, options...)
 	require.NoError(r.t, err)
 	return s.Queue()
 }
 
-func (r *trial) options(more ...QueueOption) QueueOption {
+func (r *trial) options(more ...fanout.QueueOption) fanout.QueueOption {
 	c := r.c
-	return QueueOptions(append(more,
-		WithBackoff(BackoffFunc(func(int) time.Duration { c.at("backoff"); return time.Second })),
-		WithFilter(func(int) bool { c.at("filter"); return true }),
-		WithMessageFilter(func(Message[int]) bool { c.at("message filter"); return true }))...)
+	return fanout.QueueOptions(append(more,
+		fanout.WithBackoff(fanout.BackoffFunc(func(int) time.Duration { c.at("backoff"); return time.Second })),
+		fanout.WithFilter(func(int) bool { c.at("filter"); return true }),
+		fanout.WithMessageFilter(func(fanout.Message[int]) bool { c.at("message filter"); return true }))...)
 }
 
 // fail is a handler's that fails in another way at each of the first attempts.
@@ -220,7 +218,7 @@ func (r *trial) fail(attempt int) error {
 	case 3:
 		panic(culpritValue{r.c})
 	case 4:
-		return fmt.Errorf("%w", Permanent(nil)) // a wrapped nothing
+		return fmt.Errorf("%w", fanout.Permanent(nil)) // a wrapped nothing
 	}
 	return nil
 }
@@ -251,7 +249,7 @@ func (r *trial) end() {
 
 // settles checks that a queue's messages were all handled, each failed attempt
 // having ended when its handler did.
-func (r *trial) settles(q *Queue[int], bodies ...int) {
+func (r *trial) settles(q *fanout.Queue[int], bodies ...int) {
 	r.inTime(q)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -259,16 +257,16 @@ func (r *trial) settles(q *Queue[int], bodies ...int) {
 }
 
 // inTime checks that no attempt ended later than its handler did.
-func (r *trial) inTime(q *Queue[int]) {
+func (r *trial) inTime(q *fanout.Queue[int]) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.hist[q.Name()] {
-		require.NotEqual(r.t, TimedOut, a.Cause, "queue %s: %v", q.Name(), a)
+		require.NotEqual(r.t, fanout.TimedOut, a.Cause, "queue %s: %v", q.Name(), a)
 	}
 }
 
 // handledOf is how many different messages of a queue were handled.
-func (r *trial) handledOf(q *Queue[int]) int {
+func (r *trial) handledOf(q *fanout.Queue[int]) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.done[q.Name()])
@@ -299,21 +297,21 @@ func TestCallbacksMayEndAsTheyLike(t *testing.T) {
 func inMemory(r *trial) {
 	t, ctx, c := r.t, context.Background(), r.c
 	// Failing handlers, singly, from the log and by a batch.
-	failing := r.subscribe("failing", func(_ context.Context, d Delivery[int]) error {
+	failing := r.subscribe("failing", func(_ context.Context, d fanout.Delivery[int]) error {
 		if err := r.fail(d.Attempt()); err != nil {
 			return err
 		}
 		r.handled(d)
 		return nil
-	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)))
-	plain := r.subscribe("plain", func(_ context.Context, d Delivery[int]) error {
+	}, r.options(fanout.WithMaxAttempts(100), fanout.WithVisibilityTimeout(time.Hour)))
+	plain := r.subscribe("plain", func(_ context.Context, d fanout.Delivery[int]) error {
 		if err := r.fail(d.Attempt()); err != nil {
 			return err
 		}
 		r.handled(d)
 		return nil
-	}, WithMaxAttempts(100), WithVisibilityTimeout(time.Hour), WithBackoff(BackoffFunc(func(int) time.Duration { c.at("backoff"); return time.Second })))
-	bs, err := r.top.SubscribeBatch(ctx, "batch", func(_ context.Context, ds []Delivery[int]) error {
+	}, fanout.WithMaxAttempts(100), fanout.WithVisibilityTimeout(time.Hour), fanout.WithBackoff(fanout.BackoffFunc(func(int) time.Duration { c.at("backoff"); return time.Second })))
+	bs, err := r.top.SubscribeBatch(ctx, "batch", func(_ context.Context, ds []fanout.Delivery[int]) error {
 		if err := r.fail(ds[0].Attempt()); err != nil {
 			return err
 		}
@@ -321,30 +319,30 @@ func inMemory(r *trial) {
 			r.handled(d)
 		}
 		return nil
-	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)), WithBatchSize(3))
+	}, r.options(fanout.WithMaxAttempts(100), fanout.WithVisibilityTimeout(time.Hour)), fanout.WithBatchSize(3))
 	require.NoError(t, err)
 	require.NoError(t, bs.Queue().Pause(ctx)) // so that it gets them together
 	// A handler that is late.
-	late := r.subscribe("late", func(_ context.Context, d Delivery[int]) error {
+	late := r.subscribe("late", func(_ context.Context, d fanout.Delivery[int]) error {
 		if d.Attempt() == 1 {
 			time.Sleep(3 * time.Second)
 			return culpritError{c}
 		}
 		r.handled(d)
 		return nil
-	}, r.options(WithVisibilityTimeout(time.Second), WithMaxAttempts(100)), WithConcurrency(2))
+	}, r.options(fanout.WithVisibilityTimeout(time.Second), fanout.WithMaxAttempts(100)), fanout.WithConcurrency(2))
 	// Dead letters, of which one finds no room.
-	dying := r.subscribe("dying", func(_ context.Context, d Delivery[int]) error {
+	dying := r.subscribe("dying", func(_ context.Context, d fanout.Delivery[int]) error {
 		if len(d.History()) == 0 {
 			return culpritError{c}
 		}
 		r.handled(d)
 		return nil
-	}, r.options(WithMaxAttempts(1), WithVisibilityTimeout(time.Hour), WithDeadLetterCapacity(1)))
+	}, r.options(fanout.WithMaxAttempts(1), fanout.WithVisibilityTimeout(time.Hour), fanout.WithDeadLetterCapacity(1)))
 	// One that drops, and one that blocks.
-	dropping, err := r.top.OpenQueue(ctx, "dropping", WithCapacity(2), WithOverflow(DropOldest))
+	dropping, err := r.top.OpenQueue(ctx, "dropping", fanout.WithCapacity(2), fanout.WithOverflow(fanout.DropOldest))
 	require.NoError(t, err)
-	full, err := r.top.OpenQueue(ctx, "full", WithCapacity(2))
+	full, err := r.top.OpenQueue(ctx, "full", fanout.WithCapacity(2))
 	require.NoError(t, err)
 
 	r.publish(1, 2)
@@ -363,17 +361,17 @@ func inMemory(r *trial) {
 		go func() {
 			defer waiting.Done()
 			call(func() {
-				_ = r.top.PublishMessages(r.ctx(), Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
+				_ = r.top.PublishMessages(r.ctx(), fanout.Message[int]{Body: body, DeduplicationID: fmt.Sprint(body)})
 			})
 		}()
 		synctest.Wait()
 	}
 	time.Sleep(31 * time.Second)
 	// A receiver gives up its place in line as well.
-	take := func(q *Queue[int], n int) {
+	take := func(q *fanout.Queue[int], n int) {
 		for want := q.Stats().Acked + uint64(n); q.Stats().Acked < want; {
 			call(func() {
-				d, ok, err := q.TryReceive(ctx, WithVisibilityTimeout(time.Second))
+				d, ok, err := q.TryReceive(ctx, fanout.WithVisibilityTimeout(time.Second))
 				require.NoError(t, err)
 				if !ok {
 					time.Sleep(2 * time.Second) // one whose receiver ended comes again
@@ -399,7 +397,7 @@ func inMemory(r *trial) {
 	received := make(chan int, 10)
 	for range 3 {
 		go call(func() {
-			d, err := full.Receive(r.ctx(), WithVisibilityTimeout(time.Minute))
+			d, err := full.Receive(r.ctx(), fanout.WithVisibilityTimeout(time.Minute))
 			if err == nil {
 				received <- d.Body
 				_ = d.Ack(ctx)
@@ -419,27 +417,27 @@ func inMemory(r *trial) {
 	synctest.Wait()
 	for back := 0; r.handledOf(dying) < published && back < 100; back++ {
 		call(func() {
-			_, _ = dying.Redrive(ctx, RedriveIf(func(Delivery[int]) bool { c.at("RedriveIf"); return true }))
+			_, _ = dying.Redrive(ctx, fanout.RedriveIf(func(fanout.Delivery[int]) bool { c.at("RedriveIf"); return true }))
 		})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 	}
-	for _, q := range []*Queue[int]{failing, plain, bs.Queue(), late, dying} {
+	for _, q := range []*fanout.Queue[int]{failing, plain, bs.Queue(), late, dying} {
 		require.Equal(t, published, r.handledOf(q), q.Name())
 		require.Zero(t, q.Stats().Unsettled(), q.Name())
 		require.EqualValues(t, published, q.Stats().Acked, q.Name())
 		require.Zero(t, q.Stats().Stuck, q.Name())
 	}
-	for _, q := range []*Queue[int]{failing, plain, bs.Queue(), dying} {
+	for _, q := range []*fanout.Queue[int]{failing, plain, bs.Queue(), dying} {
 		r.inTime(q)
 	}
 	require.EqualValues(t, published, int(dropping.Stats().Dropped)+dropping.Stats().Unsettled())
 	// Whoever waits in line is gone by now.
 	require.NoError(t, full.Close())
-	for _, q := range []*Queue[int]{dropping} {
+	for _, q := range []*fanout.Queue[int]{dropping} {
 		take(q, q.Stats().Unsettled())
 	}
-	check(t, r.top)
+	kit.Check(t, r.top)
 	r.end()
 }
 
@@ -454,7 +452,7 @@ func TestCallbacksOnAnEngineMayEndAsTheyLike(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						e := fakeengine.New(fakeengine.Config{})
 						c := &culprit{name: name, end: end, left: times}
-						onEngine(newTrial(t, c, WithEngine(e), WithCodec(culpritCodec{c})), e)
+						onEngine(newTrial(t, c, fanout.WithEngine(e), fanout.WithCodec(culpritCodec{c})), e)
 					})
 				})
 			}
@@ -464,21 +462,21 @@ func TestCallbacksOnAnEngineMayEndAsTheyLike(t *testing.T) {
 
 func onEngine(r *trial, e *fakeengine.Engine) {
 	t, ctx, c := r.t, context.Background(), r.c
-	failing := r.subscribe("failing", func(_ context.Context, d Delivery[int]) error {
+	failing := r.subscribe("failing", func(_ context.Context, d fanout.Delivery[int]) error {
 		if err := r.fail(d.Attempt()); err != nil {
 			return err
 		}
 		r.handled(d)
 		return nil
-	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)))
-	dying := r.subscribe("dying", func(_ context.Context, d Delivery[int]) error {
+	}, r.options(fanout.WithMaxAttempts(100), fanout.WithVisibilityTimeout(time.Hour)))
+	dying := r.subscribe("dying", func(_ context.Context, d fanout.Delivery[int]) error {
 		if len(d.History()) == 0 {
-			return Permanent(culpritError{c})
+			return fanout.Permanent(culpritError{c})
 		}
 		r.handled(d)
 		return nil
-	}, r.options(WithMaxAttempts(100), WithVisibilityTimeout(time.Hour)))
-	e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 3, Err: errBusy})
+	}, r.options(fanout.WithMaxAttempts(100), fanout.WithVisibilityTimeout(time.Hour)))
+	e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 3, Err: kit.ErrBusy})
 	r.publish(1, 2)
 	time.Sleep(10 * time.Minute)
 	synctest.Wait()
@@ -487,14 +485,14 @@ func onEngine(r *trial, e *fakeengine.Engine) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		call(func() {
-			_, _ = dying.Redrive(ctx, RedriveIf(func(Delivery[int]) bool { c.at("RedriveIf"); return true }))
+			_, _ = dying.Redrive(ctx, fanout.RedriveIf(func(fanout.Delivery[int]) bool { c.at("RedriveIf"); return true }))
 		})
 	}
 	time.Sleep(10 * time.Minute)
 	synctest.Wait()
 	r.settles(failing, 1, 2, 3)
 	r.settles(dying, 1, 2, 3)
-	for _, q := range []*Queue[int]{failing, dying} {
+	for _, q := range []*fanout.Queue[int]{failing, dying} {
 		n, err := q.Depth(ctx)
 		require.NoError(t, err)
 		require.Zero(t, n.Unsettled())
@@ -505,13 +503,13 @@ func onEngine(r *trial, e *fakeengine.Engine) {
 func TestABackoffThatDoesNotReturnIsLoggedAndTheDefaultHolds(t *testing.T) {
 	for how, want := range map[string]string{"panic": "a backoff panicked", "Goexit": "a backoff exited"} {
 		t.Run(how, func(t *testing.T) {
-			bubble(t, func(t *testing.T, ctx context.Context) {
-				var out syncBuffer
-				top := newTopic[int](t, WithLogger(out.logger()))
-				q := openQueue(t, top, "q", WithBackoff(BackoffFunc(func(int) time.Duration { badly[how](); return 0 })))
-				publishOnce(t, top, 1)
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				var out kit.Buffer
+				top := kit.NewTopic[int](t, fanout.WithLogger(out.Logger()))
+				q := kit.OpenQueue(t, top, "q", fanout.WithBackoff(fanout.BackoffFunc(func(int) time.Duration { badly[how](); return 0 })))
+				kit.PublishOnce(t, top, 1)
 				began := time.Now()
-				require.NoError(t, receive(t, q).Nack(ctx), "the caller goes on")
+				require.NoError(t, kit.Receive(t, q).Nack(ctx), "the caller goes on")
 				require.Equal(t, 1, q.Stats().Retrying)
 				_, err := q.Receive(ctx)
 				require.NoError(t, err)
@@ -529,12 +527,12 @@ func TestABackoffThatDoesNotReturnIsLoggedAndTheDefaultHolds(t *testing.T) {
 func TestAPublisherThatExitsGivesUpItsPlaceInLine(t *testing.T) {
 	for how, end := range badly {
 		t.Run(how, func(t *testing.T) {
-			bubble(t, func(t *testing.T, ctx context.Context) {
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 				c := &culprit{name: "ctx.Done", end: end, left: 1}
-				top := newTopic[int](t, WithDeduplication(time.Hour, 10))
-				q := openQueue(t, top, "q", WithCapacity(1))
+				top := kit.NewTopic[int](t, fanout.WithDeduplication(time.Hour, 10))
+				q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(1))
 				require.NoError(t, top.Publish(ctx, 1))
-				waits := Message[int]{Body: 2, DeduplicationID: "2"}
+				waits := fanout.Message[int]{Body: 2, DeduplicationID: "2"}
 				gone := make(chan bool, 1)
 				go func() {
 					gone <- !call(func() { _ = top.PublishMessages(culpritContext{ctx, c}, waits) })
@@ -546,7 +544,7 @@ func TestAPublisherThatExitsGivesUpItsPlaceInLine(t *testing.T) {
 					require.True(t, <-gone)
 					require.Zero(t, top.Stats().Waiting, "its place is given up")
 				}
-				require.NoError(t, receive(t, q).Ack(ctx))
+				require.NoError(t, kit.Receive(t, q).Ack(ctx))
 				synctest.Wait()
 				if how != "return" {
 					require.EqualValues(t, 1, top.Stats().Published, "nothing is published for it")
@@ -554,8 +552,8 @@ func TestAPublisherThatExitsGivesUpItsPlaceInLine(t *testing.T) {
 					require.Zero(t, top.Stats().Duplicates, "nor is its ID remembered")
 				}
 				require.EqualValues(t, 2, top.Stats().Published)
-				require.NoError(t, receive(t, q).Ack(ctx))
-				check(t, top)
+				require.NoError(t, kit.Receive(t, q).Ack(ctx))
+				kit.Check(t, top)
 				require.NoError(t, top.Close())
 			})
 		})
@@ -565,10 +563,10 @@ func TestAPublisherThatExitsGivesUpItsPlaceInLine(t *testing.T) {
 func TestAReceiverThatExitsGivesUpItsPlaceInLine(t *testing.T) {
 	for _, how := range []string{"panic", "Goexit"} {
 		t.Run(how, func(t *testing.T) {
-			bubble(t, func(t *testing.T, ctx context.Context) {
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 				c := &culprit{name: "ctx.Done", end: badly[how], left: 1}
-				top := newTopic[int](t)
-				q := openQueue(t, top, "q")
+				top := kit.NewTopic[int](t)
+				q := kit.OpenQueue(t, top, "q")
 				require.False(t, call(func() { _, _ = q.Receive(culpritContext{ctx, c}) }))
 				received := make(chan int, 1)
 				go func() {
@@ -588,17 +586,17 @@ func TestAReceiverThatExitsGivesUpItsPlaceInLine(t *testing.T) {
 }
 
 func TestEventsBehindAHookThatExitsAreTold(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		told, other := 0, 0
-		var out syncBuffer
-		top := newTopic[int](t, WithLogger(out.logger()), WithHooks(Hooks{
-			Redriven: func(Event) { told++; runtime.Goexit() },
-			Dropped:  func(Event) { runtime.Goexit() },
-		}), WithHooks(Hooks{Redriven: func(Event) { other++ }}))
-		q := openQueue(t, top, "q")
-		publishOnce(t, top, 3)
+		var out kit.Buffer
+		top := kit.NewTopic[int](t, fanout.WithLogger(out.Logger()), fanout.WithHooks(fanout.Hooks{
+			Redriven: func(fanout.Event) { told++; runtime.Goexit() },
+			Dropped:  func(fanout.Event) { runtime.Goexit() },
+		}), fanout.WithHooks(fanout.Hooks{Redriven: func(fanout.Event) { other++ }}))
+		q := kit.OpenQueue(t, top, "q")
+		kit.PublishOnce(t, top, 3)
 		for range 3 {
-			require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+			require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
 		}
 		require.False(t, call(func() { _, _ = q.Redrive(ctx) }))
 		require.Equal(t, []int{3, 3}, []int{told, other})

@@ -1,4 +1,6 @@
-package fanout
+// A deleted queue is gone with all that it held and its dead letters, in this process and on the engine.
+
+package ending_test
 
 import (
 	"context"
@@ -12,8 +14,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
 // A lossBook is what a hook was told of losses.
@@ -22,8 +26,8 @@ type lossBook struct {
 	lost []string
 }
 
-func (b *lossBook) hooks() TopicOption {
-	return WithHooks(Hooks{Dropped: func(e Event) {
+func (b *lossBook) hooks() fanout.TopicOption {
+	return fanout.WithHooks(fanout.Hooks{Dropped: func(e fanout.Event) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.lost = append(b.lost, fmt.Sprintf("%s: %d by %v", e.Queue, e.Count, e.Reason))
@@ -37,23 +41,25 @@ func (b *lossBook) told() []string {
 }
 
 func TestDeleteLeavesNothingOfAQueue(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var book lossBook
-		top := newTopic[int](t, book.hooks())
-		q := openQueue(t, top, "q", WithMaxAttempts(2), WithDeadLetterCapacity(1), WithBackoff(Constant(time.Hour)), WithCapacity(6))
-		other := openQueue(t, top, "other")
-		publish(t, top, 1, 2, 3, 4)
+		top := kit.NewTopic[int](t, book.hooks())
+		q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(2), fanout.WithDeadLetterCapacity(1), fanout.WithBackoff(fanout.Constant(time.Hour)), fanout.WithCapacity(6))
+		other := kit.OpenQueue(t, top, "other")
+		kit.Publish(t, top, 1, 2, 3, 4)
 		for range 2 { // one is dead, one parked
-			require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+			require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
 		}
-		require.NoError(t, receive(t, q).Nack(ctx))
-		held := receive(t, q)
-		publishAll(t, top, Message[int]{Body: 5, Delay: time.Hour}, Message[int]{Body: 6})
-		letter := receive(t, q.DeadLetters())
+		require.NoError(t, kit.Receive(t, q).Nack(ctx))
+		held := kit.Receive(t, q)
+		kit.PublishAll(t, top, fanout.Message[int]{Body: 5, Delay: time.Hour}, fanout.Message[int]{Body: 6})
+		letter := kit.Receive(t, q.DeadLetters())
 		s := q.Stats()
 		require.Equal(t, []int{1, 1, 1, 1, 1, 1}, []int{s.Ready, s.InFlight, s.Delayed, s.Retrying, s.Parked, s.Dead})
 		blocked := make(chan error, 1)
-		go func() { blocked <- top.PublishMessages(ctx, Message[int]{Body: 7}, Message[int]{Body: 8}) }()
+		go func() {
+			blocked <- top.PublishMessages(ctx, fanout.Message[int]{Body: 7}, fanout.Message[int]{Body: 8})
+		}()
 		received := make(chan error, 1)
 		go func() {
 			_, err := q.DeadLetters().Receive(ctx)
@@ -65,21 +71,20 @@ func TestDeleteLeavesNothingOfAQueue(t *testing.T) {
 		require.NoError(t, q.Delete(ctx))
 		synctest.Wait()
 		require.NoError(t, <-blocked, "nobody waits for it any more")
-		require.ErrorIs(t, <-received, ErrClosed)
+		require.ErrorIs(t, <-received, fanout.ErrClosed)
 		require.Equal(t, []string{"q: 5 by delete", "q/dead: 1 by delete"}, book.told())
-		require.ErrorIs(t, held.Ack(ctx), ErrClosed)
-		require.ErrorIs(t, letter.Ack(ctx), ErrClosed)
+		require.ErrorIs(t, held.Ack(ctx), fanout.ErrClosed)
+		require.ErrorIs(t, letter.Ack(ctx), fanout.ErrClosed)
 		require.Empty(t, q.Leftovers())
 		require.Empty(t, top.Leftovers())
 		_, err := q.Redrive(ctx)
-		require.ErrorIs(t, err, ErrClosed)
-		for _, d := range []*Queue[int]{q, q.DeadLetters()} {
+		require.ErrorIs(t, err, fanout.ErrClosed)
+		for _, d := range []*fanout.Queue[int]{q, q.DeadLetters()} {
 			_, err := d.Receive(ctx)
-			require.ErrorIs(t, err, ErrClosed)
-			left, err := d.Peek(ctx, Unlimited)
+			require.ErrorIs(t, err, fanout.ErrClosed)
+			left, err := d.Peek(ctx, fanout.Unlimited)
 			require.NoError(t, err)
 			require.Empty(t, left)
-			require.Zero(t, d.win.Len(), "nothing is pinned")
 			s := d.Stats()
 			require.Zero(t, s.Unsettled()+s.Dead+int(s.Left))
 			require.Equal(t, uint64(s.Published)+s.Redriven, s.Acked+s.DeadLettered+s.Dropped)
@@ -91,38 +96,38 @@ func TestDeleteLeavesNothingOfAQueue(t *testing.T) {
 		require.Len(t, book.told(), 2)
 
 		require.Equal(t, 8, other.Stats().Unsettled())
-		again := openQueue(t, top, "q")
-		publish(t, top, 9)
-		require.Equal(t, []int{9}, bodies(t, again))
+		again := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 9)
+		require.Equal(t, []int{9}, kit.Bodies(t, again))
 		require.Zero(t, again.Stats().Dead, "it does not take over what was deleted")
-		check(t, top)
+		kit.Check(t, top)
 		require.NoError(t, top.Close())
 		<-top.Done()
 	})
 }
 
 func TestDeleteCancelsTheHandlersOfTheQueueAndOfItsLetters(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		causes := make(chan error, 2)
-		wait := func(ctx context.Context, _ Delivery[int]) error {
+		wait := func(ctx context.Context, _ fanout.Delivery[int]) error {
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
 			return ctx.Err()
 		}
-		q := subscribe(t, top, "q", func(ctx context.Context, d Delivery[int]) error {
+		q := kit.Subscribe(t, top, "q", func(ctx context.Context, d fanout.Delivery[int]) error {
 			if d.Body == 1 {
-				return Permanent(errBusy)
+				return fanout.Permanent(kit.ErrBusy)
 			}
 			return wait(ctx, d)
 		}).Queue()
 		_, err := q.DeadLetters().Subscribe(ctx, wait)
 		require.NoError(t, err)
-		publish(t, top, 1, 2)
+		kit.Publish(t, top, 1, 2)
 		synctest.Wait()
 		require.NoError(t, q.Delete(ctx))
 		for range 2 {
-			require.ErrorIs(t, <-causes, ErrClosed)
+			require.ErrorIs(t, <-causes, fanout.ErrClosed)
 		}
 		require.NoError(t, top.Close())
 		<-top.Done()
@@ -130,13 +135,13 @@ func TestDeleteCancelsTheHandlersOfTheQueueAndOfItsLetters(t *testing.T) {
 }
 
 func TestDeleteAfterClose(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var book lossBook
-		top := newTopic[int](t, book.hooks())
-		open := func() *Queue[int] {
-			q := openQueue(t, top, "q")
-			publish(t, top, 1, 2)
-			require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+		top := kit.NewTopic[int](t, book.hooks())
+		open := func() *fanout.Queue[int] {
+			q := kit.OpenQueue(t, top, "q")
+			kit.Publish(t, top, 1, 2)
+			require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
 			require.NoError(t, q.Close())
 			return q
 		}
@@ -148,10 +153,9 @@ func TestDeleteAfterClose(t *testing.T) {
 		require.Zero(t, q.DeadLetters().Stats().Unsettled())
 		s := q.Stats()
 		require.Equal(t, []uint64{2, 1, 1, 0}, []uint64{uint64(s.Published), s.DeadLettered, s.Dropped, s.Left})
-		require.Empty(t, top.orphans)
 
 		old := open()
-		q = openQueue(t, top, "q")
+		q = kit.OpenQueue(t, top, "q")
 		require.Equal(t, 1, q.Stats().Dead, "it has taken over the letters")
 		require.NoError(t, old.Delete(ctx))
 		require.Empty(t, old.Leftovers())
@@ -159,7 +163,7 @@ func TestDeleteAfterClose(t *testing.T) {
 		moved, err := q.Redrive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1, moved)
-		require.Equal(t, []int{1}, bodies(t, q))
+		require.Equal(t, []int{1}, kit.Bodies(t, q))
 
 		require.NoError(t, q.Close())
 		old = q
@@ -175,12 +179,12 @@ func TestDeleteAfterClose(t *testing.T) {
 }
 
 func TestDeleteAfterTheEndOfTheTopic(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var book lossBook
-		top := newTopic[int](t, book.hooks())
-		q := openQueue(t, top, "q")
-		publish(t, top, 1, 2)
-		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
+		top := kit.NewTopic[int](t, book.hooks())
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1, 2)
+		require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
 		require.NoError(t, top.Close())
 		<-top.Done()
 		require.Equal(t, 1, q.DeadLetters().Stats().Unsettled(), "letters can be looked at")
@@ -194,38 +198,38 @@ func TestDeleteAfterTheEndOfTheTopic(t *testing.T) {
 }
 
 func TestDeleteLeavesTheLettersInASharedQueue(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var book lossBook
-		shared, err := NewDeadLetterQueue[int]("shared", silent, book.hooks().(DeadLetterOption))
+		shared, err := fanout.NewDeadLetterQueue[int]("shared", kit.Silent, book.hooks().(fanout.DeadLetterOption))
 		require.NoError(t, err)
-		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterQueue(shared))
-		publish(t, top, 1, 2)
-		require.NoError(t, receive(t, q).Nack(ctx))
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(1), fanout.WithDeadLetterQueue(shared))
+		kit.Publish(t, top, 1, 2)
+		require.NoError(t, kit.Receive(t, q).Nack(ctx))
 		require.NoError(t, q.Delete(ctx))
 		require.Empty(t, q.Leftovers())
 		require.Equal(t, 1, shared.Stats().Unsettled())
-		q = openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterQueue(shared))
+		q = kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(1), fanout.WithDeadLetterQueue(shared))
 		moved, err := q.Redrive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1, moved)
-		require.NoError(t, receive(t, q).Nack(ctx))
+		require.NoError(t, kit.Receive(t, q).Nack(ctx))
 
 		require.NoError(t, shared.Delete(ctx))
 		require.Equal(t, []string{"shared: 1 by delete"}, book.told())
 		require.Zero(t, shared.Stats().Unsettled())
 		require.NoError(t, shared.Delete(ctx))
-		publish(t, top, 3)
-		require.NoError(t, receive(t, q).Nack(ctx))
+		kit.Publish(t, top, 3)
+		require.NoError(t, kit.Receive(t, q).Nack(ctx))
 		require.Equal(t, 1, q.Stats().Parked, "as when it is closed")
 		require.NoError(t, top.Close())
 
-		kept, err := NewDeadLetterQueue[int]("kept", silent)
+		kept, err := fanout.NewDeadLetterQueue[int]("kept", kit.Silent)
 		require.NoError(t, err)
-		top = newTopic[int](t)
-		q = openQueue(t, top, "q", WithMaxAttempts(1), WithDeadLetterQueue(kept))
-		publish(t, top, 1)
-		require.NoError(t, receive(t, q).Nack(ctx))
+		top = kit.NewTopic[int](t)
+		q = kit.OpenQueue(t, top, "q", fanout.WithMaxAttempts(1), fanout.WithDeadLetterQueue(kept))
+		kit.Publish(t, top, 1)
+		require.NoError(t, kit.Receive(t, q).Nack(ctx))
 		require.NoError(t, kept.Close())
 		require.Equal(t, 1, kept.Stats().Unsettled(), "Close keeps letters")
 		require.NoError(t, kept.Delete(ctx))
@@ -235,15 +239,15 @@ func TestDeleteLeavesTheLettersInASharedQueue(t *testing.T) {
 }
 
 func TestWhatDeleteRefuses(t *testing.T) {
-	onBoth(t, func(t *testing.T, ctx context.Context, on func() TopicOption) {
-		top := newTopic[int](t, on())
-		q := openQueue(t, top, "q")
+	kit.OnBoth(t, func(t *testing.T, ctx context.Context, on func() fanout.TopicOption) {
+		top := kit.NewTopic[int](t, on())
+		q := kit.OpenQueue(t, top, "q")
 		var none context.Context
-		require.ErrorIs(t, q.Delete(none), ErrInvalidOption)
+		require.ErrorIs(t, q.Delete(none), fanout.ErrInvalidOption)
 		err := q.DeadLetters().Delete(ctx)
-		require.ErrorIs(t, err, ErrUnsupported)
+		require.ErrorIs(t, err, fanout.ErrUnsupported)
 		require.ErrorContains(t, err, `deleting the dead-letter queue "q/dead": delete "q"`)
-		publish(t, top, 1)
+		kit.Publish(t, top, 1)
 		require.Equal(t, []int{1}, taken(t, q), "both are open still")
 		require.NoError(t, q.Delete(ctx))
 		require.NoError(t, q.DeadLetters().Delete(ctx), "it is gone")
@@ -255,11 +259,11 @@ func TestWhatDeleteRefuses(t *testing.T) {
 
 // Closing the dead-letter queue of a closed queue has nothing to do, on an engine too.
 func TestTheDeadLetterQueueOfAClosedQueueCanBeClosed(t *testing.T) {
-	onBoth(t, func(t *testing.T, ctx context.Context, on func() TopicOption) {
-		top := newTopic[int](t, on())
-		q := openQueue(t, top, "q")
+	kit.OnBoth(t, func(t *testing.T, ctx context.Context, on func() fanout.TopicOption) {
+		top := kit.NewTopic[int](t, on())
+		q := kit.OpenQueue(t, top, "q")
 		d := q.DeadLetters()
-		require.ErrorIs(t, d.Close(), ErrUnsupported)
+		require.ErrorIs(t, d.Close(), fanout.ErrUnsupported)
 		require.NoError(t, q.Close())
 		require.NoError(t, d.Close())
 		require.NoError(t, d.Close())
@@ -269,26 +273,26 @@ func TestTheDeadLetterQueueOfAClosedQueueCanBeClosed(t *testing.T) {
 }
 
 // twoProcesses opens queue q of a topic in two processes.
-func twoProcesses(t *testing.T, options ...TopicOption) (e *fakeengine.Engine, top *Topic[int], here, there *Queue[int]) {
+func twoProcesses(t *testing.T, options ...fanout.TopicOption) (e *fakeengine.Engine, top *fanout.Topic[int], here, there *fanout.Queue[int]) {
 	t.Helper()
 	e = fakeengine.New(fakeengine.Config{})
-	top = newTopic[int](t, append(options, WithEngine(e))...)
-	elsewhere := newTopic[int](t, WithEngine(e.Sibling()))
+	top = kit.NewTopic[int](t, append(options, fanout.WithEngine(e))...)
+	elsewhere := kit.NewTopic[int](t, fanout.WithEngine(e.Sibling()))
 	t.Cleanup(func() {
 		require.NoError(t, top.Close())
 		require.NoError(t, elsewhere.Close())
 	})
-	return e, top, openQueue(t, top, "q"), openQueue(t, elsewhere, "q")
+	return e, top, kit.OpenQueue(t, top, "q"), kit.OpenQueue(t, elsewhere, "q")
 }
 
 func TestDeleteRemovesTheQueueFromTheEngine(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var book lossBook
 		_, top, q, there := twoProcesses(t, book.hooks())
-		other := openQueue(t, top, "other")
-		publish(t, top, 1, 2, 3)
-		require.NoError(t, receive(t, q).Settle(ctx, Permanent(errBusy)))
-		held, elsewhere := receive(t, q), receive(t, there)
+		other := kit.OpenQueue(t, top, "other")
+		kit.Publish(t, top, 1, 2, 3)
+		require.NoError(t, kit.Receive(t, q).Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		held, elsewhere := kit.Receive(t, q), kit.Receive(t, there)
 		received := make(chan error, 2)
 		for range 2 {
 			go func() {
@@ -299,38 +303,38 @@ func TestDeleteRemovesTheQueueFromTheEngine(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, q.Delete(ctx))
 		for range 2 {
-			require.ErrorIs(t, <-received, ErrClosed)
+			require.ErrorIs(t, <-received, fanout.ErrClosed)
 		}
 		require.Equal(t, []string{"q: 2 by delete", "q/dead: 1 by delete"}, book.told())
 		require.EqualValues(t, 2, q.Stats().Dropped)
-		require.ErrorIs(t, held.Ack(ctx), ErrClosed)
+		require.ErrorIs(t, held.Ack(ctx), fanout.ErrClosed)
 		require.Error(t, elsewhere.Ack(ctx))
 		require.NoError(t, q.Delete(ctx), "again")
-		publish(t, top, 4)
-		again := openQueue(t, top, "q")
-		publish(t, top, 5)
+		kit.Publish(t, top, 4)
+		again := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 5)
 		require.Equal(t, []int{5}, taken(t, again), "it is a new one")
-		letters, err := again.DeadLetters().Peek(ctx, Unlimited)
+		letters, err := again.DeadLetters().Peek(ctx, fanout.Unlimited)
 		require.NoError(t, err)
 		require.Empty(t, letters)
 		require.Equal(t, []int{1, 2, 3, 4, 5}, taken(t, other))
 		require.NoError(t, q.Delete(ctx), "the old one is gone, and stays so")
-		publish(t, top, 6)
+		kit.Publish(t, top, 6)
 		require.Equal(t, []int{6}, taken(t, again))
 	})
 }
 
 func TestDeleteThatTheEngineFailsCanBeTriedAgain(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var book lossBook
 		e, top, q, there := twoProcesses(t, book.hooks())
-		publish(t, top, 1)
-		e.Inject(fakeengine.Fault{Op: fakeengine.Delete, Nth: 1, Err: errBusy})
+		kit.Publish(t, top, 1)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Delete, Nth: 1, Err: kit.ErrBusy})
 		err := q.Delete(ctx)
-		require.ErrorIs(t, err, errBusy)
+		require.ErrorIs(t, err, kit.ErrBusy)
 		require.ErrorContains(t, err, `fanout: delete of "q": `)
 		_, err = q.Receive(ctx)
-		require.ErrorIs(t, err, ErrClosed, "it is closed here")
+		require.ErrorIs(t, err, fanout.ErrClosed, "it is closed here")
 		require.Equal(t, 1, bodyOf(t, there), "and still there")
 		require.Empty(t, book.told())
 
@@ -344,12 +348,12 @@ func TestDeleteThatTheEngineFailsCanBeTriedAgain(t *testing.T) {
 		require.NoError(t, q.Delete(ctx))
 		require.Equal(t, []string{"q: 1 by delete"}, book.told())
 		_, err = there.Receive(ctx)
-		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, err, fanout.ErrClosed)
 	})
 }
 
 // taken receives and acknowledges all that is ready.
-func taken(t *testing.T, q *Queue[int]) (bodies []int) {
+func taken(t *testing.T, q *fanout.Queue[int]) (bodies []int) {
 	t.Helper()
 	for {
 		d, ok, err := q.TryReceive(t.Context())
@@ -362,47 +366,47 @@ func taken(t *testing.T, q *Queue[int]) (bodies []int) {
 	}
 }
 
-func bodyOf(t *testing.T, q *Queue[int]) int {
+func bodyOf(t *testing.T, q *fanout.Queue[int]) int {
 	t.Helper()
-	return receive(t, q).Body
+	return kit.Receive(t, q).Body
 }
 
 func TestDeleteOnAnEngineLeavesWhatWasOpenedAgain(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		_, top, q, _ := twoProcesses(t)
-		publish(t, top, 1)
+		kit.Publish(t, top, 1)
 		require.NoError(t, q.Close())
-		again := openQueue(t, top, "q")
+		again := kit.OpenQueue(t, top, "q")
 		err := q.Delete(ctx)
-		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, err, fanout.ErrClosed)
 		require.ErrorContains(t, err, "it was opened again")
 		require.Equal(t, 1, bodyOf(t, again))
 		require.NoError(t, again.Close())
 		require.NoError(t, q.Delete(ctx), "now it is nobody's")
 
-		q = openQueue(t, top, "q")
+		q = kit.OpenQueue(t, top, "q")
 		require.NoError(t, top.Close())
 		err = q.Delete(ctx)
-		require.ErrorIs(t, err, ErrClosed, "the engine was let go")
+		require.ErrorIs(t, err, fanout.ErrClosed, "the engine was let go")
 	})
 }
 
 // Hooks are called when others can open queues again.
 func TestAHookMayOpenTheQueueThatIsBeingDeleted(t *testing.T) {
-	onBoth(t, func(t *testing.T, ctx context.Context, on func() TopicOption) {
-		var top *Topic[int]
+	kit.OnBoth(t, func(t *testing.T, ctx context.Context, on func() fanout.TopicOption) {
+		var top *fanout.Topic[int]
 		opened := make(chan error, 1)
-		top = newTopic[int](t, on(), WithHooks(Hooks{Dropped: func(e Event) {
-			if e.Reason == DroppedByDelete {
+		top = kit.NewTopic[int](t, on(), fanout.WithHooks(fanout.Hooks{Dropped: func(e fanout.Event) {
+			if e.Reason == fanout.DroppedByDelete {
 				_, err := top.OpenQueue(ctx, "q")
 				opened <- err
 			}
 		}}))
-		q := openQueue(t, top, "q")
-		publish(t, top, 1)
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1)
 		require.NoError(t, q.Delete(ctx))
 		require.NoError(t, <-opened)
-		publish(t, top, 2)
+		kit.Publish(t, top, 2)
 		require.Equal(t, []int{2}, taken(t, top.Queue("q")))
 		require.NoError(t, top.Close())
 		<-top.Done()
@@ -410,7 +414,7 @@ func TestAHookMayOpenTheQueueThatIsBeingDeleted(t *testing.T) {
 }
 
 func TestDeleteWaitsForAQueueThatIsBeingOpened(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		e, top, q, _ := twoProcesses(t)
 		e.Inject(fakeengine.Fault{Op: fakeengine.OpenQueue, Nth: 1, Latency: time.Minute})
 		go top.OpenQueue(ctx, "slow")
@@ -418,7 +422,7 @@ func TestDeleteWaitsForAQueueThatIsBeingOpened(t *testing.T) {
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		require.ErrorIs(t, q.Delete(soon), context.DeadlineExceeded)
-		publish(t, top, 1)
+		kit.Publish(t, top, 1)
 		require.Equal(t, 1, bodyOf(t, q), "it stays open")
 		start := time.Now()
 		require.NoError(t, q.Delete(ctx))
@@ -427,12 +431,12 @@ func TestDeleteWaitsForAQueueThatIsBeingOpened(t *testing.T) {
 }
 
 func TestAnEngineThatDoesNotKeepDeletionRefusesDelete(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t, WithEngine(fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Deletion}})))
-		q := openQueue(t, top, "q")
-		publish(t, top, 1)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithEngine(fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Deletion}})))
+		q := kit.OpenQueue(t, top, "q")
+		kit.Publish(t, top, 1)
 		err := q.Delete(ctx)
-		require.ErrorIs(t, err, ErrUnsupported)
+		require.ErrorIs(t, err, fanout.ErrUnsupported)
 		require.ErrorContains(t, err, `delete of "q": fanout: unsupported: Delete on engine "fake": it does not support deletion of queues; switched off; switch it on`)
 		require.Equal(t, 1, bodyOf(t, q), "it stays open")
 		require.NoError(t, top.Close())
@@ -443,8 +447,8 @@ func TestAnEngineThatDoesNotKeepDeletionRefusesDelete(t *testing.T) {
 // publishers never wait for one that is gone.
 func TestDeleteBesidePublishers(t *testing.T) {
 	ctx := t.Context()
-	top := newTopic[int](t)
-	kept := openQueue(t, top, "kept", WithCapacity(Unlimited))
+	top := kit.NewTopic[int](t)
+	kept := kit.OpenQueue(t, top, "kept", fanout.WithCapacity(fanout.Unlimited))
 	const publishers, each, rounds = 4, 500, 100
 	var all sync.WaitGroup
 	for range publishers {
@@ -457,7 +461,7 @@ func TestDeleteBesidePublishers(t *testing.T) {
 		})
 	}
 	for round := range rounds {
-		q := openQueue(t, top, "q", WithCapacity(8), WithMaxAttempts(1))
+		q := kit.OpenQueue(t, top, "q", fanout.WithCapacity(8), fanout.WithMaxAttempts(1))
 		for range round % 4 {
 			if d, ok, err := q.TryReceive(ctx); err == nil && ok {
 				require.NoError(t, d.Nack(ctx))
@@ -481,10 +485,10 @@ func TestDeleteBesidePublishers(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, publishers*each, kept.Stats().Unsettled())
-	check(t, top)
+	kit.Check(t, top)
 	require.NoError(t, top.Close())
 	<-top.Done()
-	if _, err := top.OpenQueue(ctx, "q"); !errors.Is(err, ErrClosed) {
+	if _, err := top.OpenQueue(ctx, "q"); !errors.Is(err, fanout.ErrClosed) {
 		t.Error(err)
 	}
 }
