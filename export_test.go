@@ -1,12 +1,15 @@
 package fanout
 
 // What the black-box tests of the root are shown of the inside. CheckInvariants, for the
-// model's driver, is in model_bugs_test.go.
+// model's driver, is in helpers_test.go.
 
 import (
 	"testing"
 	"time"
 )
+
+// ErrNilContext is what a nil context gets.
+var ErrNilContext = errNilContext
 
 // Check walks the invariants that stand above Queue and Topic. Nothing else may run on
 // the topic meanwhile but consumers.

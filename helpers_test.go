@@ -131,3 +131,31 @@ func (b Backoff) after(attempt int) time.Duration {
 	d, _ := b.ask(attempt)
 	return d
 }
+
+func handleNothing(context.Context, Delivery[int]) error { return nil }
+
+// noContext is what a caller passes who has forgotten to make one.
+var noContext context.Context
+
+// CheckInvariants is check for the model's driver, which is outside of the
+// package and wants an error.
+func CheckInvariants(top *Topic[int]) error {
+	top.mu.Lock()
+	defer top.mu.Unlock()
+	head := top.log.Head()
+	for _, q := range top.queues {
+		q.mu.Lock()
+		err := q.checkLocked(head)
+		d := q.dead
+		q.mu.Unlock()
+		if err == nil && d != nil {
+			d.mu.Lock()
+			err = d.checkLocked(head)
+			d.mu.Unlock()
+		}
+		if err != nil {
+			return fmt.Errorf("queue %q: %w", q.name, err)
+		}
+	}
+	return nil
+}

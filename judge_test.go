@@ -1,11 +1,16 @@
 package fanout
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"math"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/message"
 )
 
 func TestWhatBecomesOfAMessage(t *testing.T) {
@@ -45,4 +50,62 @@ func TestWhatBecomesOfAMessage(t *testing.T) {
 			require.Equal(t, row.passesNow, passes)
 		})
 	}
+}
+
+func TestWhatAHandlerReturnsIsJudged(t *testing.T) {
+	wrapped := fmt.Errorf("reserve: %w", errBusy)
+	inPermanent := fmt.Errorf("handler: %w", Permanent(errBusy))
+	joined := errors.Join(errBusy, Permanent(errBusy))
+	twice := errors.Join(RetryAfter(errBusy, time.Minute), Permanent(errBusy))
+	outer := Permanent(RetryAfter(errBusy, time.Minute))
+	later := RetryAfter(Permanent(errBusy), time.Minute)
+	closed := fmt.Errorf("publish: %w", ErrClosed)
+	permanent, retry := Permanent(errBusy), RetryAfter(errBusy, time.Hour)
+	for _, row := range []struct {
+		name string
+		err  error
+		want verdict
+	}{
+		{"nil acknowledges", nil, verdict{cause: Acked}},
+		{"an error fails", errBusy, verdict{cause: Failed, wait: fromBackoff, err: errBusy}},
+		{"a wrapped error fails", wrapped, verdict{cause: Failed, wait: fromBackoff, err: wrapped}},
+		{"the end of the context fails", context.Canceled, verdict{cause: Failed, wait: fromBackoff, err: context.Canceled}},
+		{"permanent", permanent, verdict{cause: PermanentlyFailed, err: permanent}},
+		{"permanent of a closed topic is not released", Permanent(closed), verdict{cause: PermanentlyFailed, err: Permanent(closed)}},
+		{"wrapped permanent", inPermanent, verdict{cause: PermanentlyFailed, err: inPermanent}},
+		{"joined permanent", joined, verdict{cause: PermanentlyFailed, err: joined}},
+		{"retry", retry, verdict{cause: Failed, wait: time.Hour, err: retry}},
+		{"retry at once", RetryAfter(errBusy, 0), verdict{cause: Failed, wait: time.Millisecond, err: RetryAfter(errBusy, 0)}},
+		{"retry in the past", RetryAfter(errBusy, -time.Hour), verdict{cause: Failed, wait: time.Millisecond, err: RetryAfter(errBusy, -1)}},
+		{"the first of two that are joined", twice, verdict{cause: Failed, wait: time.Minute, err: twice}},
+		{"the outer of two: permanent", outer, verdict{cause: PermanentlyFailed, err: outer}},
+		{"the outer of two: retry", later, verdict{cause: Failed, wait: time.Minute, err: later}},
+		{"snooze", Snooze(time.Hour), verdict{cause: Snoozed, wait: time.Hour}},
+		{"snooze for nothing", Snooze(0), verdict{cause: Snoozed, wait: time.Millisecond}},
+		{"wrapped snooze", fmt.Errorf("not yet: %w", Snooze(time.Hour)), verdict{cause: Snoozed, wait: time.Hour}},
+		{"a closed topic releases", ErrClosed, verdict{cause: Released, wait: fromBackoff, err: ErrClosed}},
+		{"a wrapped closed topic releases", closed, verdict{cause: Released, wait: fromBackoff, err: closed}},
+	} {
+		t.Run(row.name, func(t *testing.T) { require.Equal(t, row.want, judge(row.err)) })
+	}
+}
+
+func TestAPanicWithAnErrorWrapsIt(t *testing.T) {
+	require.EqualError(t, panicError("no ink"), "panic: no ink")
+	require.EqualError(t, panicError(7), "panic: 7")
+	require.EqualError(t, panicError(errBusy), "panic: busy")
+	require.ErrorIs(t, panicError(errBusy), errBusy)
+	require.NotErrorIs(t, panicError("busy"), errBusy)
+}
+
+func TestAllCausesButAckedSnoozedAndReleasedSpendAnAttempt(t *testing.T) {
+	free := map[Cause]bool{Acked: true, Snoozed: true, Released: true}
+	for c := Acked; int(c) < message.Causes; c++ {
+		require.Equal(t, !free[c], c.spends(), "%v", c)
+	}
+}
+
+func TestWhatIsLeftCountsNoHandlers(t *testing.T) {
+	left := Left{Ready: 1, Retrying: 2, Delayed: 3, InFlight: 4, Parked: 5, Released: 6, Running: 7}
+	require.Equal(t, 1+2+3+4+5+6, left.messages(), "handlers are no messages")
 }

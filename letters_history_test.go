@@ -14,9 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/internal/message"
-
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/message"
 )
 
 // TestAnAttemptInADeadLetterQueueCutsNoHistory: what a message has been through in
@@ -218,4 +217,59 @@ func TestAHistoryFitsIntoWhatAnEngineTakes(t *testing.T) {
 			require.Equal(t, 100, h.Last().Number, "the newest stays longest, at %d bytes", most)
 		}
 	}
+}
+
+// numbers returns the numbers of a history's attempts.
+func numbersOf(h *history) []int {
+	var ns []int
+	for _, a := range h.Attempts(0) {
+		ns = append(ns, a.Number)
+	}
+	return ns
+}
+
+func TestAHistoryNumbersItsAttempts(t *testing.T) {
+	var h *history
+	for i := 1; i <= 5; i++ {
+		h = h.With(kept{Attempt: message.Attempt{Number: 99, Cause: message.Failed, Elapsed: time.Duration(i)}})
+		require.Len(t, h.Kept(), i)
+	}
+	require.Equal(t, []int{1, 2, 3, 4, 5}, numbersOf(h))
+	for i, a := range h.Kept() {
+		require.Equal(t, time.Duration(i+1), a.Elapsed)
+	}
+}
+
+func TestAHistoryThatADeliveryCarriesDoesNotChange(t *testing.T) {
+	var hs []*history
+	var h *history
+	for range 3 * 1000 {
+		h = h.With(kept{Attempt: message.Attempt{Cause: message.Failed}})
+		hs = append(hs, h)
+	}
+	for i, h := range hs {
+		ns := numbersOf(h)
+		require.Equal(t, i+1, ns[len(ns)-1])
+		require.Equal(t, 1, ns[0])
+	}
+}
+
+func TestAMessageThatIsRetriedWithoutLimitKeepsAHistoryOfLimitedLength(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "audit", WithMaxAttempts(Unlimited), WithBackoff(Constant(time.Second)))
+		publish(t, top, 1)
+		for range 1500 {
+			d, err := q.Receive(ctx)
+			require.NoError(t, err)
+			require.NoError(t, d.Nack(ctx))
+		}
+		d, err := q.Receive(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1501, d.Attempt())
+		ns := numbersOf(d.hist)
+		require.Len(t, ns, 1000)
+		require.Equal(t, 1, ns[0])
+		require.Equal(t, 1500, ns[len(ns)-1])
+	})
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // The reference model of internal/model, run beside the library in virtual time.
-// The tests of what it found are in model_bugs_test.go. The programs here are the
+// The tests of what it found are among those of the features. The programs here are the
 // same each time; new ones, by the million, are run in internal/proof, which
 // shrinks those that fail.
 

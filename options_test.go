@@ -1,4 +1,6 @@
-package fanout
+// Options are refused by name and value, hold from the scope nearest to what they are given for, and have the documented defaults.
+
+package fanout_test
 
 import (
 	"context"
@@ -7,7 +9,7 @@ import (
 	"log"
 	"log/slog"
 	"math"
-	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,26 +17,133 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
-// noContext is what a caller passes who has forgotten to make one.
-var noContext context.Context
+func TestTheErrorForAPromiseGivenUpPrintsTheCall(t *testing.T) {
+	e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Bounded, engine.AllOrNone}})
+	const call = "fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone))"
+	for _, option := range []fanout.TopicOption{
+		fanout.WithEngine(e),
+		fanout.WithEngine(e, fanout.Without()),
+		fanout.WithEngine(e, fanout.Without(engine.Bounded)),
+		fanout.WithEngine(e, fanout.Without(engine.AllOrNone)),
+	} {
+		_, err := fanout.NewTopic[string]("payments", option)
+		require.ErrorIs(t, err, fanout.ErrUnsupported)
+		require.ErrorContains(t, err, call)
+	}
+	_, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
+	require.ErrorContains(t, err, engine.AllOrNone.String())
+	require.NotContains(t, err.Error(), engine.Bounded.String(), "it was named")
+
+	for _, option := range []fanout.TopicOption{
+		fanout.WithEngine(e, fanout.Without(engine.Bounded, engine.AllOrNone)), // the call
+		fanout.WithEngine(e, fanout.Without(engine.Bounded), fanout.Without(engine.AllOrNone)),
+		fanout.WithEngine(fakeengine.New(fakeengine.Config{}), fanout.Without(engine.Bounded, engine.AllOrNone)),
+	} {
+		_, err := fanout.NewTopic[string]("payments", option)
+		require.NoError(t, err)
+	}
+
+	_, err = fanout.NewTopic[string]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)), fanout.WithEngine(e))
+	require.ErrorIs(t, err, fanout.ErrUnsupported, "the last of two engines counts, with what it was given")
+	_, err = fanout.NewTopic[string]("payments", fanout.WithEngine(e, nil))
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
+}
+
+func TestAGroupOfOptionsIsAnOption(t *testing.T) {
+	ctx := context.Background()
+	handle := func(context.Context, fanout.Delivery[int]) error { return nil }
+	hooked := 0
+	topicOptions := []fanout.TopicOption{fanout.WithOrdering(), fanout.WithHooks(fanout.Hooks{Published: func(fanout.Event) { hooked++ }})}
+	group := fanout.TopicOptions(topicOptions...)
+	topicOptions[0] = nil // the group has its own slice
+	top, err := fanout.NewTopic[int]("payments", fanout.TopicOptions(), fanout.TopicOptions(group, group))
+	require.NoError(t, err)
+	defer top.Close()
+
+	queueOptions := []fanout.QueueOption{fanout.WithCapacity(3), fanout.WithVisibilityTimeout(time.Minute)}
+	queueGroup := fanout.QueueOptions(queueOptions...)
+	queueOptions[0] = nil
+	q, err := top.OpenQueue(ctx, "pulled", fanout.WithCapacity(9), queueGroup)
+	require.NoError(t, err)
+	require.Equal(t, 3, q.Stats().Capacity, "the last of two equal options wins")
+	q, err = top.OpenQueue(ctx, "again", fanout.QueueOptions(queueGroup, fanout.QueueOptions()), fanout.WithCapacity(9))
+	require.NoError(t, err)
+	require.Equal(t, 9, q.Stats().Capacity)
+
+	workerOptions := []fanout.WorkerOption{fanout.WithConcurrency(2), fanout.WithHandlerTimeout(time.Second)}
+	workerGroup := fanout.WorkerOptions(workerOptions...)
+	workerOptions[0] = nil
+	s, err := top.Subscribe(ctx, "pushed", handle, workerGroup, queueGroup)
+	require.NoError(t, err)
+	require.Equal(t, 3, s.Queue().Stats().Capacity)
+	_, err = q.Subscribe(ctx, handle, fanout.WorkerOptions(workerGroup, workerGroup))
+	require.NoError(t, err)
+
+	require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{OrderingKey: "k"}))
+	require.Equal(t, 2, hooked, "what adds up adds up in groups too")
+}
+
+func TestABadOptionInAGroupIsNamed(t *testing.T) {
+	ctx := context.Background()
+	handle := func(context.Context, fanout.Delivery[int]) error { return nil }
+	top, err := fanout.NewTopic[int]("payments")
+	require.NoError(t, err)
+	defer top.Close()
+	q, err := top.OpenQueue(ctx, "q")
+	require.NoError(t, err)
+	newTopic := func(o fanout.TopicOption) error { _, err := fanout.NewTopic[int]("t", o); return err }
+	open := func(o fanout.QueueOption) error { _, err := top.OpenQueue(ctx, "open", o); return err }
+	subscribe := func(o fanout.SubscribeOption) error { _, err := top.Subscribe(ctx, "both", handle, o); return err }
+	work := func(o fanout.WorkerOption) error { _, err := q.Subscribe(ctx, handle, o); return err }
+	badTopic := fanout.TopicOptions(fanout.WithOrdering(), fanout.WithRetention(0))
+	badQueue := fanout.QueueOptions(fanout.WithCapacity(1), fanout.WithCapacity(0))
+	badWorker := fanout.WorkerOptions(fanout.WithConcurrency(1), fanout.WithConcurrency(0))
+	for k, row := range []struct {
+		err  error
+		says string
+	}{
+		{newTopic(badTopic), "WithRetention(0)"},
+		{newTopic(fanout.TopicOptions(badTopic)), "WithRetention(0)"},
+		{newTopic(fanout.TopicOptions(fanout.WithOrdering(), nil)), "TopicOptions(nil): want an option at index 1"},
+		{open(badQueue), "WithCapacity(0)"},
+		{open(fanout.QueueOptions(nil)), "QueueOptions(nil): want an option at index 0"},
+		{subscribe(badQueue), "WithCapacity(0)"},
+		{subscribe(badWorker), "WithConcurrency(0)"},
+		{subscribe(fanout.QueueOptions(nil)), "QueueOptions(nil): want an option at index 0"},
+		{work(badWorker), "WithConcurrency(0)"},
+		{work(fanout.WorkerOptions(badWorker)), "WithConcurrency(0)"},
+		{work(fanout.WorkerOptions(fanout.WithConcurrency(1), nil)), "WorkerOptions(nil): want an option at index 1"},
+	} {
+		t.Run(fmt.Sprint(k), func(t *testing.T) {
+			require.ErrorIs(t, row.err, fanout.ErrInvalidOption)
+			require.ErrorContains(t, row.err, row.says)
+		})
+	}
+	require.Len(t, top.Queues(), 1, "a bad option opens no queue")
+}
 
 // A stage is a topic with a queue that holds one message in flight, one that is
 // ready and one dead letter: what a bad argument must leave as it is.
 type stage struct {
 	ctx context.Context
-	top *Topic[int]
-	q   *Queue[int]
-	d   Delivery[int]
+	top *fanout.Topic[int]
+	q   *fanout.Queue[int]
+	d   fanout.Delivery[int]
 }
 
 func newStage(t *testing.T) *stage {
-	s := &stage{ctx: t.Context(), top: newTopic[int](t)}
-	s.q = openQueue(t, s.top, "audit")
-	publish(t, s.top, 0, 1, 2)
-	require.NoError(t, receive(t, s.q).Settle(s.ctx, Permanent(errBusy)))
-	s.d = receive(t, s.q)
+	s := &stage{ctx: t.Context(), top: kit.NewTopic[int](t)}
+	s.q = kit.OpenQueue(t, s.top, "audit")
+	kit.Publish(t, s.top, 0, 1, 2)
+	require.NoError(t, kit.Receive(t, s.q).Settle(s.ctx, fanout.Permanent(kit.ErrBusy)))
+	s.d = kit.Receive(t, s.q)
 	return s
 }
 
@@ -43,35 +152,33 @@ func (s *stage) state() string {
 	return fmt.Sprintf("%+v %+v %+v %v", s.top.Stats(), s.q.Stats(), s.q.DeadLetters().Stats(), s.d.Deadline())
 }
 
-func handleNothing(context.Context, Delivery[int]) error { return nil }
-
-func topicWith(o TopicOption) error {
-	_, err := NewTopic[int]("other", o)
+func topicWith(o fanout.TopicOption) error {
+	_, err := fanout.NewTopic[int]("other", o)
 	return err
 }
 
-func openWith(o QueueOption) func(s *stage) error {
+func openWith(o fanout.QueueOption) func(s *stage) error {
 	return func(s *stage) error {
 		_, err := s.top.OpenQueue(s.ctx, "other", o)
 		return err
 	}
 }
 
-func subscribeWith(o SubscribeOption) func(s *stage) error {
+func subscribeWith(o fanout.SubscribeOption) func(s *stage) error {
 	return func(s *stage) error {
-		_, err := s.top.Subscribe(s.ctx, "other", handleNothing, o)
+		_, err := s.top.Subscribe(s.ctx, "other", kit.HandleNothing, o)
 		return err
 	}
 }
 
-func receiveWith(o ReceiveOption) func(s *stage) error {
+func receiveWith(o fanout.ReceiveOption) func(s *stage) error {
 	return func(s *stage) error {
 		_, err := s.q.Receive(s.ctx, o)
 		return err
 	}
 }
 
-func redriveWith(o RedriveOption) func(s *stage) error {
+func redriveWith(o fanout.RedriveOption) func(s *stage) error {
 	return func(s *stage) error {
 		_, err := s.q.Redrive(s.ctx, o)
 		return err
@@ -89,7 +196,7 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 	}{
 		// Names.
 		{"empty topic name", func(s *stage) error {
-			_, err := NewTopic[int]("")
+			_, err := fanout.NewTopic[int]("")
 			return err
 		}, []string{"NewTopic", `""`}, nil},
 		{"empty queue name", func(s *stage) error {
@@ -97,7 +204,7 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 			return err
 		}, []string{"OpenQueue", `""`}, nil},
 		{"empty queue name to Subscribe", func(s *stage) error {
-			_, err := s.top.Subscribe(s.ctx, "", handleNothing)
+			_, err := s.top.Subscribe(s.ctx, "", kit.HandleNothing)
 			return err
 		}, []string{`""`}, nil},
 		{"duplicate queue name", func(s *stage) error {
@@ -105,26 +212,26 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 			return err
 		}, []string{"OpenQueue", `"audit"`}, nil},
 		{"duplicate queue name to Subscribe", func(s *stage) error {
-			_, err := s.top.Subscribe(s.ctx, "audit", handleNothing)
+			_, err := s.top.Subscribe(s.ctx, "audit", kit.HandleNothing)
 			return err
 		}, []string{`"audit"`}, nil},
 
 		// Options of a topic.
 		{"nil topic option", func(s *stage) error { return topicWith(nil) }, []string{"option 0", "nil"}, nil},
-		{"nil logger", func(s *stage) error { return topicWith(WithLogger(nil)) }, []string{"WithLogger", "nil"}, nil},
+		{"nil logger", func(s *stage) error { return topicWith(fanout.WithLogger(nil)) }, []string{"WithLogger", "nil"}, nil},
 
-		{"no deduplication window", func(s *stage) error { return topicWith(WithDeduplication(0, 1)) }, []string{"WithDeduplication(0s)"}, nil},
-		{"no deduplication IDs", func(s *stage) error { return topicWith(WithDeduplication(time.Minute, 0)) }, []string{"WithDeduplication(0)"}, nil},
-		{"no retention", func(s *stage) error { return topicWith(WithRetention(0)) }, []string{"WithRetention(0)"}, nil},
-		{"unlimited retention", func(s *stage) error { return topicWith(WithRetention(Unlimited)) }, []string{"WithRetention", "Unlimited"}, nil},
-		{"nil publish interceptor", func(s *stage) error { return topicWith(WithPublishInterceptor(nil)) }, []string{"WithPublishInterceptor", "nil"}, nil},
-		{"nil handler interceptor", func(s *stage) error { return topicWith(WithHandlerInterceptor(nil)) }, []string{"WithHandlerInterceptor", "nil"}, nil},
+		{"no deduplication window", func(s *stage) error { return topicWith(fanout.WithDeduplication(0, 1)) }, []string{"WithDeduplication(0s)"}, nil},
+		{"no deduplication IDs", func(s *stage) error { return topicWith(fanout.WithDeduplication(time.Minute, 0)) }, []string{"WithDeduplication(0)"}, nil},
+		{"no retention", func(s *stage) error { return topicWith(fanout.WithRetention(0)) }, []string{"WithRetention(0)"}, nil},
+		{"unlimited retention", func(s *stage) error { return topicWith(fanout.WithRetention(fanout.Unlimited)) }, []string{"WithRetention", "Unlimited"}, nil},
+		{"nil publish interceptor", func(s *stage) error { return topicWith(fanout.WithPublishInterceptor(nil)) }, []string{"WithPublishInterceptor", "nil"}, nil},
+		{"nil handler interceptor", func(s *stage) error { return topicWith(fanout.WithHandlerInterceptor(nil)) }, []string{"WithHandlerInterceptor", "nil"}, nil},
 		{"empty name of a shared dead-letter queue", func(s *stage) error {
-			_, err := NewDeadLetterQueue[int]("")
+			_, err := fanout.NewDeadLetterQueue[int]("")
 			return err
 		}, []string{"NewDeadLetterQueue", `""`}, nil},
 		{"bad option to a shared dead-letter queue", func(s *stage) error {
-			_, err := NewDeadLetterQueue[int]("dead", WithDeadLetterCapacity(-1))
+			_, err := fanout.NewDeadLetterQueue[int]("dead", fanout.WithDeadLetterCapacity(-1))
 			return err
 		}, []string{"WithDeadLetterCapacity(-1)"}, nil},
 
@@ -133,99 +240,99 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 			_, err := s.top.OpenQueue(s.ctx, "other/dead")
 			return err
 		}, []string{"OpenQueue", `"other/dead"`}, nil},
-		{"no time to live", openWith(WithTimeToLive(0)), []string{"WithTimeToLive(0s)"}, nil},
-		{"negative time to live", openWith(WithTimeToLive(-time.Second)), []string{"WithTimeToLive(-1s)"}, nil},
-		{"no replay", openWith(WithReplay(0)), []string{"WithReplay(0)"}, nil},
-		{"replay without retention", openWith(WithReplay(3)), []string{"WithReplay(3)", "WithRetention"}, ErrUnsupported},
-		{"nil message filter", openWith(WithMessageFilter[int](nil)), []string{"WithMessageFilter", "nil"}, nil},
-		{"message filter for another type", openWith(WithMessageFilter(func(Message[string]) bool { return true })), []string{"WithMessageFilter", "string", "carries int"}, nil},
-		{"bad filter policy", openWith(WithFilterPolicy(`{"price": [{"numeric": ["<"]}]}`)), []string{"WithFilterPolicy", `"price"`, "Invalid parameter"}, nil},
-		{"no shared dead-letter queue", openWith(WithDeadLetterQueue[int](nil)), []string{"WithDeadLetterQueue", "nil"}, nil},
+		{"no time to live", openWith(fanout.WithTimeToLive(0)), []string{"WithTimeToLive(0s)"}, nil},
+		{"negative time to live", openWith(fanout.WithTimeToLive(-time.Second)), []string{"WithTimeToLive(-1s)"}, nil},
+		{"no replay", openWith(fanout.WithReplay(0)), []string{"WithReplay(0)"}, nil},
+		{"replay without retention", openWith(fanout.WithReplay(3)), []string{"WithReplay(3)", "WithRetention"}, fanout.ErrUnsupported},
+		{"nil message filter", openWith(fanout.WithMessageFilter[int](nil)), []string{"WithMessageFilter", "nil"}, nil},
+		{"message filter for another type", openWith(fanout.WithMessageFilter(func(fanout.Message[string]) bool { return true })), []string{"WithMessageFilter", "string", "carries int"}, nil},
+		{"bad filter policy", openWith(fanout.WithFilterPolicy(`{"price": [{"numeric": ["<"]}]}`)), []string{"WithFilterPolicy", `"price"`, "Invalid parameter"}, nil},
+		{"no shared dead-letter queue", openWith(fanout.WithDeadLetterQueue[int](nil)), []string{"WithDeadLetterQueue", "nil"}, nil},
 		{"a queue that is no shared dead-letter queue", func(s *stage) error {
-			_, err := s.top.OpenQueue(s.ctx, "other", WithDeadLetterQueue(s.top.Queue("audit")))
+			_, err := s.top.OpenQueue(s.ctx, "other", fanout.WithDeadLetterQueue(s.top.Queue("audit")))
 			return err
 		}, []string{"WithDeadLetterQueue", `"audit"`}, nil},
 		{"a shared dead-letter queue for another type", func(s *stage) error {
-			d, err := NewDeadLetterQueue[string]("dead")
+			d, err := fanout.NewDeadLetterQueue[string]("dead")
 			if err != nil {
 				return err
 			}
-			_, err = s.top.OpenQueue(s.ctx, "other", WithDeadLetterQueue(d))
+			_, err = s.top.OpenQueue(s.ctx, "other", fanout.WithDeadLetterQueue(d))
 			return err
 		}, []string{"WithDeadLetterQueue", "Queue[string]", "carries int"}, nil},
 		{"a capacity for somebody else's dead letters", func(s *stage) error {
-			d, err := NewDeadLetterQueue[int]("dead")
+			d, err := fanout.NewDeadLetterQueue[int]("dead")
 			if err != nil {
 				return err
 			}
-			_, err = s.top.OpenQueue(s.ctx, "other", WithDeadLetterCapacity(7), WithDeadLetterQueue(d))
+			_, err = s.top.OpenQueue(s.ctx, "other", fanout.WithDeadLetterCapacity(7), fanout.WithDeadLetterQueue(d))
 			return errors.Join(err, d.Close())
 		}, []string{"WithDeadLetterCapacity(7)", "NewDeadLetterQueue"}, nil},
 		{"a policy for somebody else's dead letters", func(s *stage) error {
-			d, err := NewDeadLetterQueue[int]("dead")
+			d, err := fanout.NewDeadLetterQueue[int]("dead")
 			if err != nil {
 				return err
 			}
-			_, err = s.top.OpenQueue(s.ctx, "other", WithDeadLetterQueue(d), WithDeadLetterOverflow(DropOldest))
+			_, err = s.top.OpenQueue(s.ctx, "other", fanout.WithDeadLetterQueue(d), fanout.WithDeadLetterOverflow(fanout.DropOldest))
 			return errors.Join(err, d.Close())
 		}, []string{"WithDeadLetterOverflow(DropOldest)", "NewDeadLetterQueue"}, nil},
-		{"no batch size", subscribeWith(WithBatchSize(0)), []string{"WithBatchSize(0)"}, nil},
-		{"no rate", subscribeWith(WithRateLimit(0)), []string{"WithRateLimit(0)"}, nil},
-		{"negative rate", subscribeWith(WithRateLimit(-1)), []string{"WithRateLimit(-1)"}, nil},
-		{"no number for a rate", subscribeWith(WithRateLimit(math.NaN())), []string{"WithRateLimit(NaN)"}, nil},
-		{"no automatic extension", subscribeWith(WithAutoExtend(0)), []string{"WithAutoExtend(0s)"}, nil},
-		{"no handler timeout", subscribeWith(WithHandlerTimeout(-1)), []string{"WithHandlerTimeout(-1ns)"}, nil},
+		{"no batch size", subscribeWith(fanout.WithBatchSize(0)), []string{"WithBatchSize(0)"}, nil},
+		{"no rate", subscribeWith(fanout.WithRateLimit(0)), []string{"WithRateLimit(0)"}, nil},
+		{"negative rate", subscribeWith(fanout.WithRateLimit(-1)), []string{"WithRateLimit(-1)"}, nil},
+		{"no number for a rate", subscribeWith(fanout.WithRateLimit(math.NaN())), []string{"WithRateLimit(NaN)"}, nil},
+		{"no automatic extension", subscribeWith(fanout.WithAutoExtend(0)), []string{"WithAutoExtend(0s)"}, nil},
+		{"no handler timeout", subscribeWith(fanout.WithHandlerTimeout(-1)), []string{"WithHandlerTimeout(-1ns)"}, nil},
 		{"nil batch handler", func(s *stage) error {
 			_, err := s.top.SubscribeBatch(s.ctx, "other", nil)
 			return err
 		}, []string{"Subscribe", "nil handler"}, nil},
 		{"negative time to live of a message", func(s *stage) error {
-			return s.top.PublishMessages(s.ctx, Message[int]{TimeToLive: -time.Second})
-		}, []string{"message 0", "TimeToLive", "-1s"}, ErrInvalidMessage},
+			return s.top.PublishMessages(s.ctx, fanout.Message[int]{TimeToLive: -time.Second})
+		}, []string{"message 0", "TimeToLive", "-1s"}, fanout.ErrInvalidMessage},
 		{"nil queue option", openWith(nil), []string{"option 0", "nil"}, nil},
 		{"nil queue option behind a good one", func(s *stage) error {
-			_, err := s.top.OpenQueue(s.ctx, "other", WithCapacity(1), nil)
+			_, err := s.top.OpenQueue(s.ctx, "other", fanout.WithCapacity(1), nil)
 			return err
 		}, []string{"option 1", "nil"}, nil},
-		{"no capacity", openWith(WithCapacity(0)), []string{"WithCapacity(0)"}, nil},
-		{"negative capacity", openWith(WithCapacity(-7)), []string{"WithCapacity(-7)"}, nil},
-		{"zero overflow", openWith(WithOverflow(0)), []string{"WithOverflow", "Overflow(0)"}, nil},
-		{"unknown overflow", openWith(WithOverflow(9)), []string{"WithOverflow", "Overflow(9)"}, nil},
-		{"no visibility timeout", openWith(WithVisibilityTimeout(0)), []string{"WithVisibilityTimeout(0s)"}, nil},
-		{"negative visibility timeout", openWith(WithVisibilityTimeout(-time.Second)), []string{"WithVisibilityTimeout(-1s)"}, nil},
-		{"no attempts", openWith(WithMaxAttempts(0)), []string{"WithMaxAttempts(0)"}, nil},
-		{"negative attempts", openWith(WithMaxAttempts(-1)), []string{"WithMaxAttempts(-1)"}, nil},
-		{"zero backoff", openWith(WithBackoff(Backoff{})), []string{"WithBackoff", "Backoff{}"}, nil},
-		{"no constant backoff", openWith(WithBackoff(Constant(0))), []string{"WithBackoff", "Constant(0s)"}, nil},
-		{"negative constant backoff", openWith(WithBackoff(Constant(-time.Second))), []string{"WithBackoff", "Constant(-1s)"}, nil},
-		{"no first wait", openWith(WithBackoff(Exponential(0, time.Second))), []string{"WithBackoff", "Exponential(0s, 1s)"}, nil},
-		{"negative first wait", openWith(WithBackoff(Exponential(-1, time.Second))), []string{"WithBackoff", "Exponential(-1ns, 1s)"}, nil},
-		{"longest wait below the first", openWith(WithBackoff(Exponential(time.Second, time.Millisecond))), []string{"WithBackoff", "Exponential(1s, 1ms)"}, nil},
-		{"negative longest wait", openWith(WithBackoff(Exponential(time.Second, -1))), []string{"WithBackoff", "Exponential(1s, -1ns)"}, nil},
-		{"nil backoff function", openWith(WithBackoff(BackoffFunc(nil))), []string{"WithBackoff", "BackoffFunc(nil)"}, nil},
-		{"negative delay", openWith(WithDelay(-time.Second)), []string{"WithDelay(-1s)"}, nil},
-		{"nil filter", openWith(WithFilter[int](nil)), []string{"WithFilter", "nil"}, nil},
-		{"filter for another type", openWith(WithFilter(func(string) bool { return true })), []string{"WithFilter", "func(string) bool", "carries int"}, nil},
+		{"no capacity", openWith(fanout.WithCapacity(0)), []string{"WithCapacity(0)"}, nil},
+		{"negative capacity", openWith(fanout.WithCapacity(-7)), []string{"WithCapacity(-7)"}, nil},
+		{"zero overflow", openWith(fanout.WithOverflow(0)), []string{"WithOverflow", "Overflow(0)"}, nil},
+		{"unknown overflow", openWith(fanout.WithOverflow(9)), []string{"WithOverflow", "Overflow(9)"}, nil},
+		{"no visibility timeout", openWith(fanout.WithVisibilityTimeout(0)), []string{"WithVisibilityTimeout(0s)"}, nil},
+		{"negative visibility timeout", openWith(fanout.WithVisibilityTimeout(-time.Second)), []string{"WithVisibilityTimeout(-1s)"}, nil},
+		{"no attempts", openWith(fanout.WithMaxAttempts(0)), []string{"WithMaxAttempts(0)"}, nil},
+		{"negative attempts", openWith(fanout.WithMaxAttempts(-1)), []string{"WithMaxAttempts(-1)"}, nil},
+		{"zero backoff", openWith(fanout.WithBackoff(fanout.Backoff{})), []string{"WithBackoff", "Backoff{}"}, nil},
+		{"no constant backoff", openWith(fanout.WithBackoff(fanout.Constant(0))), []string{"WithBackoff", "Constant(0s)"}, nil},
+		{"negative constant backoff", openWith(fanout.WithBackoff(fanout.Constant(-time.Second))), []string{"WithBackoff", "Constant(-1s)"}, nil},
+		{"no first wait", openWith(fanout.WithBackoff(fanout.Exponential(0, time.Second))), []string{"WithBackoff", "Exponential(0s, 1s)"}, nil},
+		{"negative first wait", openWith(fanout.WithBackoff(fanout.Exponential(-1, time.Second))), []string{"WithBackoff", "Exponential(-1ns, 1s)"}, nil},
+		{"longest wait below the first", openWith(fanout.WithBackoff(fanout.Exponential(time.Second, time.Millisecond))), []string{"WithBackoff", "Exponential(1s, 1ms)"}, nil},
+		{"negative longest wait", openWith(fanout.WithBackoff(fanout.Exponential(time.Second, -1))), []string{"WithBackoff", "Exponential(1s, -1ns)"}, nil},
+		{"nil backoff function", openWith(fanout.WithBackoff(fanout.BackoffFunc(nil))), []string{"WithBackoff", "BackoffFunc(nil)"}, nil},
+		{"negative delay", openWith(fanout.WithDelay(-time.Second)), []string{"WithDelay(-1s)"}, nil},
+		{"nil filter", openWith(fanout.WithFilter[int](nil)), []string{"WithFilter", "nil"}, nil},
+		{"filter for another type", openWith(fanout.WithFilter(func(string) bool { return true })), []string{"WithFilter", "func(string) bool", "carries int"}, nil},
 		{"second filter for another type", func(s *stage) error {
 			_, err := s.top.OpenQueue(s.ctx, "other",
-				WithFilter(func(int) bool { return true }), WithFilter(func(any) bool { return true }))
+				fanout.WithFilter(func(int) bool { return true }), fanout.WithFilter(func(any) bool { return true }))
 			return err
 		}, []string{"WithFilter", "func(interface {}) bool", "carries int"}, nil},
-		{"no dead letters", openWith(WithDeadLetterCapacity(0)), []string{"WithDeadLetterCapacity(0)"}, nil},
-		{"negative dead letters", openWith(WithDeadLetterCapacity(-1)), []string{"WithDeadLetterCapacity(-1)"}, nil},
-		{"zero dead-letter overflow", openWith(WithDeadLetterOverflow(0)), []string{"WithDeadLetterOverflow", "Overflow(0)"}, nil},
-		{"dead-letter overflow that loses the new one", openWith(WithDeadLetterOverflow(DropNewest)), []string{"WithDeadLetterOverflow", "DropNewest"}, nil},
-		{"dead-letter overflow that nobody can be told of", openWith(WithDeadLetterOverflow(Reject)), []string{"WithDeadLetterOverflow", "Reject"}, nil},
+		{"no dead letters", openWith(fanout.WithDeadLetterCapacity(0)), []string{"WithDeadLetterCapacity(0)"}, nil},
+		{"negative dead letters", openWith(fanout.WithDeadLetterCapacity(-1)), []string{"WithDeadLetterCapacity(-1)"}, nil},
+		{"zero dead-letter overflow", openWith(fanout.WithDeadLetterOverflow(0)), []string{"WithDeadLetterOverflow", "Overflow(0)"}, nil},
+		{"dead-letter overflow that loses the new one", openWith(fanout.WithDeadLetterOverflow(fanout.DropNewest)), []string{"WithDeadLetterOverflow", "DropNewest"}, nil},
+		{"dead-letter overflow that nobody can be told of", openWith(fanout.WithDeadLetterOverflow(fanout.Reject)), []string{"WithDeadLetterOverflow", "Reject"}, nil},
 		{"bad queue option to Subscribe", func(s *stage) error {
-			_, err := s.top.Subscribe(s.ctx, "other", handleNothing, WithCapacity(-7))
+			_, err := s.top.Subscribe(s.ctx, "other", kit.HandleNothing, fanout.WithCapacity(-7))
 			return err
 		}, []string{"WithCapacity(-7)"}, nil},
 		{"bad visibility timeout to Subscribe", func(s *stage) error {
-			_, err := s.top.Subscribe(s.ctx, "other", handleNothing, WithVisibilityTimeout(0))
+			_, err := s.top.Subscribe(s.ctx, "other", kit.HandleNothing, fanout.WithVisibilityTimeout(0))
 			return err
 		}, []string{"WithVisibilityTimeout(0s)"}, nil},
 		{"filter for another type to Subscribe", func(s *stage) error {
-			_, err := s.top.Subscribe(s.ctx, "other", handleNothing, WithFilter(func(string) bool { return true }))
+			_, err := s.top.Subscribe(s.ctx, "other", kit.HandleNothing, fanout.WithFilter(func(string) bool { return true }))
 			return err
 		}, []string{"WithFilter", "func(string) bool", "carries int"}, nil},
 
@@ -239,37 +346,37 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 			return err
 		}, []string{"Subscribe", "nil handler"}, nil},
 		{"nil subscribe option", func(s *stage) error {
-			_, err := s.top.Subscribe(s.ctx, "other", handleNothing, nil)
+			_, err := s.top.Subscribe(s.ctx, "other", kit.HandleNothing, nil)
 			return err
 		}, []string{"option 0", "nil"}, nil},
 		{"nil subscriber option", func(s *stage) error {
-			_, err := s.q.Subscribe(s.ctx, handleNothing, nil)
+			_, err := s.q.Subscribe(s.ctx, kit.HandleNothing, nil)
 			return err
 		}, []string{"option 0", "nil"}, nil},
 		{"no concurrency", func(s *stage) error {
-			_, err := s.q.Subscribe(s.ctx, handleNothing, WithConcurrency(0))
+			_, err := s.q.Subscribe(s.ctx, kit.HandleNothing, fanout.WithConcurrency(0))
 			return err
 		}, []string{"WithConcurrency(0)"}, nil},
 		{"negative concurrency of a new queue", func(s *stage) error {
-			_, err := s.top.Subscribe(s.ctx, "other", handleNothing, WithConcurrency(-1))
+			_, err := s.top.Subscribe(s.ctx, "other", kit.HandleNothing, fanout.WithConcurrency(-1))
 			return err
 		}, []string{"WithConcurrency(-1)"}, nil},
 
 		// Receiving.
 		{"nil receive option", receiveWith(nil), []string{"option 0", "nil"}, nil},
-		{"receive with no visibility timeout", receiveWith(WithVisibilityTimeout(0)), []string{"WithVisibilityTimeout(0s)"}, nil},
+		{"receive with no visibility timeout", receiveWith(fanout.WithVisibilityTimeout(0)), []string{"WithVisibilityTimeout(0s)"}, nil},
 		{"try to receive with a negative visibility timeout", func(s *stage) error {
-			_, ok, err := s.q.TryReceive(s.ctx, WithVisibilityTimeout(-1))
+			_, ok, err := s.q.TryReceive(s.ctx, fanout.WithVisibilityTimeout(-1))
 			if ok {
 				return errors.New("it was received")
 			}
 			return err
 		}, []string{"WithVisibilityTimeout(-1ns)"}, nil},
 		{"deliveries with no visibility timeout", func(s *stage) error {
-			return onlyError(s.q.Deliveries(s.ctx, WithVisibilityTimeout(0)))
+			return onlyError(s.q.Deliveries(s.ctx, fanout.WithVisibilityTimeout(0)))
 		}, []string{"WithVisibilityTimeout(0s)"}, nil},
 		{"batch with no visibility timeout", func(s *stage) error {
-			_, err := s.q.ReceiveBatch(s.ctx, 1, WithVisibilityTimeout(0))
+			_, err := s.q.ReceiveBatch(s.ctx, 1, fanout.WithVisibilityTimeout(0))
 			return err
 		}, []string{"WithVisibilityTimeout(0s)"}, nil},
 		{"batch of none", func(s *stage) error {
@@ -285,7 +392,7 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 			return err
 		}, []string{"ReceiveInto(0)"}, nil},
 		{"into a slice with no visibility timeout", func(s *stage) error {
-			_, err := s.q.ReceiveInto(s.ctx, make([]Delivery[int], 1), WithVisibilityTimeout(0))
+			_, err := s.q.ReceiveInto(s.ctx, make([]fanout.Delivery[int], 1), fanout.WithVisibilityTimeout(0))
 			return err
 		}, []string{"WithVisibilityTimeout(0s)"}, nil},
 		{"peek at none", func(s *stage) error {
@@ -299,8 +406,8 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 
 		// Redriving.
 		{"nil redrive option", redriveWith(nil), []string{"option 0", "nil"}, nil},
-		{"nil predicate", redriveWith(RedriveIf[int](nil)), []string{"RedriveIf", "nil"}, nil},
-		{"predicate for another type", redriveWith(RedriveIf(func(Delivery[string]) bool { return true })),
+		{"nil predicate", redriveWith(fanout.RedriveIf[int](nil)), []string{"RedriveIf", "nil"}, nil},
+		{"predicate for another type", redriveWith(fanout.RedriveIf(func(fanout.Delivery[string]) bool { return true })),
 			[]string{"RedriveIf", "Delivery[string]", "carries int"}, nil},
 
 		// Settling.
@@ -310,44 +417,44 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 
 		// Messages.
 		{"negative message delay", func(s *stage) error {
-			return s.top.PublishMessages(s.ctx, Message[int]{Body: 1}, Message[int]{Body: 2, Delay: -time.Second})
-		}, []string{"message 1", "Delay", "-1s"}, ErrInvalidMessage},
+			return s.top.PublishMessages(s.ctx, fanout.Message[int]{Body: 1}, fanout.Message[int]{Body: 2, Delay: -time.Second})
+		}, []string{"message 1", "Delay", "-1s"}, fanout.ErrInvalidMessage},
 		{"negative message delay, not waiting", func(s *stage) error {
-			return s.top.TryPublishMessages(s.ctx, Message[int]{Delay: -1})
-		}, []string{"message 0", "Delay", "-1ns"}, ErrInvalidMessage},
+			return s.top.TryPublishMessages(s.ctx, fanout.Message[int]{Delay: -1})
+		}, []string{"message 0", "Delay", "-1ns"}, fanout.ErrInvalidMessage},
 
 		// Contexts.
-		{"publish without a context", func(s *stage) error { return s.top.Publish(noContext, 1) }, []string{"nil context"}, nil},
-		{"try to publish without a context", func(s *stage) error { return s.top.TryPublish(noContext, 1) }, []string{"nil context"}, nil},
+		{"publish without a context", func(s *stage) error { return s.top.Publish(kit.NoContext, 1) }, []string{"nil context"}, nil},
+		{"try to publish without a context", func(s *stage) error { return s.top.TryPublish(kit.NoContext, 1) }, []string{"nil context"}, nil},
 		{"publish messages without a context", func(s *stage) error {
-			return s.top.PublishMessages(noContext, Message[int]{})
+			return s.top.PublishMessages(kit.NoContext, fanout.Message[int]{})
 		}, []string{"nil context"}, nil},
 		{"open without a context", func(s *stage) error {
-			_, err := s.top.OpenQueue(noContext, "other")
+			_, err := s.top.OpenQueue(kit.NoContext, "other")
 			return err
 		}, []string{"nil context"}, nil},
 		{"subscribe without a context", func(s *stage) error {
-			_, err := s.top.Subscribe(noContext, "other", handleNothing)
+			_, err := s.top.Subscribe(kit.NoContext, "other", kit.HandleNothing)
 			return err
 		}, []string{"nil context"}, nil},
 		{"subscribe to a queue without a context", func(s *stage) error {
-			_, err := s.q.Subscribe(noContext, handleNothing)
+			_, err := s.q.Subscribe(kit.NoContext, kit.HandleNothing)
 			return err
 		}, []string{"nil context"}, nil},
 		{"receive without a context", func(s *stage) error {
-			_, err := s.q.Receive(noContext)
+			_, err := s.q.Receive(kit.NoContext)
 			return err
 		}, []string{"nil context"}, nil},
 		{"try to receive without a context", func(s *stage) error {
-			_, _, err := s.q.TryReceive(noContext)
+			_, _, err := s.q.TryReceive(kit.NoContext)
 			return err
 		}, []string{"nil context"}, nil},
 		{"receive a batch without a context", func(s *stage) error {
-			_, err := s.q.ReceiveBatch(noContext, 1)
+			_, err := s.q.ReceiveBatch(kit.NoContext, 1)
 			return err
 		}, []string{"nil context"}, nil},
 		{"deliveries without a context", func(s *stage) error {
-			return onlyError(s.q.Deliveries(noContext))
+			return onlyError(s.q.Deliveries(kit.NoContext))
 		}, []string{"nil context"}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -356,7 +463,7 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 				before := s.state()
 				err := row.do(s)
 
-				want := ErrInvalidOption
+				want := fanout.ErrInvalidOption
 				if row.is != nil {
 					want = row.is
 				}
@@ -378,11 +485,11 @@ func TestABadArgumentIsRefusedByNameAndValueAndChangesNothing(t *testing.T) {
 }
 
 // onlyError returns the one error that an iterator yields, with nothing else.
-func onlyError(seq func(yield func(Delivery[int], error) bool)) (only error) {
+func onlyError(seq func(yield func(fanout.Delivery[int], error) bool)) (only error) {
 	n := 0
 	for d, err := range seq {
 		n++
-		if n > 1 || err == nil || d.q != nil {
+		if n > 1 || err == nil || !reflect.ValueOf(d).IsZero() {
 			return fmt.Errorf("yielded %d times, lastly %v and %v", n, d.Body, err)
 		}
 		only = err
@@ -392,18 +499,18 @@ func onlyError(seq func(yield func(Delivery[int], error) bool)) (only error) {
 
 func TestSettlingInMemoryAsksForNoContext(t *testing.T) {
 	s := newStage(t)
-	depth, err := s.q.Depth(noContext)
+	depth, err := s.q.Depth(kit.NoContext)
 	require.NoError(t, err)
 	require.Equal(t, 2, depth.Unsettled())
-	require.NoError(t, s.d.Extend(noContext, time.Minute))
-	require.NoError(t, s.d.Ack(noContext))
+	require.NoError(t, s.d.Extend(kit.NoContext, time.Minute))
+	require.NoError(t, s.d.Ack(kit.NoContext))
 	require.NoError(t, s.top.Close())
 }
 
 func TestNoHandlerNoFilterAndNoQueueRemainOfARefusedSubscribe(t *testing.T) {
 	s := newStage(t)
-	_, err := s.top.Subscribe(s.ctx, "other", handleNothing, WithFilter(func(string) bool { panic("asked") }))
-	require.ErrorIs(t, err, ErrInvalidOption)
+	_, err := s.top.Subscribe(s.ctx, "other", kit.HandleNothing, fanout.WithFilter(func(string) bool { panic("asked") }))
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
 	require.NoError(t, s.top.Publish(s.ctx, 1))
 	require.Equal(t, 1, s.top.Stats().Queues)
 	_, err = s.top.OpenQueue(s.ctx, "other")
@@ -413,46 +520,31 @@ func TestNoHandlerNoFilterAndNoQueueRemainOfARefusedSubscribe(t *testing.T) {
 
 // --- defaults ---
 
-func TestTheDefaultsAreThoseThatTheDocumentationStates(t *testing.T) {
-	s := defaultQueueSettings()
-	require.Equal(t, 1024, s.capacity)
-	require.Equal(t, Block, s.overflow)
-	require.Equal(t, 30*time.Second, s.visibility)
-	require.Equal(t, 5, s.maxAttempts)
-	require.Zero(t, s.delay)
-	require.Empty(t, s.filters)
-	require.Equal(t, 1024, s.deadCapacity)
-	require.Equal(t, Block, s.deadOverflow)
-	requireWithin(t, s.backoff, 1, 100*time.Millisecond)
-	requireWithin(t, s.backoff, 2, 200*time.Millisecond)
-	requireWithin(t, s.backoff, 100, 30*time.Second)
-}
-
 func TestTheDefaultCapacityIs1024AndTheDefaultOverflowWaits(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "audit")
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "audit")
 		for i := range 1024 {
 			require.NoError(t, top.TryPublish(ctx, i))
 		}
-		require.ErrorIs(t, top.TryPublish(ctx, 1024), ErrQueueFull)
+		require.ErrorIs(t, top.TryPublish(ctx, 1024), fanout.ErrQueueFull)
 		admitted := make(chan error)
 		go func() { admitted <- top.Publish(ctx, 1024) }()
 		synctest.Wait()
 		require.Equal(t, 1, top.Stats().Waiting)
-		require.NoError(t, receive(t, q).Ack(ctx))
+		require.NoError(t, kit.Receive(t, q).Ack(ctx))
 		require.NoError(t, <-admitted)
 		require.Zero(t, q.Stats().Dropped)
 	})
 }
 
 func TestTheDefaultVisibilityTimeoutIs30Seconds(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "audit")
-		publish(t, top, 1)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "audit")
+		kit.Publish(t, top, 1)
 		began := time.Now()
-		require.Equal(t, began.Add(30*time.Second), receive(t, q).Deadline())
+		require.Equal(t, began.Add(30*time.Second), kit.Receive(t, q).Deadline())
 		d, err := q.Receive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 30*time.Second, time.Since(began))
@@ -461,11 +553,11 @@ func TestTheDefaultVisibilityTimeoutIs30Seconds(t *testing.T) {
 }
 
 func TestByDefaultAMessageIsDeadAfterFiveAttemptsWithTheDefaultBackoffBetween(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var waits []time.Duration
-		top := newTopic[int](t, WithHooks(Hooks{Settled: func(e Event) { waits = append(waits, e.Wait) }}))
-		q := openQueue(t, top, "audit")
-		publish(t, top, 1)
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Settled: func(e fanout.Event) { waits = append(waits, e.Wait) }}))
+		q := kit.OpenQueue(t, top, "audit")
+		kit.Publish(t, top, 1)
 		for attempt := 1; attempt <= 5; attempt++ {
 			d, err := q.Receive(ctx)
 			require.NoError(t, err)
@@ -478,7 +570,7 @@ func TestByDefaultAMessageIsDeadAfterFiveAttemptsWithTheDefaultBackoffBetween(t 
 				require.LessOrEqual(t, waits[attempt-1], w)
 				require.Equal(t, 1, q.Stats().Retrying)
 				time.Sleep(waits[attempt-1] - 1)
-				requireEmpty(t, q)
+				kit.RequireEmpty(t, q)
 				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				require.Equal(t, 1, q.Stats().Ready)
@@ -492,13 +584,13 @@ func TestByDefaultAMessageIsDeadAfterFiveAttemptsWithTheDefaultBackoffBetween(t 
 func TestTheDefaultConcurrencyIsOne(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		by   func(ctx context.Context, top *Topic[int], h Handler[int]) error
+		by   func(ctx context.Context, top *fanout.Topic[int], h fanout.Handler[int]) error
 	}{
-		{"of a topic's subscriber", func(ctx context.Context, top *Topic[int], h Handler[int]) error {
+		{"of a topic's subscriber", func(ctx context.Context, top *fanout.Topic[int], h fanout.Handler[int]) error {
 			_, err := top.Subscribe(ctx, "audit", h)
 			return err
 		}},
-		{"of a queue's subscriber", func(ctx context.Context, top *Topic[int], h Handler[int]) error {
+		{"of a queue's subscriber", func(ctx context.Context, top *fanout.Topic[int], h fanout.Handler[int]) error {
 			q, err := top.OpenQueue(ctx, "audit")
 			if err != nil {
 				return err
@@ -508,16 +600,16 @@ func TestTheDefaultConcurrencyIsOne(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, ctx context.Context) {
-				top := newTopic[int](t)
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				top := kit.NewTopic[int](t)
 				var running, most atomic.Int32
-				require.NoError(t, row.by(ctx, top, func(context.Context, Delivery[int]) error {
+				require.NoError(t, row.by(ctx, top, func(context.Context, fanout.Delivery[int]) error {
 					most.Store(max(most.Load(), running.Add(1)))
 					time.Sleep(time.Millisecond)
 					running.Add(-1)
 					return nil
 				}))
-				publish(t, top, 1, 2, 3)
+				kit.Publish(t, top, 1, 2, 3)
 				began := time.Now()
 				require.NoError(t, top.Shutdown(ctx))
 				require.Equal(t, int32(1), most.Load())
@@ -528,12 +620,12 @@ func TestTheDefaultConcurrencyIsOne(t *testing.T) {
 }
 
 func TestTheDefaultDeadLetterQueueHolds1024AndParksTheRest(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "audit", WithCapacity(Unlimited), WithMaxAttempts(1))
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
+		q := kit.OpenQueue(t, top, "audit", fanout.WithCapacity(fanout.Unlimited), fanout.WithMaxAttempts(1))
 		for i := range 1025 {
-			publish(t, top, i)
-			require.NoError(t, receive(t, q).Nack(ctx))
+			kit.Publish(t, top, i)
+			require.NoError(t, kit.Receive(t, q).Nack(ctx))
 		}
 		s := q.Stats()
 		require.Equal(t, 1024, s.Dead)
@@ -544,19 +636,19 @@ func TestTheDefaultDeadLetterQueueHolds1024AndParksTheRest(t *testing.T) {
 }
 
 func TestTheDefaultLoggerIsSlogsAtTheTimeOfLogging(t *testing.T) {
-	top, err := NewTopic[int]("payments")
+	top, err := fanout.NewTopic[int]("payments")
 	require.NoError(t, err)
-	openQueue(t, top, "audit", WithCapacity(1), WithOverflow(DropNewest))
+	kit.OpenQueue(t, top, "audit", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropNewest))
 
-	var b syncBuffer
+	var b kit.Buffer
 	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
-	slog.SetDefault(b.logger())
+	slog.SetDefault(b.Logger())
 	t.Cleanup(func() {
 		slog.SetDefault(logger)
 		log.SetOutput(out)
 		log.SetFlags(flags)
 	})
-	publish(t, top, 1, 2)
+	kit.Publish(t, top, 1, 2)
 	require.Contains(t, b.String(), "messages dropped")
 	require.Contains(t, b.String(), "queue=audit")
 	require.NoError(t, top.Close())
@@ -564,122 +656,61 @@ func TestTheDefaultLoggerIsSlogsAtTheTimeOfLogging(t *testing.T) {
 
 // --- several options ---
 
-// seen is what of settings can be compared, over a default backoff that doesn't vary.
-type seen struct {
-	capacity, maxAttempts, deadCapacity, filters, concurrency int
-	overflow, deadOverflow                                    Overflow
-	visibility, delay, backoff                                time.Duration
-}
-
-func see(t *testing.T, options ...SubscribeOption) seen {
-	t.Helper()
-	q, s := defaultQueueSettings(), subscriberSettings{subscriberLimits: subscriberLimits{concurrency: 1}}
-	q.backoff = Constant(time.Second)
-	require.NoError(t, applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&q, &s) }))
-	return seen{
-		capacity: q.capacity, maxAttempts: q.maxAttempts, deadCapacity: q.deadCapacity,
-		filters: len(q.filters), concurrency: s.concurrency,
-		overflow: q.overflow, deadOverflow: q.deadOverflow,
-		visibility: q.visibility, delay: q.delay, backoff: q.backoff.after(1),
-	}
-}
-
-func TestOfTwoEqualOptionsTheLastWins(t *testing.T) {
-	for _, row := range []struct {
-		name        string
-		first, last SubscribeOption
-	}{
-		{"WithCapacity", WithCapacity(7), WithCapacity(9)},
-		{"WithOverflow", WithOverflow(Reject), WithOverflow(DropOldest)},
-		{"WithVisibilityTimeout", WithVisibilityTimeout(time.Hour), WithVisibilityTimeout(time.Minute)},
-		{"WithMaxAttempts", WithMaxAttempts(Unlimited), WithMaxAttempts(1)},
-		{"WithBackoff", WithBackoff(Constant(time.Hour)), WithBackoff(Constant(time.Minute))},
-		{"WithDelay", WithDelay(time.Hour), WithDelay(0)},
-		{"WithDeadLetterCapacity", WithDeadLetterCapacity(9), WithDeadLetterCapacity(7)},
-		{"WithDeadLetterOverflow", WithDeadLetterOverflow(DropOldest), WithDeadLetterOverflow(Block)},
-		{"WithConcurrency", WithConcurrency(9), WithConcurrency(7)},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			require.NotEqual(t, see(t, row.first), see(t, row.last))
-			require.Equal(t, see(t, row.last), see(t, row.first, row.last))
-			require.Equal(t, see(t, row.first), see(t, row.last, row.first))
-		})
-	}
-}
-
-func TestTheOrderOfOptionsDoesNotMatter(t *testing.T) {
-	options := []SubscribeOption{
-		WithCapacity(7), WithOverflow(DropOldest), WithVisibilityTimeout(time.Hour), WithMaxAttempts(3),
-		WithBackoff(Constant(time.Minute)), WithDelay(time.Second), WithConcurrency(4),
-		WithDeadLetterCapacity(9), WithDeadLetterOverflow(DropOldest),
-		WithFilter(func(i int) bool { return i > 1 }), WithFilter(func(i int) bool { return i < 9 }),
-	}
-	want := seen{
-		capacity: 7, maxAttempts: 3, deadCapacity: 9, filters: 2, concurrency: 4,
-		overflow: DropOldest, deadOverflow: DropOldest,
-		visibility: time.Hour, delay: time.Second, backoff: time.Minute,
-	}
-	for range 200 {
-		require.Equal(t, want, see(t, options...))
-		rand.Shuffle(len(options), func(i, j int) { options[i], options[j] = options[j], options[i] })
-	}
-}
-
 func TestOptionsAreValuesThatCanBeUsedAgain(t *testing.T) {
 	ctx := t.Context()
-	top := newTopic[int](t)
-	options := []QueueOption{WithCapacity(2), WithFilter(func(i int) bool { return i%2 == 0 })}
-	a := openQueue(t, top, "a", options...)
-	b := openQueue(t, top, "b", options...)
-	publish(t, top, 0, 1, 2, 3)
+	top := kit.NewTopic[int](t)
+	options := []fanout.QueueOption{fanout.WithCapacity(2), fanout.WithFilter(func(i int) bool { return i%2 == 0 })}
+	a := kit.OpenQueue(t, top, "a", options...)
+	b := kit.OpenQueue(t, top, "b", options...)
+	kit.Publish(t, top, 0, 1, 2, 3)
 	require.Equal(t, 2, a.Stats().Ready)
 	require.Equal(t, 2, b.Stats().Ready)
-	require.ErrorIs(t, top.TryPublish(ctx, 4), ErrQueueFull)
+	require.ErrorIs(t, top.TryPublish(ctx, 4), fanout.ErrQueueFull)
 }
 
 func TestOfTwoTopicOptionsTheLastWins(t *testing.T) {
-	var lost syncBuffer
-	top, err := NewTopic[int]("payments", WithLogger(lost.logger()), silent)
+	var lost kit.Buffer
+	top, err := fanout.NewTopic[int]("payments", fanout.WithLogger(lost.Logger()), kit.Silent)
 	require.NoError(t, err)
-	openQueue(t, top, "audit", WithCapacity(1), WithOverflow(DropNewest))
-	publish(t, top, 1, 2)
+	kit.OpenQueue(t, top, "audit", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropNewest))
+	kit.Publish(t, top, 1, 2)
 	require.Empty(t, lost.String())
 	require.NoError(t, top.Close())
 }
 
 func TestHooksAddUpInTheOrderOfTheOptions(t *testing.T) {
 	var told []string
-	tell := func(who string) func(Event) {
-		return func(e Event) { told = append(told, who+" "+e.Queue) }
+	tell := func(who string) func(fanout.Event) {
+		return func(e fanout.Event) { told = append(told, who+" "+e.Queue) }
 	}
-	broken := func(e Event) { tell("second")(e); panic("broken") }
-	var log syncBuffer
+	broken := func(e fanout.Event) { tell("second")(e); panic("broken") }
+	var log kit.Buffer
 	all := []interface {
-		TopicOption
-		DeadLetterOption
+		fanout.TopicOption
+		fanout.DeadLetterOption
 	}{
-		WithLogger(log.logger()),
-		WithHooks(Hooks{Published: tell("first"), Dropped: tell("first")}),
-		WithHooks(Hooks{Published: broken, Dropped: broken}),
-		WithHooks(Hooks{}),
-		WithHooks(Hooks{Published: tell("last"), Parked: tell("last")}),
+		fanout.WithLogger(log.Logger()),
+		fanout.WithHooks(fanout.Hooks{Published: tell("first"), Dropped: tell("first")}),
+		fanout.WithHooks(fanout.Hooks{Published: broken, Dropped: broken}),
+		fanout.WithHooks(fanout.Hooks{}),
+		fanout.WithHooks(fanout.Hooks{Published: tell("last"), Parked: tell("last")}),
 	}
-	var ofTopic []TopicOption
-	var ofLetters []DeadLetterOption
+	var ofTopic []fanout.TopicOption
+	var ofLetters []fanout.DeadLetterOption
 	for _, o := range all {
 		ofTopic, ofLetters = append(ofTopic, o), append(ofLetters, o)
 	}
-	dead, err := NewDeadLetterQueue[int]("graveyard", ofLetters...)
+	dead, err := fanout.NewDeadLetterQueue[int]("graveyard", ofLetters...)
 	require.NoError(t, err)
-	top, err := NewTopic[int]("payments", ofTopic...)
+	top, err := fanout.NewTopic[int]("payments", ofTopic...)
 	require.NoError(t, err)
-	q := openQueue(t, top, "audit", WithCapacity(1), WithOverflow(DropNewest), WithDeadLetterQueue(dead), WithMaxAttempts(1))
-	publish(t, top, 1, 2)
+	q := kit.OpenQueue(t, top, "audit", fanout.WithCapacity(1), fanout.WithOverflow(fanout.DropNewest), fanout.WithDeadLetterQueue(dead), fanout.WithMaxAttempts(1))
+	kit.Publish(t, top, 1, 2)
 	require.Equal(t, []string{"first ", "second ", "last ", "first audit", "second audit", "first ", "second ", "last "}, told)
 	require.Equal(t, 3, strings.Count(log.String(), "a hook panicked"))
 
 	told = nil
-	require.NoError(t, receive(t, q).Nack(t.Context()))
+	require.NoError(t, kit.Receive(t, q).Nack(t.Context()))
 	_, err = dead.Purge(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"first graveyard", "second graveyard"}, told)
@@ -688,46 +719,46 @@ func TestHooksAddUpInTheOrderOfTheOptions(t *testing.T) {
 }
 
 func TestSeveralFiltersLetInWhatAllOfThemAccept(t *testing.T) {
-	top := newTopic[int](t)
-	q := openQueue(t, top, "audit",
-		WithFilter(func(i int) bool { return i%2 == 0 }), WithFilter(func(i int) bool { return i%3 == 0 }))
-	publish(t, top, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
-	require.Equal(t, []int{0, 6, 12}, bodies(t, q))
+	top := kit.NewTopic[int](t)
+	q := kit.OpenQueue(t, top, "audit",
+		fanout.WithFilter(func(i int) bool { return i%2 == 0 }), fanout.WithFilter(func(i int) bool { return i%3 == 0 }))
+	kit.Publish(t, top, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+	require.Equal(t, []int{0, 6, 12}, kit.Bodies(t, q))
 }
 
 func TestSeveralRedriveOptionsSelectWhatAllOfThemAccept(t *testing.T) {
 	ctx := t.Context()
-	top := newTopic[int](t)
-	q := openQueue(t, top, "audit", WithMaxAttempts(1))
+	top := kit.NewTopic[int](t)
+	q := kit.OpenQueue(t, top, "audit", fanout.WithMaxAttempts(1))
 	for i := range 12 {
-		require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: i, ID: fmt.Sprint(i)}))
-		require.NoError(t, receive(t, q).Nack(ctx))
+		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: i, ID: fmt.Sprint(i)}))
+		require.NoError(t, kit.Receive(t, q).Nack(ctx))
 	}
-	moved, err := q.Redrive(ctx, RedriveIDs())
+	moved, err := q.Redrive(ctx, fanout.RedriveIDs())
 	require.NoError(t, err)
 	require.Zero(t, moved, "no ID is none, not all")
 	moved, err = q.Redrive(ctx,
-		RedriveIDs("0", "2", "3"), RedriveIDs("6", "7"),
-		RedriveIf(func(d Delivery[int]) bool { return d.Body%2 == 0 }),
-		RedriveIf(func(d Delivery[int]) bool { return d.Body%3 == 0 }),
+		fanout.RedriveIDs("0", "2", "3"), fanout.RedriveIDs("6", "7"),
+		fanout.RedriveIf(func(d fanout.Delivery[int]) bool { return d.Body%2 == 0 }),
+		fanout.RedriveIf(func(d fanout.Delivery[int]) bool { return d.Body%3 == 0 }),
 	)
 	require.NoError(t, err)
 	require.Equal(t, 2, moved)
-	require.Equal(t, []int{0, 6}, bodies(t, q))
+	require.Equal(t, []int{0, 6}, kit.Bodies(t, q))
 }
 
 func TestTheLargestValuesAreNoOverflow(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t)
 		const ever = time.Duration(math.MaxInt64)
-		q := openQueue(t, top, "audit",
-			WithCapacity(Unlimited), WithMaxAttempts(Unlimited), WithDeadLetterCapacity(Unlimited),
-			WithVisibilityTimeout(ever), WithBackoff(Constant(ever)))
-		late := openQueue(t, top, "late", WithDelay(ever))
+		q := kit.OpenQueue(t, top, "audit",
+			fanout.WithCapacity(fanout.Unlimited), fanout.WithMaxAttempts(fanout.Unlimited), fanout.WithDeadLetterCapacity(fanout.Unlimited),
+			fanout.WithVisibilityTimeout(ever), fanout.WithBackoff(fanout.Constant(ever)))
+		late := kit.OpenQueue(t, top, "late", fanout.WithDelay(ever))
 		time.Sleep(time.Hour) // so that now + ever is past the end of time
-		publish(t, top, 1, 2)
-		require.NoError(t, receive(t, q).Nack(ctx))
-		d := receive(t, q)
+		kit.Publish(t, top, 1, 2)
+		require.NoError(t, kit.Receive(t, q).Nack(ctx))
+		d := kit.Receive(t, q)
 		require.NoError(t, d.Extend(ctx, ever))
 		time.Sleep(1000 * time.Hour)
 		synctest.Wait()
@@ -741,115 +772,23 @@ func TestTheLargestValuesAreNoOverflow(t *testing.T) {
 
 // --- backoff ---
 
-// requireWithin draws often and checks that each wait is one that Exponential
-// promises for a whole wait of w: in [w/2, w], and never under a millisecond.
-func requireWithin(t *testing.T, b Backoff, attempt int, w time.Duration) {
-	t.Helper()
-	for range 50 {
-		d := b.after(attempt)
-		require.GreaterOrEqual(t, d, max(w/2, time.Millisecond))
-		require.LessOrEqual(t, d, max(w, time.Millisecond))
-	}
-}
-
-func TestExponentialBackoffStaysBetweenHalfAndWhole(t *testing.T) {
-	for _, row := range []struct {
-		name           string
-		first, longest time.Duration
-	}{
-		{"the default", 100 * time.Millisecond, 30 * time.Second},
-		{"no growth", time.Second, time.Second},
-		{"a longest wait that is no multiple", 3 * time.Millisecond, 100 * time.Millisecond},
-		{"the shortest", 1, 1},
-		{"under a millisecond at first", time.Microsecond, time.Second},
-		{"the longest", 1, math.MaxInt64},
-		{"long at once", math.MaxInt64, math.MaxInt64},
-		{"one short of the longest", math.MaxInt64 - 1, math.MaxInt64},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			b := Exponential(row.first, row.longest)
-			require.NoError(t, b.err)
-			w := row.first
-			for attempt := 1; attempt <= 70; attempt++ {
-				requireWithin(t, b, attempt, w)
-				if w > row.longest/2 {
-					w = row.longest
-				} else {
-					w *= 2
-				}
-			}
-			requireWithin(t, b, math.MaxInt, row.longest)
-			requireWithin(t, b, math.MaxInt32, row.longest)
-		})
-	}
-}
-
-func TestExponentialBackoffStaysBetweenHalfAndWholeForAnyValues(t *testing.T) {
-	for range 2000 {
-		longest := time.Duration(1 + rand.Int64N(math.MaxInt64)>>rand.N(63))
-		first := 1 + rand.N(longest)
-		b := Exponential(first, longest)
-		require.NoError(t, b.err, "Exponential(%d, %d)", first, longest)
-		attempt := 1 + rand.N(80)
-		w := first
-		for range attempt - 1 {
-			w = min(longest, w+min(w, math.MaxInt64-w))
-		}
-		d := b.after(attempt)
-		require.GreaterOrEqual(t, d, max(w/2, time.Millisecond), "Exponential(%d, %d) after %d", first, longest, attempt)
-		require.LessOrEqual(t, d, max(w, time.Millisecond), "Exponential(%d, %d) after %d", first, longest, attempt)
-	}
-}
-
-func TestExponentialBackoffIsUniformBothEndsIncluded(t *testing.T) {
-	b := Exponential(8, 8)
-	drawn := map[time.Duration]int{}
-	for range 5000 {
-		drawn[b.wait(1)]++
-	}
-	require.Len(t, drawn, 5)
-	for d := time.Duration(4); d <= 8; d++ {
-		require.InDelta(t, 1000, drawn[d], 200, "drawn %v", drawn)
-	}
-}
-
-func TestConstantBackoffIsExact(t *testing.T) {
-	for _, d := range []time.Duration{time.Millisecond, time.Second, 3*time.Hour + 1, math.MaxInt64} {
-		for _, attempt := range []int{1, 2, 100, math.MaxInt} {
-			require.Equal(t, d, Constant(d).after(attempt))
-		}
-	}
-}
-
-func TestNoBackoffIsUnderAMillisecond(t *testing.T) {
-	for _, b := range []Backoff{
-		Constant(1),
-		Exponential(1, 2),
-		BackoffFunc(func(int) time.Duration { return 0 }),
-		BackoffFunc(func(int) time.Duration { return -time.Hour }),
-		BackoffFunc(func(int) time.Duration { return math.MinInt64 }),
-	} {
-		require.Equal(t, time.Millisecond, b.after(1))
-	}
-}
-
 func TestBackoffFuncIsAskedWithTheNumberOfAttemptsSpent(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		var asked []int
-		top := newTopic[int](t)
-		q, err := top.OpenQueue(ctx, "audit", WithMaxAttempts(4),
-			WithBackoff(BackoffFunc(func(attempt int) time.Duration {
+		top := kit.NewTopic[int](t)
+		q, err := top.OpenQueue(ctx, "audit", fanout.WithMaxAttempts(4),
+			fanout.WithBackoff(fanout.BackoffFunc(func(attempt int) time.Duration {
 				asked = append(asked, attempt)
 				return time.Duration(attempt) * time.Second
 			})))
 		require.NoError(t, err)
-		publish(t, top, 1)
+		kit.Publish(t, top, 1)
 		began := time.Now()
 		for range 3 {
 			d, err := q.Receive(ctx)
 			require.NoError(t, err)
 			require.NoError(t, d.Nack(ctx))
-			requireEmpty(t, q)
+			kit.RequireEmpty(t, q)
 		}
 		d, err := q.Receive(ctx)
 		require.NoError(t, err)
@@ -858,31 +797,4 @@ func TestBackoffFuncIsAskedWithTheNumberOfAttemptsSpent(t *testing.T) {
 		require.NoError(t, d.Ack(ctx))
 		require.Equal(t, []int{1, 2, 3}, asked, "an ack has no backoff")
 	})
-}
-
-func TestAPanickingBackoffFuncFallsBackToTheDefault(t *testing.T) {
-	b := BackoffFunc(func(attempt int) time.Duration { panic(attempt) })
-	requireWithin(t, b, 1, 100*time.Millisecond)
-	requireWithin(t, b, 2, 200*time.Millisecond)
-	requireWithin(t, b, 100, 30*time.Second)
-
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t)
-		q := openQueue(t, top, "audit", WithBackoff(b))
-		publish(t, top, 1)
-		require.NoError(t, receive(t, q).Nack(ctx))
-		nacked := time.Now()
-		d, err := q.Receive(ctx)
-		require.NoError(t, err)
-		require.GreaterOrEqual(t, time.Since(nacked), 50*time.Millisecond)
-		require.LessOrEqual(t, time.Since(nacked), 100*time.Millisecond)
-		require.NoError(t, d.Ack(ctx))
-	})
-}
-
-func TestAnOverflowPolicyDropsOrDoesNot(t *testing.T) {
-	require.False(t, Block.drops())
-	require.False(t, Reject.drops())
-	require.True(t, DropOldest.drops())
-	require.True(t, DropNewest.drops())
 }

@@ -611,3 +611,245 @@ func TestADeletedQueuePinsNothing(t *testing.T) {
 		})
 	}
 }
+
+// Automatic extension costs no tick: in memory nothing but its end can happen to
+// a handler, so that the timer is armed for the last instant at once.
+func TestAutoExtendDoesNotTick(t *testing.T) {
+	const longest = time.Hour
+	handlers := map[string]struct {
+		queue  []QueueOption
+		batch  bool
+		option []WorkerOption
+	}{
+		"by the log":        {},
+		"a batch":           {batch: true, option: []WorkerOption{WithBatchSize(4)}},
+		"a filter":          {queue: []QueueOption{WithFilter(func(int) bool { return true })}},
+		"a time to live":    {queue: []QueueOption{WithTimeToLive(2 * longest)}},
+		"a handler timeout": {option: []WorkerOption{WithHandlerTimeout(2 * longest)}},
+	}
+	for name, c := range handlers {
+		for _, vis := range []time.Duration{time.Microsecond, time.Millisecond, 20 * time.Second} {
+			t.Run(name+" "+vis.String(), func(t *testing.T) {
+				bubble(t, func(t *testing.T, ctx context.Context) {
+					var stuck atomic.Int64
+					top := newTopic[int](t, WithHooks(Hooks{Stuck: func(Event) { stuck.Add(1) }}))
+					q := openQueue(t, top, "q", append(c.queue, WithVisibilityTimeout(vis), WithMaxAttempts(1))...)
+					began := time.Now()
+					options := append(c.option, WithAutoExtend(longest))
+					release := make(chan struct{})
+					var err error
+					if c.batch {
+						_, err = q.SubscribeBatch(ctx, func(context.Context, []Delivery[int]) error { <-release; return nil }, options...)
+					} else {
+						_, err = q.Subscribe(ctx, func(context.Context, Delivery[int]) error { <-release; return nil }, options...)
+					}
+					require.NoError(t, err)
+					publish(t, top, 1)
+					elapse(3 * time.Millisecond) // the look at a hand, and the timer that is armed for a moment only
+					synctest.Wait()
+					q.locked(func() {
+						at, ok := q.win.NextDue()
+						if !ok { // a batch in hand
+							at = q.alarm.checkAt
+						}
+						require.Equal(t, longest, q.core.time(at).Sub(began))
+						require.True(t, q.alarm.armed)
+						require.Equal(t, at, q.alarm.at, "the timer comes before")
+					})
+					elapse(longest - 3*time.Millisecond - 1)
+					require.Equal(t, 1, q.Stats().InFlight)
+					require.Zero(t, stuck.Load())
+					elapse(1)
+					require.Equal(t, uint64(1), q.Stats().TimedOut)
+					synctest.Wait()
+					require.EqualValues(t, 1, stuck.Load())
+					close(release)
+					synctest.Wait()
+					check(t, top)
+					require.NoError(t, top.Close())
+				})
+			})
+		}
+	}
+}
+
+// The queue's timer looks at what was prefetched a millisecond after it was
+// taken. The visibility timeout of a message is never shorter for that.
+func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
+	const step, late = 300 * time.Microsecond, time.Millisecond
+	consumers := map[string]func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)){
+		"a worker": func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)) {
+			_, _ = q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
+				q.mu.Lock()
+				place := q.subs[0].busy[0].load().started()
+				q.mu.Unlock()
+				do(d, place)
+				return nil
+			})
+		},
+		"a range": func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)) {
+			for d, err := range q.Deliveries(ctx) {
+				if err != nil {
+					return
+				}
+				q.mu.Lock()
+				place := prefetchedIn(q) - waitingIn(q)
+				q.mu.Unlock()
+				do(d, place)
+				_ = d.Ack(ctx)
+			}
+		},
+	}
+	for name, consume := range consumers {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				top := newTopic[int](t)
+				q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second), WithMaxAttempts(Unlimited))
+				var started time.Time
+				over := make(chan struct{})
+				first, slept := 0, 0
+				go consume(ctx, q, func(d Delivery[int], place int) {
+					if d.Body > 150 && place == 1 && first == 0 {
+						first = d.Body
+					}
+					switch {
+					case first == 0 || !started.IsZero():
+					case slept < 2:
+						slept++
+						time.Sleep(step) // it is done in time, and the next one starts
+					default:
+						require.Equal(t, []int{3, first + 2}, []int{place, d.Body}, "they were prefetched together")
+						started = time.Now()
+						<-over
+					}
+				})
+				synctest.Wait()
+				bodies := make([]Message[int], 400)
+				for k := range bodies {
+					bodies[k].Body = k
+				}
+				require.NoError(t, top.PublishMessages(ctx, bodies...))
+				time.Sleep(900 * time.Millisecond)
+				synctest.Wait()
+				require.False(t, started.IsZero())
+				time.Sleep(time.Until(started.Add(time.Second)) - 1)
+				synctest.Wait()
+				require.Zero(t, q.Stats().TimedOut, "a nanosecond before its time")
+				time.Sleep(late + 1)
+				synctest.Wait()
+				require.EqualValues(t, 1, q.Stats().TimedOut, "a millisecond after it")
+				close(over)
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
+
+func TestOldestAgeCountsWhatWaitsInAHand(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		g := newGripAt(t, 3, 7)
+		time.Sleep(100 * time.Microsecond)
+		publish(t, g.top, 7)
+		g.q.mu.Lock()
+		inLog, waiting := g.q.inLogLocked(), g.q.waitingLocked()
+		g.q.mu.Unlock()
+		require.Equal(t, []int{1, 3}, []int{inLog, waiting})
+		time.Sleep(100 * time.Microsecond)
+		require.Equal(t, 200*time.Microsecond, g.q.Stats().OldestAge)
+		g.end()
+	})
+}
+
+func TestOldestAgeCountsWhatALoopHasNotYielded(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "audit")
+		require.NoError(t, top.PublishMessages(ctx, plainOnes(7)...))
+		time.Sleep(100 * time.Microsecond)
+		publish(t, top, 7)
+		n := 0
+		for d, err := range q.Deliveries(ctx) {
+			require.NoError(t, err)
+			if n++; n == 4 {
+				q.mu.Lock()
+				waiting := q.waitingLocked()
+				q.mu.Unlock()
+				require.Positive(t, waiting)
+				time.Sleep(100 * time.Microsecond)
+				require.Equal(t, 200*time.Microsecond, q.Stats().OldestAge)
+				break
+			}
+			require.NoError(t, d.Ack(ctx))
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestAMessageTimesOutBesideOneThatWasExtended(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute))
+		publish(t, top, 1, 2, 3)
+		ds, err := q.ReceiveBatch(ctx, 3)
+		require.NoError(t, err)
+		require.NoError(t, ds[1].Extend(ctx, time.Hour))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, []int{2, 1}, []int{q.Stats().Ready, q.Stats().InFlight})
+		require.ErrorIs(t, ds[0].Ack(ctx), ErrStale)
+		require.NoError(t, ds[1].Ack(ctx))
+		require.ErrorIs(t, ds[2].Ack(ctx), ErrStale)
+		check(t, top)
+		top.Close()
+	})
+}
+
+func hourly(context.Context, Delivery[int]) error { return nil }
+
+func TestAPurgeLeavesNoTimerOfARateLimit(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := subscribe(t, top, "q", hourly, WithRateLimit(1.0/3600)).Queue()
+		publish(t, top, 1, 2)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.EqualValues(t, 1, q.Stats().Acked)
+		check(t, top)
+		n, err := q.Purge(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		check(t, top)
+		top.Close()
+	})
+}
+
+func TestTheTimerOfARateLimitComesOnceItIsTime(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		began := time.Now()
+		q := subscribe(t, top, "q", hourly, WithRateLimit(1.0/3600)).Queue()
+		publish(t, top, 1, 2)
+		time.Sleep(time.Second) // what was armed for the first message has been seen to
+		synctest.Wait()
+		q.mu.Lock()
+		at := q.core.time(q.alarm.at)
+		q.mu.Unlock()
+		require.Equal(t, time.Hour, at.Sub(began), "it comes in between, for nothing")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.EqualValues(t, 2, q.Stats().Acked)
+		top.Close()
+	})
+}
+
+func TestARateLimitMayBeOneANanosecond(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		_, err := q.Subscribe(ctx, hourly, WithRateLimit(1e9))
+		require.NoError(t, err)
+		_, err = q.Subscribe(ctx, hourly, WithRateLimit(1.1e9))
+		require.ErrorIs(t, err, ErrInvalidOption)
+		top.Close()
+	})
+}
