@@ -30,7 +30,7 @@ func TestRowRedrive(t *testing.T) {
 		inHand := kit.Receive(t, q.DeadLetters())
 		n, err := q.Redrive(ctx, fanout.RedriveIDs("1", "0"))
 		require.ErrorIs(t, err, fanout.ErrUnknownID)
-		require.Equal(t, 1, n, "0 is in a consumer's hand")
+		require.Equal(t, 1, n, "0 is in flight")
 		n, err = q.Redrive(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
@@ -212,7 +212,7 @@ func TestARedriveLeavesALetterThatSomebodyTookMeanwhile(t *testing.T) {
 		first func(t *testing.T, q *fanout.Queue[int], letter fanout.Delivery[int])
 		moved []int
 	}{
-		{"in hand", func(*testing.T, *fanout.Queue[int], fanout.Delivery[int]) {}, []int{2, 3}},
+		{"in flight", func(*testing.T, *fanout.Queue[int], fanout.Delivery[int]) {}, []int{2, 3}},
 		{"acknowledged", func(t *testing.T, _ *fanout.Queue[int], letter fanout.Delivery[int]) {
 			require.NoError(t, letter.Ack(t.Context()))
 		}, []int{2, 3}},
@@ -255,7 +255,7 @@ func TestARedriveLeavesALetterThatSomebodyTookMeanwhile(t *testing.T) {
 					require.Equal(t, []int{4}, kit.Bodies(t, q.DeadLetters()))
 				}
 				require.Equal(t, row.moved, got)
-				if row.name == "in hand" {
+				if row.name == "in flight" {
 					require.NoError(t, letter.Ack(ctx))
 				}
 				top.Close()

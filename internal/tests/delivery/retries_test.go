@@ -262,13 +262,13 @@ func TestARetryThatBecomesDueGoesBeforeWhatWaitsInAHand(t *testing.T) {
 			case d.Body == 0 && d.Attempt() == 1:
 				return fanout.RetryAfter(kit.ErrBusy, time.Millisecond)
 			case d.Body == 2:
-				time.Sleep(600 * time.Microsecond) // it leaves a hand alone for a millisecond
+				time.Sleep(600 * time.Microsecond) // what is prefetched stays with a worker for a millisecond
 			}
 			return nil
 		})
 		kit.Publish(t, top, 0)
-		time.Sleep(500 * time.Microsecond) // so that 0 is due before the timer looks at the hand
-		// The worker takes one, then two at once: 3 waits in its hand when 0 is due.
+		time.Sleep(500 * time.Microsecond) // so that 0 is due before the timer looks at what is prefetched
+		// The worker takes one, then two at once: 3 is prefetched when 0 is due.
 		require.NoError(t, top.PublishMessages(ctx, fanout.Message[int]{Body: 1}, fanout.Message[int]{Body: 2}, fanout.Message[int]{Body: 3}))
 		synctest.Wait()
 		require.Equal(t, 1, s.Queue().Stats().Ready)

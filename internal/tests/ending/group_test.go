@@ -271,7 +271,7 @@ func TestPromise10HandlersOfDeadLettersPublishToTheGroup(t *testing.T) {
 		kit.Publish(t, top, 1, 2)
 		synctest.Wait()
 		require.NoError(t, top.Shutdown(ctx))
-		require.NotEmpty(t, seen, "the letter in hand was waited for, and what it led to")
+		require.NotEmpty(t, seen, "the letter in flight was waited for, and what it led to")
 	})
 }
 

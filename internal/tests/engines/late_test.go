@@ -132,7 +132,7 @@ func TestAHandlerThatTakesLongKeepsItsLease(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 		defer cancel()
 		_, err = engineQueue(t, other).Receive(ctx)
-		require.ErrorIs(t, err, context.DeadlineExceeded, "it is in hands")
+		require.ErrorIs(t, err, context.DeadlineExceeded, "it is in flight")
 		require.Equal(t, 8, e.Calls(fakeengine.Extend), "each 30 seconds")
 
 		e.Inject(fakeengine.Fault{Op: fakeengine.Extend, Nth: 1, Err: errBroken})

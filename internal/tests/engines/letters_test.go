@@ -20,7 +20,7 @@ import (
 // order in which they died.
 func TestLettersAreLookedAtInTheOrderOfPublication(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{}), 0)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), 0)
 		top, _ := g.foreign()
 		var ds []fanout.Delivery[string]
 		for _, id := range ids(5) {
@@ -58,7 +58,7 @@ func TestLettersAreLookedAtInTheOrderOfPublication(t *testing.T) {
 // seconds, and then until nobody waits any more.
 func TestAnEngineThatDoesNotAnswerIsAskedLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{}), 1)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), 1)
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: time.Hour})
 		ctx, cancel := context.WithTimeout(t.Context(), 48*time.Second)
 		defer cancel()
@@ -74,7 +74,7 @@ func TestAnEngineThatDoesNotAnswerIsAskedLessAndLessOften(t *testing.T) {
 func TestALetterThatComesAgainAfterItsMoveIsMovedOnce(t *testing.T) {
 	const n = 20
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{MaxReceive: 1}), n, fanout.WithVisibilityTimeout(5*time.Second))
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{MaxReceive: 1}), n, fanout.WithVisibilityTimeout(5*time.Second))
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1, Halfway: true})
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: 900 * time.Millisecond})
 		received := g.e.Calls(fakeengine.Receive)
@@ -103,7 +103,7 @@ func TestALetterThatIsSomebodyElsesIsLeftAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := bury(t, fakeengine.New(fakeengine.Config{MaxReceive: 1}), row.n, fanout.WithVisibilityTimeout(5*time.Second))
+				g := newDeadQueue(t, fakeengine.New(fakeengine.Config{MaxReceive: 1}), row.n, fanout.WithVisibilityTimeout(5*time.Second))
 				g.e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: row.each})
 				row.fault.Op = fakeengine.Extend
 				g.e.Inject(row.fault)
@@ -127,12 +127,12 @@ func TestALetterOfAKeyThatIsNotMovedHoldsUpThoseBehindIt(t *testing.T) {
 		fault, err error
 		left       []string
 	}{
-		"is broken":             {errBroken, errBroken, []string{"0001", "0002"}},
-		"is in somebody's hand": {engine.ErrStale, fanout.ErrStale, []string{"0001"}},
+		"is broken":              {errBroken, errBroken, []string{"0001", "0002"}},
+		"is in flight elsewhere": {engine.ErrStale, fanout.ErrStale, []string{"0001"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := bury(t, fakeengine.New(fakeengine.Config{}), 0)
+				g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), 0)
 				top, _ := g.foreign()
 				for k, id := range ids(4) {
 					m := engine.Message{ID: id, Body: []byte(`"body of ` + id + `"`), OrderingKey: string("aaab"[k]), PublishedAt: time.Now()}
@@ -157,7 +157,7 @@ func TestALetterOfAKeyThatIsNotMovedHoldsUpThoseBehindIt(t *testing.T) {
 }
 
 // foreign opens the queue as somebody does who knows nothing of fanout.
-func (g graveyard) foreign() (engine.Topic, engine.Queue) {
+func (g deadQueue) foreign() (engine.Topic, engine.Queue) {
 	g.t.Helper()
 	top, err := g.e.Sibling().OpenTopic(g.t.Context(), engine.TopicSpec{Name: "t", Ordering: true})
 	require.NoError(g.t, err)
@@ -169,8 +169,8 @@ func (g graveyard) foreign() (engine.Topic, engine.Queue) {
 // TestARedriveDoesNotChaseWhatDiesAgain: a letter that was moved, and is dead again
 // before the redrive ends, is one for the next redrive.
 func TestARedriveDoesNotChaseWhatDiesAgain(t *testing.T) {
-	for name, die := range map[string]func(t *testing.T, g graveyard){
-		"by somebody who keeps no history": func(t *testing.T, g graveyard) {
+	for name, die := range map[string]func(t *testing.T, g deadQueue){
+		"by somebody who keeps no history": func(t *testing.T, g deadQueue) {
 			_, q := g.foreign()
 			got, err := q.Receive(t.Context(), 1, 0)
 			require.NoError(t, err)
@@ -178,14 +178,14 @@ func TestARedriveDoesNotChaseWhatDiesAgain(t *testing.T) {
 			m.State = nil
 			require.NoError(t, q.DeadLetter(t.Context(), got[0].Receipt, m))
 		},
-		"with a history": func(t *testing.T, g graveyard) {
+		"with a history": func(t *testing.T, g deadQueue) {
 			d := next(t, g.q)
 			require.NoError(t, d.Settle(t.Context(), fanout.Permanent(errors.New("no"))))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := bury(t, fakeengine.New(fakeengine.Config{}), 0)
+				g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), 0)
 				top, _ := g.foreign()
 				m := engine.Message{ID: "0000", Body: []byte(`"body of 0000"`), PublishedAt: time.Now()}
 				require.NoError(t, top.Publish(t.Context(), []engine.Message{m}))
@@ -226,7 +226,7 @@ func TestARedriveDoesNotChaseWhatDiesAgain(t *testing.T) {
 // when they died.
 func TestTheSameMessagesNextDeathIsAnotherLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{}), 0)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), 0)
 		top, _ := g.foreign()
 		m := engine.Message{ID: "0000", Body: []byte(`"body of 0000"`), PublishedAt: time.Now()}
 		require.NoError(t, top.Publish(t.Context(), []engine.Message{m, m}))

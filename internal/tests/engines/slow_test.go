@@ -19,15 +19,15 @@ import (
 	"github.com/gofanout/fanout/internal/fakeengine"
 )
 
-// A graveyard is a queue on an engine, whose dead letters are all that it holds.
-type graveyard struct {
+// A deadQueue is a queue on an engine that holds nothing but dead letters.
+type deadQueue struct {
 	t testing.TB
 	e *fakeengine.Engine
 	q *fanout.Queue[string]
 }
 
-// bury makes n dead letters, with the IDs of ids(n).
-func bury(t testing.TB, e *fakeengine.Engine, n int, options ...fanout.QueueOption) graveyard {
+// newDeadQueue makes n dead letters, with the IDs of ids(n).
+func newDeadQueue(t testing.TB, e *fakeengine.Engine, n int, options ...fanout.QueueOption) deadQueue {
 	t.Helper()
 	top, err := fanout.NewTopic[string]("t", fanout.WithEngine(e), fanout.WithOrdering())
 	require.NoError(t, err)
@@ -43,7 +43,7 @@ func bury(t testing.TB, e *fakeengine.Engine, n int, options ...fanout.QueueOpti
 	}
 	synctest.Wait()
 	require.NoError(t, s.Shutdown(t.Context()))
-	g := graveyard{t, e, q}
+	g := deadQueue{t, e, q}
 	g.holds(0, n)
 	return g
 }
@@ -56,7 +56,7 @@ func ids(n int) (all []string) {
 }
 
 // slow makes what letters are looked at and moved by take its time.
-func (g graveyard) slow(d time.Duration) {
+func (g deadQueue) slow(d time.Duration) {
 	for _, op := range []fakeengine.Op{fakeengine.Receive, fakeengine.Return, fakeengine.Extend, fakeengine.Redrive, fakeengine.Stats} {
 		g.e.Inject(fakeengine.Fault{Op: op, Latency: d})
 	}
@@ -64,7 +64,7 @@ func (g graveyard) slow(d time.Duration) {
 
 // holds looks into the engine: how many messages are ready in the queue and in its
 // dead-letter queue, and that no more are there, in whatever state.
-func (g graveyard) holds(messages, letters int) {
+func (g deadQueue) holds(messages, letters int) {
 	g.t.Helper()
 	top, err := g.e.Sibling().OpenTopic(g.t.Context(), engine.TopicSpec{Name: "t", Ordering: true})
 	require.NoError(g.t, err)
@@ -79,7 +79,7 @@ func (g graveyard) holds(messages, letters int) {
 }
 
 // peek returns the IDs of all dead letters, and Peek's error.
-func (g graveyard) peek() (seen []string, err error) {
+func (g deadQueue) peek() (seen []string, err error) {
 	ds, err := g.q.DeadLetters().Peek(g.t.Context(), fanout.Unlimited)
 	for _, d := range ds {
 		require.Equal(g.t, "body of "+d.ID(), d.Body)
@@ -90,7 +90,7 @@ func (g graveyard) peek() (seen []string, err error) {
 }
 
 // back returns the IDs of the messages in the queue, in order.
-func (g graveyard) back() (seen []string) {
+func (g deadQueue) back() (seen []string) {
 	g.t.Helper()
 	g.e.Heal()
 	for {
@@ -110,7 +110,7 @@ func (g graveyard) back() (seen []string) {
 // its dead letters all the same.
 func TestASlowEngineIsNotAnEmptyOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{}), 1)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), 1)
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: 2 * time.Second})
 		n, err := g.q.DeadLetters().Depth(t.Context())
 		require.NoError(t, err)
@@ -131,7 +131,7 @@ func TestLettersAreMetOnceThoughTheirLeasesAreShort(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := bury(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n, fanout.WithVisibilityTimeout(row.visibility))
+				g := newDeadQueue(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n, fanout.WithVisibilityTimeout(row.visibility))
 				g.slow(row.each)
 				start := time.Now()
 				seen, err := g.peek()
@@ -170,7 +170,7 @@ func TestLettersAreMetOnceThoughTheirLeasesAreShort(t *testing.T) {
 func TestARedriveThatFailsSaysHowManyHaveMoved(t *testing.T) {
 	const n = 300
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n)
 		g.slow(100 * time.Millisecond)
 		for k := range 5 {
 			g.e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 100 + k, Err: errors.New("no room")})
@@ -190,7 +190,7 @@ func TestARedriveThatFailsSaysHowManyHaveMoved(t *testing.T) {
 func TestALetterWhoseLeaseHasEndedIsMovedWhenItComesAgain(t *testing.T) {
 	const n = 20
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n)
 		// The lease of the first part ends while the engine thinks about it.
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1, Latency: time.Minute})
 		moved, err := g.q.Redrive(t.Context())
@@ -199,7 +199,7 @@ func TestALetterWhoseLeaseHasEndedIsMovedWhenItComesAgain(t *testing.T) {
 		require.Equal(t, ids(n), g.back())
 	})
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{}), n)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), n)
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1, Err: engine.ErrStale})
 		returned := g.e.Calls(fakeengine.Return)
 		moved, err := g.q.Redrive(t.Context())
@@ -209,7 +209,7 @@ func TestALetterWhoseLeaseHasEndedIsMovedWhenItComesAgain(t *testing.T) {
 		require.Equal(t, n-1, moved)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{}), n, fanout.WithVisibilityTimeout(time.Second))
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), n, fanout.WithVisibilityTimeout(time.Second))
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Latency: time.Minute}) // each
 		moved, err := g.q.Redrive(t.Context())
 		require.ErrorContains(t, err, "too slow for a visibility timeout of 1s")
@@ -223,8 +223,8 @@ func TestALetterWhoseLeaseHasEndedIsMovedWhenItComesAgain(t *testing.T) {
 func TestLeasesThatCannotBeKeptUpAreNoEndlessLoop(t *testing.T) {
 	const n = 300
 	refused := fakeengine.Fault{Op: fakeengine.Extend, Err: errors.New("no extensions")}
-	open := func(t *testing.T) graveyard {
-		g := bury(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n, fanout.WithVisibilityTimeout(5*time.Second))
+	open := func(t *testing.T) deadQueue {
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n, fanout.WithVisibilityTimeout(5*time.Second))
 		g.slow(900 * time.Millisecond)
 		g.e.Inject(refused)
 		return g
@@ -263,7 +263,7 @@ func TestLeasesThatCannotBeKeptUpAreNoEndlessLoop(t *testing.T) {
 func TestLettersThatCannotBeGivenBackAreReported(t *testing.T) {
 	const n = 300
 	synctest.Test(t, func(t *testing.T) {
-		g := bury(t, fakeengine.New(fakeengine.Config{}), n)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), n)
 		for k := range 7 {
 			g.e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 1 + 40*k, Err: fmt.Errorf("failure %d", k)})
 		}
@@ -283,7 +283,7 @@ func TestLettersThatCannotBeGivenBackAreReported(t *testing.T) {
 		g.holds(moved, n-moved)
 	})
 	synctest.Test(t, func(t *testing.T) { // 64 at a time
-		g := bury(t, fakeengine.New(fakeengine.Config{}), n)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{}), n)
 		g.e.Inject(fakeengine.Fault{Op: fakeengine.Return, Latency: 100 * time.Millisecond})
 		start := time.Now()
 		seen, err := g.peek()
@@ -293,7 +293,7 @@ func TestLettersThatCannotBeGivenBackAreReported(t *testing.T) {
 		g.holds(0, n)
 	})
 	synctest.Test(t, func(t *testing.T) { // nobody waits any more, but the letters do
-		g := bury(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n)
+		g := newDeadQueue(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), n)
 		g.slow(100 * time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second+time.Millisecond)
 		defer cancel()
@@ -308,7 +308,7 @@ func TestLettersThatCannotBeGivenBackAreReported(t *testing.T) {
 func TestLettersOfOneIDAreDifferentLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{MaxReceive: 1})
-		g := bury(t, e, 0)
+		g := newDeadQueue(t, e, 0)
 		top, err := e.OpenTopic(t.Context(), engine.TopicSpec{Name: "t", Ordering: true})
 		require.NoError(t, err)
 		m := engine.Message{ID: "a", Body: []byte(`"body of a"`), PublishedAt: time.Now()}
@@ -333,7 +333,7 @@ func TestLettersOfOneKeyAreRedrivenInOrder(t *testing.T) {
 	const n = 200
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeengine.New(fakeengine.Config{MaxReceive: 10})
-		g := bury(t, e, 0)
+		g := newDeadQueue(t, e, 0)
 		top, err := e.OpenTopic(t.Context(), engine.TopicSpec{Name: "t", Ordering: true})
 		require.NoError(t, err)
 		for k, id := range ids(n) {

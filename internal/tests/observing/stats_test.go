@@ -141,7 +141,7 @@ func TestStatsWhileAHandIsWorkedOffCountEachDeliveryOnce(t *testing.T) {
 	require.EqualValues(t, n, q.Stats().Delivered)
 }
 
-// A worker, and a range, step through their hands while Stats looks at them.
+// A worker, and a range, step through what they prefetched while Stats counts it.
 func TestStatsOfAHandBelongToOneInstant(t *testing.T) {
 	const batch, batches = 1000, 4000
 	for name, consume := range map[string]func(ctx context.Context, q *fanout.Queue[int]){

@@ -349,7 +349,7 @@ func rounded(m fanout.MessageView) fanout.MessageView {
 }
 
 // TestPagesShowEachLetterOnceWhileOthersComeAndGo, of more than are looked at under one
-// lock, in the order of publication, and take no letter out of the hands of a consumer.
+// lock, in the order of publication, and take no letter from a consumer.
 func TestPagesShowEachLetterOnceWhileOthersComeAndGo(t *testing.T) {
 	const n = 5000
 	synctest.Test(t, func(t *testing.T) {

@@ -146,7 +146,7 @@ func TestAHandlersPublishThatStandsBehindItsOwnQueueWouldDeadlock(t *testing.T) 
 
 func TestAHandlersPublishIsNotHeldBackByAWaitThatIsNotItsOwn(t *testing.T) {
 	// The first waiter waits for "mine", which only the handler could empty; the
-	// handler's publish wants "other", where a receiver has the message in hand.
+	// handler's publish wants "other", where the message is in flight.
 	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		top := kit.NewTopic[int](t)
 		waiting, published := make(chan bool), make(chan error, 1)
