@@ -78,17 +78,11 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 		return 1
 	}
 	t := q.leasesLocked()
-	backlog := q.backlogWaitsLocked()
+	n, waits := q.inLogLocked(), q.dueLocked()
 	switch {
-	case !backlog && q.expiredFirstLocked(): // else they take turns, and stamps are in that order
-		if r, ok := t.TakeExpired(len(ds), int64(vis), now); ok {
-			q.backlogsTurn = true
-			return q.deliverLocked(ds, &r)
-		}
-	case q.n[backlogged] == 0 && backlog && (q.dueLocked() == 0 || q.backlogsTurn) && q.set.ttl == 0:
-		n := min(len(ds), q.inLogLocked())
-		if q.dueLocked() > 0 {
-			n = 1
+	case n > 0 && q.n[backlogged] == 0 && (waits == 0 || q.backlogsTurn) && q.set.ttl == 0:
+		if n = min(len(ds), n); waits > 0 {
+			n = 1 // they take turns
 		}
 		run := q.cursor.Run(n)
 		if k := message.PlainRun(run); k > 0 {
@@ -97,6 +91,11 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 			q.cursor.Step(t.Add(l, run[:k], now))
 			q.backlogsTurn = false
 			r := t.Run(l, first)
+			return q.deliverLocked(ds, &r)
+		}
+	case waits > 0 && !q.backlogWaitsLocked() && q.expiredFirstLocked(): // else they take turns, and stamps are in that order
+		if r, ok := t.TakeExpired(len(ds), int64(vis), now); ok {
+			q.backlogsTurn = true
 			return q.deliverLocked(ds, &r)
 		}
 	}

@@ -119,7 +119,11 @@ func (t *Table[T]) mayTogether(l *Lease[T], s *slot[T], most int) bool {
 	spent := uint32(0)
 	if m.pasts != nil {
 		for b := s.open; b != 0; b &= b - 1 {
-			spent = max(spent, m.pasts[s.place(bits.TrailingZeros64(b))].Spent)
+			p := &m.pasts[s.place(bits.TrailingZeros64(b))]
+			if len(p.Hist.Kept()) > 2*together { // it would be copied
+				return false
+			}
+			spent = max(spent, p.Spent)
 		}
 	}
 	return uint64(spent)+uint64(m.spent)+1 < uint64(most)

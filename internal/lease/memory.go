@@ -14,11 +14,11 @@ import (
 // block that is filled does so once it is full, or with Trim if its places are large.
 //
 // Blocks that are over are kept for the next lease: a few while the queue is busy
-// and hardly any once its owner has called Trim.
+// and none once its owner has called Trim.
 
 const (
-	// spareBytes bounds what is kept until Trim, fewBytes what is kept after it
-	// while the table holds anything, and spareLen how many leases without places.
+	// spareBytes bounds what is kept until Trim, which is no more than what is in use, or
+	// fewBytes. And spareLen is how many leases without places are kept.
 	spareBytes = 256 << 10
 	fewBytes   = 4 << 10
 	spareLen   = 16
@@ -130,15 +130,20 @@ func (p *spares[T]) slab(room int) (b slab[T], ok bool) {
 	return b, false
 }
 
-// takes reports whether a slab of so many places is kept.
-func (p *spares[T]) takes(size int) bool {
-	return size >= small && (len(p.slabs) == 0 || p.bytes+size*placeBytes[T]() <= spareBytes)
+// takes reports whether a slab of so many places is kept, of most bytes in all.
+func (p *spares[T]) takes(size, most int) bool {
+	return size >= small && (len(p.slabs) == 0 || p.bytes+size*placeBytes[T]() <= most)
+}
+
+// spareMost is how many bytes may be kept: no more than what is in use.
+func (t *Table[T]) spareMost() int {
+	return min(max(t.Held()*placeBytes[T](), fewBytes), spareBytes)
 }
 
 // give keeps the parts of a lease that is over. What is in its items may be so,
 // too.
-func (p *spares[T]) give(l *Lease[T]) {
-	p.giveSlab(slab[T]{l.items, l.starts})
+func (p *spares[T]) give(l *Lease[T], most int) {
+	p.giveSlab(slab[T]{l.items, l.starts}, most)
 	l.items, l.starts, l.more = nil, nil, nil
 	l.n, l.begun, l.counted, l.dueBit = 0, 0, 0, 0
 	if len(p.heads) < spareLen {
@@ -146,10 +151,13 @@ func (p *spares[T]) give(l *Lease[T]) {
 	}
 }
 
-func (p *spares[T]) giveSlab(b slab[T]) {
-	if p.takes(cap(b.items)) {
+func (p *spares[T]) giveSlab(b slab[T], most int) {
+	if p.takes(cap(b.items), most) {
 		p.slabs = append(p.slabs, b)
 		p.bytes += b.bytes()
+	}
+	if p.bytes > most && len(p.slabs) > 1 {
+		p.trim(most)
 	}
 }
 
@@ -164,15 +172,19 @@ func (p *spares[T]) clean() {
 
 // trim keeps no more than so many bytes.
 func (p *spares[T]) trim(most int) {
-	var kept []slab[T]
-	n := 0
+	n, bytes := 0, 0
 	for _, b := range p.slabs {
-		if n+b.bytes() <= most {
-			kept = append(kept, b)
-			n += b.bytes()
+		if bytes+b.bytes() <= most {
+			p.slabs[n] = b
+			n++
+			bytes += b.bytes()
 		}
 	}
-	p.slabs, p.bytes = kept, n
+	clear(p.slabs[n:])
+	p.slabs, p.bytes = p.slabs[:n], bytes
+	if cap(p.slabs) > 4*max(n, 1) {
+		p.slabs = append([]slab[T](nil), p.slabs...)
+	}
 }
 
 // roomFor is how large a block for callers is who want so many messages.
@@ -219,7 +231,7 @@ func (t *Table[T]) tidy(s *slot[T]) {
 	}
 	switch n := cap(l.items); {
 	case left == 0 && l.step == 0:
-		if t.spare.takes(n) {
+		if t.spare.takes(n, t.spareMost()) {
 			l.clear(s, s.dead)
 		}
 		l.items = l.items[:0]
@@ -234,14 +246,19 @@ func (t *Table[T]) drop(s *slot[T]) {
 	l := s.lease
 	t.unschedule(l)
 	t.slots.remove(l.id)
-	t.spare.give(l)
+	t.spare.give(l, t.spareMost())
 }
 
 // shrink moves what is left of a block to one that is hardly larger.
 func (t *Table[T]) shrink(s *slot[T], left int) {
 	l := s.lease
-	b := newSlab[T](left)
-	b.items, b.starts = b.items[:left], b.starts[:left]
+	var b slab[T]
+	if t.bulky {
+		b = slab[T]{make([]message.Item[T], left), make([]int64, left)}
+	} else {
+		b = newSlab[T](left)
+		b.items, b.starts = b.items[:left], b.starts[:left]
+	}
 	var pasts []message.Past
 	if l.more != nil && l.more.pasts != nil {
 		pasts = make([]message.Past, left)
@@ -255,9 +272,9 @@ func (t *Table[T]) shrink(s *slot[T], left int) {
 		}
 		n++
 	}
-	if t.spare.takes(cap(l.items)) {
+	if most := t.spareMost(); t.spare.takes(cap(l.items), most) {
 		clear(l.items)
-		t.spare.giveSlab(slab[T]{l.items[:0], l.starts})
+		t.spare.giveSlab(slab[T]{l.items[:0], l.starts}, most)
 	}
 	l.items, l.starts, l.present = b.items, b.starts, live
 	s.dead = 0
@@ -304,11 +321,10 @@ func (t *Table[T]) Clean() {
 
 // Spare reports whether there are blocks that Trim would give back.
 func (t *Table[T]) Spare() bool {
-	return t != nil && (t.spare.bytes > fewBytes || t.spare.bytes > 0 && t.Held() == 0)
+	return t != nil && t.spare.bytes > 0
 }
 
-// Trim is Clean, and gives back the memory of most blocks that are over, of all if
-// the table holds nothing. Its owner calls it when nothing has happened for a while.
+// Trim is Clean, and gives back the memory of all blocks that are over. Its owner calls it when nothing has happened for a while.
 func (t *Table[T]) Trim() {
 	if t == nil {
 		return
@@ -318,7 +334,8 @@ func (t *Table[T]) Trim() {
 		t.unfill()
 	}
 	if t.Held() > 0 || len(t.steps) > 0 {
-		t.spare.trim(fewBytes)
+		t.spare.trim(0)
+		t.spare.heads = nil
 		return
 	}
 	*t = Table[T]{stamps: t.stamps, origin: t.origin, bulky: t.bulky, began: t.began, acked: t.acked}

@@ -42,7 +42,12 @@ type slot[T any] struct {
 }
 
 // place is where message k is in the block.
-func (s *slot[T]) place(k int) int { return bits.OnesCount64(s.lease.present & (bit(k) - 1)) }
+func (s *slot[T]) place(k int) int {
+	if s.lease.present == ^uint64(0) {
+		return k
+	}
+	return bits.OnesCount64(s.lease.present & (bit(k) - 1))
+}
 
 // A Table is all leases of a queue.
 //
@@ -192,12 +197,15 @@ func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
 	for k := first; k < first+n; k++ {
 		l.starts[k] = now
 	}
-	s := t.slot(l)
+	s := t.fillSlot
+	if l != t.filling {
+		s = t.slot(l)
+	}
 	s.open |= mask(first, n)
 	t.open += n
 	t.began += n
-	if n > 0 {
-		t.schedule(l, after(now, l.vis), first)
+	if at := after(now, l.vis); n > 0 && (l.due == 0 || l.due >= at) { // else it comes up earlier
+		t.schedule(l, at, first)
 	}
 }
 
@@ -213,7 +221,10 @@ type Run[T any] struct {
 func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
 	s, n := t.slot(l), int(l.n)
 	m := l.more
-	if m != nil && m.pasts != nil {
+	if m == nil { // most often
+		return Run[T]{l.items[k:n], message.Ref{Stamp: s.base + uint64(k), Block: l.id, Attempt: 1}, nil}
+	}
+	if m.pasts != nil {
 		p := m.pasts[k]
 		for n = k + 1; n < int(l.n) && m.pasts[n].Hist == p.Hist && m.pasts[n].Spent == p.Spent; n++ {
 		}

@@ -168,8 +168,44 @@ type group struct {
 // the group's slices.
 func Together(o *Origin, g Group) *History { return &History{group: &group{o, g}} }
 
+// of returns the history of one message in one piece.
 func (g *group) of(seq uint64) *History {
-	start, before := g.Start, g.Before
+	together := 1
+	start, before := g.last(seq)
+	base := before
+	for ; base != nil && base.group != nil; together++ {
+		_, base = base.group.last(seq)
+	}
+	h := &History{attempts: make([]Kept, 0, len(base.Kept())+together+1)} // the next attempt finds room
+	if base != nil {
+		h.attempts, h.texts = append(h.attempts, base.attempts...), base.texts
+	}
+	number := 0
+	if n := len(h.attempts); n > 0 {
+		number = h.attempts[n-1].Number
+	}
+	h.attempts = h.attempts[:len(h.attempts)+together]
+	for k, at := len(h.attempts)-1, g; ; k-- {
+		a := TimeOut(at.Origin, start, at.At)
+		a.Number = number + together
+		together--
+		h.attempts[k] = a
+		if together == 0 {
+			break
+		}
+		at = before.group
+		start, before = at.last(seq)
+	}
+	if len(h.attempts) >= mostAttempts+slack {
+		h.attempts, h.texts = Bounded(h.attempts, mostAttempts, MostText, mostTexts)
+	}
+	return h
+}
+
+// of1 returns when the delivery of one message began that timed out last, and what the
+// message had been through before.
+func (g *group) last(seq uint64) (start int64, before *History) {
+	start, before = g.Start, g.Before
 	if k := slices.Index(g.Seqs, seq); k >= 0 {
 		if g.Starts != nil {
 			start = g.Starts[k]
@@ -178,12 +214,7 @@ func (g *group) of(seq uint64) *History {
 			before = g.Befores[k]
 		}
 	}
-	if before = before.Of(seq); before != nil { // which may be asked at the same time, or go on: it keeps its room
-		own := *before
-		own.attempts = slices.Clip(own.attempts)
-		before = &own
-	}
-	return before.With(TimeOut(g.Origin, start, g.At))
+	return start, before
 }
 
 // TimeOut is the attempt of a delivery from o that timed out.
