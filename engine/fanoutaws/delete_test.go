@@ -230,7 +230,7 @@ func TestWithExistingDeletesNothing(t *testing.T) {
 		require.NoError(t, err)
 		err = q.Delete(t.Context())
 		require.ErrorIs(t, err, fanout.ErrUnsupported)
-		require.ErrorContains(t, err, "WithExisting deletes nothing: delete the queue with what made it")
+		require.ErrorContains(t, err, "WithExisting deletes nothing: delete the queue with the tool that made it")
 		require.NoError(t, top.Publish(t.Context(), "a"))
 		d, err := q.Receive(t.Context())
 		require.NoError(t, err)
