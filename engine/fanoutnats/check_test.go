@@ -116,6 +116,12 @@ func requireTotal(t *testing.T, n int, q engine.Queue) {
 	require.Eventually(t, func() bool { return total(t, q) == n }, patience, time.Millisecond)
 }
 
+// requireAtLeast is requireTotal for a queue that may hold more.
+func requireAtLeast(t *testing.T, n int, q engine.Queue) {
+	t.Helper()
+	require.Eventually(t, func() bool { return total(t, q) >= n }, patience, time.Millisecond)
+}
+
 // requireRecords finds n records of messages in retry, of the topic "payments".
 func requireRecords(t *testing.T, e *embedded.Engine, n int) {
 	t.Helper()
