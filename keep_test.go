@@ -129,8 +129,7 @@ func testKept[T any](t *testing.T, n int) {
 				}
 				pinned := heapInUse() - before
 				var none T
-				// One that is left alone in its lease has that, a place and a part of the table.
-				most := int64(kept)*4*(int64(unsafe.Sizeof(none))+72) + 8<<10 + segmentBytes // that of the topic's log
+				most := int64(kept)*4*(int64(unsafe.Sizeof(none))+48) + 8<<10 + segmentBytes // that of the topic's log
 				require.NoError(t, top.Close())
 				if pinned > most && isKnown {
 					faults++
