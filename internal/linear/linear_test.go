@@ -66,7 +66,7 @@ func TestLinear(t *testing.T) {
 				}
 			}
 			if known[r.name] {
-				if len(over) == 0 {
+				if len(over) == 0 && r.name != unsteady {
 					t.Error("it is linear now: take it off the list of those that are known not to be")
 				}
 				return
@@ -85,14 +85,18 @@ var nolog = slog.New(slog.DiscardHandler)
 // looks at what waits in the hands of workers looks at each worker and subscriber
 // (hand.go), and what is released goes to its place in the backlog.
 var known = map[string]bool{
-	"workers":                             true,
-	"handlers that settle for themselves": true,
-	"queues that publish to each other at the end of their topic": true,
-	"subscribers that end, the first first":                       true,
-	"subscribers that end, the last first":                        true,
-	"subscribers that end, in any order":                          true,
-	"messages that are released, in any order":                    true,
+	"workers":                                  true,
+	"handlers that settle for themselves":      true,
+	unsteady:                                   true,
+	"subscribers that end, the first first":    true,
+	"subscribers that end, the last first":     true,
+	"subscribers that end, in any order":       true,
+	"messages that are released, in any order": true,
 }
+
+// unsteady is a row that is known not to be linear but in some runs: what its handlers
+// meet depends on which goroutine comes first.
+const unsteady = "queues that publish to each other at the end of their topic"
 
 // counted is the packages whose blocks are counted.
 var counted = []string{
