@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"math"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -20,26 +18,6 @@ var errBusy = errors.New("busy")
 
 // silent is for tests that lose messages on purpose.
 var silent = WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
-
-// A syncBuffer is where a test's log goes.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *syncBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 // bubble runs f in virtual time.
 func bubble(t *testing.T, f func(t *testing.T, ctx context.Context)) {

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/gofanout/fanout/internal/fakeengine"
 )
 
 // elapse lets d pass, and all that it brings about.
@@ -25,20 +23,6 @@ func elapse(d time.Duration) {
 func publishAll[T any](t *testing.T, top *Topic[T], ms ...Message[T]) {
 	t.Helper()
 	require.NoError(t, top.PublishMessages(context.Background(), ms...))
-}
-
-// deadBodies peeks at the dead letters.
-func deadBodies[T any](t *testing.T, q *Queue[T]) []T {
-	t.Helper()
-	return bodies(t, q.DeadLetters())
-}
-
-// causesOf are the causes in a delivery's history.
-func causesOf[T any](d Delivery[T]) (cs []Cause) {
-	for _, a := range d.History() {
-		cs = append(cs, a.Cause)
-	}
-	return cs
 }
 
 // A diary says what happened when, since it was begun.
@@ -98,26 +82,6 @@ func requireDecided(t *testing.T, errs <-chan error) error {
 
 func withID(body int, id string) Message[int] { return Message[int]{Body: body, DeduplicationID: id} }
 
-// onBoth runs a test with topics in memory, and with topics that are each on an engine.
-func onBoth(t *testing.T, f func(t *testing.T, ctx context.Context, on func() TopicOption)) {
-	t.Helper()
-	t.Run("memory", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) { f(t, ctx, func() TopicOption { return silent }) })
-	})
-	t.Run("engine", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			f(t, ctx, func() TopicOption { return WithEngine(fakeengine.New(fakeengine.Config{})) })
-		})
-	})
-}
-
-func keyed(key string, bodies ...int) (ms []Message[int]) {
-	for _, b := range bodies {
-		ms = append(ms, Message[int]{Body: b, OrderingKey: key})
-	}
-	return ms
-}
-
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()
@@ -133,9 +97,6 @@ func (b Backoff) after(attempt int) time.Duration {
 }
 
 func handleNothing(context.Context, Delivery[int]) error { return nil }
-
-// noContext is what a caller passes who has forgotten to make one.
-var noContext context.Context
 
 // CheckInvariants is check for the model's driver, which is outside of the
 // package and wants an error.

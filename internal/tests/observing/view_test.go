@@ -839,6 +839,3 @@ func TestATapHearsOfHandlersThatAreStuckOrLate(t *testing.T) {
 		require.NoError(t, top.Close())
 	})
 }
-
-// noContext is what no caller should pass.
-var noContext context.Context
