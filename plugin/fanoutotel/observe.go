@@ -41,9 +41,9 @@ func Of[T any](t *fanout.Topic[T]) Source {
 const depthTime = 5 * time.Second
 
 // Observe reports what the queues of topics hold, and what they do, whenever metrics are
-// collected: no message costs anything for it. On an engine it asks that for the depth of
-// each queue, for five seconds at most; what is not known is not reported. stop ends it; it
-// may be called again. It returns [fanout.ErrInvalidOption] for a topic that is nil, or
+// collected: no message costs anything for it. On an engine it asks the engine for the depth
+// of each queue, for five seconds at most. A number that is not known is not reported. stop
+// ends it; it may be called again. It returns [fanout.ErrInvalidOption] for a topic that is nil, or
 // what the MeterProvider returns.
 func (i *Instrumentation) Observe(topics ...Source) (stop func() error, err error) {
 	for k, t := range topics {
@@ -90,7 +90,12 @@ var gauges = []struct {
 	{"fanout.queue.blocked", "{message}", "Number of messages that wait behind another one of their ordering key.", func(s *fanout.Stats) int { return s.Blocked }},
 	{"fanout.queue.parked", "{message}", "Number of dead messages that wait for room in the dead-letter queue.", func(s *fanout.Stats) int { return s.Parked }},
 	{"fanout.queue.dead", "{message}", "Number of messages in the dead-letter queue.", func(s *fanout.Stats) int { return s.Dead }},
-	{"fanout.queue.unsettled", "{message}", "Number of messages that count against the capacity.", func(s *fanout.Stats) int { return s.Unsettled() }},
+	{"fanout.queue.unsettled", "{message}", "Number of messages that count against the capacity.", func(s *fanout.Stats) int {
+		if s.Retrying == fanout.Unknown { // on an engine, which has them among the others
+			return fanout.Depth{Ready: s.Ready, Delayed: s.Delayed, InFlight: s.InFlight}.Unsettled()
+		}
+		return s.Unsettled()
+	}},
 	{"fanout.queue.capacity", "{message}", "Number of messages that the queue may hold; absent if that is not limited.", func(s *fanout.Stats) int {
 		if s.Capacity == fanout.Unlimited {
 			return fanout.Unknown

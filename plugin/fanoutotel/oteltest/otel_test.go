@@ -221,6 +221,10 @@ func TestATraceGoesOnInAnotherProcess(t *testing.T) {
 		held := there.metrics()["fanout.queue.in_flight"].Data.(metricdata.Sum[int64]).DataPoints
 		require.Len(t, held, 2)
 		require.EqualValues(t, 1, held[0].Value+held[1].Value, "as the engine knows it")
+		unsettled, ok := there.metrics()["fanout.queue.unsettled"].Data.(metricdata.Sum[int64])
+		require.True(t, ok, "what the queues hold is known")
+		require.Len(t, unsettled.DataPoints, 2, "an empty queue too")
+		require.EqualValues(t, 1, unsettled.DataPoints[0].Value+unsettled.DataPoints[1].Value, "what the engine holds")
 		require.NoError(t, d.Ack(ctx))
 		sent, got := here.spans(), there.spans()
 		require.Equal(t, []string{"0 producer publish payments id=a"}, lines(sent))
