@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,7 +46,8 @@ func TestTheTableCanBeReadAtAGlance(t *testing.T) {
 	}
 }
 
-// TestEveryFeatureIsOnThePage, in the table or in the notes.
+// TestEveryFeatureIsOnThePage, in the notes: under the title of its row, with its name if
+// the row has several features, or under its name, with an answer, if it has no row.
 func TestEveryFeatureIsOnThePage(t *testing.T) {
 	caps := engine.Capabilities{}
 	for _, f := range engine.Features() {
@@ -53,8 +55,19 @@ func TestEveryFeatureIsOnThePage(t *testing.T) {
 	}
 	text := table([]column{{name: "none", caps: caps}})
 	for _, f := range engine.Features() {
-		if want := "- *" + sentence(label(f)) + ":* no. Switch it on.\n"; strings.Count(text, want) != 1 {
-			t.Errorf("%q is not once in\n%s", want, text)
+		start, want := "- *"+sentence(f.String())+":* ", "no. Switch it on."
+		for _, r := range rows {
+			if slices.Contains(r.features, f) {
+				start, want = "- *"+sentence(r.title)+":* ", "Switch it on."
+				if len(r.features) > 1 {
+					want = sentence(f.String()) + ": switch it on."
+				}
+			}
+		}
+		_, line, found := strings.Cut(text, start)
+		line, _, _ = strings.Cut(line, "\n")
+		if !found || strings.Count(text, start) != 1 || strings.Count(line, want) != 1 {
+			t.Errorf("%q with %q is not once in\n%s", start, want, text)
 		}
 	}
 }

@@ -86,43 +86,39 @@ func (r row) answer(s engine.Support) string {
 	}
 }
 
-// notes is a line for each feature of which an engine has more to say than is known.
+// notes is a line for each row of which an engine has more to say than is known, and
+// then one for each feature that has no row, with the answer.
 func notes(caps, known engine.Capabilities) string {
 	var b strings.Builder
-	for _, f := range inOrder() {
-		if s := caps[f]; s.Note != "" && s != known[f] {
+	hasMore := func(f engine.Feature) bool { return caps[f].Note != "" && caps[f] != known[f] }
+	rest := engine.Features()
+	for _, r := range rows {
+		var text string
+		for _, f := range r.features {
+			rest = slices.DeleteFunc(rest, func(other engine.Feature) bool { return other == f })
+			if !hasMore(f) {
+				continue
+			}
+			note := caps[f].Note
+			if len(r.features) > 1 {
+				note = f.String() + ": " + note
+			}
+			text += " " + sentence(note) + "."
+		}
+		if text != "" {
+			fmt.Fprintf(&b, "- *%s:*%s\n", sentence(r.title), text)
+		}
+	}
+	for _, f := range rest {
+		if hasMore(f) {
 			answer := "no"
-			if s.Kept {
+			if caps[f].Kept {
 				answer = "yes"
 			}
-			fmt.Fprintf(&b, "- *%s:* %s. %s.\n", sentence(label(f)), answer, sentence(s.Note))
+			fmt.Fprintf(&b, "- *%s:* %s. %s.\n", sentence(f.String()), answer, sentence(caps[f].Note))
 		}
 	}
 	return b.String()
-}
-
-// label is what a feature is called in the notes: as its row, if that is its alone.
-func label(f engine.Feature) string {
-	for _, r := range rows {
-		if len(r.features) == 1 && r.features[0] == f {
-			return r.title
-		}
-	}
-	return f.String()
-}
-
-// inOrder is all features: those of the table first, in its order.
-func inOrder() []engine.Feature {
-	var order []engine.Feature
-	for _, r := range rows {
-		order = append(order, r.features...)
-	}
-	for _, f := range engine.Features() {
-		if !slices.Contains(order, f) {
-			order = append(order, f)
-		}
-	}
-	return order
 }
 
 // sentence is text with its first letter large.
