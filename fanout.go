@@ -8,7 +8,7 @@
 //   - A [Queue] is one subscription: it keeps each message until a consumer of
 //     its own acknowledges it, and holds no more than its capacity. Bodies are
 //     shared between queues, not copied.
-//   - A [Delivery] is one handing-over of a message to one consumer. It hides the
+//   - A [Delivery] is a message that one consumer has received. It hides the
 //     message from the others for a visibility timeout, and ends when it is
 //     settled: acknowledged, given back to be retried, or dead-lettered.
 //   - A [Subscriber] is a pool of workers that run a [Handler] over a queue. To receive
@@ -36,19 +36,24 @@
 //     are ready, delayed, retrying, in flight, or dead without room in the dead-letter
 //     queue. So a retry never fails for want of room.
 //   - At least once. An accepted message is delivered until it is acknowledged or
-//     dead-lettered. You choose every loss: by a Drop policy, a time to live, Purge,
-//     Close or Delete. Each is counted, told to a hook, and logged.
+//     dead-lettered. A message is lost only if a Drop policy of a queue or of a
+//     dead-letter queue drops it, or if you call Purge, Close or Delete. You choose each
+//     of them. Each is counted, told to a hook, and logged. A message whose time to live
+//     has passed becomes a dead letter.
 //   - Late settlements are refused. Settling a delivery whose visibility timeout has
 //     passed returns [ErrStale], and does nothing to the newer delivery. Settling it
 //     twice returns [ErrSettled].
 //   - Failed messages wait at least a millisecond before they are retried. They are
 //     dead-lettered after as many attempts as [WithMaxAttempts] says. Snooze and
-//     Release use up no attempt. The dead letter has the history of all attempts.
+//     Release use up no attempt, but a message that was snoozed or released a thousand
+//     times is dead-lettered too. The dead letter has the history of all attempts, or of
+//     the first 500 and the last 500.
 //   - A full dead-letter queue loses nothing. Dead messages stay in their queue until
 //     there is room.
 //   - Clean end. [Topic.Shutdown] drains the queues and says, queue by queue, what is
-//     left; [Topic.Leftovers] returns it. [Shutdown] ends topics whose handlers publish
-//     to each other. [Topic.Done] closes when no goroutine and no timer remains.
+//     left, such as delayed messages and those of a paused queue; [Topic.Leftovers]
+//     returns it. [Shutdown] ends topics whose handlers publish to each other.
+//     [Topic.Done] closes when no goroutine and no timer remains.
 //
 // Without an engine ([WithEngine]) messages live in memory and are lost when the process
 // ends. There is no exactly-once delivery, no priority, no wildcard, and no network.
@@ -70,7 +75,7 @@
 //  5. A slow, failing, panicking, blocked or exiting handler affects no other
 //     subscriber, except when its full queue makes publishers wait or refuses messages.
 //
-// A handler can meet a message twice. It should return when its context is cancelled:
+// A handler can get the same message twice. It should return when its context is cancelled:
 // one that does not keeps its worker until it returns and is counted in [Stats].Stuck,
 // while its message goes to others. A handler that publishes should pass its context
 // on. If that publish could only wait for the handler itself, perhaps by way of other
@@ -85,12 +90,13 @@
 // every timeout, retry and delay comes at its exact instant, except that a handler's
 // visibility timeout may come up to a millisecond late, see [WithVisibilityTimeout].
 //
-// Make a topic inside the bubble of synctest that uses it. A topic in memory may also be
-// used by several bubbles in turn, as long as none of its calls waits, no handler runs
-// and no timer is armed when they change: nothing is in flight, delayed or waiting for a
-// retry, and the last log line is a second old. The channel of [Topic.Done] belongs to
-// the bubble that asks for it first. To use a topic from two bubbles at the same time is
-// a fatal error of the Go runtime.
+// Make a topic inside the bubble of synctest that uses it. Several bubbles may use a topic
+// in memory one after the other. Between two bubbles the topic must be idle and no timer
+// armed: no call waits, no handler runs, and no message is in flight, delayed or waiting for
+// a retry. Also wait for one second after the last event that was logged, because logging
+// has a timer, and [WithDeduplication] until the topic has forgotten all IDs. Call
+// [Topic.Done] in one bubble only: its channel belongs to the bubble that calls it first. If
+// two bubbles use a topic at the same time, the Go runtime ends the program.
 package fanout
 
 import (

@@ -15,7 +15,8 @@ import (
 // It is all or none. If Publish returns nil, the message is in all these queues, except
 // where a queue's own Drop policy dropped it. If it returns an error, the message is in
 // none, nothing was dropped for it, and the publish can be tried again. On an engine that
-// holds unless the error is [ErrUnconfirmed].
+// holds unless the error is [ErrUnconfirmed]. If no queue is open, or no filter accepts the
+// message, no queue gets it: Publish returns nil, and [TopicStats].Unrouted counts it.
 //
 // While a queue with the [Block] policy is full, Publish waits until there is room or ctx
 // ends. Publishes wait in the order of their arrival. It returns ctx's error, [ErrClosed],

@@ -59,7 +59,7 @@ func AnswerQuotes(price func(context.Context, string) (int, error)) fanout.Handl
 		}
 		select {
 		case d.Body.Reply <- Quote{cents, err}:
-		default: // answered before: a handler can meet a message twice
+		default: // answered before: a handler can get the same message twice
 		}
 		return nil
 	}
