@@ -5,10 +5,10 @@
 //	orders, err := fanout.NewTopic[Order]("orders", telemetry.Topic())
 //	stop, err := telemetry.Observe(fanoutotel.Of(orders))
 //
-// A publish, each attempt of a handler, each receive and each settlement by hand is a
-// span. The publisher's context travels in the message's attributes traceparent and
-// tracestate, as W3C Trace Context has them, so that a trace goes on in each handler,
-// in other processes too.
+// A publish, each attempt of a handler, each receive and each settlement that your code
+// calls is a span. The publisher's trace context travels in the message's attributes
+// traceparent and tracestate, as W3C Trace Context has them, so that a trace goes on in
+// each handler, in other processes too.
 package fanoutotel
 
 import (

@@ -31,7 +31,7 @@ func TestABankThatIsDownIsAskedAgain(t *testing.T) {
 		if err := orders.Publish(t.Context(), Order{ID: "o-17"}); err != nil {
 			t.Fatal(err)
 		}
-		kit.Settle(t.Context()) // until nothing is left to do
+		kit.Settle(t.Context()) // until nothing is ready, in flight or waiting for a retry
 
 		orders.Retried("billing").WantCount(2)
 		orders.Acked("billing").Want(Order{ID: "o-17"})
