@@ -67,8 +67,9 @@ type queueInfo struct {
 
 	Troubles []trouble `json:"troubles,omitempty"`
 
-	was   counts  // some seconds ago
-	since float64 // how many
+	looked counts  // by the last look: rates are differences between looks
+	was    counts  // some seconds ago
+	since  float64 // how many
 }
 
 // counts are those since the queue was opened.
@@ -105,9 +106,12 @@ type rates struct {
 // queue that is always full lets one in whenever there is room.
 const blockedFor = 5 * time.Second
 
-// info is a queue. The sampler's mutex is held.
-func (q *queueState) info(now time.Time) queueInfo {
-	s := &q.stats
+// info is a queue as the last look saw it, which was at now. The sampler's mutex is held.
+func (q *queueState) info(now time.Time) queueInfo { return q.infoWith(now, &q.stats) }
+
+// infoWith is a queue with numbers that are newer than the last look, which was at now. Rates
+// are still those between looks. The sampler's mutex is held.
+func (q *queueState) infoWith(now time.Time, s *fanout.Stats) queueInfo {
 	i := queueInfo{
 		Topic: q.topic.view.Name(), Queue: q.view.Name(), Engine: q.topic.view.Engine(), Capacity: bound(q.settings.Capacity), Overflow: q.settings.Overflow.String(),
 		Held: s.Unsettled(), Ready: s.Ready, InFlight: s.InFlight, Delayed: s.Delayed, Retrying: s.Retrying, Parked: s.Parked, Blocked: s.Blocked,
@@ -116,12 +120,12 @@ func (q *queueState) info(now time.Time) queueInfo {
 		Counts: countsOf(s),
 	}
 	if d := q.rates.seconds(now); d > 0 {
-		was := countsOf(&q.rates.then)
-		i.was, i.since = was, d
+		was, looked := countsOf(&q.rates.then), countsOf(&q.stats)
+		i.was, i.looked, i.since = was, looked, d
 		per := func(now, then uint64) float64 { return math.Round(float64(now-min(then, now))/d*100) / 100 }
 		i.Rates = rates{
-			Published: per(uint64(i.Counts.Published), uint64(was.Published)), Delivered: per(i.Counts.Delivered, was.Delivered), Acked: per(i.Counts.Acked, was.Acked),
-			Failed: per(failures(s), failures(&q.rates.then)), DeadLettered: per(i.Counts.DeadLettered, was.DeadLettered), Dropped: per(i.Counts.Dropped, was.Dropped),
+			Published: per(uint64(looked.Published), uint64(was.Published)), Delivered: per(looked.Delivered, was.Delivered), Acked: per(looked.Acked, was.Acked),
+			Failed: per(failures(&q.stats), failures(&q.rates.then)), DeadLettered: per(looked.DeadLettered, was.DeadLettered), Dropped: per(looked.Dropped, was.Dropped),
 		}
 	} else {
 		i.Rates = rates{-1, -1, -1, -1, -1, -1}

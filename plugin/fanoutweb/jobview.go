@@ -61,8 +61,8 @@ func (v *visit) jobView(j *job, at place) *jobView {
 func (v *visit) infoOf(at place) (i *queueInfo) {
 	v.h.sampler.look(func(s *sampler) {
 		if q := s.states[at.view]; q != nil {
-			q.stats = q.view.Stats()
-			info := q.info(s.at)
+			now := q.view.Stats()
+			info := q.infoWith(s.at, &now)
 			i = &info
 		}
 	})

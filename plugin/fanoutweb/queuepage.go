@@ -67,9 +67,9 @@ func (v *visit) queueOf(at place) (p queuePage, err error) {
 		if q = s.states[at.view]; q == nil {
 			return
 		}
-		q.stats = q.view.Stats() // what was just done is to be seen
+		now := q.view.Stats() // what was just done is to be seen
 		p.At, p.Since, p.Ended = s.at, s.since, q.topic.ended
-		p.queueInfo, p.Charts = q.info(s.at), q.charts()
+		p.queueInfo, p.Charts = q.infoWith(s.at, &now), q.charts()
 	})
 	if q == nil { // it was opened since the last look
 		return p, refusal{404, "The queue has only just been opened. Try again in a second."}
@@ -119,18 +119,18 @@ func settingsOf(s fanout.QueueSettings) (texts []setting, values map[string]any)
 
 // Causes are the attempts that ended, by cause.
 func (i *queueInfo) Causes() (cs []cause) {
-	c, was := &i.Counts, &i.was
+	c, now, was := &i.Counts, &i.looked, &i.was
 	for _, n := range []struct {
-		name      string
-		now, then uint64
+		name            string
+		n, looked, then uint64
 	}{
-		{"acknowledged", c.Acked, was.Acked}, {"failed", c.Failed, was.Failed}, {"panicked", c.Panicked, was.Panicked}, {"exited", c.Exited, was.Exited},
-		{"timed out", c.TimedOut, was.TimedOut}, {"nacked", c.Nacked, was.Nacked}, {"permanent", c.Permanent, was.Permanent}, {"expired", c.Expired, was.Expired},
-		{"snoozed", c.Snoozed, was.Snoozed}, {"released", c.Released, was.Released},
+		{"acknowledged", c.Acked, now.Acked, was.Acked}, {"failed", c.Failed, now.Failed, was.Failed}, {"panicked", c.Panicked, now.Panicked, was.Panicked}, {"exited", c.Exited, now.Exited, was.Exited},
+		{"timed out", c.TimedOut, now.TimedOut, was.TimedOut}, {"nacked", c.Nacked, now.Nacked, was.Nacked}, {"permanent", c.Permanent, now.Permanent, was.Permanent}, {"expired", c.Expired, now.Expired, was.Expired},
+		{"snoozed", c.Snoozed, now.Snoozed, was.Snoozed}, {"released", c.Released, now.Released, was.Released},
 	} {
-		one := cause{Name: n.name, N: n.now}
-		if i.since > 0 && n.now > n.then {
-			one.Rate = rate(float64(n.now-n.then)/i.since) + "/s"
+		one := cause{Name: n.name, N: n.n}
+		if i.since > 0 && n.looked > n.then {
+			one.Rate = rate(float64(n.looked-n.then)/i.since) + "/s"
 		}
 		cs = append(cs, one)
 	}

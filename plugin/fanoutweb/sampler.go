@@ -55,7 +55,7 @@ type queueState struct {
 	topic    *topicState
 	view     fanout.QueueView
 	settings fanout.QueueSettings
-	stats    fanout.Stats
+	stats    fanout.Stats // of the last look; only a look changes it
 	dead     fanout.Stats // of the dead-letter queue, if there is one
 	blocked  time.Time    // when publishers were last seen to wait for it
 	rates    window[fanout.Stats]
