@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,7 +22,8 @@ type flowPage struct {
 	Search    string
 	Many      bool // there is something to search
 	Findings  []finding
-	More      int // findings that are not told
+	More      int            // findings that are not told
+	Levels    map[string]int // how many findings there are of each level
 	Queues    int
 	Topics    []flowTopic
 }
@@ -71,8 +73,17 @@ func (v *visit) flowPage() (p flowPage) {
 	}
 	p.Topics = kept
 	all = slices.DeleteFunc(all, func(i queueInfo) bool { return !v.can(View, i.Topic, i.Queue) })
+	for k := range all {
+		v.texts(&all[k])
+	}
 	p.Queues, p.Many = len(all), len(all) > 8
 	p.Findings, p.More = findings(all, mostFindings)
+	p.Levels = map[string]int{}
+	for k := range all {
+		for _, t := range all[k].Troubles {
+			p.Levels[t.Level]++
+		}
+	}
 	from, _ := strconv.Atoi(v.r.Form.Get("from"))
 	for k := range p.Topics {
 		p.Topics[k].part(all, p.Search, max(from, 0))
@@ -118,20 +129,18 @@ func (t *flowTopic) part(all []queueInfo, search string, from int) {
 // Centred reports whether the topic stands beside the middle of its queues.
 func (t flowTopic) Centred() bool { return len(t.Queues) <= centred }
 
-// Say is the state of everything in a sentence, for who doesn't see the page.
+// Say is the state of everything in a few words.
 func (p flowPage) Say() string {
-	worst := 0
-	for _, f := range p.Findings {
-		if f.Level == critical {
-			worst++
+	var words []string
+	for _, level := range levels {
+		if n := p.Levels[level]; n > 0 && level == critical {
+			words = append(words, number(n)+" critical")
+		} else if n > 0 {
+			words = append(words, plural(n, level))
 		}
 	}
-	switch {
-	case len(p.Findings) == 0:
-		return "Nothing is wrong in " + plural(p.Queues, "queue") + "."
-	case worst == 0:
-		return fmt.Sprintf("%s worth a look.", plural(len(p.Findings)+p.More, "thing"))
+	if len(words) == 0 {
+		return "Nothing is wrong in " + plural(p.Queues, "queue")
 	}
-	f := p.Findings[0]
-	return fmt.Sprintf("%s critical, the first in %s.", isAre(worst, "thing is", "things are"), f.Place.Queue)
+	return fmt.Sprintf("%s in %s", strings.Join(words, ", "), plural(p.Queues, "queue"))
 }

@@ -66,6 +66,7 @@ type queueInfo struct {
 	AskErr string    `json:"asked_error,omitempty"`
 
 	Troubles []trouble `json:"troubles,omitempty"`
+	Grows    bool      `json:"-"` // its letters become more
 
 	looked counts  // by the last look: rates are differences between looks
 	was    counts  // some seconds ago
@@ -133,7 +134,7 @@ func (q *queueState) infoWith(now time.Time, s *fanout.Stats) queueInfo {
 	if i.Engine != "" {
 		i.ask(&q.asked)
 	}
-	i.Troubles = q.troubles(&i)
+	i.Troubles = q.troubles(now, &i)
 	return i
 }
 

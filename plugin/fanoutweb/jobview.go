@@ -66,6 +66,9 @@ func (v *visit) infoOf(at place) (i *queueInfo) {
 			i = &info
 		}
 	})
+	if i != nil {
+		v.texts(i)
+	}
 	return i
 }
 

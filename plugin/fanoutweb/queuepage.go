@@ -74,6 +74,7 @@ func (v *visit) queueOf(at place) (p queuePage, err error) {
 	if q == nil { // it was opened since the last look
 		return p, refusal{404, "The queue has only just been opened. Try again in a second."}
 	}
+	v.texts(&p.queueInfo)
 	p.Subscribers = []worksOn{}
 	for _, s := range at.view.Subscribers() {
 		p.Subscribers = append(p.Subscribers, worksOn{

@@ -35,6 +35,7 @@ type sampler struct {
 	next    chan struct{} // closed by the next look
 	tops    []*topicState // of topics
 	states  map[fanout.QueueView]*queueState
+	deaths  deaths
 }
 
 func newSampler(life context.Context, topics []fanout.TopicView) *sampler {
@@ -56,6 +57,8 @@ type queueState struct {
 	view     fanout.QueueView
 	settings fanout.QueueSettings
 	stats    fanout.Stats // of the last look; only a look changes it
+	death    death        // the last one that was heard of
+	paused   time.Time    // the first of a row of looks that saw it paused
 	dead     fanout.Stats // of the dead-letter queue, if there is one
 	blocked  time.Time    // when publishers were last seen to wait for it
 	rates    window[fanout.Stats]
@@ -101,6 +104,7 @@ func (s *sampler) look(f func(s *sampler)) {
 			if t.Engine() != "" {
 				s.work.Go(asker{s, t, s.since}.run)
 			}
+			s.deaths.listen(t)
 		}
 	}
 	f(s)
@@ -137,6 +141,7 @@ func (s *sampler) again(now time.Time) bool {
 	defer s.mu.Unlock()
 	if now.Sub(s.read) > lookOn {
 		s.running, s.at, s.since, s.tops, s.states = false, time.Time{}, time.Time{}, nil, nil
+		s.deaths.stop()
 		return false
 	}
 	s.lookLocked(now)
@@ -154,6 +159,7 @@ func (s *sampler) reading(since time.Time) bool {
 func (s *sampler) close() {
 	s.mu.Lock()
 	s.closed = true
+	s.deaths.stop()
 	s.mu.Unlock()
 	s.work.Wait()
 }
@@ -192,12 +198,24 @@ func (t *topicState) look(s *sampler, now time.Time, before map[fanout.QueueView
 		}
 		s.states[v] = q
 		t.queues = append(t.queues, q)
-		q.look(s.since, now)
+		q.look(s, now)
 	}
 }
 
-func (q *queueState) look(since, now time.Time) {
+func (q *queueState) look(s *sampler, now time.Time) {
+	since, was := s.since, q.stats
 	q.stats = q.view.Stats()
+	switch {
+	case !q.stats.Paused:
+		q.paused = time.Time{}
+	case q.paused.IsZero():
+		q.paused = now
+	}
+	if d := s.deaths.of(q.topic.view.Name(), q.view.Name()); !d.at.IsZero() {
+		q.death = d
+	} else if now.After(since) && was.Queue != "" && q.stats.DeadLettered > was.DeadLettered {
+		q.death.at = now
+	}
 	if q.view.Blocking() {
 		q.blocked = now
 	}

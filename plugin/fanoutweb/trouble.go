@@ -3,8 +3,10 @@ package fanoutweb
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The levels of troubles, the worst first: somebody waits or is stuck; something will
@@ -23,18 +25,22 @@ type trouble struct {
 	// Kind is "blocking", "stuck", "parked", "full", "paused", "failing", "unread" or "dead".
 	Kind string `json:"kind"`
 	Text string `json:"text"`
+	// Error is the text of the last error, if the request may see it.
+	Error string `json:"error,omitempty"`
+
+	err error
 }
 
 // troubles are what is wrong with a queue, the worst first.
-func (q *queueState) troubles(i *queueInfo) (ts []trouble) {
+func (q *queueState) troubles(now time.Time, i *queueInfo) (ts []trouble) {
 	add := func(level, kind, text string, args ...any) {
-		ts = append(ts, trouble{level, kind, fmt.Sprintf(text, args...)})
+		ts = append(ts, trouble{Level: level, Kind: kind, Text: fmt.Sprintf(text, args...)})
 	}
 	if i.Blocking {
 		add(critical, "blocking", "Publishers wait for room: it holds %s of %s. %s", number(i.Held), number(i.Capacity), q.why(i))
 	}
 	if i.Stuck > 0 {
-		add(critical, "stuck", "%s past the visibility timeout of %s%s.", isAre(i.Stuck, "handler still runs", "handlers still run"), duration(q.settings.VisibilityTimeout), q.stuckAt())
+		add(critical, "stuck", "%s past the visibility timeout of %s%s.", isAre(i.Stuck, "handler still runs", "handlers still run"), duration(q.settings.VisibilityTimeout), q.subscribedAt(true))
 	}
 	if i.Parked > 0 {
 		add(critical, "parked", "The dead-letter queue is full: %s of its room.", isAre(i.Parked, "dead message waits here and takes up some", "dead messages wait here and take up some"))
@@ -46,10 +52,10 @@ func (q *queueState) troubles(i *queueInfo) (ts []trouble) {
 		add(warning, "full", "It is full: %s.", what)
 	}
 	if i.Paused {
-		add(warning, "paused", "It is paused: %s.", isAre(max(i.Ready, 0), "message waits", "messages wait"))
+		add(warning, "paused", "It is paused: %s.%s", isAre(max(i.Ready, 0), "message waits", "messages wait"), q.pausedFor(now, i))
 	}
 	if share := i.failing(); share >= leastShare {
-		add(warning, "failing", "%.0f%% of attempts fail (%s/s).", share*100, rate(i.Rates.Failed))
+		add(warning, "failing", "%.0f%% of attempts fail (%s/s)%s.", share*100, rate(i.Rates.Failed), q.subscribedAt(false))
 	}
 	if i.unread() {
 		add(warning, "unread", "Nothing is delivered, and the oldest message is %s old. %s", seconds(i.Oldest), q.readers(i))
@@ -59,7 +65,14 @@ func (q *queueState) troubles(i *queueInfo) (ts []trouble) {
 		if i.DeadCapacity > 0 && i.Dead >= int(i.DeadCapacity) {
 			full = ", and there is no room for more"
 		}
-		add(note, "dead", "%s in its dead-letter queue%s.", isAre(i.Dead, "letter is", "letters are"), full)
+		level, grows := note, ""
+		if i.Grows = q.grows(now, i); i.Grows {
+			level, grows = warning, q.growing(now, i)
+		}
+		add(level, "dead", "%s in its dead-letter queue%s.%s", isAre(i.Dead, "letter is", "letters are"), full, grows)
+		if i.Grows {
+			ts[len(ts)-1].err = q.death.err
+		}
 	}
 	slices.SortStableFunc(ts, func(a, b trouble) int {
 		return cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level))
@@ -113,22 +126,57 @@ func (q *queueState) readers(i *queueInfo) string {
 	for _, s := range subscribers {
 		most += s.Concurrency
 	}
-	return fmt.Sprintf("%d of %s at work.", i.Workers, plural(most, "worker"))
+	return fmt.Sprintf("%d of %s at work%s.", i.Workers, plural(most, "worker"), q.subscribedAt(false))
 }
 
-// stuckAt says which subscribers have handlers that are stuck.
-func (q *queueState) stuckAt() string {
+// growing says how the letters become more.
+func (q *queueState) growing(now time.Time, i *queueInfo) string {
+	var more string
+	if i.Rates.DeadLettered > 0 {
+		more = " " + rate(i.Rates.DeadLettered) + " a second die"
+	} else {
+		more = " The last died " + duration(max(now.Sub(q.death.at), 0).Truncate(time.Second)) + " ago"
+	}
+	if q.death.cause != "" {
+		more += ", the last of: " + q.death.cause
+	}
+	return more + "."
+}
+
+// pausedFor says since when a queue is paused, as far as the page knows, and when it is full.
+func (q *queueState) pausedFor(now time.Time, i *queueInfo) (text string) {
+	if d := now.Sub(q.paused); !q.paused.IsZero() && d >= time.Second {
+		text = " It has been for at least " + duration(d.Truncate(time.Second)) + "."
+	}
+	switch in := i.Rates.Published; {
+	case in <= 0:
+	case !i.Bounded() || i.Full():
+		text += fmt.Sprintf(" %s a second come in.", rate(in))
+	default:
+		text += fmt.Sprintf(" %s a second come in: it is full in about %s.", rate(in), seconds(max(math.Round(float64(i.Room())/in), 1)))
+	}
+	return text
+}
+
+// subscribedAt says where the subscribers are, or those of them that have stuck handlers.
+func (q *queueState) subscribedAt(stuck bool) string {
 	var at []string
 	for _, s := range q.view.Subscribers() {
-		if s.Stuck > 0 {
+		if s.Stuck > 0 || !stuck {
 			at = append(at, shortPath(s.Subscriber))
 		}
 	}
 	if len(at) == 0 {
 		return ""
 	}
+	if more := len(at) - mostSites; more > 0 {
+		at = append(at[:mostSites], fmt.Sprintf("%d other places", more))
+	}
 	return ", subscribed at " + strings.Join(at, ", ")
 }
+
+// mostSites is how many places that subscribe are told in a sentence.
+const mostSites = 3
 
 // shortPath is a file and line with the last of its folders.
 func shortPath(path string) string {
@@ -148,6 +196,17 @@ func isAre(n int, one, several string) string {
 type finding struct {
 	trouble
 	Place place
+}
+
+// More is a link to what one does about it, and its name; empty if the queue's page is that.
+func (t trouble) More(p place) (more struct{ Link, Name string }) {
+	switch t.Kind {
+	case "dead":
+		more.Link, more.Name = p.Link("letters"), "Look at them"
+	case "stuck":
+		more.Link, more.Name = p.Link("queue")+"#subscribers", "Stacks of its handlers"
+	}
+	return more
 }
 
 // findings are the troubles of several queues, the worst first.
