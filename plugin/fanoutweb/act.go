@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ type deed struct {
 	Until    time.Time // when the newest of them died
 	Count    int       // how many there are to be
 	search   *search
+	jobs     *jobs
 }
 
 // doable are the actions that a form may ask for, and whether they are about letters.
@@ -33,6 +35,7 @@ func (v *visit) deed() (d deed, err error) {
 		return d, err
 	}
 	form := v.r.Form
+	d.jobs = v.h.jobs
 	d.Action = Action(form.Get("do"))
 	letters, known := doable[d.Action]
 	switch {
@@ -40,6 +43,8 @@ func (v *visit) deed() (d deed, err error) {
 		return d, refusal{http.StatusBadRequest, "do=" + strconv.Quote(form.Get("do")) + ": want pause, resume, redrive, delete, purge, stack or sample."}
 	case !v.can(d.Action, d.Topic, d.Queue):
 		return d, notAllowed(Access{Action: d.Action})
+	case d.Action == Purge:
+		return d, d.readCount(form)
 	case !letters:
 		return d, nil
 	}
@@ -60,17 +65,38 @@ func (v *visit) deed() (d deed, err error) {
 	if !d.Filter.Any() && d.topic.Engine() != "" {
 		return d, refusal{http.StatusBadRequest, "Letters in an engine can't be searched: choose all, or take a sample and select some."}
 	}
+	return d, d.readCount(form)
+}
+
+// readCount reads what a confirmation said.
+func (d *deed) readCount(form url.Values) (err error) {
 	if until := form.Get("until"); until != "" {
 		if d.Until, err = time.Parse(time.RFC3339Nano, until); err != nil {
-			return d, refusal{http.StatusBadRequest, "until=" + strconv.Quote(until) + ": want a time as in RFC 3339."}
+			return refusal{http.StatusBadRequest, "until=" + strconv.Quote(until) + ": want a time as in RFC 3339."}
 		}
 	}
 	if count := form.Get("count"); count != "" {
 		if d.Count, err = strconv.Atoi(count); err != nil || d.Count < 0 {
-			return d, refusal{http.StatusBadRequest, "count=" + strconv.Quote(count) + ": want a number."}
+			return refusal{http.StatusBadRequest, "count=" + strconv.Quote(count) + ": want a number."}
 		}
 	}
-	return d, nil
+	return nil
+}
+
+// confirmed checks that a confirmation was asked for: what it counted comes with the form. One
+// letter that is redriven needs none.
+func (d *deed) confirmed(form url.Values) error {
+	one := d.Action == Redrive && len(d.Selected) == 1
+	switch {
+	case d.Action != Purge && !doable[d.Action]:
+		return nil
+	case form.Get("count") != "" && form.Get("until") != "":
+		return nil
+	case one:
+		d.Count, d.Until = 1, time.Now()
+		return nil
+	}
+	return refusal{http.StatusBadRequest, "To " + verbs[d.Action] + " needs count and until: ask GET confirm with the same fields first, and send the count and until that it answers with."}
 }
 
 // fix says now which letters the deed is about, so that none that dies later is. On an engine letters
@@ -94,7 +120,9 @@ func (d *deed) fix(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.Until, d.Count = m.Newest, m.Count
+	if d.Until, d.Count = m.Newest, m.Count; d.Until.IsZero() {
+		d.Until = time.Now() // nothing yet, and what dies later is left alone
+	}
 	if d.Selected != nil {
 		d.Count = 0
 		for _, id := range ids {
@@ -125,16 +153,13 @@ func (v *visit) act() error {
 	if err != nil {
 		return err
 	}
-	if doable[d.Action] && d.Until.IsZero() { // a script without a confirmation
-		if err := d.fix(v.r.Context()); err != nil {
-			return err
-		}
-		d.search.next, d.search.done = "", d.search.of == nil
+	if err := d.confirmed(v.r.Form); err != nil {
+		return err
 	}
 	if d.Action == Stack && !v.h.stacks.take(time.Now()) {
 		return refusal{http.StatusTooManyRequests, "Stacks were collected less than five seconds ago. It stops the program for a moment, so wait a little."}
 	}
-	j := &job{Action: d.Action, Topic: d.Topic, Queue: d.Queue, Chosen: d.Words(), wanted: d.Count}
+	j := &job{Action: d.Action, Topic: d.Topic, Queue: d.Queue, Chosen: d.Words(), jobState: jobState{wanted: d.Count}}
 	err = v.h.jobs.start(j, audited{v.h, v.r.WithContext(context.WithoutCancel(v.r.Context())), d}.run)
 	if err != nil {
 		return refusal{http.StatusTooManyRequests, "There are as many actions under way as there may be. Wait for one to end, or cancel it."}
@@ -224,13 +249,16 @@ func (d *deed) do(ctx context.Context, j *job) error {
 	case Pause:
 		return d.view.Pause(ctx)
 	case Resume:
+		if st := d.view.Stats(); !st.Paused && d.topic.Engine() == "" {
+			j.set(func(j *job) { j.note, j.idle = "It was not paused.", true })
+		}
 		return d.view.Resume(ctx)
 	case Purge:
 		return count(d.view.Purge(ctx))
 	case Stack:
 		text, n := stacksOf(d.Topic, d.Queue)
 		j.set(func(j *job) {
-			j.stacks, j.note = text, isAre(n, "goroutine runs for this queue.", "goroutines run for this queue.")
+			j.stacks, j.took, j.note = text, time.Now(), isAre(n, "goroutine runs for this queue.", "goroutines run for this queue.")
 		})
 		return nil
 	case Sample:
@@ -286,6 +314,9 @@ func (d *deed) end(ctx context.Context, j *job) error {
 		j.set(func(j *job) { j.count, j.gone = n, max(j.wanted-n, 0) })
 		return err
 	}
+	if d.Action == Redrive && len(ids) > 0 {
+		defer func(stop func()) { d.jobs.work.Go(ear{d.jobs, j, stop}.run) }(j.listen(d.topic, ids))
+	}
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), d.room())]
 		ids = ids[len(some):]
@@ -295,7 +326,11 @@ func (d *deed) end(ctx context.Context, j *job) error {
 			return err
 		}
 	}
-	j.set(func(j *job) { j.gone = max(j.wanted-j.count, 0) })
+	held := 0
+	if letters := d.view.DeadLetters(); letters != nil && d.topic.Engine() == "" {
+		held = letters.Stats().InFlight
+	}
+	j.set(func(j *job) { j.gone, j.held = max(j.wanted-j.count, 0), held })
 	return nil
 }
 

@@ -32,6 +32,42 @@ func (d *desk) letters(query string) (bodies []string) {
 	return bodies
 }
 
+// confirmed is a form with what its confirmation says.
+func (d *desk) confirmed(form string) string {
+	d.t.Helper()
+	c := d.json(200, "GET", "/confirm?"+form)
+	return form + fmt.Sprintf("&count=%.0f&until=%s", c["count"], url.QueryEscape(c["until"].(string)))
+}
+
+func TestWhatTouchesManyNeedsAConfirmation(t *testing.T) {
+	d := newDesk(t, all())
+	q := d.open("billing", fanout.WithMaxAttempts(1))
+	d.kill(q, errPoison, "one", "two", "three")
+	require.NoError(t, d.topic.Publish(t.Context(), "waits"))
+	for _, form := range []string{"redrive", "redrive&text=one", "redrive&scope=selected&id=id-one&id=id-two", "delete", "delete&scope=selected&id=id-one", "purge", "purge&count=1", "delete&until=2026-11-27T10:00:00Z"} {
+		data := d.json(400, "POST", "/act?"+billing+"&do="+form)
+		require.Contains(t, data["error"], "needs count and until: ask GET confirm", form)
+	}
+	require.Equal(t, 3, q.Stats().Dead)
+	require.Equal(t, 1, q.Stats().Ready)
+	require.Equal(t, "Redrove 1 of 1 letter.", d.json(200, "POST", "/act?"+billing+"&do=redrive&scope=selected&id=id-one")["text"], "one can be looked at")
+	late := d.confirmed(billing + "&do=delete&text=later")
+	d.kill(q, errPoison, "later", "and more")
+	require.Equal(t, "Deleted 0 letters.", d.json(200, "POST", "/act?"+late)["text"], "there was none")
+	require.Contains(t, d.html(200, "/letters?"+billing+"&did="+d.json(200, "POST", "/act?"+late)["id"].(string)), `class="card job warned"`)
+}
+
+func TestARefusalLeadsBackToTheQueue(t *testing.T) {
+	d := newDesk(t, all())
+	d.open("billing")
+	require.Equal(t, 303, d.ask("POST", "/act?"+billing+"&do=stack").StatusCode)
+	r := d.ask("POST", "/act?"+billing+"&do=stack")
+	require.Equal(t, 429, r.StatusCode)
+	require.Contains(t, textOf(t, r), `href="queue?queue=billing&amp;topic=orders">Back to billing</a>`)
+	require.Contains(t, d.html(404, "/nothing"), "Back to the flow")
+	require.Equal(t, "It was not paused.", d.json(200, "POST", "/act?"+billing+"&do=resume")["text"])
+}
+
 func TestLettersAreFoundByWhatTheyHave(t *testing.T) {
 	d := newDesk(t, all())
 	q := d.open("billing", fanout.WithMaxAttempts(1))
@@ -160,7 +196,7 @@ func TestTextsAreRedactedBeforeTheyAreShownSearchedOrTold(t *testing.T) {
 	require.Contains(t, textOf(t, d.ask("GET", "/letters?"+billing, asJSON)), `"ordering_key": "redacted"`)
 	require.Empty(t, d.letters("&text=secret"))
 	require.Len(t, d.letters("&text=****"), 1)
-	d.json(200, "POST", "/act?"+billing+"&do=redrive&text=secret")
+	d.json(200, "POST", "/act?"+d.confirmed(billing+"&do=redrive&text=secret"))
 	require.Equal(t, []string{`text="****"`, `text="****"`}, told)
 }
 
@@ -194,14 +230,14 @@ func TestEachActionDoesWhatItSays(t *testing.T) {
 	act := func(form string) string {
 		t.Helper()
 		heard = nil
-		data := d.json(200, "POST", "/act?"+billing+"&do="+form)
+		data := d.json(200, "POST", "/act?"+d.confirmed(billing+"&do="+form))
 		require.Equal(t, false, data["running"])
 		return data["text"].(string)
 	}
 	require.Contains(t, act("pause"), "Paused.")
 	require.True(t, q.Stats().Paused)
 	require.Equal(t, []string{"pause  false 0 <nil>", "pause  true 0 <nil>"}, heard)
-	require.Contains(t, act("resume"), "Resumed.")
+	require.Equal(t, "Resumed.", act("resume"))
 	require.False(t, q.Stats().Paused)
 
 	d.kill(q, errPoison, "one", "two", "three", "four")
@@ -244,7 +280,7 @@ func TestWhatDiedAfterTheConfirmationIsLeftAlone(t *testing.T) {
 	d.kill(q, errPoison, "later")
 
 	data := d.json(200, "POST", "/act?"+hidden(text).Encode())
-	require.Equal(t, "Deleted 2 of 3 letters. 1 was not there any more, or in the hands of a consumer.", data["text"])
+	require.Equal(t, "Deleted 2 of 3 letters. 1 was not there any more.", data["text"])
 	require.EqualValues(t, 1, data["gone"])
 	require.Equal(t, []string{"later"}, d.letters(""))
 }
@@ -254,7 +290,7 @@ func TestARedriveThatWaitsForRoomCanBeCancelled(t *testing.T) {
 	q := d.open("billing", fanout.WithMaxAttempts(1), fanout.WithCapacity(2))
 	d.kill(q, errPoison, "one", "two", "three")
 	require.NoError(t, d.topic.Publish(t.Context(), "holds a place"))
-	r := d.ask("POST", "/act?"+billing+"&do=redrive")
+	r := d.ask("POST", "/act?"+d.confirmed(billing+"&do=redrive"))
 	require.Equal(t, 303, r.StatusCode)
 	where, err := url.Parse(r.Header.Get("Location"))
 	require.NoError(t, err)
@@ -273,7 +309,7 @@ func TestCloseCancelsWhatIsUnderWay(t *testing.T) {
 	q := d.open("billing", fanout.WithMaxAttempts(1), fanout.WithCapacity(1))
 	d.kill(q, errPoison, "one", "two")
 	require.NoError(t, d.topic.Publish(t.Context(), "holds the place"))
-	require.Equal(t, 303, d.ask("POST", "/act?"+billing+"&do=redrive").StatusCode)
+	require.Equal(t, 303, d.ask("POST", "/act?"+d.confirmed(billing+"&do=redrive")).StatusCode)
 	d.page.Close() // hangs if it isn't cancelled
 	require.Equal(t, 0, d.topic.Stats().Waiting)
 	require.Equal(t, 2, q.Stats().Dead)
@@ -326,7 +362,7 @@ func TestOnAnEngineLettersAreReceivedOnlyOnRequest(t *testing.T) {
 		require.Equal(t, 400, d.ask("POST", path).StatusCode, "a filter is not all")
 	}
 	require.Contains(t, d.html(200, "/confirm?"+billing+"&do=delete"), "Delete 1 letter of billing?", "the engine is asked")
-	require.Equal(t, "Deleted 1 of 1 letter.", d.json(200, "POST", "/act?"+billing+"&do=delete")["text"])
+	require.Equal(t, "Deleted 1 of 1 letter.", d.json(200, "POST", "/act?"+d.confirmed(billing+"&do=delete"))["text"])
 }
 
 // Each name that JSON has is in its documentation.
@@ -366,5 +402,5 @@ func TestTheNamesOfJSONAreDocumented(t *testing.T) {
 	} {
 		walk(d.json(200, "GET", path))
 	}
-	walk(d.json(200, "POST", "/act?"+billing+"&do=redrive"))
+	walk(d.json(200, "POST", "/act?"+d.confirmed(billing+"&do=redrive")))
 }

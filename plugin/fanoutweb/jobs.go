@@ -17,6 +17,62 @@ const (
 	mostJobs    = 32
 )
 
+// againFor is how long after a redrive it is heard which of its letters die again.
+const againFor = time.Minute
+
+// An again is what has died again of what was redriven.
+type again struct {
+	moved map[string]bool // IDs of what may die again; nil: nobody listens
+	n     int
+	last  death
+}
+
+// listen hears which of the letters with these IDs die again, until stop is called. Letters
+// of an engine have no IDs here, and aren't heard of.
+func (j *job) listen(t fanout.TopicView, ids []string) (stop func()) {
+	moved := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		moved[id] = true
+	}
+	j.set(func(j *job) { j.again.moved = moved })
+	stop, err := t.Tap(fanout.Hooks{DeadLettered: j.hear})
+	if err != nil {
+		return func() {}
+	}
+	return stop
+}
+
+func (j *job) hear(e fanout.Event) {
+	if e.Queue != j.Queue {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.again.moved[e.MessageID] {
+		delete(j.again.moved, e.MessageID) // once
+		j.again.n++
+		j.again.last = death{e.Time, e.Cause.String(), e.Err}
+	}
+}
+
+// An ear listens on after a job's end.
+type ear struct {
+	js   *jobs
+	j    *job
+	stop func()
+}
+
+func (e ear) run() {
+	defer e.stop()
+	timer := time.NewTimer(againFor)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-e.js.life.Done():
+	}
+	e.j.set(func(j *job) { j.again.moved = nil })
+}
+
 // jobs are the actions that are under way, and the last that have ended. Each runs in a
 // goroutine of its own, until it is done, cancelled, or the page is closed, which joins it.
 // All methods may be called concurrently.
@@ -38,12 +94,21 @@ type job struct {
 	cancel       context.CancelFunc
 	ended        chan struct{}
 
-	mu        sync.Mutex
+	mu sync.Mutex
+	jobState
+}
+
+// A jobState is what changes of a job.
+type jobState struct {
 	wanted    int
 	count     int
 	gone      int
+	held      int // letters that a consumer of the dead-letter queue had at the end
+	again     again
+	took      time.Time // when the stacks were
 	err       error
 	note      string
+	idle      bool // there was nothing to do
 	sample    []fanout.MessageView
 	stacks    string
 	cancelled bool

@@ -3,25 +3,30 @@ package fanoutweb
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gofanout/fanout"
 )
 
 // A jobView is an action as a request may see it.
 type jobView struct {
-	ID        string `json:"id"`
-	Action    Action `json:"action"`
-	Topic     string `json:"topic"`
-	Queue     string `json:"queue"`
-	Running   bool   `json:"running"`
-	Failed    bool   `json:"failed"`
-	Cancelled bool   `json:"cancelled,omitempty"`
-	Wanted    int    `json:"wanted"` // messages to be changed
-	Count     int    `json:"count"`  // messages that were
-	Gone      int    `json:"gone"`   // messages that were not there any more
-	Text      string `json:"text"`
-	Stacks    string `json:"stacks,omitempty"`
-	CanCancel bool   `json:"-"`
+	ID         string       `json:"id"`
+	Action     Action       `json:"action"`
+	Topic      string       `json:"topic"`
+	Queue      string       `json:"queue"`
+	Running    bool         `json:"running"`
+	Failed     bool         `json:"failed"`
+	Cancelled  bool         `json:"cancelled,omitempty"`
+	Wanted     int          `json:"wanted"`     // messages to be changed
+	Count      int          `json:"count"`      // messages that were
+	Gone       int          `json:"gone"`       // messages that were not there any more
+	Again      int          `json:"died_again"` // of what was redriven, within a minute
+	Text       string       `json:"text"`
+	Stacks     string       `json:"stacks,omitempty"`
+	CanCancel  bool         `json:"-"`
+	Warn       bool         `json:"-"` // it is done, but not as one would wish
+	Took       time.Time    `json:"-"`
+	Goroutines []goroutines `json:"-"`
 }
 
 // job is the action that a request has just done, nil if it hasn't or may not know of it.
@@ -37,15 +42,22 @@ func (v *visit) jobView(j *job, at place) *jobView {
 	r := v.reader(at)
 	running := !j.over()
 	j.mu.Lock()
-	defer j.mu.Unlock()
+	state := j.jobState
+	j.mu.Unlock()
+	j = &job{ID: j.ID, Action: j.Action, Topic: j.Topic, Queue: j.Queue, jobState: state} // what follows calls code of the user's
 	s := &jobView{
 		ID: j.ID, Action: j.Action, Topic: j.Topic, Queue: j.Queue, Running: running, Failed: j.err != nil, Cancelled: j.cancelled, Wanted: j.wanted, Count: j.count, Gone: j.gone,
 		CanCancel: running && v.can(j.Action, j.Topic, j.Queue),
 	}
 	if r.stack {
 		s.Stacks = r.text("stack", "", j.stacks)
+		s.Goroutines = goroutinesOf(s.Stacks)
 	}
-	s.Text = j.text(running)
+	s.Text, s.Again, s.Took = j.text(running), j.again.n, j.took
+	if j.again.n > 0 {
+		s.Text += " " + isAre(j.again.n, "has died again: ", "have died again: ") + r.of(&j.again.last)
+	}
+	s.Warn = !running && (j.again.n > 0 || j.idle || doable[j.Action] && (j.count == 0 || j.gone > 0))
 	if j.err != nil && !j.cancelled {
 		s.Text += " " + reason(j.err, &r)
 	}
@@ -72,7 +84,7 @@ func (v *visit) infoOf(at place) (i *queueInfo) {
 	return i
 }
 
-// text says what was done. The job's mutex is held.
+// text says what was done.
 func (j *job) text(running bool) string {
 	done := map[Action][2]string{Redrive: {"Redriving", "Redrove"}, Delete: {"Deleting", "Deleted"}}[j.Action]
 	switch {
@@ -97,7 +109,11 @@ func (j *job) text(running bool) string {
 			return text[:len(text)-1] + " so far."
 		}
 		if j.gone > 0 {
-			text += " " + isAre(j.gone, "was", "were") + " not there any more, or in the hands of a consumer."
+			text += " " + isAre(j.gone, "was", "were") + " not there any more"
+			if j.held > 0 {
+				text += fmt.Sprintf(", or %s among the %s that a consumer of the dead-letter queue has", map[bool]string{true: "is", false: "are"}[j.gone == 1], plural(j.held, "letter"))
+			}
+			text += "."
 		}
 		return text
 	case running:
@@ -107,6 +123,9 @@ func (j *job) text(running bool) string {
 	case j.Action == Pause:
 		return "Paused. Nothing is delivered until it is resumed; publishers go on until it is full."
 	case j.Action == Resume:
+		if j.note != "" {
+			return j.note
+		}
 		return "Resumed."
 	case j.Action == Purge:
 		return "Purged: " + isAre(j.count, "message was dropped.", "messages were dropped.")
@@ -129,4 +148,12 @@ func reason(err error, r *reader) string {
 		return "It failed: " + r.error(err)
 	}
 	return "It failed; the log says more."
+}
+
+// of is what a message died of, for a reader.
+func (r *reader) of(d *death) string {
+	if r.body && d.err != nil {
+		return shorter(r.error(d.err), tableBody) + "."
+	}
+	return d.cause + "."
 }

@@ -52,7 +52,11 @@ func (v *visit) letters() error {
 	if p.Waiting {
 		name = "Messages in " + at.Queue
 	}
-	return v.show("letters", frame{Name: name, Page: &p}, &p)
+	f := frame{Name: name, Page: &p}
+	if p.Job != nil && p.Job.Action == Redrive { // what became of it is told as long as one looks
+		f.Live, f.Quiet = at.Link("events", "page", "job", "did", p.Job.ID), true
+	}
+	return v.show("letters", f, &p)
 }
 
 // page fills a table in memory.

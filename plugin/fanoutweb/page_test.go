@@ -2,12 +2,19 @@ package fanoutweb
 
 import (
 	"encoding/json"
+	"errors"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout"
 )
 
 // What the page says of numbers, times and troubles, at exact instants.
@@ -58,5 +65,98 @@ func TestRatesAreThoseOfTheLooksForEachReader(t *testing.T) {
 			require.EqualValues(t, 10, all.Topics[0].Queues[0].Rates.Published, "for other readers too")
 			require.Equal(t, 100, all.Topics[0].Queues[0].Counts.Published, "which are those of the look")
 		}
+	})
+}
+
+// dies fails all that the queue has.
+func dies(t *testing.T, q *fanout.Queue[string], err error, bodies ...string) {
+	t.Helper()
+	for range bodies {
+		d, e := q.Receive(t.Context())
+		require.NoError(t, e)
+		require.NoError(t, d.Settle(t.Context(), fanout.Permanent(err)))
+	}
+}
+
+func TestLettersThatGrowAreAWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		view := func(_ *http.Request, a Access) bool { return a.Action == View }
+		for _, body := range []bool{true, false} {
+			o := Options{Allow: view}
+			if body {
+				o.Allow = AllowAll
+			}
+			topic, h := tested(t, o, "billing")
+			q := topic.Queue("billing")
+			get(t, h, "/")
+			time.Sleep(90 * time.Second) // nobody looks any more
+			require.NoError(t, topic.Publish(t.Context(), "gift"))
+			dies(t, q, errors.New("order has no address"), "gift")
+			troubles := func() (ts []trouble) {
+				var i queueInfo
+				getJSON(t, h, "/queue?topic=orders&queue=billing", &i)
+				return slices.DeleteFunc(i.Troubles, func(x trouble) bool { return x.Kind != "dead" })
+			}
+			require.Equal(t, []trouble{{Level: note, Kind: "dead", Text: "1 letter is in its dead-letter queue."}}, troubles(), "it is not known since when")
+			time.Sleep(10 * time.Second)
+			require.NoError(t, topic.Publish(t.Context(), "gift"))
+			dies(t, q, errors.New("order has no address"), "gift")
+			time.Sleep(time.Second + time.Millisecond)
+			synctest.Wait()
+			why := ""
+			if body {
+				why = "order has no address"
+			}
+			got := troubles()
+			require.Len(t, got, 1)
+			require.Equal(t, warning, got[0].Level)
+			require.Equal(t, why, got[0].Error)
+			require.Regexp(t, `^2 letters are in its dead-letter queue. 0.[35] a second die, the last of: permanent.$`, got[0].Text)
+			require.Contains(t, get(t, h, "/"), "messages die</span>")
+			require.Contains(t, get(t, h, "/"), `href="letters?queue=billing&amp;topic=orders">Look at them →</a>`)
+			time.Sleep(30 * time.Second)
+			synctest.Wait()
+			require.Regexp(t, `^2 letters are in its dead-letter queue. The last died 31 s ago, the last of: permanent.$`, troubles()[0].Text)
+			time.Sleep(29 * time.Second)
+			synctest.Wait()
+			require.Equal(t, note, troubles()[0].Level)
+			h.Close()
+			require.NoError(t, topic.Close())
+		}
+	})
+}
+
+func TestARedriveTellsWhatDiedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topic, h := tested(t, Options{Allow: AllowAll}, "billing")
+		defer topic.Close()
+		defer h.Close()
+		q := topic.Queue("billing")
+		for _, body := range []string{"one", "two", "three"} {
+			require.NoError(t, topic.Publish(t.Context(), body))
+		}
+		dies(t, q, errors.New("no address"), "one", "two", "three")
+		var c struct {
+			Count int
+			Until string
+		}
+		getJSON(t, h, "/confirm?topic=orders&queue=billing&do=redrive", &c)
+		form := url.Values{"topic": {"orders"}, "queue": {"billing"}, "do": {"redrive"}, "count": {"3"}, "until": {c.Until}}
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/act", strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, 303, w.Code, w.Body)
+		page := "/" + w.Header().Get("Location")
+		require.Contains(t, get(t, h, page), "<p>Redrove 3 of 3 letters.</p>")
+		require.Contains(t, get(t, h, page), `class="card job done"`)
+		dies(t, q, errors.New("no address"), "one", "two")
+		synctest.Wait()
+		require.Contains(t, get(t, h, page), "<p>Redrove 3 of 3 letters. 2 have died again: no address.</p>")
+		require.Contains(t, get(t, h, page), `class="card job warned"`)
+		time.Sleep(againFor + time.Second)
+		synctest.Wait()
+		dies(t, q, errors.New("no address"), "three")
+		require.Contains(t, get(t, h, page), "2 have died again", "that was later")
 	})
 }

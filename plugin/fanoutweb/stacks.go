@@ -75,3 +75,55 @@ func frameOf(line string) string {
 
 // label is a label as a profile has it.
 func label(name, value string) string { return strconv.Quote(name) + ":" + strconv.Quote(value) }
+
+// goroutines are some with the same stack, for people.
+type goroutines struct {
+	Head  string // how many there are
+	Parts []stackPart
+}
+
+// A stackPart is a row of frames that are all of the user's code, or all of the library's.
+type stackPart struct {
+	Library bool
+	N       int
+	Text    string
+}
+
+// goroutinesOf takes apart what stacksOf wrote, or what a redaction left of it.
+func goroutinesOf(text string) (gs []goroutines) {
+	for one := range strings.SplitSeq(text, "\n\n") {
+		if strings.TrimSpace(one) == "" {
+			continue
+		}
+		head, rest, _ := strings.Cut(one, "\n")
+		g := goroutines{Head: strings.TrimSuffix(head, ":")}
+		for line := range strings.Lines(rest) {
+			function := !strings.HasPrefix(line, "        ")
+			last := len(g.Parts) - 1
+			if function && (last < 0 || g.Parts[last].Library != ours(line)) {
+				g.Parts = append(g.Parts, stackPart{Library: ours(line)})
+				last++
+			}
+			if last < 0 {
+				continue
+			}
+			if function {
+				g.Parts[last].N++
+			}
+			g.Parts[last].Text += strings.TrimPrefix(line, "    ")
+		}
+		gs = append(gs, g)
+	}
+	return gs
+}
+
+// ours reports whether a frame is of the library, or below it.
+func ours(line string) bool {
+	line = strings.TrimSpace(line)
+	for _, prefix := range []string{"github.com/gofanout/fanout.", "github.com/gofanout/fanout/internal/callback.", "runtime/pprof.", "runtime.", "sync.(*WaitGroup)"} {
+		if strings.HasPrefix(line, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -113,6 +113,15 @@ func (v *visit) livePart() (fragment func() ([]byte, error), ended func() bool) 
 			return rendered("live-queue", &p)
 		}, func() bool { return v.over(v.r.Form.Get("topic")) }
 	}
+	if v.r.Form.Get("page") == "job" {
+		return func() ([]byte, error) {
+			at, err := v.place()
+			if err != nil {
+				return nil, err
+			}
+			return rendered("job", v.job(at))
+		}, func() bool { return v.over(v.r.Form.Get("topic")) }
+	}
 	return func() ([]byte, error) { return rendered("live-flow", v.flowPage()) }, func() bool { return v.over("") }
 }
 

@@ -26,6 +26,25 @@ type refusal struct {
 	Text string
 }
 
+// A failedPage says why a request was refused, and leads back.
+type failedPage struct {
+	refusal
+	Back  string
+	Queue string // that Back leads to, empty if it is the flow
+}
+
+// failed is the page of a refusal. It leads to the queue that the request was about, if it may be seen.
+func (v *visit) failed(no refusal) failedPage {
+	p := failedPage{no, "./", ""}
+	if v.r.Form == nil {
+		return p
+	}
+	if at, err := v.place(); err == nil {
+		p.Back, p.Queue = at.Link("queue"), at.Queue
+	}
+	return p
+}
+
 func (r refusal) Error() string { return r.Text }
 
 func notAllowed(a Access) error {
@@ -102,6 +121,7 @@ type frame struct {
 	Title   string // of the whole
 	Name    string // of this page
 	Live    string // where its events come from, empty if it has none
+	Quiet   bool   // only a part of it is live, so it isn't said that it is
 	Refresh bool   // it asks for itself again where there is no script
 	Page    any
 }
@@ -147,7 +167,7 @@ func (v *visit) fail(err error) {
 	if v.json {
 		err = v.send(no.Code, map[string]string{"error": no.Text})
 	} else {
-		err = v.render(no.Code, "failed", frame{Title: v.h.options.Title, Name: http.StatusText(no.Code), Page: no})
+		err = v.render(no.Code, "failed", frame{Title: v.h.options.Title, Name: http.StatusText(no.Code), Page: v.failed(no)})
 	}
 	if err != nil {
 		http.Error(v.w, no.Text, no.Code)

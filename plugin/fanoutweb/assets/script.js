@@ -74,6 +74,7 @@
   }
 
   function state(name, text) {
+    if ("quiet" in document.body.dataset) return;
     pulse.hidden = false;
     pulse.dataset.state = name;
     if (pulseText.textContent !== text) pulseText.textContent = text;
