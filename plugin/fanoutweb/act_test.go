@@ -91,9 +91,38 @@ func TestLettersAreFoundByWhatTheyHave(t *testing.T) {
 	} {
 		require.Equal(t, want, d.letters(query), query)
 	}
-	for _, bad := range []string{"&cause=nothing", "&age=1h", "&age=%3C", "&age=%3C-1h", "&after=garbage"} {
+	require.Equal(t, []string{"three", "two", "one"}, d.letters("&order=newest"))
+	require.Equal(t, []string{"two", "one"}, d.letters("&order=newest&cause=failed"))
+	for _, bad := range []string{"&order=oldest", "&cause=nothing", "&age=1h", "&age=%3C", "&age=%3C-1h", "&after=garbage"} {
 		require.Equal(t, 400, d.ask("GET", "/letters?"+billing+bad).StatusCode, bad)
 	}
+}
+
+func TestLettersAreSummedUpByWhatTheyDiedOf(t *testing.T) {
+	d := newDesk(t, all())
+	q := d.open("billing", fanout.WithMaxAttempts(1))
+	for k, body := range []string{"one", "two", "three"} {
+		d.kill(q, fmt.Errorf(`order "o-%d" of %q: no address (code %d)`, k, body, k*100), body)
+	}
+	d.kill(q, fanout.Permanent(errors.New("card expired")), "four")
+	data := d.json(200, "GET", "/letters?"+billing)
+	require.Equal(t, []any{
+		map[string]any{"cause": "failed", "error": `order "…" of "…": no address (code #)`, "count": 3.0},
+		map[string]any{"cause": "permanent", "error": "card expired", "count": 1.0},
+	}, data["groups"])
+	query := "&cause=failed&error=" + url.QueryEscape(`order "…" of "…": no address (code #)`)
+	require.Equal(t, []string{"one", "two", "three"}, d.letters(query))
+	require.Contains(t, d.html(200, "/letters?"+billing), "queue=billing")
+	text := d.html(200, "/confirm?"+billing+"&do=delete"+query)
+	require.Contains(t, text, "Delete 3 letters")
+	require.Contains(t, text, `name="error"`)
+	require.Equal(t, "Deleted 3 of 3 letters.", d.json(200, "POST", "/act?"+d.confirmed(billing+"&do=delete"+query))["text"])
+	require.Equal(t, []string{"four"}, d.letters(""))
+
+	closed := newDesk(t, fanoutweb.Options{})
+	closed.kill(closed.open("billing", fanout.WithMaxAttempts(1)), errPoison, "one")
+	require.Equal(t, []any{map[string]any{"cause": "failed", "count": 1.0}}, closed.json(200, "GET", "/letters?"+billing)["groups"])
+	require.Equal(t, 403, closed.ask("GET", "/letters?"+billing+"&error=x").StatusCode)
 }
 
 func TestATableGoesOnByCursor(t *testing.T) {
@@ -143,6 +172,7 @@ func TestALetterTellsItsHistory(t *testing.T) {
 	require.Contains(t, history[1].(map[string]any)["stack"], "act_test.go")
 	require.Contains(t, d.html(200, path), "a bug in the handler")
 	require.Equal(t, 404, d.ask("GET", path+"x").StatusCode, "another ID")
+	require.NotContains(t, d.html(200, path), "redriven")
 	_, err = q.Redrive(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 404, d.ask("GET", path).StatusCode, "it is gone")

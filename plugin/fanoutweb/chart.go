@@ -22,7 +22,8 @@ type chart struct {
 type line struct {
 	Name, Class string
 	Now         string
-	Path        string
+	Path        string // of the values
+	Fill        string // of the area below, if there is one
 	Area        bool
 	values      []float64
 }
@@ -33,8 +34,8 @@ const (
 )
 
 // chartOf makes a chart of lines that have a value for each time, at least one. A limit
-// is a value that is drawn across, if it isn't 0.
-func chartOf(name string, times []time.Duration, limit float64, text func(float64) string, lines ...line) chart {
+// is a value that is drawn across, if it isn't 0. round makes the highest value a round one.
+func chartOf(name string, times []time.Duration, limit float64, round func(float64) float64, text func(float64) string, lines ...line) chart {
 	c := chart{Name: name}
 	first, last := times[0], times[len(times)-1]
 	span := max(last-first, shortestChart)
@@ -48,7 +49,7 @@ func chartOf(name string, times []time.Duration, limit float64, text func(float6
 	if limit > 0 && limit < top*4 {
 		top = max(top, limit)
 	}
-	top = nice(top)
+	top = round(top)
 	if limit > 0 && limit <= top {
 		c.Limit = y(limit, top)
 	}
@@ -62,7 +63,7 @@ func chartOf(name string, times []time.Duration, limit float64, text func(float6
 		}
 		if l.Area && len(l.values) > 0 {
 			x := float64(times[0]-first) / float64(span) * chartWide
-			fmt.Fprintf(&b, "V%.0fH%.1fZ", chartHigh, x)
+			l.Fill = fmt.Sprintf("%sV%.0fH%.1fZ", b.String(), chartHigh, x)
 		}
 		l.Path, l.Now = b.String(), text(l.values[len(l.values)-1])
 		words = append(words, l.Name+" "+l.Now)
@@ -74,10 +75,13 @@ func chartOf(name string, times []time.Duration, limit float64, text func(float6
 
 func y(v, top float64) float64 { return chartHigh - v/top*(chartHigh-2) }
 
-// nice is a round number that is not below v: 1, 2 or 5 times a power of ten.
+// leastTop is what the upper edge of a chart of counts stands for at least.
+const leastTop = 10
+
+// nice is a round number that is not below v: 1, 2 or 5 times a power of ten, at least ten.
 func nice(v float64) float64 {
-	if v <= 0 {
-		return 1
+	if v <= leastTop {
+		return leastTop
 	}
 	power := math.Pow(10, math.Floor(math.Log10(v)))
 	for _, m := range []float64{1, 2, 5, 10} {
@@ -86,6 +90,16 @@ func nice(v float64) float64 {
 		}
 	}
 	return v
+}
+
+// niceAge is a round number of seconds that is not below v.
+func niceAge(v float64) float64 {
+	for _, s := range []float64{10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 2 * 3600, 6 * 3600, 12 * 3600, 24 * 3600} {
+		if v <= s {
+			return s
+		}
+	}
+	return math.Ceil(v/(24*3600)) * 24 * 3600
 }
 
 // charts are the pictures of a queue's last minutes, none before its second look.
@@ -113,15 +127,15 @@ func (q *queueState) charts() []chart {
 	}
 	whole := func(v float64) string { return number(int(math.Ceil(v))) }
 	perSecond := func(v float64) string { return rate(math.Round(v*100)/100) + "/s" }
-	rates := chartOf("Messages a second", ends, 0, perSecond,
+	rates := chartOf("Messages a second", ends, 0, nice, perSecond,
 		line{Name: "published", Class: "published", values: published}, line{Name: "acknowledged", Class: "acked", values: acked}, line{Name: "failed", Class: "failed", values: failed})
 	if q.topic.view.Engine() != "" {
 		return []chart{rates} // only the engine knows the others
 	}
 	return []chart{
 		rates,
-		chartOf("Messages held", at, limit, whole, line{Name: "held", Class: "held", Area: true, values: held}),
-		chartOf("Age of the oldest ready message", at, 0, seconds, line{Name: "oldest", Class: "oldest", Area: true, values: oldest}),
-		chartOf("Dead letters", at, 0, whole, line{Name: "dead", Class: "dead", Area: true, values: dead}),
+		chartOf("Messages held", at, limit, nice, whole, line{Name: "held", Class: "held", Area: true, values: held}),
+		chartOf("Age of the oldest ready message", at, 0, niceAge, seconds, line{Name: "oldest", Class: "oldest", Area: true, values: oldest}),
+		chartOf("Dead letters", at, 0, nice, whole, line{Name: "dead", Class: "dead", Area: true, values: dead}),
 	}
 }

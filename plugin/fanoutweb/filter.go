@@ -16,6 +16,7 @@ type filter struct {
 	Cause string // of the last attempt
 	Text  string // a part of the ID, key, error, an attribute or the beginning of the body
 	Attr  string // name, or name=value
+	Error string // what the errors of a group have in common, see alike
 	Age   string // "<1h" or ">1h": since it died, or was published if it is not dead
 
 	under, over time.Duration
@@ -30,7 +31,7 @@ type age struct{ Value, Name string }
 var ages = []age{{"<5m", "under 5 minutes"}, {"<1h", "under an hour"}, {"<24h", "under a day"}, {">1h", "over an hour"}, {">24h", "over a day"}}
 
 func filterOf(form url.Values, body bool) (f filter, err error) {
-	f = filter{Cause: form.Get("cause"), Text: form.Get("text"), Attr: form.Get("attr"), Age: form.Get("age")}
+	f = filter{Cause: form.Get("cause"), Text: form.Get("text"), Attr: form.Get("attr"), Error: form.Get("error"), Age: form.Get("age")}
 	bad := func(name, value, want string) error {
 		return refusal{http.StatusBadRequest, fmt.Sprintf("%s=%s: want %s.", name, strconv.Quote(value), want)}
 	}
@@ -43,7 +44,7 @@ func filterOf(form url.Values, body bool) (f filter, err error) {
 			return f, bad("cause", f.Cause, strings.Join(causeNames, ", "))
 		}
 	}
-	if !body && (f.Text != "" || f.Attr != "") {
+	if !body && (f.Text != "" || f.Attr != "" || f.Error != "") {
 		return f, notAllowed(Access{Action: Body})
 	}
 	if f.Age != "" {
@@ -62,11 +63,13 @@ func filterOf(form url.Values, body bool) (f filter, err error) {
 
 // Query are the names and values of the filter, for a link.
 func (f filter) Query() []string {
-	return []string{"cause", f.Cause, "text", f.Text, "attr", f.Attr, "age", f.Age}
+	return []string{"cause", f.Cause, "text", f.Text, "attr", f.Attr, "error", f.Error, "age", f.Age}
 }
 
 // Any reports whether it is all.
-func (f filter) Any() bool { return f.Cause == "" && f.Text == "" && f.Attr == "" && f.Age == "" }
+func (f filter) Any() bool {
+	return f.Cause == "" && f.Text == "" && f.Attr == "" && f.Error == "" && f.Age == ""
+}
 
 // String is the filter in words.
 func (f filter) String() string {
@@ -100,6 +103,9 @@ func (f *filter) matches(l *letter) bool {
 		if !found || whole && has != value {
 			return false
 		}
+	}
+	if f.Error != "" && alike(l.Error) != f.Error {
+		return false
 	}
 	if f.Text == "" {
 		return true

@@ -1,6 +1,7 @@
 package fanoutweb
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -18,6 +19,7 @@ type letterPage struct {
 	Queue   string  `json:"queue"`
 	Waiting bool    `json:"-"`
 	Can     allowed `json:"-"`
+	since   int     // attempts since the last redrive, -1: it never was
 }
 
 func (v *visit) letter() error {
@@ -31,6 +33,11 @@ func (v *visit) letter() error {
 	}
 	r := v.reader(at)
 	p := letterPage{letter: r.letter(m, true), Place: at, Topic: at.Topic, Queue: at.Queue, Waiting: v.r.Form.Get("of") == "queue", Can: v.allowed(at)}
+	source := at.Queue
+	if p.Source != "" {
+		source = p.Source
+	}
+	p.since = redrives(p.History, source, at.view.Settings().MaxAttempts)
 	name := "A message of " + at.Queue
 	if !p.Waiting {
 		name = "A dead letter of " + at.Queue
@@ -80,4 +87,36 @@ func sameSeat(a, b string) bool {
 	a, _, _ = strings.Cut(a, ".")
 	b, _, _ = strings.Cut(b, ".")
 	return a == b
+}
+
+// redrives marks the attempts before which the message was redriven, and returns how many
+// attempts there were since the last time, -1 if it never was.
+func redrives(history []attempt, queue string, most int) (since int) {
+	spent, dead := 0, false
+	since = -1
+	for k := range history {
+		a := &history[k]
+		if a.Queue != queue { // by a consumer of letters
+			continue
+		}
+		if dead {
+			a.Redriven, dead, spent, since = true, false, 0, 0
+		}
+		if since >= 0 {
+			since++
+		}
+		if a.Cause != "snoozed" && a.Cause != "released" {
+			spent++
+		}
+		dead = a.Cause == "permanent" || a.Cause == "expired" || spent >= most
+	}
+	return since
+}
+
+// Tries says how many attempts there were.
+func (p *letterPage) Tries() string {
+	if p.since < 0 {
+		return number(p.Attempts)
+	}
+	return fmt.Sprintf("%s in all, %s since the last redrive", number(p.Attempts), number(p.since))
 }

@@ -1,6 +1,9 @@
 package fanoutweb
 
 import (
+	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gofanout/fanout"
@@ -19,9 +22,14 @@ type lettersPage struct {
 	Total    int       `json:"total"`    // that there are
 	Searched int       `json:"searched"` // of them by this request
 	Letters  []letter  `json:"letters"`
-	Next     string    `json:"next,omitempty"` // cursor of what was not looked at
-	More     string    `json:"-"`              // the link with it
-	First    string    `json:"-"`              // the link to the beginning, if this is not it
+	Groups   []group   `json:"groups,omitempty"`
+	Summed   int       `json:"grouped,omitempty"` // letters that the groups are of
+	Newest   bool      `json:"-"`                 // the newest first
+	Matched  int       `json:"-"`                 // by the search for the newest
+	Other    string    `json:"-"`                 // the link to the other order
+	Next     string    `json:"next,omitempty"`    // cursor of what was not looked at
+	More     string    `json:"-"`                 // the link with it
+	First    string    `json:"-"`                 // the link to the beginning, if this is not it
 	Filter   filter    `json:"-"`
 	Causes   []string  `json:"-"`
 	Ages     []age     `json:"-"`
@@ -66,10 +74,37 @@ func (v *visit) page(p *lettersPage) error {
 		return err
 	}
 	p.Filter = s.filter
+	if order := v.r.Form.Get("order"); order != "" && order != "newest" {
+		return refusal{http.StatusBadRequest, "order=" + strconv.Quote(order) + ": want newest, or nothing for the order of publication."}
+	}
 	s.next = v.r.Form.Get("after")
 	if s.of != nil {
 		st := s.of.Stats()
 		p.Total = st.Unsettled() - st.InFlight
+	}
+	p.Newest = v.r.Form.Get("order") == "newest"
+	of := ""
+	if p.Waiting {
+		of = "queue"
+	}
+	query := append(p.Filter.Query(), "of", of)
+	if !p.Waiting && v.r.Form.Get("after") == "" {
+		if p.Groups, p.Summed, err = v.groups(p.Place); err != nil {
+			return err
+		}
+	}
+	if p.Other = p.Place.Link("letters", append(slices.Clone(query), "order", "newest")...); p.Newest {
+		p.Other = p.Place.Link("letters", query...)
+		s.next = ""
+		p.Letters, p.Matched, err = s.newest(v.r.Context(), tableBody+48)
+		for k := range p.Letters {
+			p.Letters[k].Body = shorter(p.Letters[k].Body, tableBody)
+		}
+		if p.Letters == nil {
+			p.Letters = []letter{}
+		}
+		p.Searched = s.looked
+		return err
 	}
 	err = s.each(v.r.Context(), tableBody+48, time.Now().Add(searchFor), func(m *fanout.MessageView, l *letter) bool {
 		if l.State == "" {
@@ -83,11 +118,6 @@ func (v *visit) page(p *lettersPage) error {
 		return err
 	}
 	p.Searched = s.looked
-	of := ""
-	if p.Waiting {
-		of = "queue"
-	}
-	query := append(p.Filter.Query(), "of", of)
 	if !s.done {
 		p.Next = s.next
 		p.More = p.Place.Link("letters", append(query, "after", s.next)...)

@@ -160,3 +160,60 @@ func TestARedriveTellsWhatDiedAgain(t *testing.T) {
 		require.Contains(t, get(t, h, page), "2 have died again", "that was later")
 	})
 }
+
+func TestALetterTellsWhenItWasRedriven(t *testing.T) {
+	h := []attempt{
+		{Queue: "q", Cause: "failed"}, {Queue: "q", Cause: "released"}, {Queue: "q", Cause: "failed"}, {Queue: "q/dead", Cause: "failed"},
+		{Queue: "q", Cause: "permanent"}, {Queue: "q", Cause: "failed"},
+	}
+	require.Equal(t, 1, redrives(h, "q", 2))
+	var at []int
+	for k := range h {
+		if h[k].Redriven {
+			at = append(at, k)
+		}
+	}
+	require.Equal(t, []int{4, 5}, at)
+	require.Equal(t, -1, redrives(h[:3], "q", 2))
+}
+
+func TestChartsHaveRoundTops(t *testing.T) {
+	for v, want := range map[float64]float64{0: 10, 3: 10, 11: 20, 21: 50, 1000: 1000} {
+		require.Equal(t, want, nice(v))
+	}
+	for v, want := range map[float64]float64{0: 10, 31: 60, 61: 120, 3000: 3600, 25 * 3600: 48 * 3600} {
+		require.Equal(t, want, niceAge(v))
+	}
+}
+
+func TestAPausedQueueSaysSinceWhenAndWhenItIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topic, h := tested(t, Options{}, "billing")
+		defer topic.Close()
+		defer h.Close()
+		require.NoError(t, topic.Queue("billing").Pause(t.Context()))
+		get(t, h, "/")
+		time.Sleep(500 * time.Millisecond)
+		for range 20 {
+			require.NoError(t, topic.Publish(t.Context(), "o-17"))
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		var q queueInfo
+		getJSON(t, h, "/queue?topic=orders&queue=billing", &q)
+		require.Equal(t, "It is paused: 20 messages wait. It has been for at least 20 s. 1 a second come in: it is full in about 16 min 44 s.", q.Troubles[0].Text)
+	})
+}
+
+func TestAStackIsTakenApart(t *testing.T) {
+	gs := goroutinesOf("2 goroutines:\n    main.ask+0x1\n        /shop/main.go:40\n    github.com/gofanout/fanout.(*worker[...]).handle+0x1\n        /fanout/hand.go:1\n    github.com/gofanout/fanout.(*worker[...]).work+0x1\n        /fanout/worker.go:2\n\n1 goroutine:\n    shop/bank.call\n        /shop/bank.go:7\n\n")
+	require.Equal(t, []goroutines{
+		{"2 goroutines", []stackPart{
+			{false, 1, "main.ask+0x1\n    /shop/main.go:40\n"},
+			{true, 2, "github.com/gofanout/fanout.(*worker[...]).handle+0x1\n    /fanout/hand.go:1\ngithub.com/gofanout/fanout.(*worker[...]).work+0x1\n    /fanout/worker.go:2"},
+		}},
+		{"1 goroutine", []stackPart{{false, 1, "shop/bank.call\n    /shop/bank.go:7"}}},
+	}, gs)
+	require.Empty(t, goroutinesOf(""))
+	require.Equal(t, []goroutines{{Head: "redacted"}}, goroutinesOf("redacted"))
+}

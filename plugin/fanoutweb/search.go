@@ -50,7 +50,7 @@ func (v *visit) search(p place, queue bool) (*search, error) {
 // passed. Afterwards next is where to go on.
 func (s *search) each(ctx context.Context, body int, until time.Time, f func(m *fanout.MessageView, l *letter) bool) error {
 	now, size := time.Now(), leastSlice
-	text := s.filter.Text != "" || s.filter.Attr != ""
+	text := s.filter.Text != "" || s.filter.Attr != "" || s.filter.Error != ""
 	if !s.body {
 		body = 0
 	} else if s.filter.Text != "" {

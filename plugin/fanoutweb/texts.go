@@ -39,6 +39,9 @@ type attempt struct {
 	Elapsed float64   `json:"elapsed_seconds"`
 	Error   string    `json:"error,omitempty"`
 	Stack   string    `json:"stack,omitempty"`
+	// Redriven is whether the message was redriven before it. That is inferred: the attempt
+	// before it was the last that the options in force allow.
+	Redriven bool `json:"redriven,omitempty"`
 }
 
 // A reader is what a request may see of the messages of a queue.
