@@ -138,7 +138,7 @@ func (q *queueState) growing(now time.Time, i *queueInfo) string {
 		more = " The last died " + duration(max(now.Sub(q.death.at), 0).Truncate(time.Second)) + " ago"
 	}
 	if q.death.cause != "" {
-		more += ", the last of: " + q.death.cause
+		more += ". The last cause: " + q.death.cause
 	}
 	return more + "."
 }
