@@ -15,7 +15,7 @@ const (
 	// mostGroups is how many groups of letters are shown, and mostAlike how many are counted.
 	mostGroups, mostAlike = 6, 200
 	// groupFor is how long letters are looked at to sum them up.
-	groupFor = 60 * time.Millisecond
+	groupFor = 30 * time.Millisecond
 	// alikeLen is how many bytes of an error are compared.
 	alikeLen = 200
 )

@@ -88,7 +88,7 @@ func (v *visit) page(p *lettersPage) error {
 		of = "queue"
 	}
 	query := append(p.Filter.Query(), "of", of)
-	if !p.Waiting && v.r.Form.Get("after") == "" {
+	if !p.Waiting && !p.Newest && p.Filter.Any() && v.r.Form.Get("after") == "" {
 		if p.Groups, p.Summed, err = v.groups(p.Place); err != nil {
 			return err
 		}
