@@ -14,8 +14,9 @@ import (
 const (
 	// mostGroups is how many groups of letters are shown, and mostAlike how many are counted.
 	mostGroups, mostAlike = 6, 200
-	// groupFor is how long letters are looked at to sum them up.
-	groupFor = 30 * time.Millisecond
+	// groupFor is how long letters are looked at to sum them up, and mostSummed how many.
+	groupFor   = 30 * time.Millisecond
+	mostSummed = 10_000
 	// alikeLen is how many bytes of an error are compared.
 	alikeLen = 200
 )
@@ -60,14 +61,14 @@ func (v *visit) groups(at place) (gs []group, of int, err error) {
 		k, known := index[g]
 		if !known {
 			if len(gs) == mostAlike {
-				return true
+				return of < mostSummed
 			}
 			k = len(gs)
 			index[g] = k
 			gs = append(gs, g)
 		}
 		gs[k].N++
-		return true
+		return of < mostSummed
 	})
 	if errors.Is(err, context.Canceled) {
 		return nil, 0, err
