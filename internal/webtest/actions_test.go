@@ -99,3 +99,25 @@ func TestARedriveThatWaitsIsSeenAndCancelled(t *testing.T) {
 	require.Equal(t, 0, s.topic.Stats().Waiting)
 	b.clean()
 }
+
+func TestARedriveSaysWhatDiesAgain(t *testing.T) {
+	s := newShop(t, everything())
+	q := s.open("billing")
+	s.publish(2)
+	s.kill(q, errors.New("no such order"), 2)
+	b := newTab(t, s.server.URL)
+	b.size(400, 900)
+	b.open(lettersPath + "billing")
+	require.Equal(t, true, b.value(`(t => t.scrollWidth <= t.clientWidth)(document.querySelector(".table"))`), "nothing is cut")
+	b.press("Redrive all")
+	b.press("Redrive 2 letters")
+	b.is(`document.querySelector(".job.done").innerText.includes("Redrove 2 of 2 letters.")`)
+	s.kill(q, errors.New("order has no address"), 2)
+	b.is(`document.querySelector(".job.warned")?.innerText.includes("2 have died again: order has no address.")`)
+	require.Equal(t, true, b.value(`document.querySelector("#pulse").hidden`), "the table is not live")
+	b.open("/")
+	b.is(`document.querySelector(".findings").innerText.includes("The last cause: failed. order has no address")`)
+	b.press("Look at them →")
+	require.Equal(t, "2 failed order has no address", b.value(`document.querySelector(".groups li").innerText.split(/\s+/).join(" ")`))
+	b.clean()
+}

@@ -24,7 +24,8 @@
 //
 // Nothing while nobody looks: no goroutine, no timer, no hook. With the first reader one
 // goroutine begins to read the counters of all queues, once a second for all
-// readers together. It ends a minute after the last. Rates and charts are differences
+// readers together, and hooks hear of messages that die. They end a minute after the last. After a
+// redrive it is heard for a minute what dies again. Rates and charts are differences
 // between these looks, and go back ten minutes at most.
 //
 // Numbers that refresh come from counters. Messages are looked at when a reader asks for
