@@ -667,7 +667,11 @@ func TestARangeAllocatesNothing(t *testing.T) {
 			}
 		}
 	})
-	require.Less(t, each, 5.0, "a loop over %d messages: itself, its hand, and what ranging costs", n)
+	most := 5.0
+	if Raced { // pools forget a quarter of what they are given
+		most = 10
+	}
+	require.Less(t, each, most, "a loop over %d messages: itself, its hand, and what ranging costs", n)
 	require.NoError(t, top.Close())
 }
 
