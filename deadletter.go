@@ -288,7 +288,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 			return len(ds) < most
 		})
 	}
-	q.mu.Unlock()
+	q.unlock() // what was taken back was tallied
 	return ds[:min(most, len(ds))], nil
 }
 

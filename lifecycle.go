@@ -418,7 +418,7 @@ func (q *Queue[T]) setPaused(paused bool) error {
 		return err
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock() // what is taken back was tallied
 	if q.closed {
 		return fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}

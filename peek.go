@@ -236,7 +236,9 @@ func (q *Queue[T]) look(ctx context.Context, after seat, o PeekOptions) (seen []
 // way that messages go.
 func (q *Queue[T]) lookHere(ctx context.Context, after seat, most int) (seen []sight[T], more bool, err error) {
 	s := sights[T]{after: after, most: min(most, math.MaxInt-1) + 1}
-	q.locked(func() { q.takeAllBackLocked() })
+	q.mu.Lock()
+	q.takeAllBackLocked()
+	q.unlock() // what was taken back was tallied
 	pos, entry := int64(0), int32(0)
 	for _, step := range []func() bool{
 		func() bool { // what timed out together

@@ -319,7 +319,7 @@ func (q *Queue[T]) Stats() Stats {
 		s.Dead = d.heldLocked()
 		d.mu.Unlock()
 	}
-	q.mu.Unlock()
+	q.unlock() // what handlers and ranges have acknowledged was tallied
 	if q.remote != nil {
 		q.remote.hide(&s)
 	}

@@ -50,7 +50,7 @@ func (q *Queue[T]) settleHere(ref message.Ref, v verdict) error {
 	v = v.told()
 	v.wait = q.waitAfter(v, q.countFor(v, ref))
 	q.mu.Lock()
-	now := q.core.now() // not before the start, which may have been set just now
+	now := q.core.now()
 	if out, ok := q.leases.Extract(ref, now); ok {
 		q.tallyLocked()
 		q.landedLocked(&out, v, now)
@@ -334,7 +334,7 @@ func (q *Queue[T]) extend(ctx context.Context, ref message.Ref, by time.Duration
 		return q.remote.extend(ctx, ref, by)
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock() // what a range has acknowledged is tallied on the way
 	now := q.core.now()
 	if q.leases.Extend(ref, after(now, by), now) {
 		q.tallyLocked()
@@ -356,7 +356,7 @@ func (q *Queue[T]) extend(ctx context.Context, ref message.Ref, by time.Duration
 
 func (q *Queue[T]) deadline(ref message.Ref) time.Time {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock() // as in extend
 	now := q.core.now()
 	if at, ok := q.leases.Deadline(ref, now); ok {
 		q.tallyLocked()
