@@ -1,10 +1,13 @@
 package fanout
 
-// A batch is taken from the log in one claim, and acknowledged in one step when
-// the handler returns nil. Until then it is the worker's hand, and all of it is
-// current: whoever needs more of one message than that it runs (its settlement,
-// an error, the end of its visibility timeout) makes all of them entries of the
-// window, with the stamps and the start that they have.
+import (
+	"time"
+
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// A batch is a lease of which all has begun, several if it is longer, and is acknowledged
+// in one step when the handler returns nil.
 //
 // The slice that a handler is given is its to keep and to change, so it is
 // neither what the worker settles nor what it uses again. Such slices are cut
@@ -20,53 +23,89 @@ type slab[T any] struct {
 	cutAt int64 // when the last batch was cut from it
 }
 
-// holdBatchLocked takes a batch from the log, if all that it would be made of
-// is there and can be taken in this way. If that is less than a whole batch, what
-// waits in hands goes first: it was published earlier.
-func (w *worker[T]) holdBatchLocked(now int64) bool {
+// claimLocked claims as many messages as the handler takes, if the subscriber may have
+// any, and reports whether it has.
+func (w *worker[T]) claimLocked() bool {
 	s, q := w.s, w.s.q
-	n := min(q.inLogLocked(), s.most)
-	if s.stopping || !q.servesLocked() || q.dueLocked() > 0 || q.n[backlogged] > 0 || n < s.most && q.takeAllBackLocked() || !q.plainLocked(n) {
+	if s.stopping || s.limitedLocked() > 0 || !q.servesLocked() {
 		return false
 	}
-	ds, base := w.roomFor(n), q.win.Reserve(n)
-	for k := 0; k < n; {
-		run := q.cursor.Run(n - k)
-		q.copyOut(ds[k:k+len(run)], run, base+uint64(k), inHand)
-		q.cursor.Step(len(run))
-		k += len(run)
+	n := min(s.most, q.readyLocked())
+	if n < s.most && q.takeAllBackLocked() { // it was published earlier
+		n = min(s.most, q.readyLocked())
 	}
-	w.grasp(ds, base, n, now)
-	w.giveLocked(ds, now)
+	if n == 0 {
+		return false
+	}
+	now := q.core.now()
+	ds := w.roomFor(n)
+	if q.letters || q.remote != nil {
+		n = w.claimEntriesLocked(ds, now)
+	} else {
+		n = w.claimLeasesLocked(ds, now)
+	}
+	if n == 0 {
+		q.checkDrainedLocked()
+		return false
+	}
+	q.armLocked(now)
+	w.giveContextsLocked(1)
+	if s.set.every > 0 {
+		s.nextAt = after(q.core.now(), time.Duration(n)*s.set.every) // no claim comes before nextAt
+	}
+	w.giveLocked(ds[:n], now)
 	return true
 }
 
-// plainLocked reports whether nothing has to be kept apart of the next n messages
-// of the log.
-func (q *Queue[T]) plainLocked(n int) bool {
-	run := q.cursor.Run(n)
-	if plainOf(run) < len(run) {
-		return false
-	}
-	if n -= len(run); n == 0 {
-		return true
-	}
-	plain, skip := true, len(run)
-	q.cursor.Scan(func(it *item[T]) bool {
-		if skip > 0 {
-			skip--
-			return true
+// claimEntriesLocked claims messages that are entries of the window all the time.
+func (w *worker[T]) claimEntriesLocked(ds []Delivery[T], now int64) (n int) {
+	for ; n < len(ds); n++ {
+		d, ok := w.s.q.claimAtLocked(now, w.s.visibility(), handling)
+		if !ok {
+			break
 		}
-		plain = it.Ext.Plain()
-		n--
-		return plain && n > 0
-	})
-	return plain
+		ds[n] = d
+	}
+	return n
 }
 
-// giveLocked makes ds the worker's batch, and what its handler is given.
+// claimLeasesLocked claims messages in leases.
+func (w *worker[T]) claimLeasesLocked(ds []Delivery[T], now int64) (n int) {
+	q := w.s.q
+	t := q.leasesLocked()
+	for n < len(ds) {
+		l := t.Whole(w, len(ds)-n, int64(w.s.visibility()))
+		for l.Room() > 0 && q.fillLocked(l, l.Room(), now) > 0 {
+		}
+		if l.Len() == 0 {
+			t.End(l, now)
+			break
+		}
+		if w.lease == nil {
+			w.lease, w.takenAt = l, now
+		} else {
+			w.more = append(w.more, l)
+		}
+		for k := 0; k < l.Len(); {
+			r := t.Run(l, k)
+			q.deliverLocked(ds[n:], &r)
+			k += len(r.Items)
+			n += len(r.Items)
+		}
+		if l.Room() > 0 {
+			break
+		}
+	}
+	if n > 0 {
+		q.tallyLocked()
+		q.lookByLocked(now, handAge)
+	}
+	return n
+}
+
+// giveLocked makes ds the worker's deliveries, and what its handler is given.
 func (w *worker[T]) giveLocked(ds []Delivery[T], now int64) {
-	w.batch, w.given = ds, ds
+	w.ds, w.given = ds, ds
 	if w.s.keeps {
 		w.given = w.s.slab.cut(len(ds), now)
 		copy(w.given, ds)
@@ -99,17 +138,20 @@ func (s *slab[T]) drop() {
 	}
 }
 
-// ackBatch acknowledges the worker's batch if nobody has asked for more of it,
-// and reports whether it has.
+// ackBatch acknowledges what the worker has if all of it is in flight still and nobody
+// has to hear of each, and reports whether it has. If not, some may be.
 func (w *worker[T]) ackBatch() bool {
 	q := w.s.q
 	q.mu.Lock()
-	held := len(w.claims) == 0
-	if !held {
+	if w.lease == nil || q.keys != nil || q.hooked(notice.Settled) {
 		q.mu.Unlock()
 		return false
 	}
-	w.countLocked(len(w.hand), len(w.hand))
+	ok := q.leases.AckWhole(w.lease)
+	for _, l := range w.more {
+		ok = q.leases.AckWhole(l) && ok
+	}
+	q.ackedLocked()
 	q.unlock()
-	return true
+	return ok
 }

@@ -196,9 +196,4 @@ func (w *worker[T]) giveContextsLocked(n int) {
 }
 
 // ctx is the context of the current run.
-func (w *worker[T]) ctx() *handlerContext {
-	if len(w.hand) == 0 {
-		return &w.ctxs[0]
-	}
-	return &w.ctxs[w.current(w.load())]
-}
+func (w *worker[T]) ctx() *handlerContext { return &w.ctxs[w.currentLocked()] }

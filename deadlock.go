@@ -152,7 +152,7 @@ func (q *Queue[T]) waitState() (s waitState) {
 	defer q.mu.Unlock()
 	// What stands behind another of its key can be taken only after that one.
 	toTake := q.readyLocked() + q.n[delayed] + q.n[retrying]
-	s.free = q.closed || q.n[inFlight] > 0 || q.leases.Counts().InFlight > 0 || q.ranges > 0 || q.n[parked] > 0 || q.receivers.n > 0 && toTake > 0
+	s.free = q.closed || q.n[inFlight] > 0 || q.receivedLocked() > 0 || q.ranges > 0 || q.n[parked] > 0 || q.receivers.n > 0 && toTake > 0
 	if !s.free && q.expires() {
 		_, _, s.free = q.firstExpiryLocked(q.core.now()) // that makes room
 	}
@@ -173,6 +173,17 @@ func (q *Queue[T]) waitState() (s waitState) {
 	}
 	s.free = s.free || len(s.runs) == 0
 	return s
+}
+
+// receivedLocked counts what is in flight in leases, and no worker has.
+func (q *Queue[T]) receivedLocked() int {
+	n := q.leases.Counts().InFlight
+	for _, l := range q.leases.Leases() {
+		if _, ok := l.Owner().(*worker[T]); ok {
+			n -= q.leases.InFlightOf(l)
+		}
+	}
+	return n
 }
 
 // blockersOf returns the full queues that waiter w waits for: its own, and those

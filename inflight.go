@@ -29,7 +29,7 @@ func (q *Queue[T]) leasesLocked() *lease.Table[T] {
 }
 
 // heldLocked counts what the queue holds beside what stands in the log.
-func (q *Queue[T]) heldLocked() int { return q.win.Len() + q.held + q.leases.Held() }
+func (q *Queue[T]) heldLocked() int { return q.win.Len() + q.leases.Held() }
 
 // dueLocked counts what is due.
 func (q *Queue[T]) dueLocked() int { return q.n[due] + q.leases.Expired() }
@@ -78,39 +78,48 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 		return 1
 	}
 	t := q.leasesLocked()
-	n, waits := q.inLogLocked(), q.dueLocked()
-	switch {
-	case n > 0 && q.n[backlogged] == 0 && (waits == 0 || q.backlogsTurn) && q.set.ttl == 0:
-		if n = min(len(ds), n); waits > 0 {
-			n = 1 // they take turns
-		}
-		run := q.cursor.Run(n)
-		if k := message.PlainRun(run); k > 0 {
-			l := t.Fill(len(ds), int64(vis))
-			first := l.Len()
-			q.cursor.Step(t.Add(l, run[:k], now))
-			q.backlogsTurn = false
-			r := t.Run(l, first)
-			return q.deliverLocked(ds, &r)
-		}
-	case waits > 0 && !q.backlogWaitsLocked() && q.expiredFirstLocked(): // else they take turns, and stamps are in that order
+	if q.dueLocked() > 0 && !q.backlogWaitsLocked() && q.expiredFirstLocked() { // else they take turns, and stamps are in that order
 		if r, ok := t.TakeExpired(len(ds), int64(vis), now); ok {
 			q.backlogsTurn = true
 			return q.deliverLocked(ds, &r)
 		}
 	}
-	i, ok := q.nextLocked(now)
-	if !ok {
+	l := t.Fill(len(ds), int64(vis))
+	first := l.Len()
+	if q.fillLocked(l, len(ds), now) == 0 {
 		q.checkDrainedLocked()
 		return 0
 	}
-	l := t.Fill(1, int64(vis))
-	first := l.Len()
+	r := t.Run(l, first)
+	return q.deliverLocked(ds, &r)
+}
+
+// fillLocked takes messages that can be taken in one step into a lease, which has room, and
+// returns how many. It may have buried some that came too late, even if it takes none.
+func (q *Queue[T]) fillLocked(l *lease.Lease[T], most int, now int64) int {
+	t := q.leases
+	if n := q.inLogLocked(); n > 0 && q.n[backlogged] == 0 && q.set.ttl == 0 {
+		if waits := q.dueLocked(); waits == 0 || q.backlogsTurn {
+			if n = min(most, n); waits > 0 {
+				n = 1 // they take turns
+			}
+			run := q.cursor.Run(n)
+			if k := message.PlainRun(run); k > 0 {
+				k = t.Add(l, run[:k], now)
+				q.cursor.Step(k)
+				q.backlogsTurn = false
+				return k
+			}
+		}
+	}
+	i, ok := q.nextLocked(now)
+	if !ok {
+		return 0
+	}
 	h, m := q.win.At(i), q.win.Meta(i)
 	t.AddPast(l, h.item, message.Past{Hist: h.hist, Spent: m.Spent, Passes: m.Passes}, now)
 	q.flyLocked(i)
-	r := t.Run(l, first)
-	return q.deliverLocked(ds, &r)
+	return 1
 }
 
 // flyLocked removes entry i, whose message has been put in flight.
@@ -259,7 +268,11 @@ func (q *Queue[T]) leaseDueLocked(now int64) bool {
 	q.tallyLocked()
 	if !e.Several {
 		q.stale.Add(e.Out.Stamp)
-		q.landedLocked(&e.Out, verdict{cause: TimedOut}, now)
+		v := verdict{cause: TimedOut}
+		if w, ok := e.Owner.(*worker[T]); ok {
+			v = w.timedOutLocked(&e.Out.Item, int(e.Out.Past.Spent)+1, e.Out.Start, now, time.Duration(e.At-e.Out.Start))
+		}
+		q.landedLocked(&e.Out, v, now)
 		return true
 	}
 	q.rareLocked().ended[TimedOut] += uint64(e.Len())

@@ -219,7 +219,6 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		}
 		return l
 	}
-	q.gatherLocked()
 	q.endAllLocked(func(out *lease.Out[T], _ any) {
 		i := q.landLocked(out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
 		q.win.Meta(i).State = inFlight
@@ -466,11 +465,14 @@ func (q *Queue[T]) purgeLocked() (n int, err error) {
 	if q.closed {
 		return 0, fmt.Errorf("%w: queue %q", ErrClosed, q.name)
 	}
-	q.gatherLocked()
 	ended := 0
-	q.endAllLocked(func(out *lease.Out[T], _ any) {
+	cause := fmt.Errorf("%w: queue %q was purged", ErrStale, q.name)
+	q.endAllLocked(func(out *lease.Out[T], owner any) {
 		ended++
 		q.stale.Add(out.Stamp)
+		if w, ok := owner.(*worker[T]); ok {
+			w.cancelLocked(cause)
+		}
 	})
 	n = ended + q.win.Len() + q.inLogLocked()
 	if n == 0 {
@@ -481,7 +483,6 @@ func (q *Queue[T]) purgeLocked() (n int, err error) {
 		all = append(all, i)
 		return true
 	})
-	cause := fmt.Errorf("%w: queue %q was purged", ErrStale, q.name)
 	find := q.finder()
 	for _, i := range all {
 		m := q.win.Meta(i)

@@ -403,7 +403,7 @@ func (q *Queue[T]) hasRoom(head, n int64) bool {
 	if q.room(head) >= n {
 		return true
 	}
-	q.countHeld()
+	q.countDone()
 	return q.room(head) >= n
 }
 

@@ -17,7 +17,7 @@ func (q *Queue[T]) add(items []item[T], accepted []int) {
 		q.spillLocked()
 		q.lookByLocked(q.core.now(), handAge)
 	}
-	q.countHeldLocked()
+	q.countLocked()
 	over := n - int(q.room(q.cursor.Pos()))
 	if over > 0 && q.expires() {
 		q.expireAllLocked(q.core.now())
@@ -85,7 +85,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) {
 	q.mu.Lock()
 	defer q.unlockUnder(q.t)
 	end := head + int64(len(items))
-	q.countHeldLocked()
+	q.countLocked()
 	q.takeAllBackLocked()
 	over := int(end - q.allow.Load())
 	if over > 0 && q.expires() {

@@ -75,7 +75,7 @@ type Queue[T any] struct {
 	// leaves the log alone: publishers add to its window.
 	//
 	// Invariants:
-	//   - published - cursor + win.Len() + held + leases.Held() <= capacity (the first
+	//   - published - cursor + win.Len() + leases.Held() <= capacity (the first
 	//     term is 0 for a direct queue); allow is cursor + capacity less the others;
 	//   - an entry is in the list or the schedule that its state says, and n
 	//     counts the entries of each state;
@@ -142,7 +142,6 @@ type Queue[T any] struct {
 	ranges    int32           // over Deliveries
 	serving   int32           // of running, those of subscribers that are not stopping
 	consumers int             // how many there may be
-	held      int             // messages in the hands of workers, see hand.go
 	leases    *lease.Table[T] // what is in flight, see inflight.go; nil: nothing
 
 	alarm   alarm
@@ -288,14 +287,13 @@ func (q *Queue[T]) Stats() Stats {
 	now := q.core.now()
 	q.mu.Lock()
 	inLog := q.inLogLocked()
-	inFlightNow := q.currentLocked()
 	leased := q.leases.Counts()
 	q.tallyLocked()
 	c := q.countersLocked()
 	s := Stats{
 		Topic: q.core.name, Queue: q.name, Capacity: q.set.capacity,
-		Ready: q.n[due] + q.n[backlogged] + inLog + q.held - inFlightNow + leased.Waiting + leased.Expired, Delayed: q.n[delayed], Retrying: q.n[retrying],
-		InFlight: q.n[inFlight] + q.n[handling] + inFlightNow + leased.InFlight, Parked: q.n[parked], Released: q.n[released],
+		Ready: q.n[due] + q.n[backlogged] + inLog + leased.Waiting + leased.Expired, Delayed: q.n[delayed], Retrying: q.n[retrying],
+		InFlight: q.n[inFlight] + q.n[handling] + leased.InFlight, Parked: q.n[parked], Released: q.n[released],
 		Blocked: q.n[blocked], Paused: q.paused,
 		Workers: int(q.running), WorkersStarted: q.started,
 		Published:    int(q.publishedLocked(inLog)),
@@ -345,13 +343,6 @@ func (q *Queue[T]) oldestLocked() int64 {
 	if oldest, ok := q.leases.Oldest(); ok {
 		at = min(at, oldest)
 	}
-	for _, s := range q.subs {
-		for _, w := range s.busy {
-			if p := w.load(); p.waiting() > 0 {
-				at = min(at, w.hand[p.started()].at)
-			}
-		}
-	}
 	return at
 }
 
@@ -374,7 +365,7 @@ func (q *Queue[T]) publishedLocked(inLog int) uint64 {
 
 // readyLocked counts what could be claimed now.
 func (q *Queue[T]) readyLocked() int {
-	return q.dueLocked() + q.n[backlogged] + q.inLogLocked() + q.waitingLocked()
+	return q.dueLocked() + q.n[backlogged] + q.inLogLocked() + q.leases.Waiting()
 }
 
 // inLogLocked counts the backlog that is still in the log. The cursor stands

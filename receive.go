@@ -317,22 +317,9 @@ func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
 	return q.takeAtLocked(ds, q.core.now(), vis)
 }
 
-// claimLocked puts the next message in flight, in the given state. It may have
-// buried some that came too late, and freed their room, even if it returns none.
-func (q *Queue[T]) claimLocked(vis time.Duration, state uint8) (d Delivery[T], ok bool) {
-	if !q.servesLocked() || q.readyLocked() == 0 {
-		return d, false
-	}
-	now := q.core.now()
-	d, ok = q.claimAtLocked(now, vis, state)
-	if ok {
-		q.armLocked(now)
-	}
-	return d, ok
-}
-
-// claimAtLocked is claimLocked at a known instant, and leaves the timer to the
-// caller.
+// claimAtLocked puts the next message, a dead letter or one of an engine, in flight in the
+// given state, and leaves the timer to the caller. It may have buried some that came too
+// late, and freed their room, even if it returns none.
 func (q *Queue[T]) claimAtLocked(now int64, vis time.Duration, state uint8) (d Delivery[T], ok bool) {
 	i, ok := q.nextLocked(now)
 	if !ok {

@@ -116,22 +116,31 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *wo
 	}
 	q.stale.Add(m.Stamp)
 	v := verdict{cause: TimedOut}
+	if w != nil {
+		v = w.timedOutLocked(&h.item, int(m.Spent)+1, h.start, now, time.Duration(m.Deadline-h.start))
+	}
+	q.endLocked(i, v, now)
+}
+
+// timedOutLocked says that a delivery which the worker has had for as long as it may has
+// timed out, and returns how it ends. It began at start.
+func (w *worker[T]) timedOutLocked(it *item[T], attempt int, start, now int64, vis time.Duration) verdict {
+	q, v := w.s.q, verdict{cause: TimedOut}
 	switch {
-	case w == nil:
 	case w.returned:
 		v.err, v.text = errNotSettled, errNotSettled.Error()
 	case !w.stuck:
 		w.stuck = true
 		w.s.stuck++
-		w.cancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, time.Duration(m.Deadline-h.start)))
+		w.cancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", ErrStale, q.name, vis))
 		e := notice.Event{
-			Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.start),
+			Attempt: attempt, Elapsed: time.Duration(now - start),
 			Subscriber: w.s.site, Goroutine: w.goroutine.Load(),
 		}
-		q.noteItemLocked(notice.Stuck, &h.item, e)
-		q.noteItemLocked(notice.StuckStack, &h.item, e)
+		q.noteItemLocked(notice.Stuck, it, e)
+		q.noteItemLocked(notice.StuckStack, it, e)
 	}
-	q.endLocked(i, v, now)
+	return v
 }
 
 // errNotSettled is the error of an attempt whose handler has returned, and whose delivery
@@ -140,7 +149,7 @@ var errNotSettled = errors.New("fanout: the handler has returned, and its delive
 
 // finder returns a function that finds the worker whose delivery has a stamp, or nil.
 // It looks at all workers once, when it is first called: it is good as long as the
-// queue's mu is held and no worker picks up its messages.
+// queue's mu is held.
 func (q *Queue[T]) finder() func(stamp uint64) *worker[T] {
 	var workers map[uint64]*worker[T]
 	return func(stamp uint64) *worker[T] {
@@ -148,8 +157,8 @@ func (q *Queue[T]) finder() func(stamp uint64) *worker[T] {
 			workers = make(map[uint64]*worker[T])
 			for _, s := range q.subs {
 				for _, w := range s.busy {
-					for _, c := range w.claims {
-						workers[c.stamp] = w
+					for k := range w.ds {
+						workers[w.ds[k].ref.Stamp] = w
 					}
 				}
 			}

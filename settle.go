@@ -28,15 +28,6 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 	return fmt.Errorf("%w: queue %q", err, q.name)
 }
 
-// entryLocked returns the window's entry of a delivery; if the message is in a
-// hand, it makes it one.
-func (q *Queue[T]) entryLocked(ref message.Ref) int32 {
-	if ref.Block == inHand {
-		return q.entryOfLocked(ref.Stamp)
-	}
-	return ref.Block
-}
-
 // settle ends a delivery as v says.
 func (q *Queue[T]) settle(ctx context.Context, ref message.Ref, v verdict) error {
 	if q.remote != nil {
@@ -59,7 +50,7 @@ func (q *Queue[T]) settleHere(ref message.Ref, v verdict) error {
 		q.unlock()
 		return nil
 	}
-	i := q.entryLocked(ref)
+	i := ref.Block
 	err := q.ownedLocked(i, ref.Stamp)
 	if err != nil {
 		q.mu.Unlock()
@@ -83,7 +74,7 @@ func (q *Queue[T]) countFor(v verdict, ref message.Ref) int32 {
 	defer q.mu.Unlock()
 	past, ok := q.leases.Past(ref)
 	if !ok {
-		i := q.entryLocked(ref)
+		i := ref.Block
 		if q.ownedLocked(i, ref.Stamp) != nil {
 			return 1 // it settles nothing
 		}
@@ -341,7 +332,7 @@ func (q *Queue[T]) extend(ctx context.Context, ref message.Ref, by time.Duration
 		q.armLocked(now)
 		return nil
 	}
-	i := q.entryLocked(ref)
+	i := ref.Block
 	if err := q.ownedLocked(i, ref.Stamp); err != nil {
 		return err
 	}
@@ -363,7 +354,7 @@ func (q *Queue[T]) deadline(ref message.Ref) time.Time {
 		q.armLocked(now)
 		return q.core.time(at)
 	}
-	i := q.entryLocked(ref)
+	i := ref.Block
 	if q.ownedLocked(i, ref.Stamp) != nil {
 		return time.Time{}
 	}

@@ -242,7 +242,9 @@ func (s *Subscriber[T]) stopLocked() {
 	s.q.consumers -= s.set.concurrency
 	s.q.serving -= int32(s.running)
 	for _, w := range s.busy {
-		s.q.takeHandBackLocked(w)
+		if w.lease != nil {
+			s.q.takeBackLocked(w.lease)
+		}
 	}
 	if s.q.remote != nil {
 		s.q.remote.stopPollLocked()

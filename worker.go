@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
@@ -19,32 +20,25 @@ import (
 type worker[T any] struct {
 	s *Subscriber[T]
 
-	// Guarded by the queue's mu.
-	claims []claim // the deliveries in hand, none between two runs
-	place  int     // in busy
-	stuck  bool
+	// Guarded by the queue's mu; the worker reads lease and ds without.
+	place int // in busy
+	stuck bool
 	// returned says that the handler has, and that what it left is being settled. It is
 	// set only where that may take long: for a batch, and on an engine.
 	returned bool
+	lease    *lease.Lease[T]   // what it has, see prefetch.go; nil: nothing, or entries
+	more     []*lease.Lease[T] // the others of a long batch
+	stepping bool              // it goes through the lease
+	ds       []Delivery[T]     // what it has; empty between two runs
+	takenAt  int64             // when it took the lease
+	size     int               // how many to prefetch next
 	// resume says that what was claimed is to be handled still: hooks are being
 	// told of it, and may end the goroutine. The goroutine's.
 	resume bool
-	ctxs   []handlerContext // of the messages of the hand, or one: see context.go
+	ctxs   []handlerContext // of what was prefetched, or one: see context.go
 	fresh  []handlerContext // for runs to come
-
-	// The hand, see hand.go. The worker reads it without the lock.
-	hand    []Delivery[T] // empty if there is none
-	base    uint64        // stamp of hand[0]
-	counted int           // how many are counted as done or were picked up
-	told    int           // how many are counted as delivered
-	takenAt int64         // when it was taken
-	size    int           // how many to take next
-	buffer  *buffer[T]
-
-	progress atomic.Uint64 // changed by the worker's steps, and under mu
-
-	// A batch, see batch.go: what is settled, and what the handler is given.
-	batch, given []Delivery[T]
+	buffer *buffer[T]
+	given  []Delivery[T] // what the handler is given, unless it goes through a lease
 
 	one       [1]Delivery[T] // where a single delivery is kept
 	goroutine atomic.Pointer[string]
@@ -89,35 +83,29 @@ func (w *worker[T]) work() {
 			return
 		}
 		w.resume = false
-		if len(w.batch) > 0 {
-			w.handle(w.ctx())
+		if w.stepping {
+			w.runLease()
 		} else {
-			w.runHand()
+			w.handle(&w.ctxs[0])
 		}
 	}
 }
 
-// A claim names a delivery.
-type claim struct {
-	stamp uint64
-	entry int32
-}
-
-// next takes a hand, or claims a batch of as many messages as the handler takes,
+// next prefetches messages, or claims as many as the handler takes,
 // or gives the worker back and returns false.
 func (w *worker[T]) next() bool {
 	s, q := w.s, w.s.q
 	q.mu.Lock()
 	w.putDownLocked()
 	if s.hold {
-		if q.inLogLocked() > 0 && w.graspLocked(q.core.now()) {
+		if s.one != nil && q.inLogLocked() > 0 && w.prefetchLocked(q.core.now()) {
 			w.startedLocked()
 			q.mu.Unlock() // nothing is pending
 			return true
 		}
-		if n := q.waitingLocked(); n > 0 && n == q.readyLocked() {
+		if n := q.leases.Waiting(); n > 0 && n == q.readyLocked() {
 			q.mu.Unlock()
-			q.awaitHands()
+			q.awaitOthers()
 			q.mu.Lock()
 		}
 	}
@@ -141,14 +129,6 @@ func (w *worker[T]) next() bool {
 	return true
 }
 
-// graspLocked takes a hand, if there is anything to take in this way.
-func (w *worker[T]) graspLocked(now int64) bool {
-	if w.s.one == nil {
-		return w.holdBatchLocked(now)
-	}
-	return w.holdLocked(now)
-}
-
 // restLocked gives the worker, which found nothing, back.
 func (w *worker[T]) restLocked() {
 	s, q := w.s, w.s.q
@@ -163,10 +143,11 @@ func (w *worker[T]) restLocked() {
 		q.free.add(s)
 	}
 	s.idle = append(s.idle, w)
-	if q.held == 0 && q.leases == nil && q.cursor.Resting() {
+	if q.leases == nil && q.cursor.Resting() {
 		q.alarm.checkAt = 0
 	}
-	if _, ok := q.win.NextDue(); !ok && q.running == 0 && q.limited == 0 {
+	q.leases.Clean()
+	if _, ok := q.win.NextDue(); !ok && q.leases.Timed() == 0 && q.running == 0 && q.limited == 0 {
 		q.armLocked(0) // stops the timer
 	}
 	if !q.alarm.armed || !q.alarm.brief {
@@ -186,34 +167,6 @@ func (w *worker[T]) startedLocked() {
 	q.handOnLocked()
 }
 
-// claimLocked claims a batch if the subscriber may have any, and reports whether
-// it has.
-func (w *worker[T]) claimLocked() bool {
-	s, q := w.s, w.s.q
-	n := min(s.most, q.readyLocked())
-	if n == 0 || s.stopping || s.limitedLocked() > 0 {
-		return false
-	}
-	ds := w.roomFor(n)[:0]
-	for len(ds) < n {
-		d, ok := q.claimLocked(s.visibility(), handling)
-		if !ok {
-			break
-		}
-		ds = append(ds, d)
-		w.claims = append(w.claims, claim{d.ref.Stamp, d.ref.Block})
-	}
-	if len(ds) == 0 {
-		return false
-	}
-	w.giveContextsLocked(1)
-	if s.set.every > 0 {
-		s.nextAt = after(q.core.now(), time.Duration(len(ds))*s.set.every) // no claim comes before nextAt
-	}
-	w.giveLocked(ds, q.win.At(ds[0].ref.Block).start)
-	return true
-}
-
 // locked runs f while it holds the queue's lock.
 func (q *Queue[T]) locked(f func()) {
 	q.mu.Lock()
@@ -223,29 +176,19 @@ func (q *Queue[T]) locked(f func()) {
 
 // putDownLocked says that the worker's handler runs no longer.
 func (w *worker[T]) putDownLocked() {
-	if len(w.claims) == 0 && len(w.hand) == 0 {
+	if len(w.ds) == 0 {
 		return
 	}
 	s := w.s
-	if len(w.hand) > 0 {
-		s.q.takeHandBackLocked(w)
-		w.hand = nil
-	}
-	clear(w.batch)
-	w.batch, w.given = nil, nil
+	w.endLeasesLocked()
+	clear(w.ds)
+	w.ds, w.given, w.ctxs, w.returned = nil, nil, nil, false
+	w.unstickLocked()
 	last := len(s.busy) - 1
 	s.busy[w.place] = s.busy[last]
 	s.busy[w.place].place = w.place
 	s.busy[last] = nil
 	s.busy = s.busy[:last]
-	w.claims = w.claims[:0]
-	clear(w.one[:])
-	if w.stuck {
-		w.stuck = false
-		s.stuck--
-	}
-	w.returned = false
-	w.ctxs = nil
 }
 
 // cancelLocked has the handler's context cancelled after unlocking.
@@ -300,7 +243,7 @@ func (w *worker[T]) finish(v verdict) {
 	if v.cause == Acked && w.ackBatch() {
 		return
 	}
-	if q := w.s.q; q.remote != nil || len(w.batch) > 1 {
+	if q := w.s.q; q.remote != nil || len(w.ds) > 1 {
 		q.locked(w.returnedLocked)
 	}
 	w.settleFrom(0, v)
@@ -310,15 +253,12 @@ func (w *worker[T]) finish(v verdict) {
 // not settled.
 func (w *worker[T]) returnedLocked() {
 	w.returned = true
-	if w.stuck {
-		w.stuck = false
-		w.s.stuck--
-	}
+	w.unstickLocked()
 }
 
 // settleFrom settles the batch from delivery k on, even if a hook ends the goroutine.
 func (w *worker[T]) settleFrom(k int, v verdict) {
-	q, ds := w.s.q, w.batch
+	q, ds := w.s.q, w.ds
 	defer func() {
 		if k < len(ds) {
 			w.settleFrom(k, v)

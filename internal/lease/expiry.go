@@ -33,6 +33,7 @@ type Expired[T any] struct {
 	Several bool
 	Out     Out[T] // the one
 	Owner   any    // the consumer that had it, if any
+	At      int64  // when it was due
 	base    uint64
 	bits    uint64
 }
@@ -81,7 +82,7 @@ func (t *Table[T]) Expire(now int64, until Instant, most int) (e Expired[T], ok 
 		return e, false
 	}
 	if !t.mayTogether(l, s, most) {
-		e.Owner = l.owner
+		e.Owner, e.At = l.owner, l.due
 		e.Out = t.extract(s, k)
 		return e, true
 	}

@@ -303,6 +303,15 @@ func (t *Table[T]) AckWhole(l *Lease[T]) bool {
 	return true
 }
 
+// InFlightOf is how many messages of a lease are in flight.
+func (t *Table[T]) InFlightOf(l *Lease[T]) int {
+	n := bits.OnesCount64(t.slot(l).open)
+	if p := l.Place(); p != 0 && p&over == 0 {
+		n++
+	}
+	return n
+}
+
 // InFlight returns names of all deliveries that are in flight by their bits, in the
 // order of their stamps. To have those of consumers in step too, detach them first.
 func (t *Table[T]) InFlight() []message.Ref {

@@ -1,0 +1,360 @@
+package fanout
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// A worker whose messages need nothing apart (no ordering key, no time to live, no hooks
+// that want to hear of each, no rate limit, no handler timeout around a single handler)
+// prefetches them: it takes up to handLen of them from the log into a lease in step, under
+// one lock and one reading of the clock, and makes deliveries of all. Then it runs its
+// handler on one after the other, and what that costs beside the handler is one atomic
+// step a message, which says at once that the one before is acknowledged and that the
+// next one has begun.
+//
+// All others work on the lease under the queue's mu, see package lease:
+//
+//   - what is done is acknowledged; it is counted, and its room given back, when
+//     somebody asks (countLocked), at the latest when the lease is used up or a
+//     millisecond old;
+//   - the current message is in flight. Whoever needs more of it than that detaches it:
+//     then it is in flight by its bit, and the worker, whose next step fails, learns of it;
+//   - what waits is ready, and whoever has nothing better to do takes it back into the
+//     backlog. So no message waits behind a slow handler while another consumer is idle.
+//
+// A lease that is a millisecond old is looked at by the queue's timer, which takes back
+// what waits, so that newer messages do not overtake it for longer, and detaches the
+// current message: its time-out counts from there, at most a millisecond late and never
+// early. The first message of a lease began when it was taken, and its time-out is exact.
+//
+// All other messages, and the batch of a batch handler, are a lease of which all has begun,
+// so that the time-outs are exact: see claimLocked.
+
+const (
+	// handLen is the most messages that are prefetched at a time.
+	handLen = lease.Len
+	// handTime is how long they should last, and handAge when the timer looks at them.
+	handTime = int64(50 * time.Microsecond)
+	handAge  = time.Millisecond
+)
+
+// canHold reports whether the subscriber's workers may prefetch messages.
+func (s *Subscriber[T]) canHold() bool {
+	q := s.q
+	return !q.direct && q.set.ttl == 0 && s.set.every == 0 && (s.one == nil || s.set.handlerTimeout == 0) &&
+		!q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
+}
+
+// prefetchLocked takes messages from the log, and begins the first, if there is anything
+// to take in this way.
+func (w *worker[T]) prefetchLocked(now int64) bool {
+	s, q := w.s, w.s.q
+	n := q.inLogLocked()
+	if s.stopping || !q.servesLocked() || q.dueLocked() > 0 || q.n[backlogged] > 0 {
+		return false
+	}
+	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))
+	k := message.PlainRun(run)
+	if k == 0 {
+		return false
+	}
+	w.endLeasesLocked()
+	t := q.leasesLocked()
+	l := t.InStep(w, k, int64(s.visibility()))
+	q.cursor.Step(t.Add(l, run[:k], now))
+	q.backlogsTurn = false
+	w.lease, w.takenAt, w.stepping = l, now, true
+	taken := t.Run(l, 0)
+	w.ds = w.roomFor(k)
+	q.deliverLocked(w.ds, &taken)
+	w.giveContextsLocked(k)
+	q.lookByLocked(now, min(handAge, q.set.visibility))
+	return true
+}
+
+// lookByLocked sees to it that the timer looks at hands when age has passed, and
+// lets go of what the cursor has passed. Who moves the cursor calls it.
+func (q *Queue[T]) lookByLocked(now int64, age time.Duration) {
+	if check := q.alarm.checkAt; check != 0 && check-now <= int64(age) {
+		return
+	}
+	if q.alarm.checkBy(after(now, age)) {
+		q.armLocked(now)
+	}
+}
+
+// sizeLocked says how many messages to take: more as long as the handlers return
+// within microseconds, and never so many that other consumers find none.
+func (w *worker[T]) sizeLocked(now int64, ready int) int {
+	switch {
+	case w.lease == nil:
+		w.size = 1
+	case now-w.takenAt < handTime:
+		w.size = min(2*w.size, handLen)
+	default:
+		w.size = max(w.size/4, 1)
+	}
+	if c := w.s.q.consumers + int(w.s.q.receivers.n) + int(w.s.q.ranges); c > 1 {
+		return min(w.size, max(ready/(2*c), 1))
+	}
+	return w.size
+}
+
+// roomFor returns room for a hand of n.
+func (w *worker[T]) roomFor(n int) []Delivery[T] {
+	if n == 1 {
+		return w.one[:]
+	}
+	if w.buffer == nil {
+		w.buffer, _ = w.s.q.core.buffers.Get().(*buffer[T])
+		if w.buffer == nil {
+			w.buffer = new(buffer[T])
+		}
+	}
+	if len(w.buffer.ds) < n {
+		w.buffer.ds = make([]Delivery[T], max(n, handLen))
+	}
+	return w.buffer.ds[:n]
+}
+
+// A buffer is where workers keep what is in their hands, empty between two uses.
+type buffer[T any] struct{ ds []Delivery[T] }
+
+// runLease runs the handler on what was prefetched, and goes on with more for as long as
+// there is any.
+func (w *worker[T]) runLease() {
+	handling, ended := true, false
+	defer func() {
+		if ended || !handling {
+			return // a panic of our own is not to be hidden
+		}
+		v := unreturned(recover())
+		w.settleCurrent(&v, false)
+	}()
+	for more := true; more; {
+		var v *verdict
+		if ctx, err := w.handleLease(); err != nil {
+			v = judgedRun(ctx, err)
+		}
+		handling = false
+		more = w.stepOn(v)
+		handling = true
+	}
+	ended = true
+}
+
+// judgedRun is judgeRun for an error. Only a run that failed pays for a verdict.
+func judgedRun(ctx *handlerContext, err error) *verdict {
+	v := judgeRun(ctx, err)
+	return &v
+}
+
+// handleLease is the fast path of a delivery: it runs the handler on one message
+// after the other until one needs more than to be acknowledged, or somebody has
+// detached it, or there is no next. It returns the error of the last run and its
+// context.
+func (w *worker[T]) handleLease() (ctx *handlerContext, err error) {
+	l, handler, ds := w.lease, w.s.one, w.ds
+	p, ctxs := l.Place(), w.ctxs[:len(ds)]
+	for k := int(p.Stamp() - ds[0].ref.Stamp); ; k++ {
+		err = handler(&ctxs[k], ds[k])
+		if err != nil {
+			return &ctxs[k], err
+		}
+		next, ok := l.Step(p)
+		if !ok {
+			return &ctxs[k], nil
+		}
+		ds[k].forget()
+		p = next
+	}
+}
+
+// stepOn settles the current message and begins the next, of this lease or of
+// the next one. It reports whether there is one. Without a verdict the message is
+// acknowledged.
+func (w *worker[T]) stepOn(v *verdict) bool {
+	q := w.s.q
+	w.settleCurrent(v, true)
+	more := w.nextLocked()
+	q.mu.Unlock()
+	return more
+}
+
+// settleCurrent settles the current message as v says, or acknowledges it. If again is
+// true it returns with the queue's mu locked, and nothing pending.
+func (w *worker[T]) settleCurrent(v *verdict, again bool) {
+	q := w.s.q
+	if v == nil {
+		v = &acknowledged
+	} else if v.cause != Acked {
+		*v = v.told()
+		v.wait = q.waitAfter(*v, 1)
+	}
+	q.mu.Lock()
+	d := &w.ds[w.currentLocked()]
+	late := false
+	if v.cause == Acked {
+		q.leases.Ack(d.ref)
+		q.tallyLocked()
+	} else {
+		now := q.core.now()
+		if out, ok := q.leases.Extract(d.ref, now); ok {
+			q.tallyLocked()
+			q.landedLocked(&out, *v, now)
+			q.armLocked(now)
+			q.handOnLocked()
+		} else {
+			late = !q.closed
+		}
+	}
+	told := *d
+	d.forget()
+	w.unstickLocked()
+	if q.drained != nil {
+		q.checkDrainedLocked()
+	}
+	if late {
+		q.mu.Unlock() // nothing is pending: v came too late
+		w.late(told, *v)
+		if again {
+			q.mu.Lock()
+		}
+		return
+	}
+	if !again || q.pending.Any() || q.roomIsWanted() {
+		q.unlock()
+		if !again {
+			return
+		}
+		q.mu.Lock()
+	}
+}
+
+// acknowledged is the verdict about a handler that returned no error.
+var acknowledged = verdict{cause: Acked}
+
+// nextLocked begins the next message of the lease, or of a new one.
+func (w *worker[T]) nextLocked() bool {
+	q := w.s.q
+	if !q.leases.Next(w.lease) && (q.inLogLocked() == 0 || !w.prefetchLocked(q.core.now())) {
+		return false
+	}
+	q.handOnLocked()
+	return true
+}
+
+// currentLocked is the place of the current delivery among the worker's. It is the first,
+// unless it goes through a lease.
+func (w *worker[T]) currentLocked() int {
+	if !w.stepping {
+		return 0
+	}
+	return int(w.lease.Place().Stamp() - w.ds[0].ref.Stamp)
+}
+
+// forget lets go of the message, so that what is done is not kept.
+func (d *Delivery[T]) forget() {
+	var none T
+	d.Body, d.ext = none, nil
+}
+
+// unstickLocked says that the handler does not run on the message any more.
+func (w *worker[T]) unstickLocked() {
+	if w.stuck {
+		w.stuck = false
+		w.s.stuck--
+	}
+}
+
+// endLeasesLocked gives back the worker's leases. What waits there is ready again.
+func (w *worker[T]) endLeasesLocked() {
+	q := w.s.q
+	if w.lease == nil {
+		return
+	}
+	q.takeBackLocked(w.lease)
+	for _, l := range w.more {
+		q.leases.End(l, w.takenAt)
+	}
+	q.leases.End(w.lease, w.takenAt)
+	q.tallyLocked()
+	w.lease, w.more, w.stepping = nil, nil, false
+}
+
+// countLocked counts what consumers in step have done, so that the queue's numbers are
+// those of this instant.
+func (q *Queue[T]) countLocked() {
+	q.leases.Count()
+	q.tallyLocked()
+}
+
+// countDone is countLocked for one who needs the room.
+func (q *Queue[T]) countDone() {
+	if q.direct {
+		return
+	}
+	q.mu.Lock()
+	q.countLocked()
+	q.mu.Unlock()
+}
+
+// putBackLocked puts entry i into the backlog at the place of its publication. It
+// looks for that from where the last one was put: most often they come in one order.
+func (q *Queue[T]) putBackLocked(i int32) {
+	seq := q.win.At(i).Seq
+	before, behind := q.putAt, q.win.Holds(q.putAt) && q.win.Meta(q.putAt).State == backlogged && q.win.Listed(q.putAt)
+	for behind && q.win.At(before).Seq > seq {
+		before, behind = q.win.Prev(before)
+	}
+	next, found := q.backlog.First()
+	if behind {
+		next, found = q.win.Next(before)
+	}
+	for found && q.win.At(next).Seq < seq {
+		before, behind = next, true
+		next, found = q.win.Next(next)
+	}
+	q.putAt = i
+	q.win.Meta(i).State = backlogged
+	q.n[backlogged]++
+	q.win.PushAfter(&q.backlog, i, before, behind)
+	q.noteExpiryLocked(i)
+}
+
+// takeAllBackLocked takes back what waits in all leases, and reports whether that was
+// anything.
+func (q *Queue[T]) takeAllBackLocked() bool {
+	n := q.n[backlogged]
+	for _, l := range q.leases.Leases() {
+		q.takeBackLocked(l)
+	}
+	return q.n[backlogged] > n
+}
+
+// lookLocked is the timer's look at the log and at the leases. It lets go of what the
+// cursor has passed.
+func (q *Queue[T]) lookLocked(now int64) {
+	q.alarm.checkAt = 0
+	q.cursor.Rest()
+	q.lookAtLeasesLocked(now)
+}
+
+// awaitOthers gives other consumers a moment to finish what waits in their leases,
+// before the caller takes it back from them.
+func (q *Queue[T]) awaitOthers() {
+	for range 8 {
+		runtime.Gosched()
+		q.mu.Lock()
+		waiting := q.leases.Waiting()
+		q.mu.Unlock()
+		if waiting == 0 {
+			return
+		}
+	}
+}
