@@ -3,6 +3,8 @@ package fanout
 import (
 	"time"
 
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -39,6 +41,12 @@ func (w *worker[T]) claimLocked() bool {
 	}
 	now := q.core.now()
 	ds := w.roomFor(n)
+	if w.takeBatchLocked(ds, now) {
+		w.giveContextsLocked(1)
+		w.giveLocked(ds, now)
+		return true
+	}
+	w.endLeasesLocked()
 	if q.letters || q.remote != nil {
 		n = w.claimEntriesLocked(ds, now)
 	} else {
@@ -54,6 +62,35 @@ func (w *worker[T]) claimLocked() bool {
 		s.nextAt = after(q.core.now(), time.Duration(n)*s.set.every) // no claim comes before nextAt
 	}
 	w.giveLocked(ds[:n], now)
+	return true
+}
+
+// takeBatchLocked takes messages from the log into leases, if all are there and plain. That
+// is what claimLeasesLocked would do, but at a lower price.
+func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
+	s, q := w.s, w.s.q
+	if !s.hold || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.inLogLocked() < len(ds) || len(ds) > lease.Len {
+		return false
+	}
+	run := q.cursor.Run(len(ds))
+	if message.PlainRun(run) < len(ds) {
+		return false
+	}
+	t := q.leasesLocked()
+	if w.lease == nil || w.stepping || !t.Again(w.lease, len(ds), now) {
+		w.endLeasesLocked()
+		w.lease = t.Whole(w, len(ds), now, int64(s.visibility()))
+	}
+	w.takenAt = now
+	w.ds = ds
+	q.copyOut(ds, run, t.First(w.lease))
+	q.cursor.Step(len(ds))
+	q.backlogsTurn = false
+	q.tallyLocked()
+	q.lookByLocked(now, handAge)
+	if !q.alarm.armed || q.alarm.at > after(now, s.visibility()) {
+		q.armLocked(now)
+	}
 	return true
 }
 
@@ -74,7 +111,7 @@ func (w *worker[T]) claimLeasesLocked(ds []Delivery[T], now int64) (n int) {
 	q := w.s.q
 	t := q.leasesLocked()
 	for n < len(ds) {
-		l := t.Whole(w, len(ds)-n, int64(w.s.visibility()))
+		l := t.Gather(w, len(ds)-n, int64(w.s.visibility()))
 		for l.Room() > 0 && q.fillLocked(l, l.Room(), now) > 0 {
 		}
 		if l.Len() == 0 {

@@ -63,10 +63,12 @@ type ranging[T any] struct {
 	entered bool            // it is counted among the queue's ranges
 	base    uint64          // stamp of ds[0]
 	ds      []Delivery[T]   // what is in the lease
-	takenAt int64
-	size    int // how many to take next
-	buffer  []Delivery[T]
-	one     [1]Delivery[T] // what was received by itself
+	// forgotten is how many of ds were let go of for good, once the lease has them.
+	forgotten int
+	takenAt   int64
+	size      int // how many to take next
+	buffer    []Delivery[T]
+	one       [1]Delivery[T] // what was received by itself
 }
 
 // next returns the next message, and waits for one if there is none. It is valid
@@ -103,13 +105,13 @@ func (r *ranging[T]) takeLocked() (ok bool) {
 		if q.leases.Next(r.lease) {
 			return true
 		}
-		r.endLocked()
 	}
 	if !r.entered {
 		r.entered = true
 		q.ranges++
 	}
 	if !q.servesLocked() || q.readyLocked() == 0 {
+		r.restLocked()
 		return false
 	}
 	now := q.core.now()
@@ -117,6 +119,7 @@ func (r *ranging[T]) takeLocked() (ok bool) {
 		q.handOnLocked()
 		return true
 	}
+	r.restLocked()
 	return q.takeAtLocked(r.one[:], now, r.vis) > 0
 }
 
@@ -128,6 +131,7 @@ func (r *ranging[T]) detachLocked() {
 		return
 	}
 	q, p := r.q, r.lease.Place()
+	k := int(p.Stamp() - r.base)
 	if !p.Acked() && !p.Detached() {
 		now := q.core.now()
 		if q.leases.Detach(r.lease, now) && (!q.alarm.armed || q.alarm.at > after(now, r.vis)) {
@@ -135,16 +139,36 @@ func (r *ranging[T]) detachLocked() {
 		}
 	}
 	q.tallyLocked()
-	r.ds[p.Stamp()-r.base].forget()
+	if p.Acked() {
+		r.ds[k].forget()
+	}
+	if !r.lease.Kept() {
+		for ; r.forgotten <= k; r.forgotten++ {
+			r.ds[r.forgotten].forget()
+		}
+	}
 }
+
+// Message returns message k of the range's lease.
+func (r *ranging[T]) Message(_ *lease.Lease[T], k int) item[T] { return r.ds[k].item() }
 
 // endLocked gives back the lease, of which nothing waits and nothing is current.
 func (r *ranging[T]) endLocked() {
 	q := r.q
+	if r.lease == nil {
+		return
+	}
 	q.ranging.CompareAndSwap(r.lease, nil)
 	q.leases.End(r.lease, 0)
 	q.tallyLocked()
-	r.lease, r.ds = nil, nil
+	r.lease = nil
+}
+
+// restLocked is endLocked for a range that has nothing to go on with.
+func (r *ranging[T]) restLocked() {
+	r.endLocked()
+	clear(r.ds)
+	r.ds = nil
 }
 
 // leave ends the range. What it has not begun is for others. The range is of no use
@@ -159,7 +183,7 @@ func (r *ranging[T]) leave() {
 	r.detachLocked()
 	if r.lease != nil {
 		q.takeBackLocked(r.lease)
-		r.endLocked()
+		r.restLocked()
 	}
 	r.entered = false
 	q.ranges--
@@ -188,13 +212,16 @@ func (r *ranging[T]) prefetchLocked(now int64) bool {
 		r.buffer = make([]Delivery[T], lease.Len)
 	}
 	t := q.leasesLocked()
-	l := t.InStep(r, k, int64(r.vis))
-	q.cursor.Step(t.Add(l, run[:k], now))
+	if r.lease == nil || !t.Again(r.lease, k, now) {
+		r.endLocked()
+		r.lease = t.InStep(r, k, now, int64(r.vis))
+		q.ranging.Store(r.lease)
+	}
+	first := t.First(r.lease)
+	r.ds, r.base, r.forgotten = r.buffer[:k], first.Stamp, 0
+	q.copyOut(r.ds, run, first)
+	q.cursor.Step(k)
 	q.backlogsTurn = false
-	taken := t.Run(l, 0)
-	r.ds = r.buffer[:q.deliverLocked(r.buffer, &taken)]
-	r.lease, r.base = l, taken.First.Stamp
-	q.ranging.Store(l)
 	q.lookByLocked(now, min(handAge, r.vis))
 	return true
 }

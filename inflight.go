@@ -384,7 +384,7 @@ func (q *Queue[T]) lookAtLeasesLocked(now int64) {
 
 // endAllLocked takes everything that is in flight or waits out of the leases: it ends
 // the deliveries, of which it tells f, and which are stale from then on.
-func (q *Queue[T]) endAllLocked(f func(out *lease.Out[T], owner any)) {
+func (q *Queue[T]) endAllLocked(f func(out *lease.Out[T], owner lease.Consumer[T])) {
 	q.unfoldLocked()
 	now := q.core.now()
 	for _, l := range q.leases.Leases() {

@@ -219,7 +219,7 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		}
 		return l
 	}
-	q.endAllLocked(func(out *lease.Out[T], _ any) {
+	q.endAllLocked(func(out *lease.Out[T], _ lease.Consumer[T]) {
 		i := q.landLocked(out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
 		q.win.Meta(i).State = inFlight
 		q.n[inFlight]++
@@ -467,7 +467,7 @@ func (q *Queue[T]) purgeLocked() (n int, err error) {
 	}
 	ended := 0
 	cause := fmt.Errorf("%w: queue %q was purged", ErrStale, q.name)
-	q.endAllLocked(func(out *lease.Out[T], owner any) {
+	q.endAllLocked(func(out *lease.Out[T], owner lease.Consumer[T]) {
 		ended++
 		q.stale.Add(out.Stamp)
 		if w, ok := owner.(*worker[T]); ok {

@@ -63,18 +63,44 @@ func (w *worker[T]) prefetchLocked(now int64) bool {
 	if k == 0 {
 		return false
 	}
-	w.endLeasesLocked()
 	t := q.leasesLocked()
-	l := t.InStep(w, k, int64(s.visibility()))
-	q.cursor.Step(t.Add(l, run[:k], now))
-	q.backlogsTurn = false
-	w.lease, w.takenAt, w.stepping = l, now, true
-	taken := t.Run(l, 0)
+	if !w.stepping || !t.Again(w.lease, k, now) {
+		w.endLeasesLocked()
+		w.lease, w.stepping = t.InStep(w, k, now, int64(s.visibility())), true
+	}
+	w.takenAt = now
 	w.ds = w.roomFor(k)
-	q.deliverLocked(w.ds, &taken)
+	q.copyOut(w.ds, run, t.First(w.lease))
+	q.cursor.Step(k)
+	q.backlogsTurn = false
 	w.giveContextsLocked(k)
 	q.lookByLocked(now, min(handAge, q.set.visibility))
 	return true
+}
+
+// copyOut makes deliveries of what stands in the log, of which the first has the given
+// name, and the others follow.
+func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], first message.Ref) {
+	run = run[:len(ds)]
+	for j := range ds {
+		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
+		d.Body, d.ext, d.seq, d.at = it.Body, it.Ext, it.Seq, it.At
+		d.q, d.hist = q, nil
+		d.ref.Stamp, d.ref.Block, d.ref.Attempt = first.Stamp+uint64(j), first.Block, 1
+	}
+}
+
+// item is the message that was delivered.
+func (d *Delivery[T]) item() item[T] { return item[T]{Seq: d.seq, At: d.at, Ext: d.ext, Body: d.Body} }
+
+// Message returns message k of a lease that the worker has.
+func (w *worker[T]) Message(l *lease.Lease[T], k int) item[T] {
+	for n, other := range w.more {
+		if l == other {
+			k += (n + 1) * lease.Len // all but the last are full
+		}
+	}
+	return w.ds[k].item()
 }
 
 // lookByLocked sees to it that the timer looks at hands when age has passed, and
@@ -92,7 +118,7 @@ func (q *Queue[T]) lookByLocked(now int64, age time.Duration) {
 // within microseconds, and never so many that other consumers find none.
 func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	switch {
-	case w.lease == nil:
+	case len(w.ds) == 0:
 		w.size = 1
 	case now-w.takenAt < handTime:
 		w.size = min(2*w.size, handLen)
@@ -134,7 +160,7 @@ func (w *worker[T]) runLease() {
 			return // a panic of our own is not to be hidden
 		}
 		v := unreturned(recover())
-		w.settleCurrent(&v, false)
+		w.settleCurrent(&v)
 	}()
 	for more := true; more; {
 		var v *verdict
@@ -180,38 +206,49 @@ func (w *worker[T]) handleLease() (ctx *handlerContext, err error) {
 // acknowledged.
 func (w *worker[T]) stepOn(v *verdict) bool {
 	q := w.s.q
-	w.settleCurrent(v, true)
+	if v != nil {
+		w.settleCurrent(v)
+	}
+	q.mu.Lock()
+	if v == nil {
+		w.ackCurrentLocked()
+	}
 	more := w.nextLocked()
 	q.mu.Unlock()
 	return more
 }
 
-// settleCurrent settles the current message as v says, or acknowledges it. If again is
-// true it returns with the queue's mu locked, and nothing pending.
-func (w *worker[T]) settleCurrent(v *verdict, again bool) {
-	q := w.s.q
-	if v == nil {
-		v = &acknowledged
-	} else if v.cause != Acked {
-		*v = v.told()
-		v.wait = q.waitAfter(*v, 1)
+// ackCurrentLocked acknowledges the current message. It may unlock in between.
+func (w *worker[T]) ackCurrentLocked() {
+	q, d := w.s.q, &w.ds[w.currentLocked()]
+	q.leases.Ack(d.ref)
+	q.tallyLocked()
+	d.forget()
+	w.unstickLocked()
+	if q.drained != nil {
+		q.checkDrainedLocked()
 	}
+	if q.pending.Any() || q.roomIsWanted() {
+		q.unlock()
+		q.mu.Lock()
+	}
+}
+
+// settleCurrent settles the current message as v says, which is no acknowledgement.
+func (w *worker[T]) settleCurrent(v *verdict) {
+	q := w.s.q
+	*v = v.told()
+	v.wait = q.waitAfter(*v, 1)
 	q.mu.Lock()
 	d := &w.ds[w.currentLocked()]
-	late := false
-	if v.cause == Acked {
-		q.leases.Ack(d.ref)
+	now := q.core.now()
+	out, ok := q.leases.Extract(d.ref, now)
+	late := !ok && !q.closed
+	if ok {
 		q.tallyLocked()
-	} else {
-		now := q.core.now()
-		if out, ok := q.leases.Extract(d.ref, now); ok {
-			q.tallyLocked()
-			q.landedLocked(&out, *v, now)
-			q.armLocked(now)
-			q.handOnLocked()
-		} else {
-			late = !q.closed
-		}
+		q.landedLocked(&out, *v, now)
+		q.armLocked(now)
+		q.handOnLocked()
 	}
 	told := *d
 	d.forget()
@@ -219,25 +256,11 @@ func (w *worker[T]) settleCurrent(v *verdict, again bool) {
 	if q.drained != nil {
 		q.checkDrainedLocked()
 	}
+	q.unlock()
 	if late {
-		q.mu.Unlock() // nothing is pending: v came too late
 		w.late(told, *v)
-		if again {
-			q.mu.Lock()
-		}
-		return
-	}
-	if !again || q.pending.Any() || q.roomIsWanted() {
-		q.unlock()
-		if !again {
-			return
-		}
-		q.mu.Lock()
 	}
 }
-
-// acknowledged is the verdict about a handler that returned no error.
-var acknowledged = verdict{cause: Acked}
 
 // nextLocked begins the next message of the lease, or of a new one.
 func (w *worker[T]) nextLocked() bool {
@@ -278,7 +301,9 @@ func (w *worker[T]) endLeasesLocked() {
 	if w.lease == nil {
 		return
 	}
-	q.takeBackLocked(w.lease)
+	if w.lease.Place().Waiting() > 0 {
+		q.takeBackLocked(w.lease)
+	}
 	for _, l := range w.more {
 		q.leases.End(l, w.takenAt)
 	}

@@ -132,6 +132,7 @@ func (w *worker[T]) next() bool {
 // restLocked gives the worker, which found nothing, back.
 func (w *worker[T]) restLocked() {
 	s, q := w.s, w.s.q
+	w.endLeasesLocked()
 	if w.buffer != nil {
 		q.core.buffers.Put(w.buffer)
 		w.buffer = nil
@@ -180,7 +181,9 @@ func (w *worker[T]) putDownLocked() {
 		return
 	}
 	s := w.s
-	w.endLeasesLocked()
+	if w.lease != nil && (len(w.more) > 0 || !s.q.leases.Done(w.lease)) {
+		w.endLeasesLocked() // else it may be used again
+	}
 	clear(w.ds)
 	w.ds, w.given, w.ctxs, w.returned = nil, nil, nil, false
 	w.unstickLocked()

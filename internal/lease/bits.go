@@ -97,11 +97,14 @@ func (a *Acks[T]) Done(t *Table[T]) {
 // whether it is in flight by its bit or current. It reports whether the delivery
 // owned the message. Whatever ends a delivery other than Ack begins with it.
 func (t *Table[T]) Extract(r message.Ref, now int64) (Out[T], bool) {
-	s, b := t.owned(r, now)
-	if b == 0 {
-		return Out[T]{}, false
+	s, b := t.find(r)
+	if b != 0 {
+		return t.extract(s, bits.TrailingZeros64(b)), true
 	}
-	return t.extract(s, bits.TrailingZeros64(b)), true
+	if l := t.current(s, r); l != nil {
+		return t.extractCurrent(l, r.Stamp, now)
+	}
+	return Out[T]{}, false
 }
 
 // owned is find, for a current message too: that is detached.
@@ -118,8 +121,7 @@ func (t *Table[T]) owned(r message.Ref, now int64) (*slot[T], uint64) {
 // extract takes message k, which is open or expired, out of its block.
 func (t *Table[T]) extract(s *slot[T], k int) Out[T] {
 	l := s.lease
-	p := s.place(k)
-	out := Out[T]{Item: l.items[p], Past: l.past(p), Stamp: s.base + uint64(k), Start: l.starts[p]}
+	out := Out[T]{Item: l.item(s, k), Past: l.past(s, k), Stamp: s.base + uint64(k), Start: l.start(s, k)}
 	t.end(s, bit(k))
 	return out
 }
@@ -155,13 +157,13 @@ func (t *Table[T]) Extend(r message.Ref, until, now int64) bool {
 }
 
 // Lookup returns the item of a delivery that owns its message, and the consumer
-// that has its lease, if any. The item is good until the lock is released.
-func (t *Table[T]) Lookup(r message.Ref) (it *message.Item[T], owner any, ok bool) {
+// that has its lease, if any.
+func (t *Table[T]) Lookup(r message.Ref) (it message.Item[T], owner Consumer[T], ok bool) {
 	s, b := t.find(r)
 	if b == 0 && t.current(s, r) == nil {
-		return nil, nil, false
+		return it, nil, false
 	}
-	return &s.lease.items[s.place(int(r.Stamp-s.base))], s.lease.owner, true
+	return s.lease.item(s, int(r.Stamp-s.base)), s.lease.owner, true
 }
 
 // Past returns what the message of a delivery that owns it has been through.
@@ -170,7 +172,7 @@ func (t *Table[T]) Past(r message.Ref) (p message.Past, ok bool) {
 	if b == 0 && t.current(s, r) == nil {
 		return p, false
 	}
-	return s.lease.past(s.place(int(r.Stamp - s.base))), true
+	return s.lease.past(s, int(r.Stamp-s.base)), true
 }
 
 // end takes messages out of their block that were open or expired.

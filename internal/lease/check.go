@@ -79,6 +79,8 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
 		return fmt.Errorf("open %x, and not scheduled", s.open)
 	case p != 0 && l.step == 0:
 		return fmt.Errorf("in step without a consumer")
+	case l.step == 0 && l.items == nil:
+		return fmt.Errorf("its messages are with nobody")
 	case l.step == 0 && left == 0 && (l != t.filling || l.Room() == 0):
 		return fmt.Errorf("nothing is left of it")
 	case l.step == 0 && l != t.filling && (cap(l.items) > 4*left || left == 1 && cap(l.items) > 1):
@@ -87,7 +89,7 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
 	start := int64(0)
 	for b := s.open; b != 0; b &= b - 1 {
 		k := bits.TrailingZeros64(b)
-		if at := l.starts[s.place(k)]; at < start {
+		if at := l.start(s, k); at < start {
 			return fmt.Errorf("message %d began at %d, one before it at %d", k, at, start)
 		} else {
 			start = at
@@ -106,11 +108,6 @@ func (l *Lease[T]) checkPlace(s *slot[T], p Place) error {
 	}
 	k := int(p.Stamp() - s.base)
 	switch {
-	case p&over == over:
-		if k != 0 || l.n != 0 {
-			return fmt.Errorf("nothing is said to be in it, and %d are", l.n)
-		}
-		return nil
 	case k < 0 || k+1+p.Waiting() != int(l.n):
 		return fmt.Errorf("message %d is current and %d wait, of %d", k, p.Waiting(), l.n)
 	case p.Waiting() > 0 && s.open>>(k+1) != 0:

@@ -31,9 +31,9 @@ var Never = Instant{math.MaxInt64, math.MaxUint64}
 // that stay there.
 type Expired[T any] struct {
 	Several bool
-	Out     Out[T] // the one
-	Owner   any    // the consumer that had it, if any
-	At      int64  // when it was due
+	Out     Out[T]      // the one
+	Owner   Consumer[T] // the consumer that had it, if any
+	At      int64       // when it was due
 	base    uint64
 	bits    uint64
 }

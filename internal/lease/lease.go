@@ -15,6 +15,10 @@
 // goes through a block changes without the lock by Step and Advance, and whoever
 // acknowledges a range's current message by AckCurrent. So a consumer builds its
 // deliveries while it holds the lock, and reads nothing of the block without.
+//
+// A consumer that prefetches keeps the messages in its deliveries, and the lease has no
+// copy: messages are copied once, and a lease that is over is used again at the cost of a
+// few stores. The table asks the consumer for what is wanted elsewhere.
 package lease
 
 import (
@@ -34,7 +38,7 @@ type Place uint64
 const (
 	acked    = Place(1)
 	detached = Place(2)
-	over     = acked | detached // both: nothing was added yet
+	over     = acked | detached
 	waiter   = Place(4)
 	step     = Place(1024)
 )
@@ -52,12 +56,21 @@ func (p Place) Acked() bool { return p&over == acked }
 // consumer has to settle it by its Ref.
 func (p Place) Detached() bool { return p&over == detached }
 
+// A Consumer keeps the messages that it has taken into its leases, until they are over
+// or it has left the lease.
+type Consumer[T any] interface {
+	// Message returns message k of a lease. It is called while the table's owner holds
+	// its lock, for messages that are in flight or wait.
+	Message(l *Lease[T], k int) message.Item[T]
+}
+
 // A Lease is a block of messages, taken for one consumer or for callers.
 //
 // Invariants, while it is in its table:
 //   - items, and starts as long, are the block's places. All places are taken in
 //     order, but in a block that has shrunk: there, message k has the place that
-//     counts the messages of present below it;
+//     counts the messages of present below it. Without items the consumer keeps the
+//     messages, and those that are in flight by their bits all began at began;
 //   - starts of messages in flight never decrease;
 //   - in step, the current message has no bit until the word says detached, and
 //     what waits has none; otherwise the word is zero;
@@ -82,8 +95,10 @@ type Lease[T any] struct {
 	present uint64
 	vis     int64 // visibility timeout
 	due     int64
-	more    *more // nil for most
-	owner   any   // the consumer that has it; nil: none
+	taken   int64 // when it was, for a consumer that keeps the messages
+	began   int64
+	more    *more       // nil for most
+	owner   Consumer[T] // the consumer that has it; nil: none
 }
 
 // more is what few leases have.
@@ -142,14 +157,17 @@ func (l *Lease[T]) Advance() (Place, bool) {
 }
 
 // Owner is the consumer that the lease was opened for, nil if it has left it.
-func (l *Lease[T]) Owner() any { return l.owner }
+func (l *Lease[T]) Owner() Consumer[T] { return l.owner }
+
+// Kept reports whether the lease's messages are with its consumer.
+func (l *Lease[T]) Kept() bool { return l.items == nil }
 
 // Len is how many messages were taken into the lease.
 func (l *Lease[T]) Len() int { return int(l.n) }
 
 // CheckAt is when so much time has passed since the lease was taken, or its visibility
 // timeout if that is less.
-func (l *Lease[T]) CheckAt(age int64) int64 { return after(l.starts[0], min(age, l.vis)) }
+func (l *Lease[T]) CheckAt(age int64) int64 { return after(l.taken, min(age, l.vis)) }
 
 // Room is how many more messages the lease has places for.
 func (l *Lease[T]) Room() int { return max(len(l.items)-int(l.n), 0) }
@@ -167,7 +185,23 @@ func (l *Lease[T]) deadline(s *slot[T], k int) int64 {
 	if l.more != nil && l.more.extended&bit(k) != 0 {
 		return l.more.until[k]
 	}
-	return after(l.starts[s.place(k)], l.vis)
+	return after(l.start(s, k), l.vis)
+}
+
+// start is when message k, which is in flight by its bit, began.
+func (l *Lease[T]) start(s *slot[T], k int) int64 {
+	if l.starts == nil {
+		return l.began
+	}
+	return l.starts[s.place(k)]
+}
+
+// item is message k.
+func (l *Lease[T]) item(s *slot[T], k int) message.Item[T] {
+	if l.items == nil {
+		return l.owner.Message(l, k)
+	}
+	return l.items[s.place(k)]
 }
 
 func bit(k int) uint64        { return 1 << k }

@@ -94,16 +94,22 @@ type spares[T any] struct {
 	bytes int // of slabs
 }
 
+// head returns an empty lease without places.
+func (p *spares[T]) head() *Lease[T] {
+	n := len(p.heads)
+	if n == 0 {
+		return new(Lease[T])
+	}
+	l := p.heads[n-1]
+	p.heads[n-1] = nil
+	p.heads = p.heads[:n-1]
+	return l
+}
+
 // take returns an empty lease of so many places, of which the first ones, dirty in
 // number, may keep what is over.
 func (p *spares[T]) take(room, dirty int) *Lease[T] {
-	var l *Lease[T]
-	if n := len(p.heads); n > 0 {
-		l, p.heads[n-1] = p.heads[n-1], nil
-		p.heads = p.heads[:n-1]
-	} else {
-		l = new(Lease[T])
-	}
+	l := p.head()
 	b, ok := p.slab(room)
 	if !ok {
 		b = newSlab[T](max(room, small)) // a smaller one would not be kept, and made anew each time
@@ -211,8 +217,11 @@ func (s *slot[T]) sparse() bool {
 // a current message.
 func (t *Table[T]) tidy(s *slot[T]) {
 	l := s.lease
+	if l.items == nil {
+		return // its consumer keeps the messages, and gives it back
+	}
 	if p := l.Place(); p != 0 {
-		if p.Waiting() > 0 || p&over == 0 || p&over == over {
+		if p.Waiting() > 0 || p&over == 0 {
 			return
 		}
 		s.dead |= gone(s)
@@ -251,14 +260,7 @@ func (t *Table[T]) drop(s *slot[T]) {
 
 // shrink moves what is left of a block to one that is hardly larger.
 func (t *Table[T]) shrink(s *slot[T], left int) {
-	l := s.lease
-	var b slab[T]
-	if t.bulky {
-		b = slab[T]{make([]message.Item[T], left), make([]int64, left)}
-	} else {
-		b = newSlab[T](left)
-		b.items, b.starts = b.items[:left], b.starts[:left]
-	}
+	l, b := s.lease, t.block(left)
 	var pasts []message.Past
 	if l.more != nil && l.more.pasts != nil {
 		pasts = make([]message.Past, left)
@@ -283,6 +285,15 @@ func (t *Table[T]) shrink(s *slot[T], left int) {
 	}
 }
 
+// block returns new places for so many messages.
+func (t *Table[T]) block(left int) slab[T] {
+	if t.bulky {
+		return slab[T]{make([]message.Item[T], left), make([]int64, left)}
+	}
+	b := newSlab[T](left)
+	return slab[T]{b.items[:left], b.starts[:left]}
+}
+
 // clear lets go of the messages of some bits.
 func (l *Lease[T]) clear(s *slot[T], dead uint64) {
 	for dead != 0 {
@@ -303,8 +314,11 @@ func (t *Table[T]) Clean() {
 	}
 	t.spare.clean()
 	for _, l := range t.steps {
+		if l.items == nil {
+			continue // its consumer keeps the messages
+		}
 		s := t.slot(l)
-		if p := l.Place(); p != 0 && p&over != over {
+		if p := l.Place(); p != 0 {
 			done := int(p.Stamp() - s.base)
 			if p.Acked() {
 				done++

@@ -14,7 +14,7 @@ import (
 // the place that it returns.
 func (t *Table[T]) count(l *Lease[T]) Place {
 	p := l.Place()
-	if p == 0 || p&over == over {
+	if p == 0 {
 		return p
 	}
 	done := int(p.Stamp() - t.slot(l).base)
@@ -107,14 +107,15 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 	if t == nil {
 		return 0, false
 	}
-	see := func(it *message.Item[T]) {
-		if !ok || it.At < at {
+	see := func(l *Lease[T], s *slot[T], k int) {
+		if it := l.item(s, k); !ok || it.At < at {
 			at, ok = it.At, true
 		}
 	}
 	for _, l := range t.steps {
 		if p := l.Place(); p.Waiting() > 0 {
-			see(&l.items[int(p.Stamp()-t.slot(l).base)+1])
+			s := t.slot(l)
+			see(l, s, int(p.Stamp()-s.base)+1)
 		}
 	}
 	if t.expired == 0 {
@@ -127,7 +128,7 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 		for i := range c.slots {
 			s := &c.slots[i]
 			for b := s.expired; b != 0; b &= b - 1 {
-				see(&s.lease.items[s.place(bits.TrailingZeros64(b))])
+				see(s.lease, s, bits.TrailingZeros64(b))
 			}
 		}
 	}
@@ -174,14 +175,46 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	k := int(p.Stamp() - s.base)
 	l.counted++
 	t.inStep--
+	if s.open != 0 && l.items == nil {
+		t.own(l, s, s.open|mask(k, 1+p.Waiting())) // it began at another time
+	}
 	t.open++
 	s.open |= bit(k)
-	if k > 0 {
-		l.starts[k] = now
+	switch {
+	case k == 0:
+	case l.items == nil:
+		l.began = now
+	default:
+		l.starts[s.place(k)] = now
 	}
-	t.schedule(l, after(l.starts[k], l.vis), k)
+	t.schedule(l, after(l.start(s, k), l.vis), k)
 	t.tidy(s)
 	return true
+}
+
+// extractCurrent takes the current message, of stamp, out of a lease in step. It reports
+// whether that was the current one, and not over.
+func (t *Table[T]) extractCurrent(l *Lease[T], stamp uint64, now int64) (out Out[T], ok bool) {
+	p := l.Place()
+	for p.Stamp() == stamp && p&over == 0 {
+		if !l.swap(p, p|detached) {
+			p = l.Place()
+			continue
+		}
+		t.count(l)
+		s := t.slot(l)
+		k := int(stamp - s.base)
+		l.counted++
+		t.inStep--
+		out = Out[T]{Item: l.item(s, k), Stamp: stamp, Start: now}
+		if k == 0 {
+			out.Start = l.taken
+		}
+		s.dead |= bit(k) & l.present
+		t.tidy(s)
+		return out, true
+	}
+	return out, false
 }
 
 // Next begins the next message, if the current one is acknowledged or detached
@@ -218,21 +251,25 @@ func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
 	s := t.slot(l)
 	first := int(p.Stamp()-s.base) + 1
 	for k := first; k < first+n; k++ {
-		give(Out[T]{Item: l.items[k], Past: l.past(k)})
+		give(Out[T]{Item: l.item(s, k)})
 	}
-	clear(l.items[first : first+n])
+	if l.items != nil {
+		at := s.place(first)
+		clear(l.items[at : at+n])
+	}
 	l.n = uint8(first)
 	t.inStep -= n
 	t.count(l)
 	t.tidy(s)
 }
 
-// past is what the message at place p has been through, as its own.
-func (l *Lease[T]) past(p int) (past message.Past) {
+// past is what message k has been through, as its own.
+func (l *Lease[T]) past(s *slot[T], k int) (past message.Past) {
 	m := l.more
-	if m == nil {
+	if m == nil || l.items == nil {
 		return past
 	}
+	p := s.place(k)
 	if m.pasts != nil {
 		past = m.pasts[p]
 		past.Spent += m.spent
@@ -250,9 +287,7 @@ func (l *Lease[T]) past(p int) (past message.Past) {
 // stays so, and so does a current message that is not over: as if it was detached
 // now. Nothing waits any more: see TakeBack. The consumer forgets the lease.
 func (t *Table[T]) End(l *Lease[T], now int64) {
-	if l.Place()&over != over {
-		t.Detach(l, now)
-	}
+	t.Detach(l, now)
 	if l.Place().Waiting() > 0 {
 		panic("fanout: bug: a lease is left while messages wait in it")
 	}
@@ -264,9 +299,12 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 	if cap(t.steps) > 64 && last < cap(t.steps)/4 {
 		t.steps = append(make([]*Lease[T], 0, cap(t.steps)/2), t.steps...)
 	}
+	s := t.slot(l)
+	if l.items == nil && s.open != 0 {
+		t.own(l, s, s.open)
+	}
 	l.step, l.owner = 0, nil
 	l.word.Store(0)
-	s := t.slot(l)
 	if s.open|s.expired != 0 {
 		if l.present == ^uint64(0) {
 			clear(l.items[l.n:])
@@ -290,7 +328,7 @@ func (t *Table[T]) Done(l *Lease[T]) bool {
 	return s.open|s.expired == 0 && (p == 0 || p&over != 0 && p.Waiting() == 0)
 }
 
-// AckWhole acknowledges all of a lease that was opened as a whole, if all of it is
+// AckWhole acknowledges all of a lease of which all has begun, if all of it is
 // still in flight, and reports whether it has.
 func (t *Table[T]) AckWhole(l *Lease[T]) bool {
 	s, n := t.slot(l), int(l.n)

@@ -12,8 +12,8 @@ import (
 //	                 Step, Next                 Detach
 //	  ┌─ waiting ───────────────▶ current ───────────────▶ open ──────────▶ extracted
 //	  │     ▲                        │                     ▲  │   Extract       ▲
-//	  │     │ InStep, Add            │ AckCurrent, Step,   │  │ Ack, AckWhole   │ PopExpired;
-//	  │   (taken) ── Whole, Fill ────┼──── and Add ────────┘  ▼                 │ Expire, of one
+//	  │     │ InStep                 │ AckCurrent, Step,   │  │ Ack, AckWhole   │ PopExpired;
+//	  │   (taken) ── Whole; Add ─────┼─────────────────────┘  ▼                 │ Expire, of one
 //	  │                              └─────────────────────▶ over               │
 //	  └─ TakeBack ──▶ (backlog)                                                 │
 //	                               open ── Expire, of a block ──▶ expired ──────┘
@@ -88,29 +88,86 @@ func New[T any](stamps Stamps, origin *message.Origin) *Table[T] {
 	return &Table[T]{stamps: stamps, origin: origin, bulky: Len*placeBytes[T]() > fewBytes}
 }
 
-// InStep opens a lease with room for so many messages, at most [Len], for a
-// consumer that goes through them one after the other. What is added first is the
-// current one: it has begun, and the others wait. Each times out vis after it
-// began, once it is detached.
-func (t *Table[T]) InStep(owner any, room int, vis int64) *Lease[T] {
-	l := t.lend(owner, room, vis)
-	l.word.Store(uint64(Place(t.slot(l).base)*step + over))
+// InStep opens a lease of n messages, at most [Len], for a consumer that keeps them and
+// goes through them one after the other. The first is the current one: it has begun, and
+// the others wait. All are plain and have no past. Each times out vis after it began, once
+// it is detached.
+func (t *Table[T]) InStep(c Consumer[T], n int, now, vis int64) *Lease[T] {
+	l := t.lend(c, t.spare.head(), vis, 1)
+	t.keep(l, n, now, true)
 	return l
 }
 
-// Whole opens a lease with room for so many messages, at most [Len], for a
-// consumer that has begun all of them. Each is in flight by its bit.
-func (t *Table[T]) Whole(owner any, room int, vis int64) *Lease[T] {
-	return t.lend(owner, room, vis)
+// Whole opens a lease of n messages, at most [Len], for a consumer that keeps them and has
+// begun all of them. All are plain and have no past. Each is in flight by its bit.
+func (t *Table[T]) Whole(c Consumer[T], n int, now, vis int64) *Lease[T] {
+	l := t.lend(c, t.spare.head(), vis, 1)
+	t.keep(l, n, now, false)
+	return l
 }
 
-func (t *Table[T]) lend(owner any, room int, vis int64) *Lease[T] {
+// Gather opens a lease with room for so many messages, at most [Len], for a consumer that
+// begins each as it is added. Each is in flight by its bit.
+func (t *Table[T]) Gather(c Consumer[T], room int, vis int64) *Lease[T] {
 	room = min(max(room, 1), Len)
-	l := t.begin(room, room, vis)
-	l.owner = owner
+	return t.lend(c, t.spare.take(room, room), vis, room)
+}
+
+func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[T] {
+	t.enter(l, vis, room)
+	l.owner = c
 	t.steps = append(t.steps, l)
 	l.step = int32(len(t.steps))
 	return l
+}
+
+// Again takes n more messages into a lease that InStep or Whole opened, as that did, if
+// nothing of it is left. If it returns false, the consumer ends the lease and opens another.
+func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
+	s, p := t.slot(l), l.Place()
+	if s.open|s.expired != 0 || l.items != nil || l.more != nil || p != 0 && (p&over == 0 || p.Waiting() > 0) {
+		return false
+	}
+	t.count(l)
+	t.unschedule(l)
+	t.keep(l, n, now, p != 0)
+	return true
+}
+
+// keep says that a lease, of which nothing is left, has n messages that its consumer keeps.
+func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
+	s := t.slot(l)
+	s.base, s.dead = t.stamps.Reserve(n), 0
+	l.n, l.begun, l.counted = uint8(n), 0, 0
+	l.taken, l.began = now, now
+	if inStep {
+		t.inStep += n
+		l.word.Store(uint64(Place(s.base)*step + Place(n-1)*waiter))
+		return
+	}
+	s.open = mask(0, n)
+	t.open += n
+	t.began += n
+	t.schedule(l, after(now, l.vis), 0)
+}
+
+// own copies messages of a lease that its consumer keeps into a block: those that are
+// given are all that is left of it.
+func (t *Table[T]) own(l *Lease[T], s *slot[T], left uint64) {
+	b := t.block(bits.OnesCount64(left))
+	for n, x := 0, left; x != 0; x &= x - 1 {
+		k := bits.TrailingZeros64(x)
+		b.items[n], b.starts[n] = l.owner.Message(l, k), l.start(s, k)
+		n++
+	}
+	l.items, l.starts, l.present = b.items, b.starts, left
+	s.dead = 0
+}
+
+// First names the delivery of the first message of a lease that its consumer keeps. The
+// others follow.
+func (t *Table[T]) First(l *Lease[T]) message.Ref {
+	return message.Ref{Stamp: t.slot(l).base, Block: l.id, Attempt: 1}
 }
 
 // Fill returns the lease that callers' messages go to, which has room for at
@@ -144,14 +201,18 @@ func (t *Table[T]) unfill() {
 // places may keep what is over until it is overwritten.
 func (t *Table[T]) begin(room, dirty int, vis int64) *Lease[T] {
 	l := t.spare.take(room, dirty)
-	l.id = t.slots.add(slot[T]{base: t.stamps.Reserve(room), lease: l})
-	l.vis, l.present = vis, ^uint64(0)
+	t.enter(l, vis, room)
 	return l
 }
 
+// enter gives a block a slot, and so many stamps.
+func (t *Table[T]) enter(l *Lease[T], vis int64, room int) {
+	l.id = t.slots.add(slot[T]{base: t.stamps.Reserve(room), lease: l})
+	l.vis, l.present = vis, ^uint64(0)
+}
+
 // Add takes items that are plain and have no past into a lease, as many as it has room for, and
-// returns how many. The lease has just been opened, and its consumer not seen it,
-// or it is the one that is filled. Now never decreases.
+// returns how many. The lease is one that gathers, or is filled. Now never decreases.
 func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
 	first := int(l.n)
 	n := copy(l.items[first:], items)
@@ -181,19 +242,6 @@ func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now 
 
 func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
 	l.n += uint8(n)
-	if p := l.Place(); p != 0 {
-		if n > 0 {
-			if p&over != 0 {
-				p -= over + waiter // the first is current, and does not wait
-			}
-			l.word.Store(uint64(p + Place(n)*waiter))
-		}
-		if first == 0 {
-			l.starts[0] = now
-		}
-		t.inStep += n
-		return
-	}
 	for k := first; k < first+n; k++ {
 		l.starts[k] = now
 	}
