@@ -257,6 +257,11 @@ func (q *Queue[T]) landedLocked(out *lease.Out[T], v verdict, now int64) {
 // the window: by their instants, and those of one instant in the order in which they
 // were delivered. It reports whether that was anything.
 func (q *Queue[T]) leaseDueLocked(now int64) bool {
+	at, _, ok := q.leases.NextDue()
+	return ok && at <= now && q.timeOutLeaseLocked(now)
+}
+
+func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
 	until := lease.Never
 	if at, stamp, ok := q.win.FirstDue(); ok {
 		until = lease.Instant{At: at, Stamp: stamp}

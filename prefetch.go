@@ -174,7 +174,10 @@ func (w *worker[T]) runLease() {
 	ended = true
 }
 
-// judgedRun is judgeRun for an error. Only a run that failed pays for a verdict.
+// judgedRun is judgeRun for an error. Only a run that failed pays for a verdict: were it
+// inlined, the stack of each worker would have to grow.
+//
+//go:noinline
 func judgedRun(ctx *handlerContext, err error) *verdict {
 	v := judgeRun(ctx, err)
 	return &v

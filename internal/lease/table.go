@@ -93,7 +93,7 @@ func New[T any](stamps Stamps, origin *message.Origin) *Table[T] {
 // the others wait. All are plain and have no past. Each times out vis after it began, once
 // it is detached.
 func (t *Table[T]) InStep(c Consumer[T], n int, now, vis int64) *Lease[T] {
-	l := t.lend(c, t.spare.head(), vis, 1)
+	l := t.lend(c, t.spare.head(), vis, 0)
 	t.keep(l, n, now, true)
 	return l
 }
@@ -101,7 +101,7 @@ func (t *Table[T]) InStep(c Consumer[T], n int, now, vis int64) *Lease[T] {
 // Whole opens a lease of n messages, at most [Len], for a consumer that keeps them and has
 // begun all of them. All are plain and have no past. Each is in flight by its bit.
 func (t *Table[T]) Whole(c Consumer[T], n int, now, vis int64) *Lease[T] {
-	l := t.lend(c, t.spare.head(), vis, 1)
+	l := t.lend(c, t.spare.head(), vis, 0)
 	t.keep(l, n, now, false)
 	return l
 }
