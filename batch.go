@@ -47,6 +47,7 @@ func (w *worker[T]) claimLocked() bool {
 		return true
 	}
 	w.endLeasesLocked()
+	w.forget(0)
 	if q.letters || q.remote != nil {
 		n = w.claimEntriesLocked(ds, now)
 	} else {
@@ -81,11 +82,7 @@ func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 		w.endLeasesLocked()
 		w.lease = t.Whole(w, len(ds), now, int64(s.visibility()))
 	}
-	w.takenAt = now
-	w.ds = ds
-	q.copyOut(ds, run, t.First(w.lease))
-	q.cursor.Step(len(ds))
-	q.backlogsTurn = false
+	w.keepLocked(ds, run, now)
 	q.tallyLocked()
 	q.lookByLocked(now, handAge)
 	if !q.alarm.armed || q.alarm.at > after(now, s.visibility()) {

@@ -379,6 +379,9 @@ func (q *Queue[T]) lookAtLeasesLocked(now int64) {
 		}
 		q.leases.Detach(l, now)
 		q.takeBackLocked(l)
+		if w, ok := l.Owner().(*worker[T]); ok {
+			w.forgetDoneLocked()
+		}
 	}
 	q.tallyLocked()
 	q.leases.Trim()

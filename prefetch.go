@@ -68,14 +68,23 @@ func (w *worker[T]) prefetchLocked(now int64) bool {
 		w.endLeasesLocked()
 		w.lease, w.stepping = t.InStep(w, k, now, int64(s.visibility())), true
 	}
-	w.takenAt = now
-	w.ds = w.roomFor(k)
-	q.copyOut(w.ds, run, t.First(w.lease))
-	q.cursor.Step(k)
-	q.backlogsTurn = false
+	w.keepLocked(w.roomFor(k), run, now)
 	w.giveContextsLocked(k)
 	q.lookByLocked(now, min(handAge, q.set.visibility))
 	return true
+}
+
+// keepLocked makes ds, which the worker has room for, deliveries of the first messages of
+// run, which are in its lease.
+func (w *worker[T]) keepLocked(ds []Delivery[T], run []item[T], now int64) {
+	q := w.s.q
+	q.copyOut(ds, run, q.leases.First(w.lease))
+	w.ds, w.takenAt = ds, now
+	if len(ds) > 1 {
+		w.made = len(ds)
+	}
+	q.cursor.Step(len(ds))
+	q.backlogsTurn = false
 }
 
 // copyOut makes deliveries of what stands in the log, of which the first has the given
@@ -131,8 +140,11 @@ func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	return w.size
 }
 
-// roomFor returns room for a hand of n.
+// roomFor returns room for n deliveries, some of which may keep what is over.
 func (w *worker[T]) roomFor(n int) []Delivery[T] {
+	if w.made > n || n == 1 {
+		w.forget(n)
+	}
 	if n == 1 {
 		return w.one[:]
 	}
@@ -143,9 +155,20 @@ func (w *worker[T]) roomFor(n int) []Delivery[T] {
 		}
 	}
 	if len(w.buffer.ds) < n {
-		w.buffer.ds = make([]Delivery[T], max(n, handLen))
+		w.buffer.ds, w.made = make([]Delivery[T], max(n, handLen)), 0
 	}
 	return w.buffer.ds[:n]
+}
+
+// forget lets go of all deliveries of the worker's buffer but n.
+func (w *worker[T]) forget(n int) {
+	if n == 1 {
+		n = 0
+	}
+	if w.made > n {
+		clear(w.buffer.ds[n:w.made])
+		w.made = n
+	}
 }
 
 // A buffer is where workers keep what is in their hands, empty between two uses.
@@ -190,17 +213,24 @@ func judgedRun(ctx *handlerContext, err error) *verdict {
 func (w *worker[T]) handleLease() (ctx *handlerContext, err error) {
 	l, handler, ds := w.lease, w.s.one, w.ds
 	p, ctxs := l.Place(), w.ctxs[:len(ds)]
-	for k := int(p.Stamp() - ds[0].ref.Stamp); ; k++ {
-		err = handler(&ctxs[k], ds[k])
-		if err != nil {
-			return &ctxs[k], err
+	for k := int(p.Stamp() - ds[0].ref.Stamp); k < len(ds); k++ {
+		ctx = &ctxs[k]
+		if err = handler(ctx, ds[k]); err != nil {
+			break
 		}
 		next, ok := l.Step(p)
 		if !ok {
-			return &ctxs[k], nil
+			break
 		}
-		ds[k].forget()
 		p = next
+	}
+	return ctx, err
+}
+
+// forgetDoneLocked lets go of the messages that are done.
+func (w *worker[T]) forgetDoneLocked() {
+	for k := range w.currentLocked() {
+		w.ds[k].forget()
 	}
 }
 
@@ -215,13 +245,17 @@ func (w *worker[T]) stepOn(v *verdict) bool {
 	q.mu.Lock()
 	if v == nil {
 		w.ackCurrentLocked()
+		if q.pending.Any() || q.roomIsWanted() {
+			q.unlock()
+			q.mu.Lock()
+		}
 	}
 	more := w.nextLocked()
 	q.mu.Unlock()
 	return more
 }
 
-// ackCurrentLocked acknowledges the current message. It may unlock in between.
+// ackCurrentLocked acknowledges the current message.
 func (w *worker[T]) ackCurrentLocked() {
 	q, d := w.s.q, &w.ds[w.currentLocked()]
 	q.leases.Ack(d.ref)
@@ -230,10 +264,6 @@ func (w *worker[T]) ackCurrentLocked() {
 	w.unstickLocked()
 	if q.drained != nil {
 		q.checkDrainedLocked()
-	}
-	if q.pending.Any() || q.roomIsWanted() {
-		q.unlock()
-		q.mu.Lock()
 	}
 }
 

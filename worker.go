@@ -38,6 +38,7 @@ type worker[T any] struct {
 	ctxs   []handlerContext // of what was prefetched, or one: see context.go
 	fresh  []handlerContext // for runs to come
 	buffer *buffer[T]
+	made   int           // how many of the buffer may be made over, see copyOver; the others are empty
 	given  []Delivery[T] // what the handler is given, unless it goes through a lease
 
 	one       [1]Delivery[T] // where a single delivery is kept
@@ -133,6 +134,7 @@ func (w *worker[T]) next() bool {
 func (w *worker[T]) restLocked() {
 	s, q := w.s, w.s.q
 	w.endLeasesLocked()
+	w.forget(0)
 	if w.buffer != nil {
 		q.core.buffers.Put(w.buffer)
 		w.buffer = nil
@@ -184,7 +186,9 @@ func (w *worker[T]) putDownLocked() {
 	if w.lease != nil && (len(w.more) > 0 || !s.q.leases.Done(w.lease)) {
 		w.endLeasesLocked() // else it may be used again
 	}
-	clear(w.ds)
+	if w.made == 0 {
+		clear(w.ds) // else it is overwritten, or let go of at rest
+	}
 	w.ds, w.given, w.ctxs, w.returned = nil, nil, nil, false
 	w.unstickLocked()
 	last := len(s.busy) - 1

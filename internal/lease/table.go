@@ -322,7 +322,7 @@ type slots[T any] struct {
 	holes  []int32
 }
 
-const chunkLen = 16
+const chunkLen = 4
 
 type chunk[T any] struct {
 	slots [chunkLen]slot[T]
