@@ -109,7 +109,13 @@ func (w *worker[T]) claimLeasesLocked(ds []Delivery[T], now int64) (n int) {
 	t := q.leasesLocked()
 	for n < len(ds) {
 		l := t.Gather(w, len(ds)-n, int64(w.s.visibility()))
-		for l.Room() > 0 && q.fillLocked(l, l.Room(), now) > 0 {
+		for l.Room() > 0 {
+			if run := q.plainRunLocked(l.Room()); len(run) > 0 {
+				q.cursor.Step(t.Add(l, run, now))
+				q.backlogsTurn = false
+			} else if !q.fillLocked(l, now) {
+				break
+			}
 		}
 		if l.Len() == 0 {
 			t.End(l, now)

@@ -84,9 +84,15 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 			return q.deliverLocked(ds, &r)
 		}
 	}
-	l := t.Fill(len(ds), int64(vis))
+	if run := q.plainRunLocked(len(ds)); len(run) > 0 {
+		r := t.Take(run, len(ds), int64(vis), now)
+		q.cursor.Step(len(r.Items))
+		q.backlogsTurn = false
+		return q.deliverLocked(ds, &r)
+	}
+	l := t.Fill(1, int64(vis))
 	first := l.Len()
-	if q.fillLocked(l, len(ds), now) == 0 {
+	if !q.fillLocked(l, now) {
 		q.checkDrainedLocked()
 		return 0
 	}
@@ -94,32 +100,34 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 	return q.deliverLocked(ds, &r)
 }
 
-// fillLocked takes messages that can be taken in one step into a lease, which has room, and
-// returns how many. It may have buried some that came too late, even if it takes none.
-func (q *Queue[T]) fillLocked(l *lease.Lease[T], most int, now int64) int {
-	t := q.leases
-	if n := q.inLogLocked(); n > 0 && q.n[backlogged] == 0 && q.set.ttl == 0 {
-		if waits := q.dueLocked(); waits == 0 || q.backlogsTurn {
-			if n = min(most, n); waits > 0 {
-				n = 1 // they take turns
-			}
-			run := q.cursor.Run(n)
-			if k := message.PlainRun(run); k > 0 {
-				k = t.Add(l, run[:k], now)
-				q.cursor.Step(k)
-				q.backlogsTurn = false
-				return k
-			}
-		}
+// plainRunLocked returns the messages of the log that can be taken in one step, at most so
+// many.
+func (q *Queue[T]) plainRunLocked(most int) []item[T] {
+	n := min(q.inLogLocked(), most)
+	if n == 0 || q.n[backlogged] > 0 || q.set.ttl > 0 {
+		return nil
 	}
+	if q.dueLocked() > 0 {
+		if !q.backlogsTurn {
+			return nil
+		}
+		n = 1 // they take turns
+	}
+	run := q.cursor.Run(n)
+	return run[:message.PlainRun(run)]
+}
+
+// fillLocked takes the next message by itself into a lease, which has room, and reports
+// whether there was one. It may have buried some that came too late, even if not.
+func (q *Queue[T]) fillLocked(l *lease.Lease[T], now int64) bool {
 	i, ok := q.nextLocked(now)
 	if !ok {
-		return 0
+		return false
 	}
 	h, m := q.win.At(i), q.win.Meta(i)
-	t.AddPast(l, h.item, message.Past{Hist: h.hist, Spent: m.Spent, Passes: m.Passes}, now)
+	q.leases.AddPast(l, h.item, message.Past{Hist: h.hist, Spent: m.Spent, Passes: m.Passes}, now)
 	q.flyLocked(i)
-	return 1
+	return true
 }
 
 // flyLocked removes entry i, whose message has been put in flight.

@@ -221,10 +221,19 @@ func (w *worker[T]) handle(ctx *handlerContext) {
 		w.stopTimeout(timeout)
 		w.finish(v)
 	}()
-	v := judgeRun(ctx, w.s.handler(ctx, w.given)) // an error that panics when it is looked at is the handler's
+	err := w.s.handler(ctx, w.given)
+	if err == nil {
+		returned = true
+		w.stopTimeout(timeout)
+		if !w.ackBatch() {
+			w.finish(verdict{cause: Acked})
+		}
+		return
+	}
+	v := judgedRun(ctx, err) // an error that panics when it is looked at is the handler's
 	returned = true
 	w.stopTimeout(timeout)
-	w.finish(v)
+	w.finish(*v)
 }
 
 // stopTimeout ends the handler timeout.
@@ -247,9 +256,6 @@ func judgeRun(ctx *handlerContext, err error) verdict {
 // finish settles the batch. The handler may have done so itself, or come too
 // late: what it says then is told, not done.
 func (w *worker[T]) finish(v verdict) {
-	if v.cause == Acked && w.ackBatch() {
-		return
-	}
 	if q := w.s.q; q.remote != nil || len(w.ds) > 1 {
 		q.locked(w.returnedLocked)
 	}

@@ -211,6 +211,19 @@ func (t *Table[T]) enter(l *Lease[T], vis int64, room int) {
 	l.vis, l.present = vis, ^uint64(0)
 }
 
+// Take adds items that are plain and have no past to the lease that is filled, as many as
+// that has room for, and returns them. Wanted is how many there are to come.
+func (t *Table[T]) Take(items []message.Item[T], wanted int, vis, now int64) Run[T] {
+	l := t.Fill(wanted, vis)
+	first := int(l.n)
+	n := copy(l.items[first:], items)
+	t.added(l, first, n, now)
+	if l.more != nil {
+		return t.Run(l, first)
+	}
+	return Run[T]{l.items[first : first+n], message.Ref{Stamp: t.fillSlot.base + uint64(first), Block: l.id, Attempt: 1}, nil}
+}
+
 // Add takes items that are plain and have no past into a lease, as many as it has room for, and
 // returns how many. The lease is one that gathers, or is filled. Now never decreases.
 func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
