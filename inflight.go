@@ -217,7 +217,7 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 		var acks lease.Acks[T]
 		leased := q.local && q.keys == nil && !q.hooked(notice.Settled) // a settlement is not logged
 		for ; k < len(ds) && n < len(others); k++ {
-			if !leased || ds[k].q != q || !acks.Add(q.leases, ds[k].ref) {
+			if !leased || ds[k].q != q || !acks.Add(q.leases, &ds[k].ref) {
 				others[n] = k
 				n++
 			}

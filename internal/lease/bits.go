@@ -60,18 +60,18 @@ func (t *Table[T]) Ack(r message.Ref) bool {
 type Acks[T any] struct {
 	slot *slot[T]
 	id   int32
-	bits uint64
+	base uint64
+	open uint64 // of slot, without those that were added
 }
 
 // Add acknowledges a delivery as Ack does, at the latest with Done.
-func (a *Acks[T]) Add(t *Table[T], r message.Ref) bool {
-	if a.slot != nil && r.Block == a.id {
-		if b := a.slot.open &^ a.bits & (1 << (r.Stamp - a.slot.base)); b != 0 {
-			a.bits |= b
-			return true
-		}
+func (a *Acks[T]) Add(t *Table[T], r *message.Ref) bool {
+	b := a.open & (1 << (r.Stamp - a.base))
+	if b == 0 || r.Block != a.id {
+		return a.other(t, *r)
 	}
-	return a.other(t, r)
+	a.open &^= b
+	return true
 }
 
 func (a *Acks[T]) other(t *Table[T], r message.Ref) bool {
@@ -80,16 +80,17 @@ func (a *Acks[T]) other(t *Table[T], r message.Ref) bool {
 	if b == 0 {
 		return t.Ack(r)
 	}
-	a.slot, a.id, a.bits = s, r.Block, b
+	a.slot, a.id, a.base, a.open = s, r.Block, s.base, s.open&^b
 	return true
 }
 
 // Done acknowledges what is left of the deliveries added.
 func (a *Acks[T]) Done(t *Table[T]) {
 	if a.slot != nil {
-		t.acked += bits.OnesCount64(a.bits)
-		t.end(a.slot, a.bits)
-		a.slot = nil
+		acked := a.slot.open &^ a.open
+		t.acked += bits.OnesCount64(acked)
+		t.end(a.slot, acked)
+		a.slot, a.open = nil, 0
 	}
 }
 

@@ -294,6 +294,19 @@ func (t *Table[T]) block(left int) slab[T] {
 	return slab[T]{b.items[:left], b.starts[:left]}
 }
 
+// blockAgain returns places for so many messages, which may have been used.
+func (t *Table[T]) blockAgain(left int) slab[T] {
+	if sizeFor[left] == Len {
+		if b, ok := t.spare.slab(Len); ok {
+			if len(b.items) > left {
+				clear(b.items[left:])
+			}
+			return slab[T]{b.items[:left], b.starts[:left]}
+		}
+	}
+	return t.block(left)
+}
+
 // clear lets go of the messages of some bits.
 func (l *Lease[T]) clear(s *slot[T], dead uint64) {
 	for dead != 0 {

@@ -314,10 +314,10 @@ var steps = []struct {
 		var acks Acks[body]
 		for stamp := uint64(max(int(m.stamps)-m.arg(300), 1)); stamp <= uint64(m.stamps); stamp++ {
 			if x := m.held[stamp]; x != nil && (x.state == open || x.state == current) && m.arg(5) > 0 {
-				require.True(m.t, acks.Add(m.table, x.ref))
+				require.True(m.t, acks.Add(m.table, &x.ref))
 				m.ack(x)
 				if m.arg(10) == 0 {
-					require.False(m.t, acks.Add(m.table, x.ref), "twice")
+					require.False(m.t, acks.Add(m.table, &x.ref), "twice")
 				}
 			}
 		}

@@ -154,7 +154,7 @@ func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 // own copies messages of a lease that its consumer keeps into a block: those that are
 // given are all that is left of it.
 func (t *Table[T]) own(l *Lease[T], s *slot[T], left uint64) {
-	b := t.block(bits.OnesCount64(left))
+	b := t.blockAgain(bits.OnesCount64(left))
 	for n, x := 0, left; x != 0; x &= x - 1 {
 		k := bits.TrailingZeros64(x)
 		b.items[n], b.starts[n] = l.owner.Message(l, k), l.start(s, k)
