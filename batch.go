@@ -70,25 +70,61 @@ func (w *worker[T]) claimLocked() bool {
 // is what claimLeasesLocked would do, but at a lower price.
 func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 	s, q := w.s, w.s.q
-	if !s.hold || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.inLogLocked() < len(ds) || len(ds) > lease.Len {
+	if !s.hold || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.inLogLocked() < len(ds) || !q.plainLocked(len(ds)) {
 		return false
 	}
-	run := q.cursor.Run(len(ds))
-	if message.PlainRun(run) < len(ds) {
-		return false
-	}
-	t := q.leasesLocked()
-	if w.lease == nil || w.stepping || !t.Again(w.lease, len(ds), now) {
+	t, vis := q.leasesLocked(), int64(s.visibility())
+	if w.stepping || len(w.more) > 0 || len(ds) > lease.Len || w.lease != nil && !t.Again(w.lease, len(ds), now) {
 		w.endLeasesLocked()
-		w.lease = t.Whole(w, len(ds), now, int64(s.visibility()))
 	}
-	w.keepLocked(ds, run, now)
+	for n := 0; n < len(ds); n += lease.Len {
+		part := ds[n:min(n+lease.Len, len(ds))]
+		l := w.lease
+		if n > 0 {
+			l = t.Whole(w, len(part), now, vis)
+			w.more = append(w.more, l)
+		} else if l == nil {
+			l = t.Whole(w, len(part), now, vis)
+			w.lease = l
+		}
+		first := t.First(l)
+		for k := 0; k < len(part); {
+			run := q.cursor.Run(len(part) - k)
+			q.copyOut(part[k:k+len(run)], run, first.Next(k))
+			q.cursor.Step(len(run))
+			k += len(run)
+		}
+	}
+	w.tookLocked(ds, now)
 	q.tallyLocked()
 	q.lookByLocked(now, handAge)
 	if !q.alarm.armed || q.alarm.at > after(now, s.visibility()) {
 		q.armLocked(now)
 	}
 	return true
+}
+
+// plainLocked reports whether nothing has to be kept apart of the next n messages
+// of the log.
+func (q *Queue[T]) plainLocked(n int) bool {
+	run := q.cursor.Run(n)
+	if message.PlainRun(run) < len(run) {
+		return false
+	}
+	if n -= len(run); n == 0 {
+		return true
+	}
+	plain, skip := true, len(run)
+	q.cursor.Scan(func(it *item[T]) bool {
+		if skip > 0 {
+			skip--
+			return true
+		}
+		plain = it.Ext.Plain()
+		n--
+		return plain && n > 0
+	})
+	return plain
 }
 
 // claimEntriesLocked claims messages that are entries of the window all the time.

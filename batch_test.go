@@ -68,12 +68,9 @@ func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
 			var q *Queue[int]
 			batch := 0
 			q = subscribeBatch(t, top, "q", func(_ context.Context, ds []Delivery[int]) error {
-				apart := 0
-				if at/100 == batch {
-					apart = 100
-				}
 				require.Len(t, ds, 100)
-				require.Equal(t, apart, inWindow(q), "all of a batch is kept apart, and of no other")
+				require.Equal(t, 100, q.Stats().InFlight)
+				require.Zero(t, inWindow(q), "nothing of a batch is kept apart")
 				batch++
 				return nil
 			}, WithBatchSize(100))

@@ -160,13 +160,13 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	if sum != q.win.Len() {
 		return fmt.Errorf("states count %d, the window holds %d", sum, q.win.Len())
 	}
-	q.countHeldLocked()
-	unsettled := q.win.Len() + q.inLogLocked() + q.held + q.leases.Held()
+	q.countLocked()
+	unsettled := q.win.Len() + q.inLogLocked() + q.leases.Held()
 	if unsettled > q.set.capacity {
 		return fmt.Errorf("holds %d, capacity %d", unsettled, q.set.capacity)
 	}
 	capacity := int64(min(q.set.capacity, math.MaxInt/4))
-	allow := capacity - int64(q.win.Len()) - int64(q.held) - int64(q.leases.Held())
+	allow := capacity - int64(q.win.Len()) - int64(q.leases.Held())
 	if !q.direct {
 		allow += q.cursor.Pos()
 		if q.cursor.Pos() > head {

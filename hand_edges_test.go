@@ -269,7 +269,7 @@ func TestWhatTwoHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			hands := 0
 			q.mu.Lock()
 			for _, s := range q.subs {
-				if s.busy[0].load().waiting() > 0 {
+				if s.busy[0].lease.Place().Waiting() > 0 {
 					hands++
 				}
 			}

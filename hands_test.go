@@ -37,7 +37,7 @@ const gripAt = 10
 func newGrip(t *testing.T, messages int, options ...SubscribeOption) *grip {
 	g := newGripAt(t, gripAt, messages, options...)
 	g.q.mu.Lock()
-	waiting := g.q.waitingLocked()
+	waiting := g.q.leases.Waiting()
 	g.q.mu.Unlock()
 	require.Positive(t, waiting, "nothing waits in the hand")
 	return g
@@ -390,7 +390,7 @@ func TestWhatSeveralHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 		require.NoError(t, q.Resume(ctx))
 		synctest.Wait()
 		q.mu.Lock()
-		inHands := q.waitingLocked()
+		inHands := q.leases.Waiting()
 		q.mu.Unlock()
 		require.Positive(t, inHands)
 		logged := q.Stats().Ready - inHands

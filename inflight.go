@@ -364,12 +364,16 @@ func (q *Queue[T]) unfoldSomeLocked(n int) {
 	}
 }
 
-// takeBackLocked puts what waits in a lease back into the backlog.
+// takeBackLocked puts what waits in a lease back into the backlog, and lets go of what a
+// worker has done of it.
 func (q *Queue[T]) takeBackLocked(l *lease.Lease[T]) {
 	q.leases.TakeBack(l, func(out lease.Out[T]) {
 		q.putBackLocked(q.landLocked(&out, out.Past.Hist, out.Past.Spent, out.Past.Passes))
 	})
 	q.tallyLocked()
+	if w, ok := l.Owner().(*worker[T]); ok {
+		w.forgetDoneLocked()
+	}
 }
 
 // lookAtLeasesLocked is the timer's look at the leases that consumers go through. It
@@ -387,9 +391,6 @@ func (q *Queue[T]) lookAtLeasesLocked(now int64) {
 		}
 		q.leases.Detach(l, now)
 		q.takeBackLocked(l)
-		if w, ok := l.Owner().(*worker[T]); ok {
-			w.forgetDoneLocked()
-		}
 	}
 	q.tallyLocked()
 	q.leases.Trim()

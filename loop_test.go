@@ -73,7 +73,7 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 			return done < n-1
 		})
 		require.Nil(t, q.ranging.Load())
-		require.Zero(t, q.held)
+		require.Zero(t, q.heldLocked())
 		require.NoError(t, top.Close())
 	})
 }

@@ -79,12 +79,17 @@ func (w *worker[T]) prefetchLocked(now int64) bool {
 func (w *worker[T]) keepLocked(ds []Delivery[T], run []item[T], now int64) {
 	q := w.s.q
 	q.copyOut(ds, run, q.leases.First(w.lease))
+	q.cursor.Step(len(ds))
+	w.tookLocked(ds, now)
+}
+
+// tookLocked says that the worker has taken what ds are deliveries of.
+func (w *worker[T]) tookLocked(ds []Delivery[T], now int64) {
 	w.ds, w.takenAt = ds, now
 	if len(ds) > 1 {
 		w.made = len(ds)
 	}
-	q.cursor.Step(len(ds))
-	q.backlogsTurn = false
+	w.s.q.backlogsTurn = false
 }
 
 // copyOut makes deliveries of what stands in the log, of which the first has the given
@@ -229,6 +234,9 @@ func (w *worker[T]) handleLease() (ctx *handlerContext, err error) {
 
 // forgetDoneLocked lets go of the messages that are done.
 func (w *worker[T]) forgetDoneLocked() {
+	if len(w.ds) == 0 || !w.stepping {
+		return
+	}
 	for k := range w.currentLocked() {
 		w.ds[k].forget()
 	}
@@ -342,7 +350,8 @@ func (w *worker[T]) endLeasesLocked() {
 	}
 	q.leases.End(w.lease, w.takenAt)
 	q.tallyLocked()
-	w.lease, w.more, w.stepping = nil, nil, false
+	clear(w.more)
+	w.lease, w.more, w.stepping = nil, w.more[:0], false
 }
 
 // countLocked counts what consumers in step have done, so that the queue's numbers are

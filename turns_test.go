@@ -285,7 +285,7 @@ func TestWhatWasGivenBackUnstartedIsBacklog(t *testing.T) {
 					case busy - 100: // so that hands have become large again by the next pause
 						time.Sleep(time.Until(comes) - pause/2)
 					case busy:
-						q.locked(func() { waited = q.waitingLocked() })
+						q.locked(func() { waited = q.leases.Waiting() })
 						time.Sleep(pause)
 					}
 				})

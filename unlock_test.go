@@ -39,7 +39,7 @@ func TestUnlockTellsLast(t *testing.T) {
 		}
 		require.Empty(t, told, "nothing is told under the lock")
 		q.pending.Cancel(newTestContext(q).cancel, errBusy)
-		_, ok := q.claimLocked(q.set.visibility, inFlight)
+		_, ok := q.claimAtLocked(q.core.now(), q.set.visibility, inFlight)
 		require.True(t, ok)
 		i, _ := q.win.PopDue(1<<63 - 1)
 		q.freeLocked(i)

@@ -649,9 +649,10 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 					synctest.Wait()
 					q.locked(func() {
 						at, ok := q.win.NextDue()
-						if !ok { // a batch in hand
-							at = q.alarm.checkAt
+						if !ok {
+							at, _, ok = q.leases.NextDue()
 						}
+						require.True(t, ok)
 						require.Equal(t, longest, q.core.time(at).Sub(began))
 						require.True(t, q.alarm.armed)
 						require.Equal(t, at, q.alarm.at, "the timer comes before")
@@ -681,7 +682,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 		"a worker": func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)) {
 			_, _ = q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
 				q.mu.Lock()
-				place := q.subs[0].busy[0].load().started()
+				place := q.subs[0].busy[0].currentLocked() + 1
 				q.mu.Unlock()
 				do(d, place)
 				return nil
@@ -751,7 +752,7 @@ func TestOldestAgeCountsWhatWaitsInAHand(t *testing.T) {
 		time.Sleep(100 * time.Microsecond)
 		publish(t, g.top, 7)
 		g.q.mu.Lock()
-		inLog, waiting := g.q.inLogLocked(), g.q.waitingLocked()
+		inLog, waiting := g.q.inLogLocked(), g.q.leases.Waiting()
 		g.q.mu.Unlock()
 		require.Equal(t, []int{1, 3}, []int{inLog, waiting})
 		time.Sleep(100 * time.Microsecond)
@@ -772,7 +773,7 @@ func TestOldestAgeCountsWhatALoopHasNotYielded(t *testing.T) {
 			require.NoError(t, err)
 			if n++; n == 4 {
 				q.mu.Lock()
-				waiting := q.waitingLocked()
+				waiting := q.leases.Waiting()
 				q.mu.Unlock()
 				require.Positive(t, waiting)
 				time.Sleep(100 * time.Microsecond)
