@@ -14,12 +14,10 @@ func BenchmarkInStep(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now++
-		l := f.InStep(f, 64, 1000)
-		f.Add(l, items, now)
-		r := f.Run(l, 0)
+		l := f.inStepOf(items, 1000, now)
 		for p, ok := l.Step(l.Place()); ok; p, ok = l.Step(p) {
 		}
-		f.Ack(r.First.Next(63))
+		f.Ack(f.First(l).Next(63))
 		f.End(l, now)
 	}
 }
@@ -29,9 +27,7 @@ func BenchmarkWhole(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now++
-		l := f.Whole(f, 64, 1000)
-		f.Add(l, items, now)
-		f.Run(l, 0)
+		l := f.whole(items, 1000, now)
 		f.AckWhole(l)
 		f.End(l, now)
 	}

@@ -69,8 +69,8 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
 		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.open, s.expired, s.dead)
 	case (live|s.dead)&^mask(0, int(l.n)) != 0 || (live|s.dead)&^l.present != 0:
 		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.dead, l.n, l.present)
-	case len(l.items) != len(l.starts):
-		return fmt.Errorf("%d items and %d starts", len(l.items), len(l.starts))
+	case (l.items == nil) != (l.starts == nil):
+		return fmt.Errorf("%d items, and starts: %t", len(l.items), l.starts != nil)
 	case l.more != nil && l.more.pasts != nil && len(l.more.pasts) != len(l.items):
 		return fmt.Errorf("%d pasts for %d items", len(l.more.pasts), len(l.items))
 	case l.present != ^uint64(0) && bits.OnesCount64(l.present) != len(l.items):

@@ -23,6 +23,7 @@ package lease
 
 import (
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/gofanout/fanout/internal/message"
 )
@@ -91,7 +92,7 @@ type Lease[T any] struct {
 	dueBit     uint8 // the message that due belongs to
 
 	items   []message.Item[T]
-	starts  []int64
+	starts  *int64 // the first
 	present uint64
 	vis     int64 // visibility timeout
 	due     int64
@@ -193,8 +194,11 @@ func (l *Lease[T]) start(s *slot[T], k int) int64 {
 	if l.starts == nil {
 		return l.began
 	}
-	return l.starts[s.place(k)]
+	return *l.startAt(s.place(k))
 }
+
+// startAt returns the start of place p of the block.
+func (l *Lease[T]) startAt(p int) *int64 { return &unsafe.Slice(l.starts, len(l.items))[p] }
 
 // item is message k.
 func (l *Lease[T]) item(s *slot[T], k int) message.Item[T] {

@@ -50,8 +50,11 @@ const small, medium = 4, 16
 // of messages that are over.
 type slab[T any] struct {
 	items  []message.Item[T]
-	starts []int64
+	starts *int64 // the first of as many as there is room for items
 }
+
+// at returns the start of place p.
+func (b slab[T]) at(p int) *int64 { return &unsafe.Slice(b.starts, cap(b.items))[p] }
 
 // newSlab returns an empty slab with room for so many, in one piece.
 func newSlab[T any](room int) slab[T] {
@@ -61,25 +64,25 @@ func newSlab[T any](room int) slab[T] {
 			items  [1]message.Item[T]
 			starts [1]int64
 		})
-		return slab[T]{b.items[:0], b.starts[:0]}
+		return slab[T]{b.items[:0], &b.starts[0]}
 	case small:
 		b := new(struct {
 			items  [small]message.Item[T]
 			starts [small]int64
 		})
-		return slab[T]{b.items[:0], b.starts[:0]}
+		return slab[T]{b.items[:0], &b.starts[0]}
 	case medium:
 		b := new(struct {
 			items  [medium]message.Item[T]
 			starts [medium]int64
 		})
-		return slab[T]{b.items[:0], b.starts[:0]}
+		return slab[T]{b.items[:0], &b.starts[0]}
 	}
 	b := new(struct {
 		items  [Len]message.Item[T]
 		starts [Len]int64
 	})
-	return slab[T]{b.items[:0], b.starts[:0]}
+	return slab[T]{b.items[:0], &b.starts[0]}
 }
 
 func (b slab[T]) bytes() int { return cap(b.items) * placeBytes[T]() }
@@ -117,7 +120,7 @@ func (p *spares[T]) take(room, dirty int) *Lease[T] {
 	if len(b.items) > dirty {
 		clear(b.items[dirty:])
 	}
-	l.items, l.starts = b.items[:room], b.starts[:room]
+	l.items, l.starts = b.items[:room], b.starts
 	return l
 }
 
@@ -268,7 +271,7 @@ func (t *Table[T]) shrink(s *slot[T], left int) {
 	live, n := s.open|s.expired, 0
 	for x := live; x != 0; x &= x - 1 {
 		p := s.place(bits.TrailingZeros64(x))
-		b.items[n], b.starts[n] = l.items[p], l.starts[p]
+		b.items[n], *b.at(n) = l.items[p], *l.startAt(p)
 		if pasts != nil {
 			pasts[n] = l.more.pasts[p]
 		}
@@ -288,10 +291,10 @@ func (t *Table[T]) shrink(s *slot[T], left int) {
 // block returns new places for so many messages.
 func (t *Table[T]) block(left int) slab[T] {
 	if t.bulky {
-		return slab[T]{make([]message.Item[T], left), make([]int64, left)}
+		return slab[T]{make([]message.Item[T], left), &make([]int64, left)[0]}
 	}
 	b := newSlab[T](left)
-	return slab[T]{b.items[:left], b.starts[:left]}
+	return slab[T]{b.items[:left], b.starts}
 }
 
 // blockAgain returns places for so many messages, which may have been used.
@@ -301,7 +304,7 @@ func (t *Table[T]) blockAgain(left int) slab[T] {
 			if len(b.items) > left {
 				clear(b.items[left:])
 			}
-			return slab[T]{b.items[:left], b.starts[:left]}
+			return slab[T]{b.items[:left], b.starts}
 		}
 	}
 	return t.block(left)

@@ -16,5 +16,5 @@ func (t *Table[T]) bytes() int {
 			}
 		}
 	}
-	return n + t.spare.bytes + len(t.spare.heads)*int(unsafe.Sizeof(Lease[T]{})) + 8*cap(t.spare.heads) + 48*cap(t.spare.slabs)
+	return n + t.spare.bytes + len(t.spare.heads)*int(unsafe.Sizeof(Lease[T]{})) + 8*cap(t.spare.heads) + int(unsafe.Sizeof(slab[T]{}))*cap(t.spare.slabs)
 }

@@ -58,10 +58,20 @@ type msg struct {
 func (m *msg) deadline() int64 { return max(m.start+m.vis, m.until) }
 
 type consumer struct {
-	lease  *Lease[body]
-	inStep bool
-	msgs   []*msg
-	at     int // of the current one
+	lease   *Lease[body]
+	inStep  bool
+	gathers bool
+	msgs    []*msg
+	at      int // of the current one
+	forgot  bool
+}
+
+// Message is what the consumer keeps.
+func (c *consumer) Message(l *Lease[body], k int) message.Item[body] {
+	if c.forgot || l != c.lease && c.lease != nil || c.msgs[k].state == gone_ {
+		panic("a consumer is asked for what it need not have")
+	}
+	return c.msgs[k].item
 }
 
 // A model is a naive table, and the real one, which it takes through the same
@@ -139,21 +149,29 @@ func (m *model) add(l *Lease[body], n int, vis int64, mixed bool, owner *consume
 			}
 			k += len(r.Items)
 		}
-		if owner != nil && owner.inStep {
-			for _, x := range added {
-				x.state = waiting
-				if len(owner.msgs) == 0 {
-					x.state = current
-					m.began++
-				}
-				owner.msgs = append(owner.msgs, x)
-			}
-		} else {
-			m.began += len(added)
-			if owner != nil {
-				owner.msgs = append(owner.msgs, added...)
-			}
+		m.began += len(added)
+		if owner != nil {
+			owner.msgs = append(owner.msgs, added...)
 		}
+	}
+}
+
+// keep has a consumer keep n new messages, which its lease has just taken.
+func (m *model) keep(c *consumer, n int, vis int64) {
+	first := m.table.First(c.lease)
+	items, msgs := m.fresh(n)
+	c.msgs, c.at = msgs, 0
+	for k, x := range msgs {
+		m.deliver(x, first.Next(k), items[k], nil, vis)
+		x.with = c
+		if c.inStep && k > 0 {
+			x.state = waiting
+			continue
+		}
+		if c.inStep {
+			x.state = current
+		}
+		m.began++
 	}
 }
 
@@ -260,6 +278,11 @@ var steps = []struct {
 			n -= k
 		}
 	}},
+	{"again", func(m *model) {
+		if c := m.consumer(); c != nil {
+			m.again(c)
+		}
+	}},
 	{"fill one", func(m *model) { m.add(m.table.Fill(1, 100), 1, 100, false, nil) }},
 	{"go on", func(m *model) {
 		if c := m.consumer(); c != nil && c.inStep {
@@ -362,7 +385,7 @@ var steps = []struct {
 			require.Equal(m.t, x.deadline(), at)
 			it, owner, ok := m.table.Lookup(x.ref)
 			require.True(m.t, ok)
-			require.Equal(m.t, x.item, *it)
+			require.Equal(m.t, x.item, it)
 			require.Equal(m.t, x.with != nil, owner != nil)
 		}
 	}},
@@ -407,16 +430,36 @@ func (m *model) open(inStep bool) {
 		return
 	}
 	room, vis := 1+m.arg(70), int64(100+300*(m.arg(8)/7))
-	c := &consumer{inStep: inStep}
-	if inStep {
-		c.lease = m.table.InStep(c, room, vis)
-	} else {
-		c.lease = m.table.Whole(c, room, vis)
+	c := &consumer{inStep: inStep, gathers: !inStep && m.arg(2) == 0}
+	m.consumers = append(m.consumers, c)
+	switch n := min(room, Len); {
+	case c.gathers:
+		c.lease = m.table.Gather(c, room, vis)
+		require.Equal(m.t, n, c.lease.Room())
+		m.add(c.lease, min(n, m.arg(80)), vis, m.arg(3) == 0, c)
+	case inStep:
+		c.lease = m.table.InStep(c, n, m.now, vis)
+		m.keep(c, n, vis)
+	default:
+		c.lease = m.table.Whole(c, n, m.now, vis)
+		m.keep(c, n, vis)
 	}
 	require.Same(m.t, c, c.lease.Owner())
-	require.Equal(m.t, min(room, Len), c.lease.Room())
-	m.consumers = append(m.consumers, c)
-	m.add(c.lease, min(room, Len, m.arg(80)), vis, m.arg(3) == 0, c)
+	require.Equal(m.t, !c.gathers, c.lease.Kept())
+	require.LessOrEqual(m.t, c.lease.Len(), Len)
+}
+
+// again has a consumer take more into the lease that it has.
+func (m *model) again(c *consumer) {
+	done := !c.gathers && c.lease.Kept() && c.lease.more == nil
+	for k, x := range c.msgs {
+		done = done && x.state == gone_ && (!c.inStep || k <= c.at)
+	}
+	n := 1 + m.arg(Len)
+	require.Equal(m.t, done, m.table.Again(c.lease, n, m.now))
+	if done {
+		m.keep(c, n, c.lease.vis)
+	}
 }
 
 func (c *consumer) current() *msg {
@@ -489,6 +532,7 @@ func (m *model) leave(c *consumer) {
 		m.detach(x)
 	}
 	m.table.End(c.lease, m.now)
+	c.forgot = true
 	for _, x := range c.msgs {
 		x.with = nil
 	}

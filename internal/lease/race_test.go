@@ -54,6 +54,54 @@ func (q *queue) take(l *Lease[int], most int) []Run[int] {
 	return runs
 }
 
+// takeBatch takes up to most messages of the backlog, into a lease whose consumer keeps
+// them if none has a past.
+func (q *queue) takeBatch(most int, vis int64) (*Lease[int], []Run[int]) {
+	n := min(most, len(q.backlog))
+	c := &keeper{}
+	for k := range q.backlog[:n] {
+		if q.backlog[k].Past.Hist != nil {
+			l := q.table.Gather(c, most, vis)
+			return l, q.take(l, most)
+		}
+		c.items = append(c.items, q.backlog[k].Item)
+	}
+	q.backlog = q.backlog[n:]
+	q.now++
+	l := q.table.Whole(c, n, q.now, vis)
+	return l, []Run[int]{{Items: c.items, First: q.table.First(l)}}
+}
+
+// A keeper keeps what a consumer has taken. The queue's lock guards it.
+type keeper struct{ items []message.Item[int] }
+
+func (c *keeper) Message(_ *Lease[int], k int) message.Item[int] { return c.items[k] }
+
+// keep takes up to most messages of the backlog, none of which has a past, for c, and
+// names their deliveries. It uses l again if it can, else it ends it.
+func (q *queue) keep(c *keeper, l *Lease[int], most int) (*Lease[int], []message.Item[int], []message.Ref) {
+	n := min(most, len(q.backlog))
+	q.now++
+	var items []message.Item[int]
+	for k := range q.backlog[:n] {
+		items = append(items, q.backlog[k].Item)
+	}
+	q.backlog = q.backlog[n:]
+	if l != nil && !q.table.Again(l, n, q.now) {
+		q.table.End(l, q.now)
+		l = nil
+	}
+	if l == nil {
+		l = q.table.InStep(c, n, q.now, 1<<40)
+	}
+	c.items = items
+	var refs []message.Ref
+	for k := range items {
+		refs = append(refs, q.table.First(l).Next(k))
+	}
+	return l, items, refs
+}
+
 // look is the timer's: it detaches what is current, takes back what waits, times
 // out, counts and cleans.
 func (q *queue) look(expire bool) {
@@ -140,20 +188,20 @@ func TestWorkersThatAreLookedAtAllTheTime(t *testing.T) {
 // back, or settles it in another goroutine.
 func worker(q *queue, seed uint64, seen []atomic.Int32, nacked *atomic.Int64) {
 	rng := rand.New(rand.NewPCG(seed, 5))
+	var l *Lease[int]
+	c := &keeper{}
 	for {
 		q.mu.Lock()
 		if len(q.backlog) == 0 {
+			if l != nil {
+				q.table.End(l, q.now)
+			}
 			q.mu.Unlock()
 			return
 		}
-		l := q.table.InStep(q, 64, 1<<40)
 		var items []message.Item[int]
 		var refs []message.Ref
-		for _, r := range q.take(l, 1+rng.IntN(64)) {
-			for k := range r.Items {
-				items, refs = append(items, r.Items[k]), append(refs, r.First.Next(k))
-			}
-		}
+		l, items, refs = q.keep(c, l, 1+rng.IntN(64))
 		q.mu.Unlock()
 		base := refs[0].Stamp
 		for more := true; more; {
@@ -192,7 +240,10 @@ func worker(q *queue, seed uint64, seen []atomic.Int32, nacked *atomic.Int64) {
 		}
 		q.mu.Lock()
 		q.table.TakeBack(l, func(o Out[int]) { q.backlog = append(q.backlog, o) })
-		q.table.End(l, q.now)
+		if rng.IntN(2) == 0 {
+			q.table.End(l, q.now)
+			l = nil
+		}
 		q.mu.Unlock()
 	}
 }
@@ -231,19 +282,19 @@ func TestARangeWhoseMessagesOthersAcknowledge(t *testing.T) {
 	})
 	kept := map[message.Ref]bool{}
 	got := 0
+	var l *Lease[int]
+	c := &keeper{}
 	for {
 		q.mu.Lock()
 		if len(q.backlog) == 0 {
+			if l != nil {
+				q.table.End(l, q.now)
+			}
 			q.mu.Unlock()
 			break
 		}
-		l := q.table.InStep(q, 64, 1<<40)
 		var refs []message.Ref
-		for _, r := range q.take(l, 64) {
-			for k := range r.Items {
-				refs = append(refs, r.First.Next(k))
-			}
-		}
+		l, _, refs = q.keep(c, l, 64)
 		q.ranging.Store(l)
 		q.mu.Unlock()
 		for k := 0; ; {
@@ -272,9 +323,6 @@ func TestARangeWhoseMessagesOthersAcknowledge(t *testing.T) {
 			}
 			k = int(p.Stamp() - refs[0].Stamp)
 		}
-		q.mu.Lock()
-		q.table.End(l, q.now)
-		q.mu.Unlock()
 	}
 	close(ch)
 	wg.Wait()
@@ -314,8 +362,7 @@ func TestBatchesThatTimeOutWhileTheyAreHandled(t *testing.T) {
 					q.mu.Unlock()
 					continue
 				}
-				l := q.table.Whole(q, 50, int64(1+rng.IntN(4)))
-				runs := q.take(l, 50)
+				l, runs := q.takeBatch(50, int64(1+rng.IntN(4)))
 				q.mu.Unlock()
 				one := func(k int) {
 					for _, r := range runs {

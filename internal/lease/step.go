@@ -185,7 +185,7 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	case l.items == nil:
 		l.began = now
 	default:
-		l.starts[s.place(k)] = now
+		*l.startAt(s.place(k)) = now
 	}
 	t.schedule(l, after(l.start(s, k), l.vis), k)
 	t.tidy(s)

@@ -17,10 +17,14 @@ type fixture[T any] struct {
 	*Table[T]
 	stamps counter
 	seq    uint64
+	kept   map[*Lease[T]][]message.Item[T] // of consumers
 }
 
+// Message is what the consumers of a fixture keep.
+func (f *fixture[T]) Message(l *Lease[T], k int) message.Item[T] { return f.kept[l][k] }
+
 func newFixture[T any](t testing.TB) *fixture[T] {
-	f := &fixture[T]{}
+	f := &fixture[T]{kept: map[*Lease[T]][]message.Item[T]{}}
 	f.Table = New[T](&f.stamps, origin(t))
 	return f
 }
@@ -49,8 +53,18 @@ func (f *fixture[T]) receive(n int, vis, now int64) (refs []message.Ref) {
 }
 
 func (f *fixture[T]) inStep(n int, vis, now int64) *Lease[T] {
-	l := f.InStep("worker", n, vis)
-	f.Add(l, f.items(n), now)
+	return f.inStepOf(f.items(n), vis, now)
+}
+
+func (f *fixture[T]) inStepOf(items []message.Item[T], vis, now int64) *Lease[T] {
+	l := f.InStep(f, len(items), now, vis)
+	f.kept[l] = items
+	return l
+}
+
+func (f *fixture[T]) whole(items []message.Item[T], vis, now int64) *Lease[T] {
+	l := f.Whole(f, len(items), now, vis)
+	f.kept[l] = items
 	return l
 }
 
@@ -91,8 +105,7 @@ func TestOfOneInstantTheLowerStampTimesOutFirst(t *testing.T) {
 func TestBlocksThatTimeOutTogetherDoNotOvertakeEachOther(t *testing.T) {
 	f := newFixture[int](t)
 	a := f.receive(2, 100, 0)
-	l := f.Whole("worker", 1, 100)
-	f.Add(l, f.items(1), 10)
+	l := f.whole(f.items(1), 100, 10)
 	f.End(l, 10)
 	a = append(a, f.receive(1, 100, 20)...) // behind the worker's, in the first block
 	require.Equal(t, a[0].Block, a[2].Block)
@@ -173,7 +186,7 @@ func TestAMessageThatTimesOutOverAndOverHasItsWholeHistory(t *testing.T) {
 
 func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
 	f := newFixture[int](t)
-	l := f.InStep("worker", 5, 100)
+	l := f.Gather(f, 5, 100)
 	f.Add(l, f.items(1), 0)
 	old := message.Past{Hist: (*message.History)(nil).With(message.Kept{Attempt: message.Attempt{Cause: message.Failed}}), Spent: 1, Passes: 3}
 	f.AddPast(l, f.items(1)[0], old, 0)
@@ -189,7 +202,12 @@ func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
 	}
 	require.Equal(t, []int32{1, 2, 1, 1, 1}, attempts)
 	var outs []Out[int]
-	f.TakeBack(l, func(o Out[int]) { outs = append(outs, o) })
+	f.TakeBack(l, func(Out[int]) { require.Fail(t, "nothing waits: all has begun") })
+	for k := range l.Len() - 1 {
+		out, ok := f.Extract(message.Ref{Stamp: f.slot(l).base + uint64(k) + 1, Block: l.id}, 0)
+		require.True(t, ok)
+		outs = append(outs, out)
+	}
 	require.Len(t, outs, 4)
 	require.Equal(t, old, outs[0].Past)
 	require.Zero(t, outs[1].Past)
@@ -198,7 +216,7 @@ func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
 
 func TestMessagesOfDifferentAttemptsAreDifferentRuns(t *testing.T) {
 	f := newFixture[int](t)
-	l := f.Whole("worker", 3, 100)
+	l := f.Gather(f, 3, 100)
 	for k := range 3 {
 		f.AddPast(l, f.items(1)[0], message.Past{Spent: uint32(k / 2)}, 0)
 	}
@@ -224,13 +242,11 @@ func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
 	for k := range items {
 		items[k].Body = new(int)
 	}
-	l := f.InStep("worker", 64, 100)
-	f.Add(l, items, 0)
+	l := f.inStepOf(items, 100, 0)
 	f.TakeBack(l, func(Out[*int]) {})
-	f.Ack(f.Run(l, 0).First)
+	f.Ack(f.First(l))
 	f.End(l, 0)
-	l = f.InStep("worker", 64, 100)
-	f.Add(l, items, 0)
+	l = f.inStepOf(items, 100, 0)
 	for range 63 {
 		l.Step(l.Place())
 	}
@@ -239,7 +255,11 @@ func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
 	require.Equal(t, 1+63, acked)
 	f.Ack(message.Ref{Stamp: l.Place().Stamp(), Block: l.id})
 	f.End(l, 0)
-	l = f.Whole("worker", 64, 100)
+	l = f.Gather(f, 64, 100)
+	f.Add(l, items, 0)
+	f.AckWhole(l)
+	f.End(l, 0)
+	l = f.Gather(f, 64, 100)
 	f.Add(l, items[:20], 0)
 	f.End(l, 0)
 	for _, it := range l.items[l.n:] {
@@ -313,7 +333,7 @@ func TestALeaseIsLeftOnlyWhenNothingWaits(t *testing.T) {
 func TestAnAcknowledgementOfTheLastMessageInStepIsMadeUnderTheLock(t *testing.T) {
 	f := newFixture[int](t)
 	l := f.inStep(1, 100, 0)
-	r := f.Run(l, 0).First
+	r := f.First(l)
 	require.False(t, l.AckCurrent(r.Stamp))
 	require.True(t, f.Ack(r))
 	require.False(t, f.Ack(r))
@@ -354,14 +374,12 @@ func TestThirtyTwoThousandLeasesNeedNoWalk(t *testing.T) {
 	var ls []*Lease[int]
 	const n = 32_000
 	for k := range n {
-		l := f.Whole(k, 1, int64(1_000_000-k)) // each is due before all others
-		f.Add(l, f.items(1), 0)
+		l := f.whole(f.items(1), int64(1_000_000-k), 0) // each is due before all others
 		ls = append(ls, l)
 	}
 	require.Empty(t, f.heap, "the line takes them at its front")
 	for k := range n {
-		l := f.Whole(k, 1, int64(970_000+k*7919%29_000))
-		f.Add(l, f.items(1), 0)
+		l := f.whole(f.items(1), int64(970_000+k*7919%29_000), 0)
 		ls = append(ls, l)
 	}
 	require.NotEmpty(t, f.heap)
@@ -456,30 +474,47 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 			}
 		}
 	}
-	step := f.InStep("worker", 60, 100)
-	f.Add(step, items(50), 0)
-	for range 20 {
-		step.Step(step.Place())
+	step := f.inStepOf(items(50), 100, 0)
+	require.True(t, f.Detach(step, 0))
+	require.True(t, f.Next(step))
+	require.True(t, f.Detach(step, 0)) // with the second the lease has its messages in a block
+	delete(f.kept, step)               // the consumer has none of them any more
+	first := f.slot(step).base
+	require.True(t, f.Next(step))
+	for range 17 {
+		require.True(t, f.Ack(message.Ref{Stamp: step.Place().Stamp(), Block: step.id}))
+		require.True(t, f.Next(step))
 	}
-	whole := f.Whole("worker", 10, 100)
-	f.Add(whole, items(10), 0)
-	require.True(t, f.Ack(f.Run(whole, 3).First))
+	require.True(t, f.Ack(message.Ref{Stamp: first, Block: step.id}))
+	require.True(t, f.Ack(message.Ref{Stamp: first + 1, Block: step.id}))
+	batch := f.Gather(f, 10, 100)
+	f.Add(batch, items(10), 0)
+	tenth := f.Run(batch, 0).First
+	require.True(t, f.Ack(f.Run(batch, 3).First))
 	f.Clean()
-	require.Equal(t, 21, collect(), "a busy consumer's")
+	require.Equal(t, 20, collect(), "a busy consumer's")
 	require.True(t, step.AckCurrent(step.Place().Stamp()))
 	f.Clean()
-	require.Equal(t, 22, collect(), "the current one of a range is acknowledged")
+	require.Equal(t, 21, collect(), "the current one of a range is acknowledged")
 	f.TakeBack(step, func(Out[*[64]byte]) {})
 	require.Equal(t, 51, collect(), "what is taken back is not the table's")
 	f.End(step, 0)
-	f.End(whole, 0)
+	f.End(batch, 0)
 	f.Clean()
 	require.Equal(t, 51, collect(), "nine of the batch are in flight")
 	for k := range 10 {
-		f.Ack(message.Ref{Stamp: 61 + uint64(k), Block: 1})
+		f.Ack(tenth.Next(k))
 	}
 	f.Clean()
 	require.Equal(t, 60, collect())
+	left := f.inStepOf(items(3), 100, 0) // a consumer that leaves hands over what is in flight, and nothing else
+	require.True(t, f.Detach(left, 0))
+	f.TakeBack(left, func(Out[*[64]byte]) {})
+	f.End(left, 0)
+	delete(f.kept, left)
+	f.Clean()
+	require.Equal(t, 62, collect())
+	require.Equal(t, 1, f.Held())
 	runtime.KeepAlive(f)
 }
 
@@ -491,27 +526,34 @@ func TestSizes(t *testing.T) {
 
 func TestNoAllocationADelivery(t *testing.T) {
 	var f *fixture[*int]
+	var again *Lease[*int]
 	items := make([]message.Item[*int], 64)
 	now := int64(0)
 	for name, round := range map[string]func(){
 		"in step": func() {
-			l := f.InStep(f, 64, 1000)
-			f.Add(l, items, now)
-			f.Run(l, 0)
+			l := f.inStepOf(items, 1000, now)
 			for p, ok := l.Step(l.Place()); ok; p, ok = l.Step(p) {
 			}
 			f.Ack(message.Ref{Stamp: l.Place().Stamp(), Block: l.id})
 			f.End(l, now)
 		},
 		"in step, one by one": func() {
-			l := f.InStep(f, 1, 1000)
-			f.Add(l, items[:1], now)
-			f.Ack(f.Run(l, 0).First)
+			l := f.inStepOf(items[:1], 1000, now)
+			f.Ack(f.First(l))
 			f.End(l, now)
 		},
+		"again": func() {
+			if again == nil {
+				again = f.inStepOf(items, 1000, now)
+			} else {
+				require.True(t, f.Again(again, 64, now))
+			}
+			for p, ok := again.Step(again.Place()); ok; p, ok = again.Step(p) {
+			}
+			f.Ack(f.First(again).Next(63))
+		},
 		"detached": func() {
-			l := f.InStep(f, 64, 1000)
-			f.Add(l, items, now)
+			l := f.inStepOf(items, 1000, now)
 			for more := true; more; more = f.Next(l) {
 				f.Detach(l, now)
 			}
@@ -521,7 +563,12 @@ func TestNoAllocationADelivery(t *testing.T) {
 			f.End(l, now)
 		},
 		"whole": func() {
-			l := f.Whole(f, 64, 1000)
+			l := f.whole(items, 1000, now)
+			f.AckWhole(l)
+			f.End(l, now)
+		},
+		"gathered": func() {
+			l := f.Gather(f, 64, 1000)
 			f.Add(l, items, now)
 			f.AckWhole(l)
 			f.End(l, now)
@@ -539,7 +586,8 @@ func TestNoAllocationADelivery(t *testing.T) {
 			r := f.Run(l, k).First
 			var acks Acks[*int]
 			for k := range n {
-				acks.Add(f.Table, r.Next(k))
+				r := r.Next(k)
+				acks.Add(f.Table, &r)
 			}
 			acks.Done(f.Table)
 		},
