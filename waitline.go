@@ -65,8 +65,8 @@ func (h *turns[T]) Pop() any {
 	last := len(*h) - 1
 	w := (*h)[last]
 	(*h)[last] = nil
-	if *h = (*h)[:last]; last == 0 {
-		*h = nil // it may have been long
+	if *h = (*h)[:last]; last == 0 && cap(*h) > 8 {
+		*h = nil // it was long; a short one spares a worker that makes room the allocation
 	}
 	return w
 }
