@@ -13,7 +13,7 @@ type slots[T any] struct {
 	holes  []int32
 }
 
-const chunkLen = 4
+const chunkLen = 16
 
 type chunk[T any] struct {
 	slots [chunkLen]slot[T]
