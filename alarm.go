@@ -38,7 +38,7 @@ func (a *alarm) arm(now, at int64, q ticker) {
 func (a *alarm) armBriefly(now, at int64, q ticker) {
 	if !a.comesBy(at) {
 		a.brief = true
-		a.set(now, min(at, after(now, handAge)), q)
+		a.set(now, min(at, after(now, checkAge)), q)
 	}
 }
 

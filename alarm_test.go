@@ -61,10 +61,10 @@ func TestTheAlarmComesAtItsInstant(t *testing.T) {
 		{"again, after it was stopped", func(b *bell) { b.arm(s); b.stop(); b.arm(2 * s) }, []time.Duration{2 * s}},
 		{"again, by tick", func(b *bell) { b.next = 5 * s; b.arm(s) }, []time.Duration{s, 5 * s}},
 		{"again, after it has come", func(b *bell) { b.arm(s); time.Sleep(2 * s); b.arm(3 * s) }, []time.Duration{s, 3 * s}},
-		{"a brief one comes soon", func(b *bell) { b.brief(3 * s) }, []time.Duration{handAge}},
-		{"but not late", func(b *bell) { b.brief(handAge / 2) }, []time.Duration{handAge / 2}},
-		{"a brief one waits for one that comes before", func(b *bell) { b.arm(handAge / 2); b.brief(s) }, []time.Duration{handAge / 2}},
-		{"at the end of time", func(b *bell) { b.do(func(a *alarm) { a.armBriefly(b.now(), math.MaxInt64, b) }) }, []time.Duration{handAge}},
+		{"a brief one comes soon", func(b *bell) { b.brief(3 * s) }, []time.Duration{checkAge}},
+		{"but not late", func(b *bell) { b.brief(checkAge / 2) }, []time.Duration{checkAge / 2}},
+		{"a brief one waits for one that comes before", func(b *bell) { b.arm(checkAge / 2); b.brief(s) }, []time.Duration{checkAge / 2}},
+		{"at the end of time", func(b *bell) { b.do(func(a *alarm) { a.armBriefly(b.now(), math.MaxInt64, b) }) }, []time.Duration{checkAge}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestABriefAlarmIsTouchedOnceAMillisecond(t *testing.T) {
 			require.Equal(t, at, a.at)
 			require.False(t, a.quiet())
 		})
-		b.arm(handAge / 4)
+		b.arm(checkAge / 4)
 		b.do(func(a *alarm) { require.False(t, a.brief) })
 		b.stop()
 	})

@@ -300,7 +300,7 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 		},
 		"a range": func(q *Queue[int]) {
 			for d, err := range q.Deliveries(ctx) {
-				if err != nil || d.Nack(ctx) != nil || d.Body == ofHands-1 {
+				if err != nil || d.Nack(ctx) != nil || d.Body == ofPrefetched-1 {
 					break
 				}
 			}
@@ -309,12 +309,12 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			top := newTopic[int](t)
 			q := openQueue(t, top, "q", WithMaxAttempts(1))
-			publishOnce(t, top, ofHands)
+			publishOnce(t, top, ofPrefetched)
 			consume(q)
 			require.NoError(t, top.Shutdown(ctx))
 			letters, err := q.DeadLetters().Peek(ctx, Unlimited)
 			require.NoError(t, err)
-			require.Len(t, letters, ofHands)
+			require.Len(t, letters, ofPrefetched)
 			for _, l := range letters {
 				a := l.History()[0]
 				require.GreaterOrEqual(t, a.Elapsed, time.Duration(0), "message %d", l.Body)
@@ -325,7 +325,7 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 }
 
 // A worker whose messages never end does not come to ask for what waits in
-// another's hand, whatever became of the message before it: the timer does.
+// another's lease, whatever became of the message before it: the timer does.
 func TestNothingWaitsForLongInAHandBesideAWorkerThatIsBusy(t *testing.T) {
 	for name, slow := range map[string]func(ctx context.Context, d Delivery[int]) error{
 		"its handler only waits":   func(context.Context, Delivery[int]) error { time.Sleep(time.Hour); return nil },
@@ -350,14 +350,14 @@ func TestNothingWaitsForLongInAHandBesideAWorkerThatIsBusy(t *testing.T) {
 						return slow(ctx, d)
 					case d.Body > at && isOpen(more):
 						time.Sleep(2 * time.Millisecond)
-						return top.Publish(context.Background(), ofHands)
+						return top.Publish(context.Background(), ofPrefetched)
 					}
 					return nil
 				}, WithConcurrency(2), WithVisibilityTimeout(2*time.Hour))
-				publishOnce(t, top, ofHands)
+				publishOnce(t, top, ofPrefetched)
 				elapse(time.Minute)
 				g.mutex <- struct{}{}
-				for body := range ofHands {
+				for body := range ofPrefetched {
 					assert.Len(t, g.when[body], 1, "message %d", body)
 				}
 				<-g.mutex

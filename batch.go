@@ -17,7 +17,7 @@ import (
 // memory that any of its batches holds, so it is dropped a millisecond later.
 
 // slabLen is how many deliveries a slab has room for.
-const slabLen = 4 * handLen
+const slabLen = 4 * prefetchLen
 
 // A slab is room for batches to come. The queue's mu guards it.
 type slab[T any] struct {
@@ -70,7 +70,7 @@ func (w *worker[T]) claimLocked() bool {
 // is what claimLeasesLocked would do, but at a lower price.
 func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 	s, q := w.s, w.s.q
-	if !s.hold || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.inLogLocked() < len(ds) || !q.plainLocked(len(ds)) {
+	if !s.prefetches || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.inLogLocked() < len(ds) || !q.plainLocked(len(ds)) {
 		return false
 	}
 	t, vis := q.leasesLocked(), int64(s.visibility())
@@ -97,7 +97,7 @@ func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 	}
 	w.tookLocked(ds, now)
 	q.tallyLocked()
-	q.lookByLocked(now, handAge)
+	q.lookByLocked(now, checkAge)
 	if !q.alarm.armed || q.alarm.at > after(now, s.visibility()) {
 		q.armLocked(now)
 	}
@@ -174,7 +174,7 @@ func (w *worker[T]) claimLeasesLocked(ds []Delivery[T], now int64) (n int) {
 	}
 	if n > 0 {
 		q.tallyLocked()
-		q.lookByLocked(now, handAge)
+		q.lookByLocked(now, checkAge)
 	}
 	return n
 }
@@ -190,7 +190,7 @@ func (w *worker[T]) giveLocked(ds []Delivery[T], now int64) {
 
 // cut returns a slice of n deliveries that nobody else has.
 func (s *slab[T]) cut(n int, now int64) []Delivery[T] {
-	quick := now-s.cutAt < int64(handAge)
+	quick := now-s.cutAt < int64(checkAge)
 	s.cutAt = now
 	switch {
 	case len(s.room) >= n:

@@ -29,7 +29,7 @@ func bodiesOf[T any](ds []Delivery[T]) (bs []T) {
 	return bs
 }
 
-// inWindow counts what the queue holds outside the log, hands and leases.
+// inWindow counts what the queue holds outside the log, leases and leases.
 func inWindow[T any](q *Queue[T]) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -62,7 +62,7 @@ func TestABatchIsWhatIsThere(t *testing.T) {
 }
 
 func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
-	for at := range ofHands {
+	for at := range ofPrefetched {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t, WithOrdering())
 			var q *Queue[int]
@@ -74,12 +74,12 @@ func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
 				batch++
 				return nil
 			}, WithBatchSize(100))
-			ms := make([]Message[int], ofHands)
+			ms := make([]Message[int], ofPrefetched)
 			ms[at].OrderingKey = "a"
 			require.NoError(t, top.PublishMessages(ctx, ms...))
 			synctest.Wait()
 			require.Equal(t, 3, batch)
-			require.EqualValues(t, ofHands, q.Stats().Acked)
+			require.EqualValues(t, ofPrefetched, q.Stats().Acked)
 			check(t, top)
 			require.NoError(t, top.Close())
 		})
@@ -111,7 +111,7 @@ func TestAQuietBatchNeverEntersTheWindow(t *testing.T) {
 
 func TestPromise11ABatchTimesOutAtTheExactInstant(t *testing.T) {
 	for _, timeout := range []time.Duration{100 * time.Microsecond, 5 * time.Millisecond, time.Second} {
-		for _, single := range []bool{false, true} { // another subscriber's hands are looked at earlier
+		for _, single := range []bool{false, true} { // another subscriber's leases are looked at earlier
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[int](t)
 				var took []time.Duration
@@ -149,7 +149,7 @@ func TestPromise11ABatchTimesOutAtTheExactInstant(t *testing.T) {
 	}
 }
 
-func TestHandsAreLookedAtInTimeBesideABatch(t *testing.T) {
+func TestLeasesAreLookedAtInTimeBesideABatch(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		const visibility = time.Second
 		top := newTopic[int](t)
@@ -178,7 +178,7 @@ func TestHandsAreLookedAtInTimeBesideABatch(t *testing.T) {
 	})
 }
 
-func TestABatchBeginsWithWhatWaitsInAnotherConsumersHand(t *testing.T) {
+func TestABatchBeginsWithWhatWaitsInAnotherConsumersLease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 26)
 		g.q.mu.Lock()

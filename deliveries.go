@@ -222,7 +222,7 @@ func (r *ranging[T]) prefetchLocked(now int64) bool {
 	q.copyOut(r.ds, run, first)
 	q.cursor.Step(k)
 	q.backlogsTurn = false
-	q.lookByLocked(now, min(handAge, r.vis))
+	q.lookByLocked(now, min(checkAge, r.vis))
 	return true
 }
 
@@ -230,7 +230,7 @@ func (r *ranging[T]) prefetchLocked(now int64) bool {
 // microseconds, and never so many that other consumers find none.
 func (r *ranging[T]) sizeLocked(now int64) int {
 	q := r.q
-	if r.size > 0 && now-r.takenAt < handTime {
+	if r.size > 0 && now-r.takenAt < prefetchTime {
 		r.size = min(2*r.size, lease.Len)
 	} else {
 		r.size = max(r.size/4, 1)

@@ -38,7 +38,7 @@ func (q *Queue[T]) firstExpiryLocked(now int64) (i int32, at int64, ok bool) {
 		}
 	}
 	if q.cursor.Pos() > before {
-		q.lookByLocked(now, handAge)
+		q.lookByLocked(now, checkAge)
 	}
 	return q.win.FirstExpiry()
 }

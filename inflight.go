@@ -58,7 +58,7 @@ func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) 
 	}
 	if n > 0 {
 		q.tallyLocked()
-		q.lookByLocked(now, handAge)
+		q.lookByLocked(now, checkAge)
 		if !q.alarm.armed || q.alarm.at > after(now, vis) {
 			q.armLocked(now)
 		}
@@ -189,7 +189,7 @@ func (q *Queue[T]) ack(ref message.Ref) bool {
 func (q *Queue[T]) ackedLocked() {
 	q.tallyLocked()
 	if q.alarm.checkAt == 0 && q.leases.Spare() {
-		q.lookByLocked(q.core.now(), handAge)
+		q.lookByLocked(q.core.now(), checkAge)
 	}
 	if q.leases.Timed() == 0 {
 		if !q.alarm.brief { // else the timer comes in a moment, and sees that there is nothing
@@ -385,7 +385,7 @@ func (q *Queue[T]) lookAtLeasesLocked(now int64) {
 		if p == 0 || p.Waiting() == 0 && (p.Acked() || p.Detached()) {
 			continue
 		}
-		if at := l.CheckAt(int64(handAge)); at > now {
+		if at := l.CheckAt(int64(checkAge)); at > now {
 			q.alarm.checkBy(at)
 			continue
 		}

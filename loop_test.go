@@ -29,12 +29,12 @@ func prefetchedIn[T any](q *Queue[T]) int {
 	return 0
 }
 
-// warm ranges over n messages and acknowledges them, so that the next hand is as
+// warm ranges over n messages and acknowledges them, so that the next lease is as
 // large as it can be; then it publishes more and calls body with each of them.
 // body returns whether to go on.
 func warm(t *testing.T, top *Topic[int], q *Queue[int], more int, body func(d Delivery[int]) bool) {
 	t.Helper()
-	const n = 4 * handLen
+	const n = 4 * prefetchLen
 	publish(t, top, to(-n, -1)...)
 	for d, err := range q.Deliveries(t.Context()) {
 		require.NoError(t, err)
@@ -60,7 +60,7 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 			s := q.Stats()
 			done := d.Body
 			require.Equal(t, []int{n - 1 - done, 1}, []int{s.Ready, s.InFlight})
-			require.Equal(t, []uint64{4*handLen + uint64(done), 4*handLen + uint64(done) + 1}, []uint64{s.Acked, s.Delivered})
+			require.Equal(t, []uint64{4*prefetchLen + uint64(done), 4*prefetchLen + uint64(done) + 1}, []uint64{s.Acked, s.Delivered})
 			require.Equal(t, 1, d.Attempt())
 			check(t, top)
 			require.NoError(t, d.Ack(ctx))
@@ -78,7 +78,7 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 	})
 }
 
-// What waits in the hand of a loop whose body is slow is anybody's.
+// What waits in the lease of a loop whose body is slow is anybody's.
 func TestWhatARangeHasNotBegunIsTakenByOthersAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
@@ -98,7 +98,7 @@ func TestWhatARangeHasNotBegunIsTakenByOthersAtOnce(t *testing.T) {
 			require.NoError(t, d.Ack(ctx))
 			return d.Body < 10
 		})
-		require.EqualValues(t, 4*handLen+11, q.Stats().Acked)
+		require.EqualValues(t, 4*prefetchLen+11, q.Stats().Acked)
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -121,7 +121,7 @@ func TestWhatARangeIsSlowToBeginIsNotOvertakenForLong(t *testing.T) {
 				}
 				require.Equal(t, 60, waitingIn(q))
 				require.Equal(t, 64, receive(t, q).Body)
-				elapse(handAge - 1)
+				elapse(checkAge - 1)
 				require.Equal(t, 65, receive(t, q).Body)
 				elapse(1)
 				require.Equal(t, 4, receive(t, q).Body)
@@ -149,7 +149,7 @@ func TestARangedMessageTimesOut(t *testing.T) {
 						return true
 					}
 					began := time.Now()
-					late := handAge
+					late := checkAge
 					if asked || n == 0 {
 						late = time.Microsecond // of the first the instant is known
 					}
@@ -158,7 +158,7 @@ func TestARangedMessageTimesOut(t *testing.T) {
 					}
 					elapse(hide - late - 1)
 					require.Equal(t, 1, q.Stats().InFlight)
-					elapse(late + 1 + time.Duration(min(n, 1))*handAge)
+					elapse(late + 1 + time.Duration(min(n, 1))*checkAge)
 					require.Equal(t, 0, q.Stats().InFlight)
 					require.ErrorIs(t, d.Ack(ctx), ErrStale)
 					require.ErrorIs(t, d.Extend(ctx, hide), ErrStale)
@@ -226,7 +226,7 @@ func TestARangeMaySettleLater(t *testing.T) {
 			}
 		}
 		s := q.Stats()
-		require.Equal(t, []uint64{want[Acked] + 4*handLen, want[Nacked], want[TimedOut]}, []uint64{s.Acked, s.Nacked, s.TimedOut})
+		require.Equal(t, []uint64{want[Acked] + 4*prefetchLen, want[Nacked], want[TimedOut]}, []uint64{s.Acked, s.Nacked, s.TimedOut})
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -299,7 +299,7 @@ func TestARangeWakesOthersForWhatItGivesBack(t *testing.T) {
 	})
 }
 
-// What is done to a queue in the midst of a hand is as if there were none.
+// What is done to a queue in the midst of a lease is as if there were none.
 func TestARangeInTheMidstOf(t *testing.T) {
 	type stage struct {
 		top *Topic[int]
@@ -343,9 +343,9 @@ func TestARangeInTheMidstOf(t *testing.T) {
 		}, -1, ErrClosed},
 		{"a message that becomes due", func(t *testing.T, s stage) {
 			other := receive(t, s.q)
-			require.Equal(t, 4, other.Body, "nothing but the hand is left")
+			require.Equal(t, 4, other.Body, "nothing but the lease is left")
 			require.NoError(t, other.NackAfter(s.ctx, time.Nanosecond)) // a millisecond
-			for s.q.n[backlogged] > 0 {                                 // what the receiver took back from the hand
+			for s.q.n[backlogged] > 0 {                                 // what the receiver took back from the lease
 				require.NoError(t, receive(t, s.q).Ack(s.ctx))
 			}
 			publish(t, s.top, to(20, 219)...)
@@ -368,7 +368,7 @@ func TestARangeInTheMidstOf(t *testing.T) {
 				ctx, cancel := context.WithCancel(ctx)
 				defer cancel()
 				next := -1
-				publish(t, top, to(-4*handLen, -1)...)
+				publish(t, top, to(-4*prefetchLen, -1)...)
 				for d, err := range q.Deliveries(ctx) {
 					switch {
 					case err != nil:
@@ -511,12 +511,12 @@ func TestARangeLetsAShutdownEndAtOnce(t *testing.T) {
 	}
 }
 
-// A publisher that waits for room gets it with the last message of the hand, or
-// when the hand is a millisecond old.
+// A publisher that waits for room gets it with the last message of the lease, or
+// when the lease is a millisecond old.
 func TestARangeMakesRoom(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithCapacity(4*handLen))
+		q := openQueue(t, top, "q", WithCapacity(4*prefetchLen))
 		published := make(chan error, 1)
 		wait := func(body int) {
 			go func() { published <- top.Publish(ctx, body) }()
@@ -524,7 +524,7 @@ func TestARangeMakesRoom(t *testing.T) {
 			require.Empty(t, published)
 		}
 		admitted := false
-		warm(t, top, q, 4*handLen, func(d Delivery[int]) bool {
+		warm(t, top, q, 4*prefetchLen, func(d Delivery[int]) bool {
 			if d.Body == 0 {
 				wait(1000)
 			}
@@ -533,7 +533,7 @@ func TestARangeMakesRoom(t *testing.T) {
 			synctest.Wait()
 			if admitted {
 				require.Empty(t, published)
-				elapse(handAge)
+				elapse(checkAge)
 				require.Len(t, published, 1)
 				require.NoError(t, <-published)
 				return false
@@ -647,7 +647,7 @@ func TestARangeAllocatesNothing(t *testing.T) {
 	top := newTopic[*int](t)
 	q := openQueue(t, top, "q")
 	body := new(int)
-	const n = 10 * handLen
+	const n = 10 * prefetchLen
 	each := testing.AllocsPerRun(20, func() {
 		for range n {
 			if err := top.Publish(ctx, body); err != nil {
@@ -671,26 +671,26 @@ func TestARangeAllocatesNothing(t *testing.T) {
 	if Raced { // pools forget a quarter of what they are given
 		most = 10
 	}
-	require.Less(t, each, most, "a loop over %d messages: itself, its hand, and what ranging costs", n)
+	require.Less(t, each, most, "a loop over %d messages: itself, its lease, and what ranging costs", n)
 	require.NoError(t, top.Close())
 }
 
 func TestARangePinsNothingThatIsAcknowledged(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[*watched](t)
-		q := openQueue(t, top, "q", WithCapacity(8*handLen))
-		all := publishWatched(t, top, 6*handLen)
+		q := openQueue(t, top, "q", WithCapacity(8*prefetchLen))
+		all := publishWatched(t, top, 6*prefetchLen)
 		got := 0
 		for d, err := range q.Deliveries(ctx) {
 			require.NoError(t, err)
 			require.NoError(t, d.Ack(ctx))
-			if got++; prefetchedIn(q) < handLen || waitingIn(q) > 4 {
+			if got++; prefetchedIn(q) < prefetchLen || waitingIn(q) > 4 {
 				continue
 			}
-			for range 3 * handLen { // the log gives up the segment that the hand is from
+			for range 3 * prefetchLen { // the log gives up the segment that the lease is from
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
-			elapse(handAge)
+			elapse(checkAge)
 			require.LessOrEqual(t, alive(all[:got-1]), 1)
 			break
 		}
@@ -739,9 +739,9 @@ func TestARangeMayFreeAHandlerThatWaits(t *testing.T) {
 func TestARangeThatIsLeftMakesRoomAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
-		q := openQueue(t, top, "q", WithCapacity(4*handLen))
+		q := openQueue(t, top, "q", WithCapacity(4*prefetchLen))
 		published := make(chan error, 1)
-		warm(t, top, q, 4*handLen, func(d Delivery[int]) bool {
+		warm(t, top, q, 4*prefetchLen, func(d Delivery[int]) bool {
 			go func() { published <- top.Publish(ctx, 1000) }()
 			synctest.Wait()
 			require.Positive(t, waitingIn(q))
@@ -774,7 +774,7 @@ func TestARangeThatIsWokenWakesOthers(t *testing.T) {
 				_ = d.Ack(ctx)
 			}
 		}()
-		publish(t, top, to(-4*handLen, -1)...)
+		publish(t, top, to(-4*prefetchLen, -1)...)
 		synctest.Wait()
 		got := make(chan Delivery[int], 1)
 		go func() {
@@ -822,14 +822,14 @@ func TestARangeIsLookedAtInTimeBesideABatch(t *testing.T) {
 	})
 }
 
-// Each of several ranges holds a hand that was taken at an instant of its own.
+// Each of several ranges holds a lease that was taken at an instant of its own.
 func TestTheTimeoutsOfSeveralRangesAreInTime(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		const visibility = time.Second
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(visibility))
 		publishOnce(t, top, 400)
-		for _, d := range receiveAll(t, q, 8) { // no hand goes over the end of a segment, and the first is short
+		for _, d := range receiveAll(t, q, 8) { // no lease goes over the end of a segment, and the first is short
 			require.NoError(t, d.Ack(ctx))
 		}
 		var wg sync.WaitGroup
@@ -838,7 +838,7 @@ func TestTheTimeoutsOfSeveralRangesAreInTime(t *testing.T) {
 			wg.Go(func() {
 				n := 0
 				for d := range q.Deliveries(ctx) {
-					if n++; n < 3 { // one received singly, and then a hand of two, of which the second has no start of its own
+					if n++; n < 3 { // one received singly, and then a lease of two, of which the second has no start of its own
 						require.NoError(t, d.Ack(ctx))
 						continue
 					}
@@ -874,7 +874,7 @@ func TestAShutdownWaitsForARangeAndForAReceiver(t *testing.T) {
 				break
 			}
 			if d.Body == 3 {
-				require.Equal(t, 2, prefetchedIn(q), "it is the last of a hand")
+				require.Equal(t, 2, prefetchedIn(q), "it is the last of a lease")
 				go func() { done <- top.Shutdown(ctx) }()
 				synctest.Wait()
 				require.Empty(t, done)

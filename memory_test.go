@@ -90,7 +90,7 @@ func TestAMessageRetriedForAnHourPinsNoOther(t *testing.T) {
 		}
 		stubborn = nil
 		require.NotNil(t, all[0].Value(), "it is retried still")
-		// The rest of its segment was copied out or cleared, and a hand forgets
+		// The rest of its segment was copied out or cleared, and a lease forgets
 		// what is done; no more than the newest segment of the log stays.
 		require.LessOrEqual(t, alive(all[:len(all)-maxSegment]), 1)
 		require.NoError(t, top.Close())
@@ -137,7 +137,7 @@ func TestAnIdleWorkerKeepsNothingOfItsLastMessage(t *testing.T) {
 			<-release
 			return nil
 		}, WithConcurrency(2), WithCapacity(8))
-		first := publishWatched(t, top, 2) // one in each worker's hand
+		first := publishWatched(t, top, 2) // one in each worker's lease
 		synctest.Wait()
 		close(release)
 		synctest.Wait()

@@ -15,7 +15,7 @@ func (q *Queue[T]) add(items []item[T], accepted []int) {
 	q.offered += uint64(n)
 	if q.inLogLocked() > 0 {
 		q.spillLocked()
-		q.lookByLocked(q.core.now(), handAge)
+		q.lookByLocked(q.core.now(), checkAge)
 	}
 	q.countLocked()
 	over := n - int(q.room(q.cursor.Pos()))
@@ -100,7 +100,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) {
 			q.dropOldestLocked(end)
 		}
 		q.cursor.SkipTo(q.cursor.Pos()) // lets go of the log behind what was dropped
-		q.lookByLocked(q.core.now(), handAge)
+		q.lookByLocked(q.core.now(), checkAge)
 		q.armLocked(q.core.now())
 		return
 	}
@@ -114,7 +114,7 @@ func (q *Queue[T]) overflow(items []item[T], head int64) {
 		}
 	}
 	q.cursor.SkipTo(end)
-	q.lookByLocked(q.core.now(), handAge)
+	q.lookByLocked(q.core.now(), checkAge)
 	q.handOnLocked()
 }
 

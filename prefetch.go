@@ -11,7 +11,7 @@ import (
 
 // A worker whose messages need nothing apart (no ordering key, no time to live, no hooks
 // that want to hear of each, no rate limit, no handler timeout around a single handler)
-// prefetches them: it takes up to handLen of them from the log into a lease in step, under
+// prefetches them: it takes up to prefetchLen of them from the log into a lease in step, under
 // one lock and one reading of the clock, and makes deliveries of all. Then it runs its
 // handler on one after the other, and what that costs beside the handler is one atomic
 // step a message, which says at once that the one before is acknowledged and that the
@@ -36,15 +36,15 @@ import (
 // so that the time-outs are exact: see claimLocked.
 
 const (
-	// handLen is the most messages that are prefetched at a time.
-	handLen = lease.Len
-	// handTime is how long they should last, and handAge when the timer looks at them.
-	handTime = int64(50 * time.Microsecond)
-	handAge  = time.Millisecond
+	// prefetchLen is the most messages that are prefetched at a time.
+	prefetchLen = lease.Len
+	// prefetchTime is how long they should last, and checkAge when the timer looks at them.
+	prefetchTime = int64(50 * time.Microsecond)
+	checkAge     = time.Millisecond
 )
 
-// canHold reports whether the subscriber's workers may prefetch messages.
-func (s *Subscriber[T]) canHold() bool {
+// canPrefetch reports whether the subscriber's workers may prefetch messages.
+func (s *Subscriber[T]) canPrefetch() bool {
 	q := s.q
 	return !q.direct && q.set.ttl == 0 && s.set.every == 0 && (s.one == nil || s.set.handlerTimeout == 0) &&
 		!q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
@@ -70,7 +70,7 @@ func (w *worker[T]) prefetchLocked(now int64) bool {
 	}
 	w.keepLocked(w.roomFor(k), run, now)
 	w.giveContextsLocked(k)
-	q.lookByLocked(now, min(handAge, q.set.visibility))
+	q.lookByLocked(now, min(checkAge, q.set.visibility))
 	return true
 }
 
@@ -117,7 +117,7 @@ func (w *worker[T]) Message(l *lease.Lease[T], k int) item[T] {
 	return w.ds[k].item()
 }
 
-// lookByLocked sees to it that the timer looks at hands when age has passed, and
+// lookByLocked sees to it that the timer looks at leases when age has passed, and
 // lets go of what the cursor has passed. Who moves the cursor calls it.
 func (q *Queue[T]) lookByLocked(now int64, age time.Duration) {
 	if check := q.alarm.checkAt; check != 0 && check-now <= int64(age) {
@@ -134,8 +134,8 @@ func (w *worker[T]) sizeLocked(now int64, ready int) int {
 	switch {
 	case len(w.ds) == 0:
 		w.size = 1
-	case now-w.takenAt < handTime:
-		w.size = min(2*w.size, handLen)
+	case now-w.takenAt < prefetchTime:
+		w.size = min(2*w.size, prefetchLen)
 	default:
 		w.size = max(w.size/4, 1)
 	}
@@ -160,7 +160,7 @@ func (w *worker[T]) roomFor(n int) []Delivery[T] {
 		}
 	}
 	if len(w.buffer.ds) < n {
-		w.buffer.ds, w.made = make([]Delivery[T], max(n, handLen)), 0
+		w.buffer.ds, w.made = make([]Delivery[T], max(n, prefetchLen)), 0
 	}
 	return w.buffer.ds[:n]
 }
@@ -176,7 +176,7 @@ func (w *worker[T]) forget(n int) {
 	}
 }
 
-// A buffer is where workers keep what is in their hands, empty between two uses.
+// A buffer is where workers keep what is in their leases, empty between two uses.
 type buffer[T any] struct{ ds []Delivery[T] }
 
 // runLease runs the handler on what was prefetched, and goes on with more for as long as

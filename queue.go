@@ -325,7 +325,7 @@ func (q *Queue[T]) Stats() Stats {
 }
 
 // oldestLocked is when the oldest of the ready messages was published. Those in
-// the log stand in the order of publication, and those of a hand; the backlog does
+// the log stand in the order of publication, and those of a lease; the backlog does
 // in all but a dead-letter queue.
 func (q *Queue[T]) oldestLocked() int64 {
 	at := int64(math.MaxInt64)

@@ -362,7 +362,7 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
 			i, _ = q.win.Pop(&q.backlog)
 		case q.inLogLocked() > 0:
 			i, ok = q.win.Add(held[T]{item: *q.cursor.Next()}), false
-			q.lookByLocked(now, handAge)
+			q.lookByLocked(now, checkAge)
 		case q.takeAllBackLocked():
 			continue
 		default:
@@ -382,7 +382,7 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
 }
 
 // backlogWaitsLocked reports whether any of the backlog could start. While
-// something is due, nothing of it waits in a hand.
+// something is due, nothing of it waits in a lease.
 func (q *Queue[T]) backlogWaitsLocked() bool { return q.n[backlogged] > 0 || q.inLogLocked() > 0 }
 
 // handOnLocked keeps the invariant about idle consumers: it wakes one if there

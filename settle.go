@@ -199,7 +199,7 @@ func (q *Queue[T]) retryLocked(i int32, v verdict, now int64) {
 	case v.cause == Released && q.draining:
 		q.putLocked(i, released)
 	case v.cause == Released && v.wait <= 0 && !q.letters:
-		q.takeAllBackLocked() // it may go before what waits in a hand
+		q.takeAllBackLocked() // it may go before what waits in a lease
 		q.putBackLocked(i)
 	case v.wait <= 0:
 		q.putLocked(i, due)
@@ -253,7 +253,7 @@ func (q *Queue[T]) putLocked(i int32, state uint8) {
 		q.win.Push(l, i)
 	}
 	if state == due {
-		q.takeAllBackLocked() // it takes turns with what waits in a hand
+		q.takeAllBackLocked() // it takes turns with what waits in a lease
 	}
 	if state != parked {
 		q.noteExpiryLocked(i)

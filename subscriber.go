@@ -27,14 +27,14 @@ type Subscriber[T any] struct {
 	//     them whose delivery has timed out.
 
 	// Immutable.
-	q       *Queue[T]
-	handler BatchHandler[T]
-	one     Handler[T] // handler, if it takes one message
-	hold    bool       // its workers prefetch messages
-	keeps   bool       // the slice that the handler gets is its to keep
-	most    int        // messages that the handler gets
-	set     *subscriberLimits
-	site    string // file and line that subscribed
+	q          *Queue[T]
+	handler    BatchHandler[T]
+	one        Handler[T] // handler, if it takes one message
+	prefetches bool       // its workers prefetch messages
+	keeps      bool       // the slice that the handler gets is its to keep
+	most       int        // messages that the handler gets
+	set        *subscriberLimits
+	site       string // file and line that subscribed
 
 	// Guarded by the queue's mu.
 	running  int
@@ -123,7 +123,7 @@ func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettin
 		}
 	}
 	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, keeps: keeps, set: set.shared(), site: callSite()}
-	s.hold = s.canHold()
+	s.prefetches = s.canPrefetch()
 	if keeps {
 		s.slab = new(slab[T])
 	}

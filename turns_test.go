@@ -262,7 +262,7 @@ func TestConsumersOfAllKindsTogetherTakeTurns(t *testing.T) {
 func TestWhatWasGivenBackUnstartedIsBacklog(t *testing.T) {
 	const (
 		due, busy, n = 20, 110, 200
-		pause        = 300 * time.Microsecond // a hand is taken back after a millisecond only
+		pause        = 300 * time.Microsecond // a lease is taken back after a millisecond only
 	)
 	for name, consume := range map[string]func(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])){
 		"handler": waysToConsume["handler"], "range": waysToConsume["range"],
@@ -278,11 +278,11 @@ func TestWhatWasGivenBackUnstartedIsBacklog(t *testing.T) {
 				comes := time.Now().Add(time.Second)
 				publishAll(t, top, numbered(0, n, false, Message[int]{})...)
 				var got []int
-				waited := 0 // in hands, when something became due
+				waited := 0 // in leases, when something became due
 				consume(t, ctx, q, n+due, func(d Delivery[int]) {
 					got = append(got, d.Body)
 					switch d.Body {
-					case busy - 100: // so that hands have become large again by the next pause
+					case busy - 100: // so that leases have become large again by the next pause
 						time.Sleep(time.Until(comes) - pause/2)
 					case busy:
 						q.locked(func() { waited = q.leases.Waiting() })

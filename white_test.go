@@ -33,7 +33,7 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 			require.Equal(t, 1, s.Queue().Stats().Ready)
 			require.True(t, s.Queue().alarm.armed)
 			require.NoError(t, end(s), name)
-			time.Sleep(handAge) // a timer that was armed for a moment goes by itself
+			time.Sleep(checkAge) // a timer that was armed for a moment goes by itself
 			synctest.Wait()
 			require.False(t, s.Queue().alarm.armed, name)
 			check(t, top)
@@ -449,9 +449,9 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 	})
 }
 
-// A hand's room and messages count for queues that wait, that drop, and that get
+// A lease's room and messages count for queues that wait, that drop, and that get
 // messages with delays of their own.
-func TestMessagesWithADelayOfTheirOwnFindTheRoomThatAHandHasMade(t *testing.T) {
+func TestMessagesWithADelayOfTheirOwnFindTheRoomThatALeaseHasMade(t *testing.T) {
 	for _, row := range []struct {
 		overflow Overflow
 		dropped  []int // of 0 to 19 and the delayed 100 to 112
@@ -496,7 +496,7 @@ func TestMessagesWithADelayOfTheirOwnFindTheRoomThatAHandHasMade(t *testing.T) {
 	}
 }
 
-func TestABlockQueueSeesTheRoomThatAHandHasMadeAtOnce(t *testing.T) {
+func TestABlockQueueSeesTheRoomThatALeaseHasMadeAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20, WithCapacity(20))
 		for n := range 10 {
@@ -645,7 +645,7 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 					}
 					require.NoError(t, err)
 					publish(t, top, 1)
-					elapse(3 * time.Millisecond) // the look at a hand, and the timer that is armed for a moment only
+					elapse(3 * time.Millisecond) // the look at a lease, and the timer that is armed for a moment only
 					synctest.Wait()
 					q.locked(func() {
 						at, ok := q.win.NextDue()
@@ -746,7 +746,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 	}
 }
 
-func TestOldestAgeCountsWhatWaitsInAHand(t *testing.T) {
+func TestOldestAgeCountsWhatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGripAt(t, 3, 7)
 		time.Sleep(100 * time.Microsecond)

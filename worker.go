@@ -98,7 +98,7 @@ func (w *worker[T]) next() bool {
 	s, q := w.s, w.s.q
 	q.mu.Lock()
 	w.putDownLocked()
-	if s.hold {
+	if s.prefetches {
 		if s.one != nil && q.inLogLocked() > 0 && w.prefetchLocked(q.core.now()) {
 			w.startedLocked()
 			q.mu.Unlock() // nothing is pending
@@ -162,7 +162,7 @@ func (w *worker[T]) restLocked() {
 	q.handOnLocked()
 }
 
-// startedLocked enters a worker that has something in hand among the busy ones.
+// startedLocked enters a worker that has something in flight among the busy ones.
 func (w *worker[T]) startedLocked() {
 	s, q := w.s, w.s.q
 	w.place = len(s.busy)

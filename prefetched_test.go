@@ -17,7 +17,7 @@ import (
 
 // A grip is a queue whose only worker has taken several messages from the log
 // together, and stands in the handler of one of them: message 10 is in flight,
-// those behind it wait in the worker's hand, and the rest is in the log.
+// those behind it wait in the worker's lease, and the rest is in the log.
 type grip struct {
 	top *Topic[int]
 	q   *Queue[int]
@@ -39,11 +39,11 @@ func newGrip(t *testing.T, messages int, options ...SubscribeOption) *grip {
 	g.q.mu.Lock()
 	waiting := g.q.leases.Waiting()
 	g.q.mu.Unlock()
-	require.Positive(t, waiting, "nothing waits in the hand")
+	require.Positive(t, waiting, "nothing waits in the lease")
 	return g
 }
 
-// newGripAt is newGrip for another message, behind which nothing may wait in the hand.
+// newGripAt is newGrip for another message, behind which nothing may wait in the lease.
 func newGripAt(t *testing.T, at, messages int, options ...SubscribeOption) *grip {
 	g := &grip{top: newTopic[int](t), at: at, release: make(chan error)}
 	g.s = subscribe(t, g.top, "q", g.handle, options...)
@@ -91,7 +91,7 @@ func (g *grip) end() {
 	<-g.top.Done()
 }
 
-func TestWhatWaitsInAHandIsReadyToAllWhoLook(t *testing.T) {
+func TestWhatWaitsInALeaseIsReadyToAllWhoLook(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		s := g.q.Stats()
@@ -103,7 +103,7 @@ func TestWhatWaitsInAHandIsReadyToAllWhoLook(t *testing.T) {
 	})
 }
 
-func TestAReceiverTakesWhatWaitsInAHand(t *testing.T) {
+func TestAReceiverTakesWhatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		var got []int
@@ -123,7 +123,7 @@ func TestAReceiverTakesWhatWaitsInAHand(t *testing.T) {
 	})
 }
 
-func TestAReceiverThatWaitsIsGivenWhatWaitsInAHand(t *testing.T) {
+func TestAReceiverThatWaitsIsGivenWhatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 13)
 		for n := 11; n < 13; n++ {
@@ -136,7 +136,7 @@ func TestAReceiverThatWaitsIsGivenWhatWaitsInAHand(t *testing.T) {
 	})
 }
 
-func TestNoMessageWaitsInAHandWhileAnotherWorkerIsIdle(t *testing.T) {
+func TestNoMessageWaitsInALeaseWhileAnotherWorkerIsIdle(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		join func(t *testing.T, g *grip)
@@ -171,7 +171,7 @@ func TestNoMessageWaitsInAHandWhileAnotherWorkerIsIdle(t *testing.T) {
 	}
 }
 
-func TestAPausedQueueStartsNothingThatWaitsInAHand(t *testing.T) {
+func TestAPausedQueueStartsNothingThatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		require.NoError(t, g.q.Pause(ctx))
@@ -187,7 +187,7 @@ func TestAPausedQueueStartsNothingThatWaitsInAHand(t *testing.T) {
 	})
 }
 
-func TestAPurgeTakesWhatWaitsInAHandToo(t *testing.T) {
+func TestAPurgeTakesWhatWaitsInALeaseToo(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		dropped, err := g.q.Purge(ctx)
@@ -207,7 +207,7 @@ func TestAPurgeTakesWhatWaitsInAHandToo(t *testing.T) {
 	})
 }
 
-func TestWhatAClosedQueueHeldInAHandIsLeftOver(t *testing.T) {
+func TestWhatAClosedQueueHeldInALeaseIsLeftOver(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		require.NoError(t, g.q.Close())
@@ -225,7 +225,7 @@ func TestWhatAClosedQueueHeldInAHandIsLeftOver(t *testing.T) {
 	})
 }
 
-func TestASubscriberThatIsShutDownGivesBackWhatWaitsInItsHand(t *testing.T) {
+func TestASubscriberThatIsShutDownGivesBackWhatWaitsInItsLease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		done := make(chan error, 1)
@@ -241,7 +241,7 @@ func TestASubscriberThatIsShutDownGivesBackWhatWaitsInItsHand(t *testing.T) {
 	})
 }
 
-func TestAShutdownThatEndsEarlyLeavesTheMessageInHandToItsHandler(t *testing.T) {
+func TestAShutdownThatEndsEarlyLeavesTheMessageInFlightToItsHandler(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		brief, cancel := context.WithTimeout(ctx, time.Microsecond)
@@ -255,7 +255,7 @@ func TestAShutdownThatEndsEarlyLeavesTheMessageInHandToItsHandler(t *testing.T) 
 	})
 }
 
-func TestAHandlerThatIsTooSlowKeepsNothingInItsHand(t *testing.T) {
+func TestAHandlerThatIsTooSlowKeepsNothingInItsLease(t *testing.T) {
 	for _, visibility := range []time.Duration{100 * time.Microsecond, time.Second} {
 		t.Run(visibility.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
@@ -284,7 +284,7 @@ func TestAHandlerThatIsTooSlowKeepsNothingInItsHand(t *testing.T) {
 	}
 }
 
-func TestEachHandlerOfAHandHasItsOwnTimeoutAndContext(t *testing.T) {
+func TestEachHandlerOfALeaseHasItsOwnTimeoutAndContext(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		const visibility = time.Second
 		contexts := make([]context.Context, 20)
@@ -301,7 +301,7 @@ func TestEachHandlerOfAHandHasItsOwnTimeoutAndContext(t *testing.T) {
 			contexts[d.Body] = hctx
 			_ = hctx.Err() // it has been looked at: it is this handler's alone
 			switch d.Body {
-			case gripAt: // long, but in time: longer than a hand is looked at
+			case gripAt: // long, but in time: longer than a lease is looked at
 				time.Sleep(100 * time.Millisecond)
 			case gripAt + 1:
 				started = time.Now()
@@ -332,7 +332,7 @@ func TestEachHandlerOfAHandHasItsOwnTimeoutAndContext(t *testing.T) {
 	})
 }
 
-func TestAHandKeepsNothingOfWhatIsDone(t *testing.T) {
+func TestALeaseKeepsNothingOfWhatIsDone(t *testing.T) {
 	type body struct {
 		n int
 		_ [1 << 12]byte
@@ -373,7 +373,7 @@ func TestAHandKeepsNothingOfWhatIsDone(t *testing.T) {
 	top.Close()
 }
 
-func TestWhatSeveralHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
+func TestWhatSeveralLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q")
@@ -390,10 +390,10 @@ func TestWhatSeveralHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 		require.NoError(t, q.Resume(ctx))
 		synctest.Wait()
 		q.mu.Lock()
-		inHands := q.leases.Waiting()
+		inPrefetched := q.leases.Waiting()
 		q.mu.Unlock()
-		require.Positive(t, inHands)
-		logged := q.Stats().Ready - inHands
+		require.Positive(t, inPrefetched)
+		logged := q.Stats().Ready - inPrefetched
 		var got []int
 		for q.Stats().Ready > 0 {
 			d := receive(t, q)
@@ -409,7 +409,7 @@ func TestWhatSeveralHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 	})
 }
 
-func TestAFailureInTheMiddleOfAHandIsTriedAgainAndTheRestGoesOn(t *testing.T) {
+func TestAFailureInTheMiddleOfALeaseIsTriedAgainAndTheRestGoesOn(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		fail func(d Delivery[int]) error
@@ -458,7 +458,7 @@ func TestAFailureInTheMiddleOfAHandIsTriedAgainAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
-func TestEachMessageOfAHandIsSettledExtendedAndAskedOnItsOwn(t *testing.T) {
+func TestEachMessageOfALeaseIsSettledExtendedAndAskedOnItsOwn(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		var kept []Delivery[int]
 		var problems []error
@@ -508,7 +508,7 @@ func TestEachMessageOfAHandIsSettledExtendedAndAskedOnItsOwn(t *testing.T) {
 	})
 }
 
-func TestRoomThatAHandMakesIsSeenByPublishers(t *testing.T) {
+func TestRoomThatALeaseMakesIsSeenByPublishers(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20, WithCapacity(20), WithOverflow(Reject))
 		require.NoError(t, g.top.Publish(ctx, 20)) // 10 are done, though nobody has asked yet
@@ -520,7 +520,7 @@ func TestRoomThatAHandMakesIsSeenByPublishers(t *testing.T) {
 	})
 }
 
-func TestDropOldestDropsWhatWaitsInAHandFirst(t *testing.T) {
+func TestDropOldestDropsWhatWaitsInALeaseFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20, WithCapacity(20), WithOverflow(DropOldest))
 		publish(t, g.top, to(20, 32)...) // 10 that find room, and 3 more
@@ -533,7 +533,7 @@ func TestDropOldestDropsWhatWaitsInAHandFirst(t *testing.T) {
 	})
 }
 
-func TestAShutdownOfTheTopicCountsWhatWaitsInAHand(t *testing.T) {
+func TestAShutdownOfTheTopicCountsWhatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		brief, cancel := context.WithTimeout(ctx, time.Microsecond)
@@ -548,7 +548,7 @@ func TestAShutdownOfTheTopicCountsWhatWaitsInAHand(t *testing.T) {
 	})
 }
 
-func TestAShutdownOfTheTopicWorksOffWhatWaitsInAHand(t *testing.T) {
+func TestAShutdownOfTheTopicWorksOffWhatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
 		done := make(chan error, 1)

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What can happen to a hand between two of its messages, and around its timer.
-// How many messages are in a hand is nobody's to know: each test is made for
-// several messages, and at some of them there is more in the hand on both sides.
+// What can happen to a lease between two of its messages, and around its timer.
+// How many messages are in a lease is nobody's to know: each test is made for
+// several messages, and at some of them there is more in the lease on both sides.
 
 // eachPlace runs f for several messages, each in a bubble of its own.
 func eachPlace(t *testing.T, f func(t *testing.T, ctx context.Context, at int)) {
@@ -50,14 +50,14 @@ func plainOnes(n int) []Message[int] {
 	return ms
 }
 
-func TestAHookInTheMiddleOfAHandFindsNothingInFlight(t *testing.T) {
+func TestAHookInTheMiddleOfALeaseFindsNothingInFlight(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var stats []Stats
 		var err error
 		q := newPit(t, at, func(q *Queue[int], d Delivery[int]) {
 			stats = append(stats, q.Stats())
 			err = d.Ack(ctx)
-			time.Sleep(5 * time.Millisecond) // longer than a hand is left alone
+			time.Sleep(5 * time.Millisecond) // longer than a lease is left alone
 			stats = append(stats, q.Stats())
 		})
 		time.Sleep(time.Hour) // longer than any timeout
@@ -74,7 +74,7 @@ func TestAHookInTheMiddleOfAHandFindsNothingInFlight(t *testing.T) {
 	})
 }
 
-func TestAHookInTheMiddleOfAHandPurgesOnlyWhatIsLeft(t *testing.T) {
+func TestAHookInTheMiddleOfALeasePurgesOnlyWhatIsLeft(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var dropped int
 		q := newPit(t, at, func(q *Queue[int], _ Delivery[int]) { dropped, _ = q.Purge(ctx) })
@@ -86,7 +86,7 @@ func TestAHookInTheMiddleOfAHandPurgesOnlyWhatIsLeft(t *testing.T) {
 	})
 }
 
-func TestAHookThatExitsInTheMiddleOfAHandLosesNothing(t *testing.T) {
+func TestAHookThatExitsInTheMiddleOfALeaseLosesNothing(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		q := newPit(t, at, func(*Queue[int], Delivery[int]) { runtime.Goexit() })
 		require.EqualValues(t, 19, q.Stats().Acked)
@@ -98,7 +98,7 @@ func TestAHookThatExitsInTheMiddleOfAHandLosesNothing(t *testing.T) {
 	})
 }
 
-func TestWhatAHandlerOfAHandSaysTooLateIsToldIfItIsAFailure(t *testing.T) {
+func TestWhatAHandlerOfALeaseSaysTooLateIsToldIfItIsAFailure(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		first   func(d Delivery[int], q *Queue[int]) error
@@ -133,7 +133,7 @@ func TestWhatAHandlerOfAHandSaysTooLateIsToldIfItIsAFailure(t *testing.T) {
 	}
 }
 
-func TestTheContextOfAHandlerOfAHandIsNotTheNextOnes(t *testing.T) {
+func TestTheContextOfAHandlerOfALeaseIsNotTheNextOnes(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var done, timedOut context.Context
 		top := newTopic[int](t)
@@ -168,7 +168,7 @@ func requireInTime(t *testing.T, started, told time.Time) {
 	require.True(t, 0 <= late && late <= time.Millisecond, "%v late", late)
 }
 
-func TestATimeoutInAHandIsInTimeBehindAMessageThatWasExtended(t *testing.T) {
+func TestATimeoutInALeaseIsInTimeBehindAMessageThatWasExtended(t *testing.T) {
 	for behind := 1; behind <= 2; behind++ {
 		eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 			var started, told time.Time
@@ -201,8 +201,8 @@ func TestATimeoutInAHandIsInTimeBehindAMessageThatWasExtended(t *testing.T) {
 }
 
 // The timer comes for something else just before it is time to look at the
-// hand, and what is due after that is far.
-func TestATimeoutInAHandIsInTimeBesideARetryThatIsFar(t *testing.T) {
+// lease, and what is due after that is far.
+func TestATimeoutInALeaseIsInTimeBesideARetryThatIsFar(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var started, told time.Time
 		top := newTopic[int](t)
@@ -254,7 +254,7 @@ func newHoard(t *testing.T, q *Queue[int], nth int) *hoard {
 	return h
 }
 
-func TestWhatTwoHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
+func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 	both := 0
 	for nth := 8; nth < 24; nth++ {
 		bubble(t, func(t *testing.T, ctx context.Context) {
@@ -266,15 +266,15 @@ func TestWhatTwoHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			second := newHoard(t, q, nth) // takes what is behind
 			synctest.Wait()
 			require.Less(t, first.at, second.at)
-			hands := 0
+			leases := 0
 			q.mu.Lock()
 			for _, s := range q.subs {
 				if s.busy[0].lease.Place().Waiting() > 0 {
-					hands++
+					leases++
 				}
 			}
 			q.mu.Unlock()
-			if hands == 2 {
+			if leases == 2 {
 				both++
 			}
 			require.NoError(t, q.Pause(ctx)) // both give back
@@ -298,7 +298,7 @@ func TestWhatTwoHandsGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 	require.Positive(t, both, "never had both something to give back")
 }
 
-func TestTheTimeoutsOfSeveralHandsAreInTime(t *testing.T) {
+func TestTheTimeoutsOfSeveralLeasesAreInTime(t *testing.T) {
 	for nth := 8; nth < 16; nth++ {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t)
@@ -308,7 +308,7 @@ func TestTheTimeoutsOfSeveralHandsAreInTime(t *testing.T) {
 			time.Sleep(100 * time.Microsecond)
 			hoards = append(hoards, newHoard(t, q, nth))
 			time.Sleep(850 * time.Microsecond)
-			hoards = append(hoards, newHoard(t, q, nth)) // 50 µs before the first hand is looked at
+			hoards = append(hoards, newHoard(t, q, nth)) // 50 µs before the first lease is looked at
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
 			for _, h := range hoards {
@@ -320,7 +320,7 @@ func TestTheTimeoutsOfSeveralHandsAreInTime(t *testing.T) {
 	}
 }
 
-func TestAReceiveBesideAHandEndsThoughAllThatWasReadyHasExpired(t *testing.T) {
+func TestAReceiveBesideALeaseEndsThoughAllThatWasReadyHasExpired(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGripAt(t, 0, 1)
 		require.NoError(t, g.top.PublishMessages(ctx, Message[int]{Body: 1, TimeToLive: 1}, Message[int]{Body: 2, TimeToLive: 1}))

@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A hand is 1 message long, then 2, 4 and so on up to 64, as long as handlers
+// A lease is 1 message long, then 2, 4 and so on up to 64, as long as handlers
 // take no time, which in virtual time they don't, and none goes beyond a segment
-// of the log: of 300 messages, 0 and 1 begin a hand, 2 ends one, and the others
-// stand here and there in hands of every length.
-const ofHands = 300
+// of the log: of 300 messages, 0 and 1 begin a lease, 2 ends one, and the others
+// stand here and there in leases of every length.
+const ofPrefetched = 300
 
-var inHands = []int{0, 1, 2, 6, 7, 20, 62, 63, 64, 126, 127, 150, 190, 191, 299}
+var inPrefetched = []int{0, 1, 2, 6, 7, 20, 62, 63, 64, 126, 127, 150, 190, 191, 299}
 
 // publishOnce publishes 0 to n-1 in one batch, so that all of them wait at once.
 func publishOnce(t *testing.T, top *Topic[int], n int) {
@@ -58,7 +58,7 @@ func (g *got) add(body int) {
 }
 
 func TestNoMessageWaitsBehindASlowHandlerWhileAnotherWorkerIsIdle(t *testing.T) {
-	for _, slow := range inHands {
+	for _, slow := range inPrefetched {
 		for _, workers := range []int{2, 3, 8} {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[int](t)
@@ -70,9 +70,9 @@ func TestNoMessageWaitsBehindASlowHandlerWhileAnotherWorkerIsIdle(t *testing.T) 
 					}
 					return nil
 				}, WithConcurrency(workers))
-				publishOnce(t, top, ofHands)
+				publishOnce(t, top, ofPrefetched)
 				elapse(time.Minute)
-				require.Len(t, g.when, ofHands)
+				require.Len(t, g.when, ofPrefetched)
 				for body, when := range g.when {
 					require.Equal(t, []time.Duration{0}, when, "message %d, while %d was slow", body, slow)
 				}
@@ -83,15 +83,15 @@ func TestNoMessageWaitsBehindASlowHandlerWhileAnotherWorkerIsIdle(t *testing.T) 
 	}
 }
 
-func TestWhoComesWhileAHandWaitsTakesFromIt(t *testing.T) {
-	for _, slow := range inHands {
+func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
+	for _, slow := range inPrefetched {
 		for name, come := range map[string]func(t *testing.T, q *Queue[int], g *got){
 			"a subscriber": func(t *testing.T, q *Queue[int], g *got) {
 				_, err := q.Subscribe(t.Context(), func(_ context.Context, d Delivery[int]) error { g.add(d.Body); return nil })
 				require.NoError(t, err)
 			},
 			"one who receives": func(t *testing.T, q *Queue[int], g *got) {
-				for range ofHands - 1 - slow {
+				for range ofPrefetched - 1 - slow {
 					d := receive(t, q)
 					g.add(d.Body)
 					require.NoError(t, d.Ack(t.Context()))
@@ -99,7 +99,7 @@ func TestWhoComesWhileAHandWaitsTakesFromIt(t *testing.T) {
 				requireEmpty(t, q)
 			},
 			"one who receives batches": func(t *testing.T, q *Queue[int], g *got) {
-				for left := ofHands - 1 - slow; left > 0; {
+				for left := ofPrefetched - 1 - slow; left > 0; {
 					ds, err := q.ReceiveBatch(t.Context(), 17)
 					require.NoError(t, err)
 					for _, d := range ds {
@@ -121,12 +121,12 @@ func TestWhoComesWhileAHandWaitsTakesFromIt(t *testing.T) {
 					}
 					return nil
 				})
-				publishOnce(t, top, ofHands)
+				publishOnce(t, top, ofPrefetched)
 				elapse(10 * time.Second)
 				require.Equal(t, from(0, slow+1), g.what)
 				come(t, s.Queue(), g)
 				synctest.Wait()
-				require.Equal(t, from(0, ofHands), g.what, "%s comes while %d is slow", name, slow)
+				require.Equal(t, from(0, ofPrefetched), g.what, "%s comes while %d is slow", name, slow)
 				for body, when := range g.when {
 					want := 10 * time.Second
 					if body <= slow {
@@ -142,9 +142,9 @@ func TestWhoComesWhileAHandWaitsTakesFromIt(t *testing.T) {
 	}
 }
 
-func TestPromise11TheTimeoutOfAMessageInAHandIsNeverEarlyAndAMillisecondLateAtMost(t *testing.T) {
+func TestPromise11TheTimeoutOfAMessageInALeaseIsNeverEarlyAndAMillisecondLateAtMost(t *testing.T) {
 	for _, timeout := range []time.Duration{100 * time.Microsecond, 5 * time.Millisecond, time.Second} {
-		for _, slow := range inHands {
+		for _, slow := range inPrefetched {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[int](t)
 				var took time.Duration
@@ -160,16 +160,16 @@ func TestPromise11TheTimeoutOfAMessageInAHandIsNeverEarlyAndAMillisecondLateAtMo
 					}
 					return nil
 				}, WithVisibilityTimeout(timeout))
-				publishOnce(t, top, ofHands)
+				publishOnce(t, top, ofPrefetched)
 				elapse(time.Minute)
 				if slow <= 1 {
-					require.Equal(t, timeout, took, "message %d, the first of its hand", slow)
+					require.Equal(t, timeout, took, "message %d, the first of its lease", slow)
 				}
 				require.GreaterOrEqual(t, took, timeout)
 				require.LessOrEqual(t, took, timeout+time.Millisecond)
 				require.Len(t, g.when[slow], 2, "it is delivered again")
 				stats := s.Queue().Stats()
-				require.EqualValues(t, ofHands, stats.Acked)
+				require.EqualValues(t, ofPrefetched, stats.Acked)
 				require.EqualValues(t, 1, stats.TimedOut)
 				check(t, top)
 				require.NoError(t, top.Close())
@@ -178,9 +178,9 @@ func TestPromise11TheTimeoutOfAMessageInAHandIsNeverEarlyAndAMillisecondLateAtMo
 	}
 }
 
-func TestWhatHappensInTheMiddleOfAHand(t *testing.T) {
-	const n = ofHands
-	for _, at := range inHands {
+func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
+	const n = ofPrefetched
+	for _, at := range inPrefetched {
 		type scene struct {
 			q *Queue[int]
 			s *Subscriber[int]
@@ -336,13 +336,13 @@ func TestWhatHappensInTheMiddleOfAHand(t *testing.T) {
 	}
 }
 
-func TestAHandForgetsWhatIsDone(t *testing.T) {
+func TestALeaseForgetsWhatIsDone(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[*watched](t)
 		n := 0
 		hold := make(chan struct{})
 		subscribe(t, top, "q", func(_ context.Context, d Delivery[*watched]) error {
-			if n++; n == 90 { // of the hand from 63 to 126
+			if n++; n == 90 { // of the lease from 63 to 126
 				<-hold
 			}
 			return nil
