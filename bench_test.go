@@ -1,9 +1,11 @@
-package fanout
+package fanout_test
 
 import (
 	"context"
 	"fmt"
 	"testing"
+
+	"github.com/gofanout/fanout"
 )
 
 // These are for a first look; internal/bench compares with others.
@@ -15,18 +17,18 @@ func BenchmarkPush(b *testing.B) {
 		for _, batch := range []int{1, 64} {
 			b.Run(fmt.Sprintf("queues=%d/batch=%d", queues, batch), func(b *testing.B) {
 				ctx := context.Background()
-				top, err := NewTopic[*benchBody]("bench")
+				top, err := fanout.NewTopic[*benchBody]("bench")
 				if err != nil {
 					b.Fatal(err)
 				}
 				for k := range queues {
-					_, err := top.Subscribe(ctx, fmt.Sprint(k), func(context.Context, Delivery[*benchBody]) error { return nil })
+					_, err := top.Subscribe(ctx, fmt.Sprint(k), func(context.Context, fanout.Delivery[*benchBody]) error { return nil })
 					if err != nil {
 						b.Fatal(err)
 					}
 				}
 				body := new(benchBody)
-				ms := make([]Message[*benchBody], batch)
+				ms := make([]fanout.Message[*benchBody], batch)
 				for k := range ms {
 					ms[k].Body = body
 				}
@@ -50,18 +52,18 @@ func BenchmarkPushToBatchHandlers(b *testing.B) {
 		for _, size := range []int{1, 10, 64} {
 			b.Run(fmt.Sprintf("queues=%d/size=%d", queues, size), func(b *testing.B) {
 				ctx := context.Background()
-				top, err := NewTopic[*benchBody]("bench")
+				top, err := fanout.NewTopic[*benchBody]("bench")
 				if err != nil {
 					b.Fatal(err)
 				}
 				for k := range queues {
-					_, err := top.SubscribeBatch(ctx, fmt.Sprint(k), func(context.Context, []Delivery[*benchBody]) error { return nil }, WithBatchSize(size))
+					_, err := top.SubscribeBatch(ctx, fmt.Sprint(k), func(context.Context, []fanout.Delivery[*benchBody]) error { return nil }, fanout.WithBatchSize(size))
 					if err != nil {
 						b.Fatal(err)
 					}
 				}
 				body := new(benchBody)
-				ms := make([]Message[*benchBody], 64)
+				ms := make([]fanout.Message[*benchBody], 64)
 				for k := range ms {
 					ms[k].Body = body
 				}
@@ -78,7 +80,7 @@ func BenchmarkPushToBatchHandlers(b *testing.B) {
 
 func BenchmarkPullOneByOne(b *testing.B) {
 	ctx := context.Background()
-	top, err := NewTopic[*benchBody]("bench")
+	top, err := fanout.NewTopic[*benchBody]("bench")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -101,71 +101,21 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
-)
-
-// Errors returned by this package, to be matched with [errors.Is]. What is
-// returned wraps them and names the topic, the queue and the value involved.
-var (
-	// ErrClosed is returned by publishes and OpenQueue once the topic shuts down,
-	// and by what needs an open queue once that is closed: Peek, Stats, Depth and
-	// Leftovers still answer. A Publish that returns it has published nothing.
-	ErrClosed = errors.New("fanout: closed")
-
-	// ErrQueueFull is returned by a publish when a queue with the [Reject]
-	// policy is full, and by TryPublish when it would have to wait for any queue.
-	ErrQueueFull = errors.New("fanout: queue full")
-	// ErrUnconfirmed is returned by a publish on an engine that was sent and not confirmed,
-	// because ctx ended or the engine did not answer. The messages may be in the queues or
-	// not. It wraps the reason, such as ctx's error. Publishing such a message again is safe
-	// only if it has a DeduplicationID; without one it may be in the queues twice. After any
-	// other error nothing was published, except that a [*PublishError] says what was. In
-	// memory there is no ErrUnconfirmed.
-	ErrUnconfirmed = errors.New("fanout: not confirmed")
-	// ErrBatchTooLarge is returned by PublishMessages for a batch with more messages for a
-	// [Block] or [Reject] queue than that queue's capacity.
-	ErrBatchTooLarge = errors.New("fanout: batch too large")
-	// ErrWouldDeadlock is returned by a publish or a Redrive inside a handler that could
-	// only wait for ever: for a full queue whose consumers are all handlers that wait in the
-	// same cycle. It names the cycle, which may lead over several topics. Only a call whose
-	// context comes from the handler's context can be recognized.
-	ErrWouldDeadlock = errors.New("fanout: would deadlock")
-	// ErrInvalidMessage is returned by PublishMessages for a message with a value that is
-	// not allowed. It names the message, the field and the value.
-	ErrInvalidMessage = errors.New("fanout: invalid message")
-
-	// ErrStale is returned when a delivery is settled or extended that no longer owns its
-	// message: its visibility timeout has passed, or the message was taken back. Nothing has
-	// happened to the message. A queue remembers which deliveries lost their messages, in at
-	// least 2,048 ranges. A delivery that is older than that gets ErrStale too, even if it
-	// was settled.
-	ErrStale = errors.New("fanout: stale delivery")
-	// ErrSettled is returned when a delivery is settled or extended that its owner has
-	// settled before. Nothing has happened to the message. A delivery that lost its message
-	// never gets ErrSettled, however late it is settled, but [ErrStale].
-	ErrSettled = errors.New("fanout: delivery already settled")
-
-	// ErrInvalidOption is returned for a bad option or another bad argument. It names the
-	// option and the value. The methods of a zero Topic, Queue or Subscriber return it too.
-	ErrInvalidOption = errors.New("fanout: invalid option")
-	// ErrExists is returned for the name of a queue that is open in this topic. It
-	// wraps ErrInvalidOption. The name is free again once that queue is closed.
-	ErrExists = fmt.Errorf("%w: the name exists", ErrInvalidOption)
-	// ErrUnknownID is returned by Redrive for IDs that no dead letter has, see [RedriveIDs].
-	// It names them. It wraps ErrInvalidOption. The letters with the other IDs have been
-	// moved all the same.
-	ErrUnknownID = fmt.Errorf("%w: unknown ID", ErrInvalidOption)
-	// ErrUnsupported is returned for what this topic, queue or engine does not support.
-	ErrUnsupported = errors.New("fanout: unsupported")
 )
 
 // Unlimited is the value that stands for no limit, in [WithCapacity],
 // [WithMaxAttempts] and [WithDeadLetterCapacity]. Zero never does.
 const Unlimited = int(^uint(0) >> 1)
+
+// Unknown, which is -1, stands in [Depth], [Stats] and [TopicStats] for a number that only
+// an engine knows, or that it can't tell. In memory nothing is unknown.
+const Unknown = core.Unknown
 
 // A Message is what a publisher publishes: a body and what belongs to it. A consumer gets a
 // [Delivery].
@@ -224,32 +174,27 @@ type Message[T any] struct {
 // context.WithoutCancel(ctx) to work that goes on after that.
 type Handler[T any] func(ctx context.Context, d Delivery[T]) error
 
+// A BatchHandler works on several deliveries at once: as many as were ready, at least one
+// and at most [WithBatchSize]. What it returns settles all deliveries that it has not
+// settled itself, as a [Handler]'s result settles its one: nil acknowledges them, and an
+// error, Permanent, RetryAfter, Snooze, Release, a panic or runtime.Goexit applies to each.
+// Everything else is as for a Handler. The handler may keep the slice.
+type BatchHandler[T any] func(ctx context.Context, ds []Delivery[T]) error
+
 // Permanent wraps err to say that no further attempt can succeed: the message
 // is dead-lettered now. Permanent(nil) is nil.
-func Permanent(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &outcome{verdict{cause: PermanentlyFailed, err: err}}
-}
+func Permanent(err error) error { return message.Permanent(err) }
 
 // RetryAfter wraps err to say that the message should be delivered again after wait, and not
 // after the queue's backoff. A wait of less than a millisecond is a millisecond. It spends
 // an attempt, as any failure does. RetryAfter(nil, wait) is nil.
-func RetryAfter(err error, wait time.Duration) error {
-	if err == nil {
-		return nil
-	}
-	return &outcome{verdict{cause: Failed, wait: max(wait, minWait), err: err}}
-}
+func RetryAfter(err error, wait time.Duration) error { return message.RetryAfter(err, wait) }
 
 // Snooze says that it is too early for this message, which is not a failure: it should be
 // delivered again after wait. A wait of less than a millisecond is a millisecond. Snooze
 // spends no attempt, but a message that was snoozed or released a thousand times since it
 // was published or redriven is dead-lettered.
-func Snooze(wait time.Duration) error {
-	return &outcome{verdict{cause: Snoozed, wait: max(wait, minWait)}}
-}
+func Snooze(wait time.Duration) error { return message.Snooze(wait) }
 
 // Release wraps err to say that the attempt should not count, because the message is not to
 // blame: something that the handler needs is closed, or not there yet. The message is
@@ -258,68 +203,14 @@ func Snooze(wait time.Duration) error {
 // snoozed or released a thousand times since it was published or redriven is dead-lettered.
 // A message that is released while its topic shuts down is left over. An error that wraps
 // [ErrClosed] needs no Release around it. Release(nil) is nil, which acknowledges.
-func Release(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &outcome{verdict{cause: Released, wait: fromBackoff, err: err}}
-}
-
-// outcome is a verdict as an error, for a handler to return.
-type outcome struct{ verdict }
-
-func (o *outcome) Error() string {
-	if o.cause == Snoozed {
-		return fmt.Sprintf("fanout: snooze for %v", o.wait)
-	}
-	return o.err.Error()
-}
-
-func (o *outcome) Unwrap() error { return o.err }
-
-// A verdict says how a delivery ends.
-type verdict struct {
-	cause Cause
-	wait  time.Duration // until the next delivery; or fromBackoff
-	err   error
-	text  string // err's; see told
-	stack string
-	// unstarted says that no consumer had the message: there was no attempt.
-	unstarted bool
-}
-
-const (
-	minWait                   = time.Millisecond
-	fromBackoff time.Duration = -1
-	// passesLimit is after how many snoozes and releases a message is dead.
-	passesLimit = 1000
-)
-
-// judge turns what a handler returned into a verdict.
-func judge(err error) verdict {
-	if err == nil {
-		return verdict{cause: Acked}
-	}
-	var o *outcome
-	if errors.As(err, &o) {
-		v := o.verdict
-		if v.cause != Snoozed {
-			v.err = err
-		}
-		return v
-	}
-	if errors.Is(err, ErrClosed) {
-		return verdict{cause: Released, wait: fromBackoff, err: err}
-	}
-	return verdict{cause: Failed, wait: fromBackoff, err: err}
-}
+func Release(err error) error { return message.Release(err) }
 
 // CauseOf returns the cause with which a handler's attempt ends if the handler returns err:
 // Acked for nil, PermanentlyFailed, Snoozed or Released for what [Permanent], [Snooze] and
 // [Release] return, Released for an error that wraps [ErrClosed], and Failed for any other.
 // It is for interceptors that count or trace attempts. It does not know whether the attempt
 // has lost its message meanwhile.
-func CauseOf(err error) Cause { return judge(err).cause }
+func CauseOf(err error) Cause { return Cause(message.CauseOf(err)) }
 
 // A Cause says how an attempt ended.
 type Cause uint8
@@ -341,4 +232,37 @@ const (
 // String returns the cause's name, such as "timed out".
 func (c Cause) String() string { return message.Cause(c).String() }
 
-func (c Cause) spends() bool { return message.Cause(c).Spends() }
+// MarshalText returns what [Cause.String] does, so that a cause is a name in JSON, in
+// configurations and in logs. The zero Cause is "none". A number that is not a Cause is
+// [ErrInvalidOption].
+func (c Cause) MarshalText() ([]byte, error) { return namedText(c, 0, Released, Cause.String) }
+
+// UnmarshalText reads what MarshalText writes. Any other text is [ErrInvalidOption],
+// naming the text.
+func (c *Cause) UnmarshalText(text []byte) (err error) {
+	read, err := fromName(text, 0, Released, Cause.String)
+	if err == nil {
+		*c = read
+	}
+	return err
+}
+
+// namedText is the name of a value from first to last.
+func namedText[E ~uint8](e, first, last E, name func(E) string) ([]byte, error) {
+	if e < first || e > last {
+		return nil, fmt.Errorf("%w: %T(%d): want one that has a name", ErrInvalidOption, e, uint8(e))
+	}
+	return []byte(name(e)), nil
+}
+
+// fromName returns the value from first to last that has that name.
+func fromName[E ~uint8](text []byte, first, last E, name func(E) string) (E, error) {
+	var names []string
+	for e := first; e <= last; e++ {
+		if name(e) == string(text) {
+			return e, nil
+		}
+		names = append(names, name(e))
+	}
+	return 0, invalid(strings.TrimPrefix(fmt.Sprintf("%T", first), "fanout."), fmt.Sprintf("%q", text), "one of "+strings.Join(names, ", "))
+}

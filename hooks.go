@@ -2,9 +2,12 @@ package fanout
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
-	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -109,6 +112,22 @@ const (
 // String returns the reason in words.
 func (r DropReason) String() string { return notice.Reason(r).String() }
 
+// MarshalText returns what [DropReason.String] does. The zero DropReason is "none". A number
+// that is not a reason is [ErrInvalidOption].
+func (r DropReason) MarshalText() ([]byte, error) {
+	return namedText(r, 0, lastReason, DropReason.String)
+}
+
+// UnmarshalText reads what MarshalText writes. Any other text is [ErrInvalidOption],
+// naming the text.
+func (r *DropReason) UnmarshalText(text []byte) (err error) {
+	read, err := fromName(text, 0, lastReason, DropReason.String)
+	if err == nil {
+		*r = read
+	}
+	return err
+}
+
 // listen makes the hooks listeners.
 func (h *Hooks) listen(l *notice.Listeners) {
 	for k, f := range h.byKind() {
@@ -131,92 +150,54 @@ func (h *Hooks) byKind() (all [notice.Kinds]func(*notice.Event)) {
 
 // eventOf is what a hook is told of e.
 func eventOf(e *notice.Event) Event {
-	stats, _ := e.Stats.(*Stats)
+	stats, _ := e.Stats.(*core.Stats)
 	return Event{
 		Topic: e.Topic, Queue: e.Queue, Seq: e.Seq, Time: e.Time, MessageID: e.MessageID, PublishedAt: e.PublishedAt, Attempt: e.Attempt,
 		Cause: Cause(e.Cause), Err: e.Err, Elapsed: e.Elapsed, Wait: e.Wait, Reason: DropReason(e.Reason), Subscriber: e.Subscriber, Stack: e.Stack,
-		Stats: stats, Count: e.Count,
+		Stats: (*Stats)(stats), Count: e.Count,
 	}
 }
 
-// hooked reports whether anybody wants to hear of events of kind k.
-func (q *Queue[T]) hooked(k notice.Kind) bool { return q.core.to.Wants(k) }
-
-// noteLocked has an event told, if anybody wants to hear of it.
-func (q *Queue[T]) noteLocked(k notice.Kind, e notice.Event) {
-	if !q.hooked(k) {
-		return
-	}
-	q.seq++
-	e.Seq, e.Time = q.seq, time.Now()
-	q.pending.Add(&q.report, k, e)
+// eventJSON is an Event in JSON.
+type eventJSON struct {
+	plainEvent
+	Err *string
 }
 
-// noteItemLocked is noteLocked for an event about one message.
-func (q *Queue[T]) noteItemLocked(k notice.Kind, it *item[T], e notice.Event) {
-	if !q.hooked(k) {
-		return
+type plainEvent Event
+
+// MarshalJSON writes the event as an object with the names of its fields. Err is its text,
+// or null if there is none.
+func (e Event) MarshalJSON() ([]byte, error) {
+	j := eventJSON{plainEvent: plainEvent(e)}
+	if e.Err != nil {
+		text := fmt.Sprint(e.Err) // a text that panics is said to, as in String
+		j.Err = &text
 	}
-	e.MessageID, e.PublishedAt, e.Count = q.core.id(it.Seq, it.At, it.Ext), q.core.time(it.At), 1
-	if it.Ext != nil {
-		e.Message = it.Ext
-	}
-	q.noteLocked(k, e)
+	return json.Marshal(j)
 }
 
-// noteUnreturnedLocked notes that an attempt ended in a panic or an exit, if it did.
-func (q *Queue[T]) noteUnreturnedLocked(it *item[T], v verdict, attempt int, elapsed time.Duration) {
-	k := notice.Panicked
-	switch v.cause {
-	case Panicked:
-	case Exited:
-		k = notice.Exited
-	default:
-		return
+// UnmarshalJSON reads what MarshalJSON writes. An error comes back as its text, in which
+// errors.Is and errors.As find nothing. If the data is not valid, the event stays as it was.
+func (e *Event) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil // as package json has it
 	}
-	q.noteItemLocked(k, it, notice.Event{Attempt: attempt, Cause: message.Cause(v.cause), Err: v.err, Stack: v.stack, Elapsed: elapsed})
-}
-
-// deliveredLocked notes that d was made.
-func (q *Queue[T]) deliveredLocked(d *Delivery[T]) {
-	if q.hooked(notice.Delivered) {
-		q.noteLocked(notice.Delivered, notice.Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
+	var j eventJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return fmt.Errorf("fanout: event: %w", err)
 	}
+	*e = Event(j.plainEvent)
+	if j.Err != nil {
+		e.Err = errors.New(*j.Err)
+	}
+	return nil
 }
-
-// messageKey is the key of the message that a log line is about.
-type messageKey struct{}
 
 // MessageFromContext returns the message that a record of a topic's log is about, from the
 // context that the slog.Handler is given. If the record is about several messages, it is the
 // last. Its Body is nil. ok is false if the record is about no message.
 func MessageFromContext(ctx context.Context) (m MessageInfo, ok bool) {
-	m, ok = ctx.Value(messageKey{}).(MessageInfo)
-	return m, ok
+	about := core.MessageOf(ctx)
+	return MessageInfo{about: about}, about != nil
 }
-
-// logContext is the context of an event's log line.
-func logContext(e *notice.Event) context.Context {
-	if e.MessageID == "" {
-		return context.Background()
-	}
-	l := &loggedMessage{messageID: e.MessageID, at: e.PublishedAt, number: e.Attempt}
-	l.extra, _ = e.Message.(*extra)
-	return context.WithValue(context.Background(), messageKey{}, MessageInfo{about: l})
-}
-
-// A loggedMessage is what a log line knows of a message.
-type loggedMessage struct {
-	messageID string
-	at        time.Time
-	number    int
-	extra     *extra
-}
-
-func (l *loggedMessage) count() int                   { return 1 }
-func (l *loggedMessage) body(int) any                 { return nil }
-func (l *loggedMessage) id(int) string                { return l.messageID }
-func (l *loggedMessage) ext(int) *extra               { return l.extra }
-func (l *loggedMessage) attempt(int) int              { return l.number }
-func (l *loggedMessage) publishedAt(int) time.Time    { return l.at }
-func (l *loggedMessage) set(int, string, string) bool { return false }

@@ -5,10 +5,10 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/settings"
 )
 
 // Options come in scopes, so that one in the wrong place does not compile:
@@ -22,7 +22,9 @@ type (
 	// A TopicOption configures [NewTopic]: [WithOrdering], [WithDeduplication],
 	// [WithRetention], [WithHooks], [WithLogger], [WithPublishInterceptor],
 	// [WithHandlerInterceptor], [WithQueueInterceptor], [WithEngine], [WithCodec].
-	TopicOption interface{ applyTopic(*topicSettings) error }
+	TopicOption interface {
+		applyTopic(*settings.Topic) error
+	}
 	// A QueueOption configures [Topic.OpenQueue] and the queue of
 	// [Topic.Subscribe]: [WithCapacity], [WithOverflow], [WithVisibilityTimeout],
 	// [WithMaxAttempts], [WithBackoff], [WithDelay], [WithTimeToLive],
@@ -30,24 +32,24 @@ type (
 	// [WithDeadLetterCapacity], [WithDeadLetterOverflow], [WithDeadLetterQueue].
 	QueueOption interface {
 		SubscribeOption
-		applyQueue(*queueSettings) error
+		applyQueue(*settings.Queue) error
 	}
 	// A WorkerOption configures the workers of [Queue.Subscribe] and
 	// [Topic.Subscribe]: [WithConcurrency], [WithBatchSize], [WithRateLimit],
 	// [WithAutoExtend], [WithHandlerTimeout], [WithHandlerInterceptor].
 	WorkerOption interface {
 		SubscribeOption
-		applyWorker(*subscriberSettings) error
+		applyWorker(*settings.Subscriber) error
 	}
 	// A SubscribeOption is what [Topic.Subscribe] takes: a QueueOption or a WorkerOption.
 	SubscribeOption interface {
-		applySubscribe(*queueSettings, *subscriberSettings) error
+		applySubscribe(*settings.Queue, *settings.Subscriber) error
 	}
 	// A DeadLetterOption configures [NewDeadLetterQueue]: [WithDeadLetterCapacity],
 	// [WithDeadLetterOverflow], [WithVisibilityTimeout], [WithHooks], [WithLogger],
 	// [WithQueueInterceptor].
 	DeadLetterOption interface {
-		applyDeadLetters(*topicSettings, *queueSettings) error
+		applyDeadLetters(*settings.Topic, *settings.Queue) error
 	}
 	// A ReceiveOption configures [Queue.Receive], TryReceive, ReceiveBatch,
 	// ReceiveInto and Deliveries: [WithVisibilityTimeout]. Given to a queue it
@@ -60,7 +62,9 @@ type (
 	// [RedriveUntil]. [QueueView] has them select what DeleteLetters deletes, too.
 	RedriveOption interface{ applyRedrive(*redriveSettings) error }
 	// An EngineOption configures [WithEngine]: [Without].
-	EngineOption interface{ applyEngine(*topicSettings) error }
+	EngineOption interface {
+		applyEngine(*settings.Topic) error
+	}
 
 	// A TopicOrDeadLetterOption is one for [NewTopic] and for [NewDeadLetterQueue].
 	TopicOrDeadLetterOption interface {
@@ -89,7 +93,7 @@ func TopicOptions(options ...TopicOption) TopicOption {
 // workers. They apply in their order. The slice is copied.
 func QueueOptions(options ...QueueOption) QueueOption {
 	options = slices.Clone(options)
-	return queueOption(func(s *queueSettings) error {
+	return queueOption(func(s *settings.Queue) error {
 		return applyGroup("QueueOptions", options, func(o QueueOption) error { return o.applyQueue(s) })
 	})
 }
@@ -98,7 +102,7 @@ func QueueOptions(options ...QueueOption) QueueOption {
 // a queue. They apply in their order. The slice is copied.
 func WorkerOptions(options ...WorkerOption) WorkerOption {
 	options = slices.Clone(options)
-	return workerOption(func(s *subscriberSettings) error {
+	return workerOption(func(s *settings.Subscriber) error {
 		return applyGroup("WorkerOptions", options, func(o WorkerOption) error { return o.applyWorker(s) })
 	})
 }
@@ -106,143 +110,54 @@ func WorkerOptions(options ...WorkerOption) WorkerOption {
 // topicOptions are a group. Package fanouttest looks into it for its own options.
 type topicOptions []TopicOption
 
-func (o topicOptions) applyTopic(s *topicSettings) error {
+func (o topicOptions) applyTopic(s *settings.Topic) error {
 	return applyGroup("TopicOptions", o, func(o TopicOption) error { return o.applyTopic(s) })
 }
 
 // Options returns what is in the group.
 func (o topicOptions) Options() []TopicOption { return slices.Clone(o) }
 
-// Settings are what options write to. They never mention T: what depends on T
-// is held as an any and given its type back once, in OpenQueue or Redrive.
-type (
-	topicSettings struct {
-		hooks       []Hooks
-		logger      *slog.Logger
-		ordering    bool
-		dedupWindow time.Duration
-		dedupMax    int
-		retention   int
-		engine      engine.Engine
-		without     []engine.Feature
-		codec       Codec
-		publishing  []Interceptor
-		handling    []Interceptor
-		calls       []Interceptor
-	}
-	queueSettings struct {
-		queueLimits
-		filters     []any    // each a func(T) bool, a messageFilter or a func(*extra) bool
-		deadLetters any      // a *Queue[T], or nil
-		policies    []string // those of filters that are SNS's
-		asked       asked
-	}
-	// queueLimits are the settings that a queue goes on asking for. They are
-	// never changed, so that queues with equal ones share them.
-	queueLimits struct {
-		capacity     int
-		overflow     Overflow
-		visibility   time.Duration
-		maxAttempts  int
-		backoff      Backoff
-		delay        time.Duration
-		ttl          time.Duration
-		replay       int
-		deadCapacity int
-		deadOverflow Overflow
-	}
-	// asked says what a user set that can't be ignored silently: by an engine, or
-	// by a queue whose dead-letter queue is shared (lettersOwn is the option).
-	asked struct {
-		capacity, overflow, visibility, deadCapacity bool
-		lettersOwn                                   string
-	}
-	subscriberSettings struct {
-		subscriberLimits
-		interceptors []Interceptor
-		batchAsked   bool // WithBatchSize was given
-	}
-	// subscriberLimits are those that a subscriber goes on asking for, never changed.
-	subscriberLimits struct {
-		concurrency    int
-		batch          int           // most messages of a batch handler
-		every          time.Duration // between two deliveries; 0: no limit
-		autoExtend     time.Duration // 0: off
-		handlerTimeout time.Duration // 0: none
-	}
-	receiveSettings struct {
-		visibility time.Duration
-	}
-	redriveSettings struct {
-		ids   map[string]bool // by ID asked for, whether a letter has it; nil asks for all
-		preds []any           // each a func(Delivery[T]) bool
-		until time.Time       // zero: any
-	}
-)
+// receiveSettings are what a ReceiveOption sets.
+type receiveSettings struct{ visibility time.Duration }
 
-func defaultQueueSettings() queueSettings {
-	return queueSettings{queueLimits: queueLimits{
-		capacity:     1024,
-		overflow:     Block,
-		visibility:   30 * time.Second,
-		maxAttempts:  5,
-		backoff:      defaultBackoff,
-		deadCapacity: 1024,
-		deadOverflow: Block,
-	}}
+// redriveSettings are what a RedriveOption sets.
+type redriveSettings struct {
+	settings.Letters
+	preds []any // each a func(Delivery[T]) bool
 }
 
-var defaultBackoff = Exponential(100*time.Millisecond, 30*time.Second)
-
 type (
-	topicOption       func(*topicSettings) error
-	queueOption       func(*queueSettings) error
-	sharedTopicOption func(*topicSettings) error
-	deadLetterOption  func(*queueSettings) error
-	workerOption      func(*subscriberSettings) error
+	topicOption       func(*settings.Topic) error
+	queueOption       func(*settings.Queue) error
+	sharedTopicOption func(*settings.Topic) error
+	deadLetterOption  func(*settings.Queue) error
+	workerOption      func(*settings.Subscriber) error
 	redriveOption     func(*redriveSettings) error
-	engineOption      func(*topicSettings) error
+	engineOption      func(*settings.Topic) error
 )
 
-func (o topicOption) applyTopic(s *topicSettings) error       { return o(s) }
-func (o engineOption) applyEngine(s *topicSettings) error     { return o(s) }
-func (o sharedTopicOption) applyTopic(s *topicSettings) error { return o(s) }
-func (o sharedTopicOption) applyDeadLetters(s *topicSettings, _ *queueSettings) error {
+func (o topicOption) applyTopic(s *settings.Topic) error       { return o(s) }
+func (o engineOption) applyEngine(s *settings.Topic) error     { return o(s) }
+func (o sharedTopicOption) applyTopic(s *settings.Topic) error { return o(s) }
+func (o sharedTopicOption) applyDeadLetters(s *settings.Topic, _ *settings.Queue) error {
 	return o(s)
 }
-func (o deadLetterOption) applyQueue(s *queueSettings) error { return o(s) }
-func (o deadLetterOption) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
+func (o deadLetterOption) applyQueue(s *settings.Queue) error { return o(s) }
+func (o deadLetterOption) applySubscribe(q *settings.Queue, _ *settings.Subscriber) error {
 	return o(q)
 }
-func (o deadLetterOption) applyDeadLetters(_ *topicSettings, q *queueSettings) error {
+func (o deadLetterOption) applyDeadLetters(_ *settings.Topic, q *settings.Queue) error {
 	return o(q)
 }
-func (o queueOption) applyQueue(s *queueSettings) error { return o(s) }
-func (o queueOption) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
+func (o queueOption) applyQueue(s *settings.Queue) error { return o(s) }
+func (o queueOption) applySubscribe(q *settings.Queue, _ *settings.Subscriber) error {
 	return o(q)
 }
-func (o workerOption) applyWorker(s *subscriberSettings) error { return o(s) }
-func (o workerOption) applySubscribe(_ *queueSettings, s *subscriberSettings) error {
+func (o workerOption) applyWorker(s *settings.Subscriber) error { return o(s) }
+func (o workerOption) applySubscribe(_ *settings.Queue, s *settings.Subscriber) error {
 	return o(s)
 }
 func (o redriveOption) applyRedrive(s *redriveSettings) error { return o(s) }
-
-func invalid(option string, value any, want string) error {
-	if n, ok := value.(int); ok {
-		value = limit(n)
-	}
-	return fmt.Errorf("%w: %s(%v): want %s", ErrInvalidOption, option, value, want)
-}
-
-// A limit is a number that is printed as [Unlimited] if it is that.
-type limit int
-
-func (l limit) String() string {
-	if l == limit(Unlimited) {
-		return "Unlimited"
-	}
-	return strconv.Itoa(int(l))
-}
 
 // applyAll gives each option to apply and refuses nil ones.
 func applyAll[O any](options []O, apply func(O) error) error {
@@ -269,8 +184,8 @@ func applyGroup[O any](group string, options []O, apply func(O) error) error {
 // Further options add hooks, which are called after those of earlier ones. The default is
 // none.
 func WithHooks(h Hooks) TopicOrDeadLetterOption {
-	return sharedTopicOption(func(s *topicSettings) error {
-		s.hooks = append(s.hooks, h)
+	return sharedTopicOption(func(s *settings.Topic) error {
+		s.Listen = append(s.Listen, h.listen)
 		return nil
 	})
 }
@@ -281,19 +196,19 @@ func WithHooks(h Hooks) TopicOrDeadLetterOption {
 // context of a line about a message has that message, see [MessageFromContext]. The default
 // is slog.Default(). For no log at all give it a logger with slog.DiscardHandler.
 func WithLogger(l *slog.Logger) TopicOrDeadLetterOption {
-	return sharedTopicOption(func(s *topicSettings) error {
+	return sharedTopicOption(func(s *settings.Topic) error {
 		if l == nil {
 			return invalid("WithLogger", nil, "a logger")
 		}
-		s.logger = l
+		s.Logger = l
 		return nil
 	})
 }
 
 // WithOrdering lets messages have a [Message].OrderingKey.
 func WithOrdering() TopicOption {
-	return topicOption(func(s *topicSettings) error {
-		s.ordering = true
+	return topicOption(func(s *settings.Topic) error {
+		s.Ordering = true
 		return nil
 	})
 }
@@ -307,14 +222,14 @@ func WithOrdering() TopicOption {
 // forget none. To publish again what was purged, give it another ID or none, as
 // [Queue.Leftovers] does.
 func WithDeduplication(window time.Duration, most int) TopicOption {
-	return topicOption(func(s *topicSettings) error {
+	return topicOption(func(s *settings.Topic) error {
 		if window <= 0 {
 			return invalid("WithDeduplication", window, "a positive window")
 		}
 		if most < 1 {
 			return invalid("WithDeduplication", most, "at least 1 ID")
 		}
-		s.dedupWindow, s.dedupMax = window, most
+		s.DedupWindow, s.DedupMax = window, most
 		return nil
 	})
 }
@@ -322,11 +237,11 @@ func WithDeduplication(window time.Duration, most int) TopicOption {
 // WithRetention has the topic keep its last n messages for queues that are opened later with
 // [WithReplay]. The default is none.
 func WithRetention(n int) TopicOption {
-	return topicOption(func(s *topicSettings) error {
+	return topicOption(func(s *settings.Topic) error {
 		if n < 1 || n == Unlimited {
 			return invalid("WithRetention", n, "at least 1 and not Unlimited")
 		}
-		s.retention = n
+		s.Retention = n
 		return nil
 	})
 }
@@ -335,11 +250,11 @@ func WithRetention(n int) TopicOption {
 // bound on running handlers: a handler that runs on past its visibility timeout keeps its
 // place. The default is 1.
 func WithConcurrency(workers int) WorkerOption {
-	return workerOption(func(s *subscriberSettings) error {
+	return workerOption(func(s *settings.Subscriber) error {
 		if workers < 1 {
 			return invalid("WithConcurrency", workers, "at least 1")
 		}
-		s.concurrency = workers
+		s.Concurrency = workers
 		return nil
 	})
 }
@@ -347,11 +262,11 @@ func WithConcurrency(workers int) WorkerOption {
 // WithBatchSize sets how many messages a [BatchHandler] gets at most. The default is 10, as
 // in SQS. With a [Handler], which gets one message, it is [ErrInvalidOption].
 func WithBatchSize(messages int) WorkerOption {
-	return workerOption(func(s *subscriberSettings) error {
+	return workerOption(func(s *settings.Subscriber) error {
 		if messages < 1 {
 			return invalid("WithBatchSize", messages, "at least 1")
 		}
-		s.batch, s.batchAsked = messages, true
+		s.Batch, s.BatchAsked = messages, true
 		return nil
 	})
 }
@@ -360,12 +275,12 @@ func WithBatchSize(messages int) WorkerOption {
 // message that waits for that waits in its queue, where others can take it. The default is
 // no limit.
 func WithRateLimit(perSecond float64) WorkerOption {
-	return workerOption(func(s *subscriberSettings) error {
+	return workerOption(func(s *settings.Subscriber) error {
 		every := float64(time.Second) / perSecond
 		if !(perSecond > 0) || every < 1 || every > float64(24*365*time.Hour) {
 			return invalid("WithRateLimit", perSecond, "a rate between one a year and one a nanosecond")
 		}
-		s.every = time.Duration(every)
+		s.Every = time.Duration(every)
 		return nil
 	})
 }
@@ -379,11 +294,11 @@ const MaxAutoExtend = 12 * time.Hour
 // timeout longest, because there a handler can't disappear; on an engine it renews the
 // lease. The default is off. More than [MaxAutoExtend] is [ErrInvalidOption].
 func WithAutoExtend(longest time.Duration) WorkerOption {
-	return workerOption(func(s *subscriberSettings) error {
+	return workerOption(func(s *settings.Subscriber) error {
 		if longest <= 0 || longest > MaxAutoExtend {
 			return invalid("WithAutoExtend", longest, fmt.Sprintf("a positive duration up to MaxAutoExtend, %v", MaxAutoExtend))
 		}
-		s.autoExtend = longest
+		s.AutoExtend = longest
 		return nil
 	})
 }
@@ -393,27 +308,13 @@ func WithAutoExtend(longest time.Duration) WorkerOption {
 // returns, its result counts as always, unless the visibility timeout has passed. The
 // default is none.
 func WithHandlerTimeout(d time.Duration) WorkerOption {
-	return workerOption(func(s *subscriberSettings) error {
+	return workerOption(func(s *settings.Subscriber) error {
 		if d <= 0 {
 			return invalid("WithHandlerTimeout", d, "a positive duration")
 		}
-		s.handlerTimeout = d
+		s.HandlerTimeout = d
 		return nil
 	})
-}
-
-func defaultSubscriberSettings() subscriberSettings {
-	return subscriberSettings{subscriberLimits: defaultSubscriber}
-}
-
-var defaultSubscriber = subscriberLimits{concurrency: 1, batch: 10}
-
-// shared returns the limits, which are most often everybody's.
-func (l subscriberLimits) shared() *subscriberLimits {
-	if l == defaultSubscriber {
-		return &defaultSubscriber
-	}
-	return &l
 }
 
 // typed gives options that were held without T their type back. This is the
@@ -428,4 +329,78 @@ func typed[F any](option string, held []any, carries reflect.Type) ([]F, error) 
 		fs = append(fs, f)
 	}
 	return fs, nil
+}
+
+// A Codec turns bodies into bytes and back, for engines. In memory there is no codec: bodies
+// are passed on as they are.
+//
+// Its methods are called concurrently. Decode gets a pointer to the topic's type. If Encode
+// returns an error or panics, the publish fails. If Decode returns an error, the message
+// goes to the dead-letter queue at once, which delivers it with the zero Body, see
+// [Delivery.Encoded]. If Decode panics or calls [runtime.Goexit], that is a failed attempt
+// at the message.
+type Codec interface {
+	Encode(body any) ([]byte, error)
+	Decode(data []byte, body any) error
+	// ContentType names the encoding, as in HTTP.
+	ContentType() string
+}
+
+// JSON is the codec of engines unless [WithCodec] sets another: that of package
+// encoding/json. On an engine NewTopic refuses a T with [ErrUnsupported] if JSON can't
+// decode it: an interface with methods, a func, a chan or a complex number, as T itself or
+// in an exported field at any depth, and a struct without exported fields. It accepts any,
+// struct{}, and types that have JSON or text methods of their own. For an interface write a
+// codec that says which type a value has.
+var JSON Codec = settings.JSON{}
+
+// WithCodec sets how bodies are encoded for an engine. The default is [JSON]. Without
+// [WithEngine] nothing is encoded, and the codec is not used. A nil codec is
+// [ErrInvalidOption].
+func WithCodec(c Codec) TopicOption {
+	return topicOption(func(s *settings.Topic) error {
+		if c == nil {
+			return invalid("WithCodec", nil, "a codec")
+		}
+		s.Codec = c
+		return nil
+	})
+}
+
+// WithEngine has an engine keep the topic's queues, and not the memory of the process: NATS
+// JetStream, Amazon SNS + SQS, or one of your own, see package engine. Handlers, options,
+// retries, histories and hooks stay the same, except that the errors in a history are their
+// texts, see [Delivery.History].
+//
+// Two promises are not supported by every engine: that queues are bounded ([engine.Bounded])
+// and that a publish is all or none ([engine.AllOrNone]). [Without] names those that you
+// give up. If the engine does not support one and you have not named it, NewTopic fails with
+// [ErrUnsupported], and the error shows the call to write. Any other option that the engine
+// does not support is refused where it is given; the error names the engine and the option,
+// and says what would work instead.
+func WithEngine(e engine.Engine, options ...EngineOption) TopicOption {
+	return topicOption(func(s *settings.Topic) error {
+		if e == nil {
+			return invalid("WithEngine", nil, "an engine")
+		}
+		s.Engine, s.Without = e, nil
+		return applyAll(options, func(o EngineOption) error { return o.applyEngine(s) })
+	})
+}
+
+// Without names the promises that the topic gives up because its engine does not support
+// them: [engine.Bounded], [engine.AllOrNone] or both. Any other feature is
+// [ErrInvalidOption]. If the engine supports a promise that is named here, it holds all the
+// same. The default is none.
+func Without(features ...engine.Feature) EngineOption {
+	features = slices.Clone(features)
+	return engineOption(func(s *settings.Topic) error {
+		for _, f := range features {
+			if _, ok := settings.Dispensable[f]; !ok {
+				return invalid("Without", f, "engine.Bounded or engine.AllOrNone")
+			}
+		}
+		s.Without = append(s.Without, features...)
+		return nil
+	})
 }

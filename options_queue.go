@@ -2,7 +2,13 @@ package fanout
 
 import (
 	"fmt"
+	"reflect"
 	"time"
+
+	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/policy"
+	"github.com/gofanout/fanout/internal/settings"
 )
 
 // WithCapacity bounds the messages that the queue holds unsettled: ready, delayed, retrying,
@@ -10,11 +16,11 @@ import (
 // 1,024; [Unlimited] is no bound. On an engine that does not support [engine.Bounded] only
 // Unlimited is allowed, and any other capacity is [ErrUnsupported].
 func WithCapacity(messages int) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+	return queueOption(func(s *settings.Queue) error {
 		if messages < 1 {
 			return invalid("WithCapacity", messages, "at least 1")
 		}
-		s.capacity, s.asked.capacity = messages, true
+		s.Capacity, s.Asked.Capacity = messages, true
 		return nil
 	})
 }
@@ -37,32 +43,35 @@ const (
 )
 
 // String returns the policy's name, such as "DropOldest".
-func (o Overflow) String() string {
-	switch o {
-	case Block:
-		return "Block"
-	case Reject:
-		return "Reject"
-	case DropOldest:
-		return "DropOldest"
-	case DropNewest:
-		return "DropNewest"
-	}
-	return fmt.Sprintf("Overflow(%d)", uint8(o))
+func (o Overflow) String() string { return settings.Overflow(o).String() }
+
+// MarshalText returns the policy's name as in the source code, such as "DropOldest". A
+// number that is not a policy, 0 included, is [ErrInvalidOption].
+func (o Overflow) MarshalText() ([]byte, error) {
+	return namedText(o, Block, DropNewest, Overflow.String)
 }
 
-func (o Overflow) drops() bool { return o == DropOldest || o == DropNewest }
+// UnmarshalText reads what MarshalText writes, so that an Overflow can stand in a
+// configuration, or be a flag by [flag.TextVar]. Any other text is [ErrInvalidOption],
+// naming the text.
+func (o *Overflow) UnmarshalText(text []byte) (err error) {
+	read, err := fromName(text, Block, DropNewest, Overflow.String)
+	if err == nil {
+		*o = read
+	}
+	return err
+}
 
 // WithOverflow sets what a publish does when the queue is full. The default is [Block]. No
 // engine drops messages. On an engine that does not support [engine.Bounded] no queue is
 // ever full: there only Block is allowed, together with WithCapacity([Unlimited]), and
 // anything else is [ErrUnsupported].
 func WithOverflow(o Overflow) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+	return queueOption(func(s *settings.Queue) error {
 		if o < Block || o > DropNewest {
 			return invalid("WithOverflow", o, "Block, Reject, DropOldest or DropNewest")
 		}
-		s.overflow, s.asked.overflow = o, true
+		s.Overflow, s.Asked.Overflow = settings.Overflow(o), true
 		return nil
 	})
 }
@@ -85,15 +94,15 @@ func (o visibilityTimeout) set(d *time.Duration) error {
 	*d = time.Duration(o)
 	return nil
 }
-func (o visibilityTimeout) applyQueue(s *queueSettings) error {
-	s.asked.visibility = true
-	return o.set(&s.visibility)
+func (o visibilityTimeout) applyQueue(s *settings.Queue) error {
+	s.Asked.Visibility = true
+	return o.set(&s.Visibility)
 }
-func (o visibilityTimeout) applySubscribe(q *queueSettings, _ *subscriberSettings) error {
+func (o visibilityTimeout) applySubscribe(q *settings.Queue, _ *settings.Subscriber) error {
 	return o.applyQueue(q)
 }
-func (o visibilityTimeout) applyDeadLetters(_ *topicSettings, q *queueSettings) error {
-	return o.set(&q.visibility)
+func (o visibilityTimeout) applyDeadLetters(_ *settings.Topic, q *settings.Queue) error {
+	return o.set(&q.Visibility)
 }
 func (o visibilityTimeout) applyReceive(s *receiveSettings) error { return o.set(&s.visibility) }
 
@@ -101,11 +110,11 @@ func (o visibilityTimeout) applyReceive(s *receiveSettings) error { return o.set
 // as with maxReceiveCount in SQS. Snoozes and releases spend none. The default is 5; with
 // [Unlimited] messages are retried for ever.
 func WithMaxAttempts(n int) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+	return queueOption(func(s *settings.Queue) error {
 		if n < 1 {
 			return invalid("WithMaxAttempts", n, "at least 1")
 		}
-		s.maxAttempts = n
+		s.MaxAttempts = n
 		return nil
 	})
 }
@@ -113,11 +122,11 @@ func WithMaxAttempts(n int) QueueOption {
 // WithDelay hides each message in this queue for d after its publication, for
 // messages that set no [Message].Delay of their own. The default is none.
 func WithDelay(d time.Duration) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+	return queueOption(func(s *settings.Queue) error {
 		if d < 0 {
 			return invalid("WithDelay", d, "a duration that is not negative")
 		}
-		s.delay = d
+		s.Delay = d
 		return nil
 	})
 }
@@ -133,11 +142,11 @@ func WithDelay(d time.Duration) QueueOption {
 // publish then fails. If the dead-letter queue is full, the expired message is parked and
 // makes no room.
 func WithTimeToLive(d time.Duration) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+	return queueOption(func(s *settings.Queue) error {
 		if d <= 0 {
 			return invalid("WithTimeToLive", d, "a positive duration")
 		}
-		s.ttl = d
+		s.TTL = d
 		return nil
 	})
 }
@@ -147,11 +156,11 @@ func WithTimeToLive(d time.Duration) QueueOption {
 // ([WithRetention]) and than the queue's capacity. Expired messages are left out. On a topic
 // that retains nothing it is [ErrUnsupported].
 func WithReplay(n int) QueueOption {
-	return queueOption(func(s *queueSettings) error {
+	return queueOption(func(s *settings.Queue) error {
 		if n < 1 {
 			return invalid("WithReplay", n, "at least 1")
 		}
-		s.replay = n
+		s.Replay = n
 		return nil
 	})
 }
@@ -161,11 +170,11 @@ func WithReplay(n int) QueueOption {
 // [WithDeadLetterCapacity] or [WithDeadLetterOverflow] is given too: give these to
 // NewDeadLetterQueue.
 func WithDeadLetterQueue[T any](d *Queue[T]) QueueOption {
-	return queueOption(func(s *queueSettings) error {
-		if d == nil || !d.letters || d.t != nil {
+	return queueOption(func(s *settings.Queue) error {
+		if d == nil || !d.core.IsShared() {
 			return invalid("WithDeadLetterQueue", d.describe(), "a queue made by NewDeadLetterQueue")
 		}
-		s.deadLetters = d
+		s.DeadLetters = d
 		return nil
 	})
 }
@@ -174,19 +183,19 @@ func (q *Queue[T]) describe() string {
 	if q == nil {
 		return "nil"
 	}
-	return fmt.Sprintf("%q", q.name)
+	return fmt.Sprintf("%q", q.Name())
 }
 
 // WithDeadLetterCapacity bounds the queue's dead-letter queue. When that is full, dead
 // messages are parked in their own queue, see [Queue.DeadLetters]. The default is 1,024;
 // [Unlimited] is no bound. On engines the same values are allowed as for [WithCapacity].
 func WithDeadLetterCapacity(messages int) QueueOrDeadLetterOption {
-	return deadLetterOption(func(s *queueSettings) error {
+	return deadLetterOption(func(s *settings.Queue) error {
 		if messages < 1 {
 			return invalid("WithDeadLetterCapacity", messages, "at least 1")
 		}
-		s.deadCapacity, s.asked.deadCapacity = messages, true
-		s.asked.lettersOwn = fmt.Sprintf("WithDeadLetterCapacity(%v)", limit(messages))
+		s.DeadCapacity, s.Asked.DeadCapacity = messages, true
+		s.Asked.LettersOwn = fmt.Sprintf("WithDeadLetterCapacity(%v)", message.Limit(messages))
 		return nil
 	})
 }
@@ -195,12 +204,191 @@ func WithDeadLetterCapacity(messages int) QueueOrDeadLetterOption {
 // dead-letter queue is full. Block, the default, parks it in its own queue;
 // [DropOldest] drops the oldest dead letter.
 func WithDeadLetterOverflow(o Overflow) QueueOrDeadLetterOption {
-	return deadLetterOption(func(s *queueSettings) error {
+	return deadLetterOption(func(s *settings.Queue) error {
 		if o != Block && o != DropOldest {
 			return invalid("WithDeadLetterOverflow", o, "Block or DropOldest")
 		}
-		s.deadOverflow = o
-		s.asked.lettersOwn = fmt.Sprintf("WithDeadLetterOverflow(%v)", o)
+		s.DeadOverflow = settings.Overflow(o)
+		s.Asked.LettersOwn = fmt.Sprintf("WithDeadLetterOverflow(%v)", o)
+		return nil
+	})
+}
+
+// WithBackoff sets how long a failed message waits before it is delivered
+// again. The default is Exponential(100*time.Millisecond, 30*time.Second).
+func WithBackoff(b Backoff) QueueOption {
+	return queueOption(func(s *settings.Queue) error {
+		if b.rule == nil {
+			return invalid("WithBackoff", "Backoff{}", "Constant, Exponential or BackoffFunc")
+		}
+		if err := b.rule.Err(); err != nil {
+			return fmt.Errorf("%w: WithBackoff: %w", ErrInvalidOption, err)
+		}
+		s.Backoff = b.rule
+		return nil
+	})
+}
+
+// A Backoff says how long to wait after a failed attempt. [Constant], [Exponential] and
+// [BackoffFunc] make one. A message always waits at least a millisecond, so that none is
+// retried in a tight loop.
+type Backoff struct{ rule *settings.Backoff }
+
+// String is the call that made b, as "Exponential(100ms, 30s)".
+func (b Backoff) String() string {
+	if b.rule == nil {
+		return "Backoff{}"
+	}
+	return b.rule.String()
+}
+
+// Constant waits d after each attempt, exactly. d must be positive.
+func Constant(d time.Duration) Backoff { return Backoff{settings.Constant(d)} }
+
+// Exponential waits about first after the first attempt and twice as long
+// after each further one, up to longest. With w for that time, the wait is
+// uniform in [w/2, w], so that what failed together does not return together.
+// Both must be positive and longest not below first.
+func Exponential(first, longest time.Duration) Backoff {
+	return Backoff{settings.Exponential(first, longest)}
+}
+
+// BackoffFunc waits for the time that f returns for the number of attempts spent, 1 or more.
+// f is called without a lock, possibly concurrently, in a goroutine of its own, and the
+// settlement waits for it. If f panics or calls [runtime.Goexit], that is logged and the
+// default backoff is used.
+func BackoffFunc(f func(attempt int) time.Duration) Backoff { return Backoff{settings.BackoffFunc(f)} }
+
+// WithMessageFilter is [WithFilter] for a function of the whole message, with its attributes
+// and ordering key. The ID is empty unless the publisher set one.
+func WithMessageFilter[T any](keep func(m Message[T]) bool) QueueOption {
+	return queueOption(func(s *settings.Queue) error {
+		if keep == nil {
+			return invalid("WithMessageFilter", nil, "a function")
+		}
+		s.Filters = append(s.Filters, messageFilter{keep})
+		return nil
+	})
+}
+
+// A messageFilter is a func(Message[T]) bool, told from one that is given to
+// [WithFilter].
+type messageFilter struct{ keep any }
+
+// WithFilterPolicy lets only those messages into the queue whose attributes match an SNS
+// filter policy, in JSON:
+//
+//	{"region": ["eu", {"prefix": "us-"}], "cents": [{"numeric": [">=", 10000]}]}
+//
+// All keys must match, and of the list of a key one condition must. The conditions are exact
+// strings, numbers, true, false and null, anything-but, prefix, suffix, equals-ignore-case,
+// numeric, exists, cidr, and $or, within SNS's limits of 5 keys and 150 combinations.
+// Attributes are strings here. An attribute that reads as a number also matches numeric
+// conditions, and one that is a JSON array matches if one of its elements does. A bad policy
+// is [ErrInvalidOption], which names the key and says what SNS would say.
+func WithFilterPolicy(json string) QueueOption {
+	return queueOption(func(s *settings.Queue) error {
+		p, err := policy.Parse(json)
+		if err != nil {
+			return fmt.Errorf("%w: WithFilterPolicy: %w", ErrInvalidOption, err)
+		}
+		s.Policies = append(s.Policies, json)
+		s.Filters = append(s.Filters, func(x *message.Extra) bool {
+			if x == nil {
+				return p.Match(nil)
+			}
+			return p.Match(x.Attributes)
+		})
+		return nil
+	})
+}
+
+// WithFilter lets only those messages into the queue whose body keep accepts. With several
+// filters all must accept it. keep decides what T is; if that is not the topic's T,
+// OpenQueue fails.
+//
+// keep is called once for each message, in the publisher, before any lock is taken. It must
+// not change what the body points to, which the queues share. A queue that doesn't accept a
+// message never delays or refuses it. If keep panics, the publish fails with an error that
+// names the queue.
+func WithFilter[T any](keep func(body T) bool) QueueOption {
+	return queueOption(func(s *settings.Queue) error {
+		if keep == nil {
+			return invalid("WithFilter", nil, "a function")
+		}
+		s.Filters = append(s.Filters, keep)
+		return nil
+	})
+}
+
+// filtersOf gives filters their type back.
+func filtersOf[T any](held []any) (fs []core.Filter[T], err error) {
+	for _, h := range held {
+		f := core.Filter[T]{}
+		switch h := h.(type) {
+		case func(T) bool:
+			f.Keep = func(it *message.Item[T]) bool { return h(it.Body) }
+		case messageFilter:
+			keep, err := typed[func(Message[T]) bool]("WithMessageFilter", []any{h.keep}, reflect.TypeFor[T]())
+			if err != nil {
+				return nil, err
+			}
+			f.Keep = func(it *message.Item[T]) bool { return keep[0](Message[T](core.Published(it))) }
+		case func(*message.Extra) bool:
+			f.Policy = true
+			f.Keep = func(it *message.Item[T]) bool { return h(it.Ext) }
+		default:
+			return nil, fmt.Errorf("%w: WithFilter was given a %T, but the topic carries %v", ErrInvalidOption, h, reflect.TypeFor[T]())
+		}
+		fs = append(fs, f)
+	}
+	return fs, nil
+}
+
+// RedriveIDs selects dead letters by the IDs of their messages. Several such options add up.
+// No ID at all selects nothing. Beside [RedriveIf] a letter must meet both.
+//
+// If no dead letter of the queue has one of the IDs, Redrive returns [ErrUnknownID], which
+// names it, and moves the others. A letter that a consumer of the dead-letter queue has
+// received counts as missing. If Redrive fails on an engine before it has seen all letters,
+// it calls no ID unknown.
+func RedriveIDs(ids ...string) RedriveOption {
+	return redriveOption(func(s *redriveSettings) error {
+		if s.IDs == nil {
+			s.IDs = make(map[string]bool, len(ids))
+		}
+		for _, id := range ids {
+			s.IDs[id] = false
+		}
+		return nil
+	})
+}
+
+// RedriveUntil selects the dead letters that had died by newest: those that somebody has
+// looked at, and none that died later, not even the same message again. A letter dies when
+// the attempt ends that makes it dead. A letter without a history is not selected. Of
+// several such options the last counts. The zero Time is [ErrInvalidOption].
+func RedriveUntil(newest time.Time) RedriveOption {
+	return redriveOption(func(s *redriveSettings) error {
+		if newest.IsZero() {
+			return invalid("RedriveUntil", newest, "a time that is not zero")
+		}
+		s.Until = newest
+		return nil
+	})
+}
+
+// RedriveIf selects the dead letters that keep accepts. With several such options all must
+// accept a letter. The delivery given to keep can be read, its history included, but not
+// settled. On an engine the errors in a history are texts, in which errors.Is and errors.As
+// find nothing: look at the Cause or the text. keep is called without a lock. If it panics,
+// Redrive fails before anything has moved.
+func RedriveIf[T any](keep func(d Delivery[T]) bool) RedriveOption {
+	return redriveOption(func(s *redriveSettings) error {
+		if keep == nil {
+			return invalid("RedriveIf", nil, "a function")
+		}
+		s.preds = append(s.preds, keep)
 		return nil
 	})
 }

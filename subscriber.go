@@ -3,11 +3,10 @@ package fanout
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
+
+	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/settings"
 )
 
 // A Subscriber is a pool of workers that run a handler over a queue. Several
@@ -16,75 +15,28 @@ import (
 //
 // All methods may be called concurrently. A subscriber is made by
 // [Topic.Subscribe] or [Queue.Subscribe].
-type Subscriber[T any] struct {
-	// A worker is a goroutine that claims what the handler takes at a time, runs
-	// the handler on it, settles it and claims the next, until there is none. The
-	// queue starts it when something is ready (handOnLocked) and it ends by itself.
-	//
-	// Invariants:
-	//   - running <= concurrency, and running counts the worker goroutines;
-	//   - busy holds the workers whose handler is running, stuck counts those of
-	//     them whose delivery has timed out.
-
-	// Immutable.
-	q          *Queue[T]
-	handler    BatchHandler[T]
-	one        Handler[T] // handler, if it takes one message
-	prefetches bool       // its workers prefetch messages
-	keeps      bool       // the slice that the handler gets is its to keep
-	most       int        // messages that the handler gets
-	set        *subscriberLimits
-	site       string // file and line that subscribed
-
-	// Guarded by the queue's mu.
-	running  int
-	stuck    int
-	nextAt   int64 // no delivery may start before, for the rate limit
-	labels   context.Context
-	busy     []*worker[T]
-	idle     []*worker[T] // to be used again
-	slab     *slab[T]     // nil if keeps is false
-	stopping bool
-	ended    bool                   // stopping, and no worker is left
-	done     chan struct{}          // closed when ended; made when somebody asks
-	place    int                    // in the queue's subs
-	awaited  map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
-
-	nextFree, previousFree *Subscriber[T] // see freeSubscribers
-}
+type Subscriber[T any] struct{ core core.Subscriber[T] }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the queue has
 // already. ctx bounds the set-up only: the workers go on when it ends, until
 // [Subscriber.Shutdown] or the end of the queue. In memory Subscribe never waits. It returns
 // [ErrClosed], [ErrInvalidOption], or ctx's error if that has ended.
 func (q *Queue[T]) Subscribe(ctx context.Context, h Handler[T], options ...WorkerOption) (*Subscriber[T], error) {
-	return q.subscribe(ctx, h == nil, h, single(h), options)
-}
-
-// A BatchHandler works on several deliveries at once: as many as were ready, at least one
-// and at most [WithBatchSize]. What it returns settles all deliveries that it has not
-// settled itself, as a [Handler]'s result settles its one: nil acknowledges them, and an
-// error, Permanent, RetryAfter, Snooze, Release, a panic or runtime.Goexit applies to each.
-// Everything else is as for a Handler. The handler may keep the slice.
-type BatchHandler[T any] func(ctx context.Context, ds []Delivery[T]) error
-
-// single makes a handler of one delivery a batch handler.
-func single[T any](h Handler[T]) BatchHandler[T] {
-	return func(ctx context.Context, ds []Delivery[T]) error { return h(ctx, ds[0]) }
+	return q.subscribe(ctx, h, nil, options)
 }
 
 // SubscribeBatch is [Queue.Subscribe] for a handler that takes several messages
 // at a time.
 func (q *Queue[T]) SubscribeBatch(ctx context.Context, h BatchHandler[T], options ...WorkerOption) (*Subscriber[T], error) {
-	return q.subscribe(ctx, h == nil, nil, h, options)
+	return q.subscribe(ctx, nil, h, options)
 }
 
-func (q *Queue[T]) subscribe(ctx context.Context, none bool, one Handler[T], h BatchHandler[T], options []WorkerOption) (*Subscriber[T], error) {
-	set := defaultSubscriberSettings()
+func (q *Queue[T]) subscribe(ctx context.Context, one Handler[T], h BatchHandler[T], options []WorkerOption) (*Subscriber[T], error) {
+	set := settings.DefaultSubscriber()
 	if err := applyAll(options, func(o WorkerOption) error { return o.applyWorker(&set) }); err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, none, one == nil, &set); err != nil {
+	if err := checkSubscribe(ctx, one, h, &set); err != nil {
 		return nil, err
 	}
 	if err := q.made(); err != nil {
@@ -93,73 +45,37 @@ func (q *Queue[T]) subscribe(ctx context.Context, none bool, one Handler[T], h B
 	return q.start(one, h, set)
 }
 
-func checkSubscribe(ctx context.Context, noHandler, batches bool, set *subscriberSettings) error {
-	if ctx == nil {
-		return fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
+// start adds a subscriber with one of the two handlers.
+func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set settings.Subscriber) (*Subscriber[T], error) {
+	s, err := q.core.Start(one.core(), h.core(), set)
+	if err != nil {
+		return nil, err
 	}
-	if noHandler {
+	return subscriberOf(s), nil
+}
+
+func checkSubscribe[T any](ctx context.Context, one Handler[T], h BatchHandler[T], set *settings.Subscriber) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: %w", ErrInvalidOption, message.ErrNilContext)
+	}
+	if one == nil && h == nil {
 		return invalid("Subscribe", "nil handler", "a handler")
 	}
-	if set.batchAsked && !batches {
-		return invalid("WithBatchSize", set.batch, "a batch handler: this one takes one message, see SubscribeBatch")
+	if set.BatchAsked && h == nil {
+		return invalid("WithBatchSize", set.Batch, "a batch handler: this one takes one message, see SubscribeBatch")
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("fanout: subscribe: %w", contextError(ctx))
+		return fmt.Errorf("fanout: subscribe: %w", message.ContextError(ctx))
 	}
 	return nil
 }
 
-// start adds a subscriber to the queue. one is the handler, if it takes one
-// message at a time.
-func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set subscriberSettings) (*Subscriber[T], error) {
-	most, keeps := 1, false
-	if one == nil {
-		most, keeps = set.batch, true
-	}
-	if around := append(slices.Clip(q.core.around), set.interceptors...); len(around) > 0 {
-		w := &surrounded[T]{q: q, is: around, h: h}
-		if h = w.batch; one != nil {
-			one, h = w.one, w.single
-		}
-	}
-	s := &Subscriber[T]{q: q, handler: h, one: one, most: most, keeps: keeps, set: set.shared(), site: callSite()}
-	s.prefetches = s.canPrefetch()
-	if keeps {
-		s.slab = new(slab[T])
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return nil, fmt.Errorf("fanout: subscribe to %q: %w", q.name, ErrClosed)
-	}
-	s.place = len(q.subs)
-	q.subs = append(q.subs, s)
-	q.free.add(s)
-	q.consumers += set.concurrency
-	q.handOnLocked()
-	return s, nil
-}
-
 // Queue returns the queue that the subscriber works on.
-func (s *Subscriber[T]) Queue() *Queue[T] { return s.q }
+func (s *Subscriber[T]) Queue() *Queue[T] { return queueOf(s.core.Queue()) }
 
 // Done returns a channel that is closed when the subscriber has been stopped,
 // by Shutdown or by the end of its queue, and its last handler has returned.
-func (s *Subscriber[T]) Done() <-chan struct{} {
-	s.q.mu.Lock()
-	defer s.q.mu.Unlock()
-	return s.doneLocked()
-}
-
-func (s *Subscriber[T]) doneLocked() <-chan struct{} {
-	if s.done == nil {
-		s.done = make(chan struct{})
-		if s.ended {
-			close(s.done)
-		}
-	}
-	return s.done
-}
+func (s *Subscriber[T]) Done() <-chan struct{} { return s.core.Done() }
 
 // Shutdown stops the workers: they take no more messages, and it waits until running
 // handlers have settled theirs. The queue stays open.
@@ -174,209 +90,10 @@ func (s *Subscriber[T]) doneLocked() <-chan struct{} {
 // itself until ctx ends.
 func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
-		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, errNilContext)
+		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, message.ErrNilContext)
 	}
-	q := s.q
-	if q == nil {
+	if !s.core.Made() {
 		return zeroValue(s, "Subscribe")
 	}
-	q.mu.Lock()
-	s.stopLocked()
-	q.handOnLocked()
-	if s.ended {
-		q.mu.Unlock()
-		return nil
-	}
-	done := make(chan struct{}) // of this call alone, see Subscriber.Done
-	if s.awaited == nil {
-		s.awaited = make(map[chan struct{}]bool)
-	}
-	s.awaited[done] = true
-	q.mu.Unlock()
-	defer q.locked(func() { delete(s.awaited, done) })
-	select {
-	case <-done:
-		return nil
-	default:
-	}
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-	}
-	q.mu.Lock()
-	running := s.handlersLocked()
-	for _, w := range s.busy {
-		w.cancelLocked(fmt.Errorf("%w: the subscriber of queue %q was shut down", ErrClosed, q.name))
-	}
-	q.unlock()
-	what := plural(running, "handler")
-	if running == 0 { // workers between two messages, or settling: on their way home, or a hook or an engine keeps them
-		select {
-		case <-done:
-			return nil
-		default:
-			what = "a worker"
-		}
-	}
-	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.name, what, contextError(ctx))
+	return s.core.Shutdown(ctx)
 }
-
-// handlersLocked returns how many handlers run.
-func (s *Subscriber[T]) handlersLocked() (n int) {
-	for _, w := range s.busy {
-		if !w.returned {
-			n++
-		}
-	}
-	return n
-}
-
-// stopLocked makes the workers end, and takes the subscriber from its queue
-// once they have.
-func (s *Subscriber[T]) stopLocked() {
-	if s.stopping {
-		return
-	}
-	s.stopping = true
-	s.q.consumers -= s.set.concurrency
-	s.q.serving -= int32(s.running)
-	for _, w := range s.busy {
-		if w.lease != nil {
-			s.q.takeBackLocked(w.lease)
-		}
-	}
-	if s.q.remote != nil {
-		s.q.remote.stopPollLocked()
-	}
-	s.checkDoneLocked()
-}
-
-func (s *Subscriber[T]) checkDoneLocked() {
-	if !s.stopping || s.running > 0 || s.ended {
-		return
-	}
-	s.ended, s.idle = true, nil
-	if s.done != nil {
-		close(s.done)
-	}
-	for done := range s.awaited {
-		close(done)
-	}
-	s.awaited = nil
-	q := s.q
-	last := len(q.subs) - 1
-	q.subs[s.place] = q.subs[last]
-	q.subs[s.place].place = s.place
-	q.subs[last] = nil
-	q.subs = q.subs[:last]
-	q.free.remove(s)
-}
-
-// freeSubscribers is a ring of a queue's subscribers: each that may start one more
-// worker is in it, and others until first meets them. They take turns: last is the one
-// that started the latest worker, and the next one follows it. Guarded by the queue's mu.
-type freeSubscribers[T any] struct{ last *Subscriber[T] }
-
-// mayStart reports whether the subscriber may start one more worker.
-func (s *Subscriber[T]) mayStart() bool { return !s.stopping && s.running < s.set.concurrency }
-
-// add puts a subscriber that may start a worker behind all others.
-func (f *freeSubscribers[T]) add(s *Subscriber[T]) {
-	if s.nextFree != nil {
-		return
-	}
-	s.nextFree, s.previousFree = s, s
-	if f.last != nil {
-		s.previousFree, s.nextFree = f.last, f.last.nextFree
-		s.previousFree.nextFree, s.nextFree.previousFree = s, s
-	}
-	f.last = s
-}
-
-// remove takes a subscriber out, if it is in the ring.
-func (f *freeSubscribers[T]) remove(s *Subscriber[T]) {
-	if s.nextFree == nil {
-		return
-	}
-	s.previousFree.nextFree, s.nextFree.previousFree = s.nextFree, s.previousFree
-	if f.last == s {
-		f.last = s.previousFree
-		if f.last == s {
-			f.last = nil
-		}
-	}
-	s.nextFree, s.previousFree = nil, nil
-}
-
-// first returns the subscriber whose turn it is, of those that may start a worker and
-// whose rate limits let a message start. If only rate limits prevent it, it returns
-// nil and until when.
-func (f *freeSubscribers[T]) first() (sub *Subscriber[T], limited int64) {
-	if f.last == nil {
-		return nil, 0
-	}
-	for s, end := f.last.nextFree, f.last; ; {
-		next, atEnd := s.nextFree, s == end
-		if !s.mayStart() {
-			f.remove(s)
-		} else if at := s.limitedLocked(); at == 0 {
-			return s, 0
-		} else if limited == 0 || at < limited {
-			limited = at
-		}
-		if atEnd {
-			return nil, limited
-		}
-		s = next
-	}
-}
-
-// visibility is how long after its start a delivery to the subscriber times out.
-// Automatic extension makes it longer; only an engine's leases have to be renewed
-// on the way.
-func (s *Subscriber[T]) visibility() time.Duration {
-	if s.q.remote != nil {
-		return s.q.set.visibility
-	}
-	return max(s.q.set.visibility, s.set.autoExtend)
-}
-
-// limitedLocked returns until when the rate limit lets no delivery start, 0 if
-// one may start now.
-func (s *Subscriber[T]) limitedLocked() int64 {
-	if s.set.every == 0 {
-		return 0
-	}
-	now := s.q.core.now()
-	if s.nextAt <= now || s.nextAt > after(now, time.Duration(s.most)*s.set.every) { // or the clock is that of another bubble
-		return 0
-	}
-	return s.nextAt
-}
-
-// callSite is the file and line that called into this package, to name a
-// subscriber by the place where it was made.
-func callSite() string {
-	var pcs [8]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	for {
-		f, more := frames.Next()
-		if !strings.HasPrefix(f.Function, packagePrefix) || strings.HasSuffix(f.File, "_test.go") {
-			return lastTwo(f.File) + ":" + strconv.Itoa(f.Line)
-		}
-		if !more {
-			return "unknown"
-		}
-	}
-}
-
-// lastTwo is a file with its folder.
-func lastTwo(path string) string {
-	if k := strings.LastIndexByte(path, '/'); k > 0 {
-		return path[strings.LastIndexByte(path[:k], '/')+1:]
-	}
-	return path
-}
-
-const packagePrefix = "github.com/gofanout/fanout."

@@ -1,23 +1,14 @@
 package fanout
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"reflect"
-	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
-	"unsafe"
 
-	"github.com/gofanout/fanout/internal/dedup"
-	"github.com/gofanout/fanout/internal/log"
-	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/settings"
 )
 
 // A Topic is where messages of type T are published. Each message goes to every queue of the
@@ -25,74 +16,7 @@ import (
 //
 // All methods may be called concurrently, from handlers and hooks too. [NewTopic] makes a
 // topic; [Topic.Shutdown] or [Topic.Close] ends it.
-type Topic[T any] struct {
-	// A topic is a log, a queue is a window over it: one append puts a message
-	// into every queue, all at once and in one order. Whether it may be appended
-	// is decided under mu; see offer.go. The lock order is topic, queue,
-	// dead-letter queue; the mutexes of sleepers, reporters and handler contexts
-	// are leaves. Nothing waits under any of them.
-	//
-	// Invariants:
-	//   - limit <= q.allow for every queue q that reads the log, so that an
-	//     append below limit finds room in all of them; it is -1 if some queue
-	//     must be looked at for every message;
-	//   - messages enter a queue in the order of their seq, only under mu;
-	//   - no waiter is left that could be admitted.
-
-	*core
-
-	remote   *remoteTopic // nil in memory
-	ordering bool
-	before   []Interceptor     // around publishes
-	plain    bool              // made, and nothing stands around publishes
-	log      *log.Log[item[T]] // appended to under mu
-	sleep    sleepers[T]
-	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
-
-	mu       sync.Mutex     // guards the fields below; see unlock
-	pending  notice.Pending // what its queues left; empty while mu is not locked
-	roomMade []*Queue[T]    // in which room was made for those who wait; none while mu is not locked
-
-	state    topicState
-	dedup    *deduplicator // nil without WithDeduplication
-	retained retained[T]
-
-	seq uint64 // messages published
-	// unrouted counts those that no queue took.
-	unrouted uint64
-	expiring atomic.Uint64 // the latest that had a time to live of its own; read without mu
-	last     int64         // when the latest was; publication times never decrease
-	limit    int64         // head may grow to this without looking at any queue
-	// segment is the length of the log's segments. A segment stays as long as
-	// any queue reads in it, and with it what was consumed before: a quarter of
-	// the smallest capacity keeps that in proportion.
-	segment int
-	queues  map[string]*Queue[T]
-	opening map[string]*Queue[T] // those whose filters are asked about what they replay
-	limits  *queueLimits         // of the queue opened last
-	open    queueList[T]         // without a filter
-	directs int                  // how many of open are direct
-	short   map[int]int          // how many of the others want which segments, if that is less than most
-	filters queueList[T]         // queues with a filter
-	orphans map[string]*Queue[T] // dead-letter queues that outlived their queue, by their names
-	closedQ []*Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
-
-	endsWith []map[*core]bool // the topics of each Shutdown that ends this one
-
-	waitLines[T]
-
-	shutdown *ShutdownError // what ending the topic left; set with state closed
-
-	ids atomic.Uint64 // IDs made before publication, for interceptors
-}
-
-type topicState uint8
-
-const (
-	topicOpen    topicState = iota
-	topicClosing            // Shutdown was called: new messages come from handlers only
-	topicClosed
-)
+type Topic[T any] struct{ core core.Topic[T] }
 
 // NewTopic returns a topic. It does no I/O and starts no goroutine. The name appears in
 // errors, hooks and logs; it need not be unique. It returns [ErrInvalidOption] for an empty
@@ -102,42 +26,81 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	if name == "" {
 		return nil, invalid("NewTopic", `""`, "a name that is not empty")
 	}
-	var set topicSettings
+	set := settings.Topic{Partial: partial}
 	err := applyAll(options, func(o TopicOption) error { return o.applyTopic(&set) })
 	if err != nil {
 		return nil, err
 	}
-	remote, err := newRemoteTopic(name, set, reflect.TypeFor[T]())
+	t, err := core.New[T](name, set)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCore(name, set)
-	if err != nil {
-		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
+	return topicOf(t), nil
+}
+
+// partial is the error for a batch of which an engine published a part.
+func partial(topic string, failed map[int]error, err error) error {
+	return &PublishError{Topic: topic, Failed: failed, err: err}
+}
+
+// made returns an error if t was not made by NewTopic.
+func (t *Topic[T]) made() error {
+	if !t.core.Made() {
+		return zeroValue(t, "NewTopic")
 	}
-	t := &Topic[T]{
-		remote:   remote,
-		core:     c,
-		ordering: set.ordering,
-		before:   set.publishing,
-		plain:    set.publishing == nil,
-		log:      log.New[item[T]](1),
-		retained: retained[T]{size: set.retention},
-		limit:    math.MaxInt64,
-		segment:  segmentOf[T](),
-		queues:   map[string]*Queue[T]{},
-	}
-	if remote != nil {
-		t.limit = -1 // so that publishes come to look, and find the engine
-	}
-	if set.dedupMax > 0 {
-		t.dedup = &deduplicator{IDs: dedup.New(set.dedupWindow, set.dedupMax)}
-	}
-	return t, nil
+	return nil
 }
 
 // Name is the topic's name.
-func (t *Topic[T]) Name() string { return t.name }
+func (t *Topic[T]) Name() string { return t.core.Name() }
+
+// Publish hands body to every queue whose filter accepts it. The body is shared and not
+// copied: do not change what it points to any more.
+//
+// It is all or none. If Publish returns nil, the message is in all these queues, except
+// where a queue's own Drop policy dropped it. If it returns an error, the message is in
+// none, nothing was dropped for it, and the publish can be tried again. On an engine that
+// holds unless the error is [ErrUnconfirmed]. If no queue is open, or no filter accepts the
+// message, no queue gets it: Publish returns nil, and [TopicStats].Unrouted counts it.
+//
+// While a queue with the [Block] policy is full, Publish waits until there is room or ctx
+// ends. Publishes wait in the order of their arrival. It returns ctx's error, [ErrClosed],
+// [ErrQueueFull], or an error that names the queue whose filter panicked.
+func (t *Topic[T]) Publish(ctx context.Context, body T) error {
+	if err := t.made(); err != nil {
+		return err
+	}
+	return t.core.Publish(ctx, body)
+}
+
+// PublishMessages publishes a batch, all or none. If it returns nil, all messages are in all
+// queues whose filters accept them, in the order given, and no other publisher's message is
+// between them. If it returns an error, none is in any queue. It returns what Publish
+// returns, [ErrInvalidMessage], and [ErrBatchTooLarge] if a [Block] or [Reject] queue would
+// have to take more messages than its capacity. A batch of no messages is no error.
+func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) error {
+	if err := t.made(); err != nil {
+		return err
+	}
+	return t.core.PublishBatch(ctx, coreMessages(messages))
+}
+
+// TryPublish is Publish without waiting: it returns [ErrQueueFull] where Publish would wait.
+func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
+	if err := t.made(); err != nil {
+		return err
+	}
+	return t.core.TryPublish(ctx, body)
+}
+
+// TryPublishMessages is PublishMessages without waiting: it returns [ErrQueueFull] where
+// PublishMessages would wait.
+func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T]) error {
+	if err := t.made(); err != nil {
+		return err
+	}
+	return t.core.TryPublishBatch(ctx, coreMessages(messages))
+}
 
 // OpenQueue makes a queue that gets every message published from now on that its filter
 // accepts. A Publish that is under way may or may not reach it. ctx bounds the set-up only.
@@ -152,11 +115,35 @@ func (t *Topic[T]) Name() string { return t.name }
 // for a filter for another T; [ErrUnsupported] for what the topic or its engine does not
 // support; and ctx's error if that has ended.
 func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueOption) (*Queue[T], error) {
-	set := defaultQueueSettings()
+	set := settings.DefaultQueue()
 	if err := applyAll(options, func(o QueueOption) error { return o.applyQueue(&set) }); err != nil {
 		return nil, err
 	}
-	return t.openQueue(ctx, name, set)
+	return t.open(ctx, name, set)
+}
+
+// open is OpenQueue with its options.
+func (t *Topic[T]) open(ctx context.Context, name string, set settings.Queue) (*Queue[T], error) {
+	if err := t.made(); err != nil {
+		return nil, err
+	}
+	filters, err := filtersOf[T](set.Filters)
+	if err != nil {
+		return nil, err
+	}
+	var dead *core.Queue[T]
+	if set.DeadLetters != nil {
+		ds, err := typed[*Queue[T]]("WithDeadLetterQueue", []any{set.DeadLetters}, reflect.TypeFor[T]())
+		if err != nil {
+			return nil, err
+		}
+		dead = &ds[0].core
+	}
+	q, err := t.core.Open(ctx, name, set, filters, dead)
+	if err != nil {
+		return nil, err
+	}
+	return queueOf(q), nil
 }
 
 // Subscribe opens a queue and runs h over it by a pool of workers: it is OpenQueue and
@@ -164,270 +151,43 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...QueueO
 // go on when it ends, and handlers have contexts of their own. [Subscriber.Shutdown] stops
 // the workers. The queue stays open after that, and fills, until it is closed.
 func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...SubscribeOption) (*Subscriber[T], error) {
-	return t.subscribe(ctx, name, h == nil, h, single(h), options)
+	return t.subscribe(ctx, name, h, nil, options)
 }
 
 // SubscribeBatch is [Topic.Subscribe] for a handler that takes several messages
 // at a time.
 func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandler[T], options ...SubscribeOption) (*Subscriber[T], error) {
-	return t.subscribe(ctx, name, h == nil, nil, h, options)
+	return t.subscribe(ctx, name, nil, h, options)
 }
 
-func (t *Topic[T]) subscribe(ctx context.Context, name string, none bool, one Handler[T], h BatchHandler[T], options []SubscribeOption) (*Subscriber[T], error) {
-	set, sub := defaultQueueSettings(), defaultSubscriberSettings()
+func (t *Topic[T]) subscribe(ctx context.Context, name string, one Handler[T], h BatchHandler[T], options []SubscribeOption) (*Subscriber[T], error) {
+	set, sub := settings.DefaultQueue(), settings.DefaultSubscriber()
 	if err := applyAll(options, func(o SubscribeOption) error { return o.applySubscribe(&set, &sub) }); err != nil {
 		return nil, err
 	}
-	if err := checkSubscribe(ctx, none, one == nil, &sub); err != nil {
+	if err := checkSubscribe(ctx, one, h, &sub); err != nil {
 		return nil, err
 	}
-	q, err := t.openQueue(ctx, name, set)
+	q, err := t.open(ctx, name, set)
 	if err != nil {
 		return nil, err
 	}
 	return q.start(one, h, sub)
 }
 
-func (t *Topic[T]) openQueue(ctx context.Context, name string, set queueSettings) (*Queue[T], error) {
-	if err := t.made(); err != nil {
-		return nil, err
-	}
-	if ctx == nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, errNilContext)
-	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, contextError(ctx))
-	}
-	if name == "" || strings.HasSuffix(name, deadSuffix) {
-		return nil, invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that is not empty and does not end in "+deadSuffix)
-	}
-	filters, err := filtersOf[T](set.filters)
-	if err != nil {
-		return nil, err
-	}
-	if t.remote != nil {
-		q, err := t.openRemote(ctx, name, set, filters)
-		if err != nil {
-			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
-		}
-		return q, nil
-	}
-	q := newQueue(t.core, t, name, &set.queueLimits)
-	q.filters = filters
-	q.direct = filters != nil || set.delay > 0
-	q.log = t.log
-	if set.deadLetters != nil {
-		ds, err := typed[*Queue[T]]("WithDeadLetterQueue", []any{set.deadLetters}, reflect.TypeFor[T]())
-		if err != nil {
-			return nil, err
-		}
-		q.dead = ds[0]
-		if set.asked.lettersOwn != "" {
-			return nil, fmt.Errorf("%w: %s beside WithDeadLetterQueue: give it to NewDeadLetterQueue", ErrInvalidOption, set.asked.lettersOwn)
-		}
-	}
-	if set.replay > 0 && t.retained.size == 0 {
-		return nil, fmt.Errorf("%w: WithReplay(%v): topic %q retains nothing, make it WithRetention", ErrUnsupported, limit(set.replay), t.name)
-	}
-
-	t.mu.Lock()
-	if err := t.mayOpenLocked(name); err != nil {
-		t.mu.Unlock()
-		return nil, err
-	}
-	if t.limits == nil || *t.limits != *q.set {
-		own := *q.set // not the filters with it
-		t.limits = &own
-	}
-	q.set = t.limits
-	if q.filters != nil && set.replay > 0 {
-		r := t.beginReplayLocked(q)
-		t.mu.Unlock()
-		if err := t.replay(ctx, r); err != nil {
-			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
-		}
-		return q, nil
-	}
-	defer t.mu.Unlock()
-	q.mu.Lock() // what is replayed may be due at once, and the timer begin
-	defer q.mu.Unlock()
-	t.live.Add(1)
-	q.adoptLocked()
-	t.queues[name] = q
-	if set.replay > 0 {
-		q.replayLocked(t.retained.all())
-	}
-	if q.filters != nil {
-		t.addFilteredLocked(q)
-		return q, nil
-	}
-	t.open.add(q)
-	if q.direct {
-		t.directs++
-		t.limit = -1
-		return q, nil
-	}
-	if n := set.capacity / 4; n < segmentOf[T]() {
-		if t.short == nil {
-			t.short = make(map[int]int)
-		}
-		t.short[n]++
-		t.segment = min(t.segment, n)
-	}
-	t.log.Resize(t.segment)
-	q.cursor = t.log.Cursor()
-	began := q.cursor.Pos()
-	q.offered -= uint64(began)
-	q.allow.Add(began)
-	t.limit = min(t.limit, q.allow.Load())
-	return q, nil
-}
-
-// mayOpenLocked returns the error that keeps a queue of that name from being opened.
-func (t *Topic[T]) mayOpenLocked(name string) error {
-	switch {
-	case t.state != topicOpen:
-		return fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, ErrClosed)
-	case t.queues[name] != nil || t.opening[name] != nil:
-		return nameExists(name)
-	}
-	return nil
-}
-
-// nameExists is the error for a name that an open queue has.
-func nameExists(name string) error {
-	return fmt.Errorf("%w: OpenQueue(%q): want a name that no open queue of the topic has", ErrExists, name)
-}
-
-// made returns an error if t was not made by NewTopic.
-func (t *Topic[T]) made() error {
-	if t.core == nil {
-		return zeroValue(t, "NewTopic")
-	}
-	return nil
-}
-
-func newQueue[T any](c *core, t *Topic[T], name string, set *queueLimits) *Queue[T] {
-	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil}
-	q.report.Init(&c.to, name)
-	q.allow.Store(int64(min(set.capacity, maxCapacity)))
-	return q
-}
-
-// maxCapacity is what Unlimited means for a capacity, with room to calculate.
-const maxCapacity = math.MaxInt / 4
-
-// addFilteredLocked adds q to the queues with a filter.
-func (t *Topic[T]) addFilteredLocked(q *Queue[T]) {
-	t.filters.add(q)
-	t.showFilteredLocked()
-}
-
-func (t *Topic[T]) removeFilteredLocked(q *Queue[T]) {
-	t.filters.remove(q)
-	t.showFilteredLocked()
-}
-
-// showFilteredLocked shows publishers the queues with a filter.
-func (t *Topic[T]) showFilteredLocked() {
-	if t.filters.n == 0 {
-		t.filtered.Store(nil)
-		return
-	}
-	places := t.filters.places
-	t.filtered.Store(&places)
-}
-
-// maxSegment is the most messages that a segment of the log holds, and segmentBytes
-// the most bytes, if that is more than one message.
-const (
-	maxSegment   = 256
-	segmentBytes = 8 << 10
-)
-
-func segmentOf[T any]() int {
-	return min(max(segmentBytes/int(unsafe.Sizeof(item[T]{})), 1), maxSegment)
-}
-
-// removeOpenLocked takes a queue without a filter out of those that are open. The limit
-// may stay as it is, if it is not that of direct queues: it is below what any of the
-// others allows, and chosen anew when the log has grown to it.
-func (t *Topic[T]) removeOpenLocked(q *Queue[T]) {
-	t.open.remove(q)
-	if !t.log.Read() {
-		t.log.Forget()
-	}
-	if q.direct {
-		if t.directs--; t.directs == 0 {
-			t.limit = 0
-		}
-		return
-	}
-	n := q.set.capacity / 4
-	if n >= segmentOf[T]() {
-		return
-	}
-	if t.short[n]--; t.short[n] > 0 {
-		return
-	}
-	delete(t.short, n)
-	t.segment = segmentOf[T]()
-	for n := range t.short {
-		t.segment = min(t.segment, n)
-	}
-	t.log.Resize(t.segment)
-}
-
-// relimitLocked keeps the invariant about limit, after anything but settling
-// has changed what a queue holds.
-func (t *Topic[T]) relimitLocked() {
-	if t.remote != nil {
-		return
-	}
-	t.limit = math.MaxInt64
-	if !t.log.Read() {
-		t.log.Forget()
-	}
-	if t.directs > 0 {
-		t.limit = -1
-		return
-	}
-	for q := range t.open.all() {
-		t.limit = min(t.limit, q.allow.Load())
-	}
-}
-
 // Queue returns the open queue of that name, or nil if there is none. When the topic is
 // closed it returns the queue that was open then.
-func (t *Topic[T]) Queue(name string) *Queue[T] {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if k, ok := slices.BinarySearchFunc(t.closedQ, name, func(q *Queue[T], name string) int { return cmp.Compare(q.name, name) }); ok {
-		return t.closedQ[k]
-	}
-	return t.queues[name]
-}
+func (t *Topic[T]) Queue(name string) *Queue[T] { return queueOf(t.core.Queue(name)) }
 
 // Queues returns the topic's open queues in the order of their names. When the topic is
 // closed it returns those that were open then.
 func (t *Topic[T]) Queues() []*Queue[T] {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.queuesLocked()
-}
-
-func (t *Topic[T]) queuesLocked() []*Queue[T] {
-	qs := slices.Clone(t.closedQ)
-	if t.state != topicClosed {
-		qs = slices.Collect(maps.Values(t.queues))
+	qs := t.core.Queues()
+	all := make([]*Queue[T], len(qs))
+	for k, q := range qs {
+		all[k] = queueOf(q)
 	}
-	slices.SortFunc(qs, func(a, b *Queue[T]) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
-	return qs
+	return all
 }
 
 // TopicStats is a snapshot of a topic's counters.
@@ -449,41 +209,142 @@ type TopicStats struct {
 
 // Stats returns a snapshot of the topic's counters. Those of its queues are
 // taken one by one, by [Queue.Stats].
-func (t *Topic[T]) Stats() TopicStats {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := TopicStats{
-		Topic: t.name, Published: t.seq, Unrouted: int(t.unrouted), Waiting: t.waiting, Queues: len(t.queues), Retained: len(t.retained.ring),
+func (t *Topic[T]) Stats() TopicStats { return TopicStats(t.core.Stats()) }
+
+// ListQueues returns what each of the topic's queues holds, in the order of their names. In
+// memory these are the queues of [Topic.Queues], there is no error, and ctx is ignored. On
+// an engine it asks the engine, until ctx ends. There the list includes queues that no
+// process has open: they get messages until they are deleted, see [Queue.Delete]. Their
+// depths are read one after the other. ListQueues returns the engine's errors,
+// [ErrUnsupported] if the engine does not support [engine.Listing], [ErrClosed] once the
+// topic is closed there, and [ErrInvalidOption] for a zero Topic.
+func (t *Topic[T]) ListQueues(ctx context.Context) ([]Depth, error) {
+	if err := t.made(); err != nil {
+		return nil, err
 	}
-	if d := t.dedup; d != nil {
-		d.Expire(t.now())
-		s.Duplicates, s.Remembered, s.Forgotten = int(d.duplicates), d.Len(), int(d.Forgotten())
+	ds, err := t.core.ListQueues(ctx)
+	return sliceOf[Depth](ds), err
+}
+
+// Shutdown ends the topic cleanly. It is [Shutdown] of this topic alone, which says what it
+// waits for. From now on a publish gets [ErrClosed], also one that waits for room. Only a
+// running handler of this topic can go on publishing to it, with its own context or one that
+// comes from it.
+//
+// Shut topics down first, and then what their handlers use: databases, connections, and
+// topics that they publish to. Topics that publish to each other are shut down together, by
+// [Shutdown]. Give it a context with a timeout, as handlers can hang.
+//
+// If anything is left, Shutdown returns a [*ShutdownError] that says how much in which
+// queue, running handlers included, and [Topic.Leftovers] returns the messages. It returns
+// [ErrInvalidOption] for a nil ctx. A second call, or one after Close, waits for the same
+// end and returns the same.
+func (t *Topic[T]) Shutdown(ctx context.Context) error {
+	if err := t.made(); err != nil {
+		return err
 	}
-	if t.remote != nil {
-		s.Published, s.Unrouted = t.remote.published.Load(), Unknown
-		if t.dedup != nil {
-			s.Duplicates, s.Remembered, s.Forgotten = Unknown, Unknown, Unknown
+	return Shutdown(ctx, t)
+}
+
+// Close ends the topic at once. Publishes, receives and settlements get [ErrClosed] from now
+// on, and the contexts of running handlers are cancelled with a cause that wraps it. What
+// the queues hold is lost; it is counted and told to the hooks and the log, and
+// [Topic.Leftovers] returns it. Close doesn't wait for handlers: wait for Done. A second
+// call does nothing. Close returns nil.
+func (t *Topic[T]) Close() error {
+	if err := t.made(); err != nil {
+		return err
+	}
+	return t.core.Close()
+}
+
+// Done returns a channel that is closed when the topic is closed and the last
+// of its goroutines and timers is gone. Handlers that never return keep it open.
+func (t *Topic[T]) Done() <-chan struct{} { return t.core.Done() }
+
+// Leftovers returns what the queues held when the topic was closed, by the names of the
+// queues, as messages that can be published again; see [Queue.Leftovers]. Before that it
+// returns nil.
+func (t *Topic[T]) Leftovers() map[string][]Message[T] {
+	var all map[string][]Message[T]
+	for name, ms := range t.core.Leftovers() {
+		if all == nil {
+			all = make(map[string][]Message[T])
+		}
+		all[name] = messages(ms)
+	}
+	return all
+}
+
+// View returns a view of the topic that needs no T.
+func (t *Topic[T]) View() TopicView { return topicView[T]{t} }
+
+// inner is the topic for package core, nil if NewTopic did not make it.
+func (t *Topic[T]) inner() core.AnyTopic {
+	if t == nil || !t.core.Made() {
+		return nil
+	}
+	return &t.core
+}
+
+// AnyTopic is a [*Topic] of any type, for [Shutdown] and [TopicView]. No other type
+// implements it.
+type AnyTopic interface {
+	Name() string
+	Close() error
+	Done() <-chan struct{}
+	Stats() TopicStats
+	View() TopicView
+
+	inner() core.AnyTopic
+}
+
+// Shutdown ends several topics as one. It is for topics whose handlers publish to each
+// other, in a line or in a circle, as those of a saga do. The topics can have different
+// types. A topic that is named twice counts once.
+//
+// From now on these topics accept a publish only from a running handler of one of them, with
+// its context or one that comes from it. All other publishes get [ErrClosed], also those
+// that wait for room. Redrives and new queues are refused.
+//
+// Shutdown waits until all queues of these topics are drained: nothing is ready, in flight
+// or waiting for a retry, no handler runs, and no topic has accepted a message while
+// Shutdown looked. Handlers go on with live contexts, and callers of Receive can take what
+// is left. Then the dead-letter queues give out no more letters, and Shutdown waits for
+// handlers of letters too. It does not wait for messages that are delayed, snoozed or
+// parked, or in a paused queue. It waits until ctx ends for a queue that nobody consumes,
+// and for handlers that never stop publishing to each other.
+//
+// When that is done, or ctx has ended, all topics are closed, as by [Topic.Close]. If
+// anything is left, Shutdown returns a [*ShutdownError] for each topic that has something
+// left, several of them joined in the order of the topics. An attempt is not spent but
+// released if it fails with an error that wraps ErrClosed because it published to a topic
+// that was closing; its message is left. Dead letters stay in their dead-letter queues,
+// where [Queue.Peek] sees them.
+//
+// Shutdown returns [ErrInvalidOption] for a nil ctx or a topic that [NewTopic] did not make,
+// and then changes nothing. It may be called concurrently, for the same topics too: the call
+// that first finds its own topics drained, or whose ctx ends first, closes a topic. A
+// handler of one of the topics that calls Shutdown waits for itself until ctx ends.
+func Shutdown(ctx context.Context, topics ...AnyTopic) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, message.ErrNilContext)
+	}
+	inner := make([]core.AnyTopic, len(topics))
+	for k, t := range topics {
+		if t != nil {
+			inner[k] = t.inner()
+		}
+		if inner[k] == nil {
+			return fmt.Errorf("%w: Shutdown: topic %d: want a topic made by NewTopic", ErrInvalidOption, k)
 		}
 	}
-	return s
-}
-
-// timeOf gives the messages published now their time, which never decreases but
-// when the clock is another: that of a bubble of testing/synctest, or of another.
-func (t *Topic[T]) timeOf(now int64) int64 {
-	if t.last-now > clockSlack {
-		t.last = now
+	var left []error
+	for _, l := range core.End(ctx, inner...) {
+		left = append(left, &ShutdownError{Topic: l.Topic, Queues: sliceOf[Left](l.Queues), Err: l.Err})
 	}
-	t.last = max(t.last, now)
-	return t.last
+	if len(left) == 1 {
+		return left[0]
+	}
+	return errors.Join(left...)
 }
-
-// clockSlack is more than passes between a reading of the clock and its use.
-const clockSlack = int64(time.Minute)
-
-// zeroValue is the error for a zero Topic, Queue or Subscriber, given a pointer to it.
-func zeroValue(of any, maker string) error {
-	return fmt.Errorf("%w: a zero %s: want one made by %s", ErrInvalidOption, strings.TrimPrefix(fmt.Sprintf("%T", of), "*"), maker)
-}
-
-func isClosed(err error) bool { return errors.Is(err, ErrClosed) }

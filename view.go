@@ -3,10 +3,9 @@ package fanout
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/core"
 )
 
 // A TopicView is a [*Topic] of any type, seen without its T, for a page, metrics or a tool
@@ -96,22 +95,11 @@ type QueueView interface {
 	view()
 }
 
-// View returns a view of the topic that needs no T.
-func (t *Topic[T]) View() TopicView { return topicView[T]{t} }
-
-// View returns a view of the queue that needs no T.
-func (q *Queue[T]) View() QueueView { return queueView[T]{q} }
-
 type topicView[T any] struct{ *Topic[T] }
 
 func (v topicView[T]) view() {}
 
-func (v topicView[T]) Engine() string {
-	if v.remote == nil {
-		return ""
-	}
-	return v.remote.engine.Name()
-}
+func (v topicView[T]) Engine() string { return v.core.Engine() }
 
 func (v topicView[T]) Queues() []QueueView {
 	qs := v.Topic.Queues()
@@ -138,30 +126,23 @@ func (v topicView[T]) Tap(h Hooks) (stop func(), err error) {
 		f    func(Event)
 	}{{"Published", h.Published}, {"Delivered", h.Delivered}, {"Settled", h.Settled}, {"StuckStack", h.StuckStack}} {
 		if no.f != nil {
-			return nil, fmt.Errorf("%w: Tap of topic %q with Hooks.%s: give it to NewTopic by WithHooks", ErrUnsupported, v.name, no.name)
+			return nil, fmt.Errorf("%w: Tap of topic %q with Hooks.%s: give it to NewTopic by WithHooks", ErrUnsupported, v.Name(), no.name)
 		}
 	}
-	return v.to.Tap(h.byKind()), nil
+	return v.core.Tap(h.byKind()), nil
 }
 
 type queueView[T any] struct{ *Queue[T] }
 
 func (v queueView[T]) view() {}
 
-func (v queueView[T]) Blocking() bool { return v.gate.Load() != 0 }
+func (v queueView[T]) Blocking() bool { return v.core.Blocking() }
 
 func (v queueView[T]) DeadLetters() QueueView {
-	if d := v.deadNow(); d != nil {
-		return d.View()
+	if d := v.core.DeadNow(); d != nil {
+		return queueOf(d).View()
 	}
 	return nil
-}
-
-// deadNow returns the dead-letter queue, nil if none has been made.
-func (q *Queue[T]) deadNow() *Queue[T] {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.dead
 }
 
 // QueueSettings are the options of a queue that are in force: those that were given, and the
@@ -187,32 +168,12 @@ type QueueSettings struct {
 }
 
 func (v queueView[T]) Settings() QueueSettings {
-	q := v.Queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	set := q.set
-	s := QueueSettings{
-		Capacity: set.capacity, Overflow: set.overflow, VisibilityTimeout: set.visibility, MaxAttempts: set.maxAttempts,
-		Backoff: set.backoff.String(), Delay: set.delay, TimeToLive: set.ttl, Filtered: q.filters != nil,
+	s := v.core.Settings()
+	return QueueSettings{
+		Capacity: s.Capacity, Overflow: Overflow(s.Overflow), VisibilityTimeout: s.Visibility, MaxAttempts: s.MaxAttempts,
+		Backoff: s.Backoff.String(), Delay: s.Delay, TimeToLive: s.TTL, Filtered: s.Filtered,
+		DeadLetterQueue: s.Shared, DeadLetterCapacity: s.DeadCapacity, DeadLetterOverflow: Overflow(s.DeadOverflow),
 	}
-	if !q.letters {
-		s.DeadLetterCapacity, s.DeadLetterOverflow = set.deadCapacity, set.deadOverflow
-	}
-	if q.remote != nil {
-		s.Capacity = q.remote.capacity
-	}
-	if d := q.dead; d != nil {
-		d.mu.Lock()
-		s.DeadLetterCapacity, s.DeadLetterOverflow = d.set.capacity, d.set.overflow
-		d.mu.Unlock()
-		if d.remote != nil {
-			s.DeadLetterCapacity = d.remote.capacity
-		}
-		if d.shared() {
-			s.DeadLetterQueue = d.name
-		}
-	}
-	return s
 }
 
 // A SubscriberView describes a [Subscriber] at one instant.
@@ -232,78 +193,81 @@ type SubscriberView struct {
 }
 
 func (v queueView[T]) Subscribers() []SubscriberView {
-	q := v.Queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	views := make([]SubscriberView, len(q.subs))
-	for k, s := range q.subs {
+	subs := v.core.Subscribers()
+	views := make([]SubscriberView, len(subs))
+	for k := range subs {
+		s := &subs[k]
 		views[k] = SubscriberView{
-			Subscriber: s.site, Concurrency: s.set.concurrency, BatchSize: s.most, AutoExtend: s.set.autoExtend,
-			HandlerTimeout: s.set.handlerTimeout, Workers: s.running, Stuck: s.stuck, Stopping: s.stopping,
-		}
-		if s.set.every > 0 {
-			views[k].RateLimit = float64(time.Second) / float64(s.set.every)
+			Subscriber: s.Site, Concurrency: s.Concurrency, BatchSize: s.Most, RateLimit: s.RateLimit(), AutoExtend: s.AutoExtend,
+			HandlerTimeout: s.HandlerTimeout, Workers: s.Workers, Stuck: s.Stuck, Stopping: s.Stopping,
 		}
 	}
 	return views
 }
 
 func (v queueView[T]) DeleteLetters(ctx context.Context, options ...RedriveOption) (deleted int, err error) {
-	q := v.Queue
-	c, err := q.chooseLetters(ctx, "DeleteLetters", "delete letters", options)
-	if err == nil {
-		err = q.findLetters("delete letters", c)
-	}
+	c, err := v.chooseLetters(ctx, "DeleteLetters", "delete letters", options)
 	if err != nil {
 		return 0, err
 	}
-	switch {
-	case q.remote != nil:
-		deleted, err = q.remote.deleteLetters(ctx, c)
-	case c.dead == nil:
-		err = c.set.unknown()
-	default:
-		deleted, err = q.deleteFrom(ctx, c)
-	}
-	if err != nil {
-		err = fmt.Errorf("fanout: delete letters of %q: %w", q.name, err)
-	}
-	return deleted, err
+	return v.core.DeleteLetters(ctx, c)
 }
 
-// deleteFrom deletes letters in memory.
-func (q *Queue[T]) deleteFrom(ctx context.Context, c *letterChoice[T]) (deleted int, err error) {
-	letters, err := q.selectFrom(c)
-	if err != nil {
-		return 0, err
-	}
-	for some := range slices.Chunk(letters, lookLen) {
-		if ctx.Err() != nil {
-			return deleted, contextError(ctx)
-		}
-		deleted += c.dead.drop(some)
-	}
-	return deleted, c.set.unknown()
+// PeekOptions say what [QueueView].Peek returns.
+type PeekOptions struct {
+	// After is the cursor that the page before was returned with. The first page has none.
+	// A cursor is text, and good for as long as the queue exists.
+	After string
+	// Most is how many messages the page has at most, at least 1.
+	Most int
+	// Body is how many bytes of a body's text each [MessageView] has; 0 is none. A longer
+	// text is cut, with a note of how much was left out; a text of up to 48 bytes is always
+	// whole. The text of a string or of bytes is the body itself, on an engine as the codec
+	// encoded it. Any other body is written as JSON, or as fmt prints it if that fails. For
+	// that Peek calls the body's own methods, such as MarshalJSON, without a lock. If one
+	// panics, the text says so.
+	Body int
 }
 
-// drop deletes letters that are still in this dead-letter queue, and in no hand.
-func (d *Queue[T]) drop(letters []Delivery[T]) (n int) {
-	d.mu.Lock()
-	defer d.unlock()
-	for k := range letters {
-		l := &letters[k]
-		if !d.hasLetterLocked(l) {
-			continue
-		}
-		it := d.win.At(l.ref.Block).item
-		d.takeOutLocked(l.ref.Block)
-		d.freeLocked(l.ref.Block)
-		d.rareLocked().dropped++
-		d.noteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedByDelete})
-		n++
+// A MessageView is a message in a queue, without its T.
+type MessageView struct {
+	ID          string
+	PublishedAt time.Time
+	// Cursor, given as [PeekOptions].After, makes a page that begins with this message, if
+	// it is still there. It is empty on an engine.
+	Cursor string
+	// State is the name of the number in [Stats] that counts the message, in lower case:
+	// "ready", "delayed", "retrying", "parked", "released" or "blocked"; of a letter that a
+	// consumer had when its dead-letter queue was closed it is "in flight".
+	State string
+	// DueAt is when a delayed or retrying message is ready again, else zero.
+	DueAt time.Time
+	// Attempt, OrderingKey, Attributes and History are as [Delivery] has them. Attempt is
+	// the number of the attempt to come.
+	Attempt     int
+	OrderingKey string
+	Attributes  map[string]string
+	History     []Attempt
+	// DiedAt is when a dead letter became one, and Source the queue that it comes from. Both
+	// are zero for others, and if the letter has no history. Give the latest DiedAt of
+	// what was looked at to [RedriveUntil].
+	DiedAt time.Time
+	Source string
+	// Body is the body as text, as far as [PeekOptions].Body asks for it.
+	Body string
+}
+
+func (v queueView[T]) Peek(ctx context.Context, o PeekOptions) (page []MessageView, next string, err error) {
+	if err := v.made(); err != nil {
+		return nil, "", err
 	}
-	d.armLocked(d.core.now())
-	d.handOnLocked() // a letter that went may have been the head of its key
-	d.checkDrainedLocked()
-	return n
+	seen, next, err := v.core.PeekAt(ctx, core.PeekOptions(o))
+	for k := range seen {
+		m := &seen[k]
+		page = append(page, MessageView{
+			ID: m.ID, PublishedAt: m.PublishedAt, Cursor: m.Cursor, State: m.State, DueAt: m.DueAt, Attempt: m.Attempt, OrderingKey: m.OrderingKey,
+			Attributes: m.Attributes, History: attemptsOf(m.History), DiedAt: m.DiedAt, Source: m.Source, Body: m.Body,
+		})
+	}
+	return page, next, err
 }

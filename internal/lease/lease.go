@@ -34,28 +34,33 @@ const Len = 64
 // A Place is where a consumer in step stands: the stamp of its current message,
 // how many wait behind it, and whether the current one is acknowledged or
 // detached. Zero: the lease is not in step.
-type Place uint64
+type Place = place[struct{}]
+
+// A place is generic only so that the compiler inlines its methods in the programs of users:
+// of a package that they don't import themselves it inlines nothing but what is generic. The
+// same holds for the small functions below.
+type place[_ any] uint64
 
 const (
-	acked    = Place(1)
-	detached = Place(2)
+	acked    = 1
+	detached = 2
 	over     = acked | detached
-	waiter   = Place(4)
-	step     = Place(1024)
+	waiter   = 4
+	step     = 1024
 )
 
 // Stamp is that of the current message.
-func (p Place) Stamp() uint64 { return uint64(p / step) }
+func (p place[_]) Stamp() uint64 { return uint64(p / step) }
 
 // Waiting is how many messages wait behind the current one.
-func (p Place) Waiting() int { return int(p % step / waiter) }
+func (p place[_]) Waiting() int { return int(p % step / waiter) }
 
 // Acked reports whether the current message is acknowledged.
-func (p Place) Acked() bool { return p&over == acked }
+func (p place[_]) Acked() bool { return p&over == acked }
 
 // Detached reports whether the current message is in flight by its bit: its
 // consumer has to settle it by its Ref.
-func (p Place) Detached() bool { return p&over == detached }
+func (p place[_]) Detached() bool { return p&over == detached }
 
 // A Consumer keeps the messages that it has taken into its leases, until they are over
 // or it has left the lease.
@@ -208,10 +213,10 @@ func (l *Lease[T]) item(s *slot[T], k int) message.Item[T] {
 	return l.items[s.place(k)]
 }
 
-func bit(k int) uint64        { return 1 << k }
-func mask(from, n int) uint64 { return (1<<n - 1) << from }
+func bit[I int](k I) uint64        { return 1 << k }
+func mask[I int](from, n I) uint64 { return (1<<n - 1) << from }
 
-func after(now, d int64) int64 {
+func after[I int64](now, d I) I {
 	if at := now + d; at >= now {
 		return at
 	}

@@ -304,3 +304,14 @@ const (
 	// NoteFormat is the note of how many bytes of a text were left out.
 	NoteFormat = "... (%d bytes left out)"
 )
+
+// Died returns when the attempt ended that made a dead letter of the message, and the
+// queue that made it.
+func (h *History) Died() (at time.Time, queue string) {
+	for _, a := range slices.Backward(h.Kept()) {
+		if !a.Letter {
+			return a.Start.Add(a.Elapsed), a.Queue
+		}
+	}
+	return at, ""
+}

@@ -43,23 +43,69 @@ func (c Cause) String() string {
 // message has.
 func (c Cause) Spends() bool { return c != Acked && c != Snoozed && c != Released }
 
+// Permanent is what a handler returns if no further attempt can succeed.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{Verdict{Cause: PermanentlyFailed, Err: err}}
+}
+
+// RetryAfter is what a handler returns if the next attempt should begin after wait.
+func RetryAfter(err error, wait time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{Verdict{Cause: Failed, Wait: max(wait, MinWait), Err: err}}
+}
+
+// Snooze is what a handler returns if it is too early for the message.
+func Snooze(wait time.Duration) error {
+	return &outcome{Verdict{Cause: Snoozed, Wait: max(wait, MinWait)}}
+}
+
+// Release is what a handler returns if the attempt should not count.
+func Release(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{Verdict{Cause: Released, Wait: FromBackoff, Err: err}}
+}
+
+// outcome is a verdict as an error, for a handler to return.
+type outcome struct{ Verdict }
+
+func (o *outcome) Error() string {
+	if o.Cause == Snoozed {
+		return fmt.Sprintf("fanout: snooze for %v", o.Wait)
+	}
+	return o.Err.Error()
+}
+
+func (o *outcome) Unwrap() error { return o.Err }
+
+// A Verdict says how a delivery ends.
+type Verdict struct {
+	Cause Cause
+	Wait  time.Duration // until the next delivery; or FromBackoff
+	Err   error
+	Text  string // Err's; see Told
+	Stack string
+	// Unstarted says that no consumer had the message: there was no attempt.
+	Unstarted bool
+}
+
 const (
 	// MinWait is the least that a message waits after a failure or a snooze.
 	MinWait = time.Millisecond
 	// FromBackoff as a Verdict's Wait stands for the queue's backoff.
 	FromBackoff time.Duration = -1
+	// MostPasses is after how many snoozes and releases a message is dead.
+	MostPasses = 1000
 )
 
-// A Verdict says how a delivery ends.
-type Verdict struct {
-	Cause Cause
-	Wait  time.Duration // until the next delivery, or FromBackoff
-	Err   error
-	Stack string
-}
-
-// Judge turns what a handler returned into a verdict. It calls the error's own
-// methods: no lock is held.
+// Judge turns what a handler returned into a verdict. It calls the error's own methods: no
+// lock is held.
 func Judge(err error) Verdict {
 	if err == nil {
 		return Verdict{Cause: Acked}
@@ -78,37 +124,5 @@ func Judge(err error) Verdict {
 	return Verdict{Cause: Failed, Wait: FromBackoff, Err: err}
 }
 
-// An outcome is a verdict as an error, for a handler to return.
-type outcome struct{ Verdict }
-
-func (o *outcome) Error() string {
-	if o.Cause == Snoozed {
-		return fmt.Sprintf("fanout: snooze for %v", o.Wait)
-	}
-	return o.Err.Error()
-}
-
-func (o *outcome) Unwrap() error { return o.Err }
-
-// Permanent wraps err to say that no further attempt can succeed. Permanent(nil) is nil.
-func Permanent(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &outcome{Verdict{Cause: PermanentlyFailed, Err: err}}
-}
-
-// RetryAfter wraps err to say how long to wait instead of the queue's backoff, at
-// least MinWait. RetryAfter(nil, wait) is nil.
-func RetryAfter(err error, wait time.Duration) error {
-	if err == nil {
-		return nil
-	}
-	return &outcome{Verdict{Cause: Failed, Wait: max(wait, MinWait), Err: err}}
-}
-
-// Snooze says that the message is not ripe and should come again after wait, at
-// least MinWait.
-func Snooze(wait time.Duration) error {
-	return &outcome{Verdict{Cause: Snoozed, Wait: max(wait, MinWait)}}
-}
+// CauseOf is the cause with which an attempt ends whose handler returns err.
+func CauseOf(err error) Cause { return Judge(err).Cause }

@@ -1,19 +1,23 @@
 package window
 
 // A List is a chain of entries of one window. The zero List is empty.
-type List struct {
+type List = list[struct{}]
+
+// A list is generic only so that the compiler inlines its methods in the programs of users,
+// see lease.Place.
+type list[_ any] struct {
 	first, last int32 // an entry's number plus one; 0 is none
 	n           int
 }
 
 // Len is the number of entries in l.
-func (l *List) Len() int { return l.n }
+func (l *list[_]) Len() int { return l.n }
 
 // First returns l's first entry.
-func (l *List) First() (i int32, ok bool) { return l.first - 1, l.first != 0 }
+func (l *list[_]) First() (i int32, ok bool) { return l.first - 1, l.first != 0 }
 
 // Last returns l's last entry.
-func (l *List) Last() (i int32, ok bool) { return l.last - 1, l.last != 0 }
+func (l *list[_]) Last() (i int32, ok bool) { return l.last - 1, l.last != 0 }
 
 // Prev returns the entry before entry i in the list that holds i.
 func (w *Window[E]) Prev(i int32) (before int32, ok bool) {

@@ -3,19 +3,21 @@ package kit
 import (
 	"fmt"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/core"
 )
 
-// Check requires that the books of an open topic in memory balance, as far as they can
-// be seen from outside: each queue's counters agree with each other and with its pages,
-// message by message, and none is above its capacity. Nothing else may run on the topic
-// meanwhile but consumers that stand still. (The tests in package fanout and the model
-// check the invariants that can only be seen from inside.)
+// Check requires that the invariants of an open topic in memory hold, and that its books
+// balance: each queue's counters agree with each other and with its pages, message by
+// message, and none is above its capacity. Nothing else may run on the topic meanwhile but
+// consumers that stand still.
 func Check[T any](t *testing.T, top *fanout.Topic[T]) {
 	t.Helper()
+	require.NoError(t, Invariants(top))
 	blocking := 0
 	for _, q := range top.View().Queues() {
 		require.NoError(t, checkBooks(t, q, false), "queue %q", q.Name())
@@ -29,6 +31,12 @@ func Check[T any](t *testing.T, top *fanout.Topic[T]) {
 	if s := top.Stats(); s.Waiting < blocking || s.Queues != len(top.Queues()) {
 		require.Fail(t, "the topic's counters", "%+v, %d queues have publishers waiting for them", s, blocking)
 	}
+}
+
+// Invariants returns an error if an invariant of the topic's inside does not hold. A
+// fanout.Topic is a core.Topic, see layout.go of package fanout.
+func Invariants[T any](top *fanout.Topic[T]) error {
+	return (*core.Topic[T])(unsafe.Pointer(top)).Check()
 }
 
 // CheckDeadLetters is Check for a dead-letter queue of its own.

@@ -1,0 +1,93 @@
+package core
+
+import "time"
+
+// An alarm is the one timer of a queue. It calls the queue's tick at the first instant
+// that the queue waits for. The queue's mu guards it.
+//
+// A timer that has fired or was stopped is not kept to be armed again: it belongs to the
+// bubble of testing/synctest that it was made in. One that is armed for an instant that no
+// longer matters is left alone: it costs less to let it come.
+//
+// A brief alarm comes soon, whatever it is armed for, and finds most often that there is
+// nothing to wait for any more. So it is touched once a millisecond, not once a message,
+// and is gone a millisecond after the last.
+type alarm struct {
+	timer *time.Timer // nil while it is not armed
+	at    int64       // when it comes, while it is armed
+	// checkAt is when what was prefetched is checked, and the log let go of; 0: there is
+	// nothing to check. Who arms the alarm looks at it.
+	checkAt int64
+	ticking int32 // calls of tick that have begun and not ended
+	armed   bool
+	brief   bool
+}
+
+// A ticker is called by an alarm.
+type ticker interface{ tick() }
+
+// arm has q.tick called at the given instant, unless it will be called before.
+func (a *alarm) arm(now, at int64, q ticker) {
+	if !a.comesBy(at) {
+		a.brief = false
+		a.set(now, at, q)
+	}
+}
+
+// armBriefly is arm by a brief alarm.
+func (a *alarm) armBriefly(now, at int64, q ticker) {
+	if !a.comesBy(at) {
+		a.brief = true
+		a.set(now, min(at, after(now, checkAge)), q)
+	}
+}
+
+// comesBy reports whether tick is called by the given instant, as it is. If not, the
+// timer has been stopped. One that can't be stopped is about to run, and arms itself again.
+func (a *alarm) comesBy(at int64) bool { return a.armed && (a.at <= at || !a.timer.Stop()) }
+
+func (a *alarm) set(now, at int64, q ticker) {
+	a.armed, a.at = true, at
+	wait := time.Duration(max(at-now, 0))
+	if a.timer == nil {
+		a.timer = time.AfterFunc(wait, q.tick)
+	} else {
+		a.timer.Reset(wait)
+	}
+}
+
+// stop stops the timer, unless it is about to run.
+func (a *alarm) stop() {
+	if a.armed && a.timer.Stop() {
+		a.armed, a.timer = false, nil
+	}
+}
+
+// begin says that tick has begun. The timer can be armed again until it rests.
+func (a *alarm) begin() {
+	a.armed = false
+	a.ticking++
+}
+
+// rest says that tick will not arm the timer any more.
+func (a *alarm) rest() {
+	if !a.armed {
+		a.timer = nil
+	}
+}
+
+// end says that tick has ended.
+func (a *alarm) end() { a.ticking-- }
+
+// quiet reports whether tick neither runs nor will be called.
+func (a *alarm) quiet() bool { return !a.armed && a.ticking == 0 }
+
+// checkBy makes the next check come at the given instant at the latest, and reports
+// whether that is earlier than before.
+func (a *alarm) checkBy(at int64) bool {
+	if a.checkAt != 0 && a.checkAt <= at {
+		return false
+	}
+	a.checkAt = at
+	return true
+}

@@ -1,0 +1,289 @@
+package core
+
+// The tests of this package see its inside, and call it as users of package fanout do: by
+// options. Here is what of that package they use. Its own tests are its own.
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/raced"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// amortised is the most allocations a delivery that count as none: the race
+// detector makes every pool forget a quarter of what it is given.
+var amortised = map[bool]float64{false: 0.01, true: 0.1}[raced.On]
+
+// A Handler is a OneHandler that is given a copy.
+type Handler[T any] func(ctx context.Context, d Delivery[T]) error
+
+// allSettings is all that an option can set.
+type allSettings struct {
+	top     settings.Topic
+	queue   settings.Queue
+	sub     settings.Subscriber
+	vis     time.Duration
+	letters settings.Letters
+	filters any // []Filter[T]
+	keep    any // []func(*Delivery[T]) bool
+	dead    any // *Queue[T]
+}
+
+// An option is any of package fanout's.
+type option func(*allSettings)
+
+type (
+	TopicOption      = option
+	QueueOption      = option
+	WorkerOption     = option
+	SubscribeOption  = option
+	ReceiveOption    = option
+	RedriveOption    = option
+	DeadLetterOption = option
+	Attempt          = message.Attempt
+)
+
+func set(options []option) *allSettings {
+	s := &allSettings{queue: settings.DefaultQueue(), sub: settings.DefaultSubscriber(), top: settings.Topic{Partial: func(_ string, _ map[int]error, err error) error { return err }}}
+	for _, o := range options {
+		o(s)
+	}
+	return s
+}
+
+func WithOrdering() option { return func(s *allSettings) { s.top.Ordering = true } }
+func WithDeduplication(window time.Duration, most int) option {
+	return func(s *allSettings) { s.top.DedupWindow, s.top.DedupMax = window, most }
+}
+func WithRetention(n int) option        { return func(s *allSettings) { s.top.Retention = n } }
+func WithLogger(l *slog.Logger) option  { return func(s *allSettings) { s.top.Logger = l } }
+func WithEngine(e engine.Engine) option { return func(s *allSettings) { s.top.Engine = e } }
+func WithCapacity(n int) option {
+	return func(s *allSettings) { s.queue.Capacity, s.queue.Asked.Capacity = n, true }
+}
+func WithOverflow(o settings.Overflow) option {
+	return func(s *allSettings) { s.queue.Overflow, s.queue.Asked.Overflow = o, true }
+}
+func WithMaxAttempts(n int) option           { return func(s *allSettings) { s.queue.MaxAttempts = n } }
+func WithBackoff(b *settings.Backoff) option { return func(s *allSettings) { s.queue.Backoff = b } }
+func WithDelay(d time.Duration) option       { return func(s *allSettings) { s.queue.Delay = d } }
+func WithTimeToLive(d time.Duration) option  { return func(s *allSettings) { s.queue.TTL = d } }
+func WithReplay(n int) option                { return func(s *allSettings) { s.queue.Replay = n } }
+func WithConcurrency(n int) option           { return func(s *allSettings) { s.sub.Concurrency = n } }
+func WithBatchSize(n int) option {
+	return func(s *allSettings) { s.sub.Batch, s.sub.BatchAsked = n, true }
+}
+func WithAutoExtend(d time.Duration) option { return func(s *allSettings) { s.sub.AutoExtend = d } }
+func WithHandlerTimeout(d time.Duration) option {
+	return func(s *allSettings) { s.sub.HandlerTimeout = d }
+}
+func WithRateLimit(perSecond float64) option {
+	return func(s *allSettings) { s.sub.Every = time.Duration(float64(time.Second) / perSecond) }
+}
+func WithVisibilityTimeout(d time.Duration) option {
+	return func(s *allSettings) { s.vis, s.queue.Visibility, s.queue.Asked.Visibility = d, d, true }
+}
+func WithDeadLetterCapacity(n int) option {
+	return func(s *allSettings) { s.queue.DeadCapacity, s.queue.Asked.DeadCapacity = n, true }
+}
+func WithDeadLetterOverflow(o settings.Overflow) option {
+	return func(s *allSettings) { s.queue.DeadOverflow = o }
+}
+func WithDeadLetterQueue[T any](d *Queue[T]) option { return func(s *allSettings) { s.dead = d } }
+func WithFilter[T any](keep func(T) bool) option {
+	return func(s *allSettings) {
+		fs, _ := s.filters.([]Filter[T])
+		s.filters = append(fs, Filter[T]{Keep: func(it *item[T]) bool { return keep(it.Body) }})
+	}
+}
+func WithMessageFilter[T any](keep func(Message[T]) bool) option {
+	return func(s *allSettings) {
+		fs, _ := s.filters.([]Filter[T])
+		s.filters = append(fs, Filter[T]{Keep: func(it *item[T]) bool { return keep(Published(it)) }})
+	}
+}
+
+func WithPublishInterceptor(is ...intercept.Interceptor) option {
+	return func(s *allSettings) { s.top.Publishing = append(s.top.Publishing, is...) }
+}
+func WithQueueInterceptor(is ...intercept.Interceptor) option {
+	return func(s *allSettings) { s.top.Calls = append(s.top.Calls, is...) }
+}
+func WithHandlerInterceptor(is ...intercept.Interceptor) option {
+	return func(s *allSettings) {
+		s.top.Handling, s.sub.Interceptors = append(s.top.Handling, is...), append(s.sub.Interceptors, is...)
+	}
+}
+func RedriveIDs(ids ...string) option {
+	return func(s *allSettings) {
+		s.letters.IDs = map[string]bool{}
+		for _, id := range ids {
+			s.letters.IDs[id] = false
+		}
+	}
+}
+func RedriveIf[T any](keep func(Delivery[T]) bool) option {
+	return func(s *allSettings) {
+		k, _ := s.keep.([]func(*Delivery[T]) bool)
+		s.keep = append(k, func(d *Delivery[T]) bool { return keep(*d) })
+	}
+}
+
+// An Event is what a hook is told.
+type Event = notice.Event
+
+// Hooks are listeners by name.
+type Hooks struct {
+	Published, Delivered, Settled, DeadLettered, Parked, Redriven, Dropped, Stuck, StuckStack, Stalled, EngineFailed, Late func(Event)
+}
+
+func WithHooks(h Hooks) option {
+	return func(s *allSettings) {
+		s.top.Listen = append(s.top.Listen, func(l *notice.Listeners) {
+			for k, f := range []func(Event){
+				h.Published, h.Delivered, h.Settled, h.DeadLettered, h.Parked, h.Redriven, h.Dropped, h.Stuck, h.StuckStack, h.Stalled, h.EngineFailed, h.Late, h.Late,
+			} {
+				if f != nil {
+					l.Hook(notice.Kind(k), func(e *notice.Event) { f(*e) })
+				}
+			}
+		})
+	}
+}
+
+func NewTopic[T any](name string, options ...option) (*Topic[T], error) {
+	return New[T](name, set(options).top)
+}
+
+func NewDeadLetterQueue[T any](name string, options ...option) (*Queue[T], error) {
+	s := set(options)
+	return NewLetters[T](name, s.top, s.queue)
+}
+
+func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...option) (*Queue[T], error) {
+	s := set(options)
+	filters, _ := s.filters.([]Filter[T])
+	dead, _ := s.dead.(*Queue[T])
+	return t.Open(ctx, name, s.queue, filters, dead)
+}
+
+func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...option) (*Subscriber[T], error) {
+	q, err := t.OpenQueue(ctx, name, options...)
+	if err != nil {
+		return nil, err
+	}
+	return q.Subscribe(ctx, h, options...)
+}
+
+func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandler[T], options ...option) (*Subscriber[T], error) {
+	q, err := t.OpenQueue(ctx, name, options...)
+	if err != nil {
+		return nil, err
+	}
+	return q.SubscribeBatch(ctx, h, options...)
+}
+
+func (q *Queue[T]) Subscribe(_ context.Context, h Handler[T], options ...option) (*Subscriber[T], error) {
+	return q.Start(func(ctx context.Context, d *Delivery[T]) error { return h(ctx, *d) }, nil, set(options).sub)
+}
+
+func (q *Queue[T]) SubscribeBatch(_ context.Context, h BatchHandler[T], options ...option) (*Subscriber[T], error) {
+	return q.Start(nil, h, set(options).sub)
+}
+
+func (t *Topic[T]) PublishMessages(ctx context.Context, ms ...Message[T]) error {
+	return t.PublishBatch(ctx, ms)
+}
+
+func (t *Topic[T]) TryPublishMessages(ctx context.Context, ms ...Message[T]) error {
+	return t.TryPublishBatch(ctx, ms)
+}
+
+func Shutdown(ctx context.Context, topics ...AnyTopic) error {
+	var errs []error
+	for _, l := range End(ctx, topics...) {
+		errs = append(errs, l)
+	}
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Topic[T]) Shutdown(ctx context.Context) error { return Shutdown(ctx, t) }
+
+func (q *Queue[T]) vis(options []option) time.Duration {
+	if len(options) == 0 {
+		return q.Visibility()
+	}
+	if vis := set(options).vis; vis > 0 {
+		return vis
+	}
+	return q.Visibility()
+}
+
+func (q *Queue[T]) Receive(ctx context.Context, options ...option) (Delivery[T], error) {
+	var d Delivery[T]
+	err := q.TakeOne(ctx, &d, q.vis(options))
+	return d, err
+}
+
+func (q *Queue[T]) TryReceive(ctx context.Context, options ...option) (Delivery[T], bool, error) {
+	var d Delivery[T]
+	ok, err := q.TryTake(ctx, &d, q.vis(options))
+	return d, ok, err
+}
+
+func (q *Queue[T]) ReceiveInto(ctx context.Context, ds []Delivery[T], options ...option) (int, error) {
+	return q.TakeInto(ctx, ds, q.vis(options))
+}
+
+func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...option) ([]Delivery[T], error) {
+	return q.TakeBatch(ctx, most, q.vis(options))
+}
+
+func (q *Queue[T]) Deliveries(ctx context.Context, options ...option) iter.Seq2[Delivery[T], error] {
+	return func(yield func(Delivery[T], error) bool) {
+		r := q.NewRange(q.vis(options))
+		defer r.Leave()
+		var err error
+		for err == nil {
+			var d *Delivery[T]
+			if d, err = r.Next(ctx); err == nil && !yield(*d, nil) {
+				return
+			}
+		}
+		if !r.IsOver(err) {
+			yield(Delivery[T]{}, err)
+		}
+	}
+}
+
+func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
+	failed := q.AckAll(ctx, ds)
+	if failed == nil {
+		return nil
+	}
+	var errs []error
+	for _, k := range slices.Sorted(maps.Keys(failed)) {
+		errs = append(errs, failed[k])
+	}
+	return errors.Join(errs...)
+}
+
+func (q *Queue[T]) Redrive(ctx context.Context, options ...option) (int, error) {
+	s := set(options)
+	c := &LetterChoice[T]{Letters: s.letters}
+	c.Keep, _ = s.keep.([]func(*Delivery[T]) bool)
+	return q.RedriveLetters(ctx, c)
+}

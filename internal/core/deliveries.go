@@ -1,0 +1,213 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// A Range receives one message after the other. The queue knows it for as long as it lasts, so
+// it prefetches messages into a lease in step: up to 64 of them are taken from the log
+// under one lock and one reading of the clock. What a message costs beside the loop's
+// body is two atomic steps: its acknowledgement, which finds the lease by the queue,
+// and the step to the next. A message that is not settled by then stays in flight in
+// the lease.
+type Range[T any] struct {
+	// Immutable.
+	q   *Queue[T]
+	vis time.Duration
+
+	// The loop's goroutine's; it changes lease and entered under the queue's mu.
+	lease   *lease.Lease[T] // nil: the last message was received by itself
+	entered bool            // it is counted among the queue's ranges
+	base    uint64          // stamp of ds[0]
+	ds      []Delivery[T]   // what is in the lease
+	// forgotten is how many of ds were let go of for good, once the lease has them.
+	forgotten int
+	takenAt   int64
+	size      int // how many to take next
+	buffer    []Delivery[T]
+	one       [1]Delivery[T] // what was received by itself
+}
+
+// NewRange returns a range over the queue's messages, each with the given visibility timeout.
+func (q *Queue[T]) NewRange(vis time.Duration) *Range[T] { return &Range[T]{q: q, vis: vis} }
+
+// Next returns the next message, and waits for one if there is none. It is valid
+// until the next call.
+func (r *Range[T]) Next(ctx context.Context) (*Delivery[T], error) {
+	if ctx.Err() == nil && r.lease != nil {
+		if p, ok := r.lease.Advance(); ok {
+			k := p.Stamp() - r.base
+			r.ds[k-1].forget()
+			return &r.ds[k], nil
+		}
+	}
+	q := r.q
+	if !q.local {
+		ds, err := q.receiveOther(ctx, 1, r.vis)
+		copy(r.one[:], ds)
+		return &r.one[0], err
+	}
+	if err := q.await(ctx, r.takeLocked); err != nil {
+		return nil, err
+	}
+	if r.lease != nil {
+		return &r.ds[r.lease.Place().Stamp()-r.base], nil
+	}
+	return &r.one[0], nil
+}
+
+// takeLocked makes another message the current one: the next of the lease, or the
+// first of a new one, or a single one.
+func (r *Range[T]) takeLocked() (ok bool) {
+	q := r.q
+	r.detachLocked()
+	if r.lease != nil {
+		if q.leases.Next(r.lease) {
+			return true
+		}
+	}
+	if !r.entered {
+		r.entered = true
+		q.ranges++
+	}
+	if !q.servesLocked() || q.readyLocked() == 0 {
+		r.restLocked()
+		return false
+	}
+	now := q.core.now()
+	if r.prefetchLocked(now) {
+		q.handOnLocked()
+		return true
+	}
+	r.restLocked()
+	return q.takeAtLocked(r.one[:], now, r.vis) > 0
+}
+
+// detachLocked ends what the range has to do with its current message. If it is not
+// settled, it stays in flight.
+func (r *Range[T]) detachLocked() {
+	clear(r.one[:])
+	if r.lease == nil {
+		return
+	}
+	q, p := r.q, r.lease.Place()
+	k := int(p.Stamp() - r.base)
+	if !p.Acked() && !p.Detached() {
+		now := q.core.now()
+		if q.leases.Detach(r.lease, now) && (!q.alarm.armed || q.alarm.at > after(now, r.vis)) {
+			q.armLocked(now)
+		}
+	}
+	q.tallyLocked()
+	if p.Acked() {
+		r.ds[k].forget()
+	}
+	if !r.lease.Kept() {
+		for ; r.forgotten <= k; r.forgotten++ {
+			r.ds[r.forgotten].forget()
+		}
+	}
+}
+
+// Message returns message k of the range's lease.
+func (r *Range[T]) Message(_ *lease.Lease[T], k int) item[T] { return r.ds[k].item() }
+
+// endLocked gives back the lease, of which nothing waits and nothing is current.
+func (r *Range[T]) endLocked() {
+	q := r.q
+	if r.lease == nil {
+		return
+	}
+	q.ranging.CompareAndSwap(r.lease, nil)
+	q.leases.End(r.lease, 0)
+	q.tallyLocked()
+	r.lease = nil
+}
+
+// restLocked is endLocked for a range that has nothing to go on with.
+func (r *Range[T]) restLocked() {
+	r.endLocked()
+	clear(r.ds)
+	r.ds = nil
+}
+
+// Leave ends the range. What it has not begun is for others. The range is of no use
+// after that.
+func (r *Range[T]) Leave() {
+	q := r.q
+	q.mu.Lock()
+	if !r.entered {
+		q.mu.Unlock()
+		return
+	}
+	r.detachLocked()
+	if r.lease != nil {
+		q.takeBackLocked(r.lease)
+		r.restLocked()
+	}
+	r.entered = false
+	q.ranges--
+	if q.closed {
+		q.leases.Trim()
+	}
+	q.checkDrainedLocked()
+	q.handOnLocked()
+	q.unlock()
+}
+
+// prefetchLocked takes messages from the log, two at least, and makes the first the
+// current one. It reports whether there was anything to take so.
+func (r *Range[T]) prefetchLocked(now int64) bool {
+	q := r.q
+	n := r.sizeLocked(now)
+	if n < 2 || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.direct || q.set.TTL > 0 || r.vis != q.set.Visibility || q.core.singly || q.hooked(notice.Settled) {
+		return false
+	}
+	run := q.cursor.Run(n)
+	k := message.PlainRun(run)
+	if k < 2 {
+		return false
+	}
+	if r.buffer == nil {
+		r.buffer = make([]Delivery[T], lease.Len)
+	}
+	t := q.leasesLocked()
+	if r.lease == nil || !t.Again(r.lease, k, now) {
+		r.endLocked()
+		r.lease = t.InStep(r, k, now, int64(r.vis))
+		q.ranging.Store(r.lease)
+	}
+	first := t.First(r.lease)
+	r.ds, r.base, r.forgotten = r.buffer[:k], first.Stamp, 0
+	q.copyOut(r.ds, run, first)
+	q.cursor.Step(k)
+	q.backlogsTurn = false
+	q.lookByLocked(now, min(checkAge, r.vis))
+	return true
+}
+
+// sizeLocked says how many messages to take: more as long as the loop's body takes
+// microseconds, and never so many that other consumers find none.
+func (r *Range[T]) sizeLocked(now int64) int {
+	q := r.q
+	if r.size > 0 && now-r.takenAt < prefetchTime {
+		r.size = min(2*r.size, lease.Len)
+	} else {
+		r.size = max(r.size/4, 1)
+	}
+	r.takenAt = now
+	n := q.inLogLocked()
+	if c := q.consumers + int(q.receivers.n) + int(q.ranges); c > 1 {
+		n /= 2 * c
+	}
+	return min(r.size, n)
+}
+
+// IsOver reports whether err, of Next, says that the queue is closed.
+func (r *Range[T]) IsOver(err error) bool { return errors.Is(err, errQueueClosed) }

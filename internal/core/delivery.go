@@ -1,0 +1,174 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// A Delivery gives one message to one consumer. It is laid out as package fanout's is,
+// which stands before it: the body, and then the receipt.
+type Delivery[T any] struct {
+	Body T
+	Receipt[T]
+}
+
+// A Receipt is all of a delivery but the body. All methods may be called concurrently, also
+// those of the zero Receipt.
+type Receipt[T any] struct {
+	q    *Queue[T]
+	ext  *extra
+	hist *history
+	seq  uint64
+	at   int64
+	ref  message.Ref
+}
+
+// delivery is a delivery of a message of the queue.
+func (q *Queue[T]) delivery(it *item[T], hist *history, ref message.Ref) Delivery[T] {
+	return Delivery[T]{it.Body, Receipt[T]{q: q, ext: it.Ext, hist: hist, seq: it.Seq, at: it.At, ref: ref}}
+}
+
+// Encoded returns the body as the engine carried it; nil in memory.
+func (d Receipt[T]) Encoded() []byte {
+	l := leaseOf(d.ext)
+	if l == nil {
+		return nil
+	}
+	return l.msg.Body
+}
+
+// ID is the message's ID.
+func (d Receipt[T]) ID() string {
+	if d.q == nil {
+		return ""
+	}
+	return d.q.core.id(d.seq, d.at, d.ext)
+}
+
+// Attribute returns one of the message's attributes.
+func (d Receipt[T]) Attribute(name string) (value string, ok bool) {
+	if d.ext == nil {
+		return "", false
+	}
+	value, ok = d.ext.Attributes[name]
+	return value, ok
+}
+
+// Attributes returns a copy of the message's attributes, nil if it has none.
+func (d Receipt[T]) Attributes() map[string]string {
+	if d.ext == nil {
+		return nil
+	}
+	return maps.Clone(d.ext.Attributes)
+}
+
+// OrderingKey is the message's ordering key, empty if it has none.
+func (d Receipt[T]) OrderingKey() string {
+	if d.ext == nil {
+		return ""
+	}
+	return d.ext.Key
+}
+
+// PublishedAt is when the message was published.
+func (d Receipt[T]) PublishedAt() time.Time {
+	if d.q == nil {
+		return time.Time{}
+	}
+	return d.q.core.time(d.at)
+}
+
+// Attempt is the number of this attempt.
+func (d Receipt[T]) Attempt() int { return int(d.ref.Attempt) }
+
+// Sequence is the number of the message in its topic.
+func (d Receipt[T]) Sequence() uint64 { return d.seq }
+
+// History returns how the attempts before this one ended, oldest first.
+func (d Receipt[T]) History() []message.Attempt {
+	if d.hist == nil {
+		return nil
+	}
+	return d.hist.Attempts(d.seq)
+}
+
+// Queue is the name of the queue that made the delivery.
+func (d Receipt[T]) Queue() string {
+	if d.q == nil {
+		return ""
+	}
+	return d.q.name
+}
+
+// Deadline is when the delivery's visibility timeout passes, or the zero Time if the
+// delivery no longer owns its message.
+func (d Receipt[T]) Deadline() time.Time {
+	if d.q == nil {
+		return time.Time{}
+	}
+	return d.q.deadline(d.ref)
+}
+
+// AckHere acknowledges the message, if nobody has to hear of that, and reports whether it
+// has. It is the fast path of Ack.
+func (d Receipt[T]) AckHere() bool { return d.q != nil && d.q.local && d.q.ack(d.ref) }
+
+// Ack acknowledges the message.
+func (d Delivery[T]) Ack(ctx context.Context) error {
+	if d.AckHere() {
+		return nil
+	}
+	return d.settle(ctx, message.Verdict{Cause: message.Acked})
+}
+
+// Nack gives the message back, to be delivered again after the queue's backoff.
+func (d Delivery[T]) Nack(ctx context.Context) error {
+	return d.settle(ctx, message.Verdict{Cause: message.Nacked, Wait: message.FromBackoff})
+}
+
+// NackAfter gives the message back, to be delivered again after wait.
+func (d Delivery[T]) NackAfter(ctx context.Context, wait time.Duration) error {
+	if wait < 0 {
+		return fmt.Errorf("%w: NackAfter(%v): want a duration that is not negative", message.ErrInvalidOption, wait)
+	}
+	return d.settle(ctx, message.Verdict{Cause: message.Nacked, Wait: max(wait, message.MinWait)})
+}
+
+// Release gives the message back as if it had not been taken.
+func (d Delivery[T]) Release(ctx context.Context) error {
+	return d.settle(ctx, message.Verdict{Cause: message.Released})
+}
+
+// Settle settles the delivery as a handler that returned err would.
+func (d Delivery[T]) Settle(ctx context.Context, err error) error {
+	return d.settle(ctx, message.Judge(err))
+}
+
+func (d Delivery[T]) settle(ctx context.Context, v message.Verdict) error {
+	if d.q == nil {
+		return fmt.Errorf("%w: the zero Delivery", message.ErrStale)
+	}
+	if !d.q.local {
+		return d.settleOther(ctx, v)
+	}
+	return d.q.settleHere(d.ref, v)
+}
+
+// Extend makes the visibility timeout pass after by, counted from the call. It never makes
+// it shorter.
+func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
+	if by <= 0 {
+		return fmt.Errorf("%w: Extend(%v): want a positive duration", message.ErrInvalidOption, by)
+	}
+	if d.q == nil {
+		return fmt.Errorf("%w: the zero Delivery", message.ErrStale)
+	}
+	if !d.q.local {
+		return d.extendOther(ctx, by)
+	}
+	return d.q.extend(ctx, d.ref, by)
+}

@@ -1,0 +1,63 @@
+package core
+
+import (
+	"maps"
+	"time"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// What logs and queues keep, see package message.
+type (
+	item[T any] = message.Item[T]
+	extra       = message.Extra
+	history     = message.History
+	kept        = message.Kept
+)
+
+// A Message is what a publisher publishes. It is laid out as package fanout's is.
+type Message[T any] struct {
+	Body                         T
+	ID                           string
+	Attributes                   map[string]string
+	Delay, TimeToLive            time.Duration
+	OrderingKey, DeduplicationID string
+}
+
+// plain reports whether m is nothing but its body.
+func (m *Message[T]) plain() bool {
+	return m.ID == "" && len(m.Attributes) == 0 && m.OrderingKey == "" && m.DeduplicationID == "" && m.Delay == 0 && m.TimeToLive == 0
+}
+
+// An origin names a queue: that, or the one that is opened again by its name in
+// the same topic, redrives its dead letters.
+type origin struct {
+	topic *core
+	queue string
+}
+
+// messageOf returns what would have to be published to have it again.
+func messageOf[T any](c *core, it *item[T]) Message[T] {
+	m := Message[T]{Body: it.Body, ID: c.id(it.Seq, it.At, it.Ext)}
+	if it.Ext != nil {
+		m.fill(it.Ext)
+		m.DeduplicationID = ""
+	}
+	return m
+}
+
+// Published is what filters see of an item that is about to be published.
+func Published[T any](it *message.Item[T]) Message[T] {
+	m := Message[T]{Body: it.Body}
+	if it.Ext != nil {
+		m.ID = it.Ext.ID
+		m.fill(it.Ext)
+	}
+	return m
+}
+
+// fill sets what of m is in x, but for the ID and the delay.
+func (m *Message[T]) fill(x *extra) {
+	m.Attributes = maps.Clone(x.Attributes)
+	m.OrderingKey, m.DeduplicationID, m.TimeToLive = x.Key, x.Dedup, x.TTL
+}

@@ -1,0 +1,12 @@
+package core
+
+// knownFaults are tests that state the right value and do not find it yet. Each is
+// run and must fail: one that passes breaks the build until it is taken off.
+var knownFaults = []string{
+	// A message that is left alone in its lease has a place in the table for itself: of
+	// 10,000 of which one in 200 is kept each pins 372 bytes, not 306.
+	"TestAKeptMessagePinsLittleMoreThanItself/8_bytes/leased",
+	// The window allocates its entries in chunks of 16, and keeps a chunk for one.
+	"TestAKeptMessagePinsLittleMoreThanItself/8_bytes/in window",
+	"TestAKeptMessagePinsLittleMoreThanItself/1_KiB/in window",
+}

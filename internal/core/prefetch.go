@@ -1,0 +1,428 @@
+package core
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// A worker whose messages need nothing apart (no ordering key, no time to live, no hooks
+// that want to hear of each, no rate limit, no handler timeout around a single handler)
+// prefetches them: it takes up to prefetchLen of them from the log into a lease in step, under
+// one lock and one reading of the clock, and makes deliveries of all. Then it runs its
+// handler on one after the other, and what that costs beside the handler is one atomic
+// step a message, which says at once that the one before is acknowledged and that the
+// next one has begun.
+//
+// All others work on the lease under the queue's mu, see package lease:
+//
+//   - what is done is acknowledged; it is counted, and its room given back, when
+//     somebody asks (countLocked), at the latest when the lease is used up or a
+//     millisecond old;
+//   - the current message is in flight. Whoever needs more of it than that detaches it:
+//     then it is in flight by its bit, and the worker, whose next step fails, learns of it;
+//   - what waits is ready, and whoever has nothing better to do takes it back into the
+//     backlog. So no message waits behind a slow handler while another consumer is idle.
+//
+// A lease that is a millisecond old is looked at by the queue's timer, which takes back
+// what waits, so that newer messages do not overtake it for longer, and detaches the
+// current message: its time-out counts from there, at most a millisecond late and never
+// early. The first message of a lease began when it was taken, and its time-out is exact.
+//
+// All other messages, and the batch of a batch handler, are a lease of which all has begun,
+// so that the time-outs are exact: see claimLocked.
+
+const (
+	// prefetchLen is the most messages that are prefetched at a time.
+	prefetchLen = lease.Len
+	// prefetchTime is how long they should last, and checkAge when the timer looks at them.
+	prefetchTime = int64(50 * time.Microsecond)
+	checkAge     = time.Millisecond
+)
+
+// canPrefetch reports whether the subscriber's workers may prefetch messages.
+func (s *Subscriber[T]) canPrefetch() bool {
+	q := s.q
+	return !q.direct && q.set.TTL == 0 && s.set.Every == 0 && (s.one == nil || s.set.HandlerTimeout == 0) &&
+		!q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
+}
+
+// prefetchLocked takes messages from the log, and begins the first, if there is anything
+// to take in this way.
+func (w *worker[T]) prefetchLocked(now int64) bool {
+	s, q := w.s, w.s.q
+	n := q.inLogLocked()
+	if s.stopping || !q.servesLocked() || q.dueLocked() > 0 || q.n[backlogged] > 0 {
+		return false
+	}
+	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))
+	k := message.PlainRun(run)
+	if k == 0 {
+		return false
+	}
+	t := q.leasesLocked()
+	if !w.stepping || !t.Again(w.lease, k, now) {
+		w.endLeasesLocked()
+		w.lease, w.stepping = t.InStep(w, k, now, int64(s.visibility())), true
+	}
+	w.keepLocked(w.roomFor(k), run, now)
+	w.giveContextsLocked(k)
+	q.lookByLocked(now, min(checkAge, q.set.Visibility))
+	return true
+}
+
+// keepLocked makes ds, which the worker has room for, deliveries of the first messages of
+// run, which are in its lease.
+func (w *worker[T]) keepLocked(ds []Delivery[T], run []item[T], now int64) {
+	q := w.s.q
+	q.copyOut(ds, run, q.leases.First(w.lease))
+	q.cursor.Step(len(ds))
+	w.tookLocked(ds, now)
+}
+
+// tookLocked says that the worker has taken what ds are deliveries of.
+func (w *worker[T]) tookLocked(ds []Delivery[T], now int64) {
+	w.ds, w.takenAt = ds, now
+	if len(ds) > 1 {
+		w.made = len(ds)
+	}
+	w.s.q.backlogsTurn = false
+}
+
+// copyOut makes deliveries of what stands in the log, of which the first has the given
+// name, and the others follow.
+func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], first message.Ref) {
+	run = run[:len(ds)]
+	for j := range ds {
+		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
+		d.Body, d.ext, d.seq, d.at = it.Body, it.Ext, it.Seq, it.At
+		d.q, d.hist = q, nil
+		d.ref.Stamp, d.ref.Block, d.ref.Attempt = first.Stamp+uint64(j), first.Block, 1
+	}
+}
+
+// item is the message that was delivered.
+func (d *Delivery[T]) item() item[T] { return item[T]{Seq: d.seq, At: d.at, Ext: d.ext, Body: d.Body} }
+
+// Message returns message k of a lease that the worker has.
+func (w *worker[T]) Message(l *lease.Lease[T], k int) item[T] {
+	for n, other := range w.more {
+		if l == other {
+			k += (n + 1) * lease.Len // all but the last are full
+		}
+	}
+	return w.ds[k].item()
+}
+
+// lookByLocked sees to it that the timer looks at leases when age has passed, and
+// lets go of what the cursor has passed. Who moves the cursor calls it.
+func (q *Queue[T]) lookByLocked(now int64, age time.Duration) {
+	if check := q.alarm.checkAt; check != 0 && check-now <= int64(age) {
+		return
+	}
+	if q.alarm.checkBy(after(now, age)) {
+		q.armLocked(now)
+	}
+}
+
+// sizeLocked says how many messages to take: more as long as the handlers return
+// within microseconds, and never so many that other consumers find none.
+func (w *worker[T]) sizeLocked(now int64, ready int) int {
+	switch {
+	case len(w.ds) == 0:
+		w.size = 1
+	case now-w.takenAt < prefetchTime:
+		w.size = min(2*w.size, prefetchLen)
+	default:
+		w.size = max(w.size/4, 1)
+	}
+	if c := w.s.q.consumers + int(w.s.q.receivers.n) + int(w.s.q.ranges); c > 1 {
+		return min(w.size, max(ready/(2*c), 1))
+	}
+	return w.size
+}
+
+// roomFor returns room for n deliveries, some of which may keep what is over.
+func (w *worker[T]) roomFor(n int) []Delivery[T] {
+	if w.made > n || n == 1 {
+		w.forget(n)
+	}
+	if n == 1 {
+		return w.one[:]
+	}
+	if w.buffer == nil {
+		w.buffer, _ = w.s.q.core.buffers.Get().(*buffer[T])
+		if w.buffer == nil {
+			w.buffer = new(buffer[T])
+		}
+	}
+	if len(w.buffer.ds) < n {
+		w.buffer.ds, w.made = make([]Delivery[T], max(n, prefetchLen)), 0
+	}
+	return w.buffer.ds[:n]
+}
+
+// forget lets go of all deliveries of the worker's buffer but n.
+func (w *worker[T]) forget(n int) {
+	if n == 1 {
+		n = 0
+	}
+	if w.made > n {
+		clear(w.buffer.ds[n:w.made])
+		w.made = n
+	}
+}
+
+// A buffer is where workers keep what is in their leases, empty between two uses.
+type buffer[T any] struct{ ds []Delivery[T] }
+
+// runLease runs the handler on what was prefetched, and goes on with more for as long as
+// there is any.
+func (w *worker[T]) runLease() {
+	running, ended := true, false
+	defer func() {
+		if ended || !running {
+			return // a panic of our own is not to be hidden
+		}
+		v := unreturned(recover())
+		w.settleCurrent(&v)
+	}()
+	for more := true; more; {
+		var v *message.Verdict
+		if ctx, err := w.handleLease(); err != nil {
+			v = judgedRun(ctx, err)
+		}
+		running = false
+		more = w.stepOn(v)
+		running = true
+	}
+	ended = true
+}
+
+// judgedRun is judgeRun for an error. Only a run that failed pays for a verdict: were it
+// inlined, the stack of each worker would have to grow.
+//
+//go:noinline
+func judgedRun(ctx *handling.Context, err error) *message.Verdict {
+	v := judgeRun(ctx, err)
+	return &v
+}
+
+// handleLease is the fast path of a delivery: it runs the handler on one message
+// after the other until one needs more than to be acknowledged, or somebody has
+// detached it, or there is no next. It returns the error of the last run and its
+// context.
+func (w *worker[T]) handleLease() (ctx *handling.Context, err error) {
+	l, handler, ds := w.lease, w.s.one, w.ds
+	p, ctxs := l.Place(), w.ctxs[:len(ds)]
+	for k := int(p.Stamp() - ds[0].ref.Stamp); k < len(ds); k++ {
+		ctx = &ctxs[k]
+		if err = handler(ctx, &ds[k]); err != nil {
+			break
+		}
+		next, ok := l.Step(p)
+		if !ok {
+			break
+		}
+		p = next
+	}
+	return ctx, err
+}
+
+// forgetDoneLocked lets go of the messages that are done.
+func (w *worker[T]) forgetDoneLocked() {
+	if len(w.ds) == 0 || !w.stepping {
+		return
+	}
+	for k := range w.currentLocked() {
+		w.ds[k].forget()
+	}
+}
+
+// stepOn settles the current message and begins the next, of this lease or of
+// the next one. It reports whether there is one. Without a verdict the message is
+// acknowledged.
+func (w *worker[T]) stepOn(v *message.Verdict) bool {
+	q := w.s.q
+	if v != nil {
+		w.settleCurrent(v)
+	}
+	q.mu.Lock()
+	if v == nil {
+		w.ackCurrentLocked()
+		if q.pending.Any() || q.roomIsWanted() {
+			q.unlock()
+			q.mu.Lock()
+		}
+	}
+	more := w.nextLocked()
+	q.mu.Unlock()
+	return more
+}
+
+// ackCurrentLocked acknowledges the current message.
+func (w *worker[T]) ackCurrentLocked() {
+	q, d := w.s.q, &w.ds[w.currentLocked()]
+	q.leases.Ack(d.ref)
+	q.tallyLocked()
+	d.forget()
+	w.unstickLocked()
+	if q.drained != nil {
+		q.checkDrainedLocked()
+	}
+}
+
+// settleCurrent settles the current message as v says, which is no acknowledgement.
+func (w *worker[T]) settleCurrent(v *message.Verdict) {
+	q := w.s.q
+	*v = v.Told()
+	v.Wait = q.waitAfter(*v, 1)
+	q.mu.Lock()
+	d := &w.ds[w.currentLocked()]
+	now := q.core.now()
+	out, ok := q.leases.Extract(d.ref, now)
+	late := !ok && !q.closed
+	if ok {
+		q.tallyLocked()
+		q.landedLocked(&out, *v, now)
+		q.armLocked(now)
+		q.handOnLocked()
+	}
+	told := *d
+	d.forget()
+	w.unstickLocked()
+	if q.drained != nil {
+		q.checkDrainedLocked()
+	}
+	q.unlock()
+	if late {
+		w.late(told, *v)
+	}
+}
+
+// nextLocked begins the next message of the lease, or of a new one.
+func (w *worker[T]) nextLocked() bool {
+	q := w.s.q
+	if !q.leases.Next(w.lease) && (q.inLogLocked() == 0 || !w.prefetchLocked(q.core.now())) {
+		return false
+	}
+	q.handOnLocked()
+	return true
+}
+
+// currentLocked is the place of the current delivery among the worker's. It is the first,
+// unless it goes through a lease.
+func (w *worker[T]) currentLocked() int {
+	if !w.stepping {
+		return 0
+	}
+	return int(w.lease.Place().Stamp() - w.ds[0].ref.Stamp)
+}
+
+// forget lets go of the message, so that what is done is not kept.
+func (d *Delivery[T]) forget() {
+	var none T
+	d.Body, d.ext = none, nil
+}
+
+// unstickLocked says that the handler does not run on the message any more.
+func (w *worker[T]) unstickLocked() {
+	if w.stuck {
+		w.stuck = false
+		w.s.stuck--
+	}
+}
+
+// endLeasesLocked gives back the worker's leases. What waits there is ready again.
+func (w *worker[T]) endLeasesLocked() {
+	q := w.s.q
+	if w.lease == nil {
+		return
+	}
+	if w.lease.Place().Waiting() > 0 {
+		q.takeBackLocked(w.lease)
+	}
+	for _, l := range w.more {
+		q.leases.End(l, w.takenAt)
+	}
+	q.leases.End(w.lease, w.takenAt)
+	q.tallyLocked()
+	clear(w.more)
+	w.lease, w.more, w.stepping = nil, w.more[:0], false
+}
+
+// countLocked counts what consumers in step have done, so that the queue's numbers are
+// those of this instant.
+func (q *Queue[T]) countLocked() {
+	q.leases.Count()
+	q.tallyLocked()
+}
+
+// countDone is countLocked for one who needs the room.
+func (q *Queue[T]) countDone() {
+	if q.direct {
+		return
+	}
+	q.mu.Lock()
+	q.countLocked()
+	q.mu.Unlock()
+}
+
+// putBackLocked puts entry i into the backlog at the place of its publication. It
+// looks for that from where the last one was put: most often they come in one order.
+func (q *Queue[T]) putBackLocked(i int32) {
+	seq := q.win.At(i).Seq
+	before, behind := q.putAt, q.win.Holds(q.putAt) && q.win.Meta(q.putAt).State == backlogged && q.win.Listed(q.putAt)
+	for behind && q.win.At(before).Seq > seq {
+		before, behind = q.win.Prev(before)
+	}
+	next, found := q.backlog.First()
+	if behind {
+		next, found = q.win.Next(before)
+	}
+	for found && q.win.At(next).Seq < seq {
+		before, behind = next, true
+		next, found = q.win.Next(next)
+	}
+	q.putAt = i
+	q.win.Meta(i).State = backlogged
+	q.n[backlogged]++
+	q.win.PushAfter(&q.backlog, i, before, behind)
+	q.noteExpiryLocked(i)
+}
+
+// takeAllBackLocked takes back what waits in all leases, and reports whether that was
+// anything.
+func (q *Queue[T]) takeAllBackLocked() bool {
+	n := q.n[backlogged]
+	for _, l := range q.leases.Leases() {
+		q.takeBackLocked(l)
+	}
+	return q.n[backlogged] > n
+}
+
+// lookLocked is the timer's look at the log and at the leases. It lets go of what the
+// cursor has passed.
+func (q *Queue[T]) lookLocked(now int64) {
+	q.alarm.checkAt = 0
+	q.cursor.Rest()
+	q.lookAtLeasesLocked(now)
+}
+
+// awaitOthers gives other consumers a moment to finish what waits in their leases,
+// before the caller takes it back from them.
+func (q *Queue[T]) awaitOthers() {
+	for range 8 {
+		runtime.Gosched()
+		q.mu.Lock()
+		waiting := q.leases.Waiting()
+		q.mu.Unlock()
+		if waiting == 0 {
+			return
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// retained is the last messages of a topic, for queues that are opened later:
+// a ring that grows up to its size. The topic's mu guards it.
+type retained[T any] struct {
+	size int
+	ring []item[T]
+	next int // where the next message goes, once the ring has its size
+}
+
+func (r *retained[T]) add(it item[T]) {
+	switch {
+	case r.size == 0:
+	case len(r.ring) < r.size:
+		r.ring = append(r.ring, it)
+	default:
+		r.ring[r.next] = it
+		r.next = (r.next + 1) % r.size
+	}
+}
+
+// all returns a copy of what is retained, oldest first.
+func (r *retained[T]) all() []item[T] {
+	return append(slices.Clone(r.ring[r.next:]), r.ring[:r.next]...)
+}
+
+// A replaying queue has filters, which are asked about what the topic retains
+// while others publish. They are asked without a lock, about one snapshot.
+// Meanwhile the queue is one of t.opening: it gets what is published, as any queue
+// with a filter does, but nobody else sees it, and it arms no timer.
+type replaying[T any] struct {
+	q     *Queue[T]
+	its   []item[T] // the snapshot, oldest first
+	most  int       // how many of them q may get
+	aside int       // the room that was set aside for them
+	stamp uint64    // of its[0]: they come before what is published from now on
+}
+
+// beginReplayLocked makes q one of t.opening. Room for the replay is set aside,
+// so that q never holds more than its capacity. DropOldest needs none: it would
+// drop first what is replayed.
+func (t *Topic[T]) beginReplayLocked(q *Queue[T]) *replaying[T] {
+	r := &replaying[T]{q: q, its: t.retained.all(), most: min(q.set.Replay, q.set.Capacity)}
+	if q.set.Overflow != settings.DropOldest {
+		r.aside = min(r.most, len(r.its))
+	}
+	q.allow.Add(-int64(r.aside))
+	r.stamp = q.win.Reserve(len(r.its))
+	q.opening = true
+	if t.opening == nil {
+		t.opening = make(map[string]*Queue[T])
+	}
+	t.opening[q.name] = q
+	t.addFilteredLocked(q)
+	return r
+}
+
+// replay asks q's filters and opens q, or leaves nothing of it. No lock is held.
+func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
+	opened := false
+	defer func() { // even if a filter ends the goroutine
+		if !opened {
+			t.giveUpReplay(r.q)
+		}
+	}()
+	accepted, err := r.accepted(ctx)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	if t.state != topicOpen {
+		t.mu.Unlock()
+		return message.ErrClosed
+	}
+	opened = true
+	delete(t.opening, r.q.name)
+	t.queues[r.q.name] = r.q
+	t.live.Add(1)
+	r.open(accepted)
+	t.unlock()
+	return nil
+}
+
+// giveUpReplay forgets a queue that was not opened, and lets those go on who wait
+// for room in it.
+func (t *Topic[T]) giveUpReplay(q *Queue[T]) {
+	t.mu.Lock()
+	delete(t.opening, q.name)
+	q.gone = true
+	d := q.deadIfAny() // what expired meanwhile is there
+	if t.state != topicClosed {
+		t.removeFilteredLocked(q)
+		if d != nil {
+			t.keepOrphanLocked(d)
+			d = nil
+		}
+	}
+	if d != nil {
+		d.closeNow(false)
+	}
+	t.turnsWithoutLocked(q)
+	var p notice.Pending
+	t.unlockTo(&p)
+	q.report.Stop()
+	if d != nil {
+		d.report.Stop()
+	}
+	p.Perform()
+}
+
+// accepted returns the indexes of what of the snapshot q's filters accept.
+func (r *replaying[T]) accepted(ctx context.Context) (accepted []int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("filter of queue %q: %w", r.q.name, panicError(p))
+		}
+	}()
+	for k := range r.its {
+		if ctx.Err() != nil {
+			return nil, message.ContextError(ctx)
+		}
+		if r.q.accepts(&r.its[k]) {
+			accepted = append(accepted, k)
+		}
+	}
+	return accepted, nil
+}
+
+// open adds the newest of the accepted that have not expired, before all that
+// was published meanwhile. The topic's mu is held.
+func (r *replaying[T]) open(accepted []int) {
+	q := r.q
+	q.mu.Lock()
+	defer q.unlockUnder(q.t)
+	q.adoptLocked()
+	q.opening = false
+	q.allow.Add(int64(r.aside))
+	now := q.core.now()
+	accepted = slices.DeleteFunc(accepted, func(k int) bool { return q.expired(&r.its[k], now) })
+	accepted = accepted[max(len(accepted)-r.most, 0):]
+	for _, k := range accepted { // the oldest first: keys stand in line as they are added
+		q.addLocked(&r.its[k], r.stamp+uint64(k))
+	}
+	q.offered += uint64(len(accepted))
+	for over := -q.allow.Load(); over > 0; over-- {
+		q.dropOldestLocked(0)
+	}
+	q.armLocked(now)
+}
+
+// replayLocked adds the newest of what the topic retains to a queue without
+// filters that is being opened.
+func (q *Queue[T]) replayLocked(its []item[T]) {
+	now := q.core.now()
+	live := slices.DeleteFunc(its, func(it item[T]) bool { return q.expired(&it, now) })
+	live = live[max(len(live)-min(q.set.Replay, q.set.Capacity), 0):]
+	for k := range live {
+		q.addLocked(&live[k], 0)
+	}
+	q.offered += uint64(len(live))
+	q.armLocked(now)
+}

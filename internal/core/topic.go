@@ -1,0 +1,398 @@
+package core
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/gofanout/fanout/internal/onengine"
+
+	"github.com/gofanout/fanout/internal/dedup"
+	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/log"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// A Topic is where messages of type T are published: what package fanout calls so, without
+// its options.
+type Topic[T any] struct {
+	// A topic is a log, a queue is a window over it: one append puts a message
+	// into every queue, all at once and in one order. Whether it may be appended
+	// is decided under mu; see offer.go. The lock order is topic, queue,
+	// dead-letter queue; the mutexes of sleepers, reporters and handler contexts
+	// are leaves. Nothing waits under any of them.
+	//
+	// Invariants:
+	//   - limit <= q.allow for every queue q that reads the log, so that an
+	//     append below limit finds room in all of them; it is -1 if some queue
+	//     must be looked at for every message;
+	//   - messages enter a queue in the order of their seq, only under mu;
+	//   - no waiter is left that could be admitted.
+
+	*core
+
+	remote   *onengine.Topic // nil in memory
+	ordering bool
+	before   []intercept.Interceptor // around publishes
+	plain    bool                    // made, and nothing stands around publishes
+	log      *log.Log[item[T]]       // appended to under mu
+	sleep    sleepers[T]
+	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
+
+	mu       sync.Mutex     // guards the fields below; see unlock
+	pending  notice.Pending // what its queues left; empty while mu is not locked
+	roomMade []*Queue[T]    // in which room was made for those who wait; none while mu is not locked
+
+	state    topicState
+	dedup    *deduplicator // nil without WithDeduplication
+	retained retained[T]
+
+	seq uint64 // messages published
+	// unrouted counts those that no queue took.
+	unrouted uint64
+	expiring atomic.Uint64 // the latest that had a time to live of its own; read without mu
+	last     int64         // when the latest was; publication times never decrease
+	limit    int64         // head may grow to this without looking at any queue
+	// segment is the length of the log's segments. A segment stays as long as
+	// any queue reads in it, and with it what was consumed before: a quarter of
+	// the smallest capacity keeps that in proportion.
+	segment int
+	queues  map[string]*Queue[T]
+	opening map[string]*Queue[T] // those whose filters are asked about what they replay
+	limits  *settings.Limits     // of the queue opened last
+	open    queueList[T]         // without a filter
+	directs int                  // how many of open are direct
+	short   map[int]int          // how many of the others want which segments, if that is less than most
+	filters queueList[T]         // queues with a filter
+	orphans map[string]*Queue[T] // dead-letter queues that outlived their queue, by their names
+	closedQ []*Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
+
+	endsWith []map[*core]bool // the topics of each Shutdown that ends this one
+
+	waitLines[T]
+
+	shutdown *ShutdownError // what ending the topic left; set with state closed
+
+	ids atomic.Uint64 // IDs made before publication, for interceptors
+}
+
+type topicState uint8
+
+const (
+	topicOpen    topicState = iota
+	topicClosing            // Shutdown was called: new messages come from handlers only
+	topicClosed
+)
+
+// New returns a topic.
+func New[T any](name string, set settings.Topic) (*Topic[T], error) {
+	remote, err := onengine.New(name, set, reflect.TypeFor[T]())
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCore(name, set)
+	if err != nil {
+		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
+	}
+	t := &Topic[T]{
+		remote:   remote,
+		core:     c,
+		ordering: set.Ordering,
+		before:   set.Publishing,
+		plain:    set.Publishing == nil,
+		log:      log.New[item[T]](1),
+		retained: retained[T]{size: set.Retention},
+		limit:    math.MaxInt64,
+		segment:  segmentOf[T](),
+		queues:   map[string]*Queue[T]{},
+	}
+	if remote != nil {
+		t.limit = -1 // so that publishes come to look, and find the engine
+	}
+	if set.DedupMax > 0 {
+		t.dedup = &deduplicator{IDs: dedup.New(set.DedupWindow, set.DedupMax)}
+	}
+	return t, nil
+}
+
+// Name is the topic's name.
+func (t *Topic[T]) Name() string { return t.name }
+
+// Open makes a queue that gets every message published from now on that its filters
+// accept. Its dead letters go to dead, if that is not nil.
+func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, filters []Filter[T], dead *Queue[T]) (*Queue[T], error) {
+	if ctx == nil {
+		return nil, fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, message.ContextError(ctx))
+	}
+	if name == "" || strings.HasSuffix(name, deadSuffix) {
+		return nil, message.Invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that is not empty and does not end in "+deadSuffix)
+	}
+	if t.remote != nil {
+		q, err := t.openRemote(ctx, name, set, filters, dead != nil)
+		if err != nil {
+			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
+		}
+		return q, nil
+	}
+	q := newQueue(t.core, t, name, &set.Limits)
+	q.filters = filters
+	q.direct = filters != nil || set.Delay > 0
+	q.log = t.log
+	if dead != nil && set.Asked.LettersOwn != "" {
+		return nil, fmt.Errorf("%w: %s beside WithDeadLetterQueue: give it to NewDeadLetterQueue", message.ErrInvalidOption, set.Asked.LettersOwn)
+	}
+	q.dead = dead
+	if set.Replay > 0 && t.retained.size == 0 {
+		return nil, fmt.Errorf("%w: WithReplay(%v): topic %q retains nothing, make it WithRetention", message.ErrUnsupported, message.Limit(set.Replay), t.name)
+	}
+
+	t.mu.Lock()
+	if err := t.mayOpenLocked(name); err != nil {
+		t.mu.Unlock()
+		return nil, err
+	}
+	if t.limits == nil || *t.limits != *q.set {
+		own := *q.set // not the filters with it
+		t.limits = &own
+	}
+	q.set = t.limits
+	if q.filters != nil && set.Replay > 0 {
+		r := t.beginReplayLocked(q)
+		t.mu.Unlock()
+		if err := t.replay(ctx, r); err != nil {
+			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
+		}
+		return q, nil
+	}
+	defer t.mu.Unlock()
+	q.mu.Lock() // what is replayed may be due at once, and the timer begin
+	defer q.mu.Unlock()
+	t.live.Add(1)
+	q.adoptLocked()
+	t.queues[name] = q
+	if set.Replay > 0 {
+		q.replayLocked(t.retained.all())
+	}
+	if q.filters != nil {
+		t.addFilteredLocked(q)
+		return q, nil
+	}
+	t.open.add(q)
+	if q.direct {
+		t.directs++
+		t.limit = -1
+		return q, nil
+	}
+	if n := set.Capacity / 4; n < segmentOf[T]() {
+		if t.short == nil {
+			t.short = make(map[int]int)
+		}
+		t.short[n]++
+		t.segment = min(t.segment, n)
+	}
+	t.log.Resize(t.segment)
+	q.cursor = t.log.Cursor()
+	began := q.cursor.Pos()
+	q.offered -= uint64(began)
+	q.allow.Add(began)
+	t.limit = min(t.limit, q.allow.Load())
+	return q, nil
+}
+
+// mayOpenLocked returns the error that keeps a queue of that name from being opened.
+func (t *Topic[T]) mayOpenLocked(name string) error {
+	switch {
+	case t.state != topicOpen:
+		return fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, message.ErrClosed)
+	case t.queues[name] != nil || t.opening[name] != nil:
+		return nameExists(name)
+	}
+	return nil
+}
+
+// nameExists is the error for a name that an open queue has.
+func nameExists(name string) error {
+	return fmt.Errorf("%w: OpenQueue(%q): want a name that no open queue of the topic has", message.ErrExists, name)
+}
+
+func newQueue[T any](c *core, t *Topic[T], name string, set *settings.Limits) *Queue[T] {
+	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil}
+	q.report.Init(&c.to, name)
+	q.allow.Store(int64(min(set.Capacity, maxCapacity)))
+	return q
+}
+
+// maxCapacity is what Unlimited means for a capacity, with room to calculate.
+const maxCapacity = math.MaxInt / 4
+
+// addFilteredLocked adds q to the queues with a filter.
+func (t *Topic[T]) addFilteredLocked(q *Queue[T]) {
+	t.filters.add(q)
+	t.showFilteredLocked()
+}
+
+func (t *Topic[T]) removeFilteredLocked(q *Queue[T]) {
+	t.filters.remove(q)
+	t.showFilteredLocked()
+}
+
+// showFilteredLocked shows publishers the queues with a filter.
+func (t *Topic[T]) showFilteredLocked() {
+	if t.filters.n == 0 {
+		t.filtered.Store(nil)
+		return
+	}
+	places := t.filters.places
+	t.filtered.Store(&places)
+}
+
+// maxSegment is the most messages that a segment of the log holds, and segmentBytes
+// the most bytes, if that is more than one message.
+const (
+	maxSegment   = 256
+	segmentBytes = 8 << 10
+)
+
+func segmentOf[T any]() int {
+	return min(max(segmentBytes/int(unsafe.Sizeof(item[T]{})), 1), maxSegment)
+}
+
+// removeOpenLocked takes a queue without a filter out of those that are open. The limit
+// may stay as it is, if it is not that of direct queues: it is below what any of the
+// others allows, and chosen anew when the log has grown to it.
+func (t *Topic[T]) removeOpenLocked(q *Queue[T]) {
+	t.open.remove(q)
+	if !t.log.Read() {
+		t.log.Forget()
+	}
+	if q.direct {
+		if t.directs--; t.directs == 0 {
+			t.limit = 0
+		}
+		return
+	}
+	n := q.set.Capacity / 4
+	if n >= segmentOf[T]() {
+		return
+	}
+	if t.short[n]--; t.short[n] > 0 {
+		return
+	}
+	delete(t.short, n)
+	t.segment = segmentOf[T]()
+	for n := range t.short {
+		t.segment = min(t.segment, n)
+	}
+	t.log.Resize(t.segment)
+}
+
+// relimitLocked keeps the invariant about limit, after anything but settling
+// has changed what a queue holds.
+func (t *Topic[T]) relimitLocked() {
+	if t.remote != nil {
+		return
+	}
+	t.limit = math.MaxInt64
+	if !t.log.Read() {
+		t.log.Forget()
+	}
+	if t.directs > 0 {
+		t.limit = -1
+		return
+	}
+	for q := range t.open.all() {
+		t.limit = min(t.limit, q.allow.Load())
+	}
+}
+
+// Queue returns the open queue of that name, or nil if there is none. When the topic is
+// closed it returns the queue that was open then.
+func (t *Topic[T]) Queue(name string) *Queue[T] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k, ok := slices.BinarySearchFunc(t.closedQ, name, func(q *Queue[T], name string) int { return cmp.Compare(q.name, name) }); ok {
+		return t.closedQ[k]
+	}
+	return t.queues[name]
+}
+
+// Queues returns the topic's open queues in the order of their names. When the topic is
+// closed it returns those that were open then.
+func (t *Topic[T]) Queues() []*Queue[T] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.queuesLocked()
+}
+
+func (t *Topic[T]) queuesLocked() []*Queue[T] {
+	qs := slices.Clone(t.closedQ)
+	if t.state != topicClosed {
+		qs = slices.Collect(maps.Values(t.queues))
+	}
+	slices.SortFunc(qs, func(a, b *Queue[T]) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return qs
+}
+
+// TopicStats is a snapshot of a topic's counters. Package fanout explains them.
+type TopicStats struct {
+	Topic                               string
+	Published                           uint64
+	Unrouted, Waiting, Queues, Retained int
+	Duplicates, Remembered, Forgotten   int
+}
+
+// Stats returns a snapshot of the topic's counters. Those of its queues are
+// taken one by one, by [Queue.Stats].
+func (t *Topic[T]) Stats() TopicStats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := TopicStats{
+		Topic: t.name, Published: t.seq, Unrouted: int(t.unrouted), Waiting: t.waiting, Queues: len(t.queues), Retained: len(t.retained.ring),
+	}
+	if d := t.dedup; d != nil {
+		d.Expire(t.now())
+		s.Duplicates, s.Remembered, s.Forgotten = int(d.duplicates), d.Len(), int(d.Forgotten())
+	}
+	if t.remote != nil {
+		s.Published, s.Unrouted = t.remote.Published.Load(), Unknown
+		if t.dedup != nil {
+			s.Duplicates, s.Remembered, s.Forgotten = Unknown, Unknown, Unknown
+		}
+	}
+	return s
+}
+
+// timeOf gives the messages published now their time, which never decreases but
+// when the clock is another: that of a bubble of testing/synctest, or of another.
+func (t *Topic[T]) timeOf(now int64) int64 {
+	if t.last-now > clockSlack {
+		t.last = now
+	}
+	t.last = max(t.last, now)
+	return t.last
+}
+
+// clockSlack is more than passes between a reading of the clock and its use.
+const clockSlack = int64(time.Minute)
+
+func isClosed(err error) bool { return errors.Is(err, message.ErrClosed) }

@@ -1,0 +1,365 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"runtime/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// A worker is what one worker goroutine has of its own. Its fields but s are
+// the goroutine's, except where said.
+type worker[T any] struct {
+	s *Subscriber[T]
+
+	// Guarded by the queue's mu; the worker reads lease and ds without.
+	place int // in busy
+	stuck bool
+	// returned says that the handler has, and that what it left is being settled. It is
+	// set only where that may take long: for a batch, and on an engine.
+	returned bool
+	lease    *lease.Lease[T]   // what it has, see prefetch.go; nil: nothing, or entries
+	more     []*lease.Lease[T] // the others of a long batch
+	stepping bool              // it goes through the lease
+	ds       []Delivery[T]     // what it has; empty between two runs
+	takenAt  int64             // when it took the lease
+	size     int               // how many to prefetch next
+	// resume says that what was claimed is to be handled still: hooks are being
+	// told of it, and may end the goroutine. The goroutine's.
+	resume bool
+	ctxs   []handling.Context // of what was prefetched, or one: see context.go
+	fresh  []handling.Context // for runs to come
+	buffer *buffer[T]
+	made   int           // how many of the buffer may be made over, see copyOver; the others are empty
+	given  []Delivery[T] // what the handler is given, unless it goes through a lease
+
+	one       [1]Delivery[T] // where a single delivery is kept
+	goroutine atomic.Pointer[string]
+}
+
+// startLocked starts one more worker.
+func (s *Subscriber[T]) startLocked() {
+	var w *worker[T]
+	if n := len(s.idle); n > 0 {
+		w, s.idle = s.idle[n-1], s.idle[:n-1]
+	} else {
+		w = &worker[T]{s: s}
+	}
+	if s.labels == nil {
+		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.q.core.name, "queue", s.q.name, "subscriber", s.site))
+	}
+	s.running++
+	s.q.running++
+	s.q.serving++
+	s.q.started++
+	go w.work()
+}
+
+// work is the worker's goroutine. Started by startLocked; ends when nothing is
+// ready or its subscriber stops; the subscriber's done waits for it, as does
+// the queue's close.
+func (w *worker[T]) work() {
+	pprof.SetGoroutineLabels(w.s.labels)
+	w.goroutine.Store(w.s.q.core.to.Goroutine())
+	ended := false
+	defer func() {
+		if !ended {
+			// The handler, or a hook, called runtime.Goexit, which cannot be
+			// stopped: another goroutine takes this one's place.
+			w.s.q.Locked(func() { w.s.q.started++ })
+			go w.work()
+		}
+	}()
+	for {
+		if !w.resume && !w.next() { // if not, the worker is another goroutine's from now on
+			ended = true
+			return
+		}
+		w.resume = false
+		if w.stepping {
+			w.runLease()
+		} else {
+			w.handle(&w.ctxs[0])
+		}
+	}
+}
+
+// next prefetches messages, or claims as many as the handler takes,
+// or gives the worker back and returns false.
+func (w *worker[T]) next() bool {
+	s, q := w.s, w.s.q
+	q.mu.Lock()
+	w.putDownLocked()
+	if s.prefetches {
+		if s.one != nil && q.inLogLocked() > 0 && w.prefetchLocked(q.core.now()) {
+			w.startedLocked()
+			q.mu.Unlock() // nothing is pending
+			return true
+		}
+		if n := q.leases.Waiting(); n > 0 && n == q.readyLocked() {
+			q.mu.Unlock()
+			q.awaitOthers()
+			q.mu.Lock()
+		}
+	}
+	expired := q.expiredLocked()
+	ok := w.claimLocked()
+	for !ok && q.expiredLocked() != expired {
+		// Some came too late: that is told while the worker still counts.
+		q.unlock()
+		q.mu.Lock()
+		expired = q.expiredLocked()
+		ok = w.claimLocked()
+	}
+	if !ok {
+		w.restLocked()
+		q.mu.Unlock() // nothing is pending, and no hook may end the goroutine now
+		return false
+	}
+	w.startedLocked()
+	w.resume = true
+	q.unlock()
+	return true
+}
+
+// restLocked gives the worker, which found nothing, back.
+func (w *worker[T]) restLocked() {
+	s, q := w.s, w.s.q
+	w.endLeasesLocked()
+	w.forget(0)
+	if w.buffer != nil {
+		q.core.buffers.Put(w.buffer)
+		w.buffer = nil
+	}
+	s.running--
+	q.running--
+	if !s.stopping {
+		q.serving--
+		q.free.add(s)
+	}
+	s.idle = append(s.idle, w)
+	if q.leases == nil && q.cursor.Resting() {
+		q.alarm.checkAt = 0
+	}
+	q.leases.Clean()
+	if _, ok := q.win.NextDue(); !ok && q.leases.Timed() == 0 && q.running == 0 && q.limited == 0 {
+		q.armLocked(0) // stops the timer
+	}
+	if !q.alarm.armed || !q.alarm.brief {
+		s.slab.drop() // else the timer comes in a moment
+	}
+	s.checkDoneLocked()
+	q.checkDrainedLocked()
+	q.checkHomeLocked()
+	q.handOnLocked()
+}
+
+// startedLocked enters a worker that has something in flight among the busy ones.
+func (w *worker[T]) startedLocked() {
+	s, q := w.s, w.s.q
+	w.place = len(s.busy)
+	s.busy = append(s.busy, w)
+	q.handOnLocked()
+}
+
+// locked runs f while it holds the queue's lock.
+func (q *Queue[T]) Locked(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f()
+}
+
+// putDownLocked says that the worker's handler runs no longer.
+func (w *worker[T]) putDownLocked() {
+	if len(w.ds) == 0 {
+		return
+	}
+	s := w.s
+	if w.lease != nil && (len(w.more) > 0 || !s.q.leases.Done(w.lease)) {
+		w.endLeasesLocked() // else it may be used again
+	}
+	if w.made == 0 {
+		clear(w.ds) // else it is overwritten, or let go of at rest
+	}
+	w.ds, w.given, w.ctxs, w.returned = nil, nil, nil, false
+	w.unstickLocked()
+	last := len(s.busy) - 1
+	s.busy[w.place] = s.busy[last]
+	s.busy[w.place].place = w.place
+	s.busy[last] = nil
+	s.busy = s.busy[:last]
+}
+
+// cancelLocked has the handler's context cancelled after unlocking.
+func (w *worker[T]) cancelLocked(cause error) { w.s.q.pending.Cancel(w.ctx().Cancel, cause) }
+
+// handle runs the handler on the batch and settles it as it says.
+func (w *worker[T]) handle(ctx *handling.Context) {
+	var timeout *time.Timer
+	if d := w.s.set.HandlerTimeout; d > 0 {
+		q := w.s.q
+		q.core.live.Add(1)
+		timeout = time.AfterFunc(d, func() {
+			defer q.core.release()
+			ctx.Cancel(fmt.Errorf("%w: queue %q: the handler timeout of %v has passed", context.DeadlineExceeded, q.name, d))
+		})
+	}
+	returned := false
+	defer func() {
+		if returned {
+			return // a panic from here on is ours, and not to be hidden
+		}
+		v := unreturned(recover())
+		w.stopTimeout(timeout)
+		w.finish(v)
+	}()
+	err := w.s.run(ctx, w.given)
+	if err == nil {
+		returned = true
+		w.stopTimeout(timeout)
+		if !w.ackBatch() {
+			w.finish(message.Verdict{Cause: message.Acked})
+		}
+		return
+	}
+	v := judgedRun(ctx, err) // an error that panics when it is looked at is the handler's
+	returned = true
+	w.stopTimeout(timeout)
+	w.finish(*v)
+}
+
+// stopTimeout ends the handler timeout.
+func (w *worker[T]) stopTimeout(timeout *time.Timer) {
+	if timeout != nil && timeout.Stop() {
+		w.s.q.core.release()
+	}
+}
+
+// judgeRun is judge for a handler that has returned. If its subscriber's Shutdown
+// has cancelled its context, and it says so, its message is ready again at once.
+func judgeRun(ctx *handling.Context, err error) message.Verdict {
+	v := message.Judge(err)
+	if v.Wait == message.FromBackoff && ctx.CancelledFor(message.ErrClosed) && (errors.Is(err, message.ErrClosed) || errors.Is(err, context.Canceled)) {
+		v.Cause, v.Wait = message.Released, 0
+	}
+	return v
+}
+
+// finish settles the batch. The handler may have done so itself, or come too
+// late: what it says then is told, not done.
+func (w *worker[T]) finish(v message.Verdict) {
+	if q := w.s.q; q.remote != nil || len(w.ds) > 1 {
+		q.Locked(w.returnedLocked)
+	}
+	w.settleFrom(0, v)
+}
+
+// returnedLocked says that the worker's handler runs no longer, though what it had is
+// not settled.
+func (w *worker[T]) returnedLocked() {
+	w.returned = true
+	w.unstickLocked()
+}
+
+// settleFrom settles the batch from delivery k on, even if a hook ends the goroutine.
+func (w *worker[T]) settleFrom(k int, v message.Verdict) {
+	q, ds := w.s.q, w.ds
+	defer func() {
+		if k < len(ds) {
+			w.settleFrom(k, v)
+		}
+	}()
+	for k < len(ds) {
+		d := &ds[k]
+		k++
+		err := q.settle(context.Background(), d.ref, v)
+		if err == nil || isClosed(err) || q.remote.failedFor(err) || v.Cause == message.Acked || len(ds) > 1 && errors.Is(err, message.ErrSettled) {
+			continue
+		}
+		w.late(*d, v)
+	}
+}
+
+// late tells what a handler said too late.
+func (w *worker[T]) late(d Delivery[T], v message.Verdict) {
+	k, q := lateKind(v.Err), w.s.q
+	v = v.Told()
+	q.mu.Lock()
+	q.noteLocked(k, notice.Event{
+		MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Cause: message.Cause(v.Cause), Err: v.Err, Subscriber: w.s.site, Count: 1,
+	})
+	q.unlock()
+}
+
+// lateKind says whether a handler that was late failed for having heard so.
+func lateKind(err error) notice.Kind {
+	if heardOfIt(err) {
+		return notice.LateCancelled
+	}
+	return notice.Late
+}
+
+// heardOfIt reports whether err says that the handler's context was cancelled.
+func heardOfIt(err error) (heard bool) {
+	if err != nil {
+		callback.Apart(func() { heard = errors.Is(err, message.ErrStale) || errors.Is(err, context.Canceled) })
+	}
+	return heard
+}
+
+// unreturned is the verdict about a handler that did not return: p is what it
+// panicked with, nil if it called runtime.Goexit.
+func unreturned(p any) message.Verdict {
+	if p == nil {
+		return message.Verdict{Cause: message.Exited, Wait: message.FromBackoff}
+	}
+	return message.Verdict{Cause: message.Panicked, Wait: message.FromBackoff, Stack: stack(), Err: panicError(p)}
+}
+
+// panicError is an error for a panic. Its text is made of what p says of itself.
+func panicError(p any) (err error) {
+	e := callback.Apart(func() {
+		if inner, ok := p.(error); ok {
+			err = fmt.Errorf("panic: %w", inner)
+		} else {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	})
+	if !e.Returned {
+		err = fmt.Errorf("panic: a %T, whose text could not be had", p)
+	}
+	return err
+}
+
+// causeOf is what the end of a call that did not return counts as.
+func causeOf(e callback.End) message.Cause {
+	if e.Panicked != nil {
+		return message.Panicked
+	}
+	return message.Exited
+}
+
+// stack returns the stack of a panic, as its message's history keeps it.
+func stack() string {
+	return message.ShortText(string(debug.Stack()), message.MostText)
+}
+
+// giveContextsLocked gives contexts to the next n runs of the worker.
+func (w *worker[T]) giveContextsLocked(n int) {
+	if len(w.fresh) < n {
+		w.fresh = handling.NewContexts(w.s.q, w).All[:]
+	}
+	w.ctxs, w.fresh = w.fresh[:n:n], w.fresh[n:]
+}
+
+// ctx is the context of the current run.
+func (w *worker[T]) ctx() *handling.Context { return &w.ctxs[w.currentLocked()] }

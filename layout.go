@@ -1,0 +1,62 @@
+package fanout
+
+import (
+	"context"
+	"unsafe"
+
+	"github.com/gofanout/fanout/internal/core"
+)
+
+// The types of this package that have methods stand before those of package core, which do
+// the work: a Topic is a core.Topic and nothing else, and so are Queue and Subscriber. A
+// Delivery and a Message have the fields of core's in the same order. So a pointer or a
+// slice of one is one of the other, and nothing is copied on the way to a handler. The
+// conversions are here, and nowhere else. A test compares the layouts.
+
+func topicOf[T any](t *core.Topic[T]) *Topic[T] { return (*Topic[T])(unsafe.Pointer(t)) }
+
+func queueOf[T any](q *core.Queue[T]) *Queue[T] { return (*Queue[T])(unsafe.Pointer(q)) }
+
+func subscriberOf[T any](s *core.Subscriber[T]) *Subscriber[T] {
+	return (*Subscriber[T])(unsafe.Pointer(s))
+}
+
+func deliveryOf[T any](d *core.Delivery[T]) *Delivery[T] { return (*Delivery[T])(unsafe.Pointer(d)) }
+
+// laid is where package core lays a delivery: one that is made elsewhere and then copied
+// costs a quarter of receiving it.
+func (d *Delivery[T]) laid() *core.Delivery[T] { return (*core.Delivery[T])(unsafe.Pointer(d)) }
+
+// sliceOf is a slice of elements that are laid out as those of s.
+func sliceOf[To, From any](s []From) []To {
+	if s == nil {
+		return nil
+	}
+	return unsafe.Slice((*To)(unsafe.Pointer(unsafe.SliceData(s))), cap(s))[:len(s)]
+}
+
+func deliveries[T any](ds []core.Delivery[T]) []Delivery[T] { return sliceOf[Delivery[T]](ds) }
+
+func coreDeliveries[T any](ds []Delivery[T]) []core.Delivery[T] { return sliceOf[core.Delivery[T]](ds) }
+
+func messages[T any](ms []core.Message[T]) []Message[T] { return sliceOf[Message[T]](ms) }
+
+func coreMessages[T any](ms []Message[T]) []core.Message[T] { return sliceOf[core.Message[T]](ms) }
+
+// core is the handler as package core calls it; nil of nil.
+func (h Handler[T]) core() core.OneHandler[T] {
+	if h == nil {
+		return nil
+	}
+	return func(ctx context.Context, d *core.Delivery[T]) error {
+		return h(ctx, *(*Delivery[T])(unsafe.Pointer(d)))
+	}
+}
+
+// core is the handler as package core calls it; nil of nil.
+func (h BatchHandler[T]) core() core.BatchHandler[T] {
+	if h == nil {
+		return nil
+	}
+	return func(ctx context.Context, ds []core.Delivery[T]) error { return h(ctx, deliveries(ds)) }
+}
