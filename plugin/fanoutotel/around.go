@@ -27,7 +27,7 @@ func (i *Instrumentation) aroundPublish(ctx context.Context, info fanout.Info, n
 	if ctx == nil {
 		return next(ctx) // which refuses it
 	}
-	began := time.Now()
+	began := i.now()
 	at := i.spot(info.Topic, "")
 	made := at.publish
 	var links []trace.Link
@@ -36,8 +36,8 @@ func (i *Instrumentation) aroundPublish(ctx context.Context, info fanout.Info, n
 		for k := range info.Messages {
 			if m := info.Message(k); !i.carries(m) {
 				travels = true
-			} else if _, c := i.carried(ctx, true, m); c.IsValid() {
-				links = append(links, trace.Link{SpanContext: c})
+			} else {
+				links = i.link(ctx, links, m)
 			}
 		}
 	} else {
@@ -49,17 +49,17 @@ func (i *Instrumentation) aroundPublish(ctx context.Context, info fanout.Info, n
 	ctx, span := i.tracer.Start(ctx, made.span, made.linked(links)...)
 	ended := errUnreturned
 	defer func() {
-		p := place{name: "publish", kind: "send", topic: info.Topic, errorType: errorType(ended)}
-		made := i.failedAt(made, p)
-		i.ended(ctx, span, p, made, began, ended)
+		t := errorType(ended)
+		made := i.failedAt(made, place{"publish", "send", info.Topic, "", t})
+		i.ended(ctx, span, made, began, t, ended)
 		i.sent.Inst().Add(ctx, int64(info.Messages), made.add...)
 	}()
 	if span.IsRecording() {
-		span.SetAttributes(i.describe(info)...)
+		span.SetAttributes(i.describe(&info, 0)...)
 	}
-	if travels {
+	if travels && (!i.w3c || span.SpanContext().IsValid()) {
 		for k := range info.Messages {
-			if m := info.Message(k); !i.carries(m) {
+			if m := info.Message(k); info.Messages == 1 || !i.carries(m) {
 				i.carry(ctx, m)
 			}
 		}
@@ -78,14 +78,12 @@ func (i *Instrumentation) create(ctx context.Context, info fanout.Info, made *pr
 	for k := range info.Messages {
 		m := info.Message(k)
 		if i.carries(m) {
-			if _, c := i.carried(ctx, true, m); c.IsValid() {
-				links = append(links, trace.Link{SpanContext: c})
-			}
+			links = i.link(ctx, links, m)
 			continue
 		}
 		with, span := i.tracer.Start(ctx, made.span, made.start...)
 		if span.IsRecording() {
-			span.SetAttributes(i.describeMessage(m)...)
+			span.SetAttributes(i.describeMessage(m, 0)...)
 		}
 		i.carry(with, m)
 		if c := span.SpanContext(); c.IsValid() {
@@ -96,25 +94,29 @@ func (i *Instrumentation) create(ctx context.Context, info fanout.Info, made *pr
 	return links
 }
 
-// describe tells which message a span is about, or how many. There is room for three more
+// describe tells which message a span is about, or how many. There is room for more
 // attributes.
-func (i *Instrumentation) describe(info fanout.Info) []attribute.KeyValue {
+func (i *Instrumentation) describe(info *fanout.Info, more int) []attribute.KeyValue {
 	switch n := info.Len(); {
 	case info.Operation == fanout.OpRedrive || n > 1 || n == 1 && info.Operation == fanout.OpReceive && info.Messages > 1:
-		return append(make([]attribute.KeyValue, 0, 4), semconv.MessagingBatchMessageCount(n))
+		return append(make([]attribute.KeyValue, 0, 1+more), semconv.MessagingBatchMessageCount(n))
 	case n == 1:
-		return i.describeMessage(info.Message(0))
+		return i.describeMessage(info.Message(0), more)
 	}
 	return nil
 }
 
-func (i *Instrumentation) describeMessage(m fanout.MessageInfo) []attribute.KeyValue {
-	as := append(make([]attribute.KeyValue, 0, 6), semconv.MessagingMessageID(m.ID()))
-	if n := m.Attempt(); n > 0 {
-		as = append(as, attemptKey.Int(n))
+func (i *Instrumentation) describeMessage(m fanout.MessageInfo, more int) []attribute.KeyValue {
+	attempt := m.Attempt() // 0 around a publish
+	if attempt > 0 {
+		more++
 	}
-	if key := m.OrderingKey(); key != "" && i.set.orderingKey {
-		as = append(as, orderingKeyKey.String(key))
+	as := append(make([]attribute.KeyValue, 0, 1+more), semconv.MessagingMessageID(m.ID()))
+	if attempt > 0 {
+		as = append(as, attemptKey.Int(attempt))
+	}
+	if i.set.orderingKey && m.OrderingKey() != "" {
+		as = append(as, orderingKeyKey.String(m.OrderingKey()))
 	}
 	return as
 }
@@ -127,93 +129,94 @@ func (p *prepared) linked(links []trace.Link) []trace.SpanStartOption {
 	return append(slices.Clip(p.start), trace.WithLinks(links...))
 }
 
-// aroundHandler makes the span process of an attempt, or of a batch.
-func (i *Instrumentation) aroundHandler(ctx context.Context, info fanout.Info, next func(context.Context) error) (err error) {
-	began := time.Now()
-	made := i.spot(info.Topic, info.Queue).process
-	run := ctx
-	var links []trace.Link
-	var parent trace.SpanContext // of a single message
-	if info.Messages == 1 {
-		m, within := info.Message(0), isWithin(ctx)
-		switch with, c := i.carried(ctx, within, m); {
-		case !c.IsValid():
-		case !within && began.Sub(m.PublishedAt()) < i.set.parentAge:
-			ctx, parent = with, c
-		default:
-			links = []trace.Link{{SpanContext: c}}
-		}
-	} else {
-		links = i.links(ctx, info)
-	}
-	ctx, span := i.tracer.Start(ctx, made.span, made.linked(links)...)
-	recording := span.IsRecording()
-	if recording && parent.IsValid() {
-		span.AddLink(trace.Link{SpanContext: parent}) // a sampler has seen it as the parent
-	}
-	returned := false
-	defer func() {
-		p := recover() // to know it from runtime.Goexit
-		cause := fanout.Acked
-		switch {
-		case p != nil:
-			cause = fanout.Panicked
-		case !returned:
-			cause = fanout.Exited
-		case run.Err() != nil && errors.Is(context.Cause(run), fanout.ErrStale): // nothing that it returns counts
-			cause = fanout.TimedOut
-		case err != nil:
-			cause = fanout.CauseOf(err)
-		}
-		t := causeType(cause)
-		if recording {
-			as := append(i.describe(info), causeKey.String(cause.String()))
-			if t != "" {
-				as = append(as, semconv.ErrorTypeKey.String(t))
-				text := cause.String()
-				if err != nil {
-					text = err.Error()
-				}
-				span.SetStatus(codes.Error, text)
+// aroundHandler makes the span process of an attempt, or of a batch. It is returned as a
+// function because a method value would copy the Info once more.
+func (i *Instrumentation) aroundHandler() fanout.Interceptor {
+	return func(ctx context.Context, info fanout.Info, next func(context.Context) error) (err error) {
+		began := i.now()
+		made := i.spot(info.Topic, info.Queue).process
+		run := ctx
+		var links []trace.Link
+		var from trace.SpanContext // what a single message carries
+		child := false
+		if info.Messages != 1 {
+			links = i.links(ctx, info)
+		} else if with := i.carried(ctx, info.Message(0), &from); from.IsValid() {
+			child = i.age(info.PublishedAt, began) < i.set.parentAge && !isWithin(ctx)
+			switch {
+			case !child:
+				links = []trace.Link{{SpanContext: from}}
+			case with == nil:
+				ctx = trace.ContextWithRemoteSpanContext(ctx, from)
+			default:
+				ctx = with
 			}
-			span.SetAttributes(as...)
 		}
-		span.End()
-		at := i.failedAt(made, place{"process", "process", info.Topic, info.Queue, t})
-		i.process.Inst().Record(ctx, time.Since(began).Seconds(), at.record...)
-		i.consumed.Inst().Add(ctx, int64(info.Messages), made.add...)
-		if p != nil {
-			panic(p)
+		ctx, span := i.tracer.Start(ctx, made.span, made.linked(links)...)
+		recording := span.IsRecording()
+		if recording && child {
+			span.AddLink(trace.Link{SpanContext: from}) // a sampler has seen it as the parent
 		}
-	}()
-	err = next(ctx)
-	returned = true
-	return err
+		returned := false
+		defer func() {
+			p := recover() // to know it from runtime.Goexit
+			cause := fanout.Acked
+			switch {
+			case p != nil:
+				cause = fanout.Panicked
+			case !returned:
+				cause = fanout.Exited
+			case run.Err() != nil && errors.Is(context.Cause(run), fanout.ErrStale): // nothing that it returns counts
+				cause = fanout.TimedOut
+			case err != nil:
+				cause = fanout.CauseOf(err)
+			}
+			t := causeType(cause)
+			if recording {
+				as := append(i.describe(&info, 1), causeKey.String(cause.String()))
+				if t != "" {
+					as = append(as, semconv.ErrorTypeKey.String(t))
+					text := cause.String()
+					if err != nil {
+						text = err.Error()
+					}
+					span.SetStatus(codes.Error, text)
+				}
+				span.SetAttributes(as...)
+			}
+			span.End()
+			at := i.failedAt(made, place{"process", "process", info.Topic, info.Queue, t})
+			i.process.Inst().Record(ctx, i.secondsSince(began), at.record...)
+			i.consumed.Inst().Add(ctx, int64(info.Messages), made.add...)
+			if p != nil {
+				panic(p)
+			}
+		}()
+		err = next(ctx)
+		returned = true
+		return err
+	}
 }
 
 // links are links to the contexts that the messages carry.
 func (i *Instrumentation) links(ctx context.Context, info fanout.Info) (links []trace.Link) {
-	within := isWithin(ctx)
 	for k := range info.Len() {
-		if _, c := i.carried(ctx, within, info.Message(k)); c.IsValid() {
-			links = append(links, trace.Link{SpanContext: c})
-		}
+		links = i.link(ctx, links, info.Message(k))
 	}
 	return links
 }
 
 // aroundQueue makes the spans receive, settle and redrive.
 func (i *Instrumentation) aroundQueue(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
-	began := time.Now()
 	switch info.Operation {
 	case fanout.OpReceive:
-		return i.aroundReceive(ctx, info, next, began)
+		return i.aroundReceive(ctx, info, next)
 	case fanout.OpRedrive:
-		return i.aroundCall(ctx, info, next, began, place{name: "redrive", topic: info.Topic, queue: info.Queue})
+		return i.aroundCall(ctx, info, next, place{name: "redrive", topic: info.Topic, queue: info.Queue})
 	case fanout.OpExtend:
-		return i.aroundCall(ctx, info, next, began, place{name: "extend", kind: "settle", topic: info.Topic, queue: info.Queue})
+		return i.aroundCall(ctx, info, next, place{name: "extend", kind: "settle", topic: info.Topic, queue: info.Queue})
 	case fanout.OpSettle:
-		return i.aroundCall(ctx, info, next, began, place{name: settleName(info.Cause), kind: "settle", topic: info.Topic, queue: info.Queue})
+		return i.aroundCall(ctx, info, next, place{name: settleName(info.Cause), kind: "settle", topic: info.Topic, queue: info.Queue})
 	}
 	return next(ctx)
 }
@@ -233,55 +236,57 @@ func settleName(c fanout.Cause) string {
 
 // aroundReceive makes the span when something was received, or when that failed: what
 // came is its links, and a look at an empty queue is none.
-func (i *Instrumentation) aroundReceive(ctx context.Context, info fanout.Info, next func(context.Context) error, began time.Time) error {
+func (i *Instrumentation) aroundReceive(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+	began := time.Now()
 	err := next(ctx)
 	if err == nil && info.Len() == 0 || ctx == nil {
 		return err
 	}
-	p := place{"receive", "receive", info.Topic, info.Queue, errorType(err)}
 	made := i.spot(info.Topic, info.Queue).receive
 	options := append(slices.Clip(made.linked(i.links(ctx, info))), trace.WithTimestamp(began))
 	with, span := i.tracer.Start(ctx, made.span, options...)
 	if span.IsRecording() {
-		span.SetAttributes(i.describe(info)...)
+		span.SetAttributes(i.describe(&info, 0)...)
 	}
-	i.ended(with, span, p, i.failedAt(made, p), began, err)
+	t := errorType(err)
+	i.ended(with, span, i.failedAt(made, place{"receive", "receive", info.Topic, info.Queue, t}), i.instantOf(began), t, err)
 	if n := info.Len(); n > 0 {
 		i.consumed.Inst().Add(with, int64(n), made.add...)
 	}
 	return err
 }
 
-func (i *Instrumentation) aroundCall(ctx context.Context, info fanout.Info, next func(context.Context) error, began time.Time, p place) error {
+func (i *Instrumentation) aroundCall(ctx context.Context, info fanout.Info, next func(context.Context) error, p place) error {
 	if ctx == nil {
 		return next(ctx)
 	}
+	began := i.now()
 	made := i.at(p)
 	with, span := i.tracer.Start(ctx, made.span, made.linked(i.links(ctx, info))...)
 	ended := errUnreturned
 	defer func() {
 		if span.IsRecording() {
-			as := i.describe(info)
+			as := i.describe(&info, 1)
 			if info.Cause != 0 {
 				as = append(as, causeKey.String(info.Cause.String()))
 			}
 			span.SetAttributes(as...)
 		}
 		p.errorType = errorType(ended)
-		i.ended(with, span, p, i.failedAt(made, p), began, ended)
+		i.ended(with, span, i.failedAt(made, p), began, p.errorType, ended)
 	}()
 	ended = next(with)
 	return ended
 }
 
 // ended ends a span, and measures what it is about, if the conventions know that.
-func (i *Instrumentation) ended(ctx context.Context, span trace.Span, p place, made *prepared, began time.Time, err error) {
+func (i *Instrumentation) ended(ctx context.Context, span trace.Span, made *prepared, began instant, errorType string, err error) {
 	if err != nil && span.IsRecording() {
-		span.SetAttributes(semconv.ErrorTypeKey.String(p.errorType))
+		span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
 		span.SetStatus(codes.Error, err.Error())
 	}
 	span.End()
-	if p.kind != "" {
-		i.operation.Inst().Record(ctx, time.Since(began).Seconds(), made.record...)
+	if made.measured {
+		i.operation.Inst().Record(ctx, i.secondsSince(began), made.record...)
 	}
 }

@@ -44,7 +44,9 @@ type Instrumentation struct {
 	process   messagingconv.ProcessDuration
 	dropped   metric.Int64Counter
 
-	fields   []string // that the propagator reads
+	fields   []string  // that the propagator sets
+	w3c      bool      // it is W3C Trace Context and no other
+	epoch    time.Time // the zero of all instants
 	carriers sync.Pool
 	places   places
 }
@@ -72,6 +74,8 @@ func New(options ...Option) (*Instrumentation, error) {
 		i.set.meters = otel.GetMeterProvider()
 	}
 	i.fields = i.set.propagator.Fields()
+	_, i.w3c = i.set.propagator.(propagation.TraceContext)
+	i.epoch = time.Now()
 	i.tracer = i.set.tracers.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 	i.meter = i.set.meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
 	return i, i.instruments()
@@ -102,7 +106,7 @@ func (i *Instrumentation) instruments() (err error) {
 func (i *Instrumentation) Topic() fanout.TopicOption {
 	return fanout.TopicOptions(
 		fanout.WithPublishInterceptor(i.aroundPublish),
-		fanout.WithHandlerInterceptor(i.aroundHandler),
+		fanout.WithHandlerInterceptor(i.aroundHandler()),
 		fanout.WithQueueInterceptor(i.aroundQueue),
 		fanout.WithHooks(fanout.Hooks{Dropped: i.onDrop}),
 	)
@@ -117,7 +121,7 @@ func (i *Instrumentation) DeadLetters() fanout.DeadLetterOption {
 // Worker returns an option that traces and measures the handlers of one subscriber,
 // where the topic was not made with [Instrumentation.Topic].
 func (i *Instrumentation) Worker() fanout.WorkerOption {
-	return fanout.WithHandlerInterceptor(i.aroundHandler)
+	return fanout.WithHandlerInterceptor(i.aroundHandler())
 }
 
 func (i *Instrumentation) onDrop(e fanout.Event) {

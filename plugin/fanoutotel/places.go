@@ -26,6 +26,8 @@ type prepared struct {
 	start  []trace.SpanStartOption
 	record []metric.RecordOption
 	add    []metric.AddOption
+
+	measured bool // the conventions know its duration
 }
 
 // A spot is what is prepared for a topic, or for a queue of it, as long as nothing fails
@@ -104,7 +106,8 @@ func (i *Instrumentation) newSpot(k spotKey) *spot {
 		create:  i.prepare(place{name: "create", kind: "create", topic: k.topic}),
 	}
 	producing := *s.publish
-	producing.start = append(slices.Clip(s.publish.start), trace.WithSpanKind(trace.SpanKindProducer))
+	producing.start = slices.Clone(s.publish.start)
+	producing.start[0] = trace.WithSpanKind(trace.SpanKindProducer)
 	s.producing = &producing
 	return s
 }
@@ -159,7 +162,7 @@ func (i *Instrumentation) prepare(p place) *prepared {
 	if p.queue != "" {
 		as = append(as, semconv.MessagingDestinationSubscriptionName(p.queue))
 	}
-	m := &prepared{span: p.name + " " + p.topic, start: []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(as...)}}
+	m := &prepared{span: p.name + " " + p.topic, measured: p.kind != "", start: []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(as...)}}
 	if p.errorType != "" {
 		as = append(as, semconv.ErrorTypeKey.String(p.errorType))
 	}
