@@ -141,15 +141,18 @@ func (i *Instrumentation) aroundHandler() fanout.Interceptor {
 		child := false
 		if info.Messages != 1 {
 			links = i.links(ctx, info)
-		} else if with := i.carried(ctx, info.Message(0), &from); from.IsValid() {
-			child = i.age(info.PublishedAt, began) < i.set.parentAge && !isWithin(ctx)
-			switch {
-			case !child:
+		} else if with := i.carried(ctx, info.Message(0), &from); with != nil || from.IsValid() {
+			child = from.IsValid() && i.age(info.PublishedAt, began) < i.set.parentAge && !isWithin(ctx)
+			if from.IsValid() && !child {
 				links = []trace.Link{{SpanContext: from}}
-			case with == nil:
+			}
+			switch {
+			case child && with == nil:
 				ctx = trace.ContextWithRemoteSpanContext(ctx, from)
-			default:
+			case child:
 				ctx = with
+			case with != nil: // what the message carries beside the trace
+				ctx = trace.ContextWithSpan(with, trace.SpanFromContext(ctx))
 			}
 		}
 		ctx, span := i.tracer.Start(ctx, made.span, made.linked(links)...)

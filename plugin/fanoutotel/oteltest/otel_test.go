@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/trace"
 
@@ -39,6 +41,45 @@ func TestLinksOnly(t *testing.T) {
 		require.Equal(t, "aws_sqs", attributesOf(spans[1])["messaging.system"])
 		require.NoError(t, top.Close())
 	})
+}
+
+// What a propagator of the user's carries beside the trace reaches the handler, whether its
+// span is a child, has a link alone, or follows none.
+func TestWhatAPropagatorCarriesBesideTheTraceReachesTheHandler(t *testing.T) {
+	both := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+	for name, c := range map[string]struct {
+		options []fanoutotel.Option
+		spans   []string
+	}{
+		"child": {[]fanoutotel.Option{fanoutotel.WithPropagator(both)}, []string{"0 producer publish payments id=a", "1 consumer process payments name=q id=a attempt=1 cause=acked parent 0 link 0"}},
+		"link":  {[]fanoutotel.Option{fanoutotel.WithPropagator(both), fanoutotel.WithLinksOnly()}, []string{"0 producer publish payments id=a", "1 consumer process payments name=q id=a attempt=1 cause=acked link 0"}},
+		"no trace": {[]fanoutotel.Option{fanoutotel.WithPropagator(propagation.NewCompositeTextMapPropagator(propagation.Baggage{}))},
+			[]string{"0 producer publish payments id=a", "1 consumer process payments name=q id=a attempt=1 cause=acked"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				b := newBench(t, c.options...)
+				top := b.topic("payments")
+				q, err := top.OpenQueue(ctx, "q")
+				require.NoError(t, err)
+				bag, err := baggage.Parse("customer=ann")
+				require.NoError(t, err)
+				require.NoError(t, top.PublishMessages(baggage.ContextWithBaggage(ctx, bag), fanout.Message[int]{ID: "a"}))
+				elapse(time.Second) // for spans to have an order
+				var got []string
+				_, err = q.Subscribe(ctx, func(ctx context.Context, d fanout.Delivery[int]) error {
+					require.True(t, trace.SpanFromContext(ctx).IsRecording())
+					got = append(got, baggage.FromContext(ctx).String())
+					return nil
+				})
+				require.NoError(t, err)
+				synctest.Wait()
+				require.Equal(t, []string{"customer=ann"}, got)
+				require.Equal(t, c.spans, lines(b.spans()))
+				require.NoError(t, top.Close())
+			})
+		})
+	}
 }
 
 // A context that the user set is not changed, for each message.
