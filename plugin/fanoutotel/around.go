@@ -83,7 +83,11 @@ func (i *Instrumentation) create(ctx context.Context, info fanout.Info, made *pr
 		}
 		with, span := i.tracer.Start(ctx, made.span, made.start...)
 		if span.IsRecording() {
-			span.SetAttributes(i.describeMessage(m, 0)...)
+			as := describeMessage(m.ID(), 0, 0)
+			if i.set.orderingKey {
+				as = withOrderingKey(as, m)
+			}
+			span.SetAttributes(as...)
 		}
 		i.carry(with, m)
 		if c := span.SpanContext(); c.IsValid() {
@@ -97,26 +101,35 @@ func (i *Instrumentation) create(ctx context.Context, info fanout.Info, made *pr
 // describe tells which message a span is about, or how many. There is room for more
 // attributes.
 func (i *Instrumentation) describe(info *fanout.Info, more int) []attribute.KeyValue {
-	switch n := info.Len(); {
+	n := info.Len()
+	switch {
 	case info.Operation == fanout.OpRedrive || n > 1 || n == 1 && info.Operation == fanout.OpReceive && info.Messages > 1:
 		return append(make([]attribute.KeyValue, 0, 1+more), semconv.MessagingBatchMessageCount(n))
-	case n == 1:
-		return i.describeMessage(info.Message(0), more)
+	case n == 0:
+		return nil
 	}
-	return nil
+	id, attempt := info.MessageID, info.Attempt
+	if info.Operation == fanout.OpReceive { // before it they were not known
+		m := info.Message(0)
+		id, attempt = m.ID(), m.Attempt()
+	}
+	as := describeMessage(id, attempt, more)
+	if i.set.orderingKey {
+		as = withOrderingKey(as, info.Message(0))
+	}
+	return as
 }
 
-func (i *Instrumentation) describeMessage(m fanout.MessageInfo, more int) []attribute.KeyValue {
-	attempt := m.Attempt() // 0 around a publish
-	if attempt > 0 {
-		more++
+func describeMessage(id string, attempt, more int) []attribute.KeyValue {
+	if attempt == 0 { // around a publish
+		return append(make([]attribute.KeyValue, 0, 1+more), semconv.MessagingMessageID(id))
 	}
-	as := append(make([]attribute.KeyValue, 0, 1+more), semconv.MessagingMessageID(m.ID()))
-	if attempt > 0 {
-		as = append(as, attemptKey.Int(attempt))
-	}
-	if i.set.orderingKey && m.OrderingKey() != "" {
-		as = append(as, orderingKeyKey.String(m.OrderingKey()))
+	return append(make([]attribute.KeyValue, 0, 2+more), semconv.MessagingMessageID(id), attemptKey.Int(attempt))
+}
+
+func withOrderingKey(as []attribute.KeyValue, m fanout.MessageInfo) []attribute.KeyValue {
+	if key := m.OrderingKey(); key != "" {
+		as = append(as, orderingKeyKey.String(key))
 	}
 	return as
 }
