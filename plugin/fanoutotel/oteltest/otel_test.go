@@ -14,10 +14,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/gofanout/fanout"
@@ -41,6 +45,94 @@ func TestLinksOnly(t *testing.T) {
 		require.Equal(t, "aws_sqs", attributesOf(spans[1])["messaging.system"])
 		require.NoError(t, top.Close())
 	})
+}
+
+// The ordering key is told by the spans of single messages, if that is asked for.
+func TestWithOrderingKey(t *testing.T) {
+	for want, options := range map[string][]fanoutotel.Option{"": nil, "ann": {fanoutotel.WithOrderingKey()}} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			b := newBench(t, options...)
+			top, err := fanout.NewTopic[int]("payments", b.Topic(), fanout.WithOrdering())
+			require.NoError(t, err)
+			pulled, err := top.OpenQueue(ctx, "pulled")
+			require.NoError(t, err)
+			_, err = top.Subscribe(ctx, "pushed", func(context.Context, fanout.Delivery[int]) error { return nil })
+			require.NoError(t, err)
+			ann, nobody := fanout.Message[int]{ID: "a", OrderingKey: "ann"}, fanout.Message[int]{ID: "b"}
+			require.NoError(t, top.PublishMessages(ctx, ann))
+			require.NoError(t, top.PublishMessages(ctx, nobody, ann))
+			for range 3 {
+				d, err := pulled.Receive(ctx)
+				require.NoError(t, err)
+				require.NoError(t, d.Ack(ctx))
+			}
+			elapse(time.Second)
+			told := map[string]int{}
+			for _, s := range b.spans() {
+				as := attributesOf(s)
+				key, has := as["messaging.fanout.ordering_key"]
+				require.Equal(t, as["messaging.message.id"] == "a" && want != "", has, s.Name())
+				if has {
+					require.Equal(t, want, key)
+					told[s.Name()]++
+				}
+			}
+			if want != "" {
+				require.Equal(t, map[string]int{"publish payments": 1, "create payments": 1, "process payments": 2, "receive payments": 2, "ack payments": 2}, told)
+			}
+			require.NoError(t, top.Close())
+		})
+	}
+}
+
+// By default the providers are the global ones at the time of New, and the propagator is W3C
+// Trace Context, whatever the global one is: tracestate travels, baggage does not.
+func TestTheDefaults(t *testing.T) {
+	tracers, meters, propagator := otel.GetTracerProvider(), otel.GetMeterProvider(), otel.GetTextMapPropagator()
+	t.Cleanup(func() {
+		otel.SetTracerProvider(tracers)
+		otel.SetMeterProvider(meters)
+		otel.SetTextMapPropagator(propagator)
+	})
+	install := func() (*tracetest.SpanRecorder, *metric.ManualReader) {
+		spans, reader := tracetest.NewSpanRecorder(), metric.NewManualReader()
+		otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)))
+		otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
+		return spans, reader
+	}
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+	spans, reader := install()
+	i, err := fanoutotel.New()
+	require.NoError(t, err)
+	laterSpans, laterReader := install()
+
+	top, err := fanout.NewTopic[int]("payments", i.Topic())
+	require.NoError(t, err)
+	states := make(chan string, 1)
+	_, err = top.Subscribe(t.Context(), "q", func(ctx context.Context, d fanout.Delivery[int]) error {
+		_, carried := d.Attribute("baggage")
+		states <- fmt.Sprint(trace.SpanContextFromContext(ctx).TraceState(), carried)
+		return nil
+	})
+	require.NoError(t, err)
+	bag, err := baggage.Parse("customer=ann")
+	require.NoError(t, err)
+	state, err := trace.ParseTraceState("vendor=value")
+	require.NoError(t, err)
+	ctx := trace.ContextWithSpanContext(baggage.ContextWithBaggage(t.Context(), bag),
+		trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, TraceState: state}))
+	require.NoError(t, top.Publish(ctx, 1))
+	require.Equal(t, "vendor=value false", <-states)
+	require.NoError(t, top.Close())
+	<-top.Done()
+
+	require.Len(t, spans.Ended(), 2)
+	require.Empty(t, laterSpans.Ended())
+	for r, want := range map[*metric.ManualReader]int{reader: 1, laterReader: 0} {
+		var got metricdata.ResourceMetrics
+		require.NoError(t, r.Collect(t.Context(), &got))
+		require.Len(t, got.ScopeMetrics, want)
+	}
 }
 
 // What a propagator of the user's carries beside the trace reaches the handler, whether its
