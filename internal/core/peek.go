@@ -49,6 +49,7 @@ func (q *Queue[T]) PeekAt(ctx context.Context, o PeekOptions) (page []MessageVie
 		return nil, "", fmt.Errorf("%w: Peek: %w", message.ErrInvalidOption, message.ErrNilContext)
 	}
 	seen, more, err := q.look(ctx, after, o)
+	page = slices.Grow(page, len(seen))
 	for k := range seen {
 		page = append(page, seen[k].view(o.Body))
 	}
@@ -204,7 +205,9 @@ func (q *Queue[T]) lookHere(ctx context.Context, after seat, most int) (seen []s
 	s := sights[T]{after: after, most: min(most, math.MaxInt-1) + 1}
 	q.mu.Lock()
 	q.takeAllBackLocked()
+	held := q.win.Len()
 	q.unlock() // what was taken back was tallied
+	s.seen = make([]sight[T], 0, min(s.most, held)+min(lookLen, held))
 	pos, entry := int64(0), int32(0)
 	for _, step := range []func() bool{
 		func() bool { // what timed out together
