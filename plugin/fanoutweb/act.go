@@ -116,6 +116,14 @@ func (d *deed) fix(ctx context.Context) error {
 		d.Count = max(depth.Dead, 0)
 		return nil
 	}
+	if d.Selected == nil && !d.search.own && d.Filter.Any() { // all of them, which need no looking at
+		d.Until = time.Now() // before they are counted: more are not moved than were said to be
+		if d.Count = 0; !d.search.done {
+			st := d.search.of.Stats()
+			d.Count = max(st.Unsettled()-st.InFlight, 0)
+		}
+		return nil
+	}
 	m, ids, err := d.search.choose(ctx, time.Time{}, d.Selected != nil)
 	if err != nil {
 		return err

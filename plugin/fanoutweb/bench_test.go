@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -53,7 +55,7 @@ func BenchmarkFlow(b *testing.B) {
 // A search in 100,000 letters: the first 50 matches, and one that finds nothing, which ends
 // after 150 ms and goes on by request.
 func BenchmarkSearch(b *testing.B) {
-	topic, err := fanout.NewTopic[string]("orders")
+	topic, err := fanout.NewTopic[string]("orders", fanout.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(b, err)
 	q, err := topic.OpenQueue(b.Context(), "billing", fanout.WithCapacity(fanout.Unlimited), fanout.WithDeadLetterCapacity(fanout.Unlimited), fanout.WithMaxAttempts(1))
 	require.NoError(b, err)
@@ -67,14 +69,14 @@ func BenchmarkSearch(b *testing.B) {
 	h, err := New(Options{Allow: AllowAll}, topic)
 	require.NoError(b, err)
 	defer h.Close()
-	for name, query := range map[string]string{"first page": "", "text in each": "&text=order", "text in the last": "&text=o-99999", "cause": "&cause=failed", "confirmation": "confirm"} {
+	for name, query := range map[string]string{"first page": "", "text in each": "&text=order", "text in the last": "&text=o-99999", "cause": "&cause=failed", "newest": "&order=newest", "confirmation": "confirm", "confirmation of a filter": "confirm&cause=permanent"} {
 		b.Run(name, func(b *testing.B) {
 			var m0, m1 runtime.MemStats
 			runtime.ReadMemStats(&m0)
 			highest := m0.HeapAlloc
 			for b.Loop() {
-				if query == "confirm" {
-					get(b, h, "/confirm?topic=orders&queue=billing&do=redrive")
+				if filter, confirm := strings.CutPrefix(query, "confirm"); confirm {
+					get(b, h, "/confirm?topic=orders&queue=billing&do=redrive"+filter)
 				} else {
 					get(b, h, "/letters?topic=orders&queue=billing"+query)
 				}

@@ -54,6 +54,7 @@ func (v *visit) flowPage() (p flowPage) {
 	var all []queueInfo
 	v.h.sampler.look(func(s *sampler) {
 		p.At, p.Since = s.at, s.since
+		all = make([]queueInfo, 0, len(s.states))
 		for _, t := range s.tops {
 			if only := v.r.Form.Get("topic"); only != "" && only != t.view.Name() {
 				continue
@@ -93,9 +94,10 @@ func (v *visit) flowPage() (p flowPage) {
 
 // part has the topic show a part of its queues.
 func (t *flowTopic) part(all []queueInfo, search string, from int) {
-	var found []queueInfo
+	var found []*queueInfo
 	open := 0
-	for _, i := range all {
+	for k := range all {
+		i := &all[k]
 		if i.Topic != t.Topic {
 			continue
 		}
@@ -109,11 +111,14 @@ func (t *flowTopic) part(all []queueInfo, search string, from int) {
 	}
 	t.Open, t.Found = open, len(found)
 	if len(found) > mostRows {
-		slices.SortStableFunc(found, func(a, b queueInfo) int { return cmp.Compare(b.weight(), a.weight()) })
+		slices.SortStableFunc(found, func(a, b *queueInfo) int { return cmp.Compare(b.weight(), a.weight()) })
 	}
 	from = min(from, max(len(found)-1, 0)/mostRows*mostRows)
 	t.From, t.To = from, min(from+mostRows, len(found))
-	t.Queues = found[t.From:t.To]
+	t.Queues = make([]queueInfo, 0, t.To-t.From)
+	for _, i := range found[t.From:t.To] {
+		t.Queues = append(t.Queues, *i)
+	}
 	t.Links = linksTo(t.Queues)
 	other := func(from int) string {
 		return link("", "topic", t.Topic, "q", search, "from", strconv.Itoa(from))

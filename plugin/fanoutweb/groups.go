@@ -49,7 +49,7 @@ func (v *visit) groups(at place) (gs []group, of int, err error) {
 		return nil, 0, nil
 	}
 	index := map[group]int{}
-	err = s.each(v.r.Context(), 0, time.Now().Add(groupFor), func(m *fanout.MessageView, _ *letter) bool {
+	err = s.each(v.r.Context(), 0, bounds{until: time.Now().Add(groupFor)}, func(m *fanout.MessageView, _ *letter) bool {
 		of++
 		var g group
 		if n := len(m.History); n > 0 {
@@ -96,7 +96,7 @@ func (s *search) newest(ctx context.Context, body int) (ls []letter, matched int
 		slices.SortStableFunc(kept, newer)
 		kept = kept[:min(len(kept), mostLetters)]
 	}
-	err = s.each(ctx, body, time.Now().Add(newestFor), func(m *fanout.MessageView, l *letter) bool {
+	err = s.each(ctx, body, bounds{until: time.Now().Add(newestFor)}, func(m *fanout.MessageView, l *letter) bool {
 		matched++
 		at := m.DiedAt
 		if at.IsZero() {

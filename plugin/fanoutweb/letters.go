@@ -106,7 +106,7 @@ func (v *visit) page(p *lettersPage) error {
 		p.Searched = s.looked
 		return err
 	}
-	err = s.each(v.r.Context(), tableBody+48, time.Now().Add(searchFor), func(m *fanout.MessageView, l *letter) bool {
+	err = s.each(v.r.Context(), tableBody+48, bounds{time.Now().Add(searchFor), searchCost}, func(m *fanout.MessageView, l *letter) bool {
 		if l.State == "" {
 			*l = s.letter(m, false)
 		}

@@ -15,11 +15,17 @@ const (
 	tableBody  = 160
 	searchBody = 4 << 10
 	// leastSlice and mostSlice are how many messages are looked at at once: more as long as
-	// that takes no longer than sliceFor.
-	leastSlice, mostSlice = 64, 4096
+	// that takes no longer than sliceFor, and their texts are no longer than sliceBytes.
+	leastSlice, mostSlice = 64, 2048
 	sliceFor              = 20 * time.Millisecond
-	// searchFor is how long a search goes on before it shows what it has.
-	searchFor = 150 * time.Millisecond
+	sliceBytes            = 1 << 20
+	// searchFor is how long a search goes on before it shows what it has, and searchCost how
+	// many bytes it allocates by then at most, about. All of that may be garbage that was not
+	// collected yet.
+	searchFor  = 150 * time.Millisecond
+	searchCost = 20 << 20
+	// lookCost is how many bytes it takes to look at a message, without its texts.
+	lookCost = 700
 )
 
 // A search looks for messages in a queue, slice by slice. It belongs to one goroutine.
@@ -31,6 +37,17 @@ type search struct {
 	next   string
 	done   bool // there is no more
 	looked int
+	cost   int // about how many bytes that took
+}
+
+// bounds say how far a search goes in one request. A zero bound is none.
+type bounds struct {
+	until time.Time
+	cost  int
+}
+
+func (b bounds) reached(s *search) bool {
+	return !b.until.IsZero() && time.Now().After(b.until) || b.cost > 0 && s.cost >= b.cost
 }
 
 // search returns a search of the dead letters of a queue, or of the queue itself. It is done
@@ -46,9 +63,9 @@ func (v *visit) search(p place, queue bool) (*search, error) {
 	return s, err
 }
 
-// each calls f for each message that matches, until f returns false, ctx ends, or a time has
-// passed. Afterwards next is where to go on.
-func (s *search) each(ctx context.Context, body int, until time.Time, f func(m *fanout.MessageView, l *letter) bool) error {
+// each calls f for each message that matches, until f returns false, ctx ends, or a bound is
+// reached. Afterwards next is where to go on. f must not keep l: it is used again.
+func (s *search) each(ctx context.Context, body int, within bounds, f func(m *fanout.MessageView, l *letter) bool) error {
 	now, size := time.Now(), leastSlice
 	text := s.filter.Text != "" || s.filter.Attr != "" || s.filter.Error != ""
 	if !s.body {
@@ -56,6 +73,7 @@ func (s *search) each(ctx context.Context, body int, until time.Time, f func(m *
 	} else if s.filter.Text != "" {
 		body = max(body, searchBody)
 	}
+	var l letter
 	for !s.done {
 		began := time.Now()
 		page, next, err := s.of.Peek(ctx, fanout.PeekOptions{After: s.next, Most: size, Body: body})
@@ -65,13 +83,15 @@ func (s *search) each(ctx context.Context, body int, until time.Time, f func(m *
 		if err != nil {
 			return err
 		}
+		texts := 0
 		for k := range page {
 			m := &page[k]
 			s.looked++
+			texts += len(m.Body)
 			if s.own && m.Source != s.Queue || !s.filter.quick(m, now) {
 				continue
 			}
-			var l letter
+			l = letter{}
 			if text || body > 0 {
 				l = s.letter(m, false)
 				if !s.filter.matches(&l) {
@@ -90,11 +110,14 @@ func (s *search) each(ctx context.Context, body int, until time.Time, f func(m *
 			return nil
 		}
 		s.next, s.done = next, next == ""
-		if time.Now().After(until) {
+		if s.cost += lookCost*len(page) + texts; within.reached(s) {
 			return nil
 		}
 		if time.Since(began) < sliceFor {
 			size = min(size*2, mostSlice)
+		}
+		if texts > 0 {
+			size = max(min(size, sliceBytes/(texts/len(page)+1)), leastSlice)
 		}
 	}
 	return nil
@@ -112,7 +135,7 @@ const mostChosen = 1_000_000
 // choose looks at all letters, and returns the IDs of those that match and died by then at
 // the latest, if then isn't zero.
 func (s *search) choose(ctx context.Context, then time.Time, keep bool) (m match, ids []string, err error) {
-	err = s.each(ctx, 0, time.Now().Add(time.Hour), func(v *fanout.MessageView, _ *letter) bool {
+	err = s.each(ctx, 0, bounds{}, func(v *fanout.MessageView, _ *letter) bool {
 		if !then.IsZero() && v.DiedAt.After(then) {
 			return true
 		}
