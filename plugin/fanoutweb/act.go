@@ -228,6 +228,9 @@ func (a audited) run(ctx context.Context, j *job) error {
 	if err != nil && ctx.Err() == nil {
 		a.h.options.Logger.Warn("fanoutweb: an action failed", "action", string(a.d.Action), "topic", a.d.Topic, "queue", a.d.Queue, "error", err)
 	}
+	if doable[a.d.Action] || a.d.Action == Purge {
+		a.h.sampler.askNow(a.d.topic, a.d.view)
+	}
 	e.Time, e.Done, e.Err = time.Now(), true, err
 	j.set(func(j *job) { e.Count = j.count })
 	return errors.Join(err, a.tell(e))
@@ -255,9 +258,14 @@ func (d *deed) do(ctx context.Context, j *job) error {
 	}
 	switch d.Action {
 	case Pause:
+		if d.topic.Engine() != "" {
+			j.set(func(j *job) {
+				j.note = "Paused in this process. Nothing is delivered here until it is resumed; other processes go on."
+			})
+		}
 		return d.view.Pause(ctx)
 	case Resume:
-		if st := d.view.Stats(); !st.Paused && d.topic.Engine() == "" {
+		if st := d.view.Stats(); !st.Paused {
 			j.set(func(j *job) { j.note, j.idle = "It was not paused.", true })
 		}
 		return d.view.Resume(ctx)
@@ -341,6 +349,9 @@ func (d *deed) end(ctx context.Context, j *job) error {
 	j.set(func(j *job) { j.gone, j.held = max(j.wanted-j.count, 0), held })
 	return nil
 }
+
+// Engine is the name of the topic's engine, empty in memory.
+func (d *deed) Engine() string { return d.topic.Engine() }
 
 // Verb is what the action is called on a button.
 func (d *deed) Verb() string { return strings.ToUpper(string(d.Action[:1])) + string(d.Action[1:]) }

@@ -21,6 +21,17 @@ type answer struct {
 	err   error
 }
 
+// askNow asks an engine what a queue holds, so that what was just done there is seen, if somebody
+// reads the page.
+func (s *sampler) askNow(t fanout.TopicView, q fanout.QueueView) {
+	s.mu.Lock()
+	read := s.states[q] != nil
+	s.mu.Unlock()
+	if read && t.Engine() != "" {
+		asker{s: s, topic: t}.ask(q)
+	}
+}
+
 // An asker asks an engine what the queues of one topic hold, one after the other, while
 // somebody reads.
 type asker struct {

@@ -127,13 +127,13 @@ func (q *queueState) charts() []chart {
 	}
 	whole := func(v float64) string { return number(int(math.Ceil(v))) }
 	perSecond := func(v float64) string { return rate(math.Round(v*100)/100) + "/s" }
-	rates := chartOf("Messages a second", ends, 0, nice, perSecond,
-		line{Name: "published", Class: "published", values: published}, line{Name: "acknowledged", Class: "acked", values: acked}, line{Name: "failed", Class: "failed", values: failed})
-	if q.topic.view.Engine() != "" {
-		return []chart{rates} // only the engine knows the others
+	in := line{Name: "published", Class: "published", values: published}
+	done := []line{{Name: "acknowledged", Class: "acked", values: acked}, {Name: "failed", Class: "failed", values: failed}}
+	if q.topic.view.Engine() != "" { // which alone knows the others
+		return []chart{chartOf("Messages a second, in this process", ends, 0, nice, perSecond, done...)}
 	}
 	return []chart{
-		rates,
+		chartOf("Messages a second", ends, 0, nice, perSecond, in, done[0], done[1]),
 		chartOf("Messages held", at, limit, nice, whole, line{Name: "held", Class: "held", Area: true, values: held}),
 		chartOf("Age of the oldest ready message", at, 0, niceAge, seconds, line{Name: "oldest", Class: "oldest", Area: true, values: oldest}),
 		chartOf("Dead letters", at, 0, nice, whole, line{Name: "dead", Class: "dead", Area: true, values: dead}),

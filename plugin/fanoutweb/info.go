@@ -8,8 +8,8 @@ import (
 )
 
 // What a page shows is built of these, and so is JSON: the names of their fields there are
-// documented in internal/docs/page.md. A number that only an engine knows, and was not asked yet, is
-// [fanout.Unknown], a rate that isn't known yet is negative.
+// documented in internal/docs/page.md. A number that only an engine knows, and has not told, is
+// [fanout.Unknown], a rate that isn't known is negative.
 
 // An overview is all topics.
 type overview struct {
@@ -75,7 +75,7 @@ type queueInfo struct {
 
 // counts are those since the queue was opened.
 type counts struct {
-	Published    int    `json:"published"`
+	Published    int    `json:"published"` // on an engine it is Unknown
 	Delivered    uint64 `json:"delivered"`
 	Acked        uint64 `json:"acked"`
 	Failed       uint64 `json:"failed"`
@@ -132,6 +132,7 @@ func (q *queueState) infoWith(now time.Time, s *fanout.Stats) queueInfo {
 		i.Rates = rates{-1, -1, -1, -1, -1, -1}
 	}
 	if i.Engine != "" {
+		i.Counts.Published, i.Rates.Published = fanout.Unknown, -1
 		i.ask(&q.asked)
 	}
 	i.Troubles = q.troubles(now, &i)

@@ -120,6 +120,8 @@ func (j *job) text(running bool) string {
 		return "Under way."
 	case j.err != nil:
 		return "It was not done."
+	case j.Action == Pause && j.note != "":
+		return j.note
 	case j.Action == Pause:
 		return "Paused. Nothing is delivered until it is resumed; publishers go on until it is full."
 	case j.Action == Resume:

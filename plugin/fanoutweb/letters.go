@@ -49,6 +49,8 @@ func (v *visit) letters() error {
 		Can: v.allowed(at), Job: v.job(at), At: time.Now(), Letters: []letter{},
 	}
 	switch {
+	case p.Engine != "" && p.Waiting:
+		return refusal{http.StatusBadRequest, "What waits in a queue of " + p.Engine + " can't be looked at: the queue's page has its numbers."}
 	case p.Engine != "":
 		v.sampled(&p)
 	default:

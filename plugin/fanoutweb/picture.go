@@ -3,6 +3,7 @@ package fanoutweb
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -35,12 +36,14 @@ func (i *queueInfo) Bar() (bar []segment) {
 	return bar
 }
 
-// States are the numbers of all states, those that hold nothing included.
+// States are the numbers of all states, those that hold nothing included. On an engine there are
+// fewer states.
 func (i *queueInfo) States() []segment {
-	return []segment{
+	all := []segment{
 		{State: "in flight", N: i.InFlight}, {State: "ready", N: i.Ready}, {State: "blocked", N: i.Blocked}, {State: "delayed", N: i.Delayed},
 		{State: "retrying", N: i.Retrying}, {State: "released", N: i.Released}, {State: "parked", N: i.Parked},
 	}
+	return slices.DeleteFunc(all, func(s segment) bool { return i.Engine != "" && !i.Known(s.N) })
 }
 
 // Class is the state as a class of the style.
@@ -123,6 +126,8 @@ func linksTo(queues []queueInfo) links {
 			Head: fmt.Sprintf("%.1f,%.1f %d,%.1f %.1f,%.1f", end-.5, to-half, linksWide-1, to, end-.5, to+half),
 		}
 		switch p := queues[k].Rates.Published; {
+		case queues[k].Engine != "": // which doesn't tell
+			r.Class = "plain"
 		case queues[k].Blocking:
 			r.Class = "waits"
 		case p >= 50:

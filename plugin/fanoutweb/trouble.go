@@ -40,7 +40,7 @@ func (q *queueState) troubles(now time.Time, i *queueInfo) (ts []trouble) {
 		add(critical, "blocking", "Publishers wait for room: it holds %s of %s. %s", number(i.Held), number(i.Capacity), q.why(i))
 	}
 	if i.Stuck > 0 {
-		add(critical, "stuck", "%s past the visibility timeout of %s%s.", isAre(i.Stuck, "handler still runs", "handlers still run"), duration(q.settings.VisibilityTimeout), q.subscribedAt(true))
+		add(critical, "stuck", "%s%s past the visibility timeout of %s%s.", isAre(i.Stuck, "handler still runs", "handlers still run"), i.here(), duration(q.settings.VisibilityTimeout), q.subscribedAt(true))
 	}
 	if i.Parked > 0 {
 		add(critical, "parked", "The dead-letter queue is full: %s of its room.", isAre(i.Parked, "dead message waits here and takes up some", "dead messages wait here and take up some"))
@@ -52,13 +52,17 @@ func (q *queueState) troubles(now time.Time, i *queueInfo) (ts []trouble) {
 		add(warning, "full", "It is full: %s.", what)
 	}
 	if i.Paused {
-		add(warning, "paused", "It is paused: %s.%s", isAre(max(i.Ready, 0), "message waits", "messages wait"), q.pausedFor(now, i))
+		waits := ""
+		if i.Known(i.Ready) {
+			waits = ": " + isAre(i.Ready, "message waits", "messages wait")
+		}
+		add(warning, "paused", "It is paused%s%s.%s", i.here(), waits, q.pausedFor(now, i))
 	}
 	if share := i.failing(); share >= leastShare {
-		add(warning, "failing", "%.0f%% of attempts fail (%s/s)%s.", share*100, rate(i.Rates.Failed), q.subscribedAt(false))
+		add(warning, "failing", "%.0f%% of attempts%s fail (%s/s)%s.", share*100, i.here(), rate(i.Rates.Failed), q.subscribedAt(false))
 	}
 	if i.unread() {
-		add(warning, "unread", "Nothing is delivered, and the oldest message is %s old. %s", seconds(i.Oldest), q.readers(i))
+		add(warning, "unread", "Nothing is delivered%s, and the oldest message is %s old. %s", i.here(), seconds(i.Oldest), q.readers(i))
 	}
 	if i.Dead > 0 {
 		full := ""
@@ -78,6 +82,14 @@ func (q *queueState) troubles(now time.Time, i *queueInfo) (ts []trouble) {
 		return cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level))
 	})
 	return ts
+}
+
+// here says, on an engine, that something is told of this process alone.
+func (i *queueInfo) here() string {
+	if i.Engine == "" {
+		return ""
+	}
+	return " in this process"
 }
 
 // leastShare is the share of attempts from which on it is worth a word that they fail.
@@ -120,6 +132,9 @@ func (q *queueState) why(i *queueInfo) string {
 func (q *queueState) readers(i *queueInfo) string {
 	subscribers := q.view.Subscribers()
 	if len(subscribers) == 0 {
+		if i.Engine != "" {
+			return "It has no subscriber" + i.here() + "."
+		}
 		return "It has no subscriber, and nobody receives from it."
 	}
 	most := 0
