@@ -214,23 +214,31 @@ func (b *tab) picture(name string) {
 		return
 	}
 	var shot []byte
+	end := b.value(`Math.ceil(document.querySelector("main").getBoundingClientRect().bottom)`).(float64)
 	b.do(chromedp.CaptureScreenshot(&shot))
-	require.NoError(b, os.WriteFile(filepath.Join(*screenshots, name+".png"), smaller(b, shot), 0o644))
+	require.NoError(b, os.WriteFile(filepath.Join(*screenshots, name+".png"), smaller(b, shot, int(end)), 0o644))
 }
 
-// smaller is a picture with the 256 colours that it has most of.
-func smaller(t require.TestingT, shot []byte) []byte {
+// smaller is a picture as far as the page goes, with the 256 colours that it has most of. Of those
+// that are nearly the same it has one.
+func smaller(t require.TestingT, shot []byte, end int) []byte {
 	full, err := png.Decode(bytes.NewReader(shot))
 	require.NoError(t, err)
 	count := map[color.Color]int{}
 	size := full.Bounds()
+	size.Max.Y = min(size.Max.Y, max(end, 300))
 	for y := range size.Dy() {
 		for x := range size.Dx() {
 			count[full.At(x, y)]++
 		}
 	}
 	most := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
-	palette := color.Palette(most[:min(len(most), 256)])
+	var palette color.Palette
+	for _, c := range most {
+		if len(palette) < 256 && (len(palette) == 0 || distance(c, palette[palette.Index(c)]) > 10) {
+			palette = append(palette, c)
+		}
+	}
 	index := map[color.Color]uint8{}
 	for _, c := range most {
 		index[c] = uint8(palette.Index(c))
@@ -244,4 +252,14 @@ func smaller(t require.TestingT, shot []byte) []byte {
 	var b bytes.Buffer
 	require.NoError(t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, out))
 	return b.Bytes()
+}
+
+// distance is how much two colours differ, as far as one sees it.
+func distance(a, b color.Color) (d int) {
+	ar, ag, ab, _ := a.RGBA()
+	br, bg, bb, _ := b.RGBA()
+	for _, p := range [][2]uint32{{ar, br}, {ag, bg}, {ab, bb}} {
+		d += max(int(p[0]>>8), int(p[1]>>8)) - min(int(p[0]>>8), int(p[1]>>8))
+	}
+	return d
 }

@@ -39,6 +39,9 @@ func TestEveryPage(t *testing.T) {
 			if name == "queue" {
 				b.is(`document.querySelectorAll(".chart path").length > 3`)
 			}
+			if name == "letter" {
+				b.is(`document.querySelector(".timeline pre.yours").innerText.startsWith("github.com/gofanout/fanout/internal/webtest.(*shop).trouble")`)
+			}
 			b.fits()
 			if look.scheme+look.width != "lightnarrow" {
 				b.accessible()
@@ -172,6 +175,7 @@ func TestManyQueuesAreFolded(t *testing.T) {
 	names := `Array.from(document.querySelectorAll(".row .name"), n => n.textContent)`
 	require.EqualValues(t, 50, b.value(names+".length"))
 	require.Equal(t, []any{"customer-0777", "customer-1234"}, b.value(names+".slice(0, 2)"))
+	b.is(`document.querySelector(".row").innerText.includes("/s in")`)
 	b.fits()
 	b.accessible()
 	b.picture("many-wide-light")

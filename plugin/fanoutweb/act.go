@@ -176,7 +176,11 @@ func (v *visit) act() error {
 		j.wait(v.r.Context(), 10*time.Second)
 		return v.send(http.StatusOK, v.jobView(j, d.place))
 	}
-	j.wait(v.r.Context(), 700*time.Millisecond)
+	patience := 700 * time.Millisecond
+	if d.Action == Sample {
+		patience = 5 * time.Second // one waits for the letters, and an engine has to be asked for them
+	}
+	j.wait(v.r.Context(), patience)
 	page := "queue"
 	if doable[d.Action] || d.Action == Sample {
 		page = "letters"

@@ -63,8 +63,10 @@ func seconds(s float64) string {
 // duration is a duration for people, in its two largest units.
 func duration(d time.Duration) string {
 	switch {
+	case d == 0:
+		return "0 s"
 	case d < time.Microsecond:
-		return d.String()
+		return strconv.FormatInt(int64(d), 10) + " ns"
 	case d < time.Millisecond:
 		return trimmed(float64(d)/1e3) + " µs"
 	case d < time.Second:

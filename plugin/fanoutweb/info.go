@@ -191,6 +191,11 @@ func (i *queueInfo) Room() int { return max(int(i.Capacity)-i.Held, 0) }
 // Known reports whether a number is known.
 func (i *queueInfo) Known(n int) bool { return n != fanout.Unknown }
 
+// DeadBounded reports whether the dead-letter queue's capacity is known, and a number.
+func (i *queueInfo) DeadBounded() bool {
+	return i.DeadCapacity != fanout.Unknown && int(i.DeadCapacity) != fanout.Unlimited
+}
+
 // Place is where the queue's pages are.
 func (i *queueInfo) Place() place { return place{Topic: i.Topic, Queue: i.Queue} }
 

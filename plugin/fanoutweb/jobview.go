@@ -26,6 +26,7 @@ type jobView struct {
 	CanCancel  bool         `json:"-"`
 	Warn       bool         `json:"-"` // it is done, but not as one would wish
 	Took       time.Time    `json:"-"`
+	More       string       `json:"-"` // the link to the letters of a sample, where they are not shown
 	Goroutines []goroutines `json:"-"`
 }
 
@@ -36,6 +37,15 @@ func (v *visit) job(at place) *jobView {
 		return nil
 	}
 	return v.jobView(j, at)
+}
+
+// jobAside is the action on a page that does not show the letters of a sample.
+func (v *visit) jobAside(at place) *jobView {
+	j := v.job(at)
+	if j != nil && j.Action == Sample && !j.Running && j.Count > 0 {
+		j.More = at.Link("letters", "did", j.ID)
+	}
+	return j
 }
 
 func (v *visit) jobView(j *job, at place) *jobView {

@@ -63,7 +63,7 @@ func (v *visit) letters() error {
 		name = "Messages in " + at.Queue
 	}
 	f := frame{Name: name, Page: &p}
-	if p.Job != nil && p.Job.Action == Redrive { // what became of it is told as long as one looks
+	if p.Job != nil && (p.Job.Action == Redrive || p.Job.Running) { // what became of it is told as long as one looks
 		f.Live, f.Quiet = at.Link("events", "page", "job", "did", p.Job.ID), true
 	}
 	return v.show("letters", f, &p)

@@ -205,6 +205,19 @@ func TestAPausedQueueSaysSinceWhenAndWhenItIsFull(t *testing.T) {
 	})
 }
 
+func TestAStackOfAPanicIsTakenApart(t *testing.T) {
+	const text = "goroutine 7 [running]:\nruntime/debug.Stack()\n\t/go/debug/stack.go:26 +0x5e\ngithub.com/gofanout/fanout.(*worker[...]).handle.func2()\n\t/fanout/worker.go:270 +0x5a\npanic({0xe47720?, 0x17ac760?})\n\t/go/panic.go:860 +0x13a\n" +
+		"main.(*shop).send({0x29?, 0x2?}, {{0x1, 0x2}, ...})\n\t/shop/mail.go:40 +0xad\ncreated by github.com/gofanout/fanout.(*Subscriber[...]).startLocked in goroutine 1\n\t/fanout/subscriber.go:9 +0x1\n"
+	require.Equal(t, []stackPart{
+		{true, 3, "runtime/debug.Stack\n    /go/debug/stack.go:26\ngithub.com/gofanout/fanout.(*worker[...]).handle.func2\n    /fanout/worker.go:270\npanic\n    /go/panic.go:860\n"},
+		{false, 1, "main.(*shop).send\n    /shop/mail.go:40\n"},
+		{true, 1, "github.com/gofanout/fanout.(*Subscriber[...]).startLocked in goroutine 1\n    /fanout/subscriber.go:9\n"},
+	}, stackOf(text))
+	for _, other := range []string{"", "redacted", "a\n\nb", "\t/shop/mail.go:40"} {
+		require.Empty(t, stackOf(other))
+	}
+}
+
 func TestAStackIsTakenApart(t *testing.T) {
 	gs := goroutinesOf("2 goroutines:\n    main.ask+0x1\n        /shop/main.go:40\n    github.com/gofanout/fanout.(*worker[...]).handle+0x1\n        /fanout/hand.go:1\n    github.com/gofanout/fanout.(*worker[...]).work+0x1\n        /fanout/worker.go:2\n\n1 goroutine:\n    shop/bank.call\n        /shop/bank.go:7\n\n")
 	require.Equal(t, []goroutines{

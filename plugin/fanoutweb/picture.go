@@ -15,12 +15,15 @@ type segment struct {
 	X, W  float64
 }
 
+// openShare is how many times what it holds the bar of a queue without a capacity is at least.
+const openShare = 1.25
+
 // leastWide is how wide a segment is at least, so that one message is seen.
 const leastWide = 0.8
 
-// Bar is what the queue holds, by state, beside its capacity.
+// Bar is what the queue holds, by state, beside its capacity. Without a capacity it is never full.
 func (i *queueInfo) Bar() (bar []segment) {
-	most := i.Held
+	most := int(nice(float64(i.Held) * openShare))
 	if i.Bounded() {
 		most = max(int(i.Capacity), i.Held)
 	}

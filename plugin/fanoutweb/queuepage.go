@@ -84,7 +84,7 @@ func (v *visit) queueOf(at place) (p queuePage, err error) {
 	}
 	p.Settings, p.Options = settingsOf(at.view.Settings())
 	p.Can = v.allowed(at)
-	p.Job = v.job(at)
+	p.Job = v.jobAside(at)
 	return p, nil
 }
 

@@ -3,6 +3,7 @@ package fanoutweb
 import (
 	"bytes"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -117,13 +118,43 @@ func goroutinesOf(text string) (gs []goroutines) {
 	return gs
 }
 
+// stackOf takes apart the stack of a panic, as debug.Stack writes it. It returns nil for another
+// text, such as a redacted one.
+func stackOf(text string) (parts []stackPart) {
+	function := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		place, isPlace := strings.CutPrefix(line, "\t")
+		if !isPlace {
+			function = strings.TrimPrefix(line, "created by ")
+			if end := strings.LastIndexByte(function, '('); end > 0 && strings.HasSuffix(function, ")") {
+				function = function[:end] // without the arguments, which are addresses
+			}
+			continue
+		}
+		if function == "" {
+			continue
+		}
+		if last := len(parts) - 1; last < 0 || parts[last].Library != ours(function) {
+			parts = append(parts, stackPart{Library: ours(function)})
+		}
+		place, _, _ = strings.Cut(place, " +0x")
+		p := &parts[len(parts)-1]
+		p.N++
+		p.Text += function + "\n    " + place + "\n"
+		function = ""
+	}
+	return parts
+}
+
+// library are the beginnings of functions of the library, and of those below it.
+var library = []string{
+	"github.com/gofanout/fanout.", "github.com/gofanout/fanout/internal/callback.", "github.com/gofanout/fanout/internal/core.",
+	"runtime.", "runtime/debug.", "runtime/pprof.", "sync.(*WaitGroup)",
+}
+
 // ours reports whether a frame is of the library, or below it.
 func ours(line string) bool {
 	line = strings.TrimSpace(line)
-	for _, prefix := range []string{"github.com/gofanout/fanout.", "github.com/gofanout/fanout/internal/callback.", "runtime/pprof.", "runtime.", "sync.(*WaitGroup)"} {
-		if strings.HasPrefix(line, prefix) {
-			return true
-		}
-	}
-	return false
+	return line == "panic" || slices.ContainsFunc(library, func(prefix string) bool { return strings.HasPrefix(line, prefix) })
 }

@@ -119,7 +119,7 @@ func (v *visit) livePart() (fragment func() ([]byte, error), ended func() bool) 
 			if err != nil {
 				return nil, err
 			}
-			return rendered("job", v.job(at))
+			return rendered("job", v.jobAside(at))
 		}, func() bool { return v.over(v.r.Form.Get("topic")) }
 	}
 	return func() ([]byte, error) { return rendered("live-flow", v.flowPage()) }, func() bool { return v.over("") }

@@ -105,6 +105,9 @@ func (r *reader) letter(m *fanout.MessageView, whole bool) letter {
 	return l
 }
 
+// Parts are the stack's frames, nil if they can't be told apart.
+func (a attempt) Parts() []stackPart { return stackOf(a.Stack) }
+
 // error is the text of an error of the user's, whose method may panic.
 func (r *reader) error(err error) (text string) {
 	if err == nil {

@@ -304,7 +304,9 @@ func TestThePageOnAnEngine(t *testing.T) {
 
 // A sample is an action of its own, which not everybody may take who may see bodies.
 func TestASampleMustBeAllowed(t *testing.T) {
-	allow := func(_ *http.Request, a fanoutweb.Access) bool { return a.Action == fanoutweb.View || a.Action == fanoutweb.Body }
+	allow := func(_ *http.Request, a fanoutweb.Access) bool {
+		return a.Action == fanoutweb.View || a.Action == fanoutweb.Body
+	}
 	onEach(t, fanoutweb.Options{Allow: allow}, func(d *desk) {
 		q, err := d.topic.OpenQueue(d.Context(), "billing", fanout.WithMaxAttempts(1))
 		require.NoError(d, err)
