@@ -15,8 +15,9 @@ const (
 	tableBody  = 160
 	searchBody = 4 << 10
 	// leastSlice and mostSlice are how many messages are looked at at once: more as long as
-	// that takes no longer than sliceFor, and their texts are no longer than sliceBytes.
-	leastSlice, mostSlice = 64, 2048
+	// that takes no longer than sliceFor, and their texts are no longer than sliceBytes. Peek
+	// goes over the whole queue each time, so few large slices are cheaper than many small ones.
+	leastSlice, mostSlice = 64, 4096
 	sliceFor              = 20 * time.Millisecond
 	sliceBytes            = 1 << 20
 	// searchFor is how long a search goes on before it shows what it has, and searchCost how
@@ -114,7 +115,7 @@ func (s *search) each(ctx context.Context, body int, within bounds, f func(m *fa
 			return nil
 		}
 		if time.Since(began) < sliceFor {
-			size = min(size*2, mostSlice)
+			size = min(size*4, mostSlice)
 		}
 		if texts > 0 {
 			size = max(min(size, sliceBytes/(texts/len(page)+1)), leastSlice)

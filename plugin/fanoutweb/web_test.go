@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -135,11 +136,25 @@ func TestNewRefusesWhatCanNotBe(t *testing.T) {
 }
 
 func TestEveryAnswerForbidsStoringFramingAndLoading(t *testing.T) {
-	d := newDesk(t, fanoutweb.Options{})
+	d := newDesk(t, all())
 	d.open("billing")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // a stream ends
+	answers := map[string]*http.Response{
+		"303": d.ask("POST", "/act?topic=orders&queue=billing&do=pause"), "as JSON": d.ask("GET", "/", asJSON),
+		"403": d.ask("POST", "/act?topic=orders&queue=billing&do=pause", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }),
+		"400": d.ask("GET", "/letters?topic=orders&queue=billing&age=x"), "405": d.ask("PUT", "/"), "200 events": ask(ctx, d.page, "GET", "/events?page=flow"),
+	}
+	for name, r := range answers {
+		if status, _, _ := strings.Cut(name, " "); status != "as" {
+			require.Equal(t, status, strconv.Itoa(r.StatusCode))
+		}
+	}
 	for _, path := range []string{"/", "/queue?topic=orders&queue=billing", "/queue?topic=none&queue=none", "/nothing", "/style.css", "/script.js", "/icon.svg"} {
-		r := d.ask("GET", path)
-		require.Equal(t, strings.Contains(path, "no"), r.StatusCode == 404, path)
+		answers[path] = d.ask("GET", path)
+		require.Equal(t, strings.Contains(path, "no"), answers[path].StatusCode == 404, path)
+	}
+	for path, r := range answers {
 		h := r.Header
 		require.Equal(t, "no-store", h.Get("Cache-Control"), path)
 		require.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), path)
