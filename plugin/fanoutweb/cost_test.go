@@ -71,8 +71,8 @@ type load struct {
 	handled atomic.Int64
 }
 
-// done is what was done in a while: messages a second, and a second of processors.
-type done struct{ perSecond, perCPUSecond float64 }
+// done is what was done in a while: messages a second, and how many processors the process had.
+type done struct{ messages, processors float64 }
 
 func (l *load) measure(t *testing.T, d time.Duration) done {
 	n, began, cpu := l.handled.Load(), time.Now(), cpuTime()
@@ -83,7 +83,7 @@ func (l *load) measure(t *testing.T, d time.Duration) done {
 	}
 	took, used := time.Since(began).Seconds(), (cpuTime() - cpu).Seconds()
 	messages := float64(l.handled.Load() - n)
-	return done{messages / took, messages / max(used, 1e-9)}
+	return done{messages / took, used / took}
 }
 
 func TestWhatAReaderCosts(t *testing.T) {
@@ -132,7 +132,7 @@ func TestWhatAReaderCosts(t *testing.T) {
 		stop()
 	}
 	busy.measure(t, time.Second)
-	ratios := make([][2][]float64, len(kinds))
+	lost, more := make([][]float64, len(kinds)), make([][]float64, len(kinds))
 	for round := range *rounds {
 		got := make([]done, len(kinds))
 		for k := range kinds { // each is first as often as the others
@@ -142,20 +142,18 @@ func TestWhatAReaderCosts(t *testing.T) {
 			stop()
 		}
 		for k := range kinds {
-			ratios[k][0] = append(ratios[k][0], got[k].perSecond/got[0].perSecond)
-			ratios[k][1] = append(ratios[k][1], got[k].perCPUSecond/got[0].perCPUSecond)
+			lost[k] = append(lost[k], (1-got[k].messages/got[0].messages)*100)
+			// beside what the messages would have taken with nobody
+			more[k] = append(more[k], (got[k].processors-got[k].messages*got[0].processors/got[0].messages)*100)
 		}
 	}
 	for k := range kinds {
-		for _, r := range ratios[k] {
-			slices.Sort(r)
-		}
-		at := func(r []float64, share float64) float64 { return (r[int(share*float64(len(r)-1))] - 1) * 100 }
+		slices.Sort(lost[k])
+		slices.Sort(more[k])
+		at := func(sorted []float64, share float64) float64 { return sorted[int(share*float64(len(sorted)-1))] }
 		fmt.Fprintf(&text, "\n%-52s", kinds[k].name)
-		for m, name := range []string{"a second", "a second of processors"} {
-			r := ratios[k][m]
-			fmt.Fprintf(&text, "  messages %s: %+.1f%% (quartiles %+.1f%%, %+.1f%%)", name, at(r, .5), at(r, .25), at(r, .75))
-		}
+		fmt.Fprintf(&text, "  takes %.1f%% of a processor beside busy workers (quartiles %.1f%%, %.1f%%)", at(more[k], .5), at(more[k], .25), at(more[k], .75))
+		fmt.Fprintf(&text, "; workers did %.1f%% less (%.1f%%, %.1f%%)", at(lost[k], .5), at(lost[k], .25), at(lost[k], .75))
 	}
 	t.Log(text.String())
 }

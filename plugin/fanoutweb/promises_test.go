@@ -225,3 +225,31 @@ func TestABarIsFilledByState(t *testing.T) {
 	i = queueInfo{Capacity: 3, Held: 5, Ready: 5}
 	require.Equal(t, []segment{{"ready", 5, 0, 100}}, i.Bar())
 }
+
+// What a trouble says of this process alone says so on an engine, where there may be others.
+func TestTroublesOnAnEngineAreThoseOfThisProcess(t *testing.T) {
+	topic, h := tested(t, Options{}, "billing")
+	defer topic.Close()
+	defer h.Close()
+	var q *queueState
+	h.sampler.look(func(s *sampler) { q = s.tops[0].queues[0] })
+	told := func(i queueInfo) (texts []string) {
+		for _, x := range q.troubles(time.Now(), &i) {
+			texts = append(texts, x.Text)
+		}
+		return texts
+	}
+	const here = " in this process"
+	for engine, where := range map[string]string{"": "", "an engine": here} {
+		calm := rates{-1, 1, 1, 0, 0, 0}
+		require.Equal(t, []string{"1 handler still runs" + where + " past the visibility timeout of 30 s."}, told(queueInfo{Engine: engine, Stuck: 1, Capacity: fanout.Unknown, Rates: calm}))
+		require.Equal(t, []string{"It is paused" + where + ": 3 messages wait."}, told(queueInfo{Engine: engine, Paused: true, Ready: 3, Capacity: fanout.Unknown, Rates: calm}))
+		require.Equal(t, []string{"It is paused" + where + "."}, told(queueInfo{Engine: engine, Paused: true, Ready: fanout.Unknown, Capacity: fanout.Unknown, Rates: calm}))
+		require.Equal(t, []string{"50% of attempts" + where + " fail (1/s)."}, told(queueInfo{Engine: engine, Capacity: fanout.Unknown, Rates: rates{-1, 2, 1, 1, 0, 0}}))
+		nobody := "It has no subscriber" + where + "."
+		if engine == "" {
+			nobody = "It has no subscriber, and nobody receives from it."
+		}
+		require.Equal(t, []string{"Nothing is delivered" + where + ", and the oldest message is 12 s old. " + nobody}, told(queueInfo{Engine: engine, Oldest: 12, Capacity: fanout.Unknown}))
+	}
+}
