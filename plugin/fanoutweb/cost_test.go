@@ -113,18 +113,19 @@ func TestWhatAReaderCosts(t *testing.T) {
 		t.Cleanup(h.Close)
 		return h
 	}
-	all := page(busy.topic, many("thousands", 1999))
-	var kinds = []struct {
+	hundred, all := page(busy.topic, many("hundred", 99)), page(busy.topic, many("thousands", 1999))
+	type kind struct {
 		name  string
 		start func(*testing.T) func()
-	}{
+	}
+	kinds := []kind{
 		{"nobody", func(*testing.T) func() { return func() {} }},
 		{"nobody, again", func(*testing.T) func() { return func() {} }},
 		{"a live page of 2,000 queues", readerOf{h: all}.start},
 		{"that, and a search in 100,000 letters every second", readerOf{all, time.Second}.start},
 	}
 	var text strings.Builder
-	for _, kind := range kinds { // alone, to tell what it takes of a processor itself
+	for _, kind := range append(kinds, kind{"a live page of 100 queues", readerOf{h: hundred}.start}) { // alone, to tell what it takes of a processor itself
 		stop, began, cpu := kind.start(t), time.Now(), cpuTime()
 		time.Sleep(3 * time.Second)
 		used := cpuTime() - cpu
