@@ -18,7 +18,7 @@ import (
 	"github.com/gofanout/fanout"
 )
 
-// What a reader costs the workers of the queue that is read: go test -run WhatAReaderCosts -rounds 24 -v
+// What a reader costs the workers of the queue that is read: go test -run WhatAReaderCosts -rounds 20 -v
 
 var rounds = flag.Int("rounds", 0, "measure what a reader costs in `n` rounds")
 
@@ -88,7 +88,7 @@ func (l *load) measure(t *testing.T, d time.Duration) done {
 
 func TestWhatAReaderCosts(t *testing.T) {
 	if *rounds == 0 {
-		t.Log("not part of this run: -rounds 24 measures it")
+		t.Log("not part of this run: -rounds 20 measures it")
 		return
 	}
 	busy := &load{topic: full(t, 100_000)} // the workers' queue has the letters
