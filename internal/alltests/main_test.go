@@ -35,18 +35,70 @@ func TestWhatIsLeftOutIsNamedAndNotSkipped(t *testing.T) {
 		"elsewhere_plan9_test.go": "package m\n\nimport \"testing\"\n\nfunc TestElsewhere(t *testing.T) {}\n",
 		"never_test.go":           "//go:build never\n\npackage m\n\nimport \"testing\"\n\nfunc TestNever(t *testing.T) {}\n",
 		"below/go.mod":            belowMod, "below/m_test.go": twoTests,
-	}, false, "-short", "-run=Test")
+	}, false, "-run=Test")
 	require.NoError(t, err, out)
 	require.Contains(t, out, "2 modules, 2 packages with tests, 4 test functions")
 	require.Contains(t, out, "not part of this run: example.com/m/elsewhere_plan9_test.go, which is for another platform: TestElsewhere\n")
 	require.Contains(t, out, "not part of this run: example.com/m/never_test.go, which is for never: TestNever\n")
-	require.Contains(t, out, "not part of this run: the full length of tests that have a short one (-short)\n")
 	require.Contains(t, out, "not part of this run: the tests that -run=Test leaves out\n")
 	require.Contains(t, out, "not part of this run: example.com/m TestTwo: the half, no file system\n")
 	require.Contains(t, out, "\n4 passed, 0 failed, 0 skipped\n")
 	require.NotContains(t, out, "noise")
 	require.NotContains(t, out, "\x1b")
 	require.Regexp(t, `ok  \texample.com/m\t\d+\.\ds\t2 tests\n`, out)
+}
+
+const lengths = `package m
+
+import "testing"
+
+func rounds() int {
+	if testing.Short() {
+		return 3
+	}
+	return 3000
+}
+
+func TestRounds(t *testing.T) {
+	if rounds() == 3000 {
+		t.Log("not part of this run: the short one")
+	}
+}
+
+func TestMore(t *testing.T) {
+	if !testing.Short() {
+		t.Log("not part of this run: the short one")
+	}
+}
+
+func TestSame(t *testing.T) {}
+`
+
+func TestTheTestsThatAreShortAreNamedAndCanBeRunInFull(t *testing.T) {
+	files := map[string]string{"go.mod": rootMod, "m_test.go": lengths, "below/go.mod": belowMod, "below/m_test.go": twoTests}
+	out, err := in(t, files, false)
+	require.NoError(t, err, out)
+	require.Contains(t, out, "2 modules, 2 packages with tests, 5 test functions")
+	require.Contains(t, out, "not part of this run: the full length (-full) of example.com/m TestMore, TestRounds\n")
+	require.NotContains(t, out, "the short one")
+	require.Contains(t, out, "\n5 passed, 0 failed, 0 skipped\n")
+
+	out, err = in(t, files, false, "-full")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "1 modules, 1 packages with tests, 2 test functions")
+	require.Contains(t, out, "not part of this run: the tests that have one length (without -full)\n")
+	require.Contains(t, out, "not part of this run: example.com/m TestMore: the short one\n")
+	require.Contains(t, out, "not part of this run: example.com/m TestRounds: the short one\n")
+	require.NotContains(t, out, "the full length")
+	require.NotContains(t, out, "below")
+	require.Contains(t, out, "\n2 passed, 0 failed, 0 skipped\n")
+
+	out, err = in(t, files, false, "-short=false", "-run=Rounds")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "2 modules, 2 packages with tests, 5 test functions")
+	require.Contains(t, out, "not part of this run: example.com/m TestRounds: the short one\n")
+	require.NotContains(t, out, "the full length")
+	require.Contains(t, out, "\n1 passed, 0 failed, 0 skipped\n")
 }
 
 func TestWhatFailsIsPrinted(t *testing.T) {

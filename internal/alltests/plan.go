@@ -5,26 +5,41 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 )
 
 // A plan is what there is to test in a module.
 type plan struct {
 	packages, tests int
-	left            []string // what this platform leaves out
+	left            []string            // what this platform leaves out
+	long            map[string][]string // the tests that are shorter with -short, by package
+}
+
+// longTests are the names of the tests of long, each once.
+func (p plan) longTests() (names []string) {
+	for _, of := range p.long {
+		names = append(names, of...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 var testFunction = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
 
 // look counts the tests of the module at dir. Files that this platform leaves out,
 // by their names or by a constraint, are in the plan with what they test.
-func look(ctx context.Context, dir string) (p plan, err error) {
-	c := exec.CommandContext(ctx, "go", "list", "-race", "-e", "-json=Dir,ImportPath,TestGoFiles,XTestGoFiles,IgnoredGoFiles", "./...")
+func look(ctx context.Context, dir string, race bool) (p plan, err error) {
+	c := exec.CommandContext(ctx, "go", "list", "-race="+strconv.FormatBool(race), "-e", "-json=Dir,ImportPath,TestGoFiles,XTestGoFiles,IgnoredGoFiles", "./...")
 	c.Dir, c.Stderr = dir, os.Stderr
 	out, err := c.Output()
 	if err != nil {
@@ -42,16 +57,29 @@ func look(ctx context.Context, dir string) (p plan, err error) {
 			return p, err
 		}
 		here := 0
+		var files []string
 		for _, name := range append(pkg.TestGoFiles, pkg.XTestGoFiles...) {
-			names, _, err := testsOf(filepath.Join(pkg.Dir, name))
+			file := filepath.Join(pkg.Dir, name)
+			names, _, err := testsOf(file)
 			if err != nil {
 				return p, err
 			}
 			here += len(names)
+			files = append(files, file)
 		}
 		if here > 0 {
 			p.packages++
 			p.tests += here
+		}
+		long, err := longOf(files)
+		if err != nil {
+			return p, err
+		}
+		if len(long) > 0 {
+			if p.long == nil {
+				p.long = map[string][]string{}
+			}
+			p.long[pkg.ImportPath] = long
 		}
 		for _, name := range pkg.IgnoredGoFiles {
 			names, why, err := testsOf(filepath.Join(pkg.Dir, name))
@@ -63,6 +91,55 @@ func look(ctx context.Context, dir string) (p plan, err error) {
 			}
 		}
 	}
+}
+
+// longOf are the names of the tests in these files of a package whose length depends
+// on testing.Short, which they, or functions of the same files that they call, ask.
+func longOf(files []string) (names []string, err error) {
+	calls := map[string][]string{} // by the name of a function: what it mentions
+	asks := map[string]bool{}      // and whether it asks for itself
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, text, parser.SkipObjectResolution)
+		if err != nil {
+			continue // go test says what is wrong with it
+		}
+		for _, d := range parsed.Decls {
+			f, is := d.(*ast.FuncDecl)
+			if !is || f.Body == nil {
+				continue
+			}
+			ast.Inspect(f.Body, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.Ident:
+					calls[f.Name.Name] = append(calls[f.Name.Name], n.Name)
+				case *ast.SelectorExpr:
+					if x, is := n.X.(*ast.Ident); is && x.Name == "testing" && n.Sel.Name == "Short" {
+						asks[f.Name.Name] = true
+					}
+				}
+				return true
+			})
+		}
+	}
+	for more := len(asks) > 0; more; {
+		more = false
+		for name, mentions := range calls {
+			if !asks[name] && slices.ContainsFunc(mentions, func(m string) bool { return asks[m] }) {
+				asks[name], more = true, true
+			}
+		}
+	}
+	for name := range asks {
+		if strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // testsOf are the names of a file's tests, and where the file belongs to the build.
