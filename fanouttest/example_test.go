@@ -33,16 +33,22 @@ func (p *printer) end() {
 
 // Order and Receipt are what the service under test, startBilling, works on.
 type (
-	Order   struct{ ID, Card string }
-	Receipt struct{ Order string }
+	Order struct {
+		ID    string
+		Cents int
+	}
+	Receipt struct {
+		ID    string // of the order
+		Cents int
+	}
 )
 
 func startBilling(ctx context.Context, orders *fanout.Topic[Order], receipts *fanout.Topic[Receipt]) error {
 	charge := func(ctx context.Context, d fanout.Delivery[Order]) error {
-		if d.Body.Card == "stolen" {
+		if d.Body.Cents > 100_00 {
 			return fanout.Permanent(errors.New("card declined"))
 		}
-		return receipts.Publish(ctx, Receipt{d.Body.ID})
+		return receipts.Publish(ctx, Receipt(d.Body))
 	}
 	_, err := orders.Subscribe(ctx, "billing", charge, fanout.WithBackoff(fanout.Constant(time.Millisecond)))
 	return err
@@ -61,12 +67,12 @@ func Example() {
 		t.Fatalf("%v", err)
 	}
 
-	_ = orders.Publish(ctx, Order{ID: "o-17"})
-	_ = orders.Publish(ctx, Order{ID: "o-18", Card: "stolen"})
+	_ = orders.Publish(ctx, Order{"o-17", 49_99})
+	_ = orders.Publish(ctx, Order{"o-18", 250_00})
 	k.Settle(ctx)
 
-	receipts.Published().Want(Receipt{"o-17"})
-	orders.DeadLettered("billing").Want(Order{ID: "o-18", Card: "stolen"})
+	receipts.Published().Want(Receipt{"o-17", 49_99})
+	orders.DeadLettered("billing").Want(Order{"o-18", 250_00})
 	fmt.Println("nothing failed")
 	// Output: nothing failed
 }
@@ -76,20 +82,22 @@ func ExampleList_Want() {
 	defer t.end()
 	k := fanouttest.New(t)
 	receipts := fanouttest.NewTopic[Receipt](k, "receipts")
-	_ = receipts.Publish(ctx, Receipt{"o-17"})
-	_ = receipts.Publish(ctx, Receipt{"o-19"})
+	_ = receipts.Publish(ctx, Receipt{"o-17", 49_99})
+	_ = receipts.Publish(ctx, Receipt{"o-19", 5_00})
 
-	receipts.Published().Want(Receipt{"o-17"}, Receipt{"o-18"})
+	receipts.Published().Want(Receipt{"o-17", 49_99}, Receipt{"o-18", 5_00})
 	// Output:
 	// fanouttest: published to topic "receipts": as many as wanted, 1 of 2 different:
 	//     - want
 	//     + got
 	//       {
-	//         "Order": "o-17"
+	//         "ID": "o-17",
+	//         "Cents": 4999
 	//       }
 	//       {
-	//     -   "Order": "o-18"
-	//     +   "Order": "o-19"
+	//     -   "ID": "o-18",
+	//     +   "ID": "o-19",
+	//         "Cents": 500
 	//       }
 }
 
@@ -104,12 +112,12 @@ func ExampleTopic_Handling() {
 	orders.Handling("billing").Nth(1).Panic("nil map")
 	orders.Handling("billing").Nth(2).Fail(errors.New("no connection"))
 	orders.Handling("billing").Nth(3).Duplicate()
-	_ = orders.Publish(ctx, Order{ID: "o-17"})
+	_ = orders.Publish(ctx, Order{"o-17", 49_99})
 	k.Settle(ctx)
 
 	orders.Delivered("billing").WantCount(3)
 	fmt.Println(receipts.Published().Bodies())
-	// Output: [{o-17} {o-17}]
+	// Output: [{o-17 4999} {o-17 4999}]
 }
 
 func ExampleTopic_Publishing() {
@@ -121,12 +129,12 @@ func ExampleTopic_Publishing() {
 	_ = startBilling(ctx, orders.Topic, receipts.Topic)
 
 	receipts.Publishing().Nth(1).Fail(fanout.ErrQueueFull)
-	_ = orders.Publish(ctx, Order{ID: "o-17"})
+	_ = orders.Publish(ctx, Order{"o-17", 49_99})
 	k.Settle(ctx)
 
 	orders.Retried("billing").WantCount(1)
 	fmt.Println(receipts.Published().Bodies())
-	// Output: [{o-17}]
+	// Output: [{o-17 4999}]
 }
 
 func ExampleKit_AwaitSettled() {
@@ -135,7 +143,7 @@ func ExampleKit_AwaitSettled() {
 	k := fanouttest.New(t)
 	orders := fanouttest.NewTopic[Order](k, "orders", fanouttest.AllowUnsettled())
 	_, _ = orders.OpenQueue(context.Background(), "audit") // that nobody reads
-	_ = orders.PublishMessages(context.Background(), fanout.Message[Order]{ID: "m-1", Body: Order{ID: "o-17"}})
+	_ = orders.PublishMessages(context.Background(), fanout.Message[Order]{ID: "m-1", Body: Order{"o-17", 49_99}})
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
@@ -143,7 +151,7 @@ func ExampleKit_AwaitSettled() {
 	// Output:
 	// fanouttest: not settled: context deadline exceeded:
 	//     topic "orders", queue "audit": 1 ready
-	//     queue "audit": message m-1, not delivered yet: {"ID":"o-17","Card":""}
+	//     queue "audit": message m-1, not delivered yet: {"ID":"o-17","Cents":4999}
 }
 
 func ExampleNew() {
@@ -151,12 +159,12 @@ func ExampleNew() {
 	k := fanouttest.New(t)
 	orders := fanouttest.NewTopic[Order](k, "orders")
 	_, _ = orders.OpenQueue(ctx, "audit")
-	_ = orders.PublishMessages(ctx, fanout.Message[Order]{ID: "m-1", Body: Order{ID: "o-17"}})
+	_ = orders.PublishMessages(ctx, fanout.Message[Order]{ID: "m-1", Body: Order{"o-17", 49_99}})
 	orders.Handling("billing").Nth(1).TimeOut()
 	t.end()
 	// Output:
 	// fanouttest: topic "orders" ends with messages that are not settled (Settle was not called):
-	//     queue "audit": message m-1, not delivered yet: {"ID":"o-17","Card":""}
+	//     queue "audit": message m-1, not delivered yet: {"ID":"o-17","Cents":4999}
 	// fanouttest: topic "orders" was given faults that never struck:
 	//     Handling("billing").Nth(1).TimeOut(): struck 0 times, of 1
 }
@@ -167,12 +175,12 @@ func ExampleWithSnapshot() {
 	t, ctx := &printer{}, context.Background()
 	defer t.end()
 	k := fanouttest.New(t)
-	baskets := fanouttest.NewTopic[basket](k, "baskets", fanouttest.WithSnapshot(func(b basket) any { return b.items }))
-	_, _ = baskets.Subscribe(ctx, "sorter", func(_ context.Context, d fanout.Delivery[basket]) error {
+	baskets := fanouttest.NewTopic[*basket](k, "baskets", fanouttest.WithSnapshot(func(b *basket) any { return b.items }))
+	_, _ = baskets.Subscribe(ctx, "sorter", func(_ context.Context, d fanout.Delivery[*basket]) error {
 		slices.Sort(d.Body.items)
 		return nil
 	})
-	_ = baskets.PublishMessages(ctx, fanout.Message[basket]{ID: "m-1", Body: basket{[]string{"tea", "cup"}}})
+	_ = baskets.PublishMessages(ctx, fanout.Message[*basket]{ID: "m-1", Body: &basket{[]string{"tea", "cup"}}})
 	k.Settle(ctx)
 	// Output:
 	// fanouttest: topic "baskets": the body of message m-1, which queues share, was changed while the handler of queue "sorter" had it, attempt 1:
@@ -195,8 +203,8 @@ func ExampleKit_Settle() {
 	_ = startBilling(ctx, orders.Topic, receipts.Topic)
 
 	orders.Handling("billing").Nth(1).Fail(errors.New("no connection"))
-	_ = orders.PublishMessages(ctx, fanout.Message[Order]{Body: Order{ID: "o-17"}, Delay: 50 * time.Millisecond})
+	_ = orders.PublishMessages(ctx, fanout.Message[Order]{Body: Order{"o-17", 49_99}, Delay: 50 * time.Millisecond})
 	k.Settle(ctx, fanouttest.Delayed())
 	fmt.Println(orders.Delivered("billing").Bodies())
-	// Output: [{o-17 } {o-17 }]
+	// Output: [{o-17 4999} {o-17 4999}]
 }

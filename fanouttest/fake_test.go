@@ -80,9 +80,18 @@ func both(t *testing.T, test func(t *testing.T)) {
 	t.Run("virtual time", func(t *testing.T) { synctest.Test(t, test) })
 }
 
+// order is the body of most topics here: the compiler compiles the library once for
+// each type of bodies in a package, pointers together and structs of the same fields.
 type order struct {
 	ID    string
 	Cents int
+}
+
+func cents(n ...int) (orders []order) {
+	for _, n := range n {
+		orders = append(orders, order{Cents: n})
+	}
+	return orders
 }
 
 func subscribe[T any](tb fanouttest.TB, t *fanouttest.Topic[T], queue string, h fanout.Handler[T], options ...fanout.SubscribeOption) *fanout.Queue[T] {

@@ -116,11 +116,11 @@ func TestBodiesThatJSONCannotTellAreShownAsTheyAre(t *testing.T) {
 	}
 	_, failed := failures(func(tb *fakeTB) {
 		k := fanouttest.New(tb)
-		topic := fanouttest.NewTopic[odd](k, "odd")
-		publish(tb, topic, odd{n: 1})
-		topic.Published().Want(odd{n: 2})
+		topic := fanouttest.NewTopic[*odd](k, "odd")
+		publish(tb, topic, &odd{n: 1})
+		topic.Published().Want(&odd{n: 2})
 	})
-	requireFailure(t, failed, "- {Reply:<nil> n:2}", "+ {Reply:<nil> n:1}")
+	requireFailure(t, failed, "- &{Reply:<nil> n:2}", "+ &{Reply:<nil> n:1}")
 }
 
 func TestSnapshotsDecideWhatIsEqual(t *testing.T) {
@@ -129,9 +129,9 @@ func TestSnapshotsDecideWhatIsEqual(t *testing.T) {
 		At time.Time
 	}
 	k := fanouttest.New(t)
-	topic := fanouttest.NewTopic[stamped](k, "stamped", fanouttest.WithSnapshot(func(s stamped) any { return s.ID }))
-	publish(t, topic, stamped{"a", time.Now()})
-	topic.Published().Want(stamped{ID: "a"})
+	topic := fanouttest.NewTopic[*stamped](k, "stamped", fanouttest.WithSnapshot(func(s *stamped) any { return s.ID }))
+	publish(t, topic, &stamped{"a", time.Now()})
+	topic.Published().Want(&stamped{ID: "a"})
 }
 
 func TestTheCodeUnderTestMayShutTheTopicDown(t *testing.T) {
@@ -152,7 +152,7 @@ func TestTheCodeUnderTestMayShutTheTopicDown(t *testing.T) {
 func TestAnAssertionAboutAQueueThatThereIsNotFails(t *testing.T) {
 	_, errs := failures(func(tb *fakeTB) {
 		k := fanouttest.New(tb)
-		numbers := fanouttest.NewTopic[int](k, "numbers")
+		numbers := fanouttest.NewTopic[order](k, "numbers")
 		_, err := numbers.OpenQueue(context.Background(), "q")
 		require.NoError(t, err)
 		require.True(t, numbers.Acked("q").Want())

@@ -93,21 +93,21 @@ func TestADuplicateIsHandledTwiceAndAFailureIsNotDuplicated(t *testing.T) {
 func TestAFaultIsForOneMessageAndCountsFromWhenItIsMade(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := fanouttest.New(t)
-		orders := fanouttest.NewTopic[int](k, "orders")
-		subscribe(t, orders, "billing", ack[int], fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+		orders := fanouttest.NewTopic[order](k, "orders")
+		subscribe(t, orders, "billing", ack[order], fanout.WithBackoff(fanout.Constant(time.Millisecond)))
 		orders.Handling("billing").Message("m-2").First(2).Fail(errDown)
 		orders.Handling("billing").Message("m-2").Nth(3).Panic(errDown)
 		send := func(id string, n int) {
-			require.NoError(t, orders.PublishMessages(t.Context(), fanout.Message[int]{ID: id, Body: n}))
+			require.NoError(t, orders.PublishMessages(t.Context(), fanout.Message[order]{ID: id, Body: order{Cents: n}}))
 			k.Settle(t.Context())
 		}
 		send("m-1", 1)
 		send("m-2", 2)
-		orders.Retried("billing").Want(2, 2, 2)
+		orders.Retried("billing").Want(cents(2, 2, 2)...)
 		orders.Handling("billing").Nth(1, 3).Fail(errDown)
 		send("m-3", 3)
 		send("m-4", 4)
-		orders.Retried("billing").Want(2, 2, 2, 3, 4)
+		orders.Retried("billing").Want(cents(2, 2, 2, 3, 4)...)
 	})
 }
 
@@ -135,24 +135,24 @@ func TestFaultsStrikeInsideTheTopicsInterceptorsAndComeOneAroundTheOther(t *test
 func TestPublishesCanBeRefusedDelayedAndDoubled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := fanouttest.New(t)
-		orders := fanouttest.NewTopic[int](k, "orders")
-		subscribe(t, orders, "billing", ack[int])
+		orders := fanouttest.NewTopic[order](k, "orders")
+		subscribe(t, orders, "billing", ack[order])
 		orders.Publishing().Nth(2).Fail(fanout.ErrQueueFull)
 		orders.Publishing().Nth(3).Delay(time.Hour)
 		orders.Publishing().Nth(4).Duplicate()
 		orders.Publishing().Nth(5).TimeOut()
-		publish(t, orders, 1)
-		require.ErrorIs(t, orders.Publish(t.Context(), 2), fanout.ErrQueueFull)
+		publish(t, orders, order{Cents: 1})
+		require.ErrorIs(t, orders.Publish(t.Context(), order{Cents: 2}), fanout.ErrQueueFull)
 		begin := time.Now()
-		publish(t, orders, 3)
+		publish(t, orders, order{Cents: 3})
 		require.Equal(t, time.Hour, time.Since(begin))
-		publish(t, orders, 4)
+		publish(t, orders, order{Cents: 4})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		require.ErrorIs(t, orders.Publish(ctx, 5), context.DeadlineExceeded)
+		require.ErrorIs(t, orders.Publish(ctx, order{Cents: 5}), context.DeadlineExceeded)
 		k.Settle(t.Context())
-		orders.Published().Want(1, 3, 4, 4)
-		orders.Acked("billing").Want(1, 3, 4, 4)
+		orders.Published().Want(cents(1, 3, 4, 4)...)
+		orders.Acked("billing").Want(cents(1, 3, 4, 4)...)
 	})
 }
 
@@ -215,7 +215,7 @@ func TestAFaultThatCannotBeEndsTheTest(t *testing.T) {
 		`Handling("q").Delay(-1s): want a duration that is not negative`: func(f *fanouttest.Fault) { f.Delay(-time.Second) },
 	} {
 		tb, errs := failures(func(tb *fakeTB) {
-			numbers := fanouttest.NewTopic[int](fanouttest.New(tb), "numbers")
+			numbers := fanouttest.NewTopic[order](fanouttest.New(tb), "numbers")
 			fault(numbers.Handling("q"))
 		})
 		require.Equal(t, []string{"fanouttest: " + want}, errs)

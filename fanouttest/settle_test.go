@@ -19,20 +19,20 @@ func TestSettleCountsWhatHandlersPublishToOtherTopics(t *testing.T) {
 	both(t, func(t *testing.T) {
 		const hops = 300
 		k := fanouttest.New(t)
-		a := fanouttest.NewTopic[int](k, "a")
-		b := fanouttest.NewTopic[int](k, "b")
-		pass := func(to *fanouttest.Topic[int]) fanout.Handler[int] {
-			return func(ctx context.Context, d fanout.Delivery[int]) error {
-				if d.Body == hops {
+		a := fanouttest.NewTopic[order](k, "a")
+		b := fanouttest.NewTopic[order](k, "b")
+		pass := func(to *fanouttest.Topic[order]) fanout.Handler[order] {
+			return func(ctx context.Context, d fanout.Delivery[order]) error {
+				if d.Body.Cents == hops {
 					return nil
 				}
-				return to.Publish(ctx, d.Body+1)
+				return to.Publish(ctx, order{Cents: d.Body.Cents + 1})
 			}
 		}
 		subscribe(t, a, "there", pass(b), fanout.WithConcurrency(4))
 		subscribe(t, b, "back", pass(a), fanout.WithConcurrency(4))
 		for range 8 {
-			publish(t, a, 1)
+			publish(t, a, order{Cents: 1})
 		}
 		k.Settle(t.Context())
 		require.Equal(t, 8*hops, len(a.Published().Bodies())+len(b.Published().Bodies()))
@@ -64,7 +64,7 @@ func TestSettleWaitsForAHandlerThatGoesOnAfterItsAck(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := fanouttest.New(t)
 		orders := fanouttest.NewTopic[order](k, "orders")
-		receipts := fanouttest.NewTopic[string](k, "receipts")
+		receipts := fanouttest.NewTopic[order](k, "receipts")
 		acked := make(chan struct{})
 		subscribe(t, orders, "billing", func(ctx context.Context, d fanout.Delivery[order]) error {
 			if err := d.Ack(ctx); err != nil {
@@ -72,13 +72,13 @@ func TestSettleWaitsForAHandlerThatGoesOnAfterItsAck(t *testing.T) {
 			}
 			close(acked)
 			<-time.After(20 * time.Millisecond)
-			return receipts.Publish(ctx, d.Body.ID)
+			return receipts.Publish(ctx, d.Body)
 		})
-		subscribe(t, receipts, "mails", ack[string])
+		subscribe(t, receipts, "mails", ack[order])
 		publish(t, orders, order{"o-17", 1})
 		<-acked
 		k.Settle(t.Context())
-		receipts.Acked("mails").Want("o-17")
+		receipts.Acked("mails").Want(order{"o-17", 1})
 	})
 }
 
@@ -177,17 +177,17 @@ func TestSettleWaitsForConsumersOfDeadLetters(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := fanouttest.New(t)
 		orders := fanouttest.NewTopic[order](k, "orders")
-		alarms := fanouttest.NewTopic[string](k, "alarms")
+		alarms := fanouttest.NewTopic[order](k, "alarms")
 		q := subscribe(t, orders, "billing", func(context.Context, fanout.Delivery[order]) error { return fanout.Permanent(errDown) })
 		_, err := q.DeadLetters().Subscribe(t.Context(), func(ctx context.Context, d fanout.Delivery[order]) error {
-			return alarms.Publish(ctx, d.Body.ID)
+			return alarms.Publish(ctx, d.Body)
 		})
 		require.NoError(t, err)
-		subscribe(t, alarms, "pager", ack[string])
+		subscribe(t, alarms, "pager", ack[order])
 		orders.Handling("billing/dead").Nth(1).Fail(errDown) // and is retried
 		publish(t, orders, order{"o-17", 1}, order{"o-18", 1})
 		k.Settle(t.Context())
-		alarms.Acked("pager").WantInAnyOrder("o-17", "o-18")
+		alarms.Acked("pager").WantInAnyOrder(order{"o-17", 1}, order{"o-18", 1})
 		orders.Acked("billing/dead").WantCount(2)
 	})
 }
@@ -210,23 +210,23 @@ func TestSettleDoesNotWaitForAPausedQueue(t *testing.T) {
 func TestSettleWaitsForAPublishThatWaitsForRoom(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := fanouttest.New(t)
-		orders := fanouttest.NewTopic[int](k, "orders")
-		q := subscribe(t, orders, "billing", ack[int], fanout.WithCapacity(1))
+		orders := fanouttest.NewTopic[order](k, "orders")
+		q := subscribe(t, orders, "billing", ack[order], fanout.WithCapacity(1))
 		require.NoError(t, q.Pause(t.Context()))
-		publish(t, orders, 1)
+		publish(t, orders, order{"o-17", 1})
 		begun, result := make(chan struct{}), make(chan error, 1)
 		orders.Publishing().Do(func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error {
 			close(begun)
 			return next(ctx)
 		})
-		go func() { result <- orders.Publish(context.Background(), 2) }()
+		go func() { result <- orders.Publish(context.Background(), order{"o-18", 1}) }()
 		<-begun
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		require.ErrorContains(t, k.AwaitSettled(ctx), "publishes under way: 1")
 		require.NoError(t, q.Resume(t.Context()))
 		k.Settle(t.Context())
-		orders.Acked("billing").Want(1, 2)
+		orders.Acked("billing").Want(order{"o-17", 1}, order{"o-18", 1})
 		require.NoError(t, <-result)
 	})
 }

@@ -63,11 +63,11 @@ func TestAPublisherThatReusesABodyIsFound(t *testing.T) {
 	both(t, func(t *testing.T) {
 		tb, failed := failures(func(tb *fakeTB) {
 			k := fanouttest.New(tb)
-			baskets := fanouttest.NewTopic[[]string](k, "baskets")
+			baskets := fanouttest.NewTopic[basket](k, "baskets")
 			buffer := []string{"tea"}
-			q := subscribe(tb, baskets, "billing", ack[[]string])
+			q := subscribe(tb, baskets, "billing", ack[basket])
 			require.NoError(t, q.Pause(context.Background()))
-			publish(tb, baskets, buffer)
+			publish(tb, baskets, basket{Items: buffer})
 			buffer[0] = "cup"
 			require.NoError(t, q.Resume(context.Background()))
 			k.Settle(context.Background())

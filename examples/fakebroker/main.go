@@ -32,7 +32,8 @@ type order struct {
 
 // A receipt says that it was.
 type receipt struct {
-	Order string
+	ID    string // of the order
+	Cents int
 }
 
 // A bank takes money. Charging an order again does nothing.
@@ -55,7 +56,7 @@ func startBilling(ctx context.Context, orders *fanout.Topic[order], receipts *fa
 		}
 		// If this fails the order is charged again, which does nothing, and the
 		// receipt is published then.
-		return receipts.Publish(ctx, receipt{d.Body.ID})
+		return receipts.Publish(ctx, receipt(d.Body))
 	}
 	return orders.Subscribe(ctx, "billing", charge,
 		fanout.WithConcurrency(4),
@@ -127,7 +128,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, "receipt for", d.Body.Order)
+	fmt.Fprintln(stdout, "receipt for", d.Body.ID)
 	if err := d.Ack(ctx); err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (w world) receipt() string {
 	d, err := w.mails.Receive(w.Context())
 	require.NoError(w, err)
 	require.NoError(w, d.Ack(w.Context()))
-	return d.Body.Order
+	return d.Body.ID
 }
 
 var errDown = errors.New("the bank is down")

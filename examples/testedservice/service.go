@@ -18,7 +18,7 @@ type (
 	}
 	// Paid says that an order was paid for.
 	Paid struct {
-		Order string
+		ID    string // of the order
 		Cents int
 		Items []string
 	}
@@ -84,15 +84,15 @@ func (s Service) charge(ctx context.Context, d fanout.Delivery[Order]) error {
 	case err != nil:
 		return err
 	}
-	return s.Paid.Publish(ctx, Paid{Order: o.ID, Cents: o.Cents, Items: o.Items})
+	return s.Paid.Publish(ctx, Paid(o))
 }
 
 // ship hands a paid order to the carrier. An order can be told as paid twice;
 // the reference makes it one parcel, of which it then tells twice.
 func (s Service) ship(ctx context.Context, d fanout.Delivery[Paid]) error {
-	parcel, err := s.Carrier.Book(ctx, d.Body.Order, d.Body.Items)
+	parcel, err := s.Carrier.Book(ctx, d.Body.ID, d.Body.Items)
 	if err != nil {
 		return err
 	}
-	return s.Shipped.Publish(ctx, Shipped{Order: d.Body.Order, Parcel: parcel})
+	return s.Shipped.Publish(ctx, Shipped{Order: d.Body.ID, Parcel: parcel})
 }

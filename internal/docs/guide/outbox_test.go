@@ -25,16 +25,16 @@ type OutboxRow struct {
 type Outbox interface {
 	// Unpublished returns rows that this run of the program has not published, oldest first:
 	//	SELECT id, event FROM outbox WHERE published_by IS DISTINCT FROM $1 ORDER BY id LIMIT $2
-	Unpublished(ctx context.Context, run string, most int) ([]OutboxRow, error)
+	Unpublished(ctx context.Context, run string, most int) ([]*OutboxRow, error)
 	// Published notes that this run has published rows:
 	//	UPDATE outbox SET published_by = $1 WHERE id = ANY($2)
-	Published(ctx context.Context, run string, rows []OutboxRow) error
+	Published(ctx context.Context, run string, rows []*OutboxRow) error
 }
 
 // A Relay publishes what was committed. It is the only one that publishes to the topic.
 type Relay struct {
 	Outbox Outbox
-	Topic  *fanout.Topic[OutboxRow]
+	Topic  *fanout.Topic[*OutboxRow]
 	RunID  string          // another one each time the program starts
 	Wake   <-chan struct{} // has room for one; send without waiting after each commit
 }
@@ -64,9 +64,9 @@ func (r *Relay) relay(ctx context.Context) (more bool, err error) {
 	if err != nil || len(rows) == 0 {
 		return false, err
 	}
-	batch := make([]fanout.Message[OutboxRow], len(rows))
+	batch := make([]fanout.Message[*OutboxRow], len(rows))
 	for k, row := range rows {
-		batch[k] = fanout.Message[OutboxRow]{ID: strconv.FormatInt(row.ID, 10), Body: row}
+		batch[k] = fanout.Message[*OutboxRow]{ID: strconv.FormatInt(row.ID, 10), Body: row}
 	}
 	if err := r.Topic.PublishMessages(ctx, batch...); err != nil { // waits while the queue is full
 		return false, err
@@ -78,7 +78,7 @@ func (r *Relay) relay(ctx context.Context) (more bool, err error) {
 type database struct {
 	mu        sync.Mutex // guards the fields below
 	lastID    int64
-	rows      []OutboxRow
+	rows      []*OutboxRow
 	published map[int64]string
 	mailed    []string
 	busy      int // so many statements fail
@@ -101,11 +101,11 @@ func (db *database) PlaceOrder(order string) {
 	commit, _ := db.begin()
 	defer commit()
 	db.lastID++
-	db.rows = append(db.rows, OutboxRow{db.lastID, order})
+	db.rows = append(db.rows, &OutboxRow{db.lastID, order})
 }
 
 // Mail sends a mail once for each row, and deletes the row in the same transaction.
-func (db *database) Mail(_ context.Context, d fanout.Delivery[OutboxRow]) error {
+func (db *database) Mail(_ context.Context, d fanout.Delivery[*OutboxRow]) error {
 	commit, err := db.begin()
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (db *database) Mail(_ context.Context, d fanout.Delivery[OutboxRow]) error 
 	return nil
 }
 
-func (db *database) Unpublished(_ context.Context, run string, most int) (rows []OutboxRow, err error) {
+func (db *database) Unpublished(_ context.Context, run string, most int) (rows []*OutboxRow, err error) {
 	commit, err := db.begin()
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (db *database) Unpublished(_ context.Context, run string, most int) (rows [
 	return rows, nil
 }
 
-func (db *database) Published(_ context.Context, run string, rows []OutboxRow) error {
+func (db *database) Published(_ context.Context, run string, rows []*OutboxRow) error {
 	commit, err := db.begin()
 	if err != nil {
 		return err
@@ -165,8 +165,8 @@ func (db *database) fail(statements int) {
 func TestAnOutbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &database{published: map[int64]string{}}
-		run := func(id string, handle fanout.Handler[OutboxRow], during func(wake chan<- struct{})) {
-			topic, err := fanout.NewTopic[OutboxRow]("mails")
+		run := func(id string, handle fanout.Handler[*OutboxRow], during func(wake chan<- struct{})) {
+			topic, err := fanout.NewTopic[*OutboxRow]("mails")
 			require.NoError(t, err)
 			_, err = topic.Subscribe(t.Context(), "mailer", handle)
 			require.NoError(t, err)
@@ -184,7 +184,7 @@ func TestAnOutbox(t *testing.T) {
 
 		// The first run ends while its handler still works. Its queue is lost, the row is not.
 		db.PlaceOrder("o-17")
-		hang := func(ctx context.Context, _ fanout.Delivery[OutboxRow]) error {
+		hang := func(ctx context.Context, _ fanout.Delivery[*OutboxRow]) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}

@@ -26,9 +26,9 @@ type Quote struct {
 }
 
 // AskForQuote publishes a request, and waits for its answer until ctx ends.
-func AskForQuote(ctx context.Context, requests *fanout.Topic[QuoteRequest], item string) (Quote, error) {
+func AskForQuote(ctx context.Context, requests *fanout.Topic[*QuoteRequest], item string) (Quote, error) {
 	reply := make(chan Quote, 1)
-	if err := requests.Publish(ctx, QuoteRequest{Item: item, Reply: reply, Gone: ctx.Done()}); err != nil {
+	if err := requests.Publish(ctx, &QuoteRequest{Item: item, Reply: reply, Gone: ctx.Done()}); err != nil {
 		return Quote{}, err
 	}
 	select {
@@ -46,8 +46,8 @@ var (
 
 // AnswerQuotes makes a handler of a function that looks prices up. An error that can
 // pass is retried, any other is an answer.
-func AnswerQuotes(price func(context.Context, string) (int, error)) fanout.Handler[QuoteRequest] {
-	return func(ctx context.Context, d fanout.Delivery[QuoteRequest]) error {
+func AnswerQuotes(price func(context.Context, string) (int, error)) fanout.Handler[*QuoteRequest] {
+	return func(ctx context.Context, d fanout.Delivery[*QuoteRequest]) error {
 		select {
 		case <-d.Body.Gone:
 			return nil
@@ -67,7 +67,7 @@ func AnswerQuotes(price func(context.Context, string) (int, error)) fanout.Handl
 
 func TestRequestAndReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		requests, err := fanout.NewTopic[QuoteRequest]("quotes")
+		requests, err := fanout.NewTopic[*QuoteRequest]("quotes")
 		require.NoError(t, err)
 		calls := 0
 		_, err = requests.Subscribe(t.Context(), "prices", AnswerQuotes(func(ctx context.Context, item string) (int, error) {

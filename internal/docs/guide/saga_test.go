@@ -30,8 +30,8 @@ const shippingAttempts = 3
 // A Saga is the steps, each a handler that publishes the next one. The bank and the
 // carrier take the order's ID as a key, so that a step that is repeated is done once.
 type Saga struct {
-	Orders  *fanout.Topic[SagaOrder]
-	Charges *fanout.Topic[SagaCharge]
+	Orders  *fanout.Topic[*SagaOrder]
+	Charges *fanout.Topic[*SagaCharge]
 
 	Charge, Refund, Book func(ctx context.Context, order string) error
 }
@@ -47,23 +47,23 @@ func (s *Saga) Start(ctx context.Context) error {
 }
 
 // bill charges a new order, and refunds one that can't be shipped.
-func (s *Saga) bill(ctx context.Context, d fanout.Delivery[SagaOrder]) error {
+func (s *Saga) bill(ctx context.Context, d fanout.Delivery[*SagaOrder]) error {
 	if d.Body.Unshippable != "" {
 		return s.Refund(ctx, d.Body.ID)
 	}
 	if err := s.Charge(ctx, d.Body.ID); err != nil {
 		return err
 	}
-	return s.Charges.Publish(ctx, SagaCharge{Order: d.Body.ID})
+	return s.Charges.Publish(ctx, &SagaCharge{Order: d.Body.ID})
 }
 
 // ship books a carrier. If no further attempt can help, it has the charge undone.
-func (s *Saga) ship(ctx context.Context, d fanout.Delivery[SagaCharge]) error {
+func (s *Saga) ship(ctx context.Context, d fanout.Delivery[*SagaCharge]) error {
 	err := s.Book(ctx, d.Body.Order)
 	if err == nil || !errors.Is(err, ErrNoDelivery) && d.Attempt() < shippingAttempts {
 		return err
 	}
-	return s.Orders.Publish(ctx, SagaOrder{ID: d.Body.Order, Unshippable: err.Error()})
+	return s.Orders.Publish(ctx, &SagaOrder{ID: d.Body.Order, Unshippable: err.Error()})
 }
 
 // Stop waits until all orders that were placed are shipped or refunded.
@@ -74,9 +74,9 @@ func (s *Saga) Stop(ctx context.Context) error {
 func TestASagaOverTwoTopics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		orders, err := fanout.NewTopic[SagaOrder]("orders")
+		orders, err := fanout.NewTopic[*SagaOrder]("orders")
 		require.NoError(t, err)
-		charges, err := fanout.NewTopic[SagaCharge]("charges")
+		charges, err := fanout.NewTopic[*SagaCharge]("charges")
 		require.NoError(t, err)
 
 		done := map[string][]string{}
@@ -104,7 +104,7 @@ func TestASagaOverTwoTopics(t *testing.T) {
 			})}
 		require.NoError(t, saga.Start(ctx))
 		for _, order := range []string{"o-17", "to the moon", "by a lazy carrier"} {
-			require.NoError(t, orders.Publish(ctx, SagaOrder{ID: order}))
+			require.NoError(t, orders.Publish(ctx, &SagaOrder{ID: order}))
 		}
 		stop, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()

@@ -513,19 +513,19 @@ func TestShutdownLooksAgainAtQueuesWhereMessagesBecameDue(t *testing.T) {
 		until time.Duration
 	}
 	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
-		top := kit.NewTopic[work](t)
+		top := kit.NewTopic[*work](t)
 		start := time.Now()
 		for _, name := range []string{"a", "b"} {
-			kit.Subscribe(t, top, name, func(_ context.Context, d fanout.Delivery[work]) error {
+			kit.Subscribe(t, top, name, func(_ context.Context, d fanout.Delivery[*work]) error {
 				time.Sleep(d.Body.until - time.Since(start))
 				return nil
-			}, fanout.WithVisibilityTimeout(time.Hour), fanout.WithFilter(func(w work) bool { return w.queue == name }))
+			}, fanout.WithVisibilityTimeout(time.Hour), fanout.WithFilter(func(w *work) bool { return w.queue == name }))
 		}
 		require.NoError(t, top.PublishMessages(ctx,
-			fanout.Message[work]{Body: work{"b", 2 * time.Second}},
-			fanout.Message[work]{Body: work{"a", 10 * time.Second}, Delay: time.Second},
-			fanout.Message[work]{Body: work{"b", 20 * time.Second}, Delay: 5 * time.Second},
-			fanout.Message[work]{Body: work{"a", 100 * time.Second}, Delay: 15 * time.Second},
+			fanout.Message[*work]{Body: &work{"b", 2 * time.Second}},
+			fanout.Message[*work]{Body: &work{"a", 10 * time.Second}, Delay: time.Second},
+			fanout.Message[*work]{Body: &work{"b", 20 * time.Second}, Delay: 5 * time.Second},
+			fanout.Message[*work]{Body: &work{"a", 100 * time.Second}, Delay: 15 * time.Second},
 		))
 		require.NoError(t, top.Shutdown(ctx))
 		require.Equal(t, 100*time.Second, time.Since(start))
