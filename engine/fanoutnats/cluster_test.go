@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,14 +19,14 @@ import (
 	"github.com/gofanout/fanout"
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/engine/fanoutnats"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 )
 
 // childRole says, in a child process, what it is to be. The children are this very
-// test binary, so that they can be killed as processes are.
+// test binary, so that they can be killed as processes are. The servers of a cluster
+// are testdata/server.
 const (
 	childRole   = "FANOUTNATS_CHILD"
 	childConfig = "FANOUTNATS_CHILD_CONFIG"
@@ -36,9 +35,11 @@ const (
 func TestMain(m *testing.M) {
 	switch os.Getenv(childRole) {
 	case "":
-		os.Exit(m.Run())
-	case "server":
-		childServer()
+		code := m.Run()
+		if serverDir != "" {
+			_ = os.RemoveAll(serverDir)
+		}
+		os.Exit(code)
 	case "worker":
 		childWorker()
 	case "victim":
@@ -61,6 +62,9 @@ func startChild(t *testing.T, role string, config any) *child {
 	b, err := json.Marshal(config)
 	require.NoError(t, err)
 	exe, err := os.Executable()
+	if role == "server" {
+		exe, err = serverCommand()
+	}
 	require.NoError(t, err)
 	c := &child{cmd: exec.Command(exe)}
 	c.cmd.Env = append(os.Environ(), childRole+"="+role, childConfig+"="+string(b))
@@ -73,6 +77,24 @@ func startChild(t *testing.T, role string, config any) *child {
 	require.NoError(t, c.cmd.Start())
 	return c
 }
+
+var serverDir string // where serverCommand has built it; TestMain removes it
+
+// serverCommand builds testdata/server. It has none of our code, so it is built without
+// the race detector: the tests spend most of their time in it.
+var serverCommand = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "server")
+	if err != nil {
+		return "", err
+	}
+	serverDir = dir
+	exe := filepath.Join(dir, "server.exe")
+	out, err := exec.Command("go", "build", "-o", exe, "./testdata/server").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return exe, nil
+})
 
 func (c *child) ready(t *testing.T) {
 	t.Helper()
@@ -104,7 +126,7 @@ type serverConfig struct {
 }
 
 // startCluster starts three servers on ports that are free now, and waits until they
-// have a leader.
+// have a leader that knows them.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	return startClusterBy(t, nil)
@@ -149,7 +171,28 @@ func startClusterBy(t *testing.T, by func(k, other, to int) int) *cluster {
 	for _, s := range c.servers {
 		s.ready(t)
 	}
+	c.whole(t)
 	return c
+}
+
+// whole waits until the leader has heard of all servers. Until then it refuses what
+// needs three of them: no suitable peers, peer offline.
+func (c *cluster) whole(t *testing.T) {
+	t.Helper()
+	js := c.connect(t)
+	defer js.Conn().Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	const probe = "whole"
+	for {
+		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: probe, Replicas: 3})
+		if err == nil {
+			break
+		}
+		require.NoError(t, ctx.Err(), "%v", err)
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.NoError(t, js.DeleteStream(ctx, probe))
 }
 
 func (c *cluster) start(t *testing.T, k int) {
@@ -171,29 +214,6 @@ func (c *cluster) connect(t testing.TB, options ...nats.Option) jetstream.JetStr
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
 	return js
-}
-
-// childServer is a server of a cluster, until its parent ends.
-func childServer() {
-	var c serverConfig
-	check(json.Unmarshal([]byte(os.Getenv(childConfig)), &c))
-	var routes []*url.URL
-	for _, p := range c.Peers {
-		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", p)})
-	}
-	s, err := server.NewServer(&server.Options{
-		ServerName: c.Name, Host: "127.0.0.1", Port: c.Port, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: c.Dir, Routes: routes,
-		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: c.Peer, Advertise: c.Advertise},
-	})
-	check(err)
-	s.Start()
-	for !s.ReadyForConnections(patience) || !s.JetStreamIsCurrent() {
-		time.Sleep(20 * time.Millisecond)
-	}
-	say("ready")
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	s.Shutdown()
 }
 
 // check is for child processes, which have no testing.T.
