@@ -3,6 +3,7 @@ package fanoutnats_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -46,7 +47,13 @@ func filled(t *testing.T, crashed bool) string {
 			_, err := os.Stat(filepath.Join(was, consumer, "o.dat"))
 			return err == nil
 		}, patience, 20*time.Millisecond)
-		require.NoError(t, os.CopyFS(dir, os.DirFS(was)))
+		// The server goes on: what is listed under a temporary name can have its own by then.
+		err := os.CopyFS(dir, os.DirFS(was))
+		for errors.Is(err, fs.ErrNotExist) {
+			dir = t.TempDir()
+			err = os.CopyFS(dir, os.DirFS(was))
+		}
+		require.NoError(t, err)
 	}
 	require.NoError(t, e.Close())
 	return dir
