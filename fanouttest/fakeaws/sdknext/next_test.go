@@ -19,10 +19,7 @@ import (
 // The same tests as those of fakeaws, built in this module, so with its
 // versions of the SDK.
 func TestTheSameTestsWithTheNewerSDK(t *testing.T) {
-	arguments := []string{"test", "-count=1", "-vet=off", "github.com/gofanout/fanout/fanouttest/fakeaws", "github.com/gofanout/fanout/fanouttest/fakeaws/cmd/..."} // not /...: that has this very test in it
-	if testing.Short() {
-		arguments = append(arguments, "-short")
-	}
+	arguments := []string{"test", "-count=1", "-vet=off", "-short", "github.com/gofanout/fanout/fanouttest/fakeaws", "github.com/gofanout/fanout/fanouttest/fakeaws/cmd/..."} // not /...: that has this very test in it
 	out, err := exec.CommandContext(t.Context(), "go", arguments...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "ok  \tgithub.com/gofanout/fanout/fanouttest/fakeaws\t")
