@@ -133,7 +133,8 @@ func (o options) of(module string, p plan) []string {
 		arguments = append(arguments, "-run=^("+strings.Join(p.longTests(), "|")+")$")
 	}
 	if env, err := exec.LookPath("env"); err == nil {
-		// The compiler collects garbage less often, which saves a seventh of its time.
+		// The compiler collects garbage less often, which saves a sixth of its time and
+		// takes a seventh more memory. The tests run as ever.
 		arguments = append(arguments, "-toolexec="+env+" GOGC=200")
 	}
 	return append(append(arguments, packages...), o.rest...)
