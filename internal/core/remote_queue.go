@@ -339,7 +339,7 @@ type arrival[T any] struct {
 // isDead reports whether the message has no attempt left. A letter that was redriven
 // has the same history, but has spent nothing.
 func (a *arrival[T]) isDead(maxAttempts int) bool {
-	if int64(a.spent) >= int64(maxAttempts) || a.passes >= message.MostPasses {
+	if maxAttempts != message.Unlimited && int64(a.spent) >= int64(maxAttempts) || a.passes >= message.MostPasses {
 		return true
 	}
 	return a.spent > 0 && a.hist != nil && a.hist.Last().Cause == message.PermanentlyFailed

@@ -90,7 +90,7 @@ func (q *Queue[T]) waitAfter(v message.Verdict, attempt int32) time.Duration {
 	if v.Wait != message.FromBackoff && (!q.letters || v.Cause != message.PermanentlyFailed) {
 		return v.Wait
 	}
-	if q.letters || !v.Cause.Spends() || int64(attempt) < int64(q.set.MaxAttempts) {
+	if q.letters || !v.Cause.Spends() || q.set.MaxAttempts == message.Unlimited || int64(attempt) < int64(q.set.MaxAttempts) {
 		wait, e := q.set.Backoff.Ask(int(attempt))
 		if !e.Returned {
 			q.core.to.LogApart("fanout: a backoff "+causeOf(e).String(), slog.String("topic", q.core.name), slog.String("queue", q.name),
@@ -166,7 +166,8 @@ func (q *Queue[T]) judge(v message.Verdict, spent uint32, passes uint16, expired
 	over := false
 	if v.Cause.Spends() {
 		spent++
-		over = v.Cause == message.PermanentlyFailed || int64(spent) >= int64(q.set.MaxAttempts)
+		most := q.set.MaxAttempts
+		over = v.Cause == message.PermanentlyFailed || most != message.Unlimited && int64(spent) >= int64(most)
 	} else if v.Wait > 0 {
 		passes = min(passes+1, message.MostPasses)
 		over = passes >= message.MostPasses
