@@ -1,4 +1,4 @@
-// What the tests in package fanout share. Black-box tests have internal/tests/kit.
+// What the tests of this package share. Black-box tests have internal/tests/kit.
 
 package core
 

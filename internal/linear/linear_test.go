@@ -82,8 +82,8 @@ func TestLinear(t *testing.T) {
 var nolog = slog.New(slog.DiscardHandler)
 
 // known are the rows that are known not to be linear, and fail if they are. Whoever
-// looks at what waits in the hands of workers looks at each worker and subscriber
-// (hand.go), and what is released goes to its place in the backlog.
+// looks at what waits in the leases of workers looks at each worker and subscriber
+// (prefetch.go of internal/core), and what is released goes to its place in the backlog.
 var known = map[string]bool{
 	"workers":                                  true,
 	"handlers that settle for themselves":      true,
