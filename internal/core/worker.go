@@ -36,7 +36,7 @@ type worker[T any] struct {
 	// resume says that what was claimed is to be handled still: hooks are being
 	// told of it, and may end the goroutine. The goroutine's.
 	resume bool
-	ctxs   []handling.Context // of what was prefetched, or one: see context.go
+	ctxs   []handling.Context // of what was prefetched, or one: see package handling
 	fresh  []handling.Context // for runs to come
 	buffer *buffer[T]
 	made   int           // how many of the buffer may be made over, see copyOver; the others are empty

@@ -5,8 +5,8 @@
 //
 // Everything here is constant time but for the deadlines that come out of
 // order and the search for the oldest, which are O(log n). Memory is taken in
-// chunks as messages come and given back as they go. Nothing is safe for
-// concurrent use: a queue's lock guards its window.
+// chunks as messages come and given back as they go. It has no lock, clock or
+// goroutine: a queue's lock guards its window.
 package window
 
 import "math/bits"
