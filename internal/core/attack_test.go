@@ -291,7 +291,7 @@ func dump[T any](top *Topic[T]) string {
 }
 
 // A message that is settled as the first thing that is looked at of it in its
-// hand starts, for its history, when it is settled: not after that.
+// lease starts, for its history, when it is settled: not after that.
 func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 	ctx := t.Context()
 	for name, consume := range map[string]func(q *Queue[int]){

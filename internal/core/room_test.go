@@ -26,7 +26,7 @@ func TestTheRoomThatAHandMakesIsSeenByWhoeverNeedsIt(t *testing.T) {
 			{"a message that goes to a queue with a filter too", Message[int]{}, WithFilter(func(int) bool { return true })},
 		} {
 			t.Run(o.String()+", "+row.name, func(t *testing.T) {
-				for at := 8; at < 16; at++ { // at most of them something in the hand is done
+				for at := 8; at < 16; at++ { // at most of them something that was prefetched is done
 					bubble(t, func(t *testing.T, ctx context.Context) {
 						g := newGripAt(t, at, 20, WithCapacity(20), WithOverflow(o))
 						openQueue(t, g.top, "beside", row.beside)

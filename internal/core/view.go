@@ -140,7 +140,7 @@ func (q *Queue[T]) deleteFrom(ctx context.Context, c *LetterChoice[T]) (deleted 
 	return deleted, c.Unknown()
 }
 
-// drop deletes letters that are still in this dead-letter queue, and in no hand.
+// drop deletes letters that are still in this dead-letter queue, and not in flight.
 func (d *Queue[T]) drop(letters []Delivery[T]) (n int) {
 	d.mu.Lock()
 	defer d.unlock()

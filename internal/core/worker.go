@@ -39,7 +39,7 @@ type worker[T any] struct {
 	ctxs   []handling.Context // of what was prefetched, or one: see package handling
 	fresh  []handling.Context // for runs to come
 	buffer *buffer[T]
-	made   int           // how many of the buffer may be made over, see copyOver; the others are empty
+	made   int           // how many of the buffer may keep a message, see forget; the others are empty
 	given  []Delivery[T] // what the handler is given, unless it goes through a lease
 
 	one       [1]Delivery[T] // where a single delivery is kept
