@@ -81,12 +81,28 @@ type Table[T any] struct {
 	spare spares[T]
 	warm  bool // a block of callers' was filled: the next is a large one
 	bulky bool // a large block is more than a table that is idle may keep
+
+	// room is where the first of each stand: a queue that is idle for a millisecond begins
+	// a new table, which should not be many allocations.
+	room struct {
+		steps  [2]*Lease[T]
+		heads  [2]*Lease[T]
+		chunks [1]*chunk[T]
+		roomy  [1]int32
+		chunk  chunk[T]
+		head   Lease[T]
+	}
 }
 
 // New returns an empty table whose blocks get their stamps from stamps and whose
 // messages tell, in their histories, of the origin.
 func New[T any](stamps Stamps, origin *message.Origin) *Table[T] {
-	return &Table[T]{stamps: stamps, origin: origin, bulky: Len*placeBytes[T]() > fewBytes}
+	t := &Table[T]{stamps: stamps, origin: origin, bulky: Len*placeBytes[T]() > fewBytes}
+	r := &t.room
+	r.chunk.free = 1<<chunkLen - 1
+	t.steps, t.slots.chunks, t.slots.roomy = r.steps[:0], append(r.chunks[:0], &r.chunk), append(r.roomy[:0], 0)
+	t.spare.heads = append(r.heads[:0], &r.head)
+	return t
 }
 
 // InStep opens a lease of n messages, at most [Len], for a consumer that keeps them and
