@@ -21,6 +21,8 @@ const (
 	// fewBytes. And spareLen is how many leases without places are kept.
 	spareBytes = 256 << 10
 	fewBytes   = 4 << 10
+	// largeBytes is more than a block for a few messages may take if only one is wanted.
+	largeBytes = 64 << 10
 	spareLen   = 16
 	// deadEach bounds how many messages that are over the block that is filled
 	// keeps, for each that is in flight: fewer than so many, and none for one.
@@ -90,6 +92,15 @@ func (b slab[T]) bytes() int { return cap(b.items) * placeBytes[T]() }
 // placeBytes is the size of a place.
 func placeBytes[T any]() int { return int(unsafe.Sizeof(message.Item[T]{})) + 8 }
 
+// least is how many places the smallest block has that is begun: one of large messages, few
+// of others.
+func least[T any]() int {
+	if small*placeBytes[T]() > largeBytes {
+		return 1
+	}
+	return small
+}
+
 // spares are blocks that are over.
 type spares[T any] struct {
 	slabs []slab[T]
@@ -115,7 +126,7 @@ func (p *spares[T]) take(room, dirty int) *Lease[T] {
 	l := p.head()
 	b, ok := p.slab(room)
 	if !ok {
-		b = newSlab[T](max(room, small)) // a smaller one would not be kept, and made anew each time
+		b = newSlab[T](max(room, least[T]())) // a smaller one would not be kept, and made anew each time
 	}
 	if len(b.items) > dirty {
 		clear(b.items[dirty:])
@@ -198,7 +209,7 @@ func (p *spares[T]) trim(most int) {
 
 // roomFor is how large a block for callers is who want so many messages.
 func (t *Table[T]) roomFor(wanted int) int {
-	room := max(wanted, small)
+	room := max(wanted, least[T]())
 	switch {
 	case t.bulky: // no more places than a few for each message in flight
 		room = max(room, t.Held())
