@@ -25,6 +25,12 @@ func (d *driver) agree(err error, n int, got []held, do operation) {
 	if d.check != nil {
 		d.noError(d.check(d.top))
 	}
+	// Who looks at a queue tells of the room that its consumers have made, so that publishes
+	// that wait are let in: before it is taken down which have returned.
+	for _, q := range d.top.Queues() {
+		q.Stats()
+	}
+	synctest.Wait()
 	w := &witness{taker: map[deliveryID]int{}, order: map[deliveryID]int{}, before: map[deliveryID]deliveryID{}, finished: map[int]bool{}}
 	for _, h := range got {
 		w.taker[h.id] = caller
