@@ -164,15 +164,7 @@ func (a Attempt) String() string {
 
 // attemptsOf is what a delivery shows of the attempts that were kept.
 func attemptsOf(kept []message.Attempt) []Attempt {
-	if kept == nil {
-		return nil
-	}
-	as := make([]Attempt, len(kept))
-	for k := range kept {
-		a := &kept[k]
-		as[k] = Attempt{Number: a.Number, Cause: Cause(a.Cause), Queue: a.Queue, Start: a.Start, Elapsed: a.Elapsed, Err: a.Err, Stack: a.Stack}
-	}
-	return as
+	return sliceOf[Attempt](kept)
 }
 
 // attemptJSON is an Attempt in JSON.

@@ -262,12 +262,5 @@ func (v queueView[T]) Peek(ctx context.Context, o PeekOptions) (page []MessageVi
 		return nil, "", err
 	}
 	seen, next, err := v.core.PeekAt(ctx, core.PeekOptions(o))
-	for k := range seen {
-		m := &seen[k]
-		page = append(page, MessageView{
-			ID: m.ID, PublishedAt: m.PublishedAt, Cursor: m.Cursor, State: m.State, DueAt: m.DueAt, Attempt: m.Attempt, OrderingKey: m.OrderingKey,
-			Attributes: m.Attributes, History: attemptsOf(m.History), DiedAt: m.DiedAt, Source: m.Source, Body: m.Body,
-		})
-	}
-	return page, next, err
+	return sliceOf[MessageView](seen), next, err
 }

@@ -118,6 +118,9 @@ func (r *Range[T]) detachLocked() {
 // Message returns message k of the range's lease.
 func (r *Range[T]) Message(_ *lease.Lease[T], k int) item[T] { return r.ds[k].item() }
 
+// At is when message k of the range's lease was published. forget leaves that alone.
+func (r *Range[T]) At(_ *lease.Lease[T], k int) int64 { return r.ds[k].at }
+
 // endLocked gives back the lease, of which nothing waits and nothing is current.
 func (r *Range[T]) endLocked() {
 	q := r.q

@@ -109,13 +109,19 @@ func (q *Queue[T]) copyOut(ds []Delivery[T], run []item[T], first message.Ref) {
 func (d *Delivery[T]) item() item[T] { return item[T]{Seq: d.seq, At: d.at, Ext: d.ext, Body: d.Body} }
 
 // Message returns message k of a lease that the worker has.
-func (w *worker[T]) Message(l *lease.Lease[T], k int) item[T] {
+func (w *worker[T]) Message(l *lease.Lease[T], k int) item[T] { return w.ds[w.kept(l, k)].item() }
+
+// At is when message k of a lease that the worker has was published. forget leaves that alone.
+func (w *worker[T]) At(l *lease.Lease[T], k int) int64 { return w.ds[w.kept(l, k)].at }
+
+// kept is where message k of a lease is among what the worker keeps.
+func (w *worker[T]) kept(l *lease.Lease[T], k int) int {
 	for n, other := range w.more {
 		if l == other {
-			k += (n + 1) * lease.Len // all but the last are full
+			return k + (n+1)*lease.Len // all but the last are full
 		}
 	}
-	return w.ds[k].item()
+	return k
 }
 
 // lookByLocked sees to it that the timer looks at leases when age has passed, and

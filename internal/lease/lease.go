@@ -68,6 +68,9 @@ type Consumer[T any] interface {
 	// Message returns message k of a lease. It is called while the table's owner holds
 	// its lock, for messages that are in flight or wait.
 	Message(l *Lease[T], k int) message.Item[T]
+	// At is when message k of a lease was published. It is called under that lock for a
+	// message that waited: the consumer may have gone past it meanwhile, and let it go.
+	At(l *Lease[T], k int) int64
 }
 
 // A Lease is a block of messages, taken for one consumer or for callers.

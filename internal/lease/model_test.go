@@ -67,6 +67,8 @@ type consumer struct {
 }
 
 // Message is what the consumer keeps.
+func (c *consumer) At(l *Lease[body], k int) int64 { return c.Message(l, k).At }
+
 func (c *consumer) Message(l *Lease[body], k int) message.Item[body] {
 	if c.forgot || l != c.lease && c.lease != nil || c.msgs[k].state == gone_ {
 		panic("a consumer is asked for what it need not have")

@@ -76,6 +76,7 @@ func (q *queue) takeBatch(most int, vis int64) (*Lease[int], []Run[int]) {
 type keeper struct{ items []message.Item[int] }
 
 func (c *keeper) Message(_ *Lease[int], k int) message.Item[int] { return c.items[k] }
+func (c *keeper) At(_ *Lease[int], k int) int64                  { return c.items[k].At }
 
 // keep takes up to most messages of the backlog, none of which has a past, for c, and
 // names their deliveries. It uses l again if it can, else it ends it.

@@ -108,8 +108,14 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 		return 0, false
 	}
 	see := func(l *Lease[T], s *slot[T], k int) {
-		if it := l.item(s, k); !ok || it.At < at {
-			at, ok = it.At, true
+		var published int64
+		if l.items == nil {
+			published = l.owner.At(l, k)
+		} else {
+			published = l.items[s.place(k)].At
+		}
+		if !ok || published < at {
+			at, ok = published, true
 		}
 	}
 	for _, l := range t.steps {
