@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofanout/fanout"
@@ -29,17 +29,48 @@ type group struct {
 	Link  string `json:"-"`
 }
 
-// differs is what differs between errors of one kind: quoted parts, and numbers.
-var differs = regexp.MustCompile(`"(?:[^"\\\n]|\\.)*"|\x60[^\x60\n]*\x60|[0-9]+`)
-
-// alike is an error without what differs between errors of one kind.
+// alike is an error without what differs between errors of one kind: quoted parts, and numbers.
 func alike(text string) string {
-	return differs.ReplaceAllStringFunc(shorter(text, alikeLen), func(part string) string {
-		if part[0] == '"' || part[0] == '`' {
-			return part[:1] + "…" + part[:1]
+	text = shorter(text, alikeLen)
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		c := text[i]
+		if n := quoted(text[i:]); n > 0 {
+			b.WriteString(text[i:i+1] + "…" + text[i:i+1])
+			i += n
+		} else if isDigit(c) {
+			b.WriteByte('#')
+			for i < len(text) && isDigit(text[i]) {
+				i++
+			}
+		} else {
+			b.WriteByte(c)
+			i++
 		}
-		return "#"
-	})
+	}
+	return b.String()
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// quoted is how long the quoted part is that text begins with, on one line; 0 if it begins
+// with none. A backslash escapes what follows, but not between backquotes.
+func quoted(text string) int {
+	quote := text[0]
+	if quote != '"' && quote != '`' {
+		return 0
+	}
+	for i := 1; i < len(text); i++ {
+		if quote == '"' && text[i] == '\\' && i+1 < len(text) {
+			i++
+		} else if text[i] == quote {
+			return i + 1
+		}
+		if text[i] == '\n' {
+			return 0
+		}
+	}
+	return 0
 }
 
 // groups sums up the letters of a queue, the most first, and says of how many.
