@@ -374,6 +374,9 @@ func (q *Queue[T]) takeBackLocked(l *lease.Lease[T]) {
 // there. It gives back memory that is not used.
 func (q *Queue[T]) lookAtLeasesLocked(now int64) {
 	for _, l := range q.leases.Leases() {
+		if !q.leases.Steps() {
+			break
+		}
 		p := l.Place()
 		if p == 0 || p.Waiting() == 0 && (p.Acked() || p.Detached()) {
 			continue

@@ -404,6 +404,9 @@ func (q *Queue[T]) putBackLocked(i int32) {
 // takeAllBackLocked takes back what waits in all leases, and reports whether that was
 // anything.
 func (q *Queue[T]) takeAllBackLocked() bool {
+	if !q.leases.Steps() {
+		return false
+	}
 	n := q.n[backlogged]
 	for _, l := range q.leases.Leases() {
 		q.takeBackLocked(l)

@@ -65,6 +65,10 @@ func (t *Table[T]) Counts() (c Counts) {
 	return c
 }
 
+// Steps reports whether any message waits for a consumer, or is current and not detached. If
+// not, nobody has to look at the leases that consumers have.
+func (t *Table[T]) Steps() bool { return t != nil && t.inStep > 0 }
+
 // Held is how many messages the table holds, those included that consumers in step
 // have acknowledged since they were last counted.
 func (t *Table[T]) Held() int {
