@@ -82,9 +82,9 @@ func TestHooksAreThoseOfTheirKinds(t *testing.T) {
 // Pointers and slices of one are taken for those of the other.
 func TestTypesAreLaidOutAsThoseBelow(t *testing.T) {
 	type odd struct {
-		a byte
-		b [3]uint16
-		c string
+		_ byte
+		_ [3]uint16
+		_ string
 	}
 	for _, row := range []struct{ ours, theirs reflect.Type }{
 		{reflect.TypeFor[fanout.Topic[int]](), reflect.TypeFor[core.Topic[int]]()},

@@ -91,6 +91,3 @@ func heap() int64 {
 }
 
 func handleNothing(context.Context, Delivery[int]) error { return nil }
-
-// waitingLocked counts what was prefetched and has not begun.
-func (q *Queue[T]) waitingLocked() int { return q.leases.Waiting() }
