@@ -26,7 +26,12 @@ func waitingIn[T any](q *Queue[T]) int {
 	return 0
 }
 
-func prefetchedIn[T any](q *Queue[T]) int {
+func prefetchedIn[T any](q *Queue[T]) (n int) {
+	q.Locked(func() { n = prefetchedLocked(q) })
+	return n
+}
+
+func prefetchedLocked[T any](q *Queue[T]) int {
 	if l := q.ranging.Load(); l != nil {
 		return l.Len()
 	}

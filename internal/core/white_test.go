@@ -681,7 +681,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 					return
 				}
 				q.mu.Lock()
-				place := prefetchedIn(q) - waitingIn(q)
+				place := prefetchedLocked(q) - waitingIn(q)
 				q.mu.Unlock()
 				do(d, place)
 				_ = d.Ack(ctx)
