@@ -98,9 +98,10 @@ func (d *driver) batchFailed(q *fanout.Queue[int], err error) error {
 }
 
 // ackBatch acknowledges those deliveries that are of queue r and own their messages.
-// Between two of them others may get the room.
+// Between two of them others may get the room, and once the last message is acknowledged a
+// topic that shuts down may end at any time.
 func (m *topic) ackBatch(r ref, batch []held) error {
-	failed := map[int]error{}
+	failed, acked := map[int]error{}, false
 	for k, h := range batch {
 		err := fanout.ErrInvalidOption
 		switch {
@@ -111,7 +112,8 @@ func (m *topic) ackBatch(r ref, batch []held) error {
 		}
 		if err != nil {
 			failed[k] = err
-		} else if k+1 < len(batch) {
+		}
+		if acked = acked || err == nil; k+1 < len(batch) && (err == nil || acked && m.phase >= draining) {
 			m.letHappen()
 		}
 	}
