@@ -9,9 +9,10 @@ import (
 
 // The types of this package that have methods stand before those of package core, which do
 // the work: a Topic is a core.Topic and nothing else, and so are Queue and Subscriber. A
-// Delivery and a Message have the fields of core's in the same order. So a pointer or a
-// slice of one is one of the other, and nothing is copied on the way to a handler. The
-// conversions are here, and nowhere else. A test compares the layouts.
+// Delivery and a Message have the fields of core's in the same order, and so have Attempt,
+// MessageView, Left and Depth those below. So a pointer or a slice of one is one of the
+// other, and nothing is copied on the way to a handler. The conversions of this package are
+// here, and nowhere else. A test compares the layouts.
 
 func topicOf[T any](t *core.Topic[T]) *Topic[T] { return (*Topic[T])(unsafe.Pointer(t)) }
 
