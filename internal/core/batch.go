@@ -48,7 +48,7 @@ func (w *worker[T]) claimLocked() bool {
 	}
 	w.endLeasesLocked()
 	w.forget(0)
-	if q.letters || q.remote != nil {
+	if q.entries {
 		n = w.claimEntriesLocked(ds, now)
 	} else {
 		n = w.claimLeasesLocked(ds, now)

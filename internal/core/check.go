@@ -130,7 +130,7 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	var all []int64 // when those expire that can make room
 	q.win.All(func(i int32) bool {
 		s := q.win.Meta(i).State
-		if at, ok := q.expiry(&q.win.At(i).item); ok && q.remote == nil && s != inFlight && s != inHandler && s != parked {
+		if at, ok := q.expiry(&q.win.At(i).item); ok && q.evicts && s != inFlight && s != inHandler && s != parked {
 			all = append(all, at)
 		}
 		return true

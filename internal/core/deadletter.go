@@ -76,7 +76,7 @@ func (q *Queue[T]) adoptLocked() {
 func newDeadLetterQueue[T any](c *core, t *Topic[T], name string, set settings.Limits) *Queue[T] {
 	set.MaxAttempts = message.Unlimited
 	d := newQueue(c, t, name, &set)
-	d.letters, d.direct = true, true
+	d.letters, d.direct, d.entries, d.evicts = true, true, true, false
 	return d
 }
 
@@ -94,8 +94,8 @@ func NewLetters[T any](name string, top settings.Topic, set settings.Queue) (*Qu
 // queue, or parks it. The lock of a queue comes before that of its dead-letter
 // queue, so that the move is one step for everybody else.
 func (q *Queue[T]) buryLocked(i int32) {
-	if q.remote != nil {
-		q.buryRemoteLocked(i, false)
+	if q.keeper != nil {
+		q.keeper.buryLocked(i)
 		return
 	}
 	h := q.win.At(i)
@@ -219,13 +219,15 @@ func (q *Queue[T]) unpark(p *notice.Pending) {
 // Peek returns up to most of the queue's messages in the order of publication. It takes none.
 // ctx has not ended.
 func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
-	if q.remote != nil {
-		ds, err := q.remote.peek(ctx, most)
-		if err != nil {
-			return ds, fmt.Errorf("fanout: peek at %q: %w", q.name, err)
-		}
-		return ds, nil
+	ds, err := q.at().peek(ctx, most)
+	if err != nil {
+		return ds, fmt.Errorf("fanout: peek at %q: %w", q.name, err)
 	}
+	return ds, nil
+}
+
+// peekHere is Peek in memory.
+func (q *Queue[T]) peekHere(most int) []Delivery[T] {
 	q.mu.Lock()
 	q.takeAllBackLocked()
 	ds := q.peekLocked()
@@ -236,7 +238,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 		})
 	}
 	q.unlock() // what was taken back was tallied
-	return ds[:min(most, len(ds))], nil
+	return ds[:min(most, len(ds))]
 }
 
 // peekLocked returns what of the window is neither in flight nor parked, in
@@ -280,15 +282,7 @@ func (q *Queue[T]) redriveTo(ctx context.Context, c *LetterChoice[T]) (moved int
 	if err := q.findLetters("redrive", c); err != nil {
 		return 0, err
 	}
-	switch {
-	case q.remote != nil:
-		moved, err = q.remote.redrive(ctx, c)
-	case c.dead == nil:
-		err = c.Unknown()
-	default:
-		moved, err = q.redriveFrom(ctx, c)
-	}
-	if err != nil {
+	if moved, err = q.at().redrive(ctx, c); err != nil {
 		err = fmt.Errorf("fanout: redrive of %q: %w", q.name, err)
 	}
 	return moved, err

@@ -23,10 +23,7 @@ type Depth struct {
 
 // Depth returns what the queue holds. On an engine it asks the engine.
 func (q *Queue[T]) Depth(ctx context.Context) (Depth, error) {
-	if q.remote == nil {
-		return q.depth(), nil
-	}
-	d, err := q.remote.depth(ctx)
+	d, err := q.at().depth(ctx)
 	if err != nil {
 		return Depth{}, fmt.Errorf("fanout: depth of %q: %w", q.name, onengine.Error(err))
 	}
@@ -45,7 +42,7 @@ func (q *Queue[T]) depth() Depth {
 func (r *remoteQueue[T]) depth(ctx context.Context) (d Depth, err error) {
 	info := engine.QueueInfo{Name: r.q.name}
 	if info.Stats, err = r.eq.Stats(ctx); err == nil && !r.q.letters {
-		info.Letters, err = r.q.dead.remote.eq.Stats(ctx)
+		info.Letters, err = r.dead.eq.Stats(ctx)
 	}
 	return remoteDepth(info), err
 }

@@ -11,13 +11,13 @@ package core
 
 // expires reports whether any message of the queue may have a time to live.
 func (q *Queue[T]) expires() bool {
-	return !q.letters && q.remote == nil && (q.set.TTL > 0 || q.t.expiring.Load() > 0)
+	return q.evicts && (q.set.TTL > 0 || q.t.expiring.Load() > 0)
 }
 
 // noteExpiryLocked notes when entry i, which is neither in flight nor parked, expires.
 func (q *Queue[T]) noteExpiryLocked(i int32) {
-	if q.remote != nil {
-		return // room is the engine's
+	if !q.evicts {
+		return
 	}
 	if at, ok := q.expiry(&q.win.At(i).item); ok {
 		q.win.SetExpiry(i, at)

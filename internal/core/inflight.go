@@ -70,7 +70,7 @@ func (q *Queue[T]) takeAtLocked(ds []Delivery[T], now int64, vis time.Duration) 
 
 // takeSomeLocked is takeAtLocked for messages that can be taken in one step.
 func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration) int {
-	if q.letters {
+	if q.entries {
 		d, ok := q.claimAtLocked(now, vis, inFlight)
 		if !ok {
 			return 0

@@ -182,12 +182,7 @@ func (h *handed[T]) Set(int, string, string) bool { return false }
 
 // receiveOther is ReceiveBatch for such a queue.
 func (q *Queue[T]) receiveOther(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
-	receive := func(ctx context.Context) ([]Delivery[T], error) {
-		if q.remote != nil {
-			return q.remote.receive(ctx, most, vis)
-		}
-		return q.receiveHere(ctx, most, vis)
-	}
+	receive := func(ctx context.Context) ([]Delivery[T], error) { return q.at().receive(ctx, most, vis) }
 	ds, err := q.receiveAround(ctx, most, receive)
 	if err == nil && len(ds) == 0 {
 		err = q.receiveError(fmt.Errorf("%w: an interceptor neither received nor returned an error", message.ErrUnsupported))
@@ -198,11 +193,7 @@ func (q *Queue[T]) receiveOther(ctx context.Context, most int, vis time.Duration
 // tryReceiveOther is TryReceive for such a queue.
 func (q *Queue[T]) tryReceiveOther(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error) {
 	ds, err := q.receiveAround(ctx, 1, func(ctx context.Context) ([]Delivery[T], error) {
-		try := q.tryReceiveHere
-		if q.remote != nil {
-			try = q.remote.tryReceive
-		}
-		d, ok, err := try(ctx, vis)
+		d, ok, err := q.at().tryReceive(ctx, vis)
 		if !ok {
 			return nil, err
 		}

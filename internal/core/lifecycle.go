@@ -16,21 +16,15 @@ import (
 
 // Close ends the queue at once.
 func (q *Queue[T]) Close() error {
-	if q.remote != nil {
-		return q.remote.close()
-	}
-	return q.end(false)
+	return q.at().close()
 }
 
 // Delete ends the queue as Close does, and removes all that it held and its own dead letters.
 func (q *Queue[T]) Delete(ctx context.Context) error {
-	if q.remote != nil {
-		if err := q.remote.delete(ctx); err != nil {
-			return fmt.Errorf("fanout: delete of %q: %w", q.name, err)
-		}
-		return nil
+	if err := q.at().delete(ctx); err != nil {
+		return fmt.Errorf("fanout: delete of %q: %w", q.name, err)
 	}
-	return q.end(true)
+	return nil
 }
 
 // end closes a queue in memory. If it is to be deleted nothing of it is left.
@@ -181,13 +175,13 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	})
 	q.offered = q.publishedLocked(q.inLogLocked())
 	now := q.core.now()
-	if q.remote == nil && !q.letters {
+	if q.keeper == nil && !q.letters {
 		q.spillLocked()
 		q.expireWaitingLocked(now)
 	}
 	l = q.leftLocked()
 	switch {
-	case q.remote != nil:
+	case q.keeper != nil:
 		q.emptyLocked()
 	case deleting:
 		q.dropAllLocked()
@@ -200,7 +194,7 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		}
 		q.emptyLocked()
 	}
-	if q.remote == nil && !q.letters {
+	if !q.letters {
 		q.cursor.Close()
 		q.stale = window.Spans{}
 	}
@@ -208,10 +202,7 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		q.leases = nil
 	}
 	q.closed = true
-	if q.remote != nil {
-		q.remote.resumeLocked()
-		q.remote.stopPollLocked()
-	}
+	q.changedLocked()
 	if q.t != nil {
 		q.t.sleep.remove(q)
 	}
@@ -345,10 +336,7 @@ func (q *Queue[T]) isDrainedLocked() bool {
 	if q.closed {
 		return true
 	}
-	busy := q.n[inFlight] + q.n[inHandler] + int(q.running) + q.leases.Counts().InFlight
-	if q.remote != nil {
-		busy += q.remote.pending
-	}
+	busy := q.n[inFlight] + q.n[inHandler] + int(q.running+q.calls) + q.leases.Counts().InFlight
 	if !q.letters && !q.paused {
 		// What is blocked is waited for only if the head of its line is in one of these
 		// states, and else stands behind one that is delayed or put aside.
@@ -373,10 +361,7 @@ func (q *Queue[T]) setPaused(paused bool) error {
 	if paused {
 		q.takeAllBackLocked()
 	}
-	if q.remote != nil {
-		q.remote.stopPollLocked()
-		q.remote.resumeLocked()
-	}
+	q.changedLocked()
 	q.checkDrainedLocked()
 	q.handOnLocked()
 	return nil
@@ -384,9 +369,11 @@ func (q *Queue[T]) setPaused(paused bool) error {
 
 // Purge drops all that the queue holds, also what is in flight, and returns how much it was.
 func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
-	if q.remote != nil {
-		return q.remote.purge(ctx)
-	}
+	return q.at().purge(ctx)
+}
+
+// purgeHere is Purge in memory.
+func (q *Queue[T]) purgeHere() (dropped int, err error) {
 	if q.t == nil { // a shared dead-letter queue, which reads no log
 		q.mu.Lock()
 		defer q.unlock()
@@ -451,6 +438,14 @@ func (q *Queue[T]) purgeLocked() (n int, err error) {
 	return n, nil
 }
 
+// changedLocked tells the queue's keeper, if it has one, that the queue was paused, resumed
+// or closed, or that a subscriber has stopped.
+func (q *Queue[T]) changedLocked() {
+	if q.keeper != nil {
+		q.keeper.changedLocked()
+	}
+}
+
 func (q *Queue[T]) checkDrainedLocked() {
 	if q.drained != nil && q.isDrainedLocked() {
 		close(q.drained)
@@ -460,7 +455,7 @@ func (q *Queue[T]) checkDrainedLocked() {
 
 // checkHomeLocked tells the topic once nothing of a closed queue runs.
 func (q *Queue[T]) checkHomeLocked() {
-	if q.closed && !q.home && q.running == 0 && q.alarm.quiet() && !q.remote.busyLocked() {
+	if q.closed && !q.home && q.running == 0 && q.alarm.quiet() && q.calls == 0 && !q.polling {
 		q.home = true
 		q.core.release()
 	}

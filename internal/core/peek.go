@@ -48,7 +48,13 @@ func (q *Queue[T]) PeekAt(ctx context.Context, o PeekOptions) (page []MessageVie
 	if ctx == nil {
 		return nil, "", fmt.Errorf("%w: Peek: %w", message.ErrInvalidOption, message.ErrNilContext)
 	}
-	seen, more, err := q.look(ctx, after, o)
+	var seen []sight[T]
+	var more bool
+	if ctx.Err() != nil {
+		err = message.ContextError(ctx)
+	} else {
+		seen, more, err = q.at().look(ctx, after, o)
+	}
 	page = slices.Grow(page, len(seen))
 	for k := range seen {
 		page = append(page, seen[k].view(o.Body))
@@ -135,7 +141,7 @@ func (s *sight[T]) view(body int) MessageView {
 		ID: d.ID(), PublishedAt: d.PublishedAt(), State: stateNames[s.state], Attempt: d.Attempt(), OrderingKey: d.OrderingKey(),
 		Attributes: d.Attributes(), History: d.History(),
 	}
-	if d.q.remote == nil {
+	if d.q.keeper == nil {
 		v.Cursor = s.place.here()
 	}
 	if s.due > 0 {
@@ -180,27 +186,9 @@ func textOf(body any) string {
 // lookLen is how many messages are looked at under one lock.
 const lookLen = 1024
 
-// look returns the messages behind a seat, at most as many as are asked for, in the order
-// of publication, and whether there are more.
-func (q *Queue[T]) look(ctx context.Context, after seat, o PeekOptions) (seen []sight[T], more bool, err error) {
-	if ctx.Err() != nil {
-		return nil, false, message.ContextError(ctx)
-	}
-	if q.remote == nil {
-		return q.lookHere(ctx, after, o.Most)
-	}
-	if o.After != "" {
-		return nil, false, q.remote.on.Refuse(fmt.Sprintf("PeekOptions.After(%q)", o.After), "letters are received to be looked at; ask for more at a time")
-	}
-	ds, err := q.remote.peek(ctx, o.Most)
-	for _, d := range ds {
-		seen = append(seen, sight[T]{d: d, state: due})
-	}
-	return seen, false, err
-}
-
-// lookHere is look in memory. It looks at the log before the window, since that is the
-// way that messages go.
+// lookHere returns the messages behind a seat, at most as many as are asked for, in the
+// order of publication, and whether there are more. It looks at the log before the window,
+// since that is the way that messages go.
 func (q *Queue[T]) lookHere(ctx context.Context, after seat, most int) (seen []sight[T], more bool, err error) {
 	s := sights[T]{after: after, most: min(most, math.MaxInt-1) + 1}
 	q.mu.Lock()

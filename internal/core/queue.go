@@ -87,9 +87,12 @@ type Queue[T any] struct {
 	set     *settings.Limits // shared with queues that have the same
 	filters []Filter[T]
 	report  notice.Reporter
-	remote  *remoteQueue[T] // nil in memory
+	keeper  keeper[T] // nil in memory
 	direct  bool
 	letters bool // this is a dead-letter queue
+	entries bool // what is in flight stays in entries of the window
+	evicts  bool // what has expired is looked for when room is wanted
+	renews  bool // automatic extension renews what is in flight on the way
 	local   bool // in memory, and nothing stands around calls: see intercept.go; false for the zero Queue
 
 	// Guarded by the topic's mu, as place, wait and source below.
@@ -132,6 +135,8 @@ type Queue[T any] struct {
 	putAt     int32           // entry that was put last at its place in the backlog, which may be gone
 	running   int32           // worker goroutines of all subscribers
 	ranges    int32           // over Deliveries
+	calls     int32           // of the engine, under way or pending
+	polling   bool            // the engine is asked for messages
 	serving   int32           // of running, those of subscribers that are not stopping
 	consumers int             // how many there may be
 	leases    *lease.Table[T] // what is in flight, see inflight.go; nil: nothing
@@ -262,7 +267,7 @@ func (q *Queue[T]) Stats() Stats {
 		DeadLettered: c.deadLettered, Redriven: c.redriven,
 		Dropped: c.dropped, Left: uint64(len(q.leftoversLocked())), TimesParked: c.parked,
 	}
-	if s.Ready > 0 && q.remote == nil {
+	if s.Ready > 0 {
 		s.OldestAge = time.Duration(max(now-q.oldestLocked(), 0))
 	}
 	e := c.ended
@@ -279,8 +284,8 @@ func (q *Queue[T]) Stats() Stats {
 		d.mu.Unlock()
 	}
 	q.unlock() // what handlers and ranges have acknowledged was tallied
-	if q.remote != nil {
-		q.remote.hide(&s)
+	if q.keeper != nil {
+		q.keeper.hide(&s)
 	}
 	return s
 }

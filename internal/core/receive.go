@@ -342,7 +342,7 @@ func (q *Queue[T]) backlogWaitsLocked() bool { return q.n[backlogged] > 0 || q.i
 // come as there are messages, one after the other.
 func (q *Queue[T]) handOnLocked() {
 	sub, limited, idle := q.idleLocked()
-	if q.limited > 0 && (limited == 0 || q.readyLocked() == 0 && q.remote == nil) {
+	if q.limited > 0 && (limited == 0 || q.readyLocked() == 0 && q.keeper == nil) {
 		q.limited = 0 // nobody waits for that any more
 		q.armLocked(q.core.now())
 	}
@@ -362,9 +362,9 @@ func (q *Queue[T]) handOnLocked() {
 				q.armLocked(q.core.now())
 			}
 			return
-		case q.remote != nil:
+		case q.keeper != nil:
 			if sub != nil {
-				q.remote.pollLocked()
+				q.keeper.wantLocked()
 			} else {
 				q.limited = limited // until when the timer will come
 				q.armLocked(q.core.now())

@@ -170,15 +170,15 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set settings.Que
 	}
 	q := newQueue(t.core, t, name, &set.Limits)
 	q.direct, q.filters = true, filters
-	q.remote = newRemoteQueue(q, eq)
+	kept := newRemoteQueue(q, eq)
 	q.dead = newDeadLetterQueue(t.core, t, name+deadSuffix, set.Limits)
 	q.dead.source = q
-	q.dead.remote = newRemoteQueue(q.dead, eq.DeadLetters())
+	kept.dead = newRemoteQueue(q.dead, eq.DeadLetters())
 	if set.Asked.Capacity {
-		q.remote.capacity = set.Capacity
+		kept.asked = set.Capacity
 	}
 	if set.Asked.DeadCapacity {
-		q.dead.remote.capacity = set.DeadCapacity
+		kept.dead.asked = set.DeadCapacity
 	}
 
 	t.mu.Lock()

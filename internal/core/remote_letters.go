@@ -141,7 +141,7 @@ func (h *holding[T]) ackEach(ctx context.Context, ls []*heldLetter[T]) []error {
 // end ends dead letters, a part of them at a time: none waits for so long that its
 // lease ends.
 func (r *remoteQueue[T]) end(ctx context.Context, c *LetterChoice[T], how letterEnd[T]) (ended int, err error) {
-	h := r.q.dead.remote.hold()
+	h := r.dead.hold()
 	over := false
 	defer func() {
 		if !over { // the user's code has ended the goroutine

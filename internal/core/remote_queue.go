@@ -19,27 +19,27 @@ import (
 // A remoteQueue is what a queue has of its engine. The queue's mu guards the
 // fields below.
 //
-// Invariants: every entry of the window has a lease; pending counts what is being
-// told to the engine; polling says that the poller runs, and it does only while
-// some worker is free.
+// Invariants: every entry of the window has a lease; the queue's calls counts what is
+// being told to the engine; its polling says that the poller runs, and it does only
+// while some worker is free.
 type remoteQueue[T any] struct {
 	// Immutable.
 	q  *Queue[T]
 	on *onengine.Topic
 	eq engine.Queue
+	// dead is what keeps the dead letters, nil of one that keeps letters.
+	dead *remoteQueue[T]
 
-	capacity int // that the user asked for; Unknown if he didn't
+	asked int // capacity that the user asked for; Unknown if he asked for none
 
 	deleted bool // from the engine; guarded by the topic's turn
 
-	polling   bool
-	stopPoll  context.CancelFunc // of the poller that runs
-	resumed   chan struct{}      // closed by Resume and Close; made when somebody waits for it
-	pending   int
+	stopPoll  context.CancelFunc       // of the poller that runs
+	resumed   chan struct{}            // closed by Resume and Close; made when somebody waits for it
 	ending    map[uint64]chan struct{} // by stamp, deliveries whose settlement the engine is told; closed after it
 	memories  onengine.Memories
 	oversized map[string]bool // IDs of messages that were told to be too large for the dead letters
-	left      engine.Stats    // what a shutdown found in the engine
+	found     engine.Stats    // what a shutdown found in the engine
 }
 
 // A remoteLease is what an entry has of the engine's.
@@ -60,14 +60,25 @@ func leaseOf(x *extra) *remoteLease {
 }
 
 func newRemoteQueue[T any](q *Queue[T], eq engine.Queue) *remoteQueue[T] {
-	q.local = false
-	return &remoteQueue[T]{q: q, on: q.t.remote, eq: eq, capacity: Unknown}
+	r := &remoteQueue[T]{q: q, on: q.t.remote, eq: eq, asked: Unknown}
+	q.keeper, q.local, q.entries, q.renews, q.evicts = r, false, true, true, false
+	return r
+}
+
+// capacity is what the user asked for.
+func (r *remoteQueue[T]) capacity() int { return r.asked }
+
+// changedLocked looks again at whether the poller has to wait, and whoever waits for the
+// queue's end of a pause.
+func (r *remoteQueue[T]) changedLocked() {
+	r.stopPollLocked()
+	r.resumeLocked()
 }
 
 // hide makes unknown what only the engine knows.
 func (r *remoteQueue[T]) hide(s *Stats) {
 	s.InFlight += s.Ready // received, and with no worker yet
-	s.Capacity = r.capacity
+	s.Capacity = r.asked
 	for _, n := range []*int{&s.Ready, &s.Delayed, &s.Retrying, &s.Parked, &s.Released, &s.Blocked, &s.Published} {
 		*n = Unknown
 	}
@@ -442,7 +453,7 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool
 	case a.broken.Cause != 0 && !q.letters:
 		end = a.broken
 	case a.dead:
-		q.buryRemoteLocked(i, true)
+		r.buryAgainLocked(i, true)
 		return i, false
 	case q.expired(&q.win.At(i).item, now):
 		q.expireLocked(i, now)
@@ -451,30 +462,30 @@ func (r *remoteQueue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool
 		return i, true
 	}
 	q.n[inFlight]++
-	q.endRemoteLocked(i, end, now)
+	r.endLocked(i, end, now)
 	return i, false
 }
 
-// pollLocked sees to it that the poller runs.
-func (r *remoteQueue[T]) pollLocked() {
-	if r.polling || r.q.closed {
+// wantLocked sees to it that the poller runs.
+func (r *remoteQueue[T]) wantLocked() {
+	if r.q.polling || r.q.closed {
 		return
 	}
 	var ctx context.Context
-	r.polling = true
+	r.q.polling = true
 	ctx, r.stopPoll = context.WithCancel(context.Background())
 	go r.poll(ctx)
 }
 
 // stopPollLocked ends the poller's wait if no worker is there to serve.
 func (r *remoteQueue[T]) stopPollLocked() {
-	if r.polling && (r.q.closed || !r.q.servesLocked() || r.wantLocked() <= 0) {
+	if r.q.polling && (r.q.closed || !r.q.servesLocked() || r.wantedLocked() <= 0) {
 		r.stopPoll()
 	}
 }
 
-// wantLocked is how many messages the queue's workers could begin with now.
-func (r *remoteQueue[T]) wantLocked() (n int) {
+// wantedLocked is how many messages the queue's workers could begin with now.
+func (r *remoteQueue[T]) wantedLocked() (n int) {
 	q := r.q
 	for _, s := range q.subs {
 		switch {
@@ -488,7 +499,7 @@ func (r *remoteQueue[T]) wantLocked() (n int) {
 	return n - q.readyLocked()
 }
 
-// poll receives for the queue's workers. Started by pollLocked; ends when no
+// poll receives for the queue's workers. Started by wantLocked; ends when no
 // worker is free, or nobody may be served; the queue's close waits for it.
 func (r *remoteQueue[T]) poll(ctx context.Context) {
 	q := r.q
@@ -505,7 +516,7 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 		q.mu.Lock()
 		n := 0
 		if !ended && !q.closed && q.servesLocked() {
-			n = r.wantLocked()
+			n = r.wantedLocked()
 		}
 		if n <= 0 {
 			r.restLocked()
@@ -516,7 +527,7 @@ func (r *remoteQueue[T]) poll(ctx context.Context) {
 		q.mu.Unlock()
 		got, err := r.eq.Receive(ctx, min(n, mostPolled), r.lease(q.set.Visibility))
 		if err != nil && ctx.Err() == nil && !r.ended(err) {
-			r.failed("receive", onengine.Error(err))
+			r.failedAt("receive", onengine.Error(err))
 			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))
 			failures = min(failures+1, 10)
 			continue
@@ -556,7 +567,7 @@ func pause(ctx context.Context, d time.Duration) {
 // restLocked ends the poller: what nobody is there for goes back to the engine.
 func (r *remoteQueue[T]) restLocked() {
 	q := r.q
-	r.polling = false
+	q.polling = false
 	if q.closed || !q.servesLocked() || !slices.ContainsFunc(q.subs, func(s *Subscriber[T]) bool { return !s.stopping }) {
 		for _, l := range []uint8{due, backlogged} {
 			for {
@@ -565,7 +576,7 @@ func (r *remoteQueue[T]) restLocked() {
 					break
 				}
 				q.win.Restamp(i)
-				q.endRemoteLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.core.now())
+				r.endLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.core.now())
 			}
 		}
 	}
@@ -649,7 +660,7 @@ func (r *remoteQueue[T]) do(ctx context.Context, l *remoteLease, end remoteEnd) 
 	}
 	err = onengine.Error(end.state.Fit(func(data []byte) error { return r.eq.Return(ctx, l.receipt, wait, data) }))
 	if err == nil && refused != nil {
-		r.failed("dead-letter", refused)
+		r.failedAt("dead-letter", refused)
 	}
 	return parked, err
 }
@@ -703,7 +714,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, ref message.Ref, v message.
 	q.win.Unschedule(i)
 	during := q.win.Restamp(i) // whoever settles it meanwhile waits, and comes second
 	end, spent := r.planLocked(i, v, now)
-	r.pending++
+	q.calls++
 	ended := make(chan struct{})
 	if r.ending == nil {
 		r.ending = make(map[uint64]chan struct{})
@@ -716,7 +727,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, ref message.Ref, v message.
 		late = message.Verdict{Cause: message.TimedOut, Err: fmt.Errorf("settle: %w", err)}.Told()
 	}
 	q.mu.Lock()
-	r.pending--
+	q.calls--
 	delete(r.ending, stamp)
 	close(ended)
 	owns := !q.closed && q.win.Owns(i, during)
@@ -732,7 +743,7 @@ func (r *remoteQueue[T]) settle(ctx context.Context, ref message.Ref, v message.
 			q.armLocked(now)
 		case err != nil && !errors.Is(err, message.ErrStale):
 			q.stale.Add(stamp)
-			q.endRemoteLocked(i, late, now)
+			r.endLocked(i, late, now)
 		default:
 			if err == nil {
 				r.countLocked(&it, v, end, spent, time.Duration(now-start))
@@ -807,10 +818,10 @@ func (r *remoteQueue[T]) buriedLocked(it *item[T], dead notice.Event, parked boo
 	q.noteItemLocked(notice.DeadLettered, it, dead)
 }
 
-// endRemoteLocked ends the delivery of entry i, which is no longer scheduled, for
-// nobody who could wait: the entry is gone, and the engine is told after unlocking.
-func (q *Queue[T]) endRemoteLocked(i int32, v message.Verdict, now int64) {
-	r := q.remote
+// endLocked ends the delivery of entry i, which is no longer scheduled, for nobody who
+// could wait: the entry is gone, and the engine is told after unlocking.
+func (r *remoteQueue[T]) endLocked(i int32, v message.Verdict, now int64) {
+	q := r.q
 	h := q.win.At(i)
 	end, spent := r.planLocked(i, v, now)
 	r.countLocked(&h.item, v, end, spent, time.Duration(now-h.start))
@@ -820,12 +831,16 @@ func (q *Queue[T]) endRemoteLocked(i int32, v message.Verdict, now int64) {
 	q.win.Remove(i)
 }
 
-// buryRemoteLocked has entry i, whose state has been left, go to the engine's
-// dead-letter queue; again if it could not before.
-func (q *Queue[T]) buryRemoteLocked(i int32, again bool) {
+// buryLocked has entry i, whose state has been left, go to the engine's dead-letter queue.
+func (r *remoteQueue[T]) buryLocked(i int32) { r.buryAgainLocked(i, false) }
+
+// buryAgainLocked is buryLocked for a message that could not go there before, if again is
+// true.
+func (r *remoteQueue[T]) buryAgainLocked(i int32, again bool) {
+	q := r.q
 	m, h := q.win.Meta(i), q.win.At(i)
 	s := onengine.State{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
-	q.remote.tell(i, remoteEnd{bury: true, state: onengine.Full{State: s, Hist: h.hist}, dead: q.lastAttempt(i), again: again})
+	r.tell(i, remoteEnd{bury: true, state: onengine.Full{State: s, Hist: h.hist}, dead: q.lastAttempt(i), again: again})
 	q.leaveKeyLocked(&q.win.At(i).item, i)
 	q.win.Remove(i)
 }
@@ -849,7 +864,7 @@ func (r *remoteQueue[T]) tell(i int32, end remoteEnd) {
 // later has f done after unlocking, which the queue's end waits for, and then, with the
 // queue's mu held, what f returns. The queue's mu is held.
 func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) (then func(), err error)) {
-	r.pending++
+	r.q.calls++
 	r.q.pending.Call(func() {
 		q := r.q
 		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
@@ -859,28 +874,28 @@ func (r *remoteQueue[T]) later(what string, f func(ctx context.Context) (then fu
 		if then != nil {
 			then()
 		}
-		r.pending--
+		q.calls--
 		q.checkDrainedLocked()
 		q.checkHomeLocked()
 		q.unlock()
 		if err != nil && !isClosed(err) {
-			r.failed(what, err)
+			r.failedAt(what, err)
 		}
 	})
 }
 
-// failed tells that the engine failed at what the queue does by itself.
-func (r *remoteQueue[T]) failed(what string, err error) {
+// failedAt tells that the engine failed at what the queue does by itself.
+func (r *remoteQueue[T]) failedAt(what string, err error) {
 	r.q.report.Tell(notice.EngineFailed, notice.Event{Time: time.Now(), Err: fmt.Errorf("%s: %w", what, err), Count: 1})
 }
 
-// failedFor tells so of a worker's settlement that ended in err, and reports whether
+// failed tells so of a worker's settlement that ended in err, and reports whether
 // it was the engine that failed: not if the worker came too late.
-func (r *remoteQueue[T]) failedFor(err error) bool {
-	if r == nil || errors.Is(err, message.ErrStale) || errors.Is(err, message.ErrSettled) {
+func (r *remoteQueue[T]) failed(err error) bool {
+	if errors.Is(err, message.ErrStale) || errors.Is(err, message.ErrSettled) {
 		return false
 	}
-	r.failed("settle", err)
+	r.failedAt("settle", err)
 	return true
 }
 
@@ -927,9 +942,6 @@ func (r *remoteQueue[T]) extendLocked(i int32, by time.Duration) {
 	})
 }
 
-// busyLocked reports whether something of the queue runs still.
-func (r *remoteQueue[T]) busyLocked() bool { return r != nil && (r.polling || r.pending > 0) }
-
 // purge drops what the engine holds of the queue, and takes back what is in flight here.
 func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
 	q := r.q
@@ -963,7 +975,7 @@ func (r *remoteQueue[T]) awaitEmpty(ctx context.Context) error {
 		s, err := r.eq.Stats(ctx)
 		if err == nil {
 			q.mu.Lock()
-			r.left = s
+			r.found = s
 			q.mu.Unlock()
 		}
 		if paused || err == nil && s.Ready == 0 && s.InFlight == 0 {
@@ -974,4 +986,33 @@ func (r *remoteQueue[T]) awaitEmpty(ctx context.Context) error {
 			return message.ContextError(ctx)
 		}
 	}
+}
+
+// askLeft asks the engine what it holds of the queue, for the error of a Shutdown.
+func (r *remoteQueue[T]) askLeft() {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	if s, err := r.eq.Stats(ctx); err == nil {
+		r.q.mu.Lock()
+		r.found = s
+		r.q.mu.Unlock()
+	}
+}
+
+// left is what askLeft, or awaitEmpty, found last.
+func (r *remoteQueue[T]) left() (ready, inFlight int) { return r.found.Ready, r.found.InFlight }
+
+// letGo closes the engine's queue. The queue is closed here, whatever the engine says.
+func (r *remoteQueue[T]) letGo() { _ = r.eq.Close() }
+
+// look returns dead letters. They can't be looked at page by page.
+func (r *remoteQueue[T]) look(ctx context.Context, _ seat, o PeekOptions) (seen []sight[T], more bool, err error) {
+	if o.After != "" {
+		return nil, false, r.on.Refuse(fmt.Sprintf("PeekOptions.After(%q)", o.After), "letters are received to be looked at; ask for more at a time")
+	}
+	ds, err := r.peek(ctx, o.Most)
+	for _, d := range ds {
+		seen = append(seen, sight[T]{d: d, state: due})
+	}
+	return seen, false, err
 }

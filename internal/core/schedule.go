@@ -107,11 +107,11 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *wo
 	if m.State == inHandler {
 		w = find(m.Stamp)
 	}
-	if w != nil && q.remote != nil && w.s.set.AutoExtend > 0 { // in memory it has had all of it
+	if w != nil && q.renews && w.s.set.AutoExtend > 0 { // else it has had all of it
 		if until := after(h.start, w.s.set.AutoExtend); now < until {
 			next := min(after(now, q.set.Visibility), until)
 			q.win.Schedule(i, next)
-			q.remote.extendLocked(i, time.Duration(next-now))
+			q.keeper.extendLocked(i, time.Duration(next-now))
 			return
 		}
 	}

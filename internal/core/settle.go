@@ -31,10 +31,7 @@ func (q *Queue[T]) ownedLocked(i int32, stamp uint64) error {
 
 // settle ends a delivery as v says.
 func (q *Queue[T]) settle(ctx context.Context, ref message.Ref, v message.Verdict) error {
-	if q.remote != nil {
-		return q.remote.settle(ctx, ref, v)
-	}
-	return q.settleHere(ref, v)
+	return q.at().settle(ctx, ref, v)
 }
 
 // settleHere is settle in memory.
@@ -111,8 +108,8 @@ func (q *Queue[T]) settleLocked(i int32, v message.Verdict, now int64) {
 
 // endLocked ends the delivery of entry i, which is no longer scheduled.
 func (q *Queue[T]) endLocked(i int32, v message.Verdict, now int64) {
-	if q.remote != nil {
-		q.endRemoteLocked(i, v, now)
+	if q.keeper != nil {
+		q.keeper.endLocked(i, v, now)
 		return
 	}
 	m, h := q.win.Meta(i), q.win.At(i)
@@ -323,9 +320,11 @@ func (q *Queue[T]) removeLocked(i int32) {
 
 // extend moves the deadline of a delivery.
 func (q *Queue[T]) extend(ctx context.Context, ref message.Ref, by time.Duration) error {
-	if q.remote != nil {
-		return q.remote.extend(ctx, ref, by)
-	}
+	return q.at().extend(ctx, ref, by)
+}
+
+// extendHere is extend in memory.
+func (q *Queue[T]) extendHere(ref message.Ref, by time.Duration) error {
 	q.mu.Lock()
 	defer q.unlock() // what a range has acknowledged is tallied on the way
 	now := q.core.now()

@@ -230,7 +230,7 @@ func (e *endingOf[T]) await(ctx context.Context) error {
 	}
 	for _, q := range e.qs {
 		if err == nil {
-			err = q.remote.awaitEmpty(ctx)
+			err = q.at().awaitEmpty(ctx)
 		}
 	}
 	if err != nil {
@@ -302,7 +302,7 @@ func (e *endingOf[T]) onEngine() bool { return e.remote != nil }
 
 func (e *endingOf[T]) askLeft() {
 	for _, q := range e.qs {
-		q.remote.askLeft()
+		q.at().askLeft()
 	}
 }
 
@@ -360,8 +360,9 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	for _, q := range qs {
 		q.gone = true
 		l := q.closeNow(false)
-		if q.remote != nil && why != nil { // what the engine holds was not waited for to the end
-			l.Ready, l.InFlight = max(l.Ready, q.remote.left.Ready), max(l.InFlight, q.remote.left.InFlight)
+		if why != nil { // what an engine holds was not waited for to the end
+			ready, inFlight := q.at().left()
+			l.Ready, l.InFlight = max(l.Ready, ready), max(l.InFlight, inFlight)
 		}
 		if l.messages() > 0 || l.Running > 0 {
 			left.Queues = append(left.Queues, l)
@@ -393,7 +394,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 			t.live.Add(1)
 			defer func() { go t.letGo() }()
 			for _, q := range qs {
-				defer q.remote.eq.Close() //nolint:errcheck // the queues are closed here, whatever the engine says
+				defer q.at().letGo()
 			}
 		}
 		p.Perform()
@@ -405,17 +406,6 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 func (t *Topic[T]) letGo() {
 	defer t.release()
 	t.remote.Close()
-}
-
-// askLeft asks the engine what it holds of the queue, for the error of a Shutdown.
-func (r *remoteQueue[T]) askLeft() {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
-	defer cancel()
-	if s, err := r.eq.Stats(ctx); err == nil {
-		r.q.mu.Lock()
-		r.left = s
-		r.q.mu.Unlock()
-	}
 }
 
 // Done returns a channel that is closed when the topic is closed and the last of its

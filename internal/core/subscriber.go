@@ -193,9 +193,7 @@ func (s *Subscriber[T]) stopLocked() {
 			s.q.takeBackLocked(w.lease)
 		}
 	}
-	if s.q.remote != nil {
-		s.q.remote.stopPollLocked()
-	}
+	s.q.changedLocked()
 	s.checkDoneLocked()
 }
 
@@ -283,7 +281,7 @@ func (f *freeSubscribers[T]) first() (sub *Subscriber[T], limited int64) {
 // Automatic extension makes it longer; only an engine's leases have to be renewed
 // on the way.
 func (s *Subscriber[T]) visibility() time.Duration {
-	if s.q.remote != nil {
+	if s.q.renews {
 		return s.q.set.Visibility
 	}
 	return max(s.q.set.Visibility, s.set.AutoExtend)

@@ -231,7 +231,7 @@ func nameExists(name string) error {
 }
 
 func newQueue[T any](c *core, t *Topic[T], name string, set *settings.Limits) *Queue[T] {
-	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil}
+	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil, evicts: true}
 	q.report.Init(&c.to, name)
 	q.allow.Store(int64(min(set.Capacity, maxCapacity)))
 	return q

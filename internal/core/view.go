@@ -67,15 +67,15 @@ func (q *Queue[T]) Settings() Settings {
 	if q.letters {
 		s.DeadCapacity, s.DeadOverflow = 0, 0
 	}
-	if q.remote != nil {
-		s.Capacity = q.remote.capacity
+	if q.keeper != nil {
+		s.Capacity = q.keeper.capacity()
 	}
 	if d := q.dead; d != nil {
 		d.mu.Lock()
 		s.DeadCapacity, s.DeadOverflow = d.set.Capacity, d.set.Overflow
 		d.mu.Unlock()
-		if d.remote != nil {
-			s.DeadCapacity = d.remote.capacity
+		if d.keeper != nil {
+			s.DeadCapacity = d.keeper.capacity()
 		}
 		if d.shared() {
 			s.Shared = d.name
@@ -111,15 +111,7 @@ func (q *Queue[T]) DeleteLetters(ctx context.Context, c *LetterChoice[T]) (delet
 	if err := q.findLetters("delete letters", c); err != nil {
 		return 0, err
 	}
-	switch {
-	case q.remote != nil:
-		deleted, err = q.remote.deleteLetters(ctx, c)
-	case c.dead == nil:
-		err = c.Unknown()
-	default:
-		deleted, err = q.deleteFrom(ctx, c)
-	}
-	if err != nil {
+	if deleted, err = q.at().deleteLetters(ctx, c); err != nil {
 		err = fmt.Errorf("fanout: delete letters of %q: %w", q.name, err)
 	}
 	return deleted, err

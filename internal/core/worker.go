@@ -257,9 +257,7 @@ func judgeRun(ctx *handling.Context, err error) message.Verdict {
 // finish settles the batch. The handler may have done so itself, or come too
 // late: what it says then is told, not done.
 func (w *worker[T]) finish(v message.Verdict) {
-	if q := w.s.q; q.remote != nil || len(w.ds) > 1 {
-		q.Locked(w.returnedLocked)
-	}
+	w.s.q.Locked(w.returnedLocked)
 	w.settleFrom(0, v)
 }
 
@@ -282,7 +280,7 @@ func (w *worker[T]) settleFrom(k int, v message.Verdict) {
 		d := &ds[k]
 		k++
 		err := q.settle(context.Background(), d.ref, v)
-		if err == nil || isClosed(err) || q.remote.failedFor(err) || v.Cause == message.Acked || len(ds) > 1 && errors.Is(err, message.ErrSettled) {
+		if err == nil || isClosed(err) || q.keeper != nil && q.keeper.failed(err) || v.Cause == message.Acked || len(ds) > 1 && errors.Is(err, message.ErrSettled) {
 			continue
 		}
 		w.late(*d, v)
