@@ -408,7 +408,7 @@ func (q *Queue[T]) takeAllBackLocked() bool {
 		return false
 	}
 	n := q.n[backlogged]
-	for _, l := range q.leases.Leases() {
+	for l := q.leases.FirstAhead(); l != nil; l = q.leases.FirstAhead() {
 		q.takeBackLocked(l)
 	}
 	return q.n[backlogged] > n

@@ -187,6 +187,9 @@ func (t *Table[T]) end(s *slot[T], ended uint64) {
 	t.open -= n
 	s.open &^= ended
 	s.dead |= ended
+	if l := s.lease; len(t.steps) > 0 && l.step != 0 && l.items != nil {
+		l.clear(s, ended) // the others are tidied in time
+	}
 	if s == t.fillSlot || s.sparse() {
 		t.tidy(s)
 	}

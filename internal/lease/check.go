@@ -32,6 +32,9 @@ func (t *Table[T]) Check() error {
 				return fmt.Errorf("block %d is not where it says among the consumers'", id)
 			}
 		}
+		if p := l.Place(); p.Waiting() > 0 && int(l.step) > t.ahead {
+			return fmt.Errorf("in block %d %d wait, and it is not ahead", id, p.Waiting())
+		}
 		if l.Place() != 0 {
 			inStep += int(l.n) - int(l.counted)
 		}

@@ -106,6 +106,7 @@ type spares[T any] struct {
 	slabs []slab[T]
 	heads []*Lease[T]
 	bytes int // of slabs
+	clear int // the first so many of slabs keep nothing
 }
 
 // head returns an empty lease without places.
@@ -143,6 +144,7 @@ func (p *spares[T]) slab(room int) (b slab[T], ok bool) {
 			p.slabs[k] = p.slabs[last]
 			p.slabs[last] = slab[T]{}
 			p.slabs = p.slabs[:last]
+			p.clear = min(p.clear, k)
 			p.bytes -= b.bytes()
 			return b, true
 		}
@@ -176,15 +178,18 @@ func (p *spares[T]) giveSlab(b slab[T], most int) {
 		p.slabs = append(p.slabs, b)
 		p.bytes += b.bytes()
 	}
-	if p.bytes > most && len(p.slabs) > 1 {
-		p.trim(most)
+	for last := len(p.slabs) - 1; p.bytes > most && last > 0; last-- {
+		p.bytes -= p.slabs[last].bytes()
+		p.slabs[last] = slab[T]{}
+		p.slabs = p.slabs[:last]
+		p.clear = min(p.clear, last)
 	}
 }
 
 // clean lets go of all that is over.
 func (p *spares[T]) clean() {
-	for k := range p.slabs {
-		b := &p.slabs[k]
+	for ; p.clear < len(p.slabs); p.clear++ {
+		b := &p.slabs[p.clear]
 		clear(b.items)
 		b.items = b.items[:0]
 	}
@@ -201,7 +206,7 @@ func (p *spares[T]) trim(most int) {
 		}
 	}
 	clear(p.slabs[n:])
-	p.slabs, p.bytes = p.slabs[:n], bytes
+	p.slabs, p.bytes, p.clear = p.slabs[:n], bytes, 0
 	if cap(p.slabs) > 4*max(n, 1) {
 		p.slabs = append([]slab[T](nil), p.slabs...)
 	}
@@ -332,31 +337,30 @@ func (l *Lease[T]) clear(s *slot[T], dead uint64) {
 	}
 }
 
-// Clean lets go of every message that is over, and of nothing else. Its owner calls
-// it when a consumer rests, and once in a while as long as consumers are busy: what
-// is over in their leases is kept otherwise until it is overwritten.
+// clearDone lets go of the messages of a lease in step that are over, of which the table
+// has a copy.
+func (l *Lease[T]) clearDone(s *slot[T], p Place) {
+	if l.items == nil || p == 0 {
+		return
+	}
+	done := int(p.Stamp() - s.base)
+	if p.Acked() {
+		done++
+	}
+	l.clear(s, mask(0, done)&l.present&^s.open&^s.expired)
+}
+
+// Clean lets go of what is kept in blocks that are over: else that is kept until it is
+// overwritten. Its owner calls it when a consumer rests, and once in a while as long as
+// consumers are busy. What is over in the leases that consumers have is let go of as it
+// ends, or here if a consumer goes on without the lock.
 func (t *Table[T]) Clean() {
 	if t == nil {
 		return
 	}
 	t.spare.clean()
-	for _, l := range t.steps {
-		if l.items == nil {
-			continue // its consumer keeps the messages
-		}
-		s := t.slot(l)
-		if p := l.Place(); p != 0 {
-			done := int(p.Stamp() - s.base)
-			if p.Acked() {
-				done++
-			}
-			l.clear(s, mask(0, done)&l.present&^s.open&^s.expired)
-		} else {
-			l.clear(s, s.dead)
-		}
-		if l.present == ^uint64(0) {
-			clear(l.items[l.n:]) // if fewer were added than there was room for
-		}
+	for _, l := range t.steps[:t.ahead] {
+		l.clearDone(t.slot(l), l.Place())
 	}
 }
 

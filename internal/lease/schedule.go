@@ -94,6 +94,9 @@ func (t *Table[T]) firstDue() (l *Lease[T], k int) {
 			t.unschedule(l)
 			continue
 		}
+		if k = int(l.dueBit); s.open&bit(k) != 0 && l.deadline(s, k) == l.due {
+			return l, k
+		}
 		k = bits.TrailingZeros64(s.open) // starts never decrease
 		at := l.deadline(s, k)
 		if l.more != nil && l.more.extended&s.open != 0 {
@@ -103,9 +106,6 @@ func (t *Table[T]) firstDue() (l *Lease[T], k int) {
 					k, at = j, d
 				}
 			}
-		}
-		if at == l.due && k == int(l.dueBit) {
-			return l, k
 		}
 		t.unschedule(l)
 		t.schedule(l, at, k)

@@ -33,38 +33,6 @@ func (t *Table[T]) count(l *Lease[T]) Place {
 	return p
 }
 
-// Count counts what the consumers in step have done, so that Counts and Tally
-// are of this instant.
-func (t *Table[T]) Count() {
-	if t == nil || t.inStep == 0 {
-		return
-	}
-	for _, l := range t.steps {
-		t.count(l)
-	}
-}
-
-// Counts are how many messages of a table are in which state.
-type Counts struct {
-	Waiting  int // for a consumer in step to begin them
-	InFlight int
-	Expired  int // timed out in their blocks, to be taken again
-}
-
-// Counts counts. It looks at each consumer in step once.
-func (t *Table[T]) Counts() (c Counts) {
-	if t == nil {
-		return c
-	}
-	if t.inStep > 0 {
-		for _, l := range t.steps {
-			c.Waiting += t.count(l).Waiting()
-		}
-	}
-	c.InFlight, c.Expired = t.open+t.inStep-c.Waiting, t.expired
-	return c
-}
-
 // Steps reports whether any message waits for a consumer, or is current and not detached. If
 // not, nobody has to look at the leases that consumers have.
 func (t *Table[T]) Steps() bool { return t != nil && t.inStep > 0 }
@@ -76,17 +44,6 @@ func (t *Table[T]) Held() int {
 		return 0
 	}
 	return t.inStep + t.open + t.expired
-}
-
-// Waiting is how many messages wait for consumers in step to begin them.
-func (t *Table[T]) Waiting() (n int) {
-	if t == nil || t.inStep == 0 {
-		return 0
-	}
-	for _, l := range t.steps {
-		n += l.Place().Waiting()
-	}
-	return n
 }
 
 // Expired is how many messages timed out in their blocks, and are to be taken again.
@@ -103,46 +60,6 @@ func (t *Table[T]) Timed() int {
 		return 0
 	}
 	return t.open
-}
-
-// Oldest is when the first was published of the messages that wait, or are to be
-// taken again. It looks at all that timed out. ok is false if there are none.
-func (t *Table[T]) Oldest() (at int64, ok bool) {
-	if t == nil {
-		return 0, false
-	}
-	see := func(l *Lease[T], s *slot[T], k int) {
-		var published int64
-		if l.items == nil {
-			published = l.owner.At(l, k)
-		} else {
-			published = l.items[s.place(k)].At
-		}
-		if !ok || published < at {
-			at, ok = published, true
-		}
-	}
-	for _, l := range t.steps {
-		if p := l.Place(); p.Waiting() > 0 {
-			s := t.slot(l)
-			see(l, s, int(p.Stamp()-s.base)+1)
-		}
-	}
-	if t.expired == 0 {
-		return at, ok
-	}
-	for _, c := range t.slots.chunks {
-		if c == nil {
-			continue
-		}
-		for i := range c.slots {
-			s := &c.slots[i]
-			for b := s.expired; b != 0; b &= b - 1 {
-				see(s.lease, s, bits.TrailingZeros64(b))
-			}
-		}
-	}
-	return at, ok
 }
 
 // Tally returns how many deliveries have begun, and how many were acknowledged,
@@ -178,10 +95,11 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 		p = l.Place()
 	}
 	t.count(l)
+	s := t.slot(l)
+	l.clearDone(s, p)
 	if p&over != 0 {
 		return false
 	}
-	s := t.slot(l)
 	k := int(p.Stamp() - s.base)
 	l.counted++
 	t.inStep--
@@ -301,9 +219,12 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 	if l.Place().Waiting() > 0 {
 		panic("fanout: bug: a lease is left while messages wait in it")
 	}
+	if int(l.step) <= t.ahead {
+		t.ahead--
+		t.exchange(l, t.ahead)
+	}
 	last := len(t.steps) - 1
-	t.steps[l.step-1] = t.steps[last]
-	t.steps[l.step-1].step = l.step
+	t.exchange(l, last)
 	t.steps[last] = nil
 	t.steps = t.steps[:last]
 	if cap(t.steps) > 64 && last < cap(t.steps)/4 {

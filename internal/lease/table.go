@@ -55,6 +55,9 @@ func (s *slot[T]) place(k int) int {
 // Invariants, beside those of Lease and slot:
 //   - a lease has a slot from its opening until nothing of it is in flight or
 //     expired and no consumer has it; the lease that is filled keeps it longer;
+//   - the first ahead of steps are those whose consumers may go on without the lock: in
+//     them something waits, or did when they were looked at last. The words of all others
+//     change under the lock only, and what they say is counted;
 //   - inStep counts what waits or is current and not counted yet, open and
 //     expired the bits of all slots;
 //   - ranked lists each block with expired messages once, by rank. It may name
@@ -68,6 +71,7 @@ type Table[T any] struct {
 
 	slots  slots[T]
 	steps  []*Lease[T] // that a consumer has, in step or not
+	ahead  int         // see Table
 	ranked ranking
 	line   line
 	heap   []*Lease[T]
@@ -127,7 +131,7 @@ func (t *Table[T]) Whole(c Consumer[T], n int, now, vis int64) *Lease[T] {
 // begins each as it is added. Each is in flight by its bit.
 func (t *Table[T]) Gather(c Consumer[T], room int, vis int64) *Lease[T] {
 	room = min(max(room, 1), Len)
-	return t.lend(c, t.spare.take(room, room), vis, room)
+	return t.lend(c, t.spare.take(room, 0), vis, room)
 }
 
 func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[T] {
@@ -160,6 +164,11 @@ func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 	if inStep {
 		t.inStep += n
 		l.word.Store(uint64(Place(s.base)*step + Place(n-1)*waiter))
+		if n > 1 {
+			t.goAhead(l)
+		} else {
+			t.count(l)
+		}
 		return
 	}
 	s.open = mask(0, n)

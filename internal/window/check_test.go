@@ -82,13 +82,14 @@ func checkChunks[E comparable](w *Window[E]) error {
 		}
 		held += chunkLen - bits.OnesCount32(c.free)
 		for bit := range chunkLen {
-			i, m := int32(ci*chunkLen+bit), c.metas[bit]
+			i, e := int32(ci*chunkLen+bit), c.slots[bit]
 			if c.free&(1<<bit) != 0 {
-				if m != (Meta{}) || c.vals[bit] != zero {
-					return fmt.Errorf("entry %d is free and not cleared: %+v, %v", i, m, c.vals[bit])
+				if e != nil {
+					return fmt.Errorf("entry %d is free and not let go of: %+v", i, e)
 				}
 				continue
 			}
+			m := e.Meta
 			if m.Stamp == 0 || m.Stamp > w.stamp {
 				return fmt.Errorf("entry %d has stamp %d, the last given is %d", i, m.Stamp, w.stamp)
 			}
@@ -96,6 +97,11 @@ func checkChunks[E comparable](w *Window[E]) error {
 				return fmt.Errorf("entries %d and %d share stamp %d", i, other, m.Stamp)
 			}
 			stamps[m.Stamp] = i
+		}
+	}
+	for _, e := range w.unusedEntries() {
+		if e.Meta != (Meta{}) || e.val != zero {
+			return fmt.Errorf("an entry to be used again is not empty: %+v", e)
 		}
 	}
 	switch {
@@ -182,4 +188,12 @@ func checkPlaces[E any](w *Window[E], linked map[int32]bool) (err error) {
 		err = fmt.Errorf("All found %d entries, Len is %d", n, w.Len())
 	}
 	return err
+}
+
+// unusedEntries are those that are kept to be used again.
+func (w *Window[E]) unusedEntries() []*slot[E] {
+	if w.tables == nil {
+		return nil
+	}
+	return w.unused
 }

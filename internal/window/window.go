@@ -4,15 +4,17 @@
 // come, the one that was published first.
 //
 // Everything here is constant time but for the deadlines that come out of
-// order and the search for the oldest, which are O(log n). Memory is taken in
-// chunks as messages come and given back as they go. It has no lock, clock or
+// order and the search for the oldest, which are O(log n). Memory is taken as
+// messages come and given back as they go. It has no lock, clock or
 // goroutine: a queue's lock guards its window.
 package window
 
-import "math/bits"
+import (
+	"math/bits"
+	"unsafe"
+)
 
-// chunkLen is how many entries are allocated together: few enough that an idle
-// queue keeps little, enough that a busy one allocates seldom.
+// chunkLen is how many entries have numbers of one chunk.
 const chunkLen = 16
 
 const allFree = 1<<chunkLen - 1
@@ -43,12 +45,25 @@ type Meta struct {
 	Spent  uint32 // attempts
 }
 
-type chunk[E any] struct {
-	free  uint32 // bit i: entry i is free
-	at    int32  // its place in open, while it has a free entry
-	metas [chunkLen]Meta
-	vals  [chunkLen]E
+// A slot has one entry. It is allocated by itself, so that an entry that stays pins nothing
+// of those that were taken beside it.
+type slot[E any] struct {
+	Meta
+	val E
 }
+
+type chunk[E any] struct {
+	free  uint32             // bit i: entry i is free
+	at    int32              // its place in open, while it has a free entry
+	slots [chunkLen]*slot[E] // nil: free
+}
+
+// mostUnused is how many entries, and unusedBytes how many bytes of them, a window keeps to
+// be used again.
+const (
+	mostUnused  = 16
+	unusedBytes = 1 << 10
+)
 
 // A Window holds values of type E.
 //
@@ -70,6 +85,7 @@ type tables[E any] struct {
 	open   []int32     // numbers of chunks that have a free entry
 	holes  []int32     // numbers of chunks that were given back
 	spare  int32       // chunks that are entirely free: zero or one
+	unused []*slot[E]  // to be used again; each is empty
 
 	line  List     // scheduled, deadlines in order
 	heap  lazyHeap // scheduled, the others; by deadline
@@ -101,8 +117,9 @@ func (w *Window[E]) Add(v E) int32 {
 	}
 	w.n++
 	w.stamp++
-	c.metas[bit] = Meta{Stamp: w.stamp}
-	c.vals[bit] = v
+	e := w.slot()
+	e.Stamp, e.val = w.stamp, v
+	c.slots[bit] = e
 	return ci*chunkLen + int32(bit)
 }
 
@@ -134,13 +151,28 @@ func (w *Window[E]) grow() {
 	w.spare++
 }
 
+// slot returns an empty slot.
+func (w *Window[E]) slot() *slot[E] {
+	last := len(w.unused) - 1
+	if last < 0 {
+		return new(slot[E])
+	}
+	e := w.unused[last]
+	w.unused[last] = nil
+	w.unused = w.unused[:last]
+	return e
+}
+
 // Remove frees entry i, which is in no list and not scheduled.
 func (w *Window[E]) Remove(i int32) {
 	ci, bit := i/chunkLen, i%chunkLen
 	c := w.chunks[ci]
-	var zero E
-	c.vals[bit] = zero
-	c.metas[bit] = Meta{}
+	e := c.slots[bit]
+	c.slots[bit] = nil
+	if len(w.unused) < mostUnused && len(w.unused) < unusedBytes/int(unsafe.Sizeof(*e)) {
+		*e = slot[E]{}
+		w.unused = append(w.unused, e)
+	}
 	if c.free == 0 {
 		c.at = int32(len(w.open))
 		w.open = append(w.open, ci)
@@ -179,23 +211,31 @@ func (w *Window[E]) shrink() {
 }
 
 // At returns the value of entry i. The pointer is good until the entry is removed.
-func (w *Window[E]) At(i int32) *E { return &w.chunks[i/chunkLen].vals[i%chunkLen] }
+func (w *Window[E]) At(i int32) *E { return &w.chunks[i/chunkLen].slots[i%chunkLen].val }
 
 // Meta returns entry i's meta. The pointer is good until the entry is removed.
-func (w *Window[E]) Meta(i int32) *Meta { return &w.chunks[i/chunkLen].metas[i%chunkLen] }
+func (w *Window[E]) Meta(i int32) *Meta { return &w.chunks[i/chunkLen].slots[i%chunkLen].Meta }
 
 // Owns reports whether stamp is still entry i's, for any i and stamp that the
 // window ever gave out.
 func (w *Window[E]) Owns(i int32, stamp uint64) bool {
-	ci := int(i / chunkLen)
-	return stamp != 0 && w.tables != nil && ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp == stamp
+	e := w.find(i)
+	return stamp != 0 && e != nil && e.Stamp == stamp
 }
 
 // Holds reports whether entry i, for any i that the window ever gave out, is
 // held, be it by the message it was given for or by another.
 func (w *Window[E]) Holds(i int32) bool {
+	return w.find(i) != nil
+}
+
+// find returns entry i, for any i that the window ever gave out, nil if it is free.
+func (w *Window[E]) find(i int32) *slot[E] {
 	ci := int(i / chunkLen)
-	return w.tables != nil && ci < len(w.chunks) && w.chunks[ci] != nil && w.chunks[ci].metas[i%chunkLen].Stamp != 0
+	if w.tables == nil || ci >= len(w.chunks) || w.chunks[ci] == nil {
+		return nil
+	}
+	return w.chunks[ci].slots[i%chunkLen]
 }
 
 // Restamp gives entry i, which is not scheduled, a new stamp, so that every older one is void, and returns it.
