@@ -239,7 +239,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 	}{
 		"nothing": {func(t *testing.T, c *scene, _ context.Context, ds []Delivery[int]) error { return nil }, quiet, n, nil},
 		"stats and a peek": {func(t *testing.T, c *scene, _ context.Context, ds []Delivery[int]) error {
-			publish(t, c.q.t, n)
+			publish(t, topicOf(c.q), n)
 			s := c.q.Stats()
 			require.Equal(t, []int{20, 20, 1, 40}, []int{int(s.Acked), s.InFlight, s.Ready, int(s.Delivered)})
 			require.Equal(t, []int{n}, bodies(t, c.q))
@@ -284,7 +284,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 			return errBusy // too late
 		}, quiet, n, nil},
 		"a pause": {func(t *testing.T, c *scene, ctx context.Context, ds []Delivery[int]) error {
-			publish(t, c.q.t, n)
+			publish(t, topicOf(c.q), n)
 			return c.q.Pause(ctx)
 		}, quiet, n, func(t *testing.T, c *scene) { require.Equal(t, 1, c.q.Stats().Ready) }},
 		"a purge": {func(t *testing.T, c *scene, ctx context.Context, ds []Delivery[int]) error {

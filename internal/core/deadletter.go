@@ -51,11 +51,13 @@ func (q *Queue[T]) origin() origin { return origin{q.core, q.name} }
 // that: it keeps its settings, except its capacity and overflow, which are only
 // read under its mutex. The topic's mu and q's are held.
 func (q *Queue[T]) adoptLocked() {
-	d := q.t.orphans[q.name+deadSuffix]
-	if d == nil || q.dead != nil {
+	if q.dead != nil {
 		return
 	}
-	delete(q.t.orphans, d.name)
+	d := q.t.owner.takeOrphanLocked(q.name + deadSuffix)
+	if d == nil {
+		return
+	}
 	q.dead, d.source = d, q
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -73,7 +75,7 @@ func (q *Queue[T]) adoptLocked() {
 	})
 }
 
-func newDeadLetterQueue[T any](c *core, t *Topic[T], name string, set settings.Limits) *Queue[T] {
+func newDeadLetterQueue[T any](c *core, t *home[T], name string, set settings.Limits) *Queue[T] {
 	set.MaxAttempts = message.Unlimited
 	d := newQueue(c, t, name, &set)
 	d.letters, d.direct, d.entries, d.evicts = true, true, true, false
@@ -316,13 +318,12 @@ func (q *Queue[T]) redriveFrom(ctx context.Context, c *LetterChoice[T]) (moved i
 	if len(letters) == 0 {
 		return 0, unknown
 	}
-	o := &offer[T]{redrive: q, letters: letters}
-	if err = q.t.offer(ctx, o, false); err == nil {
+	if moved, err = q.t.owner.redriveLetters(ctx, q, letters); err == nil {
 		err = unknown
 	} else if unknown != nil {
 		err = fmt.Errorf("%w; %w", err, unknown)
 	}
-	return o.moved, err
+	return moved, err
 }
 
 // selectFrom returns the queue's letters that are chosen, in the order of publication. It

@@ -88,7 +88,7 @@ func (q *Queue[T]) findRoom(head, n int64) bool {
 	defer q.unlockUnder(q.t)
 	now := q.core.now()
 	if q.expireAllLocked(now) {
-		q.t.turnsOfLocked(q) // it may be more room than is wanted here
+		q.t.owner.turnsOfLocked(q) // it may be more room than is wanted here
 	}
 	if q.room(head) >= n {
 		return true

@@ -91,3 +91,6 @@ func heap() int64 {
 }
 
 func handleNothing(context.Context, Delivery[int]) error { return nil }
+
+// topicOf is a queue's topic.
+func topicOf[T any](q *Queue[T]) *Topic[T] { return q.t.owner.(*Topic[T]) }

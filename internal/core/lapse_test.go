@@ -22,7 +22,7 @@ var takings = map[string]func(t *testing.T, q *Queue[int], n int) []Delivery[int
 	"one by one": func(t *testing.T, q *Queue[int], n int) (ds []Delivery[int]) {
 		for range n {
 			ds = append(ds, receive(t, q))
-			check(t, q.t)
+			check(t, topicOf(q))
 		}
 		return ds
 	},
@@ -31,7 +31,7 @@ var takings = map[string]func(t *testing.T, q *Queue[int], n int) []Delivery[int
 			more, err := q.ReceiveBatch(t.Context(), min(37, n-len(ds)))
 			require.NoError(t, err)
 			ds = append(ds, more...)
-			check(t, q.t)
+			check(t, topicOf(q))
 		}
 		return ds
 	},
@@ -43,7 +43,7 @@ var takings = map[string]func(t *testing.T, q *Queue[int], n int) []Delivery[int
 			} else {
 				ds = append(ds, receive(t, q))
 			}
-			check(t, q.t)
+			check(t, topicOf(q))
 		}
 		return ds
 	},
@@ -58,7 +58,7 @@ var takings = map[string]func(t *testing.T, q *Queue[int], n int) []Delivery[int
 				}
 			}
 			ds = append(ds, receive(t, q))
-			check(t, q.t)
+			check(t, topicOf(q))
 		}
 		return ds
 	},

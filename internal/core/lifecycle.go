@@ -29,10 +29,14 @@ func (q *Queue[T]) Delete(ctx context.Context) error {
 
 // end closes a queue in memory. If it is to be deleted nothing of it is left.
 func (q *Queue[T]) end(deleting bool) error {
-	t := q.t
-	if t == nil {
+	if q.t == nil {
 		return q.endShared(deleting)
 	}
+	return q.t.owner.endQueue(q, deleting)
+}
+
+// endQueue closes a queue in memory. If it is to be deleted nothing of it is left.
+func (t *Topic[T]) endQueue(q *Queue[T], deleting bool) error {
 	t.mu.Lock()
 	if q.letters && !q.source.gone {
 		t.mu.Unlock()
@@ -61,7 +65,7 @@ func (q *Queue[T]) end(deleting bool) error {
 		}
 	}
 	if first {
-		q.leaveTopicLocked()
+		t.removeLocked(q)
 		t.turnsWithoutLocked(q)
 	}
 	if !over {
@@ -72,9 +76,8 @@ func (q *Queue[T]) end(deleting bool) error {
 	return nil
 }
 
-// leaveTopicLocked takes a queue that was closed out of its topic. The topic's mu is held.
-func (q *Queue[T]) leaveTopicLocked() {
-	t := q.t
+// removeLocked takes a queue that was closed out of the topic.
+func (t *Topic[T]) removeLocked(q *Queue[T]) {
 	if q.letters {
 		t.forgetOrphanLocked(q)
 		return
@@ -93,6 +96,14 @@ func (t *Topic[T]) keepOrphanLocked(d *Queue[T]) {
 		t.orphans = make(map[string]*Queue[T])
 	}
 	t.orphans[d.name] = d
+}
+
+// takeOrphanLocked returns the orphan of that name, if there is one, which is then no
+// orphan any more.
+func (t *Topic[T]) takeOrphanLocked(name string) *Queue[T] {
+	d := t.orphans[name]
+	delete(t.orphans, name)
+	return d
 }
 
 func (t *Topic[T]) forgetOrphanLocked(d *Queue[T]) {

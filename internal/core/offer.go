@@ -458,6 +458,13 @@ func (t *Topic[T]) appendLocked(o *offer[T]) {
 	}
 }
 
+// redriveLetters adds letters to q, and waits for room.
+func (t *Topic[T]) redriveLetters(ctx context.Context, q *Queue[T], letters []Delivery[T]) (moved int, err error) {
+	o := &offer[T]{redrive: q, letters: letters}
+	err = t.offer(ctx, o, false)
+	return o.moved, err
+}
+
 func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], err error) {
 	q := o.redrive
 	if q.gone {

@@ -47,7 +47,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 				_, err := q.Subscribe(ctx, drain, WithConcurrency(3))
 				require.NoError(t, err)
 			}
-			subscribe(t, q.t, "second", drain)
+			subscribe(t, topicOf(q), "second", drain)
 		}},
 		"batches": {before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
 			_, err := q.SubscribeBatch(ctx, func(context.Context, []Delivery[*watched]) error { return nil }, WithBatchSize(10))

@@ -72,8 +72,8 @@ func TestAHookInTheMiddleOfALeaseFindsNothingInFlight(t *testing.T) {
 		}
 		require.EqualValues(t, 19, q.Stats().Acked)
 		require.Zero(t, q.Stats().Unsettled())
-		check(t, q.t)
-		q.t.Close()
+		check(t, topicOf(q))
+		topicOf(q).Close()
 	})
 }
 
@@ -84,8 +84,8 @@ func TestAHookInTheMiddleOfALeasePurgesOnlyWhatIsLeft(t *testing.T) {
 		require.Equal(t, 19-at, dropped)
 		require.EqualValues(t, at, q.Stats().Acked)
 		require.Zero(t, q.Stats().Unsettled())
-		check(t, q.t)
-		q.t.Close()
+		check(t, topicOf(q))
+		topicOf(q).Close()
 	})
 }
 
@@ -95,9 +95,9 @@ func TestAHookThatExitsInTheMiddleOfALeaseLosesNothing(t *testing.T) {
 		require.EqualValues(t, 19, q.Stats().Acked)
 		require.Equal(t, 1, q.Stats().Dead)
 		require.Zero(t, q.Stats().Unsettled())
-		check(t, q.t)
-		q.t.Close()
-		<-q.t.Done()
+		check(t, topicOf(q))
+		topicOf(q).Close()
+		<-topicOf(q).Done()
 	})
 }
 

@@ -228,7 +228,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				},
 				func(t *testing.T, c *scene) {
 					require.Equal(t, from(0, at+1), c.g.what)
-					publish(t, c.q.t, n)
+					publish(t, topicOf(c.q), n)
 					synctest.Wait()
 					require.Equal(t, append(from(0, at+1), n), c.g.what)
 				},

@@ -81,7 +81,7 @@ type Queue[T any] struct {
 
 	// Immutable after OpenQueue.
 	core    *core
-	t       *Topic[T]
+	t       *home[T] // nil of a shared dead-letter queue
 	log     *log.Log[item[T]]
 	name    string
 	set     *settings.Limits // shared with queues that have the same

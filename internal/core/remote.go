@@ -168,12 +168,12 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set settings.Que
 	if err != nil {
 		return nil, onengine.Error(err)
 	}
-	q := newQueue(t.core, t, name, &set.Limits)
+	q := newQueue(t.core, &t.home, name, &set.Limits)
 	q.direct, q.filters = true, filters
-	kept := newRemoteQueue(q, eq)
-	q.dead = newDeadLetterQueue(t.core, t, name+deadSuffix, set.Limits)
+	kept := newRemoteQueue(t, q, eq)
+	q.dead = newDeadLetterQueue(t.core, &t.home, name+deadSuffix, set.Limits)
 	q.dead.source = q
-	kept.dead = newRemoteQueue(q.dead, eq.DeadLetters())
+	kept.dead = newRemoteQueue(t, q.dead, eq.DeadLetters())
 	if set.Asked.Capacity {
 		kept.asked = set.Capacity
 	}

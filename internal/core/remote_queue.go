@@ -24,6 +24,7 @@ import (
 // while some worker is free.
 type remoteQueue[T any] struct {
 	// Immutable.
+	t  *Topic[T]
 	q  *Queue[T]
 	on *onengine.Topic
 	eq engine.Queue
@@ -59,8 +60,8 @@ func leaseOf(x *extra) *remoteLease {
 	return l
 }
 
-func newRemoteQueue[T any](q *Queue[T], eq engine.Queue) *remoteQueue[T] {
-	r := &remoteQueue[T]{q: q, on: q.t.remote, eq: eq, asked: Unknown}
+func newRemoteQueue[T any](t *Topic[T], q *Queue[T], eq engine.Queue) *remoteQueue[T] {
+	r := &remoteQueue[T]{t: t, q: q, on: t.remote, eq: eq, asked: Unknown}
 	q.keeper, q.local, q.entries, q.renews, q.evicts = r, false, true, true, false
 	return r
 }
@@ -103,7 +104,7 @@ func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
 
 // close is Close for a queue on an engine. Its dead letters stay where they are, there.
 func (r *remoteQueue[T]) close() error {
-	q, t := r.q, r.q.t
+	q, t := r.q, r.t
 	if q.letters {
 		return r.lettersOpen(false)
 	}
@@ -120,8 +121,8 @@ func (r *remoteQueue[T]) close() error {
 // lettersOpen returns the error for ending a dead-letter queue before its queue, with
 // which it ends; nil if that has ended.
 func (r *remoteQueue[T]) lettersOpen(deleting bool) error {
-	r.q.t.mu.Lock()
-	defer r.q.t.mu.Unlock()
+	r.t.mu.Lock()
+	defer r.t.mu.Unlock()
 	if r.q.source.gone {
 		return nil
 	}
@@ -132,7 +133,7 @@ func (r *remoteQueue[T]) lettersOpen(deleting bool) error {
 // a timer until it is stopped: who calls it stops both, and releases the topic after that.
 // What has to be told is in p.
 func (r *remoteQueue[T]) closeHere(deleting bool) (p notice.Pending, first bool) {
-	q, t := r.q, r.q.t
+	q, t := r.q, r.t
 	t.mu.Lock()
 	if q.gone || t.state == topicClosed {
 		t.mu.Unlock()
@@ -157,7 +158,7 @@ func (r *remoteQueue[T]) closeAfter(p *notice.Pending) (err error) {
 
 // delete removes the queue from the engine.
 func (r *remoteQueue[T]) delete(ctx context.Context) error {
-	q, t := r.q, r.q.t
+	q, t := r.q, r.t
 	if err := r.on.Need(true, "Delete", engine.Deletion, 0); err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (r *remoteQueue[T]) delete(ctx context.Context) error {
 // deleteInTurn closes the queue and removes it from the engine while no other is being
 // opened: one of its name would be removed, too. What has to be told waits until then.
 func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p notice.Pending, first bool, err error) {
-	q, t := r.q, r.q.t
+	q, t := r.q, r.t
 	select {
 	case r.on.Turn <- struct{}{}:
 		defer func() { <-r.on.Turn }()

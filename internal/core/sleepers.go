@@ -68,7 +68,7 @@ func (s *sleepers[T]) remove(q *Queue[T]) {
 const wakesItself = 16
 
 // wakeAll wakes every queue in the list.
-func (t *Topic[T]) wakeAll() {
+func (t *home[T]) wakeAll() {
 	if t.sleep.n.Load() == 0 {
 		return
 	}
@@ -93,7 +93,7 @@ func (t *Topic[T]) wakeAll() {
 
 // wakeMany wakes a long list. Started by wakeAll and by itself; ends when its
 // part is woken; Done waits for it.
-func (t *Topic[T]) wakeMany(list []*Queue[T]) {
+func (t *home[T]) wakeMany(list []*Queue[T]) {
 	defer t.release()
 	for len(list) > wakesItself {
 		half := len(list) / 2

@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -21,7 +20,6 @@ import (
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -41,20 +39,16 @@ type Topic[T any] struct {
 	//   - messages enter a queue in the order of their seq, only under mu;
 	//   - no waiter is left that could be admitted.
 
-	*core
+	home[T]
 
 	remote   *onengine.Topic // nil in memory
 	ordering bool
-	before   []intercept.Interceptor // around publishes
-	plain    bool                    // made, and nothing stands around publishes
-	log      *log.Log[item[T]]       // appended to under mu
-	sleep    sleepers[T]
+	before   []intercept.Interceptor                    // around publishes
+	plain    bool                                       // made, and nothing stands around publishes
+	log      *log.Log[item[T]]                          // appended to under mu
 	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
 
-	mu       sync.Mutex     // guards the fields below; see unlock
-	pending  notice.Pending // what its queues left; empty while mu is not locked
-	roomMade []*Queue[T]    // in which room was made for those who wait; none while mu is not locked
-
+	// Guarded by mu.
 	state    topicState
 	dedup    *deduplicator // nil without WithDeduplication
 	retained retained[T]
@@ -62,9 +56,8 @@ type Topic[T any] struct {
 	seq uint64 // messages published
 	// unrouted counts those that no queue took.
 	unrouted uint64
-	expiring atomic.Uint64 // the latest that had a time to live of its own; read without mu
-	last     int64         // when the latest was; publication times never decrease
-	limit    int64         // head may grow to this without looking at any queue
+	last     int64 // when the latest was; publication times never decrease
+	limit    int64 // head may grow to this without looking at any queue
 	// segment is the length of the log's segments. A segment stays as long as
 	// any queue reads in it, and with it what was consumed before: a quarter of
 	// the smallest capacity keeps that in proportion.
@@ -108,7 +101,7 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 	}
 	t := &Topic[T]{
 		remote:   remote,
-		core:     c,
+		home:     home[T]{core: c},
 		ordering: set.Ordering,
 		before:   set.Publishing,
 		plain:    set.Publishing == nil,
@@ -118,6 +111,7 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 		segment:  segmentOf[T](),
 		queues:   map[string]*Queue[T]{},
 	}
+	t.owner = t
 	if remote != nil {
 		t.limit = -1 // so that publishes come to look, and find the engine
 	}
@@ -149,7 +143,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		}
 		return q, nil
 	}
-	q := newQueue(t.core, t, name, &set.Limits)
+	q := newQueue(t.core, &t.home, name, &set.Limits)
 	q.filters = filters
 	q.direct = filters != nil || set.Delay > 0
 	q.log = t.log
@@ -230,7 +224,7 @@ func nameExists(name string) error {
 	return fmt.Errorf("%w: OpenQueue(%q): want a name that no open queue of the topic has", message.ErrExists, name)
 }
 
-func newQueue[T any](c *core, t *Topic[T], name string, set *settings.Limits) *Queue[T] {
+func newQueue[T any](c *core, t *home[T], name string, set *settings.Limits) *Queue[T] {
 	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil, evicts: true}
 	q.report.Init(&c.to, name)
 	q.allow.Store(int64(min(set.Capacity, maxCapacity)))

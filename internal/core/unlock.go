@@ -42,7 +42,7 @@ func (q *Queue[T]) unlockTo(p *notice.Pending) {
 }
 
 // unlockUnder is unlock for one who holds the lock of topic t, too.
-func (q *Queue[T]) unlockUnder(t *Topic[T]) {
+func (q *Queue[T]) unlockUnder(t *home[T]) {
 	t.pending.Join(q.pending.Take())
 	if q.roomIsWanted() {
 		t.roomMade = append(t.roomMade, q)
@@ -60,7 +60,7 @@ func (q *Queue[T]) roomIsWanted() bool {
 // to be told is left in p.
 func (q *Queue[T]) tellRoom(p *notice.Pending) {
 	if g := q.gate.Load(); g != 0 && q.allow.Load() >= g && q.gate.CompareAndSwap(g, 0) {
-		q.t.admitWaiters(q, p)
+		p.Join(q.t.owner.letIn(q))
 	}
 	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
 		q.mu.Lock()
@@ -76,18 +76,18 @@ func (q *Queue[T]) tellRoom(p *notice.Pending) {
 
 // unlock releases the topic's lock, admits those who can go on, and tells what has to be
 // told. No other lock is held.
-func (t *Topic[T]) unlock() {
+func (t *home[T]) unlock() {
 	var p notice.Pending
 	t.unlockTo(&p)
 	p.Perform()
 }
 
 // unlockTo is unlock that leaves in p what is pending, to be performed by the caller.
-func (t *Topic[T]) unlockTo(p *notice.Pending) {
-	made, turns := t.takeLocked(p), len(t.turns) > 0
+func (t *home[T]) unlockTo(p *notice.Pending) {
+	made, turns := t.takeLocked(p), t.owner.hasTurnsLocked()
 	t.mu.Unlock()
 	if turns {
-		t.admitWaiters(nil, p)
+		p.Join(t.owner.letIn(nil))
 	}
 	for _, q := range made {
 		q.tellRoom(p)
@@ -95,7 +95,7 @@ func (t *Topic[T]) unlockTo(p *notice.Pending) {
 }
 
 // takeLocked adds what is pending to p, and returns the queues in which room was made.
-func (t *Topic[T]) takeLocked(p *notice.Pending) (made []*Queue[T]) {
+func (t *home[T]) takeLocked(p *notice.Pending) (made []*Queue[T]) {
 	p.Join(t.pending.Take())
 	made, t.roomMade = t.roomMade, nil
 	return made

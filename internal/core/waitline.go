@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -255,6 +256,15 @@ func (t *Topic[T]) nextTurnLocked() *waiter[T] {
 	}
 	return nil
 }
+
+// letIn is admitWaiters that returns what has to be told.
+func (t *Topic[T]) letIn(room *Queue[T]) (p notice.Pending) {
+	t.admitWaiters(room, &p)
+	return p
+}
+
+// hasTurnsLocked reports whether anybody is to be looked at.
+func (t *Topic[T]) hasTurnsLocked() bool { return len(t.turns) > 0 }
 
 // firstTurnLocked has the first of a line looked at.
 func (t *Topic[T]) firstTurnLocked(l *line[T]) {
