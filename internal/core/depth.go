@@ -8,7 +8,6 @@ import (
 	"github.com/gofanout/fanout/internal/onengine"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/internal/message"
 )
 
 // Unknown stands for a number that only an engine knows, or that it can't tell.
@@ -39,22 +38,6 @@ func (q *Queue[T]) depth() Depth {
 	}
 }
 
-func (r *remoteQueue[T]) depth(ctx context.Context) (d Depth, err error) {
-	info := engine.QueueInfo{Name: r.q.name}
-	if info.Stats, err = r.eq.Stats(ctx); err == nil && !r.q.letters {
-		info.Letters, err = r.dead.eq.Stats(ctx)
-	}
-	return remoteDepth(info), err
-}
-
-// remoteDepth is what an engine says of a queue.
-func remoteDepth(i engine.QueueInfo) Depth {
-	return Depth{
-		Queue: i.Name, Ready: i.Stats.Ready, Delayed: i.Stats.Delayed, InFlight: i.Stats.InFlight,
-		Dead: i.Letters.Sum(), OldestAge: i.Stats.OldestAge,
-	}
-}
-
 // ListQueues returns what each of the topic's queues holds, in the order of their names. On
 // an engine it asks the engine.
 func (t *Topic[T]) ListQueues(ctx context.Context) ([]Depth, error) {
@@ -65,7 +48,7 @@ func (t *Topic[T]) ListQueues(ctx context.Context) ([]Depth, error) {
 		}
 		return ds, nil
 	}
-	infos, err := t.listRemote(ctx)
+	infos, err := t.remote.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fanout: queues of topic %q: %w", t.name, err)
 	}
@@ -73,27 +56,4 @@ func (t *Topic[T]) ListQueues(ctx context.Context) ([]Depth, error) {
 		ds = append(ds, remoteDepth(i))
 	}
 	return ds, nil
-}
-
-// listRemote asks the engine for the topic's queues.
-func (t *Topic[T]) listRemote(ctx context.Context) ([]engine.QueueInfo, error) {
-	if err := t.remote.Need(true, "ListQueues", engine.Listing, 0); err != nil {
-		return nil, err
-	}
-	t.mu.Lock()
-	closed := t.state == topicClosed
-	t.mu.Unlock()
-	if closed {
-		return nil, message.ErrClosed
-	}
-	et, err := t.remote.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l, ok := et.(engine.Lister)
-	if !ok {
-		return nil, t.remote.Refuse("ListQueues", "it says that it keeps "+engine.Listing.String()+", but its topics are no engine.Lister")
-	}
-	infos, err := l.ListQueues(ctx)
-	return infos, onengine.Error(err)
 }

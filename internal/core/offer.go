@@ -248,7 +248,7 @@ func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error 
 		return message.ContextError(ctx)
 	}
 	if t.remote != nil {
-		return t.publishRemote(ctx, items, try)
+		return t.remote.publish(ctx, items, try)
 	}
 	o := &offer[T]{items: items}
 	for _, it := range items {
@@ -485,7 +485,11 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], err error) {
 	return nil, nil
 }
 
+// tellPublished tells hooks of items that were published.
 func (t *Topic[T]) tellPublished(items []item[T]) {
+	if !t.to.Hooked(notice.Published) {
+		return
+	}
 	for _, it := range items {
 		t.to.Call(notice.Published, &notice.Event{
 			Topic: t.name, Seq: it.Seq, Time: t.time(it.At), MessageID: t.id(it.Seq, it.At, it.Ext), PublishedAt: t.time(it.At), Count: 1,

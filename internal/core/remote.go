@@ -11,7 +11,6 @@ import (
 	"github.com/gofanout/fanout/internal/onengine"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
@@ -40,30 +39,42 @@ const (
 	mostPolled = 64
 )
 
-// publishRemote publishes items by the engine.
-func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool) error {
-	r := t.remote
-	if try && r.Caps[engine.Bounded].Kept {
-		return r.Refuse("TryPublish", "it may have to wait for room; use Publish with a context that ends")
+// A remoteTopic is what a topic has of its engine. All methods may be called concurrently.
+type remoteTopic[T any] struct {
+	*onengine.Topic
+	home *home[T]
+	host remoteHost[T]
+}
+
+// A remoteHost is the topic that is on the engine, as this side knows it.
+type remoteHost[T any] interface {
+	// stamp gives items that are about to be published numbers and times. It returns
+	// ErrClosed if the topic does not take them.
+	stamp(ctx context.Context, items []item[T]) error
+	// tellPublished tells hooks of items that were published.
+	tellPublished(items []item[T])
+
+	// mayOpen returns why a queue of that name can't be opened, if so.
+	mayOpen(name string) error
+	// enter makes a queue one of the topic's, unless that has been closed.
+	enter(q *Queue[T]) error
+	// leave closes a queue that is open, and takes it out of the topic. Then a reporter
+	// may arm a timer until it is stopped: who calls leave stops those of the queue and of
+	// its dead letters, and releases the topic after that. What has to be told is in p.
+	leave(q *Queue[T], deleting bool) (p notice.Pending, left bool)
+	// state says whether a queue of that name is open, and whether the topic was closed.
+	queueState(name string) (open, over bool)
+	// hasEnded reports whether a queue was closed.
+	hasEnded(q *Queue[T]) bool
+}
+
+// publish publishes items by the engine.
+func (t *remoteTopic[T]) publish(ctx context.Context, items []item[T], try bool) error {
+	if try && t.Caps[engine.Bounded].Kept {
+		return t.Refuse("TryPublish", "it may have to wait for room; use Publish with a context that ends")
 	}
-	t.mu.Lock()
-	closed := !t.mayPublishLocked(nil)
-	if t.state == topicClosing { // a handler may
-		t.mu.Unlock()
-		run := handling.RunOf(ctx) // asks the user's context: without a lock
-		t.mu.Lock()
-		closed = !t.mayPublishLocked(run)
-	}
-	if !closed {
-		at := t.timeOf(t.now())
-		for k := range items {
-			t.seq++
-			items[k].Seq, items[k].At = t.seq, at
-		}
-	}
-	t.mu.Unlock()
-	if closed {
-		return message.ErrClosed
+	if err := t.host.stamp(ctx, items); err != nil {
+		return err
 	}
 	ms := make([]engine.Message, len(items))
 	for k := range items {
@@ -76,7 +87,7 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 	if len(ms) == 0 {
 		return nil
 	}
-	et, err := r.Open(ctx)
+	et, err := t.Open(ctx)
 	if err == nil && ctx.Err() != nil {
 		err = message.ContextError(ctx)
 	}
@@ -90,25 +101,23 @@ func (t *Topic[T]) publishRemote(ctx context.Context, items []item[T], try bool)
 			for k, err := range partial.Failed {
 				failed[k] = onengine.PublishError(ctx, err)
 			}
-			r.Published.Add(uint64(len(ms) - len(failed)))
-			return r.Partial(t.name, failed, err)
+			t.Published.Add(uint64(len(ms) - len(failed)))
+			return t.Partial(t.home.name, failed, err)
 		}
 		return onengine.PublishError(ctx, err)
 	}
-	r.Published.Add(uint64(len(ms)))
-	if t.to.Hooked(notice.Published) {
-		t.tellPublished(items)
-	}
+	t.Published.Add(uint64(len(ms)))
+	t.host.tellPublished(items)
 	return nil
 }
 
-func (t *Topic[T]) encode(it *item[T]) (m engine.Message, err error) {
-	m.ID = t.id(it.Seq, it.At, it.Ext)
-	m.PublishedAt = t.time(it.At)
+func (t *remoteTopic[T]) encode(it *item[T]) (m engine.Message, err error) {
+	m.ID = t.home.id(it.Seq, it.At, it.Ext)
+	m.PublishedAt = t.home.time(it.At)
 	if x := it.Ext; x != nil {
 		m.Attributes, m.OrderingKey, m.DeduplicationID = maps.Clone(x.Attributes), x.Key, x.Dedup
 		m.Delay, m.TimeToLive = x.Delay, x.TTL
-		if err := t.remote.Need(m.Delay > 0, fmt.Sprintf("a Delay of %v", m.Delay), engine.MessageDelay, m.Delay); err != nil {
+		if err := t.Need(m.Delay > 0, fmt.Sprintf("a Delay of %v", m.Delay), engine.MessageDelay, m.Delay); err != nil {
 			return m, err
 		}
 	}
@@ -117,49 +126,48 @@ func (t *Topic[T]) encode(it *item[T]) (m engine.Message, err error) {
 			err = fmt.Errorf("%w: codec: %w", message.ErrInvalidMessage, panicError(p))
 		}
 	}()
-	if m.Body, err = t.remote.Codec.Encode(it.Body); err != nil {
+	if m.Body, err = t.Codec.Encode(it.Body); err != nil {
 		return m, fmt.Errorf("%w: %w", message.ErrInvalidMessage, err)
 	}
-	m.ContentType = t.remote.Codec.ContentType()
+	m.ContentType = t.Codec.ContentType()
 	return m, nil
 }
 
-// openRemote opens a queue on the engine.
-func (t *Topic[T]) openRemote(ctx context.Context, name string, set settings.Queue, filters []Filter[T], sharedLetters bool) (*Queue[T], error) {
-	r := t.remote
-	if err := r.CheckQueue(&set, sharedLetters); err != nil {
+// openQueue opens a queue on the engine.
+func (t *remoteTopic[T]) openQueue(ctx context.Context, name string, set settings.Queue, filters []Filter[T], sharedLetters bool) (*Queue[T], error) {
+	if err := t.CheckQueue(&set, sharedLetters); err != nil {
 		return nil, err
 	}
-	if most := r.Caps[engine.Visibility].Most; most > 0 { // the default, which nobody asked for
+	if most := t.Caps[engine.Visibility].Most; most > 0 { // the default, which nobody asked for
 		set.Visibility = min(set.Visibility, most)
 	}
 	select {
-	case r.Turn <- struct{}{}:
-		defer func() { <-r.Turn }()
+	case t.Turn <- struct{}{}:
+		defer func() { <-t.Turn }()
 	case <-ctx.Done():
 		return nil, message.ContextError(ctx)
 	}
-	if err := t.mayOpen(name); err != nil {
+	if err := t.host.mayOpen(name); err != nil {
 		return nil, err
 	}
-	et, err := r.OpenInTurn(ctx)
+	et, err := t.OpenInTurn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	spec := engine.QueueSpec{Name: name, Delay: set.Delay}
-	if r.Caps[engine.Visibility].Kept {
+	if t.Caps[engine.Visibility].Kept {
 		spec.Visibility = set.Visibility
 	}
 	if set.MaxAttempts != message.Unlimited {
 		spec.MaxAttempts = set.MaxAttempts
 	}
-	if set.Asked.Capacity && r.Caps[engine.Bounded].Kept {
+	if set.Asked.Capacity && t.Caps[engine.Bounded].Kept {
 		spec.Capacity = set.Capacity
 	}
-	if set.Asked.DeadCapacity && r.Caps[engine.Bounded].Kept {
+	if set.Asked.DeadCapacity && t.Caps[engine.Bounded].Kept {
 		spec.DeadCapacity = set.DeadCapacity
 	}
-	if len(set.Policies) == 1 && r.Caps[engine.FilterPolicy].Kept {
+	if len(set.Policies) == 1 && t.Caps[engine.FilterPolicy].Kept {
 		spec.FilterPolicy = set.Policies[0]
 		// The engine filters by it, and knows best how.
 		filters = slices.DeleteFunc(filters, func(f Filter[T]) bool { return f.Policy })
@@ -168,10 +176,10 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set settings.Que
 	if err != nil {
 		return nil, onengine.Error(err)
 	}
-	q := newQueue(t.core, &t.home, name, &set.Limits)
+	q := newQueue(t.home.core, t.home, name, &set.Limits)
 	q.direct, q.filters = true, filters
 	kept := newRemoteQueue(t, q, eq)
-	q.dead = newDeadLetterQueue(t.core, &t.home, name+deadSuffix, set.Limits)
+	q.dead = newDeadLetterQueue(t.home.core, t.home, name+deadSuffix, set.Limits)
 	q.dead.source = q
 	kept.dead = newRemoteQueue(t, q.dead, eq.DeadLetters())
 	if set.Asked.Capacity {
@@ -180,27 +188,29 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set settings.Que
 	if set.Asked.DeadCapacity {
 		kept.dead.asked = set.DeadCapacity
 	}
-
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.state != topicOpen { // closed meanwhile
+	if err := t.host.enter(q); err != nil {
 		_ = eq.Close()
-		return nil, message.ErrClosed
+		return nil, err
 	}
-	t.live.Add(2)
-	t.queues[name] = q
 	return q, nil
 }
 
-// mayOpen returns why a queue of that name can't be opened, if so.
-func (t *Topic[T]) mayOpen(name string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.state != topicOpen {
-		return message.ErrClosed
+// list asks the engine for the topic's queues.
+func (t *remoteTopic[T]) list(ctx context.Context) ([]engine.QueueInfo, error) {
+	if err := t.Need(true, "ListQueues", engine.Listing, 0); err != nil {
+		return nil, err
 	}
-	if t.queues[name] != nil {
-		return nameExists(name)
+	if _, over := t.host.queueState(""); over {
+		return nil, message.ErrClosed
 	}
-	return nil
+	et, err := t.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, ok := et.(engine.Lister)
+	if !ok {
+		return nil, t.Refuse("ListQueues", "it says that it keeps "+engine.Listing.String()+", but its topics are no engine.Lister")
+	}
+	infos, err := l.ListQueues(ctx)
+	return infos, onengine.Error(err)
 }

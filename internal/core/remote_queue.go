@@ -24,9 +24,8 @@ import (
 // while some worker is free.
 type remoteQueue[T any] struct {
 	// Immutable.
-	t  *Topic[T]
+	on *remoteTopic[T]
 	q  *Queue[T]
-	on *onengine.Topic
 	eq engine.Queue
 	// dead is what keeps the dead letters, nil of one that keeps letters.
 	dead *remoteQueue[T]
@@ -60,8 +59,8 @@ func leaseOf(x *extra) *remoteLease {
 	return l
 }
 
-func newRemoteQueue[T any](t *Topic[T], q *Queue[T], eq engine.Queue) *remoteQueue[T] {
-	r := &remoteQueue[T]{t: t, q: q, on: t.remote, eq: eq, asked: Unknown}
+func newRemoteQueue[T any](t *remoteTopic[T], q *Queue[T], eq engine.Queue) *remoteQueue[T] {
+	r := &remoteQueue[T]{on: t, q: q, eq: eq, asked: Unknown}
 	q.keeper, q.local, q.entries, q.renews, q.evicts = r, false, true, true, false
 	return r
 }
@@ -104,15 +103,15 @@ func (r *remoteQueue[T]) lease(vis time.Duration) time.Duration {
 
 // close is Close for a queue on an engine. Its dead letters stay where they are, there.
 func (r *remoteQueue[T]) close() error {
-	q, t := r.q, r.t
+	q := r.q
 	if q.letters {
 		return r.lettersOpen(false)
 	}
-	p, first := r.closeHere(false)
+	p, first := r.on.host.leave(q, false)
 	if !first {
 		return nil
 	}
-	defer t.release()
+	defer q.core.release()
 	defer q.report.Stop()
 	defer q.dead.report.Stop()
 	return r.closeAfter(&p)
@@ -121,31 +120,10 @@ func (r *remoteQueue[T]) close() error {
 // lettersOpen returns the error for ending a dead-letter queue before its queue, with
 // which it ends; nil if that has ended.
 func (r *remoteQueue[T]) lettersOpen(deleting bool) error {
-	r.t.mu.Lock()
-	defer r.t.mu.Unlock()
-	if r.q.source.gone {
+	if r.on.host.hasEnded(r.q.source) {
 		return nil
 	}
 	return errOpenSource(r.q, deleting)
-}
-
-// closeHere closes the queue, but not the engine's, if it is open. Then a reporter may arm
-// a timer until it is stopped: who calls it stops both, and releases the topic after that.
-// What has to be told is in p.
-func (r *remoteQueue[T]) closeHere(deleting bool) (p notice.Pending, first bool) {
-	q, t := r.q, r.t
-	t.mu.Lock()
-	if q.gone || t.state == topicClosed {
-		t.mu.Unlock()
-		return p, false
-	}
-	t.live.Add(1)
-	q.gone = true
-	delete(t.queues, q.name)
-	q.closeNow(deleting)
-	q.dead.closeNow(deleting)
-	t.unlockTo(&p)
-	return p, true
 }
 
 // closeAfter closes the engine's queue once p was performed, even if a hook ends
@@ -158,7 +136,7 @@ func (r *remoteQueue[T]) closeAfter(p *notice.Pending) (err error) {
 
 // delete removes the queue from the engine.
 func (r *remoteQueue[T]) delete(ctx context.Context) error {
-	q, t := r.q, r.t
+	q := r.q
 	if err := r.on.Need(true, "Delete", engine.Deletion, 0); err != nil {
 		return err
 	}
@@ -167,7 +145,7 @@ func (r *remoteQueue[T]) delete(ctx context.Context) error {
 	}
 	p, first, err := r.deleteInTurn(ctx)
 	if first {
-		defer t.release()
+		defer q.core.release()
 		defer q.report.Stop()
 		defer q.dead.report.Stop()
 	}
@@ -178,7 +156,7 @@ func (r *remoteQueue[T]) delete(ctx context.Context) error {
 // deleteInTurn closes the queue and removes it from the engine while no other is being
 // opened: one of its name would be removed, too. What has to be told waits until then.
 func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p notice.Pending, first bool, err error) {
-	q, t := r.q, r.t
+	q := r.q
 	select {
 	case r.on.Turn <- struct{}{}:
 		defer func() { <-r.on.Turn }()
@@ -188,16 +166,14 @@ func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p notice.Pending, fi
 	if r.deleted {
 		return p, false, nil
 	}
-	p, first = r.closeHere(true)
+	p, first = r.on.host.leave(q, true)
 	p.CancelAll()
-	t.mu.Lock()
-	again, over := t.queues[q.name] != nil, t.state == topicClosed
-	t.mu.Unlock()
+	again, over := r.on.host.queueState(q.name)
 	switch {
 	case again:
 		return p, first, fmt.Errorf("%w: it was opened again since: delete that one", message.ErrClosed)
 	case over:
-		return p, first, fmt.Errorf("%w: topic %q", message.ErrClosed, t.name)
+		return p, first, fmt.Errorf("%w: topic %q", message.ErrClosed, q.core.name)
 	}
 	if first {
 		_ = r.eq.Close() // the queue is closed here, whatever the engine says
@@ -1016,4 +992,20 @@ func (r *remoteQueue[T]) look(ctx context.Context, _ seat, o PeekOptions) (seen 
 		seen = append(seen, sight[T]{d: d, state: due})
 	}
 	return seen, false, err
+}
+
+func (r *remoteQueue[T]) depth(ctx context.Context) (d Depth, err error) {
+	info := engine.QueueInfo{Name: r.q.name}
+	if info.Stats, err = r.eq.Stats(ctx); err == nil && !r.q.letters {
+		info.Letters, err = r.dead.eq.Stats(ctx)
+	}
+	return remoteDepth(info), err
+}
+
+// remoteDepth is what an engine says of a queue.
+func remoteDepth(i engine.QueueInfo) Depth {
+	return Depth{
+		Queue: i.Name, Ready: i.Stats.Ready, Delayed: i.Stats.Delayed, InFlight: i.Stats.InFlight,
+		Dead: i.Letters.Sum(), OldestAge: i.Stats.OldestAge,
+	}
 }

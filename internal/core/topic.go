@@ -41,7 +41,7 @@ type Topic[T any] struct {
 
 	home[T]
 
-	remote   *onengine.Topic // nil in memory
+	remote   *remoteTopic[T] // nil in memory
 	ordering bool
 	before   []intercept.Interceptor                    // around publishes
 	plain    bool                                       // made, and nothing stands around publishes
@@ -91,7 +91,7 @@ const (
 
 // New returns a topic.
 func New[T any](name string, set settings.Topic) (*Topic[T], error) {
-	remote, err := onengine.New(name, set, reflect.TypeFor[T]())
+	on, err := onengine.New(name, set, reflect.TypeFor[T]())
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,6 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
 	}
 	t := &Topic[T]{
-		remote:   remote,
 		home:     home[T]{core: c},
 		ordering: set.Ordering,
 		before:   set.Publishing,
@@ -112,7 +111,8 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 		queues:   map[string]*Queue[T]{},
 	}
 	t.owner = t
-	if remote != nil {
+	if on != nil {
+		t.remote = &remoteTopic[T]{Topic: on, home: &t.home, host: t}
 		t.limit = -1 // so that publishes come to look, and find the engine
 	}
 	if set.DedupMax > 0 {
@@ -137,7 +137,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		return nil, message.Invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that is not empty and does not end in "+deadSuffix)
 	}
 	if t.remote != nil {
-		q, err := t.openRemote(ctx, name, set, filters, dead != nil)
+		q, err := t.remote.openQueue(ctx, name, set, filters, dead != nil)
 		if err != nil {
 			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.name, err)
 		}
