@@ -37,23 +37,3 @@ func (q *Queue[T]) depth() Depth {
 		Dead: s.Dead, OldestAge: s.OldestAge,
 	}
 }
-
-// ListQueues returns what each of the topic's queues holds, in the order of their names. On
-// an engine it asks the engine.
-func (t *Topic[T]) ListQueues(ctx context.Context) ([]Depth, error) {
-	var ds []Depth
-	if t.remote == nil {
-		for _, q := range t.Queues() {
-			ds = append(ds, q.depth())
-		}
-		return ds, nil
-	}
-	infos, err := t.remote.list(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("fanout: queues of topic %q: %w", t.name, err)
-	}
-	for _, i := range infos {
-		ds = append(ds, remoteDepth(i))
-	}
-	return ds, nil
-}

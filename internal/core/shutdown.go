@@ -202,21 +202,6 @@ func (t *Topic[T]) mayPublishLocked(r *handling.Run) bool {
 	return false
 }
 
-// TopicOf returns the core of the topic of a handler that is running now, as r; nil
-// if that has ended, or its queue was closed: nobody waits for it then.
-func (w *worker[T]) TopicOf(r *handling.Run) any {
-	q := w.s.q
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed || len(w.ctxs) == 0 {
-		return nil
-	}
-	if !w.ctx().Runs(r) {
-		return nil
-	}
-	return q.core
-}
-
 func (e *endingOf[T]) published() uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -13,9 +13,6 @@ import (
 // What follows is for those who look after topics and queues, and for package fanout, whose
 // types stand before those of this package.
 
-// Made reports whether NewTopic made the topic.
-func (t *Topic[T]) Made() bool { return t.core != nil }
-
 // Made reports whether the queue is not the zero Queue.
 func (q *Queue[T]) Made() bool { return q.core != nil }
 
@@ -27,19 +24,6 @@ func (q *Queue[T]) IsLetters() bool { return q.letters }
 
 // IsShared reports whether the queue is a dead-letter queue that belongs to no topic.
 func (q *Queue[T]) IsShared() bool { return q.letters && q.shared() }
-
-// Engine is the name of the topic's engine, empty in memory.
-func (t *Topic[T]) Engine() string {
-	if t.remote == nil {
-		return ""
-	}
-	return t.remote.Engine.Name()
-}
-
-// Tap adds listeners to a topic that is in use, until stop is called.
-func (t *Topic[T]) Tap(listeners [notice.Kinds]func(*notice.Event)) (stop func()) {
-	return t.to.Tap(listeners)
-}
 
 // Blocking reports whether a publish or a redrive waits for room in this queue and is the
 // first in its line.

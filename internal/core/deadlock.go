@@ -1,0 +1,64 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gofanout/fanout/internal/handling"
+)
+
+func (q *Queue[T]) Label() string { return fmt.Sprintf("%q of topic %q", q.name, q.core.name) }
+
+func (q *Queue[T]) WaitState() (s handling.State) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	// What stands behind another of its key can be taken only after that one.
+	toTake := q.readyLocked() + q.n[delayed] + q.n[retrying]
+	s.Free = q.closed || q.n[inFlight] > 0 || q.receivedLocked() > 0 || q.ranges > 0 || q.n[parked] > 0 || q.receivers.n > 0 && toTake > 0
+	if !s.Free && q.expires() {
+		_, _, s.Free = q.firstExpiryLocked(q.core.now()) // that makes room
+	}
+	for _, sub := range q.subs {
+		if !sub.stopping && len(sub.busy) < sub.set.Concurrency && toTake > 0 {
+			s.Free = true
+		}
+		for _, w := range sub.busy {
+			waits := w.ctx().Waits()
+			if len(waits) == 0 {
+				s.Free = true // it may return
+			}
+			if s.Free {
+				return s
+			}
+			s.Runs = append(s.Runs, slices.Clone(waits))
+		}
+	}
+	s.Free = s.Free || len(s.Runs) == 0
+	return s
+}
+
+// receivedLocked counts what is in flight in leases, and no worker has.
+func (q *Queue[T]) receivedLocked() int {
+	n := q.leases.Counts().InFlight
+	for _, l := range q.leases.Leases() {
+		if _, ok := l.Owner().(*worker[T]); ok {
+			n -= q.leases.InFlightOf(l)
+		}
+	}
+	return n
+}
+
+// TopicOf returns the core of the topic of a handler that is running now, as r; nil
+// if that has ended, or its queue was closed: nobody waits for it then.
+func (w *worker[T]) TopicOf(r *handling.Run) any {
+	q := w.s.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || len(w.ctxs) == 0 {
+		return nil
+	}
+	if !w.ctx().Runs(r) {
+		return nil
+	}
+	return q.core
+}
