@@ -34,11 +34,18 @@ func (q *Queue[T]) delivery(it *item[T], hist *history, ref message.Ref) Deliver
 
 // Encoded returns the body as the engine carried it; nil in memory.
 func (d Receipt[T]) Encoded() []byte {
-	l := leaseOf(d.ext)
-	if l == nil {
+	return encodedOf(d.ext)
+}
+
+// An encoded is what an engine gave with a message.
+type encoded interface{ Encoded() []byte }
+
+// encodedOf returns a body as the engine carried it, nil in memory.
+func encodedOf(x *extra) []byte {
+	if x == nil || x.Receipt == nil {
 		return nil
 	}
-	return l.msg.Body
+	return x.Receipt.(encoded).Encoded()
 }
 
 // ID is the message's ID.

@@ -167,8 +167,8 @@ func (d *Delivery[T]) text(most int) (text string) {
 			text = string(body[:most]) + fmt.Sprintf(message.NoteFormat, n+1)
 		}
 	default:
-		if l := leaseOf(d.ext); l != nil {
-			text = string(l.msg.Body)
+		if data := encodedOf(d.ext); data != nil {
+			text = string(data)
 		} else if e := callback.Apart(func() { text = textOf(body) }); !e.Returned {
 			text = fmt.Sprintf("a %T, whose text could not be had", body)
 		}

@@ -46,6 +46,9 @@ type remoteLease struct {
 	born       time.Time // when the time to live began, if not at publication
 }
 
+// Encoded returns the body as the engine carried it.
+func (l *remoteLease) Encoded() []byte { return l.msg.Body }
+
 // leaseOf is what a message has of an engine's, nil in memory.
 func leaseOf(x *extra) *remoteLease {
 	if x == nil {
