@@ -34,18 +34,19 @@ func (q *Queue[T]) delivery(it *item[T], hist *history, ref message.Ref) Deliver
 
 // Encoded returns the body as the engine carried it; nil in memory.
 func (d Receipt[T]) Encoded() []byte {
-	return encodedOf(d.ext)
+	data, _ := encodedOf(d.ext)
+	return data
 }
 
 // An encoded is what an engine gave with a message.
 type encoded interface{ Encoded() []byte }
 
-// encodedOf returns a body as the engine carried it, nil in memory.
-func encodedOf(x *extra) []byte {
+// encodedOf returns a body as the engine carried it. ok is false in memory.
+func encodedOf(x *extra) (data []byte, ok bool) {
 	if x == nil || x.Receipt == nil {
-		return nil
+		return nil, false
 	}
-	return x.Receipt.(encoded).Encoded()
+	return x.Receipt.(encoded).Encoded(), true
 }
 
 // ID is the message's ID.

@@ -167,7 +167,7 @@ func (d *Delivery[T]) text(most int) (text string) {
 			text = string(body[:most]) + fmt.Sprintf(message.NoteFormat, n+1)
 		}
 	default:
-		if data := encodedOf(d.ext); data != nil {
+		if data, ok := encodedOf(d.ext); ok {
 			text = string(data)
 		} else if e := callback.Apart(func() { text = textOf(body) }); !e.Returned {
 			text = fmt.Sprintf("a %T, whose text could not be had", body)
