@@ -120,7 +120,7 @@ func (q *Queue[T]) plainLocked(n int) bool {
 			skip--
 			return true
 		}
-		plain = it.Ext.Plain()
+		plain = it.Ext == nil || it.Ext.Plain()
 		n--
 		return plain && n > 0
 	})

@@ -82,7 +82,7 @@ func (x *Extra) CopyAttributes() map[string]string {
 // PlainRun counts the items before the first that is not plain.
 func PlainRun[T any](items []Item[T]) int {
 	for k := range items {
-		if !items[k].Ext.Plain() {
+		if x := items[k].Ext; x != nil && !x.Plain() { // nil is asked for here: Plain is not inlined
 			return k
 		}
 	}
