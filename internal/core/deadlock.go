@@ -23,7 +23,7 @@ func (q *Queue[T]) WaitState() (s handling.State) {
 			s.Free = true
 		}
 		for _, w := range sub.busy {
-			waits := w.ctx().Waits()
+			waits := w.waitsLocked()
 			if len(waits) == 0 {
 				s.Free = true // it may return
 			}
@@ -41,24 +41,9 @@ func (q *Queue[T]) WaitState() (s handling.State) {
 func (q *Queue[T]) receivedLocked() int {
 	n := q.leases.Counts().InFlight
 	for _, l := range q.leases.Leases() {
-		if _, ok := l.Owner().(*worker[T]); ok {
+		if _, ok := l.Owner().(holder[T]); ok {
 			n -= q.leases.InFlightOf(l)
 		}
 	}
 	return n
-}
-
-// TopicOf returns the core of the topic of a handler that is running now, as r; nil
-// if that has ended, or its queue was closed: nobody waits for it then.
-func (w *worker[T]) TopicOf(r *handling.Run) any {
-	q := w.s.q
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed || len(w.ctxs) == 0 {
-		return nil
-	}
-	if !w.ctx().Runs(r) {
-		return nil
-	}
-	return q.core
 }

@@ -275,7 +275,7 @@ func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
 	if !e.Several {
 		q.stale.Add(e.Out.Stamp)
 		v := message.Verdict{Cause: message.TimedOut}
-		if w, ok := e.Owner.(*worker[T]); ok {
+		if w, ok := e.Owner.(holder[T]); ok {
 			v = w.timedOutLocked(&e.Out.Item, int(e.Out.Past.Spent)+1, e.Out.Start, now, time.Duration(e.At-e.Out.Start))
 		}
 		q.landedLocked(&e.Out, v, now)
@@ -364,7 +364,7 @@ func (q *Queue[T]) takeBackLocked(l *lease.Lease[T]) {
 		q.putBackLocked(q.landLocked(&out, out.Past.Hist, out.Past.Spent, out.Past.Passes))
 	})
 	q.tallyLocked()
-	if w, ok := l.Owner().(*worker[T]); ok {
+	if w, ok := l.Owner().(holder[T]); ok {
 		w.forgetDoneLocked()
 	}
 }

@@ -143,8 +143,8 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		for _, w := range s.busy {
 			w.cancelLocked(fmt.Errorf("%w: queue %q", message.ErrClosed, q.name))
 		}
-		s.slab.drop()
-		s.stopLocked()
+		s.workers.trimLocked()
+		s.workers.stopLocked()
 	}
 	for q.receivers.wake() {
 	}
@@ -329,7 +329,7 @@ func (q *Queue[T]) purgeLocked() (n int, err error) {
 	q.endAllLocked(func(out *lease.Out[T], owner lease.Consumer[T]) {
 		ended++
 		q.stale.Add(out.Stamp)
-		if w, ok := owner.(*worker[T]); ok {
+		if w, ok := owner.(holder[T]); ok {
 			w.cancelLocked(cause)
 		}
 	})

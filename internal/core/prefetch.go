@@ -239,16 +239,6 @@ func (w *worker[T]) handleLease() (ctx *handling.Context, err error) {
 	return ctx, err
 }
 
-// forgetDoneLocked lets go of the messages that are done.
-func (w *worker[T]) forgetDoneLocked() {
-	if len(w.ds) == 0 || !w.stepping {
-		return
-	}
-	for k := range w.currentLocked() {
-		w.ds[k].forget()
-	}
-}
-
 // stepOn settles the current message and begins the next, of this lease or of
 // the next one. It reports whether there is one. Without a verdict the message is
 // acknowledged.

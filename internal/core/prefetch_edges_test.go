@@ -272,7 +272,7 @@ func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			leases := 0
 			q.mu.Lock()
 			for _, s := range q.subs {
-				if s.busy[0].lease.Place().Waiting() > 0 {
+				if s.busy[0].(*worker[int]).lease.Place().Waiting() > 0 {
 					leases++
 				}
 			}

@@ -130,8 +130,8 @@ type Queue[T any] struct {
 	keys    map[string]*keyLine
 
 	receivers receivers
-	subs      []*Subscriber[T]
-	free      freeSubscribers[T]
+	subs      []*pool[T]
+	free      freePools[T]
 	putAt     int32           // entry that was put last at its place in the backlog, which may be gone
 	running   int32           // worker goroutines of all subscribers
 	ranges    int32           // over Deliveries

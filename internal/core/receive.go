@@ -356,7 +356,7 @@ func (q *Queue[T]) handOnLocked() {
 			}
 			if sub != nil {
 				q.free.last = sub
-				sub.startLocked()
+				sub.workers.startLocked()
 			} else {
 				q.limited = limited // until when the timer will come
 				q.armLocked(q.core.now())
@@ -381,7 +381,7 @@ func (q *Queue[T]) handOnLocked() {
 // idleLocked reports whether any consumer could take a message, and which
 // subscriber's turn it would be; if only their rate limits keep subscribers from it,
 // until when.
-func (q *Queue[T]) idleLocked() (sub *Subscriber[T], limited int64, ok bool) {
+func (q *Queue[T]) idleLocked() (sub *pool[T], limited int64, ok bool) {
 	if int(q.serving) < q.consumers {
 		if sub, limited = q.free.first(); sub != nil {
 			return sub, 0, true

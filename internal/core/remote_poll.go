@@ -113,7 +113,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (r *remoteQueue[T]) restLocked() {
 	q := r.q
 	q.polling = false
-	if q.closed || !q.servesLocked() || !slices.ContainsFunc(q.subs, func(s *Subscriber[T]) bool { return !s.stopping }) {
+	if q.closed || !q.servesLocked() || !slices.ContainsFunc(q.subs, func(s *pool[T]) bool { return !s.stopping }) {
 		for _, l := range []uint8{due, backlogged} {
 			for {
 				i, ok := q.win.Pop(q.listOf(l))

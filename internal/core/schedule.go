@@ -1,12 +1,9 @@
 package core
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/notice"
 )
 
 // armLocked keeps the invariant about the alarm, by a brief one if that will do.
@@ -59,7 +56,7 @@ func (q *Queue[T]) tick() {
 		q.limited = 0
 	}
 	for _, s := range q.subs {
-		s.slab.drop()
+		s.workers.trimLocked()
 	}
 	if check := q.alarm.checkAt; check > 0 && check <= now {
 		q.lookLocked(now)
@@ -101,14 +98,14 @@ func (q *Queue[T]) ticked() {
 // passed, or extends it if its subscriber says so. If a handler has it, its
 // context is cancelled and it counts as stuck until it returns. A handler that has
 // returned is not stuck: its worker is, with settling what it left.
-func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *worker[T]) {
+func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) holder[T]) {
 	m, h := q.win.Meta(i), q.win.At(i)
-	var w *worker[T]
+	var w holder[T]
 	if m.State == inHandler {
 		w = find(m.Stamp)
 	}
-	if w != nil && q.renews && w.s.set.AutoExtend > 0 { // else it has had all of it
-		if until := after(h.start, w.s.set.AutoExtend); now < until {
+	if w != nil && q.renews { // else it has had all of it
+		if until := after(h.start, w.pooled().set.AutoExtend); now < until {
 			next := min(after(now, q.set.Visibility), until)
 			q.win.Schedule(i, next)
 			q.keeper.extendLocked(i, time.Duration(next-now))
@@ -123,44 +120,17 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) *wo
 	q.endLocked(i, v, now)
 }
 
-// timedOutLocked says that a delivery which the worker has had for as long as it may has
-// timed out, and returns how it ends. It began at start.
-func (w *worker[T]) timedOutLocked(it *item[T], attempt int, start, now int64, vis time.Duration) message.Verdict {
-	q, v := w.s.q, message.Verdict{Cause: message.TimedOut}
-	switch {
-	case w.returned:
-		v.Err, v.Text = errNotSettled, errNotSettled.Error()
-	case !w.stuck:
-		w.stuck = true
-		w.s.stuck++
-		w.cancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", message.ErrStale, q.name, vis))
-		e := notice.Event{
-			Attempt: attempt, Elapsed: time.Duration(now - start),
-			Subscriber: w.s.site, Goroutine: w.goroutine.Load(),
-		}
-		q.noteItemLocked(notice.Stuck, it, e)
-		q.noteItemLocked(notice.StuckStack, it, e)
-	}
-	return v
-}
-
-// errNotSettled is the error of an attempt whose handler has returned, and whose delivery
-// still waited to be settled when its visibility timeout passed.
-var errNotSettled = errors.New("fanout: the handler has returned, and its delivery was not settled in time")
-
 // finder returns a function that finds the worker whose delivery has a stamp, or nil.
 // It looks at all workers once, when it is first called: it is good as long as the
 // queue's mu is held.
-func (q *Queue[T]) finder() func(stamp uint64) *worker[T] {
-	var workers map[uint64]*worker[T]
-	return func(stamp uint64) *worker[T] {
+func (q *Queue[T]) finder() func(stamp uint64) holder[T] {
+	var workers map[uint64]holder[T]
+	return func(stamp uint64) holder[T] {
 		if workers == nil {
-			workers = make(map[uint64]*worker[T])
+			workers = make(map[uint64]holder[T])
 			for _, s := range q.subs {
 				for _, w := range s.busy {
-					for k := range w.ds {
-						workers[w.ds[k].ref.Stamp] = w
-					}
+					w.eachLocked(func(stamp uint64) { workers[stamp] = w })
 				}
 			}
 		}

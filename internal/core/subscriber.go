@@ -18,36 +18,21 @@ type Subscriber[T any] struct {
 	// A worker is a goroutine that claims what the handler takes at a time, runs
 	// the handler on it, settles it and claims the next, until there is none. The
 	// queue starts it when something is ready (handOnLocked) and it ends by itself.
-	//
-	// Invariants:
-	//   - running <= concurrency, and running counts the worker goroutines;
-	//   - busy holds the workers whose handler is running, stuck counts those of
-	//     them whose delivery has timed out.
+
+	pool[T]
 
 	// Immutable.
-	q *Queue[T]
 	handlers[T]
 	prefetches bool // its workers prefetch messages
 	keeps      bool // the slice that the handler gets is its to keep
-	most       int  // messages that the handler gets
-	set        *settings.SubscriberLimits
-	site       string // file and line that subscribed
 
 	// Guarded by the queue's mu.
-	running  int
-	stuck    int
-	nextAt   int64 // no delivery may start before, for the rate limit
-	labels   context.Context
-	busy     []*worker[T]
-	idle     []*worker[T] // to be used again
-	slab     *slab[T]     // nil if keeps is false
-	stopping bool
-	ended    bool                   // stopping, and no worker is left
-	done     chan struct{}          // closed when ended; made when somebody asks
-	place    int                    // in the queue's subs
-	awaited  map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
-
-	nextFree, previousFree *Subscriber[T] // see freeSubscribers
+	labels  context.Context
+	idle    []*worker[T]           // to be used again
+	slab    *slab[T]               // nil if keeps is false
+	ended   bool                   // stopping, and no worker is left
+	done    chan struct{}          // closed when ended; made when somebody asks
+	awaited map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
 }
 
 // A OneHandler works on one delivery, which it may not keep.
@@ -84,7 +69,8 @@ func (q *Queue[T]) Start(one OneHandler[T], h BatchHandler[T], set settings.Subs
 			h = w.batch
 		}
 	}
-	s := &Subscriber[T]{q: q, handlers: handlers[T]{one, h}, most: most, keeps: keeps, set: set.Shared(), site: callSite()}
+	s := &Subscriber[T]{handlers: handlers[T]{one, h}, keeps: keeps}
+	s.pool = pool[T]{workers: s, q: q, most: most, set: set.Shared(), site: callSite()}
 	s.prefetches = s.canPrefetch()
 	if keeps {
 		s.slab = new(slab[T])
@@ -95,8 +81,8 @@ func (q *Queue[T]) Start(one OneHandler[T], h BatchHandler[T], set settings.Subs
 		return nil, fmt.Errorf("fanout: subscribe to %q: %w", q.name, message.ErrClosed)
 	}
 	s.place = len(q.subs)
-	q.subs = append(q.subs, s)
-	q.free.add(s)
+	q.subs = append(q.subs, &s.pool)
+	q.free.add(&s.pool)
 	q.consumers += set.Concurrency
 	q.handOnLocked()
 	return s, nil
@@ -169,16 +155,6 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.name, what, message.ContextError(ctx))
 }
 
-// handlersLocked returns how many handlers run.
-func (s *Subscriber[T]) handlersLocked() (n int) {
-	for _, w := range s.busy {
-		if !w.returned {
-			n++
-		}
-	}
-	return n
-}
-
 // stopLocked makes the workers end, and takes the subscriber from its queue
 // once they have.
 func (s *Subscriber[T]) stopLocked() {
@@ -189,9 +165,7 @@ func (s *Subscriber[T]) stopLocked() {
 	s.q.consumers -= s.set.Concurrency
 	s.q.serving -= int32(s.running)
 	for _, w := range s.busy {
-		if w.lease != nil {
-			s.q.takeBackLocked(w.lease)
-		}
+		w.returnWaitingLocked()
 	}
 	s.q.changedLocked()
 	s.checkDoneLocked()
@@ -215,66 +189,7 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	q.subs[s.place].place = s.place
 	q.subs[last] = nil
 	q.subs = q.subs[:last]
-	q.free.remove(s)
-}
-
-// freeSubscribers is a ring of a queue's subscribers: each that may start one more
-// worker is in it, and others until first meets them. They take turns: last is the one
-// that started the latest worker, and the next one follows it. Guarded by the queue's mu.
-type freeSubscribers[T any] struct{ last *Subscriber[T] }
-
-// mayStart reports whether the subscriber may start one more worker.
-func (s *Subscriber[T]) mayStart() bool { return !s.stopping && s.running < s.set.Concurrency }
-
-// add puts a subscriber that may start a worker behind all others.
-func (f *freeSubscribers[T]) add(s *Subscriber[T]) {
-	if s.nextFree != nil {
-		return
-	}
-	s.nextFree, s.previousFree = s, s
-	if f.last != nil {
-		s.previousFree, s.nextFree = f.last, f.last.nextFree
-		s.previousFree.nextFree, s.nextFree.previousFree = s, s
-	}
-	f.last = s
-}
-
-// remove takes a subscriber out, if it is in the ring.
-func (f *freeSubscribers[T]) remove(s *Subscriber[T]) {
-	if s.nextFree == nil {
-		return
-	}
-	s.previousFree.nextFree, s.nextFree.previousFree = s.nextFree, s.previousFree
-	if f.last == s {
-		f.last = s.previousFree
-		if f.last == s {
-			f.last = nil
-		}
-	}
-	s.nextFree, s.previousFree = nil, nil
-}
-
-// first returns the subscriber whose turn it is, of those that may start a worker and
-// whose rate limits let a message start. If only rate limits prevent it, it returns
-// nil and until when.
-func (f *freeSubscribers[T]) first() (sub *Subscriber[T], limited int64) {
-	if f.last == nil {
-		return nil, 0
-	}
-	for s, end := f.last.nextFree, f.last; ; {
-		next, atEnd := s.nextFree, s == end
-		if !s.mayStart() {
-			f.remove(s)
-		} else if at := s.limitedLocked(); at == 0 {
-			return s, 0
-		} else if limited == 0 || at < limited {
-			limited = at
-		}
-		if atEnd {
-			return nil, limited
-		}
-		s = next
-	}
+	q.free.remove(&s.pool)
 }
 
 // visibility is how long after its start a delivery to the subscriber times out.
@@ -285,19 +200,6 @@ func (s *Subscriber[T]) visibility() time.Duration {
 		return s.q.set.Visibility
 	}
 	return max(s.q.set.Visibility, s.set.AutoExtend)
-}
-
-// limitedLocked returns until when the rate limit lets no delivery start, 0 if
-// one may start now.
-func (s *Subscriber[T]) limitedLocked() int64 {
-	if s.set.Every == 0 {
-		return 0
-	}
-	now := s.q.core.now()
-	if s.nextAt <= now || s.nextAt > after(now, time.Duration(s.most)*s.set.Every) { // or the clock is that of another bubble
-		return 0
-	}
-	return s.nextAt
 }
 
 // callSite is the file and line that called into this package, to name a
@@ -328,3 +230,6 @@ func lastTwo(path string) string {
 func ours(function string) bool {
 	return strings.HasPrefix(function, "github.com/gofanout/fanout.") || strings.HasPrefix(function, "github.com/gofanout/fanout/internal/core.")
 }
+
+// trimLocked lets go of memory for batches to come.
+func (s *Subscriber[T]) trimLocked() { s.slab.drop() }

@@ -399,10 +399,10 @@ func TestAStartInBulkSaysWhoseTurnIsNext(t *testing.T) {
 				waysToConsume[name](t, short, q, 7, func(d Delivery[int]) { got = append(got, d.Body) })
 				elapse(time.Second)
 				cancel()
-				var subs []*Subscriber[int]
+				var subs []*pool[int]
 				q.Locked(func() { subs = slices.Clone(q.subs) })
 				for _, s := range subs {
-					require.NoError(t, s.Shutdown(ctx))
+					require.NoError(t, s.workers.(*Subscriber[int]).Shutdown(ctx))
 				}
 				require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6}, got)
 				elapse(time.Minute)

@@ -669,7 +669,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 		"a worker": func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)) {
 			_, _ = q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
 				q.mu.Lock()
-				place := q.subs[0].busy[0].currentLocked() + 1
+				place := q.subs[0].busy[0].(*worker[int]).currentLocked() + 1
 				q.mu.Unlock()
 				do(d, place)
 				return nil

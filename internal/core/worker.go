@@ -144,7 +144,7 @@ func (w *worker[T]) restLocked() {
 	q.running--
 	if !s.stopping {
 		q.serving--
-		q.free.add(s)
+		q.free.add(&s.pool)
 	}
 	s.idle = append(s.idle, w)
 	if q.leases == nil && q.cursor.Resting() {
@@ -194,13 +194,10 @@ func (w *worker[T]) putDownLocked() {
 	w.unstickLocked()
 	last := len(s.busy) - 1
 	s.busy[w.place] = s.busy[last]
-	s.busy[w.place].place = w.place
+	s.busy[w.place].moved(w.place)
 	s.busy[last] = nil
 	s.busy = s.busy[:last]
 }
-
-// cancelLocked has the handler's context cancelled after unlocking.
-func (w *worker[T]) cancelLocked(cause error) { w.s.q.pending.Cancel(w.ctx().Cancel, cause) }
 
 // handle runs the handler on the batch and settles it as it says.
 func (w *worker[T]) handle(ctx *handling.Context) {
