@@ -223,7 +223,7 @@ func judgedRun(ctx *handling.Context, err error) *message.Verdict {
 // detached it, or there is no next. It returns the error of the last run and its
 // context.
 func (w *worker[T]) handleLease() (ctx *handling.Context, err error) {
-	l, handler, ds := w.lease, w.s.one, w.ds
+	l, handler, ds := w.lease, w.handlers.one, w.ds
 	p, ctxs := l.Place(), w.ctxs[:len(ds)]
 	for k := int(p.Stamp() - ds[0].ref.Stamp); k < len(ds); k++ {
 		ctx = &ctxs[k]

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/settings"
 )
@@ -27,6 +28,8 @@ type Subscriber[T any] struct {
 	// Immutable.
 	q *Queue[T]
 	handlers[T]
+	interceptors *[]intercept.Interceptor // around each run of a handler; nil: none
+
 	prefetches bool // its workers prefetch messages
 	keeps      bool // the slice that the handler gets is its to keep
 	most       int  // messages that the handler gets
@@ -76,15 +79,10 @@ func (q *Queue[T]) Start(one OneHandler[T], h BatchHandler[T], set settings.Subs
 	if one != nil {
 		most, keeps = 1, false
 	}
-	if around := append(slices.Clip(q.core.around), set.Interceptors...); len(around) > 0 {
-		w := &surrounded[T]{q: q, is: around, h: handlers[T]{one, h}}
-		if one != nil {
-			one = w.one
-		} else {
-			h = w.batch
-		}
-	}
 	s := &Subscriber[T]{q: q, handlers: handlers[T]{one, h}, most: most, keeps: keeps, set: set.Shared(), site: callSite()}
+	if is := append(slices.Clip(q.core.around), set.Interceptors...); len(is) > 0 {
+		s.interceptors = &is
+	}
 	s.prefetches = s.canPrefetch()
 	if keeps {
 		s.slab = new(slab[T])

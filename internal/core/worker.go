@@ -19,7 +19,8 @@ import (
 // A worker is what one worker goroutine has of its own. Its fields but s are
 // the goroutine's, except where said.
 type worker[T any] struct {
-	s *Subscriber[T]
+	s        *Subscriber[T]
+	handlers handlers[T] // the subscriber's, with interceptors around them
 
 	// Guarded by the queue's mu; the worker reads lease and ds without.
 	place int // in busy
@@ -52,7 +53,10 @@ func (s *Subscriber[T]) startLocked() {
 	if n := len(s.idle); n > 0 {
 		w, s.idle = s.idle[n-1], s.idle[:n-1]
 	} else {
-		w = &worker[T]{s: s}
+		w = &worker[T]{s: s, handlers: s.handlers}
+		if s.interceptors != nil {
+			w.handlers = s.around()
+		}
 	}
 	if s.labels == nil {
 		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.q.core.name, "queue", s.q.name, "subscriber", s.site))
@@ -222,7 +226,7 @@ func (w *worker[T]) handle(ctx *handling.Context) {
 		w.stopTimeout(timeout)
 		w.finish(v)
 	}()
-	err := w.s.run(ctx, w.given)
+	err := w.handlers.run(ctx, w.given)
 	if err == nil {
 		returned = true
 		w.stopTimeout(timeout)
