@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofanout/fanout/internal/intercept"
@@ -31,6 +32,7 @@ type Subscriber[T any] struct {
 	interceptors *[]intercept.Interceptor // around each run of a handler; nil: none
 
 	prefetches bool // its workers prefetch messages
+	timed      bool // its workers are timed
 	keeps      bool // the slice that the handler gets is its to keep
 	most       int  // messages that the handler gets
 	set        *settings.SubscriberLimits
@@ -39,7 +41,7 @@ type Subscriber[T any] struct {
 	// Guarded by the queue's mu.
 	running  int
 	stuck    int
-	nextAt   int64 // no delivery may start before, for the rate limit
+	nextAt   atomic.Int64 // no delivery may start before, for the rate limit; written without mu too
 	labels   context.Context
 	busy     []*worker[T]
 	idle     []*worker[T] // to be used again
@@ -83,7 +85,7 @@ func (q *Queue[T]) Start(one OneHandler[T], h BatchHandler[T], set settings.Subs
 	if is := append(slices.Clip(q.core.around), set.Interceptors...); len(is) > 0 {
 		s.interceptors = &is
 	}
-	s.prefetches = s.canPrefetch()
+	s.prefetches, s.timed = !q.direct, s.isTimed()
 	if keeps {
 		s.slab = new(slab[T])
 	}
@@ -293,11 +295,36 @@ func (s *Subscriber[T]) limitedLocked() int64 {
 	if s.set.Every == 0 {
 		return 0
 	}
-	now := s.q.core.now()
-	if s.nextAt <= now || s.nextAt > after(now, time.Duration(s.most)*s.set.Every) { // or the clock is that of another bubble
-		return 0
+	if now, at := s.q.core.now(), s.nextAt.Load(); !s.mayStartAt(now, at) {
+		return at
 	}
-	return s.nextAt
+	return 0
+}
+
+// mayStartAt reports whether a delivery may start now, given the instant before which none
+// may. One that is too late is of the clock of another bubble.
+func (s *Subscriber[T]) mayStartAt(now, at int64) bool {
+	return at <= now || at > after(now, time.Duration(s.most)*s.set.Every)
+}
+
+// pass says that a delivery starts now, if the rate limit lets one, and reports whether it
+// does. Anyone may call it.
+func (s *Subscriber[T]) pass(now int64) bool {
+	if s.set.Every == 0 {
+		return true
+	}
+	at := s.nextAt.Load()
+	return s.mayStartAt(now, at) && s.nextAt.CompareAndSwap(at, after(now, s.set.Every))
+}
+
+// passMore says that n more deliveries have started with one that did.
+func (s *Subscriber[T]) passMore(n int) { s.nextAt.Add(int64(n) * int64(s.set.Every)) }
+
+// unpass says that the delivery that was to start now has not.
+func (s *Subscriber[T]) unpass(now int64) {
+	if s.set.Every > 0 {
+		s.nextAt.CompareAndSwap(after(now, s.set.Every), now)
+	}
 }
 
 // callSite is the file and line that called into this package, to name a
