@@ -91,6 +91,7 @@ func TestHooksHearOfPrefetchedMessagesOneByOne(t *testing.T) {
 				require.NoError(t, err)
 				synctest.Wait()
 				time.Sleep(time.Second)
+				synctest.Wait()
 				require.Equal(t, want, told)
 				require.NotEmpty(t, want)
 				s := q.Stats()
@@ -202,6 +203,7 @@ func TestATimedDeliveryTimesOutAtItsInstant(t *testing.T) {
 				}, limit...)
 				require.NoError(t, err)
 				time.Sleep(time.Second)
+				synctest.Wait()
 				require.True(t, hung)
 				require.Equal(t, uint64(29), q.Stats().Acked)
 				require.Equal(t, uint64(1), q.Stats().TimedOut)
@@ -244,6 +246,7 @@ func TestARateLimitSpacesPrefetchedMessages(t *testing.T) {
 		}, fanout.WithRateLimit(float64(time.Second/every)))
 		require.NoError(t, err)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Len(t, starts, n)
 		for k := 1; k < n; k++ {
 			require.Equal(t, starts[k-1]+max(work(k-1), every), starts[k], "message %d", k)
@@ -271,6 +274,7 @@ func TestWorkersShareARateLimit(t *testing.T) {
 		}, fanout.WithConcurrency(4), fanout.WithRateLimit(float64(time.Second/every)))
 		require.NoError(t, err)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Len(t, starts, n)
 		for k := 1; k < n; k++ {
 			require.Equal(t, every, starts[k].Sub(starts[k-1]), "message %d", k)
@@ -313,6 +317,7 @@ func TestAHandlerTimeoutOfAPrefetchedMessage(t *testing.T) {
 				}, fanout.WithHandlerTimeout(limit))
 				require.NoError(t, err)
 				time.Sleep(time.Minute)
+				synctest.Wait()
 				require.Equal(t, 2*11, late)
 				for _, ctx := range returned {
 					require.NoError(t, ctx.Err(), "it has returned")
@@ -358,6 +363,7 @@ func TestAPrefetchedMessageExpiresAtItsInstant(t *testing.T) {
 						})
 						require.NoError(t, err)
 						time.Sleep(time.Minute)
+						synctest.Wait()
 						require.Equal(t, min(n, int((ttl+work-1)/work)), handled)
 						require.Equal(t, uint64(n-handled), q.Stats().Expired)
 						require.NoError(t, top.Close())
