@@ -1,10 +1,7 @@
 package core
 
 import (
-	"time"
-
 	"github.com/gofanout/fanout/internal/lease"
-	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -40,8 +37,12 @@ func (w *worker[T]) claimLocked() bool {
 		return false
 	}
 	now := q.core.now()
+	if !s.pass(now) {
+		return false
+	}
 	ds := w.roomFor(n)
 	if w.takeBatchLocked(ds, now) {
+		s.passMore(n - 1)
 		w.giveContextsLocked(1)
 		w.giveLocked(ds, now)
 		return true
@@ -54,23 +55,22 @@ func (w *worker[T]) claimLocked() bool {
 		n = w.claimLeasesLocked(ds, now)
 	}
 	if n == 0 {
+		s.unpass(now)
 		q.checkDrainedLocked()
 		return false
 	}
+	s.passMore(n - 1)
 	q.armLocked(now)
 	w.giveContextsLocked(1)
-	if s.set.Every > 0 {
-		s.nextAt = after(q.core.now(), time.Duration(n)*s.set.Every) // no claim comes before nextAt
-	}
 	w.giveLocked(ds[:n], now)
 	return true
 }
 
-// takeBatchLocked takes messages from the log into leases, if all are there and plain. That
+// takeBatchLocked takes messages from the log into leases, if all are there and can be taken together. That
 // is what claimLeasesLocked would do, but at a lower price.
 func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 	s, q := w.s, w.s.q
-	if !s.prefetches || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.inLogLocked() < len(ds) || !q.plainLocked(len(ds)) {
+	if !s.prefetches || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.inLogLocked() < len(ds) || !q.joinLocked(len(ds), now) {
 		return false
 	}
 	t, vis := q.leasesLocked(), int64(s.visibility())
@@ -96,6 +96,11 @@ func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 		}
 	}
 	w.tookLocked(ds, now)
+	if q.hooked(notice.Delivered) {
+		for k := range ds {
+			q.deliveredLocked(&ds[k])
+		}
+	}
 	q.tallyLocked()
 	q.lookByLocked(now, checkAge)
 	if !q.alarm.armed || q.alarm.at > after(now, s.visibility()) {
@@ -104,27 +109,26 @@ func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 	return true
 }
 
-// plainLocked reports whether nothing has to be kept apart of the next n messages
-// of the log.
-func (q *Queue[T]) plainLocked(n int) bool {
+// joinLocked reports whether the next n messages of the log can be taken together now.
+func (q *Queue[T]) joinLocked(n int, now int64) bool {
 	run := q.cursor.Run(n)
-	if message.PlainRun(run) < len(run) {
+	if q.joins(run, now) < len(run) {
 		return false
 	}
 	if n -= len(run); n == 0 {
 		return true
 	}
-	plain, skip := true, len(run)
+	join, skip := true, len(run)
 	q.cursor.Scan(func(it *item[T]) bool {
 		if skip > 0 {
 			skip--
 			return true
 		}
-		plain = it.Ext == nil || it.Ext.Plain()
+		join = q.joinsAlone(it, now)
 		n--
-		return plain && n > 0
+		return join && n > 0
 	})
-	return plain
+	return join
 }
 
 // claimEntriesLocked claims messages that are entries of the window all the time.
@@ -146,7 +150,7 @@ func (w *worker[T]) claimLeasesLocked(ds []Delivery[T], now int64) (n int) {
 	for n < len(ds) {
 		l := t.Gather(w, len(ds)-n, int64(w.s.visibility()))
 		for l.Room() > 0 {
-			if run := q.plainRunLocked(l.Room()); len(run) > 0 {
+			if run := q.plainRunLocked(l.Room(), now); len(run) > 0 {
 				q.cursor.Step(t.Add(l, run, now))
 				q.backlogsTurn = false
 			} else if !q.fillLocked(l, now) {

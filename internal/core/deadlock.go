@@ -16,7 +16,7 @@ func (q *Queue[T]) WaitState() (s handling.State) {
 	toTake := q.readyLocked() + q.n[delayed] + q.n[retrying]
 	s.Free = q.closed || q.n[inFlight] > 0 || q.receivedLocked() > 0 || q.ranges > 0 || q.n[parked] > 0 || q.receivers.n > 0 && toTake > 0
 	if !s.Free && q.expires() {
-		_, _, s.Free = q.firstExpiryLocked(q.core.now()) // that makes room
+		_, s.Free = q.firstExpiryLocked(q.core.now()) // that makes room
 	}
 	for _, sub := range q.subs {
 		if !sub.stopping && len(sub.busy) < sub.set.Concurrency && toTake > 0 {

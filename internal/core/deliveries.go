@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/lease"
-	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
@@ -121,6 +120,9 @@ func (r *Range[T]) Message(_ *lease.Lease[T], k int) item[T] { return r.ds[k].it
 // At is when message k of the range's lease was published. forget leaves that alone.
 func (r *Range[T]) At(_ *lease.Lease[T], k int) int64 { return r.ds[k].at }
 
+// Began is now: a range reads no clock between two messages.
+func (r *Range[T]) Began(now int64) int64 { return now }
+
 // endLocked gives back the lease, of which nothing waits and nothing is current.
 func (r *Range[T]) endLocked() {
 	q := r.q
@@ -169,11 +171,11 @@ func (r *Range[T]) Leave() {
 func (r *Range[T]) prefetchLocked(now int64) bool {
 	q := r.q
 	n := r.sizeLocked(now)
-	if n < 2 || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.direct || q.set.TTL > 0 || r.vis != q.set.Visibility || q.core.singly || q.hooked(notice.Settled) {
+	if n < 2 || q.dueLocked() > 0 || q.n[backlogged] > 0 || q.direct || r.vis != q.set.Visibility || q.core.singly || q.hooked(notice.Settled) {
 		return false
 	}
 	run := q.cursor.Run(n)
-	k := message.PlainRun(run)
+	k := q.joins(run, after(now, checkAge))
 	if k < 2 {
 		return false
 	}

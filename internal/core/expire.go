@@ -6,8 +6,9 @@ package core
 // a message is seen to have when its turn comes.
 //
 // What is in flight may succeed still, and what is parked is dead already. All other
-// messages that expire are noted in the window (noteExpiryLocked). Those in the log
-// are taken into the window when room is wanted, each at most once.
+// messages that expire are noted in the window (noteExpiryLocked). When room is wanted,
+// those in the log are looked at where they stand (scanLocked), and taken into the window
+// if one of them has expired.
 
 // expires reports whether any message of the queue may have a time to live.
 func (q *Queue[T]) expires() bool {
@@ -24,23 +25,69 @@ func (q *Queue[T]) noteExpiryLocked(i int32) {
 	}
 }
 
-// firstExpiryLocked returns which of the messages that are neither in flight nor
-// parked expires first, and when.
-func (q *Queue[T]) firstExpiryLocked(now int64) (i int32, at int64, ok bool) {
-	before := q.cursor.Pos()
-	switch {
-	case q.direct || q.closed:
-	case q.set.TTL > 0:
+// A logScan is what is known of the times to live in the log: of the messages before
+// position end, none expires before at.
+type logScan struct {
+	end int64
+	at  int64
+}
+
+const never = 1<<63 - 1
+
+// firstExpiryLocked returns when the first expires of the messages that are neither in
+// flight nor parked, or an earlier instant that has not come. What has expired is in the
+// window then.
+func (q *Queue[T]) firstExpiryLocked(now int64) (at int64, ok bool) {
+	if q.scanLocked() <= now {
+		q.scan.end = 0 // what it was may be gone: look again
+		if q.scanLocked() <= now {
+			q.spillExpiringLocked(now)
+		}
+	}
+	return q.knownExpiryLocked()
+}
+
+// knownExpiryLocked is firstExpiryLocked for what has been looked at.
+func (q *Queue[T]) knownExpiryLocked() (at int64, ok bool) {
+	_, at, ok = q.win.FirstExpiry()
+	if s := &q.scan; s.end > q.cursor.Pos() && s.at != never && (!ok || s.at < at) {
+		at, ok = s.at, true
+	}
+	return at, ok
+}
+
+// scanLocked looks at the messages of the log that nobody has looked at yet, and returns
+// when the first of the log expires, or an earlier instant.
+func (q *Queue[T]) scanLocked() int64 {
+	s := &q.scan
+	if q.inLogLocked() == 0 || q.set.TTL == 0 && q.cursor.Peek().Seq > q.t.expiring.Load() {
+		s.end = 0
+		return never
+	}
+	if s.end <= q.cursor.Pos() {
+		s.end, s.at = q.cursor.Pos(), never
+	}
+	q.cursor.ScanFrom(s.end, func(it *item[T]) bool {
+		if at, ok := q.expiry(it); ok {
+			s.at = min(s.at, at)
+		}
+		s.end++
+		return true
+	})
+	return s.at
+}
+
+// spillExpiringLocked takes the messages of the log that have a time to live into the
+// window, and those before them.
+func (q *Queue[T]) spillExpiringLocked(now int64) {
+	if q.set.TTL > 0 {
 		q.spillLocked()
-	default:
+	} else {
 		for last := q.t.expiring.Load(); q.inLogLocked() > 0 && q.cursor.Peek().Seq <= last; {
 			q.putLocked(q.win.Add(held[T]{item: *q.cursor.Next()}), backlogged)
 		}
 	}
-	if q.cursor.Pos() > before {
-		q.lookByLocked(now, checkAge)
-	}
-	return q.win.FirstExpiry()
+	q.lookByLocked(now, checkAge)
 }
 
 // expireFirstLocked buries the first that expires of those in the window, if its time
@@ -60,7 +107,7 @@ func (q *Queue[T]) expireFirstLocked(now int64) bool {
 // expireAllLocked buries what has expired and is neither in flight nor parked, and
 // reports whether that was anything. The topic's mu is held, too.
 func (q *Queue[T]) expireAllLocked(now int64) bool {
-	if _, at, ok := q.firstExpiryLocked(now); !ok || at > now {
+	if at, ok := q.firstExpiryLocked(now); !ok || at > now {
 		return false
 	}
 	if q.opening {

@@ -85,7 +85,7 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 			return q.deliverLocked(ds, &r)
 		}
 	}
-	if run := q.plainRunLocked(len(ds)); len(run) > 0 {
+	if run := q.plainRunLocked(len(ds), now); len(run) > 0 {
 		r := t.Take(run, len(ds), int64(vis), now)
 		q.cursor.Step(len(r.Items))
 		q.backlogsTurn = false
@@ -103,9 +103,9 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 
 // plainRunLocked returns the messages of the log that can be taken in one step, at most so
 // many.
-func (q *Queue[T]) plainRunLocked(most int) []item[T] {
+func (q *Queue[T]) plainRunLocked(most int, now int64) []item[T] {
 	n := min(q.inLogLocked(), most)
-	if n == 0 || q.n[backlogged] > 0 || q.set.TTL > 0 {
+	if n == 0 || q.n[backlogged] > 0 {
 		return nil
 	}
 	if q.dueLocked() > 0 {
@@ -115,7 +115,28 @@ func (q *Queue[T]) plainRunLocked(most int) []item[T] {
 		n = 1 // they take turns
 	}
 	run := q.cursor.Run(n)
+	if q.expired(&run[0], now) {
+		return nil // the others were published later
+	}
 	return run[:message.PlainRun(run)]
+}
+
+// joins counts the messages of a run of the log before the first that has to be taken by
+// itself: it has an ordering key, or its time to live may have passed at the given instant.
+func (q *Queue[T]) joins(run []item[T], at int64) (n int) {
+	if len(run) == 0 || q.expired(&run[0], at) {
+		return 0
+	}
+	for n += message.PlainRun(run); n < len(run) && q.joinsAlone(&run[n], at); {
+		n++
+		n += message.PlainRun(run[n:])
+	}
+	return n
+}
+
+// joinsAlone is joins for one message.
+func (q *Queue[T]) joinsAlone(it *item[T], at int64) bool {
+	return (it.Ext == nil || it.Ext.Key == "" && it.Ext.Born == 0) && !q.expired(it, at)
 }
 
 // fillLocked takes the next message by itself into a lease, which has room, and reports

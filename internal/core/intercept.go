@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gofanout/fanout/internal/intercept"
@@ -90,65 +88,78 @@ type handed[T any] struct {
 	ds  []Delivery[T]
 	one [1]Delivery[T] // room for a single one
 
-	// Of a handler's run only.
-	h     *handlers[T]
-	next  func(context.Context) error // what the interceptors are given: call, made once
-	calls atomic.Int64                // of next: how many were made in the upper half, how many run in the lower
+	ids   message.IDs
+	chain *intercept.Chain // of handlers' runs only
 }
 
-// aCall is what a call of next adds to calls while it runs.
-const aCall = 1<<32 + 1
-
-// call runs the handler.
-func (h *handed[T]) call(ctx context.Context) error {
-	h.calls.Add(aCall)
-	err := h.h.run(ctx, h.ds)
-	h.calls.Add(-1)
-	return err
-}
-
-// surrounded is a handler with interceptors around it.
-//
-// Invariant: a run in runs is nobody's. One whose next was not called, or may be running
-// still, is not put there: an interceptor may leave that behind, and has the deliveries
-// then.
+// surrounded is a worker's handler with interceptors around it. The worker's goroutine has
+// it.
 type surrounded[T any] struct {
-	q    *Queue[T]
-	is   []intercept.Interceptor
-	h    handlers[T]
-	runs sync.Pool // of *handed[T]
+	s *Subscriber[T]
+	// handed is what the next run uses; nil: a new one. An interceptor may leave behind a
+	// next that it did not call, or that is running still, and has the deliveries then.
+	handed *handed[T]
+}
+
+// around are the worker's handlers with the subscriber's interceptors around them.
+func (s *Subscriber[T]) around() (h handlers[T]) {
+	w := &surrounded[T]{s: s}
+	if s.one != nil {
+		h.one = w.one
+	} else {
+		h.batch = w.batch
+	}
+	return h
 }
 
 // one is the handler, if it takes one message at a time.
-func (s *surrounded[T]) one(ctx context.Context, d *Delivery[T]) error {
-	r := s.run()
-	r.one[0] = *d
-	r.ds = r.one[:]
-	return s.handle(ctx, r)
+func (w *surrounded[T]) one(ctx context.Context, d *Delivery[T]) error {
+	r := w.take()
+	one := &r.one[0] // field by field: a literal would be copied
+	one.Body, one.q, one.ext, one.hist, one.seq, one.at, one.ref = d.Body, d.q, d.ext, d.hist, d.seq, d.at, d.ref
+	err := w.handle(ctx, r)
+	if w.handed != nil {
+		r.one[0].forget()
+	}
+	return err
 }
 
 // batch is the handler. The slice is its own.
-func (s *surrounded[T]) batch(ctx context.Context, ds []Delivery[T]) error {
-	r := s.run()
+func (w *surrounded[T]) batch(ctx context.Context, ds []Delivery[T]) error {
+	r := w.take()
 	r.ds = ds
-	return s.handle(ctx, r)
+	err := w.handle(ctx, r)
+	if w.handed != nil {
+		r.ds = nil
+	}
+	return err
 }
 
-func (s *surrounded[T]) run() *handed[T] {
-	if r, ok := s.runs.Get().(*handed[T]); ok {
+// take returns what the run uses. Nobody else has it.
+func (w *surrounded[T]) take() *handed[T] {
+	if r := w.handed; r != nil {
+		w.handed = nil // until it is known that it can be used again
 		return r
 	}
-	r := &handed[T]{q: s.q, h: &s.h}
-	r.next = r.call
+	r := &handed[T]{q: w.s.q}
+	r.ds = r.one[:]
+	h := &w.s.handlers
+	r.chain = intercept.NewChain(*w.s.interceptors, func(ctx context.Context) error { return h.run(ctx, r.ds) })
 	return r
 }
 
-func (s *surrounded[T]) handle(ctx context.Context, r *handed[T]) error {
-	err := intercept.Call(ctx, s.is, r.info(intercept.OpHandle), r.next)
-	if c := r.calls.Load(); c != 0 && int32(c) == 0 {
-		r.ds, r.one[0] = nil, Delivery[T]{}
-		r.calls.Store(0)
-		s.runs.Put(r)
+func (w *surrounded[T]) handle(ctx context.Context, r *handed[T]) error {
+	is, q, d := *w.s.interceptors, r.q, &r.ds[0]
+	info := intercept.Info{
+		Operation: intercept.OpHandle, Topic: q.core.name, Queue: q.name, Messages: len(r.ds), About: r,
+		MessageID: r.id(0), Attempt: int(d.ref.Attempt), PublishedAt: q.core.time(d.at),
+	}
+	if len(is) > 1 {
+		r.chain.Info = info
+	}
+	err := is[0](ctx, info, r.chain.Next)
+	if r.chain.Over() {
+		w.handed = r
 	}
 	return err
 }
@@ -163,18 +174,26 @@ func (q *Queue[T]) called(d *Delivery[T]) *handed[T] {
 func (h *handed[T]) info(o intercept.Operation) intercept.Info {
 	info := intercept.Info{Operation: o, Topic: h.q.core.name, Queue: h.q.name, Messages: len(h.ds), About: h}
 	if len(h.ds) > 0 {
-		d := &h.ds[0]
-		info.MessageID, info.Attempt, info.PublishedAt = d.ID(), d.Attempt(), d.PublishedAt()
+		info.MessageID, info.Attempt, info.PublishedAt = h.id(0), h.Attempt(0), h.PublishedAt(0)
 	}
 	return info
 }
 
+// id is the ID of delivery k.
+func (h *handed[T]) id(k int) string {
+	d, c := &h.ds[k], h.q.core
+	if h.chain != nil && k == 0 { // of one after the other
+		return h.ids.ID(&c.clock, d.seq, d.at, d.ext)
+	}
+	return c.id(d.seq, d.at, d.ext)
+}
+
 func (h *handed[T]) Count() int                   { return len(h.ds) }
 func (h *handed[T]) Body(k int) any               { return h.ds[k].Body }
-func (h *handed[T]) ID(k int) string              { return h.ds[k].ID() }
+func (h *handed[T]) ID(k int) string              { return h.id(k) }
 func (h *handed[T]) Ext(k int) *extra             { return h.ds[k].ext }
-func (h *handed[T]) Attempt(k int) int            { return h.ds[k].Attempt() }
-func (h *handed[T]) PublishedAt(k int) time.Time  { return h.ds[k].PublishedAt() }
+func (h *handed[T]) Attempt(k int) int            { return int(h.ds[k].ref.Attempt) }
+func (h *handed[T]) PublishedAt(k int) time.Time  { return h.q.core.time(h.ds[k].at) }
 func (h *handed[T]) Set(int, string, string) bool { return false }
 
 // What follows is for queues that are not local: those of an engine, those with

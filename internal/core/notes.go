@@ -17,8 +17,7 @@ func (q *Queue[T]) noteLocked(k notice.Kind, e notice.Event) {
 	if !q.hooked(k) {
 		return
 	}
-	q.seq++
-	e.Seq, e.Time = q.seq, time.Now()
+	e.Seq, e.Time = q.seq.Add(1), time.Now()
 	q.pending.Add(&q.report, k, e)
 }
 

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/gofanout/fanout/internal/handling"
@@ -27,7 +28,7 @@ type pool[T any] struct {
 	running  int
 	stuck    int
 	stopping bool
-	nextAt   int64 // no delivery may start before, for the rate limit
+	nextAt   atomic.Int64 // no delivery may start before, for the rate limit; written without mu too
 	busy     []holder[T]
 	place    int // in the queue's pools
 
@@ -132,11 +133,36 @@ func (s *pool[T]) limitedLocked() int64 {
 	if s.set.Every == 0 {
 		return 0
 	}
-	now := s.q.core.now()
-	if s.nextAt <= now || s.nextAt > after(now, time.Duration(s.most)*s.set.Every) { // or the clock is that of another bubble
-		return 0
+	if now, at := s.q.core.now(), s.nextAt.Load(); !s.mayStartAt(now, at) {
+		return at
 	}
-	return s.nextAt
+	return 0
+}
+
+// mayStartAt reports whether a delivery may start now, given the instant before which none
+// may. One that is too late is of the clock of another bubble.
+func (s *pool[T]) mayStartAt(now, at int64) bool {
+	return at <= now || at > after(now, time.Duration(s.most)*s.set.Every)
+}
+
+// pass says that a delivery starts now, if the rate limit lets one, and reports whether it
+// does. Anyone may call it.
+func (s *pool[T]) pass(now int64) bool {
+	if s.set.Every == 0 {
+		return true
+	}
+	at := s.nextAt.Load()
+	return s.mayStartAt(now, at) && s.nextAt.CompareAndSwap(at, after(now, s.set.Every))
+}
+
+// passMore says that n more deliveries have started with one that did.
+func (s *pool[T]) passMore(n int) { s.nextAt.Add(int64(n) * int64(s.set.Every)) }
+
+// unpass says that the delivery that was to start now has not.
+func (s *pool[T]) unpass(now int64) {
+	if s.set.Every > 0 {
+		s.nextAt.CompareAndSwap(after(now, s.set.Every), now)
+	}
 }
 
 // handlersLocked returns how many handlers run.

@@ -10,13 +10,15 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// A worker whose messages need nothing apart (no ordering key, no time to live, no hooks
-// that want to hear of each, no rate limit, no handler timeout around a single handler)
-// prefetches them: it takes up to prefetchLen of them from the log into a lease in step, under
-// one lock and one reading of the clock, and makes deliveries of all. Then it runs its
-// handler on one after the other, and what that costs beside the handler is one atomic
-// step a message, which says at once that the one before is acknowledged and that the
-// next one has begun.
+// A worker with a handler for single messages prefetches them: it takes up to prefetchLen
+// of them from the log into a lease in step, under one lock and one reading of the clock,
+// and makes deliveries of all. Then it runs its handler on one after the other, and what
+// that costs beside the handler is one atomic step a message, which says at once that the
+// one before is acknowledged and that the next one has begun. If somebody hears of each
+// message, or the clock decides when the next may begin, that step is two: see timed.go.
+//
+// What has an ordering key is taken by itself, and so is what may expire before the timer
+// has looked at the lease: see joins.
 //
 // All others work on the lease under the queue's mu, see package lease:
 //
@@ -44,13 +46,6 @@ const (
 	checkAge     = time.Millisecond
 )
 
-// canPrefetch reports whether the subscriber's workers may prefetch messages.
-func (s *Subscriber[T]) canPrefetch() bool {
-	q := s.q
-	return !q.direct && q.set.TTL == 0 && s.set.Every == 0 && (s.one == nil || s.set.HandlerTimeout == 0) &&
-		!q.hooked(notice.Delivered) && !q.hooked(notice.Settled)
-}
-
 // prefetchLocked takes messages from the log, and begins the first, if there is anything
 // to take in this way.
 func (w *worker[T]) prefetchLocked(now int64) bool {
@@ -60,9 +55,12 @@ func (w *worker[T]) prefetchLocked(now int64) bool {
 		return false
 	}
 	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))
-	k := message.PlainRun(run)
-	if k == 0 {
+	k := q.joins(run, after(now, checkAge))
+	if k == 0 || !s.pass(now) {
 		return false
+	}
+	if w.timed != nil {
+		w.beginLocked(now)
 	}
 	t := q.leasesLocked()
 	if !w.stepping || !t.Again(w.lease, k, now) {
@@ -189,9 +187,10 @@ type buffer[T any] struct{ ds []Delivery[T] }
 // runLease runs the handler on what was prefetched, and goes on with more for as long as
 // there is any.
 func (w *worker[T]) runLease() {
-	running, ended := true, false
+	ended := false
+	w.running = true
 	defer func() {
-		if ended || !running {
+		if ended || !w.running {
 			return // a panic of our own is not to be hidden
 		}
 		v := unreturned(recover())
@@ -202,9 +201,9 @@ func (w *worker[T]) runLease() {
 		if ctx, err := w.handleLease(); err != nil {
 			v = judgedRun(ctx, err)
 		}
-		running = false
+		w.running = false
 		more = w.stepOn(v)
-		running = true
+		w.running = true
 	}
 	ended = true
 }
@@ -223,18 +222,26 @@ func judgedRun(ctx *handling.Context, err error) *message.Verdict {
 // detached it, or there is no next. It returns the error of the last run and its
 // context.
 func (w *worker[T]) handleLease() (ctx *handling.Context, err error) {
-	l, handler, ds := w.lease, w.s.one, w.ds
+	l, handler, ds := w.lease, w.handlers.one, w.ds
 	p, ctxs := l.Place(), w.ctxs[:len(ds)]
+	timed := w.timed != nil
 	for k := int(p.Stamp() - ds[0].ref.Stamp); k < len(ds); k++ {
 		ctx = &ctxs[k]
+		if timed {
+			w.tellDelivered(&ds[k])
+		}
 		if err = handler(ctx, &ds[k]); err != nil {
 			break
 		}
-		next, ok := l.Step(p)
+		var ok bool
+		if !timed {
+			p, ok = l.Step(p)
+		} else {
+			p, ok = w.stepTimed(p, &ds[k])
+		}
 		if !ok {
 			break
 		}
-		p = next
 	}
 	return ctx, err
 }
@@ -249,9 +256,16 @@ func (w *worker[T]) stepOn(v *message.Verdict) bool {
 	}
 	q.mu.Lock()
 	if v == nil {
-		w.ackCurrentLocked()
-		if q.pending.Any() || q.roomIsWanted() {
+		told := w.ackCurrentLocked()
+		if told && (q.pending.Any() || q.roomIsWanted()) { // it is the first of what is to be told
+			q.pending.Add(&q.report, notice.Settled, w.timed.event)
+			told = false
+		}
+		if told || q.pending.Any() || q.roomIsWanted() {
 			q.unlock()
+			if told {
+				q.report.CallHook(notice.Settled, &w.timed.event)
+			}
 			q.mu.Lock()
 		}
 	}
@@ -260,21 +274,26 @@ func (w *worker[T]) stepOn(v *message.Verdict) bool {
 	return more
 }
 
-// ackCurrentLocked acknowledges the current message.
-func (w *worker[T]) ackCurrentLocked() {
+// ackCurrentLocked acknowledges the current message, and reports whether that is to be told.
+func (w *worker[T]) ackCurrentLocked() (told bool) {
 	q, d := w.s.q, &w.ds[w.currentLocked()]
-	q.leases.Ack(d.ref)
+	if q.leases.Ack(d.ref) && w.timed != nil && q.hooked(notice.Settled) {
+		w.noteAcked(d, q.seq.Add(1), q.core.now())
+		told = true
+	}
 	q.tallyLocked()
 	d.forget()
 	w.unstickLocked()
 	if q.drained != nil {
 		q.checkDrainedLocked()
 	}
+	return told
 }
 
 // settleCurrent settles the current message as v says, which is no acknowledgement.
 func (w *worker[T]) settleCurrent(v *message.Verdict) {
 	q := w.s.q
+	w.endTimeout()
 	*v = v.Told()
 	v.Wait = q.waitAfter(*v, 1)
 	q.mu.Lock()
@@ -303,9 +322,21 @@ func (w *worker[T]) settleCurrent(v *message.Verdict) {
 // nextLocked begins the next message of the lease, or of a new one.
 func (w *worker[T]) nextLocked() bool {
 	q := w.s.q
-	if !q.leases.Next(w.lease) && (q.inLogLocked() == 0 || !w.prefetchLocked(q.core.now())) {
-		return false
+	if w.lease.Place().Waiting() == 0 {
+		if q.inLogLocked() == 0 || !w.prefetchLocked(q.core.now()) {
+			return false
+		}
+		q.handOnLocked()
+		return true
 	}
+	if w.timed != nil {
+		now := q.core.now()
+		if !w.s.pass(now) {
+			return false
+		}
+		w.beginLocked(now)
+	}
+	q.leases.Next(w.lease)
 	q.handOnLocked()
 	return true
 }

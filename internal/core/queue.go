@@ -121,6 +121,7 @@ type Queue[T any] struct {
 	pending notice.Pending // empty while mu is not locked
 
 	cursor  log.Cursor[item[T]]
+	scan    logScan
 	win     window.Window[held[T]]
 	backlog window.List // ready, in the order of publication
 	due     window.List // ready, in the order they became so
@@ -158,9 +159,9 @@ type Queue[T any] struct {
 	closed       bool
 	home         bool // closed, and nothing of it runs
 
-	offered   uint64 // messages added other than through the log, less where the cursor began
-	seq       uint64 // of events
-	started   uint64 // worker goroutines
+	offered   uint64        // messages added other than through the log, less where the cursor began
+	seq       atomic.Uint64 // of events; a timed worker numbers its own without mu
+	started   uint64        // worker goroutines
 	delivered uint64
 	acked     uint64
 	rare      *rare[T] // nil while all of it is zero

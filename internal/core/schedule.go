@@ -21,7 +21,7 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 		at, ok, brief = q.limited, true, false
 	}
 	if q.gate.Load() != 0 { // somebody waits for room
-		if _, expires, found := q.win.FirstExpiry(); found && (!ok || expires < at) {
+		if expires, found := q.knownExpiryLocked(); found && (!ok || expires < at) {
 			at, ok, brief = expires, true, false
 		}
 	}
@@ -60,6 +60,9 @@ func (q *Queue[T]) tick() {
 	}
 	if check := q.alarm.checkAt; check > 0 && check <= now {
 		q.lookLocked(now)
+	}
+	if q.gate.Load() != 0 {
+		q.firstExpiryLocked(now)
 	}
 	find := q.finder()
 	for n := 0; n < tickLen && !q.closed; n++ {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/settings"
 )
@@ -23,7 +24,10 @@ type Subscriber[T any] struct {
 
 	// Immutable.
 	handlers[T]
+	interceptors *[]intercept.Interceptor // around each run of a handler; nil: none
+
 	prefetches bool // its workers prefetch messages
+	timed      bool // its workers are timed
 	keeps      bool // the slice that the handler gets is its to keep
 
 	// Guarded by the queue's mu.
@@ -61,17 +65,12 @@ func (q *Queue[T]) Start(one OneHandler[T], h BatchHandler[T], set settings.Subs
 	if one != nil {
 		most, keeps = 1, false
 	}
-	if around := append(slices.Clip(q.core.around), set.Interceptors...); len(around) > 0 {
-		w := &surrounded[T]{q: q, is: around, h: handlers[T]{one, h}}
-		if one != nil {
-			one = w.one
-		} else {
-			h = w.batch
-		}
-	}
 	s := &Subscriber[T]{handlers: handlers[T]{one, h}, keeps: keeps}
 	s.pool = pool[T]{workers: s, q: q, most: most, set: set.Shared(), site: callSite()}
-	s.prefetches = s.canPrefetch()
+	if is := append(slices.Clip(q.core.around), set.Interceptors...); len(is) > 0 {
+		s.interceptors = &is
+	}
+	s.prefetches, s.timed = !q.direct, s.isTimed()
 	if keeps {
 		s.slab = new(slab[T])
 	}

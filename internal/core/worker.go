@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"sync/atomic"
-	"time"
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/handling"
@@ -19,7 +18,8 @@ import (
 // A worker is what one worker goroutine has of its own. Its fields but s are
 // the goroutine's, except where said.
 type worker[T any] struct {
-	s *Subscriber[T]
+	s        *Subscriber[T]
+	handlers handlers[T] // the subscriber's, with interceptors around them
 
 	// Guarded by the queue's mu; the worker reads lease and ds without.
 	place int // in busy
@@ -35,12 +35,14 @@ type worker[T any] struct {
 	size     int               // how many to prefetch next
 	// resume says that what was claimed is to be handled still: hooks are being
 	// told of it, and may end the goroutine. The goroutine's.
-	resume bool
-	ctxs   []handling.Context // of what was prefetched, or one: see package handling
-	fresh  []handling.Context // for runs to come
-	buffer *buffer[T]
-	made   int           // how many of the buffer may keep a message, see forget; the others are empty
-	given  []Delivery[T] // what the handler is given, unless it goes through a lease
+	resume  bool
+	running bool               // the handler, of a worker that goes through its lease. The goroutine's
+	timed   *timed             // nil for most; see there
+	ctxs    []handling.Context // of what was prefetched, or one: see package handling
+	fresh   []handling.Context // for runs to come
+	buffer  *buffer[T]
+	made    int           // how many of the buffer may keep a message, see forget; the others are empty
+	given   []Delivery[T] // what the handler is given, unless it goes through a lease
 
 	one       [1]Delivery[T] // where a single delivery is kept
 	goroutine atomic.Pointer[string]
@@ -52,7 +54,13 @@ func (s *Subscriber[T]) startLocked() {
 	if n := len(s.idle); n > 0 {
 		w, s.idle = s.idle[n-1], s.idle[:n-1]
 	} else {
-		w = &worker[T]{s: s}
+		w = &worker[T]{s: s, handlers: s.handlers}
+		if s.interceptors != nil {
+			w.handlers = s.around()
+		}
+		if s.timed {
+			w.timed = new(timed)
+		}
 	}
 	if s.labels == nil {
 		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.q.core.name, "queue", s.q.name, "subscriber", s.site))
@@ -135,6 +143,7 @@ func (w *worker[T]) next() bool {
 func (w *worker[T]) restLocked() {
 	s, q := w.s, w.s.q
 	w.endLeasesLocked()
+	w.stopTimeoutLocked()
 	w.forget(0)
 	if w.buffer != nil {
 		q.core.buffers.Put(w.buffer)
@@ -191,6 +200,7 @@ func (w *worker[T]) putDownLocked() {
 		clear(w.ds) // else it is overwritten, or let go of at rest
 	}
 	w.ds, w.given, w.ctxs, w.returned = nil, nil, nil, false
+	w.endTimeout()
 	w.unstickLocked()
 	last := len(s.busy) - 1
 	s.busy[w.place] = s.busy[last]
@@ -201,14 +211,8 @@ func (w *worker[T]) putDownLocked() {
 
 // handle runs the handler on the batch and settles it as it says.
 func (w *worker[T]) handle(ctx *handling.Context) {
-	var timeout *time.Timer
-	if d := w.s.set.HandlerTimeout; d > 0 {
-		q := w.s.q
-		q.core.live.Add(1)
-		timeout = time.AfterFunc(d, func() {
-			defer q.core.release()
-			ctx.Cancel(fmt.Errorf("%w: queue %q: the handler timeout of %v has passed", context.DeadlineExceeded, q.name, d))
-		})
+	if w.s.set.HandlerTimeout > 0 {
+		w.beginTimeout()
 	}
 	returned := false
 	defer func() {
@@ -216,13 +220,13 @@ func (w *worker[T]) handle(ctx *handling.Context) {
 			return // a panic from here on is ours, and not to be hidden
 		}
 		v := unreturned(recover())
-		w.stopTimeout(timeout)
+		w.endTimeout()
 		w.finish(v)
 	}()
-	err := w.s.run(ctx, w.given)
+	err := w.handlers.run(ctx, w.given)
 	if err == nil {
 		returned = true
-		w.stopTimeout(timeout)
+		w.endTimeout()
 		if !w.ackBatch() {
 			w.finish(message.Verdict{Cause: message.Acked})
 		}
@@ -230,15 +234,8 @@ func (w *worker[T]) handle(ctx *handling.Context) {
 	}
 	v := judgedRun(ctx, err) // an error that panics when it is looked at is the handler's
 	returned = true
-	w.stopTimeout(timeout)
+	w.endTimeout()
 	w.finish(*v)
-}
-
-// stopTimeout ends the handler timeout.
-func (w *worker[T]) stopTimeout(timeout *time.Timer) {
-	if timeout != nil && timeout.Stop() {
-		w.s.q.core.release()
-	}
 }
 
 // judgeRun is judge for a handler that has returned. If its subscriber's Shutdown

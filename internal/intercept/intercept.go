@@ -4,6 +4,7 @@ package intercept
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofanout/fanout/internal/message"
@@ -56,21 +57,55 @@ func Call(ctx context.Context, is []Interceptor, info Info, call func(context.Co
 	case 1:
 		return is[0](ctx, info, call)
 	}
-	c := &chain{is, info, call}
-	return c.step(ctx, 0)
+	c := NewChain(is, call)
+	c.Info = info
+	return is[0](ctx, info, c.Next)
 }
 
-// A chain is a call and what stands around it.
-type chain struct {
-	is   []Interceptor
-	info Info
-	call func(context.Context) error
+// A Chain is a call and what stands around it, made once for runs that follow each other.
+//
+// Invariant: calls counts the calls of nexts that were made in this run in its upper half,
+// and those that run in its lower. It has a bit more if they were not one of each, one
+// inside of the other.
+type Chain struct {
+	Info Info                        // of this run, if there are several interceptors
+	Next func(context.Context) error // what the first is given
+
+	is    []Interceptor
+	call  func(context.Context) error
+	nexts []func(context.Context) error // what each is given
+	calls atomic.Int64
 }
 
-// step runs the interceptors from k on, and the call.
-func (c *chain) step(ctx context.Context, k int) error {
-	if k == len(c.is)-1 {
-		return c.is[k](ctx, c.info, c.call)
+const (
+	aCall = 1<<32 + 1 // what a call adds to calls while it runs
+	odd   = 1 << 62
+)
+
+// NewChain returns call with is around it; there is one at least.
+func NewChain(is []Interceptor, call func(context.Context) error) *Chain {
+	c := &Chain{is: is, call: call, nexts: make([]func(context.Context) error, len(is))}
+	for k := range is {
+		c.nexts[k] = func(ctx context.Context) error { return c.next(ctx, k) }
 	}
-	return c.is[k](ctx, c.info, func(ctx context.Context) error { return c.step(ctx, k+1) })
+	c.Next = c.nexts[0]
+	return c
+}
+
+// Over ends a run. If it returns false, an interceptor may still call what it was given, or
+// that may be running still: then the chain, and what Info is about, are not used again.
+func (c *Chain) Over() (again bool) { return c.calls.CompareAndSwap(int64(len(c.is))<<32, 0) }
+
+// next runs what stands behind interceptor k.
+func (c *Chain) next(ctx context.Context, k int) (err error) {
+	if n := c.calls.Add(aCall) >> 32; n != int64(k+1) {
+		c.calls.Or(odd)
+	}
+	if k++; k == len(c.is) {
+		err = c.call(ctx)
+	} else {
+		err = c.is[k](ctx, c.Info, c.nexts[k])
+	}
+	c.calls.Add(-1)
+	return err
 }

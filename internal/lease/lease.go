@@ -71,6 +71,9 @@ type Consumer[T any] interface {
 	// At is when message k of a lease was published. It is called under that lock for a
 	// message that waited: the consumer may have gone past it meanwhile, and let it go.
 	At(l *Lease[T], k int) int64
+	// Began is when the current message of its lease in step began, or now if the consumer
+	// does not know. It is called under that lock.
+	Began(now int64) int64
 }
 
 // A Lease is a block of messages, taken for one consumer or for callers.

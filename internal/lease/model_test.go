@@ -68,6 +68,7 @@ type consumer struct {
 
 // Message is what the consumer keeps.
 func (c *consumer) At(l *Lease[body], k int) int64 { return c.Message(l, k).At }
+func (c *consumer) Began(now int64) int64          { return now }
 
 func (c *consumer) Message(l *Lease[body], k int) message.Item[body] {
 	if c.forgot || l != c.lease && c.lease != nil || c.msgs[k].state == gone_ {

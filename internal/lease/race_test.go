@@ -77,6 +77,7 @@ type keeper struct{ items []message.Item[int] }
 
 func (c *keeper) Message(_ *Lease[int], k int) message.Item[int] { return c.items[k] }
 func (c *keeper) At(_ *Lease[int], k int) int64                  { return c.items[k].At }
+func (c *keeper) Began(now int64) int64                          { return now }
 
 // keep takes up to most messages of the backlog, none of which has a past, for c, and
 // names their deliveries. It uses l again if it can, else it ends it.

@@ -84,8 +84,8 @@ func (t *Table[T]) Leases() []*Lease[T] {
 
 // Detach makes the current message of a lease in step one that is in flight by its
 // bit, if it is neither acknowledged nor that already, and reports whether it has.
-// Its visibility timeout counts from now, or from when it was taken if it is the
-// lease's first.
+// Its visibility timeout counts from when it began: now, if its consumer does not know
+// better, or when it was taken if it is the lease's first.
 func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	p := l.Place()
 	if p == 0 {
@@ -111,9 +111,9 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	switch {
 	case k == 0:
 	case l.items == nil:
-		l.began = now
+		l.began = l.owner.Began(now)
 	default:
-		*l.startAt(s.place(k)) = now
+		*l.startAt(s.place(k)) = l.owner.Began(now)
 	}
 	t.schedule(l, after(l.start(s, k), l.vis), k)
 	t.tidy(s)
@@ -134,9 +134,9 @@ func (t *Table[T]) extractCurrent(l *Lease[T], stamp uint64, now int64) (out Out
 		k := int(stamp - s.base)
 		l.counted++
 		t.inStep--
-		out = Out[T]{Item: l.item(s, k), Stamp: stamp, Start: now}
-		if k == 0 {
-			out.Start = l.taken
+		out = Out[T]{Item: l.item(s, k), Stamp: stamp, Start: l.taken}
+		if k > 0 {
+			out.Start = l.owner.Began(now)
 		}
 		s.dead |= bit(k) & l.present
 		t.tidy(s)

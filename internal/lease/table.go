@@ -111,7 +111,7 @@ func New[T any](stamps Stamps, origin *message.Origin) *Table[T] {
 
 // InStep opens a lease of n messages, at most [Len], for a consumer that keeps them and
 // goes through them one after the other. The first is the current one: it has begun, and
-// the others wait. All are plain and have no past. Each times out vis after it began, once
+// the others wait. None has an ordering key or a past. Each times out vis after it began, once
 // it is detached.
 func (t *Table[T]) InStep(c Consumer[T], n int, now, vis int64) *Lease[T] {
 	l := t.lend(c, t.spare.head(), vis, 0)
@@ -120,7 +120,7 @@ func (t *Table[T]) InStep(c Consumer[T], n int, now, vis int64) *Lease[T] {
 }
 
 // Whole opens a lease of n messages, at most [Len], for a consumer that keeps them and has
-// begun all of them. All are plain and have no past. Each is in flight by its bit.
+// begun all of them. None has an ordering key or a past. Each is in flight by its bit.
 func (t *Table[T]) Whole(c Consumer[T], n int, now, vis int64) *Lease[T] {
 	l := t.lend(c, t.spare.head(), vis, 0)
 	t.keep(l, n, now, false)
@@ -184,6 +184,9 @@ func (t *Table[T]) own(l *Lease[T], s *slot[T], left uint64) {
 	for n, x := 0, left; x != 0; x &= x - 1 {
 		k := bits.TrailingZeros64(x)
 		b.items[n], *b.at(n) = l.owner.Message(l, k), l.start(s, k)
+		if !b.items[n].Ext.Plain() {
+			l.moreOf().alone = true
+		}
 		n++
 	}
 	l.items, l.starts, l.present = b.items, b.starts, left

@@ -23,6 +23,7 @@ type fixture[T any] struct {
 // Message is what the consumers of a fixture keep.
 func (f *fixture[T]) Message(l *Lease[T], k int) message.Item[T] { return f.kept[l][k] }
 func (f *fixture[T]) At(l *Lease[T], k int) int64                { return f.kept[l][k].At }
+func (f *fixture[T]) Began(now int64) int64                      { return now }
 
 func newFixture[T any](t testing.TB) *fixture[T] {
 	f := &fixture[T]{kept: map[*Lease[T]][]message.Item[T]{}}

@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/binary"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 )
@@ -47,12 +48,63 @@ func (c *Clock) ID(seq uint64, at int64, ext *Extra) string {
 	if ext != nil && ext.ID != "" {
 		return ext.ID
 	}
+	id := make([]byte, idLen)
+	c.put(id, seq, at)
+	return unsafe.String(&id[0], idLen)
+}
+
+// idLen is the length of an ID that a clock makes.
+const idLen = 36
+
+// put writes the ID that the clock makes.
+func (c *Clock) put(id []byte, seq uint64, at int64) {
 	ns := uint64(c.wall + at)
 	ms, frac := ns/1e6, (ns%1e6)<<12/1e6
-	var u uuid.UUID
-	binary.BigEndian.PutUint64(u[:8], ms<<16|7<<12|frac)
-	binary.BigEndian.PutUint64(u[8:], 2<<62|seq&(1<<26-1)<<36|c.random)
-	return u.String()
+	high, low := ms<<16|7<<12|frac, 2<<62|seq&(1<<26-1)<<36|c.random
+	a, b, d, e := digits(high>>32), digits(high&(1<<32-1)), digits(low>>32), digits(low&(1<<32-1))
+	id = id[:idLen]
+	binary.BigEndian.PutUint64(id, a)
+	id[8], id[13], id[18], id[23] = '-', '-', '-', '-'
+	binary.BigEndian.PutUint32(id[9:], uint32(b>>32))
+	binary.BigEndian.PutUint32(id[14:], uint32(b))
+	binary.BigEndian.PutUint32(id[19:], uint32(d>>32))
+	binary.BigEndian.PutUint32(id[24:], uint32(d))
+	binary.BigEndian.PutUint64(id[28:], e)
+}
+
+// digits are the eight hexadecimal digits of 32 bits, the first in the highest byte.
+func digits(x uint64) uint64 {
+	x = x&0xffff0000<<16 | x&0xffff
+	x = x&0x0000ff000000ff00<<8 | x&0x000000ff000000ff
+	x = x&0x00f000f000f000f0<<4 | x&0x000f000f000f000f
+	letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
+	return x + 0x3030303030303030 + letters*('a'-'0'-10)
+}
+
+// IDs makes the same IDs as a clock's ID, sixteen in one piece of memory. It belongs to
+// one goroutine at a time.
+type IDs struct {
+	room []byte // for IDs to come
+	last string
+	seq  uint64 // of last
+}
+
+// ID is a message's ID, see [Clock.ID].
+func (s *IDs) ID(c *Clock, seq uint64, at int64, ext *Extra) string {
+	if ext != nil && ext.ID != "" {
+		return ext.ID
+	}
+	if s.seq == seq && s.last != "" {
+		return s.last
+	}
+	if len(s.room) == 0 {
+		s.room = make([]byte, 16*idLen)
+	}
+	id := s.room[:idLen]
+	c.put(id, seq, at)
+	s.room = s.room[idLen:]
+	s.seq, s.last = seq, unsafe.String(&id[0], idLen)
+	return s.last
 }
 
 // After is the instant d after now, or the end of time.

@@ -23,15 +23,18 @@ type Item[T any] struct {
 
 // Extra is what few messages have. It is never changed after publication.
 type Extra struct {
+	// What every delivery looks at is in the first cache line.
+
 	ID         string
-	Attributes map[string]string
 	Key        string // ordering key
-	Dedup      string // deduplication ID
-	Delay      time.Duration
 	TTL        time.Duration
+	Born       int64 // of dead letters and what was redriven: when the time to live began, on the queue's clock; 0: at publication
+	Attributes map[string]string
+	Delay      time.Duration
+
+	Dedup string // deduplication ID
 
 	// Of dead letters and what was redriven from them.
-	Born   int64  // when the time to live began, on the queue's clock; 0: at publication
 	Source any    // in a shared dead-letter queue, the queue it came from
 	Seq    uint64 // and the number that it had there
 

@@ -123,6 +123,16 @@ func TestTheClock(t *testing.T) {
 		require.Equal(t, began.Add(5*time.Millisecond).UnixMilli(), time.Unix(sec, nsec).UnixMilli())
 		require.Equal(t, "mine", c.ID(1, 2, &Extra{ID: "mine"}))
 
+		var ids IDs
+		for n := range uint64(40) {
+			seq, at := n<<22+n, at+int64(n)*1_000_003
+			id := c.ID(seq, at, nil)
+			require.Equal(t, id, uuid.MustParse(id).String())
+			require.Equal(t, id, ids.ID(c, seq, at, nil))
+			require.Equal(t, "mine", ids.ID(c, seq, at, &Extra{ID: "mine"}))
+		}
+		require.InDelta(t, 1.0/16, testing.AllocsPerRun(160, func() { ids.ID(c, 1, at, nil) }), 1.0/16)
+
 		other, err := NewClock()
 		require.NoError(t, err)
 		require.NotEqual(t, c.ID(1, 5, nil), other.ID(1, 5, nil))

@@ -187,9 +187,6 @@ func (m *topic) nextOf(q *queue, caller int) []*message {
 	if len(next) == 0 || next[0].state != backlog || q.letters || !m.competing(q, caller) {
 		return next
 	}
-	if m.hooked || q.set.ttl > 0 { // there are no hands
-		return next
-	}
 	for _, x := range q.messages {
 		_, seen := m.seen.taker[x.nextDelivery()]
 		head, keyed := q.heads[x.OrderingKey]

@@ -15,7 +15,7 @@ const handAge = time.Millisecond
 
 // byHand reports whether deliveries of x to subscribers may be out of a hand.
 func (m *topic) byHand(q *queue, x *message) bool {
-	return !m.hooked && !q.letters && q.set.ttl == 0 && x.visibility == q.set.visibility && x.TimeToLive == 0 && x.OrderingKey == "" && x.spent == 0
+	return !q.letters && x.visibility == q.set.visibility && x.OrderingKey == "" && x.spent == 0
 }
 
 // loosen says that the delivery of x that begins now may be out of a hand.

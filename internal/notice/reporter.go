@@ -51,6 +51,13 @@ func (r *Reporter) Tell(k Kind, e Event) {
 	r.to.Call(k, &e)
 }
 
+// CallHook calls the hooks of a kind that is not logged. It keeps nothing of e. No lock is
+// held.
+func (r *Reporter) CallHook(k Kind, e *Event) {
+	e.Topic, e.Queue = r.to.Topic, r.queue
+	r.to.Call(k, e)
+}
+
 // toLog logs an event, now or later.
 func (r *Reporter) toLog(k Kind, e Event) {
 	r.mu.Lock()

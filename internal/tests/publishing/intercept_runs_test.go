@@ -57,14 +57,16 @@ func TestAnInterceptorAroundAHandlerAllocatesNothing(t *testing.T) {
 		}
 		return next(ctx)
 	}
-	most := 1.01 // its ID, which nobody has fixed
+	most := 0.1 // the IDs of sixteen messages are made in one piece
 	if raced.On {
-		most += 1.09 // pools forget a part of what they are given
+		most = 0.2 // pools forget a part of what they are given
 	}
 	for name, batches := range map[string]bool{"singly": false, "batches": true} {
-		plain, around := cost(batches), cost(batches, fanout.WithHandlerInterceptor(ids))
-		t.Logf("%s: allocations a message: plain %v, around a handler %v", name, plain, around)
-		require.LessOrEqual(t, around-plain, most)
+		plain, one := cost(batches), cost(batches, fanout.WithHandlerInterceptor(ids))
+		two := cost(batches, fanout.WithHandlerInterceptor(ids, ids))
+		t.Logf("%s: allocations a message: plain %v, with one interceptor %v, with two %v", name, plain, one, two)
+		require.LessOrEqual(t, one-plain, most)
+		require.LessOrEqual(t, two-plain, most)
 	}
 }
 
