@@ -11,8 +11,7 @@ import (
 func (t *Topic[T]) Check() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	head := t.log.Head()
-	if head != t.log.Published() {
+	if head := t.log.Head(); head != t.log.Published() {
 		return fmt.Errorf("the log has %d, %d are published", head, t.log.Published())
 	}
 	if t.pending.Any() || t.roomMade != nil {
@@ -22,14 +21,14 @@ func (t *Topic[T]) Check() error {
 		return err
 	}
 	for _, q := range t.queues {
-		if err := q.check(head); err != nil {
+		if err := q.check(); err != nil {
 			return err
 		}
-		if !q.direct && t.limit > q.allow.Load() {
+		if q.log == t.log && t.limit > q.allow.Load() {
 			return fmt.Errorf("queue %q allows %d, the topic's limit is %d", q.name, q.allow.Load(), t.limit)
 		}
 		if d := q.DeadNow(); d != nil {
-			if err := d.check(head); err != nil {
+			if err := d.check(); err != nil {
 				return err
 			}
 		}
@@ -37,16 +36,16 @@ func (t *Topic[T]) Check() error {
 	return nil
 }
 
-func (q *Queue[T]) check(head int64) error {
+func (q *Queue[T]) check() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.checkLocked(head); err != nil {
+	if err := q.checkLocked(); err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}
 	return nil
 }
 
-func (q *Queue[T]) checkLocked(head int64) error {
+func (q *Queue[T]) checkLocked() error {
 	if q.pending.Any() {
 		return errors.New("something was not told")
 	}
@@ -106,8 +105,12 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	allow := capacity - int64(q.win.Len()) - int64(q.leases.Held())
 	if !q.direct {
 		allow += q.cursor.Pos()
+		head := q.log.Head()
 		if q.cursor.Pos() > head {
 			return fmt.Errorf("cursor %d is beyond the head %d", q.cursor.Pos(), head)
+		}
+		if head != q.log.Published() {
+			return fmt.Errorf("its log has %d, %d are published", head, q.log.Published())
 		}
 	}
 	if got := q.allow.Load(); got != allow {

@@ -162,14 +162,14 @@ func (t *Topic[T]) openRemote(ctx context.Context, name string, set settings.Que
 	if len(set.Policies) == 1 && r.Caps[engine.FilterPolicy].Kept {
 		spec.FilterPolicy = set.Policies[0]
 		// The engine filters by it, and knows best how.
-		filters = slices.DeleteFunc(filters, func(f Filter[T]) bool { return f.Policy })
+		filters = slices.DeleteFunc(filters, func(f Filter[T]) bool { return f.Policy != nil })
 	}
 	eq, err := et.OpenQueue(ctx, spec)
 	if err != nil {
 		return nil, onengine.Error(err)
 	}
 	q := newQueue(t.core, t, name, &set.Limits)
-	q.direct, q.filters = true, filters
+	q.direct, q.filters = true, newFilters(filters)
 	q.remote = newRemoteQueue(q, eq)
 	q.dead = newDeadLetterQueue(t.core, t, name+deadSuffix, set.Limits)
 	q.dead.source = q
