@@ -490,6 +490,14 @@ func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
 	if t.open.n > 0 {
 		return 0
 	}
+	if len(o.items) == 1 { // in each row
+		for _, r := range o.rows {
+			if !r.q.gone {
+				return 0
+			}
+		}
+		return 1
+	}
 	var few [16]bool // stays on the stack
 	taken := few[:min(len(o.items), len(few))]
 	if len(o.items) > len(few) {

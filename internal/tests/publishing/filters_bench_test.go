@@ -190,7 +190,7 @@ func BenchmarkMessageFilters(b *testing.B) {
 
 func BenchmarkMessagesWithMore(b *testing.B) {
 	const n = 4
-	ids := make([]string, 1<<20)
+	ids := make([]string, 1<<16)
 	for k := range ids {
 		ids[k] = fmt.Sprint("id", k)
 	}
@@ -210,7 +210,7 @@ func BenchmarkMessagesWithMore(b *testing.B) {
 		topic(b, n, n, one(func(m *fanout.Message[*filteredBody], _ int) { m.Attributes = attributes }), noOptions)
 	})
 	b.Run("deduplication", func(b *testing.B) {
-		topic(b, n, n, one(func(m *fanout.Message[*filteredBody], k int) { m.DeduplicationID = ids[k%len(ids)] }), noOptions, fanout.WithDeduplication(5*time.Minute, 100_000))
+		topic(b, n, n, one(func(m *fanout.Message[*filteredBody], k int) { m.DeduplicationID = ids[k%len(ids)] }), noOptions, fanout.WithDeduplication(5*time.Minute, 10_000))
 	})
 	b.Run("interceptor", func(b *testing.B) {
 		topic(b, n, n, plainly, noOptions, fanout.WithPublishInterceptor(func(ctx context.Context, _ fanout.Info, next func(context.Context) error) error { return next(ctx) }))
