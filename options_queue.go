@@ -260,7 +260,8 @@ func Exponential(first, longest time.Duration) Backoff {
 func BackoffFunc(f func(attempt int) time.Duration) Backoff { return Backoff{settings.BackoffFunc(f)} }
 
 // WithMessageFilter is [WithFilter] for a function of the whole message, with its attributes
-// and ordering key. The ID is empty unless the publisher set one.
+// and ordering key. The ID is empty unless the publisher set one. keep must not change the
+// attributes: all filters and the queues share them.
 func WithMessageFilter[T any](keep func(m Message[T]) bool) QueueOption {
 	return queueOption(func(s *settings.Queue) error {
 		if keep == nil {
@@ -293,12 +294,7 @@ func WithFilterPolicy(json string) QueueOption {
 			return fmt.Errorf("%w: WithFilterPolicy: %w", ErrInvalidOption, err)
 		}
 		s.Policies = append(s.Policies, json)
-		s.Filters = append(s.Filters, func(x *message.Extra) bool {
-			if x == nil {
-				return p.Match(nil)
-			}
-			return p.Match(x.Attributes)
-		})
+		s.Filters = append(s.Filters, p)
 		return nil
 	})
 }
@@ -327,16 +323,15 @@ func filtersOf[T any](held []any) (fs []core.Filter[T], err error) {
 		f := core.Filter[T]{}
 		switch h := h.(type) {
 		case func(T) bool:
-			f.Keep = func(it *message.Item[T]) bool { return h(it.Body) }
+			f.Body = h
 		case messageFilter:
 			keep, err := typed[func(Message[T]) bool]("WithMessageFilter", []any{h.keep}, reflect.TypeFor[T]())
 			if err != nil {
 				return nil, err
 			}
-			f.Keep = func(it *message.Item[T]) bool { return keep[0](Message[T](core.Published(it))) }
-		case func(*message.Extra) bool:
-			f.Policy = true
-			f.Keep = func(it *message.Item[T]) bool { return h(it.Ext) }
+			f.Message = func(m *core.Message[T]) bool { return keep[0](Message[T](*m)) }
+		case *policy.Policy:
+			f.Policy = h
 		default:
 			return nil, fmt.Errorf("%w: WithFilter was given a %T, but the topic carries %v", ErrInvalidOption, h, reflect.TypeFor[T]())
 		}

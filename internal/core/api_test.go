@@ -103,13 +103,13 @@ func WithDeadLetterQueue[T any](d *Queue[T]) option { return func(s *allSettings
 func WithFilter[T any](keep func(T) bool) option {
 	return func(s *allSettings) {
 		fs, _ := s.filters.([]Filter[T])
-		s.filters = append(fs, Filter[T]{Keep: func(it *item[T]) bool { return keep(it.Body) }})
+		s.filters = append(fs, Filter[T]{Body: keep})
 	}
 }
 func WithMessageFilter[T any](keep func(Message[T]) bool) option {
 	return func(s *allSettings) {
 		fs, _ := s.filters.([]Filter[T])
-		s.filters = append(fs, Filter[T]{Keep: func(it *item[T]) bool { return keep(Published(it)) }})
+		s.filters = append(fs, Filter[T]{Message: func(m *Message[T]) bool { return keep(*m) }})
 	}
 }
 

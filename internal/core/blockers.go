@@ -14,7 +14,6 @@ func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 	if w.places == nil {
 		return nil
 	}
-	head := t.log.Head()
 	seen := map[*waiter[T]]bool{w: true}
 	for todo := []*waiter[T]{w}; len(todo) > 0; {
 		o, number := todo[0].offer, todo[0].number
@@ -22,7 +21,7 @@ func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 		for q, n := range t.targets(o) {
 			switch {
 			case q.set.Overflow != settings.Block && o.redrive == nil:
-			case q.hasRoom(head, int64(n)):
+			case q.hasRoom(int64(n)):
 				q.blocking = false
 			default:
 				full = append(full, q)

@@ -6,16 +6,16 @@ import (
 	"slices"
 )
 
-func (q *Queue[T]) check(head int64) error {
+func (q *Queue[T]) check() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.checkLocked(head); err != nil {
+	if err := q.checkLocked(); err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}
 	return nil
 }
 
-func (q *Queue[T]) checkLocked(head int64) error {
+func (q *Queue[T]) checkLocked() error {
 	if q.pending.Any() {
 		return errors.New("something was not told")
 	}
@@ -75,8 +75,12 @@ func (q *Queue[T]) checkLocked(head int64) error {
 	allow := capacity - int64(q.win.Len()) - int64(q.leases.Held())
 	if !q.direct {
 		allow += q.cursor.Pos()
+		head := q.log.Head()
 		if q.cursor.Pos() > head {
 			return fmt.Errorf("cursor %d is beyond the head %d", q.cursor.Pos(), head)
+		}
+		if head != q.log.Published() {
+			return fmt.Errorf("its log has %d, %d are published", head, q.log.Published())
 		}
 	}
 	if got := q.allow.Load(); got != allow {

@@ -379,14 +379,14 @@ func selectLetters[T any](letters []Delivery[T], c *LetterChoice[T]) (kept []Del
 // is full of parked messages and its full dead-letter queue could otherwise wait
 // for each other for ever. It returns the letters that remain, and how many
 // moved. The topic's mu is held.
-func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Delivery[T], moved int) {
+func (q *Queue[T]) redriveLocked(letters []Delivery[T]) (rest []Delivery[T], moved int) {
 	q.mu.Lock()
 	defer q.unlockUnder(q.t)
 	now := q.core.now()
 	d := q.dead
 	d.mu.Lock()
 	defer d.unlockUnder(q.t)
-	for len(letters) > 0 && (q.room(head) > 0 || q.parked.Len() > 0) {
+	for len(letters) > 0 && (q.room() > 0 || q.parked.Len() > 0) {
 		l := letters[0]
 		letters = letters[1:]
 		if !d.hasLetterLocked(&l) {
@@ -396,7 +396,7 @@ func (q *Queue[T]) redriveLocked(letters []Delivery[T], head int64) (rest []Deli
 		d.takeOutLocked(l.ref.Block)
 		d.freeLocked(l.ref.Block)
 		d.rareLocked().redriven++
-		if q.room(head) <= 0 {
+		if q.room() <= 0 {
 			p, _ := q.parked.First()
 			q.sendBothLocked(d, p)
 			q.win.Pull(&q.parked, p)

@@ -61,25 +61,38 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 	}
 	now := t.now()
 	var batch map[string]bool
-	moved := make([]int, len(o.items)) // the new index of each item, or -1
+	var moved []int // the new index of each item, or -1; nil while none is taken out
 	kept := o.items[:0]
-	for k, it := range o.items {
+	for k := range o.items {
+		it := &o.items[k]
+		duplicate := false
 		if it.Ext != nil && it.Ext.Dedup != "" {
 			id := it.Ext.Dedup
-			if batch[id] || t.dedup.Has(id, now) {
-				o.duplicates++
-				moved[k] = -1
-				continue
+			duplicate = batch[id] || t.dedup.Has(id, now)
+			if len(o.items) > 1 && !duplicate {
+				if batch == nil {
+					batch = make(map[string]bool)
+				}
+				batch[id] = true
 			}
-			if batch == nil {
-				batch = make(map[string]bool)
-			}
-			batch[id] = true
 		}
-		moved[k] = len(kept)
-		kept = append(kept, it)
+		switch {
+		case duplicate && moved == nil:
+			moved = make([]int, len(o.items))
+			for j := range k {
+				moved[j] = j
+			}
+			fallthrough
+		case duplicate:
+			o.duplicates++
+			moved[k] = -1
+			continue
+		case moved != nil:
+			moved[k] = len(kept)
+		}
+		kept = append(kept, *it)
 	}
-	if len(kept) == len(o.items) {
+	if moved == nil {
 		return
 	}
 	clear(o.items[len(kept):])
@@ -96,6 +109,7 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 			rows = append(rows, r)
 		}
 	}
+	clear(o.rows[len(rows):])
 	o.rows = rows
 }
 

@@ -124,8 +124,8 @@ func (q *Queue[T]) expireAllLocked(now int64) bool {
 // findRoom reports whether there is room for n messages, that of messages just done
 // and of those that have expired included. If there is none and somebody waits for
 // it, the timer comes when the next message expires. The topic's mu is held.
-func (q *Queue[T]) findRoom(head, n int64) bool {
-	if q.hasRoom(head, n) {
+func (q *Queue[T]) findRoom(n int64) bool {
+	if q.hasRoom(n) {
 		return true
 	}
 	if !q.expires() {
@@ -137,7 +137,7 @@ func (q *Queue[T]) findRoom(head, n int64) bool {
 	if q.expireAllLocked(now) {
 		q.t.owner.turnsOfLocked(q) // it may be more room than is wanted here
 	}
-	if q.room(head) >= n {
+	if q.room() >= n {
 		return true
 	}
 	q.armLocked(now)

@@ -1,17 +1,124 @@
 package core
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 
-// A Filter says which messages a queue gets.
+	"github.com/gofanout/fanout/internal/log"
+	"github.com/gofanout/fanout/internal/policy"
+)
+
+// A queue with filters does not read the topic's log, but one of its own, to which publishers
+// append what its filters accept. So it keeps nothing of what it does not get, and reads its
+// log as other queues read the topic's: all that is said of a queue and its log holds for it,
+// too. It has a list of sleepers of its own as well, so that only publishes that it gets wake
+// it. One that has a delay, too, is direct.
+//
+// Publishers ask filters before they take any lock. Queues whose first filter is a policy are
+// found in an index; all others are asked one by one.
+
+// A Filter says which messages a queue gets. It is one of these.
 type Filter[T any] struct {
-	Keep   func(it *item[T]) bool
-	Policy bool // it is one of SNS, which an engine may apply
+	Body    func(body T) bool
+	Message func(m *Message[T]) bool // must not change m, nor its attributes
+	Policy  *policy.Policy           // one of SNS, which an engine may apply
 }
 
-// applyFilters asks the filters of the queues that have one. No lock is held.
+// filters are those of one queue. They are not changed once it is open.
+type filters[T any] struct {
+	all    []Filter[T]              // all must accept a message
+	body   func(body T) bool        // the only one, if it is of the body
+	number uint64                   // of the queue among those with filters, as they were opened
+	entry  *policy.Entry[*Queue[T]] // if the first is a policy: in the topic's index
+}
+
+func newFilters[T any](all []Filter[T]) *filters[T] {
+	if all == nil {
+		return nil
+	}
+	fs := &filters[T]{all: all}
+	if len(all) == 1 {
+		fs.body = all[0].Body
+	}
+	return fs
+}
+
+// A filtered is the topic's queues with filters as publishers find them.
+type filtered[T any] struct {
+	places  []atomic.Pointer[Queue[T]] // of those that are asked one by one
+	indexed bool                       // there are others, in the index
+}
+
+// policies is the index of the queues whose first filter is a policy. It is changed under the
+// topic's mu and its own.
+type policies[T any] struct {
+	mu sync.RWMutex // a leaf
+	policy.Index[*Queue[T]]
+}
+
+// ownSegment is the most messages that a segment of a queue's own log holds: as many as a
+// worker prefetches. There may be many such queues.
+const ownSegment = prefetchLen
+
+// readOwnLog gives q, which is being opened, a log of its own, whose memory it shares with
+// others.
+func (q *Queue[T]) readOwnLog(spare *log.Spare[item[T]]) {
+	q.log = log.NewSharing(min(ownSegment, segmentOf[T](), q.set.Capacity/4), spare)
+	q.sleep = new(sleepers[T])
+	q.cursor = q.log.Cursor()
+}
+
+// addFilteredLocked adds q to the queues with filters.
+func (t *Topic[T]) addFilteredLocked(q *Queue[T]) {
+	f := q.filters
+	t.filtersMade++
+	f.number = t.filtersMade
+	if p := f.all[0].Policy; p != nil {
+		t.policies.mu.Lock()
+		f.entry = t.policies.Add(p, q)
+		t.policies.mu.Unlock()
+	} else {
+		t.filters.add(q)
+	}
+	t.showFilteredLocked()
+}
+
+func (t *Topic[T]) removeFilteredLocked(q *Queue[T]) {
+	if e := q.filters.entry; e != nil {
+		t.policies.mu.Lock()
+		t.policies.Remove(e)
+		t.policies.mu.Unlock()
+	} else {
+		t.filters.remove(q)
+	}
+	t.showFilteredLocked()
+}
+
+// showFilteredLocked shows publishers the queues with filters.
+func (t *Topic[T]) showFilteredLocked() {
+	f := &filtered[T]{places: t.filters.places, indexed: t.policies.Len() > 0}
+	if t.filters.n == 0 && !f.indexed {
+		f = nil
+	}
+	t.filtered.Store(f)
+}
+
+// forgetFilteredLocked removes all queues with filters.
+func (t *Topic[T]) forgetFilteredLocked() {
+	t.filters = queueList[T]{}
+	t.policies.mu.Lock()
+	t.policies.Index = policy.Index[*Queue[T]]{}
+	t.policies.mu.Unlock()
+	t.filtered.Store(nil)
+}
+
+// applyFilters asks the filters of the queues that have some. No lock is held.
 func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
-	p := t.filtered.Load()
-	if p == nil {
+	f := t.filtered.Load()
+	if f == nil {
 		return nil
 	}
 	var q *Queue[T]
@@ -20,28 +127,126 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 			err = fmt.Errorf("filter of queue %q: %w", q.name, panicError(r))
 		}
 	}()
-	for k := range *p {
-		if q = (*p)[k].Load(); q == nil { // it is closed
+	o.seen = slices.Grow(o.seen, len(o.items))[:len(o.items)]
+	if f.indexed {
+		t.findByPolicies(o)
+		for rest := o.found; len(rest) > 0; {
+			q = rest[0].q
+			from := len(o.indexes)
+			for len(rest) > 0 && rest[0].q == q {
+				if k := rest[0].k; accept(q.filters.all[1:], &o.items[k], &o.seen[k]) {
+					o.indexes = append(o.indexes, k)
+				}
+				rest = rest[1:]
+			}
+			o.addRow(q, from)
+		}
+	}
+	indexed := len(o.rows)
+	for i := range f.places {
+		if q = f.places[i].Load(); q == nil { // it is closed
 			continue
 		}
-		r := row[T]{q: q}
+		from := len(o.indexes)
+		fs := q.filters
 		for k := range o.items {
-			if q.accepts(&o.items[k]) {
-				r.accepted = append(r.accepted, k)
+			ok := false
+			if fs.body != nil { // what accept does, without the call
+				ok = fs.body(o.items[k].Body)
+			} else {
+				ok = accept(fs.all, &o.items[k], &o.seen[k])
+			}
+			if ok {
+				o.indexes = append(o.indexes, k)
 			}
 		}
-		if len(r.accepted) > 0 {
-			o.rows = append(o.rows, r)
-		}
+		o.addRow(q, from)
+	}
+	if indexed > 0 && indexed < len(o.rows) {
+		slices.SortFunc(o.rows, func(a, b row[T]) int { return cmp.Compare(a.q.filters.number, b.q.filters.number) })
 	}
 	return nil
 }
 
-func (q *Queue[T]) accepts(it *item[T]) bool {
-	for _, f := range q.filters {
-		if !f.Keep(it) {
+// findByPolicies finds the queues whose first filter is a policy that accepts some of the
+// items, in the order in which they were opened.
+func (t *Topic[T]) findByPolicies(o *offer[T]) {
+	t.policies.mu.RLock()
+	defer t.policies.mu.RUnlock()
+	for k := range o.items {
+		o.entries = t.policies.Match(attributesOf(&o.items[k]), o.entries[:0])
+		for _, e := range o.entries {
+			o.found = append(o.found, found[T]{e.Key, k})
+		}
+	}
+	clear(o.entries)
+	if len(o.items) > 1 {
+		slices.SortStableFunc(o.found, func(a, b found[T]) int { return cmp.Compare(a.q.filters.number, b.q.filters.number) })
+	}
+}
+
+// A found is an item that a queue's first filter, a policy, accepts.
+type found[T any] struct {
+	q *Queue[T]
+	k int // index of the item
+}
+
+// addRow adds what q accepted: the indexes from the given one on.
+func (o *offer[T]) addRow(q *Queue[T], from int) {
+	if n := len(o.indexes); n > from {
+		o.rows = append(o.rows, row[T]{q, o.indexes[from:n:n]})
+	}
+}
+
+// A seen is a message as filters see it, made for the first that wants to see all of it.
+type seen[T any] struct {
+	m    Message[T]
+	made bool
+}
+
+func (s *seen[T]) message(it *item[T]) *Message[T] {
+	if !s.made {
+		s.made = true
+		s.m.Body = it.Body
+		if x := it.Ext; x != nil {
+			s.m.ID, s.m.Attributes, s.m.OrderingKey, s.m.DeduplicationID, s.m.TimeToLive = x.ID, x.Attributes, x.Key, x.Dedup, x.TTL
+		}
+	}
+	return &s.m
+}
+
+// accept reports whether all of the filters accept an item. s is the item as they see it, or
+// nil.
+func accept[T any](fs []Filter[T], it *item[T], s *seen[T]) bool {
+	for i := range fs {
+		ok := false
+		switch f := &fs[i]; {
+		case f.Body != nil:
+			ok = f.Body(it.Body)
+		case f.Policy != nil:
+			ok = f.Policy.Match(attributesOf(it))
+		default:
+			if s == nil {
+				s = new(seen[T])
+			}
+			ok = f.Message(s.message(it))
+		}
+		if !ok {
 			return false
 		}
 	}
 	return true
+}
+
+// accepts reports whether the queue's filters accept an item. No lock is held.
+func (q *Queue[T]) accepts(it *item[T]) bool {
+	return q.filters == nil || accept(q.filters.all, it, nil)
+}
+
+// attributesOf are an item's attributes, which must not be changed.
+func attributesOf[T any](it *item[T]) map[string]string {
+	if it.Ext == nil {
+		return nil
+	}
+	return it.Ext.Attributes
 }

@@ -4,18 +4,17 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 )
 
-// fixed makes the IDs of items that have none, and returns what interceptors are told
-// of their publish.
-func (t *Topic[T]) fixed(items []item[T]) *offered[T] {
-	for k := range items {
-		it := &items[k]
+// fixed makes the IDs of o's items that have none, and returns what interceptors are told
+// of their publish. o is its own from here on.
+func (t *Topic[T]) fixed(o *offer[T], try bool) *offered[T] {
+	for k := range o.items {
+		it := &o.items[k]
 		if it.Ext == nil {
 			it.Ext = new(extra)
 		}
@@ -23,27 +22,52 @@ func (t *Topic[T]) fixed(items []item[T]) *offered[T] {
 			it.Ext.ID = t.id(t.ids.Add(1), t.now(), nil)
 		}
 	}
-	return &offered[T]{items: items}
+	s, ok := t.offereds.Get().(*offered[T])
+	if !ok {
+		s = &offered[T]{t: t}
+		s.chain = intercept.NewChain(t.before, s.publish)
+	}
+	s.offer, s.items, s.try = o, o.items, try
+	return s
 }
 
 // offered are the items of a publish. Their extras are its own until next has been
 // called, which publishes them.
+//
+// Invariant: one that is not in use is nobody's, as what a surrounded handler uses again.
 type offered[T any] struct {
+	t         *Topic[T]
+	offer     *offer[T] // whose the items are
 	items     []item[T]
-	first     [1]item[T] // of a single item the copy that is published first
+	try       bool
 	published bool
 	err       error // of an attribute that can't be
+	chain     *intercept.Chain
 }
 
-// copied returns the items for one call of next.
-func (o *offered[T]) copied() []item[T] {
-	again := o.published
-	o.published = true
-	if again || len(o.items) != 1 {
-		return slices.Clone(o.items)
+// publish publishes a copy of the items: next may be called again.
+func (o *offered[T]) publish(ctx context.Context) error {
+	if o.err != nil {
+		return o.err
 	}
-	o.first[0] = o.items[0]
-	return o.first[:]
+	o.published = true
+	c := o.t.newOffer()
+	c.items = append(c.items, o.items...)
+	err := o.t.tryAll(ctx, c, o.try)
+	o.t.doneWith(c)
+	return err
+}
+
+// release says that the interceptors have returned.
+func (o *offered[T]) release() {
+	if !o.chain.Over() {
+		return
+	}
+	t := o.t
+	t.doneWith(o.offer)
+	o.offer, o.items, o.published, o.err = nil, nil, false, nil
+	o.chain.Info = intercept.Info{}
+	t.offereds.Put(o)
 }
 
 func (o *offered[T]) info(topic string) intercept.Info {

@@ -46,16 +46,6 @@ func messageOf[T any](c *core, it *item[T]) Message[T] {
 	return m
 }
 
-// Published is what filters see of an item that is about to be published.
-func Published[T any](it *message.Item[T]) Message[T] {
-	m := Message[T]{Body: it.Body}
-	if it.Ext != nil {
-		m.ID = it.Ext.ID
-		m.fill(it.Ext)
-	}
-	return m
-}
-
 // fill sets what of m is in x, but for the ID and the delay.
 func (m *Message[T]) fill(x *extra) {
 	m.Attributes = maps.Clone(x.Attributes)

@@ -129,6 +129,9 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	}
 	if !q.letters {
 		q.cursor.Close()
+		if !q.direct && !q.log.Read() {
+			q.log.Forget()
+		}
 		q.stale = window.Spans{}
 	}
 	if len(q.leases.Leases()) == 0 {
@@ -136,8 +139,8 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	}
 	q.closed = true
 	q.changedLocked()
-	if q.t != nil {
-		q.t.sleep.remove(q)
+	if !q.direct {
+		q.sleep.remove(q)
 	}
 	for _, s := range slices.Clone(q.subs) {
 		for _, w := range s.busy {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"unicode/utf8"
+	"unsafe"
 
-	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -17,8 +19,7 @@ func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 	if t.publishFast(ctx, body) {
 		return nil
 	}
-	items := [1]item[T]{{Body: body}}
-	return t.publish(ctx, items[:], false)
+	return t.publish(ctx, t.offerOf(body), false)
 }
 
 // publishFast publishes one message when there is nothing to look at and
@@ -43,7 +44,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	}
 	t.retained.add(it)
 	t.mu.Unlock()
-	t.wakeAll()
+	t.wakeAll(&t.sleep)
 	if t.to.Hooked(notice.Published) {
 		t.tellPublished([]item[T]{it})
 	}
@@ -55,11 +56,11 @@ func (t *Topic[T]) PublishBatch(ctx context.Context, messages []Message[T]) erro
 	if t.publishPlain(ctx, messages) {
 		return nil
 	}
-	items, err := t.items(messages)
+	o, err := t.offerOfAll(messages)
 	if err != nil {
 		return t.publishError(err)
 	}
-	return t.publish(ctx, items, false)
+	return t.publish(ctx, o, false)
 }
 
 // TryPublish is Publish without waiting.
@@ -67,8 +68,7 @@ func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 	if t.publishFast(ctx, body) {
 		return nil
 	}
-	items := [1]item[T]{{Body: body}}
-	return t.publish(ctx, items[:], true)
+	return t.publish(ctx, t.offerOf(body), true)
 }
 
 // TryPublishBatch is PublishBatch without waiting.
@@ -76,11 +76,11 @@ func (t *Topic[T]) TryPublishBatch(ctx context.Context, messages []Message[T]) e
 	if t.publishPlain(ctx, messages) {
 		return nil
 	}
-	items, err := t.items(messages)
+	o, err := t.offerOfAll(messages)
 	if err != nil {
 		return t.publishError(err)
 	}
-	return t.publish(ctx, items, true)
+	return t.publish(ctx, o, true)
 }
 
 // publishPlain is publishFast for a batch of messages that are nothing but
@@ -116,7 +116,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []Message[T]) (don
 	}
 	t.log.Publish()
 	t.mu.Unlock()
-	t.wakeAll()
+	t.wakeAll(&t.sleep)
 	return true
 }
 
@@ -155,10 +155,19 @@ func checkAttribute(name, value string) error {
 	return nil
 }
 
-// items checks messages and copies what the topic keeps of them.
-func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
-	items := make([]item[T], len(messages))
-	for k, m := range messages {
+// offerOf returns an offer of one message that is nothing but its body.
+func (t *Topic[T]) offerOf(body T) *offer[T] {
+	o := t.newOffer()
+	o.items = append(o.items, item[T]{Body: body})
+	return o
+}
+
+// offerOfAll checks messages and returns an offer with what the topic keeps of them.
+func (t *Topic[T]) offerOfAll(messages []Message[T]) (*offer[T], error) {
+	o := t.newOffer()
+	o.items = slices.Grow(o.items, len(messages))
+	for k := range messages {
+		m := &messages[k]
 		if m.Delay < 0 {
 			return nil, fmt.Errorf("%w: message %d: Delay is %v: want a duration that is not negative", message.ErrInvalidMessage, k, m.Delay)
 		}
@@ -175,15 +184,16 @@ func (t *Topic[T]) items(messages []Message[T]) ([]item[T], error) {
 		case m.DeduplicationID != "" && t.dedup == nil:
 			return nil, t.lacks("WithDeduplication", k, "DeduplicationID", m.DeduplicationID)
 		}
-		items[k].Body = m.Body
-		if m.ID != "" || len(m.Attributes) > 0 || m.OrderingKey != "" || m.DeduplicationID != "" || m.Delay > 0 || m.TimeToLive > 0 {
-			items[k].Ext = &extra{
+		it := item[T]{Body: m.Body}
+		if !m.plain() {
+			it.Ext = &extra{
 				ID: m.ID, Attributes: maps.Clone(m.Attributes), Key: m.OrderingKey, Dedup: m.DeduplicationID,
 				Delay: m.Delay, TTL: m.TimeToLive,
 			}
 		}
+		o.items = append(o.items, it)
 	}
-	return items, nil
+	return o, nil
 }
 
 // lacks returns the error of message k for a field that needs an option.
@@ -192,7 +202,8 @@ func (t *Topic[T]) lacks(option string, k int, field, value string) error {
 }
 
 // An offer is what one call wants to add to the queues: messages published, or
-// dead letters redriven to one queue.
+// dead letters redriven to one queue. It is the call's until it waits for room, and
+// used again after a publish that did not.
 type offer[T any] struct {
 	items   []item[T]
 	delayed bool // some item has a delay of its own
@@ -206,6 +217,42 @@ type offer[T any] struct {
 	redrive *Queue[T]
 	letters []Delivery[T]
 	moved   int
+
+	// What the filters are asked with, and room for what they accept.
+	seen    []seen[T] // items
+	entries []*policy.Entry[*Queue[T]]
+	found   []found[T]
+	indexes []int // of rows
+}
+
+// offerBytes is how much an offer's items and what filters see of them may take if it is
+// used again.
+const offerBytes = 64 << 10
+
+// newOffer returns an empty offer.
+func (t *Topic[T]) newOffer() *offer[T] {
+	if o, ok := t.offers.Get().(*offer[T]); ok {
+		return o
+	}
+	return new(offer[T])
+}
+
+// doneWith says that nobody will look at o again, unless it waited.
+func (t *Topic[T]) doneWith(o *offer[T]) {
+	if size := unsafe.Sizeof(item[T]{}) + unsafe.Sizeof(seen[T]{}); o.waits || uintptr(cap(o.items)) > offerBytes/size {
+		return
+	}
+	clear(o.items)
+	clear(o.rows)
+	clear(o.found)
+	for k := range o.seen {
+		if o.seen[k].made {
+			o.seen[k] = seen[T]{}
+		}
+	}
+	o.delayed, o.dedup, o.duplicates = false, false, 0
+	o.items, o.rows, o.seen, o.found, o.indexes = o.items[:0], o.rows[:0], o.seen[:0], o.found[:0], o.indexes[:0]
+	t.offers.Put(o)
 }
 
 // A row says which of an offer's items a queue's filter accepted.
@@ -214,8 +261,9 @@ type row[T any] struct {
 	accepted []int // indexes of items
 }
 
-func (t *Topic[T]) publish(ctx context.Context, items []item[T], try bool) error {
-	err := t.intercepted(ctx, items, try)
+// publish publishes o, which is not its caller's any more.
+func (t *Topic[T]) publish(ctx context.Context, o *offer[T], try bool) error {
+	err := t.intercepted(ctx, o, try)
 	if err == nil {
 		return nil
 	}
@@ -226,21 +274,22 @@ func (t *Topic[T]) publishError(err error) error {
 	return fmt.Errorf("fanout: publish to %q: %w", t.name, err)
 }
 
-func (t *Topic[T]) intercepted(ctx context.Context, items []item[T], try bool) error {
+func (t *Topic[T]) intercepted(ctx context.Context, o *offer[T], try bool) error {
 	if t.plain {
-		return t.tryAll(ctx, items, try)
+		err := t.tryAll(ctx, o, try)
+		t.doneWith(o)
+		return err
 	}
-	o := t.fixed(items)
-	return intercept.Call(ctx, t.before, o.info(t.name), func(ctx context.Context) error {
-		if o.err != nil {
-			return o.err
-		}
-		return t.tryAll(ctx, o.copied(), try) // next may be called again
-	})
+	s := t.fixed(o, try)
+	info := s.info(t.name)
+	s.chain.Info = info
+	err := t.before[0](ctx, info, s.chain.Next)
+	s.release()
+	return err
 }
 
-// tryAll publishes items, which are its own from here on.
-func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error {
+// tryAll publishes o.
+func (t *Topic[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
 	}
@@ -248,13 +297,12 @@ func (t *Topic[T]) tryAll(ctx context.Context, items []item[T], try bool) error 
 		return message.ContextError(ctx)
 	}
 	if t.remote != nil {
-		return t.remote.publish(ctx, items, try)
+		return t.remote.publish(ctx, o.items, try)
 	}
-	o := &offer[T]{items: items}
-	for _, it := range items {
-		if it.Ext != nil {
-			o.delayed = o.delayed || it.Ext.Delay > 0
-			o.dedup = o.dedup || it.Ext.Dedup != ""
+	for k := range o.items {
+		if x := o.items[k].Ext; x != nil {
+			o.delayed = o.delayed || x.Delay > 0
+			o.dedup = o.dedup || x.Dedup != ""
 		}
 	}
 	if err := t.applyFilters(o); err != nil {
@@ -296,7 +344,6 @@ func (t *Topic[T]) refusedLocked(o *offer[T]) error {
 	if o.redrive != nil {
 		return nil
 	}
-	head := t.log.Head()
 	for q, n := range t.targets(o) {
 		if q.set.Overflow.Drops() {
 			continue
@@ -304,8 +351,8 @@ func (t *Topic[T]) refusedLocked(o *offer[T]) error {
 		if n > q.set.Capacity {
 			return fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", message.ErrBatchTooLarge, n, q.name, q.set.Capacity)
 		}
-		if q.set.Overflow == settings.Reject && !q.findRoom(head, int64(n)) {
-			return fmt.Errorf("%w: queue %q holds %d", message.ErrQueueFull, q.name, q.set.Capacity-int(max(q.room(head), 0)))
+		if q.set.Overflow == settings.Reject && !q.findRoom(int64(n)) {
+			return fmt.Errorf("%w: queue %q holds %d", message.ErrQueueFull, q.name, q.set.Capacity-int(max(q.room(), 0)))
 		}
 	}
 	return nil
@@ -319,16 +366,15 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], err error) {
 	if o.redrive != nil {
 		return t.admitRedriveLocked(o)
 	}
-	t.dropDuplicatesLocked(o)
-	head, n := t.log.Head(), len(o.items)
+	n := len(o.items)
 	if n == 0 {
 		t.countDuplicatesLocked(o)
 		return nil, nil
 	}
-	if len(o.rows) == 0 && !o.delayed && head+int64(n) <= t.limit {
+	if !o.delayed && t.log.Head()+int64(n) <= t.limit && o.fitsRows() {
 		t.stampLocked(o)
 		t.appendLocked(o)
-		t.log.Publish()
+		t.showLocked(o)
 		return nil, nil
 	}
 
@@ -337,7 +383,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], err error) {
 		return nil, err
 	}
 	for q, n := range t.targets(o) {
-		if q.set.Overflow == settings.Block && !q.hasRoomOrGate(o, head, int64(n)) {
+		if q.set.Overflow == settings.Block && !q.hasRoomOrGate(o, int64(n)) {
 			return q, nil
 		}
 	}
@@ -351,16 +397,20 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], err error) {
 		switch {
 		case q.direct || o.delayed:
 			q.add(o.items, nil)
-		case q.room(head) < int64(n):
-			q.overflow(o.items, head)
+		case q.room() < 0:
+			q.overflow(o.items, nil)
 		}
 	}
 	for _, r := range o.rows {
-		if !r.q.gone {
+		switch {
+		case r.q.gone:
+		case r.q.direct || o.delayed:
 			r.q.add(o.items, r.accepted)
+		case r.q.room() < 0:
+			r.q.overflow(o.items, r.accepted)
 		}
 	}
-	t.log.Publish()
+	t.showLocked(o)
 	for q := range t.targets(o) {
 		if q.set.Overflow.Drops() && q.gate.Load() != 0 { // a redrive waits for what expires
 			t.turnsOfLocked(q)
@@ -370,33 +420,44 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], err error) {
 	return nil, nil
 }
 
+// fitsRows reports whether o can be appended to the logs of all queues whose filters
+// accept some of it, without looking at any of them.
+func (o *offer[T]) fitsRows() bool {
+	for _, r := range o.rows {
+		if !r.q.gone && (r.q.direct || r.q.room() < int64(len(r.accepted))) {
+			return false
+		}
+	}
+	return true
+}
+
 // hasRoom reports whether there is room for n messages, that of messages just
 // done included.
-func (q *Queue[T]) hasRoom(head, n int64) bool {
-	if q.room(head) >= n {
+func (q *Queue[T]) hasRoom(n int64) bool {
+	if q.room() >= n {
 		return true
 	}
 	q.countDone()
-	return q.room(head) >= n
+	return q.room() >= n
 }
 
 // hasRoomOrGate reports whether there is room for n messages of o. If not, and o
 // waits, whoever makes some will come to admit waiters. The gate is there before the
 // last look: who makes room and does not see it has made it before that look.
-func (q *Queue[T]) hasRoomOrGate(o *offer[T], head, n int64) bool {
-	if q.room(head) >= n {
+func (q *Queue[T]) hasRoomOrGate(o *offer[T], n int64) bool {
+	if q.room() >= n {
 		return true
 	}
 	if !o.waits {
-		return q.findRoom(head, n)
+		return q.findRoom(n)
 	}
 	target := n
 	if !q.direct {
-		target += head
+		target += q.log.Head()
 	}
 	o.gated = q
 	q.gate.Store(target)
-	if !q.findRoom(head, n) {
+	if !q.findRoom(n) {
 		return false
 	}
 	o.ungateLocked()
@@ -430,6 +491,14 @@ func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
 	if t.open.n > 0 {
 		return 0
 	}
+	if len(o.items) == 1 { // in each row
+		for _, r := range o.rows {
+			if !r.q.gone {
+				return 0
+			}
+		}
+		return 1
+	}
 	var few [16]bool // stays on the stack
 	taken := few[:min(len(o.items), len(few))]
 	if len(o.items) > len(few) {
@@ -448,13 +517,21 @@ func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
 	return n
 }
 
-// appendLocked appends o's items to the log, if any queue reads it.
+// appendLocked appends o's items to the log, if any queue reads it, and to those of the
+// queues whose filters accept them. None has a delay.
 func (t *Topic[T]) appendLocked(o *offer[T]) {
-	if !t.log.Read() {
-		return
+	if t.log.Read() {
+		for _, it := range o.items {
+			t.log.Append(it)
+		}
 	}
-	for _, it := range o.items {
-		t.log.Append(it)
+	for _, r := range o.rows {
+		if r.q.direct || r.q.gone {
+			continue
+		}
+		for _, k := range r.accepted {
+			r.q.log.Append(o.items[k])
+		}
 	}
 }
 
@@ -465,17 +542,28 @@ func (t *Topic[T]) redriveLetters(ctx context.Context, q *Queue[T], letters []De
 	return o.moved, err
 }
 
+// showLocked shows consumers what was appended: all of it has been. Who finds a message in a
+// queue without filters finds it in those with filters, too.
+func (t *Topic[T]) showLocked(o *offer[T]) {
+	for _, r := range o.rows {
+		if !r.q.direct && !r.q.gone {
+			r.q.log.Publish()
+		}
+	}
+	t.log.Publish()
+}
+
 func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], err error) {
 	q := o.redrive
 	if q.gone {
 		return nil, fmt.Errorf("%w: queue %q", message.ErrClosed, q.name)
 	}
-	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(o, t.log.Head(), 1) || q.canSwap()) {
+	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(o, 1) || q.canSwap()) {
 		var moved int
-		o.letters, moved = q.redriveLocked(o.letters, t.log.Head())
+		o.letters, moved = q.redriveLocked(o.letters)
 		o.moved += moved
 	}
-	if t.limit >= 0 && !q.direct { // it can only have become less
+	if t.limit >= 0 && q.log == t.log { // it can only have become less
 		t.limit = min(t.limit, q.allow.Load())
 	}
 	if len(o.letters) > 0 {

@@ -21,10 +21,10 @@ func (q *Queue[T]) add(items []item[T], accepted []int) {
 		q.lookByLocked(q.core.now(), checkAge)
 	}
 	q.countLocked()
-	over := n - int(q.room(q.cursor.Pos()))
+	over := n - int(q.room())
 	if over > 0 && q.expires() {
 		q.expireAllLocked(q.core.now())
-		over = n - int(q.room(q.cursor.Pos()))
+		over = n - int(q.room())
 	}
 	if over > 0 {
 		q.takeAllBackLocked()
@@ -81,13 +81,17 @@ func (q *Queue[T]) spillLocked() {
 	}
 }
 
-// overflow makes a queue that reads the log, and has too little room for items,
-// drop what its policy says. The items have been appended at head and are not
-// visible to consumers yet. The topic's mu is held.
-func (q *Queue[T]) overflow(items []item[T], head int64) {
+// overflow makes a queue that reads a log, and has too little room for items,
+// or for those of them with the given indexes, drop what its policy says. They
+// have been appended last and are not visible to consumers yet. The topic's mu is
+// held.
+func (q *Queue[T]) overflow(items []item[T], accepted []int) {
 	q.mu.Lock()
 	defer q.unlockUnder(q.t)
-	end := head + int64(len(items))
+	n, end := len(items), q.log.Head()
+	if accepted != nil {
+		n = len(accepted)
+	}
 	q.countLocked()
 	q.takeAllBackLocked()
 	over := int(end - q.allow.Load())
@@ -108,11 +112,15 @@ func (q *Queue[T]) overflow(items []item[T], head int64) {
 		return
 	}
 	q.spillLocked()
-	for k := range items {
-		if k < len(items)-over {
-			q.putLocked(q.win.Add(held[T]{item: items[k]}), backlogged)
+	for k := range n {
+		it := &items[k]
+		if accepted != nil {
+			it = &items[accepted[k]]
+		}
+		if k < n-over {
+			q.putLocked(q.win.Add(held[T]{item: *it}), backlogged)
 		} else {
-			q.dropLocked(&items[k], notice.DroppedNewest)
+			q.dropLocked(it, notice.DroppedNewest)
 			q.allow.Add(1)
 		}
 	}

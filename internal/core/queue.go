@@ -61,10 +61,11 @@ type held[T any] struct {
 
 // A Queue is one subscription: what package fanout calls so, without its options.
 type Queue[T any] struct {
-	// A queue is a window over its topic's log: what stands in the log from
-	// cursor on is its backlog, and everything else it holds is in win. A queue
-	// that is direct (it has a filter or a delay, or is a dead-letter queue)
-	// leaves the log alone: publishers add to its window.
+	// A queue is a window over its log, which is the topic's or, if it has
+	// filters, its own: what stands in the log from cursor on is its backlog,
+	// and everything else it holds is in win. A queue that is direct (it has a
+	// delay, is a dead-letter queue, or is kept by an engine) reads no log:
+	// publishers add to its window.
 	//
 	// Invariants:
 	//   - published - cursor + win.Len() + leases.Held() <= capacity (the first
@@ -74,18 +75,19 @@ type Queue[T any] struct {
 	//   - of what is due, that has the higher stamp which became so after what waits in
 	//     a lease since it timed out;
 	//   - if anything is ready and a consumer is idle, one has been woken or
-	//     the queue is in the topic's list of sleepers;
+	//     the queue is in its log's list of sleepers;
 	//   - the alarm is armed, for the schedule's first instant or the end of a
 	//     rate limit's pause or earlier, while there is either; else it is not,
 	//     once the last worker has ended.
 
 	// Immutable after OpenQueue.
 	core    *core
-	t       *home[T] // nil of a shared dead-letter queue
-	log     *log.Log[item[T]]
+	t       *home[T]          // nil of a shared dead-letter queue
+	log     *log.Log[item[T]] // nil if it is direct
+	sleep   *sleepers[T]      // of that log
 	name    string
 	set     *settings.Limits // shared with queues that have the same
-	filters []Filter[T]
+	filters *filters[T]      // nil: none
 	report  notice.Reporter
 	keeper  keeper[T] // nil in memory
 	direct  bool
@@ -115,7 +117,7 @@ type Queue[T any] struct {
 	wait   *queueLines[T] // who waits for room here, nil if nobody has
 	source *Queue[T]      // of a dead-letter queue that is not shared: whose letters it gets
 
-	sleepAt int64 // place in the topic's list of sleepers, guarded by its mutex
+	sleepAt int64 // place in sleep, guarded by its mutex
 
 	mu      sync.Mutex     // guards the fields below; see unlock
 	pending notice.Pending // empty while mu is not locked
@@ -337,10 +339,10 @@ func (q *Queue[T]) inLogLocked() int {
 }
 
 // room is how many more messages a publisher may add. The topic's mu is held,
-// so that it can only grow meanwhile.
-func (q *Queue[T]) room(head int64) int64 {
+// so that it can only grow meanwhile. It is negative if too much has been appended.
+func (q *Queue[T]) room() int64 {
 	if q.direct {
 		return q.allow.Load()
 	}
-	return q.allow.Load() - head
+	return q.allow.Load() - q.log.Head()
 }

@@ -370,7 +370,7 @@ func (q *Queue[T]) handOnLocked() {
 				q.armLocked(q.core.now())
 			}
 			return
-		case q.direct || !q.t.sleep.add(q):
+		case q.direct || !q.sleep.add(q):
 			return
 		case q.log.Published() <= q.cursor.Pos():
 			return // a later publish finds the queue in the list
@@ -396,7 +396,7 @@ func (q *Queue[T]) servesLocked() bool {
 	return !q.closed && !q.paused && (!q.letters || !q.draining)
 }
 
-// wake is called by whoever took the queue out of the topic's list of sleepers.
+// wake is called by whoever took the queue out of its list of sleepers.
 func (q *Queue[T]) wake() {
 	q.mu.Lock()
 	q.handOnLocked()

@@ -170,14 +170,14 @@ func (t *remoteTopic[T]) openQueue(ctx context.Context, name string, set setting
 	if len(set.Policies) == 1 && t.Caps[engine.FilterPolicy].Kept {
 		spec.FilterPolicy = set.Policies[0]
 		// The engine filters by it, and knows best how.
-		filters = slices.DeleteFunc(filters, func(f Filter[T]) bool { return f.Policy })
+		filters = slices.DeleteFunc(filters, func(f Filter[T]) bool { return f.Policy != nil })
 	}
 	eq, err := et.OpenQueue(ctx, spec)
 	if err != nil {
 		return nil, onengine.Error(err)
 	}
 	q := newQueue(t.home.core, t.home, name, &set.Limits)
-	q.direct, q.filters = true, filters
+	q.direct, q.filters = true, newFilters(filters)
 	kept := newRemoteQueue(t, q, eq)
 	q.dead = newDeadLetterQueue(t.home.core, t.home, name+deadSuffix, set.Limits)
 	q.dead.source = q

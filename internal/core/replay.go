@@ -152,8 +152,8 @@ func (r *replaying[T]) open(accepted []int) {
 		q.addLocked(&r.its[k], r.stamp+uint64(k))
 	}
 	q.offered += uint64(len(accepted))
-	for over := -q.allow.Load(); over > 0; over-- {
-		q.dropOldestLocked(0)
+	for over := -q.room(); over > 0; over-- {
+		q.dropOldestLocked(0) // one that is replayed
 	}
 	q.armLocked(now)
 }

@@ -333,9 +333,9 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	t.drainDeadLocked(qs) // what expires now is there to be looked at
 	orphans := t.orphansLocked()
 	t.orphans, t.endsWith, t.turns = nil, nil, nil
-	t.open, t.filters, t.directs, t.short = queueList[T]{}, queueList[T]{}, 0, nil
+	t.open, t.directs, t.short = queueList[T]{}, 0, nil
+	t.forgetFilteredLocked()
 	clear(t.queues)
-	t.filtered.Store(nil)
 	t.stopDedupLocked()
 	t.retained.ring, t.retained.next = nil, 0 // OpenQueue reads the size without the lock
 	for _, q := range t.opening {

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// A sleepers list holds the queues that read the log and have a consumer with
+// A sleepers list holds the queues that read a log and have a consumer with
 // nothing to do. A publisher that finds it not empty takes it whole and wakes
 // them; a queue that found nothing ready enters itself and then looks at the
 // log once more, so that no message falls in between.
@@ -67,13 +67,12 @@ func (s *sleepers[T]) remove(q *Queue[T]) {
 // ten thousand idle queues costs no more than one to sixteen.
 const wakesItself = 16
 
-// wakeAll wakes every queue in the list.
-func (t *home[T]) wakeAll() {
-	if t.sleep.n.Load() == 0 {
+// wakeAll wakes every queue in a list.
+func (t *home[T]) wakeAll(s *sleepers[T]) {
+	if s.n.Load() == 0 {
 		return
 	}
 	var few [wakesItself]*Queue[T] // stays on the stack: wakeMany gets another list
-	s := &t.sleep
 	s.mu.Lock()
 	list := s.takeLocked()
 	n := copy(few[:], list)

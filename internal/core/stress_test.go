@@ -209,16 +209,15 @@ func (s *stressTest) tryCheck() error {
 	top := s.top
 	top.mu.Lock()
 	defer top.mu.Unlock()
-	head := top.log.Head()
 	for _, q := range top.queues {
 		q.mu.Lock()
-		err := q.checkLocked(head)
+		err := q.checkLocked()
 		if d := q.dead; d != nil && err == nil {
 			d.mu.Lock()
-			err = d.checkLocked(head)
+			err = d.checkLocked()
 			d.mu.Unlock()
 		}
-		if err == nil && !q.direct && top.limit > q.allow.Load() {
+		if err == nil && q.log == top.log && top.limit > q.allow.Load() {
 			err = fmt.Errorf("limit %d is beyond allow %d", top.limit, q.allow.Load())
 		}
 		q.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -27,13 +28,14 @@ import (
 // its options.
 type Topic[T any] struct {
 	// A topic is a log, a queue is a window over it: one append puts a message
-	// into every queue, all at once and in one order. Whether it may be appended
-	// is decided under mu; see offer.go. The lock order is topic, queue,
-	// dead-letter queue; the mutexes of sleepers, reporters and handler contexts
-	// are leaves. Nothing waits under any of them.
+	// into every queue, all at once and in one order. A queue with filters has a
+	// log of its own, see filter.go. Whether messages may be appended is decided
+	// under mu; see offer.go. The lock order is topic, queue, dead-letter queue;
+	// the mutexes of policies, sleepers, reporters and handler contexts are
+	// leaves. Nothing waits under any of them.
 	//
 	// Invariants:
-	//   - limit <= q.allow for every queue q that reads the log, so that an
+	//   - limit <= q.allow for every queue q that reads this log, so that an
 	//     append below limit finds room in all of them; it is -1 if some queue
 	//     must be looked at for every message;
 	//   - messages enter a queue in the order of their seq, only under mu;
@@ -43,10 +45,14 @@ type Topic[T any] struct {
 
 	remote   *remoteTopic[T] // nil in memory
 	ordering bool
-	before   []intercept.Interceptor                    // around publishes
-	plain    bool                                       // made, and nothing stands around publishes
-	log      *log.Log[item[T]]                          // appended to under mu
-	filtered atomic.Pointer[[]atomic.Pointer[Queue[T]]] // places of filters; nil if none. Replaced under mu
+	before   []intercept.Interceptor     // around publishes
+	plain    bool                        // made, and nothing stands around publishes
+	log      *log.Log[item[T]]           // appended to under mu
+	filtered atomic.Pointer[filtered[T]] // nil: no queue has filters. Replaced under mu
+	policies policies[T]                 // see filter.go
+	spare    log.Spare[item[T]]          // of the logs of queues
+	offers   sync.Pool                   // not in use: *offer[T]
+	offereds sync.Pool                   // not in use: *offered[T]
 
 	// Guarded by mu.
 	state    topicState
@@ -68,9 +74,11 @@ type Topic[T any] struct {
 	open    queueList[T]         // without a filter
 	directs int                  // how many of open are direct
 	short   map[int]int          // how many of the others want which segments, if that is less than most
-	filters queueList[T]         // queues with a filter
-	orphans map[string]*Queue[T] // dead-letter queues that outlived their queue, by their names
-	closedQ []*Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
+	filters queueList[T]         // those with filters that are asked one by one, see filter.go
+	// filtersMade counts the queues with filters that were opened.
+	filtersMade uint64
+	orphans     map[string]*Queue[T] // dead-letter queues that outlived their queue, by their names
+	closedQ     []*Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
 
 	endsWith []map[*core]bool // the topics of each Shutdown that ends this one
 
@@ -103,7 +111,7 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 		home:     home[T]{core: c},
 		ordering: set.Ordering,
 		before:   set.Publishing,
-		plain:    set.Publishing == nil,
+		plain:    len(set.Publishing) == 0,
 		log:      log.New[item[T]](1),
 		retained: retained[T]{size: set.Retention},
 		limit:    math.MaxInt64,
@@ -144,9 +152,15 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		return q, nil
 	}
 	q := newQueue(t.core, &t.home, name, &set.Limits)
-	q.filters = filters
-	q.direct = filters != nil || set.Delay > 0
-	q.log = t.log
+	q.filters = newFilters(filters)
+	switch {
+	case set.Delay > 0:
+		q.direct = true
+	case q.filters != nil:
+		q.readOwnLog(&t.spare)
+	default:
+		q.log, q.sleep = t.log, &t.sleep
+	}
 	if dead != nil && set.Asked.LettersOwn != "" {
 		return nil, fmt.Errorf("%w: %s beside WithDeadLetterQueue: give it to NewDeadLetterQueue", message.ErrInvalidOption, set.Asked.LettersOwn)
 	}
@@ -233,27 +247,6 @@ func newQueue[T any](c *core, t *home[T], name string, set *settings.Limits) *Qu
 
 // maxCapacity is what Unlimited means for a capacity, with room to calculate.
 const maxCapacity = math.MaxInt / 4
-
-// addFilteredLocked adds q to the queues with a filter.
-func (t *Topic[T]) addFilteredLocked(q *Queue[T]) {
-	t.filters.add(q)
-	t.showFilteredLocked()
-}
-
-func (t *Topic[T]) removeFilteredLocked(q *Queue[T]) {
-	t.filters.remove(q)
-	t.showFilteredLocked()
-}
-
-// showFilteredLocked shows publishers the queues with a filter.
-func (t *Topic[T]) showFilteredLocked() {
-	if t.filters.n == 0 {
-		t.filtered.Store(nil)
-		return
-	}
-	places := t.filters.places
-	t.filtered.Store(&places)
-}
 
 // maxSegment is the most messages that a segment of the log holds, and segmentBytes
 // the most bytes, if that is more than one message.

@@ -10,8 +10,7 @@ import (
 func (t *Topic[T]) Check() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	head := t.log.Head()
-	if head != t.log.Published() {
+	if head := t.log.Head(); head != t.log.Published() {
 		return fmt.Errorf("the log has %d, %d are published", head, t.log.Published())
 	}
 	if t.pending.Any() || t.roomMade != nil {
@@ -21,14 +20,14 @@ func (t *Topic[T]) Check() error {
 		return err
 	}
 	for _, q := range t.queues {
-		if err := q.check(head); err != nil {
+		if err := q.check(); err != nil {
 			return err
 		}
-		if !q.direct && t.limit > q.allow.Load() {
+		if q.log == t.log && t.limit > q.allow.Load() {
 			return fmt.Errorf("queue %q allows %d, the topic's limit is %d", q.name, q.allow.Load(), t.limit)
 		}
 		if d := q.DeadNow(); d != nil {
-			if err := d.check(head); err != nil {
+			if err := d.check(); err != nil {
 				return err
 			}
 		}

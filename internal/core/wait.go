@@ -184,9 +184,15 @@ func (t *Topic[T]) takesLocked(o *offer[T], r *handling.Run) bool {
 
 // after does what remains once an offer was admitted. No lock is held.
 func (t *Topic[T]) after(o *offer[T]) {
-	if o.redrive == nil {
-		t.wakeAll()
+	if o.redrive != nil {
+		return
 	}
+	for _, r := range o.rows {
+		if r.q.sleep != nil { // else it is direct
+			t.wakeAll(r.q.sleep)
+		}
+	}
+	t.wakeAll(&t.sleep)
 }
 
 // admitWaiters admits those whose turn it is to be looked at, in the order of their

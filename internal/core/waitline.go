@@ -380,9 +380,8 @@ func (t *Topic[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
 	if w.redrive != nil || len(w.rows) > 0 {
 		return true // others may not want this queue, and have not looked at it
 	}
-	head := t.log.Head()
 	for q, n := range t.targets(w.offer) {
-		if q.set.Overflow == settings.Block && !q.blocking && !q.hasRoom(head, int64(n)) {
+		if q.set.Overflow == settings.Block && !q.blocking && !q.hasRoom(int64(n)) {
 			q.blocking, anew = true, true
 		}
 	}

@@ -31,7 +31,7 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			go func() {
 				top.mu.Lock()
 				defer top.mu.Unlock()
-				room <- q.hasRoomOrGate(&offer[int]{waits: true}, top.log.Head(), 1)
+				room <- q.hasRoomOrGate(&offer[int]{waits: true}, 1)
 			}()
 			for n := 0; n < 10_000_000 && q.gate.Load() == 0; n++ {
 				runtime.Gosched()

@@ -271,10 +271,9 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 			q := openQueue(t, top, "q", WithCapacity(2), WithOverflow(o))
 			publish(t, top, 1)
 			top.mu.Lock()
-			head := top.log.Head()
 			its := []item[int]{{Body: 2, Seq: 2}}
 			top.log.Append(its[0])
-			q.overflow(its, head)
+			q.overflow(its, nil)
 			require.False(t, top.pending.Any(), "something is to be told")
 			top.log.Publish()
 			top.seq++

@@ -95,6 +95,7 @@ var counted = []string{
 	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/core", "github.com/gofanout/fanout/internal/lease", "github.com/gofanout/fanout/internal/handling",
 	"github.com/gofanout/fanout/internal/log", "github.com/gofanout/fanout/internal/window",
 	"github.com/gofanout/fanout/internal/notice", "github.com/gofanout/fanout/internal/dedup", "github.com/gofanout/fanout/internal/callback", "github.com/gofanout/fanout/internal/message",
+	"github.com/gofanout/fanout/internal/policy",
 	"slices", "maps", "container/heap",
 }
 

@@ -146,6 +146,20 @@ var queueRows = slices.Concat(
 		}
 		b.ok(t.Close())
 	}),
+	inOrders("queues with a filter policy that are closed", func(b *bench, order []int) {
+		t := b.topic()
+		qs := make([]*fanout.Queue[int], b.n)
+		for k := range qs {
+			qs[k] = b.open(t, fmt.Sprint(k), fanout.WithFilterPolicy(fmt.Sprintf(`{"kind": ["any"], "number": ["n%d"]}`, k)))
+		}
+		for k := range b.n {
+			b.ok(t.PublishMessages(b.ctx, fanout.Message[int]{Attributes: map[string]string{"kind": "any", "number": fmt.Sprint("n", k)}}))
+		}
+		for _, k := range order {
+			b.ok(qs[k].Close())
+		}
+		b.ok(t.Close())
+	}),
 	inOrders("queues with a delay that are closed", func(b *bench, order []int) {
 		t := b.topic()
 		qs := b.queues(t, fanout.WithDelay(time.Hour))

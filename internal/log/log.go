@@ -1,5 +1,6 @@
-// Package log is a topic's log: an append-only sequence in segments, with one
-// writer at a time and any number of cursors that read it.
+// Package log is a log of a topic, or of a queue that does not get all of its topic's
+// messages: an append-only sequence in segments, with one writer at a time and any number
+// of cursors that read it.
 //
 // A segment is reachable from the segment before it and from the cursors that
 // stand in it or before it, and from nowhere else. That is why only cursors may
@@ -30,7 +31,7 @@ type Log[E any] struct {
 	size    int
 	readers int32 // cursors
 
-	spare sync.Pool // segments to be written anew: *segment[E]
+	spare *Spare[E]
 
 	mu sync.Mutex // guards where cursors rest; a leaf
 
@@ -56,9 +57,17 @@ type segment[E any] struct {
 
 func (s *segment[E]) end() int64 { return s.base + int64(len(s.items)) }
 
+// A Spare keeps segments that no cursor stands in any more, to be written anew. The zero
+// Spare is empty. Logs that share one find segments of their own length there only if they
+// have the same.
+type Spare[E any] struct{ segments sync.Pool } // of *segment[E]
+
 // New returns an empty log whose segments hold size elements.
-func New[E any](size int) *Log[E] {
-	l := &Log[E]{}
+func New[E any](size int) *Log[E] { return NewSharing(size, new(Spare[E])) }
+
+// NewSharing is [New] for a log that takes segments from spare and gives them back to it.
+func NewSharing[E any](size int, spare *Spare[E]) *Log[E] {
+	l := &Log[E]{spare: spare}
 	l.Resize(size)
 	return l
 }
@@ -80,7 +89,7 @@ func (l *Log[E]) grow() {
 	if l.tail != nil {
 		size = min(l.size, 4*len(l.tail.items))
 	}
-	s, _ := l.spare.Get().(*segment[E])
+	s, _ := l.spare.segments.Get().(*segment[E])
 	if s == nil || len(s.items) != size {
 		s = &segment[E]{items: make([]E, size)}
 	}
@@ -197,7 +206,7 @@ func (c *Cursor[E]) leave() {
 	if s.readers.Add(-1) == 0 {
 		clear(s.items)
 		s.next = nil
-		c.log.spare.Put(s)
+		c.log.spare.segments.Put(s)
 	}
 }
 

@@ -57,25 +57,38 @@ func skipSpace(s string) string { return strings.TrimLeft(s, " \t\r\n") }
 // The array is read by hand and in one go, as encoding/json would allocate a
 // string for each element of each message.
 func (f *field) matchArray(text string) (matched, ok bool) {
-	rest := skipSpace(text[1:])
-	if rest == "]" {
-		return false, true
-	}
-	for {
-		v, after, ok := element(rest)
-		if !ok {
+	rest, more := elements(text)
+	for more {
+		var v value
+		if v, rest, more, ok = nextElement(rest); !ok {
 			return false, false
 		}
 		matched = matched || anyMatch(f.tests, v)
-		after = skipSpace(after)
-		switch {
-		case after == "]":
-			return matched, true
-		case after == "" || after[0] != ',':
-			return false, false
-		}
-		rest = skipSpace(after[1:])
 	}
+	return matched, true
+}
+
+// elements returns the elements of the array that text begins as, and whether there are any.
+func elements(text string) (rest string, more bool) {
+	rest = skipSpace(text[1:])
+	return rest, rest != "]"
+}
+
+// nextElement reads the element that rest begins with, and returns what follows it, and
+// whether that is another. It is not ok if what follows is neither that nor the end.
+func nextElement(rest string) (v value, after string, more, ok bool) {
+	v, after, ok = element(rest)
+	if !ok {
+		return v, "", false, false
+	}
+	after = skipSpace(after)
+	switch {
+	case after == "]":
+		return v, "", false, true
+	case after == "" || after[0] != ',':
+		return v, "", false, false
+	}
+	return v, skipSpace(after[1:]), true, true
 }
 
 // element reads the element that s begins with, and returns what follows it.
