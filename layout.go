@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"context"
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/core"
@@ -46,18 +45,10 @@ func coreMessages[T any](ms []Message[T]) []core.Message[T] { return sliceOf[cor
 
 // core is the handler as package core calls it; nil of nil.
 func (h Handler[T]) core() core.OneHandler[T] {
-	if h == nil {
-		return nil
-	}
-	return func(ctx context.Context, d *core.Delivery[T]) error {
-		return h(ctx, *(*Delivery[T])(unsafe.Pointer(d)))
-	}
+	return *(*core.OneHandler[T])(unsafe.Pointer(&h))
 }
 
 // core is the handler as package core calls it; nil of nil.
 func (h BatchHandler[T]) core() core.BatchHandler[T] {
-	if h == nil {
-		return nil
-	}
-	return func(ctx context.Context, ds []core.Delivery[T]) error { return h(ctx, deliveries(ds)) }
+	return *(*core.BatchHandler[T])(unsafe.Pointer(&h))
 }

@@ -194,7 +194,7 @@ func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandl
 }
 
 func (q *Queue[T]) Subscribe(_ context.Context, h Handler[T], options ...option) (*Subscriber[T], error) {
-	return q.Start(func(ctx context.Context, d *Delivery[T]) error { return h(ctx, *d) }, nil, set(options).sub)
+	return q.Start(OneHandler[T](h), nil, set(options).sub)
 }
 
 func (q *Queue[T]) SubscribeBatch(_ context.Context, h BatchHandler[T], options ...option) (*Subscriber[T], error) {

@@ -137,7 +137,7 @@ func (s *Subscriber[T]) around() (h handlers[T]) {
 }
 
 // one is the handler, if it takes one message at a time.
-func (w *surrounded[T]) one(ctx context.Context, d *Delivery[T]) error {
+func (w *surrounded[T]) one(ctx context.Context, d Delivery[T]) error {
 	r := w.take()
 	one := &r.one[0] // field by field: a literal would be copied
 	one.Body, one.q, one.ext, one.hist, one.seq, one.at, one.ref = d.Body, d.q, d.ext, d.hist, d.seq, d.at, d.ref

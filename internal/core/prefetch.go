@@ -230,7 +230,7 @@ func (w *worker[T]) handleLease() (ctx *handling.Context, err error) {
 		if timed {
 			w.tellDelivered(&ds[k])
 		}
-		if err = handler(ctx, &ds[k]); err != nil {
+		if err = handler(ctx, ds[k]); err != nil {
 			break
 		}
 		var ok bool

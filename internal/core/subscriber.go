@@ -39,8 +39,8 @@ type Subscriber[T any] struct {
 	awaited map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
 }
 
-// A OneHandler works on one delivery, which it may not keep.
-type OneHandler[T any] func(ctx context.Context, d *Delivery[T]) error
+// A OneHandler works on one delivery.
+type OneHandler[T any] func(ctx context.Context, d Delivery[T]) error
 
 // A BatchHandler works on several deliveries at once. It may keep the slice.
 type BatchHandler[T any] func(ctx context.Context, ds []Delivery[T]) error
@@ -54,7 +54,7 @@ type handlers[T any] struct {
 // run runs the handler on what it takes at a time.
 func (h *handlers[T]) run(ctx context.Context, ds []Delivery[T]) error {
 	if h.one != nil {
-		return h.one(ctx, &ds[0])
+		return h.one(ctx, ds[0])
 	}
 	return h.batch(ctx, ds)
 }
