@@ -258,7 +258,7 @@ func (w *worker[T]) stepOn(v *message.Verdict) bool {
 	if v == nil {
 		told := w.ackCurrentLocked()
 		if told && (q.pending.Any() || q.roomIsWanted()) { // it is the first of what is to be told
-			q.pending.Add(&q.report, notice.Settled, w.timed.event)
+			w.leaveSettled()
 			told = false
 		}
 		if told || q.pending.Any() || q.roomIsWanted() {
@@ -272,6 +272,16 @@ func (w *worker[T]) stepOn(v *message.Verdict) bool {
 	more := w.nextLocked()
 	q.mu.Unlock()
 	return more
+}
+
+// leaveSettled leaves it pending to tell that the message was acknowledged. It is not inlined,
+// for the size of an event: a worker's goroutine is short, and so is its stack as long as no
+// function that a plain message passes through has a large frame.
+//
+//go:noinline
+func (w *worker[T]) leaveSettled() {
+	q := w.s.q
+	q.pending.Add(&q.report, notice.Settled, w.timed.event)
 }
 
 // ackCurrentLocked acknowledges the current message, and reports whether that is to be told.
@@ -290,7 +300,10 @@ func (w *worker[T]) ackCurrentLocked() (told bool) {
 	return told
 }
 
-// settleCurrent settles the current message as v says, which is no acknowledgement.
+// settleCurrent settles the current message as v says, which is no acknowledgement. It is not
+// inlined, as leaveSettled is not.
+//
+//go:noinline
 func (w *worker[T]) settleCurrent(v *message.Verdict) {
 	q := w.s.q
 	w.endTimeout()
