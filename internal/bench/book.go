@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 )
@@ -18,12 +19,20 @@ type place struct{ workload, setting, system, metric string }
 
 // A book holds what was measured, by place and round.
 type book struct {
-	baseline string // the system that ratios are to
-	units    map[place]string
-	values   map[place]map[int]float64
-	failed   map[place]error // without a metric: why a system is not ranked there
-	order    []place         // as first seen
-	series   map[place][]float64
+	baseline  string            // the system that ratios are to
+	baselines map[string]string // of workloads that have another
+	units     map[place]string
+	values    map[place]map[int]float64
+	failed    map[place]error // without a metric: why a system is not ranked there
+	order     []place         // as first seen
+	series    map[place][]float64
+}
+
+func (b *book) baselineOf(workload string) string {
+	if of, ok := b.baselines[workload]; ok {
+		return of
+	}
+	return b.baseline
 }
 
 // seriesUnit marks values of which a round has many: they are drawn, not
@@ -31,8 +40,19 @@ type book struct {
 const seriesUnit = "series"
 
 func newBook(baseline string) *book {
-	return &book{baseline: baseline, units: map[place]string{}, values: map[place]map[int]float64{}, failed: map[place]error{},
+	return &book{baseline: baseline, baselines: map[string]string{}, units: map[place]string{}, values: map[place]map[int]float64{}, failed: map[place]error{},
 		series: map[place][]float64{}}
+}
+
+// bookOf returns an empty book for workloads.
+func bookOf(ws []workload) *book {
+	b := newBook(channels.name)
+	for _, w := range ws {
+		if w.baseline != "" {
+			b.baselines[w.key] = w.baseline
+		}
+	}
+	return b
 }
 
 // add records what a round measured.
@@ -104,6 +124,13 @@ func (b *book) ratio(at place, to string) (spread, bool) {
 func (b *book) failure(at place) error {
 	at.metric = ""
 	return b.failed[at]
+}
+
+// failures lists where a system is not ranked.
+func (b *book) failures() []place {
+	return slices.SortedFunc(maps.Keys(b.failed), func(x, y place) int {
+		return cmp.Or(cmp.Compare(x.workload, y.workload), cmp.Compare(x.setting, y.setting), cmp.Compare(x.system, y.system))
+	})
 }
 
 // column lists the different strings that pick returns for the places of a

@@ -3,33 +3,50 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/gofanout/fanout"
 )
 
 // Ours: a queue with room for all of them.
-var oursKept = keeper{
-	name: "fanout-pull",
-	open: func(n int, timeout time.Duration) (held, error) {
-		topic, err := fanout.NewTopic[*payload]("bench", fanout.WithLogger(slog.New(slog.DiscardHandler)))
-		if err != nil {
-			return nil, err
+var (
+	oursKept = keeper{name: pull, open: func(n int, timeout time.Duration) (held, error) {
+		return keptByUs(n, fanout.WithVisibilityTimeout(timeout))
+	}}
+	// Received and acknowledged 64 at a time.
+	oursInto = keeper{name: into64, open: func(n int, timeout time.Duration) (held, error) {
+		h, err := keptByUs(n, fanout.WithVisibilityTimeout(timeout))
+		return &batchHeld{fanoutHeld: h}, err
+	}}
+	// Received one by one with a timeout that is not the queue's, and acknowledged
+	// 64 at a time.
+	oursOwn = keeper{name: own, open: func(n int, timeout time.Duration) (held, error) {
+		h, err := keptByUs(n)
+		if h != nil {
+			h.options = []fanout.ReceiveOption{fanout.WithVisibilityTimeout(timeout)}
 		}
-		q, err := topic.OpenQueue(context.Background(), "q", fanout.WithCapacity(n), fanout.WithVisibilityTimeout(timeout))
-		if err != nil {
-			return nil, err
-		}
-		return &fanoutHeld{topic: topic, q: q, ds: make([]fanout.Delivery[*payload], 0, 2*n)}, nil
-	},
-}
+		return &batchHeld{fanoutHeld: h, singly: true}, err
+	}}
+)
 
 type fanoutHeld struct {
-	topic *fanout.Topic[*payload]
-	q     *fanout.Queue[*payload]
-	ds    []fanout.Delivery[*payload]
-	batch [chunk]fanout.Message[*payload]
+	topic   *fanout.Topic[*payload]
+	q       *fanout.Queue[*payload]
+	options []fanout.ReceiveOption
+	ds      []fanout.Delivery[*payload]
+	batch   [chunk]fanout.Message[*payload]
+}
+
+func keptByUs(n int, options ...fanout.QueueOption) (*fanoutHeld, error) {
+	topic, err := fanout.NewTopic[*payload]("bench", silent)
+	if err != nil {
+		return nil, err
+	}
+	q, err := topic.OpenQueue(context.Background(), "q", append(options, fanout.WithCapacity(n))...)
+	if err != nil {
+		return nil, errors.Join(err, topic.Close())
+	}
+	return &fanoutHeld{topic: topic, q: q, ds: make([]fanout.Delivery[*payload], 0, 2*n)}, nil
 }
 
 func (h *fanoutHeld) publish(ms []*payload) error {
@@ -40,16 +57,18 @@ func (h *fanoutHeld) publish(ms []*payload) error {
 }
 
 func (h *fanoutHeld) receive() (uint64, error) {
-	d, ok, err := h.q.TryReceive(context.Background())
+	d, ok, err := h.q.TryReceive(context.Background(), h.options...)
 	if err != nil {
 		return 0, err
 	}
 	if !ok {
-		return 0, errors.New("there is no message")
+		return 0, errNoMessage
 	}
 	h.ds = append(h.ds, d)
 	return d.Body.word, nil
 }
+
+var errNoMessage = errors.New("there is no message")
 
 func (h *fanoutHeld) arrange(order []int) { arrange(h.ds, order) }
 
@@ -60,3 +79,48 @@ func (h *fanoutHeld) flush() error { return nil }
 func (h *fanoutHeld) expired() (int, bool) { return int(h.q.Stats().TimedOut), true }
 
 func (h *fanoutHeld) stop() error { return h.topic.Close() }
+
+// A batchHeld acknowledges in batches of 64, and receives so too.
+type batchHeld struct {
+	*fanoutHeld
+	singly bool // it receives one by one
+
+	room  [chunk]fanout.Delivery[*payload]
+	ready []fanout.Delivery[*payload] // the part of room that receive has not returned
+	acked int                         // how many ack was called for that have been acknowledged
+	asked int                         // how many it was called for
+}
+
+func (h *batchHeld) receive() (uint64, error) {
+	if h.singly {
+		return h.fanoutHeld.receive()
+	}
+	if len(h.ready) == 0 {
+		if h.q.Stats().Ready == 0 { // ReceiveInto would wait
+			return 0, errNoMessage
+		}
+		n, err := h.q.ReceiveInto(context.Background(), h.room[:], h.options...)
+		if err != nil {
+			return 0, err
+		}
+		h.ready = h.room[:n]
+	}
+	d := h.ready[0]
+	h.ready = h.ready[1:]
+	h.ds = append(h.ds, d)
+	return d.Body.word, nil
+}
+
+// ack is called for 0, 1, 2 and so on.
+func (h *batchHeld) ack(k int) error {
+	if h.asked = k + 1; h.asked-h.acked == chunk {
+		return h.flush()
+	}
+	return nil
+}
+
+func (h *batchHeld) flush() error {
+	ds := h.ds[h.acked:h.asked]
+	h.acked = h.asked
+	return h.q.AckBatch(context.Background(), ds...)
+}

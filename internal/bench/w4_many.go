@@ -54,7 +54,7 @@ func manyQueues(sys system, queues, times int) (_ []value, err error) {
 	}()
 	fresh := settled().minus(before)
 
-	giveUp := time.After(2 * time.Minute)
+	defer s.patience(2 * time.Minute)()
 	var one []time.Duration
 	for k := range times {
 		time.Sleep(2*time.Millisecond + time.Duration(queues)*time.Microsecond) // all are parked
@@ -64,7 +64,7 @@ func manyQueues(sys system, queues, times int) (_ []value, err error) {
 			return nil, err
 		}
 		one = append(one, time.Since(began))
-		if err := s.wait(giveUp); err != nil {
+		if err := s.wait(); err != nil {
 			return nil, err
 		}
 	}
@@ -76,7 +76,7 @@ func manyQueues(sys system, queues, times int) (_ []value, err error) {
 		return nil, err
 	}
 	publishing := time.Since(began)
-	if err := s.wait(giveUp); err != nil {
+	if err := s.wait(); err != nil {
 		return nil, err
 	}
 	all := time.Since(began)
