@@ -207,7 +207,7 @@ func memoryGoals() []goal {
 		{what: "an idle queue with a subscriber", at: place{"W4", "n10000", push, "bytes"}, limit: 1024},
 		{what: "goroutines of an idle subscriber", at: place{"W4", "n10000", push, "goroutines"}, limit: 0.001},
 		{what: "growth of memory in a flood", at: place{"W7", "flood", push64, "growth"}, limit: 1.2},
-		{what: "left behind a paused queue by a flood to others: two segments of 1,024", at: place{resident.key, "paused", into64, "left"}, limit: 2 * 1024 * 32},
+		{what: "left behind a paused queue by a flood to others: two segments of 8 KiB", at: place{resident.key, "paused", into64, "left"}, limit: 2 * 8 << 10},
 	}
 }
 

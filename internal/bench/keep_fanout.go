@@ -18,18 +18,19 @@ var (
 		h, err := keptByUs(n, fanout.WithVisibilityTimeout(timeout))
 		return &batchHeld{fanoutHeld: h}, err
 	}}
-	// Received one by one with a timeout that is not the queue's, and acknowledged
-	// 64 at a time.
+	// The same with a timeout that is not the queue's.
 	oursOwn = keeper{name: own, open: func(n int, timeout time.Duration) (held, error) {
 		h, err := keptByUs(n)
 		if h != nil {
 			h.options = []fanout.ReceiveOption{fanout.WithVisibilityTimeout(timeout)}
 		}
-		return &batchHeld{fanoutHeld: h, singly: true}, err
+		return &batchHeld{fanoutHeld: h}, err
 	}}
 )
 
 type fanoutHeld struct {
+	ctx     context.Context // which ends if there is no message for long
+	cancel  context.CancelFunc
 	topic   *fanout.Topic[*payload]
 	q       *fanout.Queue[*payload]
 	options []fanout.ReceiveOption
@@ -46,7 +47,9 @@ func keptByUs(n int, options ...fanout.QueueOption) (*fanoutHeld, error) {
 	if err != nil {
 		return nil, errors.Join(err, topic.Close())
 	}
-	return &fanoutHeld{topic: topic, q: q, ds: make([]fanout.Delivery[*payload], 0, 2*n)}, nil
+	h := &fanoutHeld{topic: topic, q: q, ds: make([]fanout.Delivery[*payload], 0, 2*n)}
+	h.ctx, h.cancel = context.WithTimeout(context.Background(), 5*time.Minute)
+	return h, nil
 }
 
 func (h *fanoutHeld) publish(ms []*payload) error {
@@ -62,13 +65,11 @@ func (h *fanoutHeld) receive() (uint64, error) {
 		return 0, err
 	}
 	if !ok {
-		return 0, errNoMessage
+		return 0, errors.New("there is no message")
 	}
 	h.ds = append(h.ds, d)
 	return d.Body.word, nil
 }
-
-var errNoMessage = errors.New("there is no message")
 
 func (h *fanoutHeld) arrange(order []int) { arrange(h.ds, order) }
 
@@ -76,15 +77,17 @@ func (h *fanoutHeld) ack(k int) error { return h.ds[k].Ack(context.Background())
 
 func (h *fanoutHeld) flush() error { return nil }
 
+// expired asks for Stats, which look at all messages that are ready again.
 func (h *fanoutHeld) expired() (int, bool) { return int(h.q.Stats().TimedOut), true }
 
-func (h *fanoutHeld) stop() error { return h.topic.Close() }
+func (h *fanoutHeld) stop() error {
+	h.cancel()
+	return h.topic.Close()
+}
 
-// A batchHeld acknowledges in batches of 64, and receives so too.
+// A batchHeld receives and acknowledges in batches of 64.
 type batchHeld struct {
 	*fanoutHeld
-	singly bool // it receives one by one
-
 	room  [chunk]fanout.Delivery[*payload]
 	ready []fanout.Delivery[*payload] // the part of room that receive has not returned
 	acked int                         // how many ack was called for that have been acknowledged
@@ -92,14 +95,8 @@ type batchHeld struct {
 }
 
 func (h *batchHeld) receive() (uint64, error) {
-	if h.singly {
-		return h.fanoutHeld.receive()
-	}
 	if len(h.ready) == 0 {
-		if h.q.Stats().Ready == 0 { // ReceiveInto would wait
-			return 0, errNoMessage
-		}
-		n, err := h.q.ReceiveInto(context.Background(), h.room[:], h.options...)
+		n, err := h.q.ReceiveInto(h.ctx, h.room[:], h.options...)
 		if err != nil {
 			return 0, err
 		}

@@ -26,7 +26,7 @@ var everySystem = slices.Concat(
 	ours,
 	[]system{
 		cskr, geth, asaskevichSync, asaskevichAsync, tailscale, natsCore,
-		watermillFree, watermillBlock, jetStream, nsqSystem, gocloud, goqiteSystem,
+		watermillFree, watermillBlock, jetStream, jetStreamBatched, nsqSystem, gocloud, goqiteSystem,
 		channelsAgain,
 	})
 

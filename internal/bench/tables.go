@@ -145,7 +145,7 @@ func (b *book) entry(at place) string {
 // writeSystems says what was compared.
 func writeSystems(f format, systems []system) {
 	f.heading(2, "Systems")
-	f.text("Each system gets batches of 64 where it takes batches: watermill's Publish and nsqd's PutMessages take several messages, gocloud's senders share batches and its receiver fetches them, JetStream's publishes are not waited for one by one, a goqite transaction has 64 messages. The others publish one message by a call. Throttled: it has no bound or drops what is too much, so publishers kept at most 1,024 messages outstanding.")
+	f.text("Each system gets batches of 64 where it takes batches: watermill's Publish and nsqd's PutMessages take several messages, gocloud's senders share batches and its receiver fetches them, JetStream's publishes are not waited for one by one, or are stored in atomic batches of 64, a goqite transaction has 64 messages. The others publish one message by a call. Throttled: it has no bound or drops what is too much, so publishers kept at most 1,024 messages outstanding.")
 	var rows [][]string
 	for _, s := range systems {
 		throttled := ""
