@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ type book struct {
 	units     map[place]string
 	values    map[place]map[int]float64
 	failed    map[place]error // without a metric: why a system is not ranked there
+	late      map[place]error // without a metric: that it did not finish, once
 	order     []place         // as first seen
 	series    map[place][]float64
 }
@@ -40,7 +42,7 @@ func (b *book) baselineOf(workload string) string {
 const seriesUnit = "series"
 
 func newBook(baseline string) *book {
-	return &book{baseline: baseline, baselines: map[string]string{}, units: map[place]string{}, values: map[place]map[int]float64{}, failed: map[place]error{},
+	return &book{baseline: baseline, baselines: map[string]string{}, units: map[place]string{}, values: map[place]map[int]float64{}, failed: map[place]error{}, late: map[place]error{},
 		series: map[place][]float64{}}
 }
 
@@ -70,9 +72,14 @@ func (b *book) add(at place, round int, v value) {
 	b.values[at][round] = v.v
 }
 
-// fail records that a system is not ranked at a place.
+// fail records that a system is not ranked at a place. If it did not finish, that
+// is so from the second time on, as another round may show what it can do.
 func (b *book) fail(at place, err error) {
 	at.metric = ""
+	if errors.Is(err, errNotFinished) && b.late[at] == nil {
+		b.late[at] = err
+		return
+	}
 	if b.failed[at] == nil {
 		b.failed[at] = err
 	}
@@ -126,9 +133,9 @@ func (b *book) failure(at place) error {
 	return b.failed[at]
 }
 
-// failures lists where a system is not ranked.
-func (b *book) failures() []place {
-	return slices.SortedFunc(maps.Keys(b.failed), func(x, y place) int {
+// places lists those of failures in their order.
+func places(of map[place]error) []place {
+	return slices.SortedFunc(maps.Keys(of), func(x, y place) int {
 		return cmp.Or(cmp.Compare(x.workload, y.workload), cmp.Compare(x.setting, y.setting), cmp.Compare(x.system, y.system))
 	})
 }
@@ -137,8 +144,10 @@ func (b *book) failures() []place {
 // workload, in the order first measured.
 func (b *book) column(workload string, pick func(place) string) (out []string) {
 	all := slices.Clone(b.order)
-	for at := range b.failed {
-		all = append(all, at)
+	for _, of := range []map[place]error{b.failed, b.late} {
+		for at := range of {
+			all = append(all, at)
+		}
 	}
 	slices.SortStableFunc(all[len(b.order):], func(x, y place) int {
 		return cmp.Or(cmp.Compare(x.setting, y.setting), cmp.Compare(x.system, y.system))

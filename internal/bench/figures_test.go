@@ -194,7 +194,15 @@ func TestWhatWasNotFinishedIsNotLost(t *testing.T) {
 
 	b := newBook("chan")
 	at := place{workload: "W1", setting: "s1", system: "slow", metric: "ns"}
-	b.fail(at, fmt.Errorf("%w after 17s", errNotFinished))
+	late := fmt.Errorf("%w after 17s", errNotFinished)
+	b.fail(at, late)
+	require.Equal(t, "NOT FINISHED", b.entry(at))
+	b.add(place{workload: "W1", setting: "s1", system: "chan"}, 2, value{"ns", "ns", 10})
+	b.add(place{workload: "W1", setting: "s1", system: "slow"}, 2, value{"ns", "ns", 50})
+	require.NoError(t, b.failure(at), "another round shows what it can do")
+	require.Equal(t, "50 (5x, 5-5, once not finished)", b.entry(at))
+	b.fail(at, late)
+	require.ErrorIs(t, b.failure(at), errNotFinished)
 	require.Equal(t, "NOT FINISHED", b.entry(at))
 }
 
@@ -217,6 +225,8 @@ func TestARunIsReadAsItWasSaved(t *testing.T) {
 		b.add(place{workload: "W7", setting: "flood", system: push64}, round, value{"heap", seriesUnit, v})
 	}
 	b.fail(place{workload: "W1", setting: "s1", system: "slow"}, fmt.Errorf("%w after 17s", errNotFinished))
+	b.fail(place{workload: "W1", setting: "s1", system: "slower"}, fmt.Errorf("%w after 17s", errNotFinished))
+	b.fail(place{workload: "W1", setting: "s1", system: "slower"}, fmt.Errorf("%w after 18s", errNotFinished))
 	b.fail(place{workload: "W1", setting: "s1", system: "leaky"}, fmt.Errorf("%w: 2 of 3", errLost))
 	b.fail(place{workload: "W1", setting: "s1", system: "broken"}, errors.New("it did not start"))
 	file := filepath.Join(t.TempDir(), "run.json")
@@ -229,7 +239,9 @@ func TestARunIsReadAsItWasSaved(t *testing.T) {
 	require.Equal(t, b.units, got.units)
 	require.Equal(t, b.series, got.series)
 	require.Equal(t, b.baselines, got.baselines)
-	for system, want := range map[string]string{"slow": "NOT FINISHED", "leaky": "LOST", "broken": "FAILED"} {
+	require.NoError(t, got.failure(place{workload: "W1", setting: "s1", system: "slow"}))
+	require.True(t, got.once(place{workload: "W1", setting: "s1", system: "slow"}))
+	for system, want := range map[string]string{"slower": "NOT FINISHED", "leaky": "LOST", "broken": "FAILED"} {
 		at := place{workload: "W1", setting: "s1", system: system, metric: "ns"}
 		require.Equal(t, want, got.entry(at))
 		require.EqualError(t, got.failure(at), b.failure(at).Error())

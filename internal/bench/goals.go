@@ -77,7 +77,7 @@ func (g goal) verdict(b *book) string {
 			at := g.at
 			at.system = system
 			switch err := b.failure(at); {
-			case errors.Is(err, errNotFinished):
+			case errors.Is(err, errNotFinished), err == nil && b.once(at):
 				return system + " did not finish"
 			case err != nil:
 				return system + " failed"

@@ -140,7 +140,9 @@ func (b *natsBus) publish(p int, ms []*payload) error {
 
 // JetStream in memory: a stream that keeps a message until every consumer has
 // acknowledged it, a pull consumer for each queue, read by Consume, its fastest
-// way, and acknowledged one by one, without waiting for the server. Publishes
+// way, and acknowledged one by one, without waiting for the server. Now and then a
+// consumer gets nothing more until its request expires, so that is after a second,
+// not 30. Publishes
 // are asynchronous, at most window of them unanswered. In batches, 64 messages are
 // stored all or none, and the server answers once for all of them; the client has
 // no method for that, only the protocol's headers.
@@ -201,7 +203,7 @@ func (b *jetStreamBus) subscribe(s shape) error {
 			cc, err := consumer.Consume(func(m jetstream.Msg) {
 				t.take(wordOf(m.Data()))
 				b.note(m.Ack())
-			})
+			}, jetstream.PullExpiry(time.Second))
 			if err != nil {
 				return err
 			}

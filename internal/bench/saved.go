@@ -36,14 +36,16 @@ func (b *book) save(file, machine string) error {
 	for _, at := range b.order {
 		s.Measured = append(s.Measured, savedPlace{at.workload, at.setting, at.system, at.metric, b.units[at], b.values[at]})
 	}
-	for _, at := range b.failures() {
-		f := savedFailure{Workload: at.workload, Setting: at.setting, System: at.system, Error: b.failed[at].Error()}
-		for kind, err := range failureKinds {
-			if errors.Is(b.failed[at], err) {
-				f.Kind = kind
+	for _, of := range []map[place]error{b.late, b.failed} {
+		for _, at := range places(of) {
+			f := savedFailure{Workload: at.workload, Setting: at.setting, System: at.system, Error: of[at].Error()}
+			for kind, err := range failureKinds {
+				if errors.Is(of[at], err) {
+					f.Kind = kind
+				}
 			}
+			s.Failed = append(s.Failed, f)
 		}
-		s.Failed = append(s.Failed, f)
 	}
 	for at, vs := range b.series {
 		s.Series = append(s.Series, savedSeries{at.workload, at.setting, at.system, at.metric, vs})

@@ -65,8 +65,11 @@ func (b *book) writeTables(f format, ws []workload, gs []goal, allGoals bool) {
 			f.table(append([]string{m}, settings...), rows)
 		}
 	}
-	for _, at := range b.failures() {
+	for _, at := range places(b.failed) {
 		f.text(fmt.Sprintf("Not ranked: %s in %s %s: %v", at.system, at.workload, at.setting, b.failed[at]))
+	}
+	for _, at := range places(b.late) {
+		f.text(fmt.Sprintf("At least once: %s in %s %s: %v", at.system, at.workload, at.setting, b.late[at]))
 	}
 	if rows := b.noise(); len(rows) > 0 {
 		f.heading(2, "Noise")
@@ -119,6 +122,12 @@ func (b *book) rows(workload, metric string) (settings []string, rows [][]string
 	return settings, rows
 }
 
+// once says whether a system that is ranked at a place did not finish there once.
+func (b *book) once(at place) bool {
+	at.metric = ""
+	return b.late[at] != nil
+}
+
 // entry is what a table says of a place: the median, and the median, least and
 // greatest ratio.
 func (b *book) entry(at place) string {
@@ -131,15 +140,22 @@ func (b *book) entry(at place) string {
 		return "FAILED"
 	}
 	v, ok := b.value(at)
+	note := ""
+	if b.once(at) {
+		note = ", once not finished"
+		if !ok {
+			return errNotFinished.Error()
+		}
+	}
 	if !ok {
 		return "-"
 	}
 	baseline := b.baselineOf(at.workload)
 	r, ok := b.ratio(at, baseline)
 	if !ok || at.system == baseline {
-		return number(v.median)
+		return number(v.median) + note
 	}
-	return fmt.Sprintf("%s (%sx, %s-%s)", number(v.median), number(r.median), number(r.least), number(r.greatest))
+	return fmt.Sprintf("%s (%sx, %s-%s%s)", number(v.median), number(r.median), number(r.least), number(r.greatest), note)
 }
 
 // writeSystems says what was compared.
