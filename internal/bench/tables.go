@@ -79,7 +79,9 @@ func (b *book) writeTables(f format, ws []workload, gs []goal, allGoals bool) {
 	if gs != nil {
 		f.heading(2, "Goals")
 		f.text(goalNote)
-		f.text(tallyOf(b, gs))
+		if allGoals {
+			f.text(tallyOf(b, gs))
+		}
 		f.table(goalHead, goalRows(b, gs, allGoals))
 	}
 }

@@ -26,6 +26,9 @@ var throughput = workload{
 func flowCell(o options, setting string, sys system, s shape) cell {
 	round := chunk * s.publishers
 	fixed := sys.least / s.queues / max(1, int(s.works/(2*time.Microsecond))) // where handlers work, delays are less of it
+	if o.quick {
+		fixed /= 8
+	}
 	scale := scaler{span: o.span, least: max(4*round, fixed/round*round), most: 1 << 24}
 	return cell{at: place{setting: setting, system: sys.name}, scales: true, measure: func() (vs []value, err error) {
 		err = scale.run(func(n int) (took time.Duration, err error) {

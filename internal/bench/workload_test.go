@@ -220,6 +220,16 @@ func TestAGoalIsMetOrNot(t *testing.T) {
 		{"W1", "h", "<= 1", "-", "-", "-", "-", "slow did not finish"},
 		{"W1", "i", "<= 1x", "-", "-", "-", "0.9 to 1.02", "broken failed"},
 	}, rows)
+	require.Equal(t, notMeasured, plainGoal().verdict(b))
+	ttl := goal{at: place{"W8", "s4", "ttl", "cpu"}, to: plain, limit: 1.5, plainToo: true}
+	for round, chanNS := range []float64{80, 60, 50} { // plain is 0.5, 0.67 and 0.8 of it
+		b := bookOf([]workload{features})
+		for system, ns := range map[string]float64{"chan": chanNS, plain: 40, "ttl": 50} {
+			b.add(place{workload: "W8", setting: "s4", system: system}, 1, value{"ns", "ns", ns})
+			b.add(place{workload: "W8", setting: "s4", system: system}, 1, value{"cpu", "ns", ns})
+		}
+		require.Equal(t, []string{isMet, isMet, slowPlain}[round], ttl.verdict(b))
+	}
 	all := []goal{{at: at(push64), to: "chan", limit: 0.5}, {at: at(push64), to: "chan", limit: 0.4}, {at: at("slow"), limit: 1}, {at: at("nobody"), limit: 1}}
 	require.Len(t, goalRows(b, all, true), 4)
 	require.Len(t, goalRows(b, all, false), 3)
