@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,6 +207,26 @@ func TestWhatWasNotFinishedIsNotLost(t *testing.T) {
 	b.fail(at, late)
 	require.ErrorIs(t, b.failure(at), errNotFinished)
 	require.Equal(t, "NOT FINISHED", b.entry(at))
+}
+
+// With one processor, others run only if the publisher yields: many times while it
+// waits for its next message, not just when it blocks.
+func TestAPublisherThatYieldsLetsOthersRun(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const messages = 120
+	var turns, stop atomic.Int64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for stop.Load() == 0 {
+			turns.Add(1)
+			runtime.Gosched()
+		}
+	})
+	_, err := latencies(channels, 1, false, messages, time.Second)
+	stop.Store(1)
+	wg.Wait()
+	require.NoError(t, err)
+	require.Greater(t, turns.Load(), int64(5*messages))
 }
 
 func TestTheNoiseIsWhatWasMeasuredTwice(t *testing.T) {

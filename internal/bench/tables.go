@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -63,6 +64,9 @@ func (b *book) writeTables(f format, ws []workload, gs []goal, allGoals bool) {
 		for _, m := range b.column(w.key, func(at place) string { return at.metric }) {
 			_, rows := b.rows(w.key, m)
 			f.table(append([]string{m}, settings...), rows)
+		}
+		if rows := featureRows(b); w.key == features.key && len(rows) > 0 {
+			f.table(featureHead, rows)
 		}
 	}
 	for _, at := range places(b.failed) {
@@ -160,12 +164,20 @@ func (b *book) entry(at place) string {
 	return fmt.Sprintf("%s (%sx, %s-%s%s)", number(v.median), number(r.median), number(r.least), number(r.greatest), note)
 }
 
+// special are the systems of single workloads. Those of features stand in a table
+// of their own.
+func special() []system {
+	return slices.Concat(
+		[]system{filteringChannels(filtering, ofClass, nil)}, classSystems(), kindSystems(),
+		[]system{failingSystem("fanout-failing", false), failingSystem("fanout-failing64", true), handFailing})
+}
+
 // writeSystems says what was compared.
 func writeSystems(f format, systems []system) {
 	f.heading(2, "Systems")
 	f.text("Each system gets batches of 64 where it takes batches: watermill's Publish and nsqd's PutMessages take several messages, gocloud's senders share batches and its receiver fetches them, JetStream's publishes are not waited for one by one, or are stored in atomic batches of 64, a goqite transaction has 64 messages. The others publish one message by a call. Throttled: it has no bound or drops what is too much, so publishers kept at most 1,024 messages outstanding.")
 	var rows [][]string
-	for _, s := range systems {
+	for _, s := range slices.Concat(systems, special()) {
 		throttled := ""
 		if s.throttled {
 			throttled = "throttled"

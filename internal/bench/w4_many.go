@@ -112,8 +112,18 @@ func settled() footprint {
 		time.Sleep(3 * time.Millisecond)
 	}
 	runtime.GC()
-	runtime.GC() // what finalizers and pools held
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return footprint{int64(m.HeapAlloc + m.StackInuse), int64(runtime.NumGoroutine())}
+	inUse := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc + m.StackInuse)
+	}
+	bytes := inUse() // finalizers and pools let go of something at each collection
+	for range 5 {
+		before := bytes
+		if bytes = inUse(); before-bytes < 1<<10 {
+			break
+		}
+	}
+	return footprint{bytes, int64(runtime.NumGoroutine())}
 }
