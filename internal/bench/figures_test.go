@@ -163,8 +163,8 @@ func TestFailuresAreThoseThatWereMeant(t *testing.T) {
 }
 
 func TestResidentMemoryIsMeasured(t *testing.T) {
-	const n = 16 * 1024
-	vs, err := backlog(channels, shape{queues: 2, publishers: 1, capacity: n}, n)
+	const n, many = 16 * 1024, 256 * 1024 // so many that what ends late elsewhere does not count
+	vs, err := backlog(channels, shape{queues: 2, publishers: 1, capacity: many}, many)
 	require.NoError(t, err)
 	require.Equal(t, []string{"bytes-message", "bytes"}, metricsOf(vs))
 	require.InDelta(t, 16, vs[0].v, 1, "a pointer in each of two channels")
@@ -254,7 +254,7 @@ func TestARunIsReadAsItWasSaved(t *testing.T) {
 	b.fail(place{workload: "W1", setting: "s1", system: "broken"}, errors.New("it did not start"))
 	file := filepath.Join(t.TempDir(), "run.json")
 	require.NoError(t, b.save(file, "a machine"))
-	got, machine, err := load(file, workloads)
+	got, machine, err := load([]string{file}, workloads)
 	require.NoError(t, err)
 	require.Equal(t, "a machine", machine)
 	require.Equal(t, b.order, got.order)
@@ -270,10 +270,20 @@ func TestARunIsReadAsItWasSaved(t *testing.T) {
 		require.EqualError(t, got.failure(at), b.failure(at).Error())
 	}
 
-	_, _, err = load(filepath.Join(t.TempDir(), "none"), workloads)
+	other := bookOf(workloads)
+	other.add(place{workload: "W2", setting: "8x4x4", system: "chan"}, 1, value{"ns", "ns", 7})
+	second := filepath.Join(t.TempDir(), "second.json")
+	require.NoError(t, other.save(second, "another machine"))
+	both, machine, err := load([]string{file, second}, workloads)
+	require.NoError(t, err)
+	require.Equal(t, "a machine And: another machine", machine)
+	require.Equal(t, "7", both.entry(place{"W2", "8x4x4", "chan", "ns"}))
+	require.Equal(t, "15", both.entry(place{"W1", "s1", "chan", "ns"}))
+
+	_, _, err = load([]string{filepath.Join(t.TempDir(), "none")}, workloads)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.NoError(t, os.WriteFile(file, []byte("{"), 0o644))
-	_, _, err = load(file, workloads)
+	_, _, err = load([]string{second, file}, workloads)
 	require.ErrorContains(t, err, file)
 }
 

@@ -61,7 +61,7 @@ func command(args []string, out, progress io.Writer) error {
 	procs := set.Int("procs", 0, "GOMAXPROCS, if not 0")
 	older := set.String("old", "", "this `program` built with an older library, which goals that are ratios to before need")
 	save := set.String("save", "", "`file` for what was measured")
-	from := set.String("from", "", "measure nothing: take what -save wrote to this `file`")
+	from := set.String("from", "", "measure nothing: take what -save wrote to these `files`, with commas between them")
 	docs := set.Bool("docs", false, "write measured.md, the charts, and the figures in performance.md and the README")
 	if err := set.Parse(args); err != nil {
 		return err
@@ -92,7 +92,7 @@ func command(args []string, out, progress io.Writer) error {
 
 	b, on := (*book)(nil), machine(o)
 	if *from != "" {
-		if b, on, err = load(*from, workloads); err != nil {
+		if b, on, err = load(strings.Split(*from, ","), workloads); err != nil {
 			return err
 		}
 	} else {

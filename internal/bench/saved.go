@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 )
 
 // A saved is a run in a file, so that tables, charts and texts can be written
@@ -57,17 +59,29 @@ func (b *book) save(file, machine string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// load reads what save wrote.
-func load(file string, ws []workload) (b *book, machine string, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, "", err
-	}
-	var s saved
-	if err := json.Unmarshal(text, &s); err != nil {
-		return nil, "", fmt.Errorf("%s: %w", file, err)
-	}
+// load reads what save wrote to files. So a run may be done in parts, each with
+// other workloads.
+func load(files []string, ws []workload) (b *book, machine string, err error) {
 	b = bookOf(ws)
+	var machines []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, "", err
+		}
+		var s saved
+		if err := json.Unmarshal(text, &s); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", file, err)
+		}
+		b.addSaved(s)
+		if !slices.Contains(machines, s.Machine) {
+			machines = append(machines, s.Machine)
+		}
+	}
+	return b, strings.Join(machines, " And: "), nil
+}
+
+func (b *book) addSaved(s saved) {
 	for _, p := range s.Measured {
 		for round, v := range p.Rounds {
 			b.add(place{workload: p.Workload, setting: p.Setting, system: p.System}, round, value{p.Metric, p.Unit, v})
@@ -79,7 +93,6 @@ func load(file string, ws []workload) (b *book, machine string, err error) {
 	for _, v := range s.Series {
 		b.series[place{v.Workload, v.Setting, v.System, v.Metric}] = v.Values
 	}
-	return b, s.Machine, nil
 }
 
 // A keptError is an error that was saved.
