@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"errors"
+	"maps"
 	"slices"
 	"strconv"
 )
@@ -18,12 +20,21 @@ type place struct{ workload, setting, system, metric string }
 
 // A book holds what was measured, by place and round.
 type book struct {
-	baseline string // the system that ratios are to
-	units    map[place]string
-	values   map[place]map[int]float64
-	failed   map[place]error // without a metric: why a system is not ranked there
-	order    []place         // as first seen
-	series   map[place][]float64
+	baseline  string            // the system that ratios are to
+	baselines map[string]string // of workloads that have another
+	units     map[place]string
+	values    map[place]map[int]float64
+	failed    map[place]error // without a metric: why a system is not ranked there
+	late      map[place]error // without a metric: that it did not finish, once
+	order     []place         // as first seen
+	series    map[place][]float64
+}
+
+func (b *book) baselineOf(workload string) string {
+	if of, ok := b.baselines[workload]; ok {
+		return of
+	}
+	return b.baseline
 }
 
 // seriesUnit marks values of which a round has many: they are drawn, not
@@ -31,8 +42,19 @@ type book struct {
 const seriesUnit = "series"
 
 func newBook(baseline string) *book {
-	return &book{baseline: baseline, units: map[place]string{}, values: map[place]map[int]float64{}, failed: map[place]error{},
+	return &book{baseline: baseline, baselines: map[string]string{}, units: map[place]string{}, values: map[place]map[int]float64{}, failed: map[place]error{}, late: map[place]error{},
 		series: map[place][]float64{}}
+}
+
+// bookOf returns an empty book for workloads.
+func bookOf(ws []workload) *book {
+	b := newBook(channels.name)
+	for _, w := range ws {
+		if w.baseline != "" {
+			b.baselines[w.key] = w.baseline
+		}
+	}
+	return b
 }
 
 // add records what a round measured.
@@ -50,9 +72,14 @@ func (b *book) add(at place, round int, v value) {
 	b.values[at][round] = v.v
 }
 
-// fail records that a system is not ranked at a place.
+// fail records that a system is not ranked at a place. If it did not finish, that
+// is so from the second time on, as another round may show what it can do.
 func (b *book) fail(at place, err error) {
 	at.metric = ""
+	if errors.Is(err, errNotFinished) && b.late[at] == nil {
+		b.late[at] = err
+		return
+	}
 	if b.failed[at] == nil {
 		b.failed[at] = err
 	}
@@ -106,12 +133,21 @@ func (b *book) failure(at place) error {
 	return b.failed[at]
 }
 
+// places lists those of failures in their order.
+func places(of map[place]error) []place {
+	return slices.SortedFunc(maps.Keys(of), func(x, y place) int {
+		return cmp.Or(cmp.Compare(x.workload, y.workload), cmp.Compare(x.setting, y.setting), cmp.Compare(x.system, y.system))
+	})
+}
+
 // column lists the different strings that pick returns for the places of a
 // workload, in the order first measured.
 func (b *book) column(workload string, pick func(place) string) (out []string) {
 	all := slices.Clone(b.order)
-	for at := range b.failed {
-		all = append(all, at)
+	for _, of := range []map[place]error{b.failed, b.late} {
+		for at := range of {
+			all = append(all, at)
+		}
 	}
 	slices.SortStableFunc(all[len(b.order):], func(x, y place) int {
 		return cmp.Or(cmp.Compare(x.setting, y.setting), cmp.Compare(x.system, y.system))

@@ -62,6 +62,7 @@ func charts() []chart {
 			w1("fanout, published by 64", push64, blue, true, false),
 			w1("fanout, one by one", push, blue, true, true),
 			w1("bare channels (no ack)", "chan", black, true, false),
+			w1("channels of slices of 64 (no ack)", "chan64", grey, true, true),
 			w1("channels + ctx (no ack)", "chan-ctx", black, false, true),
 			w1("channel + map + timer", "hand-written", red, true, false),
 			w1("cskr/pubsub (no ack)", "cskr", grey, false, false),

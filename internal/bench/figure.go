@@ -58,7 +58,7 @@ func (b *book) figures() (out []figure) {
 			continue
 		}
 		f := figure{name: strings.ToLower(strings.Join([]string{at.workload, at.setting, at.system, at.metric}, ".")), value: v.median, unit: b.units[at]}
-		if r, ok := b.ratio(at, b.baseline); ok {
+		if r, ok := b.ratio(at, b.baselineOf(at.workload)); ok {
 			f.ratio, f.hasRatio = r.median, true
 		}
 		out = append(out, f)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"regexp"
 	"runtime"
 	"slices"
@@ -21,17 +22,21 @@ import (
 
 // everySystem is what is compared, in the order of the tables.
 var everySystem = slices.Concat(
-	[]system{channels, channelsContext, handWritten},
+	[]system{channels, channelsBatched, channelsContext, handWritten},
 	ours,
 	[]system{
 		cskr, geth, asaskevichSync, asaskevichAsync, tailscale, natsCore,
-		watermillFree, watermillBlock, jetStream, nsqSystem, gocloud, goqiteSystem,
+		watermillFree, watermillBlock, jetStream, jetStreamBatched, nsqSystem, gocloud, goqiteSystem,
+		channelsAgain,
 	})
 
-var workloads = []workload{throughput, contended, latency, many, inFlight, life, flood}
+var workloads = []workload{throughput, contended, latency, many, inFlight, life, flood, features, filters, realWork, failures, resident}
 
-// Where a full run leaves its charts, from this module's directory.
-const chartsDir = "../docs/charts"
+// What -docs writes, from this module's directory; see also filled.
+const (
+	measuredFile = "../docs/measured.md"
+	chartsDir    = "../docs/charts"
+)
 
 func main() {
 	if err := command(os.Args[1:], os.Stdout, os.Stderr); err != nil {
@@ -46,18 +51,22 @@ func main() {
 func command(args []string, out, progress io.Writer) error {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.SetOutput(progress)
-	quick := set.Bool("quick", false, "two short rounds of less: under two minutes, and less exact")
+	quick := set.Bool("quick", false, "two short rounds of less: a few minutes, and less exact")
 	rounds := set.Int("rounds", 0, "`number` of rounds (default 5, or 2 with -quick)")
 	only := set.String("only", "", "only workloads and settings that match the `regexp`, as in 'W1 s16|W3'")
-	systems := set.String("peers", "", "only systems that match the `regexp`; bare channels always run, where they can")
-	svg := set.String("svg", "", "`directory` for the charts (default "+chartsDir+" for a full run, none for others)")
+	systems := set.String("peers", "", "only systems that match the `regexp`; those that ratios are to always run")
+	svg := set.String("svg", "", "`directory` for the charts (none by default)")
 	markdown := set.String("md", "", "`file` for the tables, as Markdown")
-	onlyGoals := set.Bool("goals", false, "print no tables but the goals'")
+	onlyGoals := set.Bool("goals", false, "print no tables but the goals', with those of which nothing was measured")
 	procs := set.Int("procs", 0, "GOMAXPROCS, if not 0")
+	older := set.String("old", "", "this `program` built with an older library, which goals that are ratios to before need")
+	save := set.String("save", "", "`file` for what was measured")
+	from := set.String("from", "", "measure nothing: take what -save wrote to these `files`, with commas between them")
+	docs := set.Bool("docs", false, "write measured.md, the charts, and the figures in performance.md and the README")
 	if err := set.Parse(args); err != nil {
 		return err
 	}
-	o := options{quick: *quick, rounds: *rounds, span: 150 * time.Millisecond}
+	o := options{quick: *quick, rounds: *rounds, span: 150 * time.Millisecond, old: *older}
 	if o.quick {
 		o.span = 30 * time.Millisecond
 	}
@@ -77,24 +86,36 @@ func command(args []string, out, progress io.Writer) error {
 	if *procs > 0 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(*procs))
 	}
-	if *svg == "" && !o.quick && *only == "" && *systems == "" {
-		*svg = chartsDir
+	if *docs {
+		*svg, *markdown = chartsDir, measuredFile
 	}
 
-	b := run(workloads, o, progress)
+	b, on := (*book)(nil), machine(o)
+	if *from != "" {
+		if b, on, err = load(strings.Split(*from, ","), workloads); err != nil {
+			return err
+		}
+	} else {
+		b = run(workloads, o, progress)
+	}
+	if *save != "" {
+		if err := b.save(*save, on); err != nil {
+			return err
+		}
+	}
 	f := format{w: out}
-	f.text(machine(o))
+	f.text(on)
 	if *onlyGoals {
-		b.writeTables(f, nil, goals())
+		b.writeTables(f, nil, goals(), true)
 	} else {
 		writeSystems(f, everySystem)
-		b.writeTables(f, workloads, goals())
+		b.writeTables(f, workloads, goals(), false)
 	}
 	for _, fig := range slices.Concat(b.figures(), goalFigures(b, goals())) {
 		fmt.Fprintln(out, fig)
 	}
 	if *markdown != "" {
-		if err := writeMarkdown(b, o, *markdown); err != nil {
+		if err := writeMarkdown(b, on, *markdown); err != nil {
 			return err
 		}
 	}
@@ -105,6 +126,9 @@ func command(args []string, out, progress io.Writer) error {
 		}
 		fmt.Fprintln(progress, "charts:", strings.Join(files, " "))
 	}
+	if *docs {
+		return fillFiles(filled, b.blocks(on))
+	}
 	return nil
 }
 
@@ -114,10 +138,20 @@ func machine(o options) string {
 	if o.quick {
 		kind = "quick"
 	}
-	return fmt.Sprintf("%s, %s/%s, GOMAXPROCS %d, %s run, %d rounds.", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), kind, o.rounds)
+	return fmt.Sprintf("%s, %s/%s, GOMAXPROCS %d, %s run, %d rounds, code %s.",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), kind, o.rounds, revision())
 }
 
-func writeMarkdown(b *book, o options, file string) (err error) {
+// revision names the commit that is checked out, and says if files differ from it.
+func revision() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty=, changed", "--exclude=*").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func writeMarkdown(b *book, on, file string) (err error) {
 	w, err := os.Create(file)
 	if err != nil {
 		return err
@@ -125,8 +159,8 @@ func writeMarkdown(b *book, o options, file string) (err error) {
 	defer func() { err = errors.Join(err, w.Close()) }()
 	f := format{w: w, markdown: true}
 	f.heading(1, "Measurements")
-	f.text(machine(o))
+	f.text(on)
 	writeSystems(f, everySystem)
-	b.writeTables(f, workloads, goals())
+	b.writeTables(f, workloads, goals(), true)
 	return nil
 }

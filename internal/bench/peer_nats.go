@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -138,27 +140,40 @@ func (b *natsBus) publish(p int, ms []*payload) error {
 
 // JetStream in memory: a stream that keeps a message until every consumer has
 // acknowledged it, a pull consumer for each queue, read by Consume, its fastest
-// way, and acknowledged one by one, without waiting for the server. Publishes
-// are asynchronous, at most window of them unanswered.
-var jetStream = system{
-	name: "jetstream", gives: "at least once; rejects when full", throttled: true, competes: true, costly: true,
-	open: func(s shape) (bus, error) {
-		n, err := startNATS(true)
-		if err != nil {
-			return nil, err
-		}
-		b := &jetStreamBus{natsServer: n}
-		if err := b.subscribe(s); err != nil {
-			return nil, errors.Join(err, b.stop())
-		}
-		return b, nil
-	},
+// way, and acknowledged one by one, without waiting for the server. Now and then a
+// consumer gets nothing more until its request expires, so that is after a second,
+// not 30. Publishes
+// are asynchronous, at most window of them unanswered. In batches, 64 messages are
+// stored all or none, and the server answers once for all of them; the client has
+// no method for that, only the protocol's headers.
+var (
+	jetStream        = jetStreamSystem("jetstream", "at least once; rejects when full", false)
+	jetStreamBatched = jetStreamSystem("jetstream64", "at least once; rejects when full; atomic batches of 64", true)
+)
+
+func jetStreamSystem(name, gives string, batched bool) system {
+	return system{
+		name: name, gives: gives, throttled: true, competes: true, costly: true, batches: batched,
+		open: func(s shape) (bus, error) {
+			n, err := startNATS(true)
+			if err != nil {
+				return nil, err
+			}
+			b := &jetStreamBus{natsServer: n, batched: batched}
+			if err := b.subscribe(s); err != nil {
+				return nil, errors.Join(err, b.stop())
+			}
+			return b, nil
+		},
+	}
 }
 
 type jetStreamBus struct {
 	*natsServer
+	batched    bool
 	publishers []jetstream.JetStream
 	consumers  []jetstream.ConsumeContext
+	batches    atomic.Uint64 // begun
 
 	mu  sync.Mutex
 	err error // of an asynchronous publish
@@ -188,7 +203,7 @@ func (b *jetStreamBus) subscribe(s shape) error {
 			cc, err := consumer.Consume(func(m jetstream.Msg) {
 				t.take(wordOf(m.Data()))
 				b.note(m.Ack())
-			})
+			}, jetstream.PullExpiry(time.Second))
 			if err != nil {
 				return err
 			}
@@ -213,7 +228,7 @@ func (b *jetStreamBus) subscribe(s shape) error {
 func addStream(ctx context.Context, js jetstream.JetStream) error {
 	_, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: natsSubject, Subjects: []string{natsSubject}, Storage: jetstream.MemoryStorage,
-		Retention: jetstream.InterestPolicy, Discard: jetstream.DiscardNew,
+		Retention: jetstream.InterestPolicy, Discard: jetstream.DiscardNew, AllowAtomicPublish: true,
 	})
 	return err
 }
@@ -234,8 +249,30 @@ func (b *jetStreamBus) note(err error) {
 }
 
 func (b *jetStreamBus) publish(p int, ms []*payload) error {
+	if b.batched {
+		return b.publishBatch(b.publishers[p], ms)
+	}
 	for _, m := range ms {
 		if _, err := b.publishers[p].PublishAsync(natsSubject, m.raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishBatch sends the messages of a batch, of which only the last is answered.
+func (b *jetStreamBus) publishBatch(js jetstream.JetStream, ms []*payload) error {
+	id := strconv.FormatUint(b.batches.Add(1), 10)
+	for k, m := range ms {
+		msg := &nats.Msg{Subject: natsSubject, Data: m.raw, Header: nats.Header{"Nats-Batch-Id": {id}, "Nats-Batch-Sequence": {strconv.Itoa(k + 1)}}}
+		var err error
+		if k < len(ms)-1 {
+			err = js.Conn().PublishMsg(msg)
+		} else {
+			msg.Header["Nats-Batch-Commit"] = []string{"1"}
+			_, err = js.PublishMsgAsync(msg)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type cell struct {
 type workload struct {
 	key, title string
 	note       string // how to read it
+	baseline   string // the system that ratios are to; "" for bare channels
 	cells      func(o options) []cell
 }
 
@@ -33,23 +35,28 @@ type options struct {
 	only   *regexp.Regexp // workloads and settings, "W1 s16"
 	peers  *regexp.Regexp // systems
 	span   time.Duration  // that one throughput measurement should take
+	old    string         // this program, built with an older library; "" is none
 }
 
-func (o options) wants(at place) bool {
+func (o options) wants(at place, baseline string) bool {
 	return o.only.MatchString(at.workload+" "+at.setting) &&
-		(at.system == channels.name || o.peers.MatchString(at.system))
+		(at.system == channels.name || at.system == baseline || o.peers.MatchString(strings.TrimSuffix(at.system, again)))
 }
+
+// again ends the name of a system that is measured a second time, to show the
+// noise.
+const again = "-again"
 
 // run measures all cells in rounds: each system once in every round, so that
 // what the machine does in the meantime meets all of them. Cells that scale are
 // measured once before, to find out how much they can do in the time they have.
 func run(ws []workload, o options, progress io.Writer) *book {
-	b := newBook(channels.name)
+	b := bookOf(ws)
 	var cells []cell
 	for _, w := range ws {
 		for _, c := range w.cells(o) {
 			c.at.workload = w.key
-			if o.wants(c.at) {
+			if o.wants(c.at, b.baselineOf(w.key)) {
 				cells = append(cells, c)
 			}
 		}

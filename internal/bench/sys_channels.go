@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -41,6 +42,60 @@ func (b *chanBus) publish(_ int, ms []*payload) error {
 }
 
 func (b *chanBus) stop() error {
+	for _, ch := range b.chans {
+		close(ch)
+	}
+	b.wg.Wait()
+	return nil
+}
+
+// The same once more, at the end of each group: how far the two are apart is the
+// noise.
+var channelsAgain = func() system {
+	s := channels
+	s.name, s.gives = "chan-again", "the same, measured at the end of each group: the noise"
+	return s
+}()
+
+// A channel of slices of 64. The publisher makes a slice for each batch, as it
+// gives it away; the queues share it. There is nothing for each message but a
+// copied pointer and the handler.
+var channelsBatched = system{
+	name: "chan64", gives: "channels of []T of 64; blocks; no ack", drains: true, competes: true, batches: true,
+	open: func(s shape) (bus, error) {
+		b := &chan64Bus{}
+		for q := range s.queues {
+			ch := make(chan []*payload, max(s.capacity/chunk, 1))
+			b.chans = append(b.chans, ch)
+			for w := range s.workers {
+				t := s.tally(q, w)
+				b.wg.Go(func() {
+					for ms := range ch {
+						for _, m := range ms {
+							t.take(m.word)
+						}
+					}
+				})
+			}
+		}
+		return b, nil
+	},
+}
+
+type chan64Bus struct {
+	chans []chan []*payload
+	wg    sync.WaitGroup
+}
+
+func (b *chan64Bus) publish(_ int, ms []*payload) error {
+	ms = slices.Clone(ms)
+	for _, ch := range b.chans {
+		ch <- ms
+	}
+	return nil
+}
+
+func (b *chan64Bus) stop() error {
 	for _, ch := range b.chans {
 		close(ch)
 	}

@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 // A system is one way to get a message from publishers to every queue: ours,
 // channels, or a peer. Its fields say what a comparison has to know.
 type system struct {
@@ -40,6 +42,11 @@ type shape struct {
 	queues, workers, publishers int
 	// capacity of each queue, where it can be said.
 	capacity int
+	// takes says which queues get a message; nil is all.
+	takes choice
+	// work is what a handler does beside counting, if anything, and works how long.
+	work  func()
+	works time.Duration
 	// tally returns whom a worker of a queue gives its messages to. It must be
 	// called once for each before open returns.
 	tally func(queue, worker int) *tally

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,6 +94,10 @@ func TestAFaultIsFound(t *testing.T) {
 		for _, workers := range []int{1, 3} {
 			t.Run(name, func(t *testing.T) {
 				_, _, err := flow(faulty(change), shape{queues: 2, workers: workers, publishers: 1, capacity: capacity}, n, time.Second/4)
+				if strings.Contains(name, "lost") && workers == 1 {
+					require.ErrorIs(t, err, errNotFinished, "it might have come later")
+					return
+				}
 				require.ErrorIs(t, err, errLost)
 			})
 		}

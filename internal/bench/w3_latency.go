@@ -11,7 +11,7 @@ import (
 
 var latency = workload{
 	key: "W3", title: "Latency when idle: publish to the start of the handler, a message each 50 us",
-	note: "yield: the publisher blocks after it has published; busy: it keeps its core. Of all S deliveries, in ns.",
+	note: "yield: the publisher yields its core while it waits for the next, and blocks when it has published; busy: it keeps its core, and the other one is asleep. Of all S deliveries, in ns.",
 	cells: func(o options) (cells []cell) {
 		modes := []string{"yield", "busy"}
 		if runtime.GOMAXPROCS(0) == 1 {
@@ -56,11 +56,14 @@ func latencies(sys system, queues int, busy bool, most int, span time.Duration) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, bus.stop()) }()
-	giveUp := time.After(span + 20*time.Second)
+	defer s.patience(span + 20*time.Second)()
 	n := 0
 	for ; n < most && (time.Since(base) < span || n < 100); n++ {
 		for began := time.Now(); time.Since(began) < every; {
-			// Keeps its core: the consumers' is asleep.
+			if !busy {
+				runtime.Gosched()
+			}
+			// Else it keeps its core, and that of the consumers is asleep.
 		}
 		s.begin()
 		published.Store(int64(time.Since(base)))
@@ -70,7 +73,7 @@ func latencies(sys system, queues int, busy bool, most int, span time.Duration) 
 		for busy && s.left.Load() > 0 && time.Since(base) < span+20*time.Second {
 			// Keeps its core here too.
 		}
-		if err := s.wait(giveUp); err != nil {
+		if err := s.wait(); err != nil {
 			return nil, err
 		}
 	}

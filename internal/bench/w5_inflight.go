@@ -11,7 +11,8 @@ import (
 
 var inFlight = workload{
 	key: "W5", title: "Many in flight: N received one by one from one queue, none acknowledged",
-	note: "stored: bytes of a message that waits; bytes: more of one that is in flight; receive, ack (in random order), redeliver: ns each; expire: ns of processor time each, when all time out at once.",
+	note: "stored: bytes of a message that waits; bytes: more of one that is in flight; held: both. receive, ack (in random order), redeliver: ns each; -cpu: the same in processor time; expire: ns of processor time each, when all time out at once. " +
+		"fanout-into64: ReceiveInto 64 and AckBatch of 64, in random order; fanout-own: the same, received with a visibility timeout that is not the queue's. -old: the library that -old was built with.",
 	cells: func(o options) (cells []cell) {
 		for _, n := range []int{10_000, 100_000, 1_000_000} {
 			for _, k := range keepers {
@@ -21,6 +22,14 @@ var inFlight = workload{
 				cells = append(cells, cell{at: place{setting: fmt.Sprintf("n%d", n), system: k.name}, once: o.quick && n > 100_000,
 					measure: func() ([]value, error) { return keep(k, n) }})
 			}
+		}
+		for _, system := range []string{pull, into64, own} {
+			if o.old == "" {
+				break
+			}
+			setting := "n1000000"
+			cells = append(cells, cell{at: place{setting: setting, system: system + old}, once: o.quick,
+				measure: func() ([]value, error) { return measureOld(o.old, "W5", setting, system) }})
 		}
 		return cells
 	},
@@ -35,7 +44,7 @@ type keeper struct {
 	open func(n int, timeout time.Duration) (held, error)
 }
 
-var keepers = []keeper{oursKept, mapHeap, mapTimers, jetStreamKept, gocloudKept}
+var keepers = []keeper{oursKept, oursInto, oursOwn, mapHeap, mapTimers, jetStreamKept, gocloudKept}
 
 // Held is a queue whose consumer keeps deliveries.
 type held interface {
@@ -85,14 +94,17 @@ func keepAndAck(k keeper, n int) (_ []value, err error) {
 		return nil, err
 	}
 	stored := settled()
+	cpu := cpuTime()
 	receiving, err := receiveAll(h, n)
 	if err != nil {
 		return nil, err
 	}
+	receivingCPU := cpuTime() - cpu
 	h.arrange(order)
 	taken := settled()
 	runtime.KeepAlive(order) // it was there before
 	began := time.Now()
+	cpu = cpuTime()
 	for k := range order {
 		if err := h.ack(k); err != nil {
 			return nil, err
@@ -101,13 +113,16 @@ func keepAndAck(k keeper, n int) (_ []value, err error) {
 	if err := h.flush(); err != nil {
 		return nil, err
 	}
-	acking := time.Since(began)
+	acking, ackingCPU := time.Since(began), cpuTime()-cpu
 	per := func(v int64) float64 { return float64(v) / float64(n) }
 	return []value{
 		{"receive", "ns", per(int64(receiving))},
 		{"stored", "B", per(stored.minus(empty).bytes)},
 		{"bytes", "B", per(taken.minus(stored).bytes)},
+		{"held", "B", per(taken.minus(empty).bytes)},
 		{"ack", "ns", per(int64(acking))},
+		{"receive-cpu", "ns", per(int64(receivingCPU))},
+		{"ack-cpu", "ns", per(int64(ackingCPU))},
 	}, nil
 }
 
@@ -127,6 +142,7 @@ func keepAndExpire(k keeper, n int, timeout time.Duration) (_ []value, err error
 	}
 	began := time.Now()
 	_, err = receiveAll(h, n)
+	last := time.Now().Add(timeout)
 	if time.Since(began) >= timeout {
 		return nil, errTooSlow // what timed out meanwhile may have been received twice
 	}
@@ -135,28 +151,31 @@ func keepAndExpire(k keeper, n int, timeout time.Duration) (_ []value, err error
 	}
 	// Deadlines are spread as the receives were, so the wall time says nothing. The
 	// process does nothing else, once the garbage of what came before is gone: its
-	// processor time is what expiry costs.
+	// processor time is what expiry costs. Nobody asks meanwhile how far it is, which
+	// can cost more.
 	runtime.GC()
 	cpu := cpuTime()
 	if got, _ := h.expired(); got > 0 && time.Since(began) < timeout {
 		return nil, fmt.Errorf("%d deliveries timed out too early", got)
 	}
-	time.Sleep(time.Until(began.Add(timeout)))
+	time.Sleep(time.Until(last.Add(20 * time.Millisecond)))
+	var expiring time.Duration
 	for giveUp := time.Now().Add(time.Minute); ; {
 		time.Sleep(5 * time.Millisecond)
+		expiring = cpuTime() - cpu
 		if got, _ := h.expired(); got == n {
 			break
 		} else if time.Now().After(giveUp) {
 			return nil, fmt.Errorf("only %d of %d deliveries timed out", got, n)
 		}
 	}
-	cpu = cpuTime() - cpu
+	cpu = cpuTime()
 	redelivering, err := receiveAll(h, n)
 	if err != nil {
 		return nil, fmt.Errorf("redelivery: %w", err)
 	}
 	per := func(d time.Duration) float64 { return float64(d) / float64(n) }
-	return []value{{"expire", "ns", per(cpu)}, {"redeliver", "ns", per(redelivering)}}, nil
+	return []value{{"expire", "ns", per(expiring)}, {"redeliver", "ns", per(redelivering)}, {"redeliver-cpu", "ns", per(cpuTime() - cpu)}}, nil
 }
 
 // arrange puts what vs holds into the given order, in its own place.

@@ -24,12 +24,12 @@ var life = workload{
 // lives counts how many lives fit into span.
 func lives(sys system, span time.Duration) ([]value, error) {
 	goroutines := runtime.NumGoroutine()
-	giveUp := time.After(patience(span))
 	s := newSteps(1, 1)
+	defer s.patience(patience(span))()
 	before := used()
 	n := 0
 	for ; n == 0 || time.Since(before.at) < span; n++ {
-		if err := oneLife(sys, s, giveUp); err != nil {
+		if err := oneLife(sys, s); err != nil {
 			return nil, err
 		}
 	}
@@ -46,7 +46,7 @@ func lives(sys system, span time.Duration) ([]value, error) {
 	}, s.check()
 }
 
-func oneLife(sys system, s *steps, giveUp <-chan time.Time) error {
+func oneLife(sys system, s *steps) error {
 	*s.tally(0, 0) = tally{next: 1, reach: func(t *tally) {
 		if t.sum != ring[0].word {
 			s.wrong.Add(1)
@@ -65,5 +65,5 @@ func oneLife(sys system, s *steps, giveUp <-chan time.Time) error {
 	if err := bus.publish(0, ring[:1]); err != nil {
 		return errors.Join(err, bus.stop())
 	}
-	return errors.Join(s.wait(giveUp), bus.stop())
+	return errors.Join(s.wait(), bus.stop())
 }
