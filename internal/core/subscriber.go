@@ -29,8 +29,6 @@ type Subscriber[T any] struct {
 	// Immutable.
 	q *Queue[T]
 	handlers[T]
-	interceptors *[]intercept.Interceptor // around each run of a handler; nil: none
-
 	prefetches bool // its workers prefetch messages
 	timed      bool // its workers are timed
 	keeps      bool // the slice that the handler gets is its to keep
@@ -53,6 +51,8 @@ type Subscriber[T any] struct {
 	awaited  map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
 
 	nextFree, previousFree *Subscriber[T] // see freeSubscribers
+
+	interceptors *[]intercept.Interceptor // around each run of a handler; nil: none. Immutable
 }
 
 // A OneHandler works on one delivery, which it may not keep.

@@ -374,6 +374,61 @@ func TestAPrefetchedMessageExpiresAtItsInstant(t *testing.T) {
 	}
 }
 
+// What lives longer by itself does not hide that those behind it have expired.
+func TestAMessageThatLivesLongerStandsBeforeOthers(t *testing.T) {
+	for name, handle := range map[string]func(ctx context.Context, q *fanout.Queue[int], f func(int)) error{
+		"one": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			_, err := q.Subscribe(ctx, func(_ context.Context, d fanout.Delivery[int]) error { f(d.Body); return nil })
+			return err
+		},
+		"batches": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			_, err := q.SubscribeBatch(ctx, func(_ context.Context, ds []fanout.Delivery[int]) error {
+				for k := range ds {
+					f(ds[k].Body)
+				}
+				return nil
+			}, fanout.WithBatchSize(5))
+			return err
+		},
+		"a call": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			ds, err := q.ReceiveBatch(ctx, 10)
+			for k := range ds {
+				f(ds[k].Body)
+			}
+			return err
+		},
+		"a range": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			for d, err := range q.Deliveries(ctx) {
+				if err == nil {
+					f(d.Body)
+				}
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				top := kit.NewTopic[int](t)
+				q := kit.OpenQueue(t, top, "q", fanout.WithTimeToLive(10*time.Millisecond))
+				message := func(k int, ttl time.Duration) fanout.Message[int] {
+					return fanout.Message[int]{Body: k, TimeToLive: ttl}
+				}
+				require.NoError(t, top.PublishMessages(ctx, message(1, time.Hour), message(2, 0), message(3, 0), message(4, time.Hour), message(5, 11*time.Millisecond)))
+				time.Sleep(10 * time.Millisecond)
+				require.NoError(t, top.PublishMessages(ctx, message(6, 0)))
+				var got []int
+				require.NoError(t, handle(ctx, q, func(k int) { got = append(got, k) }))
+				synctest.Wait()
+				require.Equal(t, []int{1, 4, 5, 6}, got)
+				require.Equal(t, uint64(2), q.Stats().Expired)
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
+
 // A publish that waits for room gets that of a message at the instant at which its time to
 // live passes: where it stands in the log, or where it waited in a lease.
 func TestAPublishWaitsForAMessageToExpire(t *testing.T) {
