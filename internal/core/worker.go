@@ -59,11 +59,11 @@ func (s *Subscriber[T]) startLocked() {
 		w, s.idle = s.idle[n-1], s.idle[:n-1]
 	} else {
 		w = &worker[T]{s: s, handlers: s.handlers}
-		if s.interceptors != nil {
-			w.handlers = s.around()
-		}
 		if s.timed {
 			w.timed = new(timed)
+		}
+		if s.interceptors != nil {
+			w.surround()
 		}
 	}
 	if s.labels == nil {
