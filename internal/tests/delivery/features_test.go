@@ -289,6 +289,7 @@ func TestAHandlerTimeoutOfAPrefetchedMessage(t *testing.T) {
 	for name, hooks := range map[string]fanout.Hooks{
 		"alone":            {},
 		"with hooks":       {Settled: func(fanout.Event) { time.Sleep(micro) }},
+		"before slow ones": {Settled: func(fanout.Event) { time.Sleep(150 * micro) }}, // its time would pass in one
 		"behind slow ones": {Delivered: func(fanout.Event) { time.Sleep(300 * micro) }},
 	} {
 		t.Run(name, func(t *testing.T) {
