@@ -148,7 +148,10 @@ func TestAHookThatExitsBetweenPrefetchedMessages(t *testing.T) {
 				}
 			}
 		}
-		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Delivered: hook("delivered"), Settled: hook("settled")}))
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{
+			Delivered: hook("delivered"), Settled: hook("settled"),
+			Late: func(fanout.Event) { told["late"]++ },
+		}))
 		q := kit.OpenQueue(t, top, "q")
 		const n = 100
 		flood(t, top, n)
@@ -250,6 +253,40 @@ func TestARateLimitSpacesPrefetchedMessages(t *testing.T) {
 		require.Len(t, starts, n)
 		for k := 1; k < n; k++ {
 			require.Equal(t, starts[k-1]+max(work(k-1), every), starts[k], "message %d", k)
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
+// A start that the rate limit has given is not lost if somebody else takes the message.
+func TestARateLimitLosesNoStart(t *testing.T) {
+	const every, work = 5 * micro, 6 * micro
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var q *fanout.Queue[int]
+		var starts []time.Time
+		taken := 0
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Settled: func(e fanout.Event) {
+			if len(starts)%9 == 5 {
+				_, ok, err := q.TryReceive(ctx) // it takes back what waits
+				require.NoError(t, err)
+				require.True(t, ok)
+				taken++
+			}
+		}}))
+		q = kit.OpenQueue(t, top, "q")
+		const n = 100
+		flood(t, top, n)
+		_, err := q.Subscribe(ctx, func(context.Context, fanout.Delivery[int]) error {
+			starts = append(starts, time.Now())
+			time.Sleep(work)
+			return nil
+		}, fanout.WithRateLimit(float64(time.Second/every)))
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Len(t, starts, n-taken)
+		for k := 1; k < len(starts); k++ {
+			require.Equal(t, work, starts[k].Sub(starts[k-1]), "start %d", k)
 		}
 		require.NoError(t, top.Close())
 	})
@@ -463,6 +500,14 @@ func TestAPublishWaitsForAMessageToExpire(t *testing.T) {
 				require.LessOrEqual(t, time.Since(began), time.Millisecond, "the room of what is done")
 				require.NoError(t, top.PublishMessages(ctx, message(60)))
 				require.Equal(t, ttl, time.Since(began))
+				q = kit.OpenQueue(t, top, "nobody's", options...)
+				began = time.Now()
+				for k := range 51 {
+					require.NoError(t, top.PublishMessages(ctx, message(k)))
+				}
+				require.Equal(t, ttl, time.Since(began))
+				synctest.Wait()
+				require.Equal(t, uint64(50), q.Stats().Expired)
 				require.NoError(t, top.Close())
 			})
 		})
