@@ -500,14 +500,12 @@ func TestAPublishWaitsForAMessageToExpire(t *testing.T) {
 				require.LessOrEqual(t, time.Since(began), time.Millisecond, "the room of what is done")
 				require.NoError(t, top.PublishMessages(ctx, message(60)))
 				require.Equal(t, ttl, time.Since(began))
-				q = kit.OpenQueue(t, top, "nobody's", options...)
+				kit.OpenQueue(t, top, "nobody's", options...)
 				began = time.Now()
 				for k := range 51 {
 					require.NoError(t, top.PublishMessages(ctx, message(k)))
 				}
 				require.Equal(t, ttl, time.Since(began))
-				synctest.Wait()
-				require.Equal(t, uint64(50), q.Stats().Expired)
 				require.NoError(t, top.Close())
 			})
 		})
