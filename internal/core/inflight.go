@@ -124,12 +124,15 @@ func (q *Queue[T]) plainRunLocked(most int, now int64) []item[T] {
 // joins counts the messages of a run of the log before the first that has to be taken by
 // itself: it has an ordering key, or its time to live may have passed at the given instant.
 func (q *Queue[T]) joins(run []item[T], at int64) (n int) {
-	if len(run) == 0 || q.expired(&run[0], at) {
-		return 0
-	}
-	for n += message.PlainRun(run); n < len(run) && q.joinsAlone(&run[n], at); {
-		n++
-		n += message.PlainRun(run[n:])
+	for n < len(run) {
+		k := message.PlainRun(run[n:])
+		switch {
+		case k == 0 && q.joinsAlone(&run[n], at):
+			n++
+		case k == 0, q.set.TTL > 0 && q.expired(&run[n], at): // the others of those were published later
+			return n
+		}
+		n += k
 	}
 	return n
 }

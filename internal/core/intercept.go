@@ -112,28 +112,32 @@ type handed[T any] struct {
 	ds  []Delivery[T]
 	one [1]Delivery[T] // room for a single one
 
-	ids   message.IDs
-	chain *intercept.Chain // of handlers' runs only
+	// Of handlers' runs only.
+	chain *intercept.Chain
+	id    string // of the first
 }
 
 // surrounded is a worker's handler with interceptors around it. The worker's goroutine has
 // it.
 type surrounded[T any] struct {
-	s *Subscriber[T]
+	s   *Subscriber[T]
+	ids *message.IDs // the worker's
 	// handed is what the next run uses; nil: a new one. An interceptor may leave behind a
 	// next that it did not call, or that is running still, and has the deliveries then.
 	handed *handed[T]
 }
 
-// around are the worker's handlers with the subscriber's interceptors around them.
-func (s *Subscriber[T]) around() (h handlers[T]) {
-	w := &surrounded[T]{s: s}
-	if s.one != nil {
-		h.one = w.one
-	} else {
-		h.batch = w.batch
+// surround puts the subscriber's interceptors around the worker's handlers.
+func (w *worker[T]) surround() {
+	r := &surrounded[T]{s: w.s, ids: new(message.IDs)}
+	if w.timed != nil {
+		r.ids = &w.timed.ids
 	}
-	return h
+	if w.s.one != nil {
+		w.handlers.one = r.one
+	} else {
+		w.handlers.batch = r.batch
+	}
 }
 
 // one is the handler, if it takes one message at a time.
@@ -174,9 +178,10 @@ func (w *surrounded[T]) take() *handed[T] {
 
 func (w *surrounded[T]) handle(ctx context.Context, r *handed[T]) error {
 	is, q, d := *w.s.interceptors, r.q, &r.ds[0]
+	r.id = w.ids.ID(&q.core.clock, d.seq, d.at, d.ext)
 	info := intercept.Info{
 		Operation: intercept.OpHandle, Topic: q.core.name, Queue: q.name, Messages: len(r.ds), About: r,
-		MessageID: r.id(0), Attempt: int(d.ref.Attempt), PublishedAt: q.core.time(d.at),
+		MessageID: r.id, Attempt: int(d.ref.Attempt), PublishedAt: q.core.time(d.at),
 	}
 	if len(is) > 1 {
 		r.chain.Info = info
@@ -198,27 +203,25 @@ func (q *Queue[T]) called(d *Delivery[T]) *handed[T] {
 func (h *handed[T]) info(o intercept.Operation) intercept.Info {
 	info := intercept.Info{Operation: o, Topic: h.q.core.name, Queue: h.q.name, Messages: len(h.ds), About: h}
 	if len(h.ds) > 0 {
-		info.MessageID, info.Attempt, info.PublishedAt = h.id(0), h.Attempt(0), h.PublishedAt(0)
+		info.MessageID, info.Attempt, info.PublishedAt = h.ID(0), h.Attempt(0), h.PublishedAt(0)
 	}
 	return info
 }
 
-// id is the ID of delivery k.
-func (h *handed[T]) id(k int) string {
-	d, c := &h.ds[k], h.q.core
-	if h.chain != nil && k == 0 { // of one after the other
-		return h.ids.ID(&c.clock, d.seq, d.at, d.ext)
-	}
-	return c.id(d.seq, d.at, d.ext)
-}
-
 func (h *handed[T]) Count() int                   { return len(h.ds) }
 func (h *handed[T]) Body(k int) any               { return h.ds[k].Body }
-func (h *handed[T]) ID(k int) string              { return h.id(k) }
 func (h *handed[T]) Ext(k int) *extra             { return h.ds[k].ext }
 func (h *handed[T]) Attempt(k int) int            { return int(h.ds[k].ref.Attempt) }
 func (h *handed[T]) PublishedAt(k int) time.Time  { return h.q.core.time(h.ds[k].at) }
 func (h *handed[T]) Set(int, string, string) bool { return false }
+
+func (h *handed[T]) ID(k int) string {
+	if k == 0 && h.chain != nil {
+		return h.id
+	}
+	d := &h.ds[k]
+	return h.q.core.id(d.seq, d.at, d.ext)
+}
 
 // What follows is for queues that are not local: those of an engine, those with
 // interceptors around them, and the zero Queue.

@@ -123,7 +123,6 @@ type Queue[T any] struct {
 	pending notice.Pending // empty while mu is not locked
 
 	cursor  log.Cursor[item[T]]
-	scan    logScan
 	win     window.Window[held[T]]
 	backlog window.List // ready, in the order of publication
 	due     window.List // ready, in the order they became so
@@ -167,6 +166,7 @@ type Queue[T any] struct {
 	delivered uint64
 	acked     uint64
 	rare      *rare[T] // nil while all of it is zero
+	scan      logScan  // see firstExpiryLocked
 }
 
 // rare is what few queues need, and not often.

@@ -24,8 +24,6 @@ type Subscriber[T any] struct {
 
 	// Immutable.
 	handlers[T]
-	interceptors *[]intercept.Interceptor // around each run of a handler; nil: none
-
 	prefetches bool // its workers prefetch messages
 	timed      bool // its workers are timed
 	keeps      bool // the slice that the handler gets is its to keep
@@ -37,6 +35,8 @@ type Subscriber[T any] struct {
 	ended   bool                   // stopping, and no worker is left
 	done    chan struct{}          // closed when ended; made when somebody asks
 	awaited map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
+
+	interceptors *[]intercept.Interceptor // around each run of a handler; nil: none. Immutable
 }
 
 // A OneHandler works on one delivery.

@@ -101,17 +101,17 @@ func (w *worker[T]) stepTimed(p lease.Place, d *Delivery[T]) (lease.Place, bool)
 
 // noteAcked makes the event that d was acknowledged.
 func (w *worker[T]) noteAcked(d *Delivery[T], seq uint64, now int64) {
-	w.note(d, seq, now)
-	e := &w.timed.event
+	e := w.note(d, seq, now)
 	e.Cause, e.Elapsed = message.Acked, time.Duration(now-w.timed.begun.Load())
 }
 
-// note makes an event about d.
-func (w *worker[T]) note(d *Delivery[T], seq uint64, now int64) {
+// note makes an event about d. What it does not set is never set.
+func (w *worker[T]) note(d *Delivery[T], seq uint64, now int64) *notice.Event {
 	c, t := w.s.q.core, w.timed
-	t.event = notice.Event{
-		Seq: seq, Time: c.time(now), MessageID: t.ids.ID(&c.clock, d.seq, d.at, d.ext), PublishedAt: c.time(d.at), Attempt: 1, Count: 1,
-	}
+	e := &t.event
+	e.Seq, e.Time, e.Attempt, e.Count, e.Cause, e.Elapsed = seq, c.time(now), 1, 1, 0, 0
+	e.MessageID, e.PublishedAt = t.ids.ID(&c.clock, d.seq, d.at, d.ext), c.time(d.at)
+	return e
 }
 
 // tellDelivered tells that d, which is prefetched, was delivered, if that is to be told. If a

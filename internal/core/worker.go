@@ -18,8 +18,7 @@ import (
 // A worker is what one worker goroutine has of its own. Its fields but s are
 // the goroutine's, except where said.
 type worker[T any] struct {
-	s        *Subscriber[T]
-	handlers handlers[T] // the subscriber's, with interceptors around them
+	s *Subscriber[T]
 
 	// Guarded by the queue's mu; the worker reads lease and ds without.
 	place int // in busy
@@ -27,22 +26,27 @@ type worker[T any] struct {
 	// returned says that the handler has, and that what it left is being settled. It is
 	// set only where that may take long: for a batch, and on an engine.
 	returned bool
-	lease    *lease.Lease[T]   // what it has, see prefetch.go; nil: nothing, or entries
-	more     []*lease.Lease[T] // the others of a long batch
-	stepping bool              // it goes through the lease
-	ds       []Delivery[T]     // what it has; empty between two runs
-	takenAt  int64             // when it took the lease
-	size     int               // how many to prefetch next
-	// resume says that what was claimed is to be handled still: hooks are being
-	// told of it, and may end the goroutine. The goroutine's.
-	resume  bool
-	running bool               // the handler, of a worker that goes through its lease. The goroutine's
-	timed   *timed             // nil for most; see there
+	stepping bool // it goes through the lease
+
+	// The goroutine's. resume says that what was claimed is to be handled still: hooks are
+	// being told of it, and may end the goroutine. running says that the handler runs, of a
+	// worker that goes through its lease.
+	resume, running bool
+
+	// Guarded by the queue's mu, as above.
+	lease   *lease.Lease[T]    // what it has, see prefetch.go; nil: nothing, or entries
+	more    []*lease.Lease[T]  // the others of a long batch
+	ds      []Delivery[T]      // what it has; empty between two runs
+	takenAt int64              // when it took the lease
+	size    int                // how many to prefetch next
 	ctxs    []handling.Context // of what was prefetched, or one: see package handling
 	fresh   []handling.Context // for runs to come
 	buffer  *buffer[T]
 	made    int           // how many of the buffer may keep a message, see forget; the others are empty
 	given   []Delivery[T] // what the handler is given, unless it goes through a lease
+	timed   *timed        // nil for most; see there
+	// handlers are the subscriber's, with interceptors around them. Immutable.
+	handlers handlers[T]
 
 	one       [1]Delivery[T] // where a single delivery is kept
 	goroutine atomic.Pointer[string]
@@ -55,11 +59,11 @@ func (s *Subscriber[T]) startLocked() {
 		w, s.idle = s.idle[n-1], s.idle[:n-1]
 	} else {
 		w = &worker[T]{s: s, handlers: s.handlers}
-		if s.interceptors != nil {
-			w.handlers = s.around()
-		}
 		if s.timed {
 			w.timed = new(timed)
+		}
+		if s.interceptors != nil {
+			w.surround()
 		}
 	}
 	if s.labels == nil {

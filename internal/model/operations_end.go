@@ -26,7 +26,11 @@ func (d *driver) subscribeTo(r ref, q *fanout.Queue[int]) {
 		s.batch, s.obeys = 1+d.draw(4), false
 		sub, err = q.SubscribeBatch(d.ctx, d.handleBatch(s), fanout.WithConcurrency(s.concurrency), fanout.WithBatchSize(s.batch))
 	} else {
-		sub, err = q.Subscribe(d.ctx, d.handle(s), fanout.WithConcurrency(s.concurrency))
+		options := []fanout.WorkerOption{fanout.WithConcurrency(s.concurrency)}
+		if s.id%3 == 0 { // its workers read the clock at each step
+			options = append(options, fanout.WithHandlerTimeout(24*time.Hour))
+		}
+		sub, err = q.Subscribe(d.ctx, d.handle(s), options...)
 	}
 	d.say("subscribe %+v: %v", s, err)
 	if err == nil {

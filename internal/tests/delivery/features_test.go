@@ -148,7 +148,10 @@ func TestAHookThatExitsBetweenPrefetchedMessages(t *testing.T) {
 				}
 			}
 		}
-		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Delivered: hook("delivered"), Settled: hook("settled")}))
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{
+			Delivered: hook("delivered"), Settled: hook("settled"),
+			Late: func(fanout.Event) { told["late"]++ },
+		}))
 		q := kit.OpenQueue(t, top, "q")
 		const n = 100
 		flood(t, top, n)
@@ -255,6 +258,40 @@ func TestARateLimitSpacesPrefetchedMessages(t *testing.T) {
 	})
 }
 
+// A start that the rate limit has given is not lost if somebody else takes the message.
+func TestARateLimitLosesNoStart(t *testing.T) {
+	const every, work = 5 * micro, 6 * micro
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		var q *fanout.Queue[int]
+		var starts []time.Time
+		taken := 0
+		top := kit.NewTopic[int](t, fanout.WithHooks(fanout.Hooks{Settled: func(e fanout.Event) {
+			if len(starts)%9 == 5 {
+				_, ok, err := q.TryReceive(ctx) // it takes back what waits
+				require.NoError(t, err)
+				require.True(t, ok)
+				taken++
+			}
+		}}))
+		q = kit.OpenQueue(t, top, "q")
+		const n = 100
+		flood(t, top, n)
+		_, err := q.Subscribe(ctx, func(context.Context, fanout.Delivery[int]) error {
+			starts = append(starts, time.Now())
+			time.Sleep(work)
+			return nil
+		}, fanout.WithRateLimit(float64(time.Second/every)))
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Len(t, starts, n-taken)
+		for k := 1; k < len(starts); k++ {
+			require.Equal(t, work, starts[k].Sub(starts[k-1]), "start %d", k)
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
 // Workers of one subscriber share its rate limit.
 func TestWorkersShareARateLimit(t *testing.T) {
 	const every = 50 * micro
@@ -289,6 +326,7 @@ func TestAHandlerTimeoutOfAPrefetchedMessage(t *testing.T) {
 	for name, hooks := range map[string]fanout.Hooks{
 		"alone":            {},
 		"with hooks":       {Settled: func(fanout.Event) { time.Sleep(micro) }},
+		"before slow ones": {Settled: func(fanout.Event) { time.Sleep(150 * micro) }}, // its time would pass in one
 		"behind slow ones": {Delivered: func(fanout.Event) { time.Sleep(300 * micro) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -374,6 +412,61 @@ func TestAPrefetchedMessageExpiresAtItsInstant(t *testing.T) {
 	}
 }
 
+// What lives longer by itself does not hide that those behind it have expired.
+func TestAMessageThatLivesLongerStandsBeforeOthers(t *testing.T) {
+	for name, handle := range map[string]func(ctx context.Context, q *fanout.Queue[int], f func(int)) error{
+		"one": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			_, err := q.Subscribe(ctx, func(_ context.Context, d fanout.Delivery[int]) error { f(d.Body); return nil })
+			return err
+		},
+		"batches": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			_, err := q.SubscribeBatch(ctx, func(_ context.Context, ds []fanout.Delivery[int]) error {
+				for k := range ds {
+					f(ds[k].Body)
+				}
+				return nil
+			}, fanout.WithBatchSize(5))
+			return err
+		},
+		"a call": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			ds, err := q.ReceiveBatch(ctx, 10)
+			for k := range ds {
+				f(ds[k].Body)
+			}
+			return err
+		},
+		"a range": func(ctx context.Context, q *fanout.Queue[int], f func(int)) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			for d, err := range q.Deliveries(ctx) {
+				if err == nil {
+					f(d.Body)
+				}
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+				top := kit.NewTopic[int](t)
+				q := kit.OpenQueue(t, top, "q", fanout.WithTimeToLive(10*time.Millisecond))
+				message := func(k int, ttl time.Duration) fanout.Message[int] {
+					return fanout.Message[int]{Body: k, TimeToLive: ttl}
+				}
+				require.NoError(t, top.PublishMessages(ctx, message(1, time.Hour), message(2, 0), message(3, 0), message(4, time.Hour), message(5, 11*time.Millisecond)))
+				time.Sleep(10 * time.Millisecond)
+				require.NoError(t, top.PublishMessages(ctx, message(6, 0)))
+				var got []int
+				require.NoError(t, handle(ctx, q, func(k int) { got = append(got, k) }))
+				synctest.Wait()
+				require.Equal(t, []int{1, 4, 5, 6}, got)
+				require.Equal(t, uint64(2), q.Stats().Expired)
+				require.NoError(t, top.Close())
+			})
+		})
+	}
+}
+
 // A publish that waits for room gets that of a message at the instant at which its time to
 // live passes: where it stands in the log, or where it waited in a lease.
 func TestAPublishWaitsForAMessageToExpire(t *testing.T) {
@@ -406,6 +499,12 @@ func TestAPublishWaitsForAMessageToExpire(t *testing.T) {
 				}
 				require.LessOrEqual(t, time.Since(began), time.Millisecond, "the room of what is done")
 				require.NoError(t, top.PublishMessages(ctx, message(60)))
+				require.Equal(t, ttl, time.Since(began))
+				kit.OpenQueue(t, top, "nobody's", options...)
+				began = time.Now()
+				for k := range 51 {
+					require.NoError(t, top.PublishMessages(ctx, message(k)))
+				}
 				require.Equal(t, ttl, time.Since(began))
 				require.NoError(t, top.Close())
 			})
