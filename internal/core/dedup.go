@@ -59,7 +59,6 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 	if !o.dedup {
 		return
 	}
-	now := t.now()
 	var batch map[string]bool
 	var moved []int // the new index of each item, or -1; nil while none is taken out
 	kept := o.items[:0]
@@ -68,7 +67,8 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 		duplicate := false
 		if it.Ext != nil && it.Ext.Dedup != "" {
 			id := it.Ext.Dedup
-			duplicate = batch[id] || t.dedup.Has(id, now)
+			until := t.dedup.Until(id)
+			duplicate = batch[id] || until > 0 && t.now() < until
 			if len(o.items) > 1 && !duplicate {
 				if batch == nil {
 					batch = make(map[string]bool)

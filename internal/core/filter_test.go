@@ -179,3 +179,27 @@ func TestAPublishThatWaitedIsNotUsedAgain(t *testing.T) {
 		require.NoError(t, top.Close())
 	})
 }
+
+func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
+	top := newTopic[int](t)
+	plain := openQueue(t, top, "plain")
+	even := openQueue(t, top, "even", WithFilter(func(body int) bool { return body%2 == 0 }))
+	all := openQueue(t, top, "all", WithFilter(func(int) bool { return true }))
+	ready := func() [3]int { return [3]int{plain.Stats().Ready, even.Stats().Ready, all.Stats().Ready} }
+	ms := make([]Message[int], 100)
+	for k := range ms {
+		ms[k].Body = k
+	}
+	o, err := top.offerOfAll(ms)
+	require.NoError(t, err)
+	require.NoError(t, top.applyFilters(o))
+	top.mu.Lock()
+	top.stampLocked(o)
+	top.appendLocked(o)
+	require.Equal(t, [3]int{}, ready())
+	top.showLocked(o)
+	top.mu.Unlock()
+	require.Equal(t, [3]int{100, 50, 100}, ready())
+	check(t, top)
+	require.NoError(t, top.Close())
+}

@@ -29,11 +29,8 @@ type remembered struct {
 // New returns IDs that remembers each for window, and at most most of them.
 func New(window time.Duration, most int) *IDs { return &IDs{window: window, most: most} }
 
-// Has reports whether id is remembered.
-func (d *IDs) Has(id string, now int64) bool {
-	until, ok := d.until[id]
-	return ok && now < until
-}
+// Until returns until when id is remembered, 0 if it is not.
+func (d *IDs) Until(id string) int64 { return d.until[id] }
 
 // Remember adds an ID that is not remembered.
 func (d *IDs) Remember(id string, now int64) {

@@ -11,19 +11,19 @@ import (
 
 func TestAnIDIsRememberedForTheWindow(t *testing.T) {
 	d := New(10, 100)
-	require.False(t, d.Has("a", 0))
+	require.False(t, 0 < d.Until("a"))
 	d.Remember("a", 5)
-	require.True(t, d.Has("a", 5))
-	require.True(t, d.Has("a", 14))
-	require.False(t, d.Has("a", 15))
-	require.False(t, d.Has("b", 5))
+	require.True(t, 5 < d.Until("a"))
+	require.True(t, 14 < d.Until("a"))
+	require.False(t, 15 < d.Until("a"))
+	require.False(t, 5 < d.Until("b"))
 	require.Equal(t, 1, d.Len())
 	d.Expire(14)
 	require.Equal(t, 1, d.Len())
 	d.Expire(15)
 	require.Zero(t, d.Len())
 	d.Remember("a", math.MaxInt64-5) // the window ends with time
-	require.True(t, d.Has("a", math.MaxInt64-1))
+	require.True(t, math.MaxInt64-1 < d.Until("a"))
 }
 
 func TestTheOldestIsForgottenForWantOfRoom(t *testing.T) {
@@ -31,8 +31,8 @@ func TestTheOldestIsForgottenForWantOfRoom(t *testing.T) {
 	for k, id := range []string{"a", "b", "c"} {
 		d.Remember(id, int64(k))
 	}
-	require.False(t, d.Has("a", 2))
-	require.True(t, d.Has("b", 2) && d.Has("c", 2))
+	require.False(t, 2 < d.Until("a"))
+	require.True(t, 2 < d.Until("b") && 2 < d.Until("c"))
 	require.EqualValues(t, 1, d.Forgotten())
 	d.Remember("d", 11) // b has ended: that is not for want of room
 	require.EqualValues(t, 1, d.Forgotten())
