@@ -55,12 +55,12 @@ func (w *worker[T]) prefetchLocked(now int64) bool {
 		return false
 	}
 	run := q.cursor.Run(min(n, w.sizeLocked(now, n)))
-	k := q.joins(run, after(now, checkAge))
-	if k == 0 || !s.pass(now) {
-		return false
+	k := message.PlainRun(run)
+	if k < len(run) || q.set.TTL > 0 {
+		k = q.joins(run, after(now, checkAge))
 	}
-	if w.timed != nil {
-		w.beginLocked(now)
+	if k == 0 || w.timed != nil && !w.beginLocked(now) {
+		return false
 	}
 	t := q.leasesLocked()
 	if !w.stepping || !t.Again(w.lease, k, now) {
@@ -198,8 +198,13 @@ func (w *worker[T]) runLease() {
 	}()
 	for more := true; more; {
 		var v *message.Verdict
+		if w.timed != nil {
+			w.tellDelivered()
+		}
 		if ctx, err := w.handleLease(); err != nil {
 			v = judgedRun(ctx, err)
+		} else if w.timed != nil && w.stepTimed() {
+			continue
 		}
 		w.running = false
 		more = w.stepOn(v)
@@ -220,28 +225,23 @@ func judgedRun(ctx *handling.Context, err error) *message.Verdict {
 // handleLease is the fast path of a delivery: it runs the handler on one message
 // after the other until one needs more than to be acknowledged, or somebody has
 // detached it, or there is no next. It returns the error of the last run and its
-// context.
+// context. A timed worker runs the handler once, and steps on by itself.
 func (w *worker[T]) handleLease() (ctx *handling.Context, err error) {
 	l, handler, ds := w.lease, w.handlers.one, w.ds
 	p, ctxs := l.Place(), w.ctxs[:len(ds)]
-	timed := w.timed != nil
+	if w.timed != nil {
+		p = p.Last()
+	}
 	for k := int(p.Stamp() - ds[0].ref.Stamp); k < len(ds); k++ {
 		ctx = &ctxs[k]
-		if timed {
-			w.tellDelivered(&ds[k])
-		}
 		if err = handler(ctx, ds[k]); err != nil {
 			break
 		}
-		var ok bool
-		if !timed {
-			p, ok = l.Step(p)
-		} else {
-			p, ok = w.stepTimed(p, &ds[k])
-		}
+		next, ok := l.Step(p)
 		if !ok {
 			break
 		}
+		p = next
 	}
 	return ctx, err
 }
@@ -256,32 +256,16 @@ func (w *worker[T]) stepOn(v *message.Verdict) bool {
 	}
 	q.mu.Lock()
 	if v == nil {
-		told := w.ackCurrentLocked()
-		if told && (q.pending.Any() || q.roomIsWanted()) { // it is the first of what is to be told
-			w.leaveSettled()
-			told = false
-		}
-		if told || q.pending.Any() || q.roomIsWanted() {
+		if w.ackCurrentLocked() {
+			w.tellAcked()
+		} else if q.pending.Any() || q.roomIsWanted() {
 			q.unlock()
-			if told {
-				q.report.CallHook(notice.Settled, &w.timed.event)
-			}
 			q.mu.Lock()
 		}
 	}
 	more := w.nextLocked()
 	q.mu.Unlock()
 	return more
-}
-
-// leaveSettled leaves it pending to tell that the message was acknowledged. It is not inlined,
-// for the size of an event: a worker's goroutine is short, and so is its stack as long as no
-// function that a plain message passes through has a large frame.
-//
-//go:noinline
-func (w *worker[T]) leaveSettled() {
-	q := w.s.q
-	q.pending.Add(&q.report, notice.Settled, w.timed.event)
 }
 
 // ackCurrentLocked acknowledges the current message, and reports whether that is to be told.
@@ -300,8 +284,8 @@ func (w *worker[T]) ackCurrentLocked() (told bool) {
 	return told
 }
 
-// settleCurrent settles the current message as v says, which is no acknowledgement. It is not
-// inlined, as leaveSettled is not.
+// settleCurrent settles the current message as v says, which is no acknowledgement. Were it
+// inlined, the stack of each worker would have to grow.
 //
 //go:noinline
 func (w *worker[T]) settleCurrent(v *message.Verdict) {
@@ -342,12 +326,8 @@ func (w *worker[T]) nextLocked() bool {
 		q.handOnLocked()
 		return true
 	}
-	if w.timed != nil {
-		now := q.core.now()
-		if !w.s.pass(now) {
-			return false
-		}
-		w.beginLocked(now)
+	if w.timed != nil && !w.beginLocked(q.core.now()) {
+		return false
 	}
 	q.leases.Next(w.lease)
 	q.handOnLocked()

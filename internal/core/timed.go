@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/handling"
-	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
@@ -49,14 +48,18 @@ func (w *worker[T]) Began(now int64) int64 {
 	return w.timed.begun.Load()
 }
 
-// beginLocked says that the worker's next delivery begins now. It becomes the current one
-// after that.
-func (w *worker[T]) beginLocked(now int64) {
+// beginLocked says that the worker's next delivery begins now, and reports whether it may.
+// It becomes the current one after that.
+func (w *worker[T]) beginLocked(now int64) bool {
+	if !w.s.pass(now) {
+		return false
+	}
 	w.begin(now)
 	w.armTimeoutLocked(now)
 	if w.s.q.hooked(notice.Delivered) {
 		w.timed.delivered = w.s.q.seq.Add(1)
 	}
+	return true
 }
 
 func (w *worker[T]) begin(now int64) {
@@ -67,42 +70,58 @@ func (w *worker[T]) begin(now int64) {
 	}
 }
 
-// stepTimed is a step of a timed worker, whose handler has acknowledged d. If it returns
-// false, what is left of it is done under the lock.
-func (w *worker[T]) stepTimed(p lease.Place, d *Delivery[T]) (lease.Place, bool) {
-	s, q := w.s, w.s.q
-	if !w.lease.AckCurrent(p.Stamp()) {
-		return p, false
+// stepTimed is a step of a timed worker, whose handler has acknowledged its message. If it
+// returns false, what is left of it is done under the lock.
+func (w *worker[T]) stepTimed() bool {
+	s, q, stamp := w.s, w.s.q, w.lease.Place().Stamp()
+	if !w.lease.AckCurrent(stamp) {
+		return false
 	}
 	if q.hooked(notice.Settled) {
-		w.noteAcked(d, q.seq.Add(1), q.core.now())
+		w.noteAcked(&w.ds[stamp-w.ds[0].ref.Stamp], q.seq.Add(1), q.core.now())
 		w.running = false
 		q.report.CallHook(notice.Settled, &w.timed.event)
 	}
 	if q.hooked(notice.Delivered) {
-		return p, false // its number is given under the lock
+		return false // its number is given under the lock
 	}
 	now := q.core.now()
 	if !s.pass(now) {
-		return p, false
+		return false
 	}
 	w.begin(now)
-	p, ok := w.lease.Advance()
-	if !ok {
+	if _, ok := w.lease.Advance(); !ok {
 		s.unpass(now)
-		return p, false
+		return false
 	}
 	if s.set.HandlerTimeout > 0 && !w.timed.armed.Load() {
 		q.Locked(func() { w.armTimeoutLocked(q.core.now()) })
 	}
 	w.running = true
-	return p, true
+	return true
 }
 
 // noteAcked makes the event that d was acknowledged.
 func (w *worker[T]) noteAcked(d *Delivery[T], seq uint64, now int64) {
 	e := w.note(d, seq, now)
 	e.Cause, e.Elapsed = message.Acked, time.Duration(now-w.timed.begun.Load())
+}
+
+// tellAcked tells what noteAcked has made, before all else that is to be told. It is called
+// with mu locked, unlocks it, and locks it again. Were it inlined, the stack of each worker
+// would have to grow.
+//
+//go:noinline
+func (w *worker[T]) tellAcked() {
+	q := w.s.q
+	if q.pending.Any() || q.roomIsWanted() {
+		q.pending.Add(&q.report, notice.Settled, w.timed.event)
+		q.unlock()
+	} else {
+		q.mu.Unlock()
+		q.report.CallHook(notice.Settled, &w.timed.event)
+	}
+	q.mu.Lock()
 }
 
 // note makes an event about d. What it does not set is never set.
@@ -114,14 +133,14 @@ func (w *worker[T]) note(d *Delivery[T], seq uint64, now int64) *notice.Event {
 	return e
 }
 
-// tellDelivered tells that d, which is prefetched, was delivered, if that is to be told. If a
+// tellDelivered tells that the current message was delivered, if that is to be told. If a
 // hook ends the goroutine, another one runs the handler.
-func (w *worker[T]) tellDelivered(d *Delivery[T]) {
+func (w *worker[T]) tellDelivered() {
 	t, q := w.timed, w.s.q
 	if t.delivered == 0 {
 		return
 	}
-	w.note(d, t.delivered, t.begun.Load())
+	w.note(&w.ds[w.currentLocked()], t.delivered, t.begun.Load())
 	t.delivered = 0
 	w.running, w.resume = false, true
 	q.report.CallHook(notice.Delivered, &t.event)
@@ -162,7 +181,7 @@ func (w *worker[T]) armTimeoutLocked(now int64) {
 // stopTimeoutLocked stops the timer of a worker that rests.
 func (w *worker[T]) stopTimeoutLocked() {
 	t := w.timed
-	if t == nil || t.timer == nil {
+	if t.timer == nil {
 		return
 	}
 	if t.timer.Stop() {

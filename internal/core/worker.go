@@ -18,7 +18,10 @@ import (
 // A worker is what one worker goroutine has of its own. Its fields but s are
 // the goroutine's, except where said.
 type worker[T any] struct {
-	s *Subscriber[T]
+	// Immutable.
+	s        *Subscriber[T]
+	handlers handlers[T] // the subscriber's, with interceptors around them
+	timed    *timed      // nil for most; see there
 
 	// Guarded by the queue's mu; the worker reads lease and ds without.
 	place int // in busy
@@ -44,9 +47,6 @@ type worker[T any] struct {
 	buffer  *buffer[T]
 	made    int           // how many of the buffer may keep a message, see forget; the others are empty
 	given   []Delivery[T] // what the handler is given, unless it goes through a lease
-	timed   *timed        // nil for most; see there
-	// handlers are the subscriber's, with interceptors around them. Immutable.
-	handlers handlers[T]
 
 	one       [1]Delivery[T] // where a single delivery is kept
 	goroutine atomic.Pointer[string]
@@ -147,7 +147,9 @@ func (w *worker[T]) next() bool {
 func (w *worker[T]) restLocked() {
 	s, q := w.s, w.s.q
 	w.endLeasesLocked()
-	w.stopTimeoutLocked()
+	if w.timed != nil {
+		w.stopTimeoutLocked()
+	}
 	w.forget(0)
 	if w.buffer != nil {
 		q.core.buffers.Put(w.buffer)

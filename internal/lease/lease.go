@@ -55,6 +55,9 @@ func (p place[_]) Stamp() uint64 { return uint64(p / step) }
 // Waiting is how many messages wait behind the current one.
 func (p place[_]) Waiting() int { return int(p % step / waiter) }
 
+// Last is p as if nothing waited: there is no step from it.
+func (p place[T]) Last() place[T] { return p - p%step + p&over }
+
 // Acked reports whether the current message is acknowledged.
 func (p place[_]) Acked() bool { return p&over == acked }
 

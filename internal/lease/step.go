@@ -169,7 +169,7 @@ type Out[T any] struct {
 // which it would have been delivered.
 func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
 	p := l.Place()
-	for p.Waiting() > 0 && !l.swap(p, p-p%step+p&over) {
+	for p.Waiting() > 0 && !l.swap(p, p.Last()) {
 		p = l.Place()
 	}
 	n := p.Waiting()
