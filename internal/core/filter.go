@@ -178,8 +178,8 @@ func (t *Topic[T]) findByPolicies(o *offer[T]) {
 		for _, e := range o.entries {
 			o.found = append(o.found, found[T]{e.Key, k})
 		}
+		clear(o.entries)
 	}
-	clear(o.entries)
 	if len(o.items) > 1 {
 		slices.SortStableFunc(o.found, func(a, b found[T]) int { return cmp.Compare(a.q.filters.number, b.q.filters.number) })
 	}

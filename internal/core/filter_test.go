@@ -80,7 +80,7 @@ func TestAnIdleQueueWithAFilterIsSmall(t *testing.T) {
 	}
 	each := (heapInUse() - before) / queues
 	t.Logf("%d bytes", each)
-	require.Less(t, each, int64(1900), "bytes of an idle queue with a filter and a subscriber")
+	require.Less(t, each, int64(1600), "bytes of an idle queue with a filter and a subscriber")
 	for k := range 100 {
 		publish(t, top, &k)
 	}
@@ -201,5 +201,18 @@ func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
 	top.mu.Unlock()
 	require.Equal(t, [3]int{100, 50, 100}, ready())
 	check(t, top)
+	require.NoError(t, top.Close())
+}
+
+func TestAnIdleQueueWithAFilterHasNoRoomForBodies(t *testing.T) {
+	type large [1 << 16]byte
+	ctx := context.Background()
+	top := newTopic[large](t)
+	before := heapInUse()
+	for k := range 100 {
+		_, err := top.OpenQueue(ctx, strconv.Itoa(k), WithFilter(func(large) bool { return true }))
+		require.NoError(t, err)
+	}
+	require.Less(t, heapInUse()-before, int64(1<<18), "before the first message")
 	require.NoError(t, top.Close())
 }

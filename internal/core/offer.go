@@ -225,8 +225,7 @@ type offer[T any] struct {
 	indexes []int // of rows
 }
 
-// offerBytes is how much an offer's items and what filters see of them may take if it is
-// used again.
+// offerBytes is about how much room an offer may have that is used again.
 const offerBytes = 64 << 10
 
 // newOffer returns an empty offer.
@@ -239,7 +238,8 @@ func (t *Topic[T]) newOffer() *offer[T] {
 
 // doneWith says that nobody will look at o again, unless it waited.
 func (t *Topic[T]) doneWith(o *offer[T]) {
-	if size := unsafe.Sizeof(item[T]{}) + unsafe.Sizeof(seen[T]{}); o.waits || uintptr(cap(o.items)) > offerBytes/size {
+	size := unsafe.Sizeof(item[T]{}) + unsafe.Sizeof(seen[T]{})
+	if o.waits || uintptr(cap(o.items)) > offerBytes/size || cap(o.found)+cap(o.indexes) > offerBytes/8 {
 		return
 	}
 	clear(o.items)

@@ -79,14 +79,16 @@ func NewSharing[E any](size int, spare *Spare[E]) *Log[E] {
 // also how much that has been consumed can still be pinned.
 func (l *Log[E]) Resize(size int) { l.size = max(size, 1) }
 
-// firstSize is the length of a log's first segment. Those that follow are longer,
-// up to the log's size, so that a topic that says little keeps little.
+// firstSize is the length of the first segment that holds anything. Those that follow
+// are longer, up to the log's size, so that a topic that says little keeps little. The
+// segment that the first cursor stands in holds nothing, so that there is none of any
+// length before the first element.
 const firstSize = 8
 
 // grow makes the tail a segment with room.
 func (l *Log[E]) grow() {
 	size := min(l.size, firstSize)
-	if l.tail != nil {
+	if l.tail != nil && len(l.tail.items) > 0 {
 		size = min(l.size, 4*len(l.tail.items))
 	}
 	s, _ := l.spare.segments.Get().(*segment[E])
@@ -141,7 +143,8 @@ func (l *Log[E]) Forget() { l.tail = nil }
 // Close, and is not copied. The writer calls it.
 func (l *Log[E]) Cursor() Cursor[E] {
 	if l.tail == nil {
-		l.grow()
+		l.tail = &segment[E]{base: l.head}
+		l.tail.readers.Store(l.readers)
 	}
 	l.readers++
 	l.tail.readers.Add(1)
@@ -203,7 +206,7 @@ func (c *Cursor[E]) leave() {
 	s := c.seg
 	c.rise()
 	c.seg = s.next
-	if s.readers.Add(-1) == 0 {
+	if s.readers.Add(-1) == 0 && len(s.items) > 0 {
 		clear(s.items)
 		s.next = nil
 		c.log.spare.segments.Put(s)
