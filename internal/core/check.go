@@ -97,8 +97,8 @@ func (q *Queue[T]) checkLocked() error {
 		at, ok = q.alarm.checkAt, true
 	}
 	_, first, expires := q.win.FirstExpiry()
-	if expires && q.gate.Load() != 0 && (!ok || first < at) {
-		at, ok = first, true
+	if known, found := q.knownExpiryLocked(); found && q.gate.Load() != 0 && (!ok || known < at) {
+		at, ok = known, true
 	}
 	var all []int64 // when those expire that can make room
 	q.win.All(func(i int32) bool {
