@@ -49,10 +49,6 @@ type Topic[T any] struct {
 	plain    bool                        // made, and nothing stands around publishes
 	log      *log.Log[item[T]]           // appended to under mu
 	filtered atomic.Pointer[filtered[T]] // nil: no queue has filters. Replaced under mu
-	policies policies[T]                 // see filter.go
-	spare    log.Spare[item[T]]          // of the logs of queues
-	offers   sync.Pool                   // not in use: *offer[T]
-	offereds sync.Pool                   // not in use: *offered[T]
 
 	// Guarded by mu.
 	state    topicState
@@ -75,10 +71,8 @@ type Topic[T any] struct {
 	directs int                  // how many of open are direct
 	short   map[int]int          // how many of the others want which segments, if that is less than most
 	filters queueList[T]         // those with filters that are asked one by one, see filter.go
-	// filtersMade counts the queues with filters that were opened.
-	filtersMade uint64
-	orphans     map[string]*Queue[T] // dead-letter queues that outlived their queue, by their names
-	closedQ     []*Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
+	orphans map[string]*Queue[T] // dead-letter queues that outlived their queue, by their names
+	closedQ []*Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
 
 	endsWith []map[*core]bool // the topics of each Shutdown that ends this one
 
@@ -87,6 +81,13 @@ type Topic[T any] struct {
 	shutdown *ShutdownError // what ending the topic left; set with state closed
 
 	ids atomic.Uint64 // IDs made before publication, for interceptors
+
+	// At the end, as a publish of one plain message needs none of them.
+	filtersMade uint64             // queues with filters that were opened; mu guards it
+	policies    policies[T]        // see filter.go
+	spare       log.Spare[item[T]] // of the logs of queues
+	offers      sync.Pool          // not in use: *offer[T]
+	offereds    sync.Pool          // not in use: *offered[T]
 }
 
 type topicState uint8

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"weak"
@@ -356,4 +357,55 @@ func TestAPublishAllocatesWhatIsKept(t *testing.T) {
 			require.NoError(t, top.Close())
 		})
 	}
+}
+
+func TestQueuesWithFiltersComeAndGoWhileOthersPublish(t *testing.T) {
+	const publishers, n = 3, 400
+	ctx := context.Background()
+	top := kit.NewTopic[int](t, kit.Silent)
+	stays := kit.OpenQueue(t, top, "stays", fanout.WithFilterPolicy(`{"to": ["all", "stays"]}`), fanout.WithCapacity(publishers*n))
+	var publishing, coming sync.WaitGroup
+	var done atomic.Bool
+	for k := range 4 {
+		coming.Go(func() {
+			for round := 0; !done.Load(); round++ {
+				options := [][]fanout.QueueOption{
+					{fanout.WithFilterPolicy(`{"to": ["all"]}`)},
+					{fanout.WithFilterPolicy(`{"to": [{"prefix": "a"}]}`), fanout.WithFilter(func(k int) bool { return k%2 == 0 })},
+					{fanout.WithFilter(func(k int) bool { return k%2 == 0 })},
+				}[(k+round)%3]
+				q, err := top.OpenQueue(ctx, fmt.Sprint("guest", k), append(options, fanout.WithOverflow(fanout.DropOldest), fanout.WithCapacity(10))...)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				runtime.Gosched()
+				if err := q.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range publishers {
+		publishing.Go(func() {
+			for k := range n {
+				to := []string{"all", "stays", "nobody"}[k%3]
+				if err := top.PublishMessages(ctx, fanout.Message[int]{Body: k, Attributes: map[string]string{"to": to}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	publishing.Wait()
+	done.Store(true)
+	coming.Wait()
+	want := 0
+	for k := range n {
+		if k%3 < 2 {
+			want += publishers
+		}
+	}
+	require.Equal(t, want, stays.Stats().Ready)
+	kit.Check(t, top)
+	require.NoError(t, top.Close())
 }
