@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -114,13 +113,4 @@ func BenchmarkFeatures(b *testing.B) {
 			b.ReportMetric(float64(processorTime()-before)/float64(b.N*queues), "cpu-ns/delivery")
 		})
 	}
-}
-
-// processorTime is what the process has used of the processors.
-func processorTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
