@@ -156,7 +156,7 @@ func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) ite
 			yield(Delivery[T]{}, err)
 			return
 		}
-		r := q.core.NewRange(vis)
+		r := core.NewRange(&q.core, vis)
 		defer r.Leave()
 		for err == nil {
 			var d *core.Delivery[T]

@@ -47,7 +47,7 @@ func (q *Queue[T]) subscribe(ctx context.Context, one Handler[T], h BatchHandler
 
 // start adds a subscriber with one of the two handlers.
 func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set settings.Subscriber) (*Subscriber[T], error) {
-	s, err := q.core.Start(one.core(), h.core(), set)
+	s, err := core.Start(&q.core, one.core(), h.core(), set)
 	if err != nil {
 		return nil, err
 	}

@@ -182,7 +182,7 @@ func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], opt
 	if err != nil {
 		return nil, err
 	}
-	return q.Subscribe(ctx, h, options...)
+	return subscribeTo(q, ctx, h, options...)
 }
 
 func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandler[T], options ...option) (*Subscriber[T], error) {
@@ -190,15 +190,15 @@ func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h BatchHandl
 	if err != nil {
 		return nil, err
 	}
-	return q.SubscribeBatch(ctx, h, options...)
+	return subscribeBatchTo(q, ctx, h, options...)
 }
 
-func (q *Queue[T]) Subscribe(_ context.Context, h Handler[T], options ...option) (*Subscriber[T], error) {
-	return q.Start(OneHandler[T](h), nil, set(options).sub)
+func subscribeTo[T any](q *Queue[T], _ context.Context, h Handler[T], options ...option) (*Subscriber[T], error) {
+	return Start(q, OneHandler[T](h), nil, set(options).sub)
 }
 
-func (q *Queue[T]) SubscribeBatch(_ context.Context, h BatchHandler[T], options ...option) (*Subscriber[T], error) {
-	return q.Start(nil, h, set(options).sub)
+func subscribeBatchTo[T any](q *Queue[T], _ context.Context, h BatchHandler[T], options ...option) (*Subscriber[T], error) {
+	return Start(q, nil, h, set(options).sub)
 }
 
 func (t *Topic[T]) PublishMessages(ctx context.Context, ms ...Message[T]) error {
@@ -222,7 +222,7 @@ func Shutdown(ctx context.Context, topics ...AnyTopic) error {
 
 func (t *Topic[T]) Shutdown(ctx context.Context) error { return Shutdown(ctx, t) }
 
-func (q *Queue[T]) vis(options []option) time.Duration {
+func visOf[T any](q *Queue[T], options []option) time.Duration {
 	if len(options) == 0 {
 		return q.Visibility()
 	}
@@ -232,29 +232,29 @@ func (q *Queue[T]) vis(options []option) time.Duration {
 	return q.Visibility()
 }
 
-func (q *Queue[T]) Receive(ctx context.Context, options ...option) (Delivery[T], error) {
+func receiveFrom[T any](q *Queue[T], ctx context.Context, options ...option) (Delivery[T], error) {
 	var d Delivery[T]
-	err := q.TakeOne(ctx, &d, q.vis(options))
+	err := q.TakeOne(ctx, &d, visOf(q, options))
 	return d, err
 }
 
-func (q *Queue[T]) TryReceive(ctx context.Context, options ...option) (Delivery[T], bool, error) {
+func tryReceiveFrom[T any](q *Queue[T], ctx context.Context, options ...option) (Delivery[T], bool, error) {
 	var d Delivery[T]
-	ok, err := q.TryTake(ctx, &d, q.vis(options))
+	ok, err := q.TryTake(ctx, &d, visOf(q, options))
 	return d, ok, err
 }
 
-func (q *Queue[T]) ReceiveInto(ctx context.Context, ds []Delivery[T], options ...option) (int, error) {
-	return q.TakeInto(ctx, ds, q.vis(options))
+func receiveInto[T any](q *Queue[T], ctx context.Context, ds []Delivery[T], options ...option) (int, error) {
+	return q.TakeInto(ctx, ds, visOf(q, options))
 }
 
-func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...option) ([]Delivery[T], error) {
-	return q.TakeBatch(ctx, most, q.vis(options))
+func receiveBatch[T any](q *Queue[T], ctx context.Context, most int, options ...option) ([]Delivery[T], error) {
+	return q.TakeBatch(ctx, most, visOf(q, options))
 }
 
-func (q *Queue[T]) Deliveries(ctx context.Context, options ...option) iter.Seq2[Delivery[T], error] {
+func deliveriesOf[T any](q *Queue[T], ctx context.Context, options ...option) iter.Seq2[Delivery[T], error] {
 	return func(yield func(Delivery[T], error) bool) {
-		r := q.NewRange(q.vis(options))
+		r := NewRange(q, visOf(q, options))
 		defer r.Leave()
 		var err error
 		for err == nil {
@@ -269,7 +269,7 @@ func (q *Queue[T]) Deliveries(ctx context.Context, options ...option) iter.Seq2[
 	}
 }
 
-func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
+func ackBatchOf[T any](q *Queue[T], ctx context.Context, ds ...Delivery[T]) error {
 	failed := q.AckAll(ctx, ds)
 	if failed == nil {
 		return nil
@@ -281,7 +281,7 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 	return errors.Join(errs...)
 }
 
-func (q *Queue[T]) Redrive(ctx context.Context, options ...option) (int, error) {
+func redriveTo[T any](q *Queue[T], ctx context.Context, options ...option) (int, error) {
 	s := set(options)
 	c := &LetterChoice[T]{Letters: s.letters}
 	c.Keep, _ = s.keep.([]func(*Delivery[T]) bool)

@@ -114,7 +114,7 @@ func TestPromise05ATimeoutCancelsNoLaterRun(t *testing.T) {
 	causes := make(chan error, 10)
 	var first atomic.Pointer[handling.Context]
 	q := openQueue(t, top, "q", WithVisibilityTimeout(100*time.Millisecond), WithMaxAttempts(1))
-	_, err := q.Subscribe(context.Background(), func(ctx context.Context, d Delivery[int]) error {
+	_, err := subscribeTo(q, context.Background(), func(ctx context.Context, d Delivery[int]) error {
 		r := run{d.Body, make(chan struct{})}
 		if d.Body == 1 {
 			first.Store(ctx.(*handling.Context))
@@ -213,7 +213,7 @@ func TestPromise10ClosingWhileAPublisherWakesManyQueues(t *testing.T) {
 		for n := range 2 * wakesItself {
 			q := openQueue(t, top, string(rune('A'+n)))
 			received.Go(func() {
-				if d, err := q.Receive(ctx); err == nil {
+				if d, err := receiveFrom(q, ctx); err == nil {
 					_ = d.Ack(ctx)
 				}
 			})
@@ -235,7 +235,7 @@ func TestPromise11AWaitingReceiverThatWasWokenInVainKeepsItsPlace(t *testing.T) 
 		got := make(chan [2]int, 2)
 		for n := range 2 {
 			go func() {
-				d, _ := q.Receive(ctx)
+				d, _ := receiveFrom(q, ctx)
 				got <- [2]int{n, d.Body}
 			}()
 			synctest.Wait()
@@ -296,16 +296,16 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 	ctx := t.Context()
 	for name, consume := range map[string]func(q *Queue[int]){
 		"a handler that fails": func(q *Queue[int]) {
-			_, _ = q.Subscribe(ctx, func(context.Context, Delivery[int]) error { return errBusy })
+			_, _ = subscribeTo(q, ctx, func(context.Context, Delivery[int]) error { return errBusy })
 		},
 		"a handler that settles": func(q *Queue[int]) {
-			_, _ = q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error { return d.Nack(ctx) })
+			_, _ = subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error { return d.Nack(ctx) })
 		},
 		"a batch handler that fails": func(q *Queue[int]) {
-			_, _ = q.SubscribeBatch(ctx, func(context.Context, []Delivery[int]) error { return errBusy })
+			_, _ = subscribeBatchTo(q, ctx, func(context.Context, []Delivery[int]) error { return errBusy })
 		},
 		"a range": func(q *Queue[int]) {
-			for d, err := range q.Deliveries(ctx) {
+			for d, err := range deliveriesOf(q, ctx) {
 				if err != nil || d.Nack(ctx) != nil || d.Body == ofPrefetched-1 {
 					break
 				}

@@ -109,28 +109,6 @@ func (w *worker[T]) takeBatchLocked(ds []Delivery[T], now int64) bool {
 	return true
 }
 
-// joinLocked reports whether the next n messages of the log can be taken together now.
-func (q *Queue[T]) joinLocked(n int, now int64) bool {
-	run := q.cursor.Run(n)
-	if q.joins(run, now) < len(run) {
-		return false
-	}
-	if n -= len(run); n == 0 {
-		return true
-	}
-	join, skip := true, len(run)
-	q.cursor.Scan(func(it *item[T]) bool {
-		if skip > 0 {
-			skip--
-			return true
-		}
-		join = q.joinsAlone(it, now)
-		n--
-		return join && n > 0
-	})
-	return join
-}
-
 // claimEntriesLocked claims messages that are entries of the window all the time.
 func (w *worker[T]) claimEntriesLocked(ds []Delivery[T], now int64) (n int) {
 	for ; n < len(ds); n++ {

@@ -134,7 +134,7 @@ func TestPromise11ABatchTimesOutAtTheExactInstant(t *testing.T) {
 				publishOnce(t, top, 128)
 				synctest.Wait()
 				if single {
-					s, err := q.Subscribe(ctx, func(context.Context, Delivery[int]) error { return nil })
+					s, err := subscribeTo(q, ctx, func(context.Context, Delivery[int]) error { return nil })
 					require.NoError(t, err)
 					publish(t, top, 128, 129)
 					synctest.Wait()
@@ -163,7 +163,7 @@ func TestLeasesAreLookedAtInTimeBesideABatch(t *testing.T) {
 		publish(t, top, 0)
 		elapse(visibility / 4)
 		var took time.Duration
-		_, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error {
 			if d.Body == 20 && d.Attempt() == 1 {
 				began := time.Now()
 				<-ctx.Done()
@@ -189,7 +189,7 @@ func TestABatchBeginsWithWhatWaitsInAnotherConsumersLease(t *testing.T) {
 		g.q.mu.Unlock()
 		require.Positive(t, inLog, "nothing is in the log")
 		var got []int
-		_, err := g.q.SubscribeBatch(ctx, func(_ context.Context, ds []Delivery[int]) error {
+		_, err := subscribeBatchTo(g.q, ctx, func(_ context.Context, ds []Delivery[int]) error {
 			got = append(got, bodiesOf(ds)...)
 			return nil
 		}, WithBatchSize(100))

@@ -26,7 +26,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 		"Receive waits": {noWorker: true, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *Queue[int], _ chan int) {
 			got := make(chan error)
 			go func() {
-				d, err := q.Receive(ctx)
+				d, err := receiveFrom(q, ctx)
 				got <- errors.Join(err, d.Ack(ctx))
 			}()
 			awaitReceivers(q, 1)
@@ -36,13 +36,13 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 		"Receive gives up": {noWorker: true, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *Queue[int], _ chan int) {
 			short, cancel := context.WithTimeout(ctx, time.Millisecond)
 			defer cancel()
-			_, err := q.Receive(short)
+			_, err := receiveFrom(q, short)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}},
 		"a range waits": {noWorker: true, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *Queue[int], _ chan int) {
 			got := make(chan error)
 			go func() {
-				for d, err := range q.Deliveries(ctx) {
+				for d, err := range deliveriesOf(q, ctx) {
 					got <- errors.Join(err, d.Ack(ctx))
 					return
 				}
@@ -57,7 +57,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 		"a time-out": {noWorker: true, options: []QueueOption{WithVisibilityTimeout(5 * time.Millisecond)}, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *Queue[int], _ chan int) {
 			publish(t, top, 1)
 			receive(t, q)
-			d, err := q.Receive(ctx)
+			d, err := receiveFrom(q, ctx)
 			require.NoError(t, err)
 			require.Equal(t, 2, d.Attempt())
 			require.NoError(t, d.Extend(ctx, time.Second))
@@ -66,7 +66,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 		"a delay": {noWorker: true, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *Queue[int], _ chan int) {
 			start := time.Now()
 			require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: 1, Delay: 5 * time.Millisecond}))
-			d, err := q.Receive(ctx)
+			d, err := receiveFrom(q, ctx)
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, time.Since(start), 5*time.Millisecond)
 			require.NoError(t, d.Ack(ctx))
@@ -127,7 +127,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 						var s *Subscriber[int]
 						if !c.noWorker {
 							var err error
-							s, err = q.Subscribe(t.Context(), func(_ context.Context, d Delivery[int]) error {
+							s, err = subscribeTo(q, t.Context(), func(_ context.Context, d Delivery[int]) error {
 								ran <- d.Body
 								if d.Body < 0 && d.Attempt() == 1 {
 									return errBusy

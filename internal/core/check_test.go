@@ -53,7 +53,7 @@ func publish[T any](t *testing.T, top *Topic[T], bodies ...T) {
 
 func receive[T any](t *testing.T, q *Queue[T], options ...ReceiveOption) Delivery[T] {
 	t.Helper()
-	d, ok, err := q.TryReceive(context.Background(), options...)
+	d, ok, err := tryReceiveFrom(q, context.Background(), options...)
 	require.NoError(t, err)
 	require.True(t, ok, "queue %q has nothing ready: %+v", q.Name(), q.Stats())
 	return d
@@ -61,7 +61,7 @@ func receive[T any](t *testing.T, q *Queue[T], options ...ReceiveOption) Deliver
 
 func requireEmpty[T any](t *testing.T, q *Queue[T]) {
 	t.Helper()
-	d, ok, err := q.TryReceive(context.Background())
+	d, ok, err := tryReceiveFrom(q, context.Background())
 	require.NoError(t, err)
 	require.False(t, ok, "queue %q gave out %v", q.Name(), d.Body)
 }

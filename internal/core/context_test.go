@@ -37,9 +37,9 @@ func TestAPublishWithTheContextOfAHandlerThatHasReturnedWaits(t *testing.T) {
 				publish(t, top, 1, 2)
 				var err error
 				if w.batch {
-					_, err = q.SubscribeBatch(ctx, func(ctx context.Context, ds []Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
+					_, err = subscribeBatchTo(q, ctx, func(ctx context.Context, ds []Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
 				} else {
-					_, err = q.Subscribe(ctx, handle, workerOptions(w.options)...)
+					_, err = subscribeTo(q, ctx, handle, workerOptions(w.options)...)
 				}
 				require.NoError(t, err)
 				synctest.Wait()
@@ -90,9 +90,9 @@ func TestAContextSeesNothingOfALaterRun(t *testing.T) {
 					publishAll(t, top, ms...)
 					var err error
 					if w.batch {
-						_, err = q.SubscribeBatch(ctx, func(ctx context.Context, ds []Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
+						_, err = subscribeBatchTo(q, ctx, func(ctx context.Context, ds []Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
 					} else {
-						_, err = q.Subscribe(ctx, handle, workerOptions(w.options)...)
+						_, err = subscribeTo(q, ctx, handle, workerOptions(w.options)...)
 					}
 					require.NoError(t, err)
 					elapse(time.Minute)

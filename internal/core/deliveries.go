@@ -34,7 +34,7 @@ type Range[T any] struct {
 }
 
 // NewRange returns a range over the queue's messages, each with the given visibility timeout.
-func (q *Queue[T]) NewRange(vis time.Duration) *Range[T] { return &Range[T]{q: q, vis: vis} }
+func NewRange[T any](q *Queue[T], vis time.Duration) *Range[T] { return &Range[T]{q: q, vis: vis} }
 
 // Next returns the next message, and waits for one if there is none. It is valid
 // until the next call.

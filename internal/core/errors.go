@@ -1,8 +1,13 @@
 package core
 
 import (
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
+
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/message"
 )
 
 // plural counts things.
@@ -70,4 +75,34 @@ func (l Left) String() string {
 		b.WriteString(sep + plural(l.Running, "handler") + " running")
 	}
 	return b.String()
+}
+
+func isClosed(err error) bool { return errors.Is(err, message.ErrClosed) }
+
+// panicError is an error for a panic. Its text is made of what p says of itself.
+func panicError(p any) (err error) {
+	e := callback.Apart(func() {
+		if inner, ok := p.(error); ok {
+			err = fmt.Errorf("panic: %w", inner)
+		} else {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	})
+	if !e.Returned {
+		err = fmt.Errorf("panic: a %T, whose text could not be had", p)
+	}
+	return err
+}
+
+// causeOf is what the end of a call that did not return counts as.
+func causeOf(e callback.End) message.Cause {
+	if e.Panicked != nil {
+		return message.Panicked
+	}
+	return message.Exited
+}
+
+// stack returns the stack of a panic, as its message's history keeps it.
+func stack() string {
+	return message.ShortText(string(debug.Stack()), message.MostText)
 }

@@ -144,18 +144,12 @@ func (q *Queue[T]) findRoom(n int64) bool {
 	return false
 }
 
-// ungateLocked says that o does not wait for room any more, or not where it did. The
-// topic's mu is held.
-func (o *offer[T]) ungateLocked() {
-	q := o.gated
-	if q == nil {
-		return
+// hasRoom reports whether there is room for n messages, that of messages just
+// done included.
+func (q *Queue[T]) hasRoom(n int64) bool {
+	if q.room() >= n {
+		return true
 	}
-	o.gated = nil
-	q.gate.Store(0) // it was for o: of those who want room in q only the first waits for it
-	if q.expires() {
-		q.mu.Lock()
-		q.armLocked(q.core.now())
-		q.mu.Unlock()
-	}
+	q.countDone()
+	return q.room() >= n
 }

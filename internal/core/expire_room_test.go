@@ -119,7 +119,7 @@ func TestAWaitingRedriveGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 				defer cancel()
 				var moved int
 				until(t, time.Second, func() (err error) {
-					moved, err = q.Redrive(ctx)
+					moved, err = redriveTo(q, ctx)
 					return err
 				})
 				require.Equal(t, 1, moved)
@@ -145,7 +145,7 @@ func TestARedriveWaitsForWhatIsPublishedMeanwhile(t *testing.T) {
 		publish(t, top, 2, 3)
 		redriven := make(chan error, 1)
 		go func() {
-			_, err := q.Redrive(ctx)
+			_, err := redriveTo(q, ctx)
 			redriven <- err
 		}()
 		synctest.Wait()
@@ -290,7 +290,7 @@ func TestARedriveChangesPlacesWithWhatExpires(t *testing.T) {
 		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBusy)))
 		publishAll(t, top, mortal(2))
 		until(t, time.Second, func() error {
-			_, err := q.Redrive(ctx)
+			_, err := redriveTo(q, ctx)
 			return err
 		})
 		require.Equal(t, []int{1}, bodies(t, q))
@@ -312,7 +312,7 @@ func TestTheNextOfAKeyGoesOnWhenItsHeadExpires(t *testing.T) {
 		requireEmpty(t, q)
 		got := make(chan Delivery[int], 1)
 		go func() {
-			d, err := q.Receive(ctx)
+			d, err := receiveFrom(q, ctx)
 			if err == nil {
 				got <- d
 			}
@@ -376,7 +376,7 @@ func TestOneWhoGivesUpLeavesNoTimer(t *testing.T) {
 					gaveUp := make(chan error, 1)
 					go func() {
 						if redrive {
-							_, err := q.Redrive(waiting)
+							_, err := redriveTo(q, waiting)
 							gaveUp <- err
 						} else {
 							gaveUp <- top.Publish(waiting, 3)
@@ -409,7 +409,7 @@ func TestAHandlerMayWaitForWhatExpires(t *testing.T) {
 				q := openQueue(t, top, "audit", append(options, WithCapacity(2))...)
 				publishAll(t, top, Message[int]{Body: 1}, waiting)
 				published := make(chan error, 1)
-				_, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+				_, err := subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error {
 					if d.Body == 1 {
 						published <- top.Publish(ctx, 3)
 					}
@@ -545,7 +545,7 @@ func TestAQueueIsDrainedByWhatExpires(t *testing.T) {
 				handling := openQueue(t, top, "handling", is(3), WithVisibilityTimeout(time.Hour))
 				publish(t, top, 1, 2, 3)
 				failed := make(chan error, 1)
-				_, err := handling.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+				_, err := subscribeTo(handling, ctx, func(ctx context.Context, d Delivery[int]) error {
 					if waits {
 						ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 						defer cancel()
@@ -588,7 +588,7 @@ func TestARedriveGetsTheRoomOfWhatExpiresBitByBit(t *testing.T) {
 		defer cancel()
 		var moved int
 		until(t, 2*time.Second, func() (err error) {
-			moved, err = q.Redrive(ctx)
+			moved, err = redriveTo(q, ctx)
 			return err
 		})
 		require.Equal(t, 2, moved)
@@ -609,7 +609,7 @@ func TestTheNextOfAKeyGoesOnThoughThePublishFails(t *testing.T) {
 		requireEmpty(t, q)
 		got := make(chan Delivery[int], 1)
 		go func() {
-			if d, err := q.Receive(ctx); err == nil {
+			if d, err := receiveFrom(q, ctx); err == nil {
 				got <- d
 			}
 		}()

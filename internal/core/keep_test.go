@@ -37,7 +37,7 @@ func TestAQueueGivesBackWhatAFloodNeeded(t *testing.T) {
 			once := func(n int) {
 				messages := make([]Message[int], n)
 				require.NoError(t, top.PublishMessages(ctx, messages...))
-				ds, err := q.ReceiveBatch(ctx, n)
+				ds, err := receiveBatch(q, ctx, n)
 				require.NoError(t, err)
 				require.Len(t, ds, n)
 				flood(t, q, ds)
@@ -108,7 +108,7 @@ func testKept[T any](t *testing.T, n int) {
 							messages[j].TimeToLive = ttl
 						}
 						require.NoError(t, top.PublishMessages(ctx, messages...))
-						m, err := q.ReceiveInto(ctx, room)
+						m, err := receiveInto(q, ctx, room)
 						require.NoError(t, err)
 						for j := range m {
 							switch {

@@ -28,7 +28,7 @@ var takings = map[string]func(t *testing.T, q *Queue[int], n int) []Delivery[int
 	},
 	"in batches": func(t *testing.T, q *Queue[int], n int) (ds []Delivery[int]) {
 		for len(ds) < n {
-			more, err := q.ReceiveBatch(t.Context(), min(37, n-len(ds)))
+			more, err := receiveBatch(q, t.Context(), min(37, n-len(ds)))
 			require.NoError(t, err)
 			ds = append(ds, more...)
 			check(t, topicOf(q))
@@ -172,7 +172,7 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 			for range 1500 {
 				switch n := rnd.IntN(10); {
 				case n < 5 && len(ready)+len(backlog) > 0:
-					ds, err := q.ReceiveBatch(ctx, 1+rnd.IntN(20))
+					ds, err := receiveBatch(q, ctx, 1+rnd.IntN(20))
 					require.NoError(t, err)
 					for _, d := range ds {
 						next := &ready
@@ -255,7 +255,7 @@ func TestWhatHappensToMessagesThatTimedOutTogether(t *testing.T) {
 		},
 		"given to a handler": func(t *testing.T, q *Queue[int], left int) {
 			next := ofLeases - left
-			_, err := q.Subscribe(t.Context(), func(_ context.Context, d Delivery[int]) error {
+			_, err := subscribeTo(q, t.Context(), func(_ context.Context, d Delivery[int]) error {
 				if d.Body != next || d.Attempt() != 2 || len(d.History()) != 1 {
 					t.Errorf("got %d, attempt %d, want %d", d.Body, d.Attempt(), next)
 				}
@@ -272,7 +272,7 @@ func TestWhatHappensToMessagesThatTimedOutTogether(t *testing.T) {
 			}
 			woken := make(chan time.Time, 1)
 			go func() {
-				if _, err := q.Receive(context.Background()); err == nil {
+				if _, err := receiveFrom(q, context.Background()); err == nil {
 					woken <- time.Now()
 				}
 			}()
@@ -331,7 +331,7 @@ func TestWhatTimedOutTogetherPinsNothingThatIsAcknowledged(t *testing.T) {
 		all := publishWatched(t, top, 3*lease.Len)
 		var last weak.Pointer[watched]
 		for range 3 {
-			ds, err := q.ReceiveBatch(ctx, len(all))
+			ds, err := receiveBatch(q, ctx, len(all))
 			require.NoError(t, err)
 			for n := range ds {
 				if n != 1 && n != lease.Len+1 && n != 2*lease.Len+1 && len(ds) > 3 {
@@ -358,13 +358,13 @@ func TestWhatTimedOutTogetherPinsNothingThatWasTaken(t *testing.T) {
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
 		all := publishWatched(t, top, 3*lease.Len)
 		func() {
-			_, err := q.ReceiveBatch(ctx, len(all))
+			_, err := receiveBatch(q, ctx, len(all))
 			require.NoError(t, err)
 			elapse(time.Second)
-			ds, err := q.ReceiveBatch(ctx, 2*lease.Len) // ends in a lapse
+			ds, err := receiveBatch(q, ctx, 2*lease.Len) // ends in a lapse
 			require.NoError(t, err)
 			require.Len(t, ds, 2*lease.Len)
-			require.NoError(t, q.AckBatch(ctx, ds...))
+			require.NoError(t, ackBatchOf(q, ctx, ds...))
 			d := receive(t, q, WithVisibilityTimeout(time.Minute)) // not from a lease
 			require.NoError(t, d.Ack(ctx))
 		}()
@@ -426,7 +426,7 @@ func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {
 		q := openQueue(t, top, "q", WithVisibilityTimeout(vis))
 		publish(t, top, 0, 1, 2)
 		take := func(n int) []Delivery[int] {
-			ds, err := q.ReceiveBatch(ctx, n)
+			ds, err := receiveBatch(q, ctx, n)
 			require.NoError(t, err)
 			require.Len(t, ds, n)
 			return ds
@@ -438,14 +438,14 @@ func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {
 		again := take(2) // the first two, out of their lapse
 		want := []Attempt{{Number: 1, Cause: message.TimedOut, Queue: "q", Start: began, Elapsed: vis}}
 		require.Equal(t, want, again[1].History())
-		require.NoError(t, q.AckBatch(ctx, again...))
+		require.NoError(t, ackBatchOf(q, ctx, again...))
 		publish(t, top, to(3, 99)...)
-		require.NoError(t, q.AckBatch(ctx, take(lease.Len)...)) // a whole lease, which goes
+		require.NoError(t, ackBatchOf(q, ctx, take(lease.Len)...)) // a whole lease, which goes
 		require.NoError(t, later.Ack(ctx))
 		last := take(2)
 		require.Equal(t, want, again[0].History())
 		require.Equal(t, want, again[1].History())
-		require.NoError(t, q.AckBatch(ctx, last...))
+		require.NoError(t, ackBatchOf(q, ctx, last...))
 		check(t, top)
 		require.NoError(t, top.Close())
 	})

@@ -22,7 +22,7 @@ func receiveAll(t *testing.T, q *Queue[int], n int) (ds []Delivery[int]) {
 			ds = append(ds, receive(t, q))
 			continue
 		}
-		more, err := q.ReceiveBatch(t.Context(), min(37, n-len(ds)))
+		more, err := receiveBatch(q, t.Context(), min(37, n-len(ds)))
 		require.NoError(t, err)
 		ds = append(ds, more...)
 	}
@@ -103,7 +103,7 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 				require.Equal(t, 1, q.Stats().InFlight)
 				elapse(1)
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrStale)
-				require.ErrorIs(t, q.AckBatch(t.Context(), d), message.ErrStale)
+				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrStale)
 				again := receive(t, q)
 				require.Equal(t, at, again.Body)
 				require.Equal(t, message.TimedOut, again.History()[0].Cause)
@@ -115,12 +115,12 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrStale)
-				require.ErrorIs(t, q.AckBatch(t.Context(), d), message.ErrStale)
+				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrStale)
 			},
 			"left by the queue": func(t *testing.T, q *Queue[int], d Delivery[int]) {
 				require.NoError(t, q.Close())
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrClosed)
-				require.ErrorIs(t, q.AckBatch(t.Context(), d), message.ErrClosed)
+				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrClosed)
 				require.Len(t, q.Leftovers(), 1)
 				require.Equal(t, at, q.Leftovers()[0].Body)
 			},
@@ -131,8 +131,8 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 					q := openQueue(t, top, "q", WithVisibilityTimeout(vis))
 					publishOnce(t, top, ofLeases)
 					ds := receiveAll(t, q, ofLeases)
-					require.NoError(t, q.AckBatch(ctx, ds[:at]...))
-					require.NoError(t, q.AckBatch(ctx, ds[at+1:]...))
+					require.NoError(t, ackBatchOf(q, ctx, ds[:at]...))
+					require.NoError(t, ackBatchOf(q, ctx, ds[at+1:]...))
 					check(t, top)
 					row(t, q, ds[at])
 					check(t, top)
@@ -179,13 +179,13 @@ func TestAckBatchSaysWhichItCouldNot(t *testing.T) {
 		publishOnce(t, top, 100)
 		stale := receive(t, q)
 		elapse(time.Second)
-		ds, err := q.ReceiveBatch(ctx, 50)
+		ds, err := receiveBatch(q, ctx, 50)
 		require.NoError(t, err)
 		require.Equal(t, 0, ds[0].Body, "the one that was stale, again")
 		foreign := receive(t, other)
 		require.NoError(t, ds[3].Ack(ctx))
 		batch := append([]Delivery[int]{stale, foreign, {}, ds[7], ds[7]}, ds...)
-		err = q.AckBatch(ctx, batch...)
+		err = ackBatchOf(q, ctx, batch...)
 		require.ErrorIs(t, err, message.ErrStale)
 		require.ErrorIs(t, err, message.ErrSettled)
 		require.ErrorIs(t, err, message.ErrInvalidOption)
@@ -196,7 +196,7 @@ func TestAckBatchSaysWhichItCouldNot(t *testing.T) {
 		require.EqualValues(t, 50, q.Stats().Acked)
 		require.Equal(t, 50, q.Stats().Unsettled())
 		require.NoError(t, foreign.Ack(ctx), "it was left alone")
-		require.NoError(t, q.AckBatch(ctx))
+		require.NoError(t, ackBatchOf(q, ctx))
 		require.NoError(t, top.Close())
 	})
 }
@@ -208,7 +208,7 @@ func TestAckBatchTakesNoDeliveryOfAnotherQueueForOneOfItsOwn(t *testing.T) {
 		publishOnce(t, top, 3)
 		own, foreign := receiveAll(t, q, 3), receiveAll(t, other, 3)
 		require.Equal(t, own[1].ref, foreign[1].ref, "they look alike")
-		require.ErrorIs(t, q.AckBatch(ctx, own[0], foreign[1]), message.ErrInvalidOption)
+		require.ErrorIs(t, ackBatchOf(q, ctx, own[0], foreign[1]), message.ErrInvalidOption)
 		require.Equal(t, []int{2, 3}, []int{q.Stats().InFlight, other.Stats().InFlight})
 		require.NoError(t, own[1].Ack(ctx))
 		require.NoError(t, foreign[1].Ack(ctx))
@@ -226,7 +226,7 @@ func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {
 		room := make([]Delivery[int], 3)
 		got := make(chan int, 1)
 		go func() {
-			n, err := q.ReceiveInto(ctx, room)
+			n, err := receiveInto(q, ctx, room)
 			require.NoError(t, err)
 			got <- n
 		}()
@@ -241,16 +241,16 @@ func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {
 		elapse(time.Second)
 
 		publish(t, top, 2, 3, 4, 5)
-		n, err := q.ReceiveInto(ctx, room)
+		n, err := receiveInto(q, ctx, room)
 		require.NoError(t, err)
 		require.Equal(t, 3, n)
 		require.Equal(t, []int{1, 2, 3}, []int{room[0].Body, room[1].Body, room[2].Body})
 		require.Equal(t, []int{2, 1, 1}, []int{room[0].Attempt(), room[1].Attempt(), room[2].Attempt()})
 		require.Len(t, room[0].History(), 1)
 		kept := room[2]
-		require.NoError(t, q.AckBatch(ctx, room[:2]...))
+		require.NoError(t, ackBatchOf(q, ctx, room[:2]...))
 
-		n, err = q.ReceiveInto(ctx, room)
+		n, err = receiveInto(q, ctx, room)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 		require.Equal(t, []int{4, 5, 3}, []int{room[0].Body, room[1].Body, room[2].Body})
@@ -261,7 +261,7 @@ func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {
 		check(t, top)
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
-		n, err = q.ReceiveInto(ended, room)
+		n, err = receiveInto(q, ended, room)
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, n)
 		require.Equal(t, 4, room[0].Body)
@@ -282,11 +282,11 @@ func TestReceivingIntoOneSliceAllocatesNothing(t *testing.T) {
 		if err := top.PublishMessages(ctx, batch...); err != nil {
 			t.Error(err)
 		}
-		n, err := q.ReceiveInto(ctx, room)
+		n, err := receiveInto(q, ctx, room)
 		if err != nil || n != lease.Len {
 			t.Error(n, err)
 		}
-		if err := q.AckBatch(ctx, room[:n]...); err != nil {
+		if err := ackBatchOf(q, ctx, room[:n]...); err != nil {
 			t.Error(err)
 		}
 	})
@@ -301,7 +301,7 @@ func TestAReceiverThatWaitsAllocatesItsChannelAlone(t *testing.T) {
 	received := make(chan error)
 	go func() {
 		for {
-			d, err := q.Receive(ctx)
+			d, err := receiveFrom(q, ctx)
 			if err == nil {
 				err = d.Ack(ctx)
 			}

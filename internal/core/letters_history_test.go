@@ -186,7 +186,7 @@ func TestLettersOfLoudPanicsPinLittle(t *testing.T) {
 		before := heapInUse()
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithMaxAttempts(20))
-		_, err := q.Subscribe(ctx, func(context.Context, Delivery[int]) error { panic(strings.Repeat("x", 1<<20)) })
+		_, err := subscribeTo(q, ctx, func(context.Context, Delivery[int]) error { panic(strings.Repeat("x", 1<<20)) })
 		require.NoError(t, err)
 		for n := range 20 {
 			publish(t, top, n)
@@ -240,11 +240,11 @@ func TestAMessageThatIsRetriedWithoutLimitKeepsAHistoryOfLimitedLength(t *testin
 		q := openQueue(t, top, "audit", WithMaxAttempts(message.Unlimited), WithBackoff(settings.Constant(time.Second)))
 		publish(t, top, 1)
 		for range 1500 {
-			d, err := q.Receive(ctx)
+			d, err := receiveFrom(q, ctx)
 			require.NoError(t, err)
 			require.NoError(t, d.Nack(ctx))
 		}
-		d, err := q.Receive(ctx)
+		d, err := receiveFrom(q, ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1501, d.Attempt())
 		ns := numbersOf(d.hist)

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/window"
 )
 
@@ -396,3 +399,24 @@ func (q *Queue[T]) checkHomeLocked() {
 		q.core.release()
 	}
 }
+
+func newQueue[T any](c *core, t *home[T], name string, set *settings.Limits) *Queue[T] {
+	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil, evicts: true}
+	q.report.Init(&c.to, name)
+	q.allow.Store(int64(min(set.Capacity, maxCapacity)))
+	return q
+}
+
+// maxCapacity is what Unlimited means for a capacity, with room to calculate.
+const maxCapacity = math.MaxInt / 4
+
+func segmentOf[T any]() int {
+	return min(max(segmentBytes/int(unsafe.Sizeof(item[T]{})), 1), maxSegment)
+}
+
+// maxSegment is the most messages that a segment of the log holds, and segmentBytes
+// the most bytes, if that is more than one message.
+const (
+	maxSegment   = 256
+	segmentBytes = 8 << 10
+)

@@ -45,7 +45,7 @@ func warm(t *testing.T, top *Topic[int], q *Queue[int], more int, body func(d De
 	t.Helper()
 	const n = 4 * prefetchLen
 	publish(t, top, to(-n, -1)...)
-	for d, err := range q.Deliveries(t.Context()) {
+	for d, err := range deliveriesOf(q, t.Context()) {
 		require.NoError(t, err)
 		if d.Body >= 0 {
 			if !body(d) {
@@ -213,7 +213,7 @@ func TestARangeMaySettleLater(t *testing.T) {
 			case 2:
 				err = d.Extend(ctx, time.Hour)
 			case 3:
-				err = q.AckBatch(ctx, d)
+				err = ackBatchOf(q, ctx, d)
 				want[message.Acked]++
 			case 4:
 				continue
@@ -293,7 +293,7 @@ func TestARangeWakesOthersForWhatItGivesBack(t *testing.T) {
 			require.NoError(t, q.Pause(ctx))
 			require.NoError(t, d.Ack(ctx))
 			go func() {
-				other, err := q.Receive(ctx)
+				other, err := receiveFrom(q, ctx)
 				require.NoError(t, err)
 				got <- other.Body
 			}()
@@ -378,7 +378,7 @@ func TestARangeInTheMidstOf(t *testing.T) {
 				defer cancel()
 				next := -1
 				publish(t, top, to(-4*prefetchLen, -1)...)
-				for d, err := range q.Deliveries(ctx) {
+				for d, err := range deliveriesOf(q, ctx) {
 					switch {
 					case err != nil:
 						require.ErrorIs(t, err, context.Canceled)
@@ -418,7 +418,7 @@ func TestARangeHearsOfEach(t *testing.T) {
 		}))
 		q := openQueue(t, top, "q")
 		publish(t, top, to(1, 100)...)
-		for d, err := range q.Deliveries(ctx) {
+		for d, err := range deliveriesOf(q, ctx) {
 			require.NoError(t, err)
 			require.Equal(t, []string{"delivered"}, told)
 			require.NoError(t, d.Ack(ctx))
@@ -436,7 +436,7 @@ func TestARangeWithAVisibilityTimeoutOfItsOwn(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute))
 		publish(t, top, to(1, 100)...)
-		for d, err := range q.Deliveries(ctx, WithVisibilityTimeout(time.Second)) {
+		for d, err := range deliveriesOf(q, ctx, WithVisibilityTimeout(time.Second)) {
 			require.NoError(t, err)
 			require.Equal(t, time.Now().Add(time.Second), d.Deadline())
 			require.NoError(t, d.Ack(ctx))
@@ -453,7 +453,7 @@ func TestARangeYieldsNothingThatHasExpired(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithTimeToLive(time.Microsecond))
 		publish(t, top, to(1, 100)...)
-		for d, err := range q.Deliveries(ctx) {
+		for d, err := range deliveriesOf(q, ctx) {
 			require.NoError(t, err)
 			if d.Body == 50 {
 				time.Sleep(time.Microsecond)
@@ -590,7 +590,7 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(k), 3))
 			for again := true; again; {
 				again = false
-				for d, err := range q.Deliveries(ctx) {
+				for d, err := range deliveriesOf(q, ctx) {
 					if err != nil {
 						t.Error(err)
 						return
@@ -619,14 +619,14 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 	}
 	wg.Go(func() {
 		for {
-			d, err := q.Receive(ctx)
+			d, err := receiveFrom(q, ctx)
 			if err != nil {
 				return
 			}
 			settle(d)
 		}
 	})
-	_, err := q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
+	_, err := subscribeTo(q, ctx, func(_ context.Context, d Delivery[int]) error {
 		settle(d)
 		return nil
 	})
@@ -664,7 +664,7 @@ func TestARangeAllocatesNothing(t *testing.T) {
 			}
 		}
 		got := 0
-		for d, err := range q.Deliveries(ctx) {
+		for d, err := range deliveriesOf(q, ctx) {
 			if err == nil {
 				err = d.Ack(ctx)
 			}
@@ -690,7 +690,7 @@ func TestARangePinsNothingThatIsAcknowledged(t *testing.T) {
 		q := openQueue(t, top, "q", WithCapacity(8*prefetchLen))
 		all := publishWatched(t, top, 6*prefetchLen)
 		got := 0
-		for d, err := range q.Deliveries(ctx) {
+		for d, err := range deliveriesOf(q, ctx) {
 			require.NoError(t, err)
 			require.NoError(t, d.Ack(ctx))
 			if got++; prefetchedIn(q) < prefetchLen || waitingIn(q) > 4 {
@@ -716,7 +716,7 @@ func TestARangeMayFreeAHandlerThatWaits(t *testing.T) {
 		release := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			for d, err := range q.Deliveries(ctx) {
+			for d, err := range deliveriesOf(q, ctx) {
 				require.NoError(t, err)
 				require.NoError(t, d.Ack(ctx))
 				<-release
@@ -725,7 +725,7 @@ func TestARangeMayFreeAHandlerThatWaits(t *testing.T) {
 		publish(t, top, 1)
 		synctest.Wait()
 		published := make(chan error, 2)
-		s, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+		s, err := subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error {
 			if d.Body == 2 {
 				published <- top.Publish(ctx, 3)
 				published <- top.Publish(ctx, 4)
@@ -773,7 +773,7 @@ func TestARangeThatIsWokenWakesOthers(t *testing.T) {
 		q := openQueue(t, top, "q")
 		release := make(chan struct{})
 		go func() {
-			for d, err := range q.Deliveries(ctx) {
+			for d, err := range deliveriesOf(q, ctx) {
 				if err != nil {
 					return
 				}
@@ -787,7 +787,7 @@ func TestARangeThatIsWokenWakesOthers(t *testing.T) {
 		synctest.Wait()
 		got := make(chan Delivery[int], 1)
 		go func() {
-			if d, err := q.Receive(ctx); err == nil {
+			if d, err := receiveFrom(q, ctx); err == nil {
 				got <- d
 			}
 		}()
@@ -846,7 +846,7 @@ func TestTheTimeoutsOfSeveralRangesAreInTime(t *testing.T) {
 		for k, after := range []time.Duration{500 * time.Microsecond, 400 * time.Microsecond, time.Second} {
 			wg.Go(func() {
 				n := 0
-				for d := range q.Deliveries(ctx) {
+				for d := range deliveriesOf(q, ctx) {
 					if n++; n < 3 { // one received singly, and then a lease of two, of which the second has no start of its own
 						require.NoError(t, d.Ack(ctx))
 						continue
@@ -878,7 +878,7 @@ func TestAShutdownWaitsForARangeAndForAReceiver(t *testing.T) {
 		publishOnce(t, top, 4)
 		received := receive(t, q)
 		done := make(chan error, 1)
-		for d, err := range q.Deliveries(ctx) {
+		for d, err := range deliveriesOf(q, ctx) {
 			if err != nil {
 				break
 			}
@@ -907,11 +907,11 @@ func TestAQueueForgetsTheRangesThatWereLeft(t *testing.T) {
 			defer q.mu.Unlock()
 			return int(q.ranges)
 		}
-		for range q.Deliveries(ctx) {
-			for range q.Deliveries(ctx) {
+		for range deliveriesOf(q, ctx) {
+			for range deliveriesOf(q, ctx) {
 				for k := range 3 { // the first of three, then the second, then the last
 					n := 0
-					for range q.Deliveries(ctx) {
+					for range deliveriesOf(q, ctx) {
 						require.Equal(t, 3, loops(), k)
 						if n++; n == 10 {
 							break
@@ -928,7 +928,7 @@ func TestAQueueForgetsTheRangesThatWereLeft(t *testing.T) {
 		release := [3]chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
 		for k := range release {
 			go func() {
-				for range q.Deliveries(ctx) {
+				for range deliveriesOf(q, ctx) {
 					<-release[k]
 					return
 				}

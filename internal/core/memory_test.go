@@ -119,11 +119,11 @@ func TestALeasePinsNothingThatIsAcknowledged(t *testing.T) {
 		q := openQueue(t, top, "q", WithCapacity(4*lease.Len))
 		all := publishWatched(t, top, 3*lease.Len)
 		func() {
-			ds, err := q.ReceiveBatch(ctx, 3*lease.Len)
+			ds, err := receiveBatch(q, ctx, 3*lease.Len)
 			require.NoError(t, err)
 			require.Len(t, ds, 3*lease.Len)
 			require.NoError(t, ds[0].Ack(ctx))
-			require.NoError(t, q.AckBatch(ctx, ds[2:]...))
+			require.NoError(t, ackBatchOf(q, ctx, ds[2:]...))
 		}()
 		require.LessOrEqual(t, alive(all[:2*lease.Len]), 1, "the second is in flight")
 		check(t, top)

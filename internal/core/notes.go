@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/gofanout/fanout/internal/intercept"
@@ -88,3 +89,26 @@ func (l *loggedMessage) Ext(int) *extra               { return l.extra }
 func (l *loggedMessage) Attempt(int) int              { return l.number }
 func (l *loggedMessage) PublishedAt(int) time.Time    { return l.at }
 func (l *loggedMessage) Set(int, string, string) bool { return false }
+
+// reportStall tells that a publish has been waiting for room.
+func (q *Queue[T]) reportStall(waited time.Duration) {
+	s := q.Stats()
+	q.mu.Lock()
+	q.noteLocked(notice.Stalled, notice.Event{Elapsed: waited, Count: 1, Stats: &s, Logged: []slog.Attr{
+		slog.Int("depth", s.Unsettled()), slog.Int("ready", s.Ready), slog.Int("in_flight", s.InFlight),
+		slog.Int("workers", s.Workers), slog.Int("stuck", s.Stuck),
+	}})
+	q.unlock()
+}
+
+// droppedByDelete counts what an engine says that it dropped, and leaves in p what has to
+// be told of it.
+func (q *Queue[T]) droppedByDelete(n int, p *notice.Pending) {
+	if n <= 0 {
+		return
+	}
+	q.mu.Lock()
+	q.rareLocked().dropped += uint64(n)
+	q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
+	q.unlockTo(p)
+}

@@ -383,7 +383,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *Queue[T], err error) {
 		return nil, err
 	}
 	for q, n := range t.targets(o) {
-		if q.set.Overflow == settings.Block && !q.hasRoomOrGate(o, int64(n)) {
+		if q.set.Overflow == settings.Block && !o.hasRoomOrGate(q, int64(n)) {
 			return q, nil
 		}
 	}
@@ -431,20 +431,10 @@ func (o *offer[T]) fitsRows() bool {
 	return true
 }
 
-// hasRoom reports whether there is room for n messages, that of messages just
-// done included.
-func (q *Queue[T]) hasRoom(n int64) bool {
-	if q.room() >= n {
-		return true
-	}
-	q.countDone()
-	return q.room() >= n
-}
-
 // hasRoomOrGate reports whether there is room for n messages of o. If not, and o
 // waits, whoever makes some will come to admit waiters. The gate is there before the
 // last look: who makes room and does not see it has made it before that look.
-func (q *Queue[T]) hasRoomOrGate(o *offer[T], n int64) bool {
+func (o *offer[T]) hasRoomOrGate(q *Queue[T], n int64) bool {
 	if q.room() >= n {
 		return true
 	}
@@ -558,7 +548,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *Queue[T], err error) {
 	if q.gone {
 		return nil, fmt.Errorf("%w: queue %q", message.ErrClosed, q.name)
 	}
-	for again := true; again; again = len(o.letters) > 0 && (q.hasRoomOrGate(o, 1) || q.canSwap()) {
+	for again := true; again; again = len(o.letters) > 0 && (o.hasRoomOrGate(q, 1) || q.canSwap()) {
 		var moved int
 		o.letters, moved = q.redriveLocked(o.letters)
 		o.moved += moved
@@ -582,5 +572,21 @@ func (t *Topic[T]) tellPublished(items []item[T]) {
 		t.to.Call(notice.Published, &notice.Event{
 			Topic: t.name, Seq: it.Seq, Time: t.time(it.At), MessageID: t.id(it.Seq, it.At, it.Ext), PublishedAt: t.time(it.At), Count: 1,
 		})
+	}
+}
+
+// ungateLocked says that o does not wait for room any more, or not where it did. The
+// topic's mu is held.
+func (o *offer[T]) ungateLocked() {
+	q := o.gated
+	if q == nil {
+		return
+	}
+	o.gated = nil
+	q.gate.Store(0) // it was for o: of those who want room in q only the first waits for it
+	if q.expires() {
+		q.mu.Lock()
+		q.armLocked(q.core.now())
+		q.mu.Unlock()
 	}
 }

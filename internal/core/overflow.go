@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
 )
@@ -156,4 +158,17 @@ func (q *Queue[T]) dropOldestLocked(end int64) bool {
 func (q *Queue[T]) dropLocked(it *item[T], why notice.Reason) {
 	q.rareLocked().dropped++
 	q.noteItemLocked(notice.Dropped, it, notice.Event{Reason: why})
+}
+
+// replayLocked adds the newest of what the topic retains to a queue without
+// filters that is being opened.
+func (q *Queue[T]) replayLocked(its []item[T]) {
+	now := q.core.now()
+	live := slices.DeleteFunc(its, func(it item[T]) bool { return q.expired(&it, now) })
+	live = live[max(len(live)-min(q.set.Replay, q.set.Capacity), 0):]
+	for k := range live {
+		q.addLocked(&live[k], 0)
+	}
+	q.offered += uint64(len(live))
+	q.armLocked(now)
 }

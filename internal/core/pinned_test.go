@@ -39,42 +39,42 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 		before func(t *testing.T, ctx context.Context, q *Queue[*watched])
 	}{
 		"a handler": {before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.Subscribe(ctx, drain)
+			_, err := subscribeTo(q, ctx, drain)
 			require.NoError(t, err)
 		}},
 		"two handlers, in a second queue too": {before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
 			for range 2 {
-				_, err := q.Subscribe(ctx, drain, WithConcurrency(3))
+				_, err := subscribeTo(q, ctx, drain, WithConcurrency(3))
 				require.NoError(t, err)
 			}
 			subscribe(t, topicOf(q), "second", drain)
 		}},
 		"batches": {before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.SubscribeBatch(ctx, func(context.Context, []Delivery[*watched]) error { return nil }, WithBatchSize(10))
+			_, err := subscribeBatchTo(q, ctx, func(context.Context, []Delivery[*watched]) error { return nil }, WithBatchSize(10))
 			require.NoError(t, err)
 		}},
 		"handlers with hooks": {topic: []TopicOption{WithHooks(Hooks{Settled: func(Event) {}})}, before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.Subscribe(ctx, drain)
+			_, err := subscribeTo(q, ctx, drain)
 			require.NoError(t, err)
 		}},
 		"ordering keys": {topic: []TopicOption{WithOrdering()}, message: Message[*watched]{OrderingKey: "k"}, before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.Subscribe(ctx, drain, WithConcurrency(2))
+			_, err := subscribeTo(q, ctx, drain, WithConcurrency(2))
 			require.NoError(t, err)
 		}},
 		"delays": {message: Message[*watched]{Delay: time.Second}, before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.Subscribe(ctx, drain)
+			_, err := subscribeTo(q, ctx, drain)
 			require.NoError(t, err)
 		}},
 		"a delayed queue": {queue: []QueueOption{WithDelay(time.Second)}, before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.Subscribe(ctx, drain)
+			_, err := subscribeTo(q, ctx, drain)
 			require.NoError(t, err)
 		}},
 		"a filter": {queue: []QueueOption{WithFilter(func(*watched) bool { return true })}, before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.Subscribe(ctx, drain)
+			_, err := subscribeTo(q, ctx, drain)
 			require.NoError(t, err)
 		}},
 		"handlers that are tried again": {queue: []QueueOption{WithMaxAttempts(3)}, before: func(t *testing.T, ctx context.Context, q *Queue[*watched]) {
-			_, err := q.Subscribe(ctx, func(_ context.Context, d Delivery[*watched]) error {
+			_, err := subscribeTo(q, ctx, func(_ context.Context, d Delivery[*watched]) error {
 				if d.Attempt() < 3 {
 					return errBusy
 				}
@@ -97,13 +97,13 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 			}
 		}},
 		"ReceiveBatch, AckBatch": {consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *Queue[*watched]) {
-			ds, err := q.ReceiveBatch(ctx, n)
+			ds, err := receiveBatch(q, ctx, n)
 			require.NoError(t, err)
-			require.NoError(t, q.AckBatch(ctx, ds...))
+			require.NoError(t, ackBatchOf(q, ctx, ds...))
 		}},
 		"a range": {consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *Queue[*watched]) {
 			left := n
-			for d, err := range q.Deliveries(ctx) {
+			for d, err := range deliveriesOf(q, ctx) {
 				require.NoError(t, err)
 				require.NoError(t, d.Ack(ctx))
 				if left--; left == 0 {
@@ -246,7 +246,7 @@ func TestAnEndedTopicPinsWhatItHandsOut(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[*watched](t, WithRetention(20))
 				s := subscribe(t, top, "q", func(context.Context, Delivery[*watched]) error { return nil }, WithConcurrency(2))
-				b, err := s.Queue().SubscribeBatch(ctx, func(context.Context, []Delivery[*watched]) error { return nil })
+				b, err := subscribeBatchTo(s.Queue(), ctx, func(context.Context, []Delivery[*watched]) error { return nil })
 				require.NoError(t, err)
 				failing := subscribe(t, top, "failing", func(_ context.Context, d Delivery[*watched]) error { return message.Permanent(errBusy) }, WithMessageFilter(func(m Message[*watched]) bool { return m.Attributes["fail"] != "" }))
 				direct := openQueue(t, top, "direct", WithMessageFilter(func(m Message[*watched]) bool { return m.Attributes["keep"] != "" }))

@@ -32,7 +32,7 @@ func newPit(t *testing.T, at int, hook func(q *Queue[int], d Delivery[int])) *Qu
 	var dead Delivery[int]
 	top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(Event) { hook(q, dead) }}))
 	q = openQueue(t, top, "q")
-	_, err := q.Subscribe(t.Context(), func(_ context.Context, d Delivery[int]) error {
+	_, err := subscribeTo(q, t.Context(), func(_ context.Context, d Delivery[int]) error {
 		if d.Body == at {
 			dead = d
 			return message.Permanent(errBusy)
@@ -118,7 +118,7 @@ func TestWhatAHandlerOfALeaseSaysTooLateIsToldIfItIsAFailure(t *testing.T) {
 				top := newTopic[int](t, WithHooks(Hooks{Late: func(Event) { told++ }}))
 				q := openQueue(t, top, "q")
 				var first error
-				_, err := q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
+				_, err := subscribeTo(q, ctx, func(_ context.Context, d Delivery[int]) error {
 					if d.Body != at {
 						return nil
 					}
@@ -242,7 +242,7 @@ type hoard struct {
 
 func newHoard(t *testing.T, q *Queue[int], nth int) *hoard {
 	h := &hoard{release: make(chan bool)}
-	_, err := q.Subscribe(t.Context(), func(ctx context.Context, d Delivery[int]) error {
+	_, err := subscribeTo(q, t.Context(), func(ctx context.Context, d Delivery[int]) error {
 		if h.got++; h.got == nth {
 			h.at, h.started = d.Body, time.Now()
 			select {
@@ -282,13 +282,13 @@ func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			}
 			require.NoError(t, q.Pause(ctx)) // both give back
 			require.NoError(t, q.Resume(ctx))
-			ds, err := q.ReceiveBatch(ctx, 300)
+			ds, err := receiveBatch(q, ctx, 300)
 			require.NoError(t, err)
 			require.Len(t, ds, 300-2*nth)
 			for k := range ds[1:] {
 				require.Less(t, ds[k].Body, ds[k+1].Body)
 			}
-			require.NoError(t, q.AckBatch(ctx, ds...))
+			require.NoError(t, ackBatchOf(q, ctx, ds...))
 			close(first.release)
 			close(second.release)
 			synctest.Wait()

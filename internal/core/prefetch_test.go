@@ -90,7 +90,7 @@ func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
 	for _, slow := range inPrefetched {
 		for name, come := range map[string]func(t *testing.T, q *Queue[int], g *got){
 			"a subscriber": func(t *testing.T, q *Queue[int], g *got) {
-				_, err := q.Subscribe(t.Context(), func(_ context.Context, d Delivery[int]) error { g.add(d.Body); return nil })
+				_, err := subscribeTo(q, t.Context(), func(_ context.Context, d Delivery[int]) error { g.add(d.Body); return nil })
 				require.NoError(t, err)
 			},
 			"one who receives": func(t *testing.T, q *Queue[int], g *got) {
@@ -103,12 +103,12 @@ func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
 			},
 			"one who receives batches": func(t *testing.T, q *Queue[int], g *got) {
 				for left := ofPrefetched - 1 - slow; left > 0; {
-					ds, err := q.ReceiveBatch(t.Context(), 17)
+					ds, err := receiveBatch(q, t.Context(), 17)
 					require.NoError(t, err)
 					for _, d := range ds {
 						g.add(d.Body)
 					}
-					require.NoError(t, q.AckBatch(t.Context(), ds...))
+					require.NoError(t, ackBatchOf(q, t.Context(), ds...))
 					left -= len(ds)
 				}
 				requireEmpty(t, q)
@@ -357,10 +357,10 @@ func TestALeaseForgetsWhatIsDone(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 90, n)
 		func() { // others take the rest, so that the log has no use for the segment
-			ds, err := q.ReceiveBatch(ctx, 110)
+			ds, err := receiveBatch(q, ctx, 110)
 			require.NoError(t, err)
 			require.Len(t, ds, 110)
-			require.NoError(t, q.AckBatch(ctx, ds...))
+			require.NoError(t, ackBatchOf(q, ctx, ds...))
 		}()
 		require.Zero(t, alive(all[:89]))
 		close(hold)

@@ -130,7 +130,7 @@ func TestAReceiverThatWaitsIsGivenWhatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 13)
 		for n := 11; n < 13; n++ {
-			d, err := g.q.Receive(ctx)
+			d, err := receiveFrom(g.q, ctx)
 			require.NoError(t, err)
 			require.Equal(t, n, d.Body)
 			require.NoError(t, d.Ack(ctx))
@@ -146,7 +146,7 @@ func TestNoMessageWaitsInALeaseWhileAnotherWorkerIsIdle(t *testing.T) {
 	}{
 		{"of the same subscriber", nil},
 		{"of one that comes later", func(t *testing.T, g *grip) {
-			_, err := g.q.Subscribe(t.Context(), g.handle)
+			_, err := subscribeTo(g.q, t.Context(), g.handle)
 			require.NoError(t, err)
 		}},
 	} {
@@ -297,7 +297,7 @@ func TestEachHandlerOfALeaseHasItsOwnTimeoutAndContext(t *testing.T) {
 		q := openQueue(t, top, "q", WithVisibilityTimeout(visibility))
 		require.NoError(t, q.Pause(ctx))
 		publish(t, top, to(0, 19)...)
-		s, err := q.Subscribe(ctx, func(hctx context.Context, d Delivery[int]) error {
+		s, err := subscribeTo(q, ctx, func(hctx context.Context, d Delivery[int]) error {
 			if d.Attempt() > 1 {
 				return nil
 			}
@@ -381,7 +381,7 @@ func TestWhatSeveralLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q")
 		release := make(chan bool)
-		_, err := q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(_ context.Context, d Delivery[int]) error {
 			if d.Body >= 40 {
 				<-release
 			}

@@ -113,9 +113,9 @@ type Queue[T any] struct {
 	starving atomic.Bool
 
 	// Guarded by the topic's mu.
-	place  int32          // in the topic's list that it is in
-	wait   *queueLines[T] // who waits for room here, nil if nobody has
-	source *Queue[T]      // of a dead-letter queue that is not shared: whose letters it gets
+	place  int32     // in the topic's list that it is in
+	wait   any       // who waits for room here: the topic's, nil if nobody has
+	source *Queue[T] // of a dead-letter queue that is not shared: whose letters it gets
 
 	sleepAt int64 // place in sleep, guarded by its mutex
 

@@ -187,18 +187,6 @@ func (r *remoteQueue[T]) deleteInTurn(ctx context.Context) (p notice.Pending, fi
 	return p, first, nil
 }
 
-// droppedByDelete counts what an engine says that it dropped, and leaves in p what has to
-// be told of it.
-func (q *Queue[T]) droppedByDelete(n int, p *notice.Pending) {
-	if n <= 0 {
-		return
-	}
-	q.mu.Lock()
-	q.rareLocked().dropped += uint64(n)
-	q.noteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
-	q.unlockTo(p)
-}
-
 // purge drops what the engine holds of the queue, and takes back what is in flight here.
 func (r *remoteQueue[T]) purge(ctx context.Context) (int, error) {
 	q := r.q

@@ -157,16 +157,3 @@ func (r *replaying[T]) open(accepted []int) {
 	}
 	q.armLocked(now)
 }
-
-// replayLocked adds the newest of what the topic retains to a queue without
-// filters that is being opened.
-func (q *Queue[T]) replayLocked(its []item[T]) {
-	now := q.core.now()
-	live := slices.DeleteFunc(its, func(it item[T]) bool { return q.expired(&it, now) })
-	live = live[max(len(live)-min(q.set.Replay, q.set.Capacity), 0):]
-	for k := range live {
-		q.addLocked(&live[k], 0)
-	}
-	q.offered += uint64(len(live))
-	q.armLocked(now)
-}

@@ -90,7 +90,7 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 			require.NoError(t, top.PublishMessages(ctx, Message[int]{Body: n, OrderingKey: "k"}))
 		}
 		var errs []error
-		_, err := q.Subscribe(ctx, func(hctx context.Context, d Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(hctx context.Context, d Delivery[int]) error {
 			if d.Body == 0 {
 				errs = append(errs, top.Publish(hctx, 3))
 			}

@@ -393,11 +393,11 @@ func (s *stressTest) handler(l *ledger, salt int) Handler[int] {
 func (s *stressTest) work(l *ledger, k int) {
 	r := s.rand(3, k, 0)
 	for n := 0; !stopped(s.stop); n++ {
-		steady, err := l.q.Subscribe(context.Background(), s.handler(l, k<<8|n), WithConcurrency(1+r.IntN(3)))
+		steady, err := subscribeTo(l.q, context.Background(), s.handler(l, k<<8|n), WithConcurrency(1+r.IntN(3)))
 		if err != nil {
 			return
 		}
-		other, err := l.q.Subscribe(context.Background(), s.handler(l, k<<8|n|1<<15), WithConcurrency(1+r.IntN(2)))
+		other, err := subscribeTo(l.q, context.Background(), s.handler(l, k<<8|n|1<<15), WithConcurrency(1+r.IntN(2)))
 		if err != nil {
 			return
 		}
@@ -429,16 +429,16 @@ func (s *stressTest) receive(l *ledger, k, n int) {
 		var err error
 		switch r.IntN(4) {
 		case 0:
-			ds, err = l.q.ReceiveBatch(ctx, 1+r.IntN(5))
+			ds, err = receiveBatch(l.q, ctx, 1+r.IntN(5))
 		case 1:
-			d, ok, e := l.q.TryReceive(ctx)
+			d, ok, e := tryReceiveFrom(l.q, ctx)
 			if err = e; ok {
 				ds = append(ds, d)
 			} else {
 				runtime.Gosched()
 			}
 		default:
-			d, e := l.q.Receive(ctx)
+			d, e := receiveFrom(l.q, ctx)
 			if err = e; err == nil {
 				ds = append(ds, d)
 			}
@@ -479,9 +479,9 @@ func (s *stressTest) redrive(l *ledger, k int) {
 		ctx, cancel := s.context(r)
 		var err error
 		if ds, _ := l.q.DeadLetters().Peek(ctx, 1); len(ds) > 0 && r.IntN(4) == 0 {
-			_, err = l.q.Redrive(ctx, RedriveIDs(ds[0].ID()))
+			_, err = redriveTo(l.q, ctx, RedriveIDs(ds[0].ID()))
 		} else {
-			_, err = l.q.Redrive(ctx)
+			_, err = redriveTo(l.q, ctx)
 		}
 		cancel()
 		if errors.Is(err, message.ErrClosed) {
@@ -496,7 +496,7 @@ func (s *stressTest) takeLetters(l *ledger, k int) {
 	r := s.rand(6, k, 0)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.IntN(5000))*time.Microsecond)
-		d, err := l.q.DeadLetters().Receive(ctx)
+		d, err := receiveFrom(l.q.DeadLetters(), ctx)
 		cancel()
 		switch {
 		case errors.Is(err, message.ErrClosed):
@@ -545,7 +545,7 @@ func (s *stressTest) comeAndGo(n int) {
 			salt := n<<12 | k<<4 | m
 			if r.IntN(3) == 0 {
 				consumers.Go(func() {
-					for d, err := range q.Deliveries(context.Background()) {
+					for d, err := range deliveriesOf(q, context.Background()) {
 						if err != nil {
 							s.problem("range: %v", err)
 							return
@@ -556,7 +556,7 @@ func (s *stressTest) comeAndGo(n int) {
 						}
 					}
 				})
-			} else if _, err := q.Subscribe(context.Background(), s.handler(nil, salt), WithConcurrency(1+r.IntN(4))); err != nil && !errors.Is(err, message.ErrClosed) {
+			} else if _, err := subscribeTo(q, context.Background(), s.handler(nil, salt), WithConcurrency(1+r.IntN(4))); err != nil && !errors.Is(err, message.ErrClosed) {
 				s.problem("subscribe: %v", err)
 			}
 		}
@@ -564,7 +564,7 @@ func (s *stressTest) comeAndGo(n int) {
 			consumers.Go(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), 3*time.Millisecond)
 				defer cancel()
-				_, _ = q.Redrive(ctx)
+				_, _ = redriveTo(q, ctx)
 			})
 		}
 		s.pause(time.Duration(r.IntN(12000)) * time.Microsecond)

@@ -60,7 +60,7 @@ func (h *handlers[T]) run(ctx context.Context, ds []Delivery[T]) error {
 }
 
 // Start adds a subscriber to the queue. It has one of the two handlers.
-func (q *Queue[T]) Start(one OneHandler[T], h BatchHandler[T], set settings.Subscriber) (*Subscriber[T], error) {
+func Start[T any](q *Queue[T], one OneHandler[T], h BatchHandler[T], set settings.Subscriber) (*Subscriber[T], error) {
 	most, keeps := set.Batch, true
 	if one != nil {
 		most, keeps = 1, false
@@ -232,3 +232,6 @@ func ours(function string) bool {
 
 // trimLocked lets go of memory for batches to come.
 func (s *Subscriber[T]) trimLocked() { s.slab.drop() }
+
+// Made reports whether the subscriber is not the zero Subscriber.
+func (s *Subscriber[T]) Made() bool { return s.q != nil }

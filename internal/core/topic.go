@@ -3,7 +3,6 @@ package core
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -13,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/gofanout/fanout/internal/onengine"
 
@@ -239,27 +237,6 @@ func nameExists(name string) error {
 	return fmt.Errorf("%w: OpenQueue(%q): want a name that no open queue of the topic has", message.ErrExists, name)
 }
 
-func newQueue[T any](c *core, t *home[T], name string, set *settings.Limits) *Queue[T] {
-	q := &Queue[T]{core: c, t: t, name: name, set: set, sleepAt: awake, local: c.calls == nil, evicts: true}
-	q.report.Init(&c.to, name)
-	q.allow.Store(int64(min(set.Capacity, maxCapacity)))
-	return q
-}
-
-// maxCapacity is what Unlimited means for a capacity, with room to calculate.
-const maxCapacity = math.MaxInt / 4
-
-// maxSegment is the most messages that a segment of the log holds, and segmentBytes
-// the most bytes, if that is more than one message.
-const (
-	maxSegment   = 256
-	segmentBytes = 8 << 10
-)
-
-func segmentOf[T any]() int {
-	return min(max(segmentBytes/int(unsafe.Sizeof(item[T]{})), 1), maxSegment)
-}
-
 // removeOpenLocked takes a queue without a filter out of those that are open. The limit
 // may stay as it is, if it is not that of direct queues: it is below what any of the
 // others allows, and chosen anew when the log has grown to it.
@@ -382,5 +359,3 @@ func (t *Topic[T]) timeOf(now int64) int64 {
 
 // clockSlack is more than passes between a reading of the clock and its use.
 const clockSlack = int64(time.Minute)
-
-func isClosed(err error) bool { return errors.Is(err, message.ErrClosed) }

@@ -80,13 +80,13 @@ var waysToBeDue = map[string]struct {
 		}
 	}},
 	"snoozed": {make: func(t *testing.T, ctx context.Context, q *Queue[int], n int) {
-		s, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error { return message.Snooze(time.Second) })
+		s, err := subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error { return message.Snooze(time.Second) })
 		require.NoError(t, err)
 		elapse(0)
 		require.NoError(t, s.Shutdown(ctx))
 	}},
 	"timed out": {make: func(t *testing.T, ctx context.Context, q *Queue[int], n int) {
-		ds, err := q.ReceiveBatch(ctx, n)
+		ds, err := receiveBatch(q, ctx, n)
 		require.NoError(t, err)
 		require.Len(t, ds, n)
 	}},
@@ -104,12 +104,12 @@ var waysToConsume = map[string]func(t *testing.T, ctx context.Context, q *Queue[
 	},
 	"ReceiveBatch": func(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])) {
 		for got := 0; got < n; {
-			ds, err := q.ReceiveBatch(ctx, 7)
+			ds, err := receiveBatch(q, ctx, 7)
 			require.NoError(t, err)
 			for _, d := range ds {
 				start(d)
 			}
-			require.NoError(t, q.AckBatch(ctx, ds...))
+			require.NoError(t, ackBatchOf(q, ctx, ds...))
 			got += len(ds)
 		}
 	},
@@ -117,7 +117,7 @@ var waysToConsume = map[string]func(t *testing.T, ctx context.Context, q *Queue[
 		rangeOver(t, ctx, q, n, start)
 	},
 	"range without acknowledgements": func(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])) {
-		for d, err := range q.Deliveries(ctx) {
+		for d, err := range deliveriesOf(q, ctx) {
 			require.NoError(t, err)
 			start(d)
 			if n--; n == 0 {
@@ -136,7 +136,7 @@ var waysToConsume = map[string]func(t *testing.T, ctx context.Context, q *Queue[
 }
 
 func rangeOver(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])) {
-	for d, err := range q.Deliveries(ctx) {
+	for d, err := range deliveriesOf(q, ctx) {
 		require.NoError(t, err)
 		start(d)
 		require.NoError(t, d.Ack(ctx))
@@ -148,7 +148,7 @@ func rangeOver(t *testing.T, ctx context.Context, q *Queue[int], n int, start fu
 
 func handled(takes time.Duration, options ...WorkerOption) func(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])) {
 	return func(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])) {
-		_, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error {
 			start(d)
 			time.Sleep(takes)
 			return nil
@@ -159,7 +159,7 @@ func handled(takes time.Duration, options ...WorkerOption) func(t *testing.T, ct
 
 func handledInBatches(takes time.Duration, options ...WorkerOption) func(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])) {
 	return func(t *testing.T, ctx context.Context, q *Queue[int], n int, start func(d Delivery[int])) {
-		_, err := q.SubscribeBatch(ctx, func(ctx context.Context, ds []Delivery[int]) error {
+		_, err := subscribeBatchTo(q, ctx, func(ctx context.Context, ds []Delivery[int]) error {
 			for _, d := range ds {
 				start(d)
 			}
@@ -243,8 +243,8 @@ func TestConsumersOfAllKindsTogetherTakeTurns(t *testing.T) {
 			wg.Go(func() { rangeOver(t, ctx, q, 10, func(Delivery[int]) { time.Sleep(time.Millisecond) }) })
 			wg.Go(func() {
 				for range 10 {
-					ds, err := q.ReceiveBatch(ctx, 3)
-					if err != nil || q.AckBatch(ctx, ds...) != nil {
+					ds, err := receiveBatch(q, ctx, 3)
+					if err != nil || ackBatchOf(q, ctx, ds...) != nil {
 						t.Error("a batch was not received and acknowledged")
 					}
 					time.Sleep(time.Millisecond)
@@ -343,7 +343,7 @@ func TestNeitherRetriesNorTheBacklogStarveTheOther(t *testing.T) {
 		q := openQueue(t, top, "q")
 		publishAll(t, top, numbered(1, 100, false, Message[int]{})...)
 		var got []int
-		_, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error {
 			got = append(got, d.Body)
 			time.Sleep(20 * time.Millisecond)
 			if d.Body == 0 {
@@ -365,7 +365,7 @@ func TestNeitherRetriesNorTheBacklogStarveTheOther(t *testing.T) {
 		q := openQueue(t, top, "q", WithBackoff(settings.Constant(time.Second)))
 		publishAll(t, top, numbered(0, 1000, false, Message[int]{})...)
 		var got []int
-		_, err := q.Subscribe(ctx, func(ctx context.Context, d Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d Delivery[int]) error {
 			got = append(got, d.Body)
 			time.Sleep(20 * time.Millisecond)
 			if d.Body == 0 && d.Attempt() == 1 {
@@ -418,7 +418,7 @@ func TestAStartInBulkSaysWhoseTurnIsNext(t *testing.T) {
 			top := newTopic[int](t)
 			q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
 			publish(t, top, 1, 2, 3)
-			ds, err := q.ReceiveBatch(ctx, 3)
+			ds, err := receiveBatch(q, ctx, 3)
 			require.NoError(t, err)
 			require.Len(t, ds, 3)
 			elapse(time.Second)

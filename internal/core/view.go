@@ -16,9 +16,6 @@ import (
 // Made reports whether the queue is not the zero Queue.
 func (q *Queue[T]) Made() bool { return q.core != nil }
 
-// Made reports whether the subscriber is not the zero Subscriber.
-func (s *Subscriber[T]) Made() bool { return s.q != nil }
-
 // IsLetters reports whether the queue is a dead-letter queue.
 func (q *Queue[T]) IsLetters() bool { return q.letters }
 

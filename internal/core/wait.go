@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math"
 	"time"
 
@@ -145,17 +144,6 @@ func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *Queue[T]) erro
 			stalled.Reset(stallAfter)
 		}
 	}
-}
-
-// reportStall tells that a publish has been waiting for room.
-func (q *Queue[T]) reportStall(waited time.Duration) {
-	s := q.Stats()
-	q.mu.Lock()
-	q.noteLocked(notice.Stalled, notice.Event{Elapsed: waited, Count: 1, Stats: &s, Logged: []slog.Attr{
-		slog.Int("depth", s.Unsettled()), slog.Int("ready", s.Ready), slog.Int("in_flight", s.InFlight),
-		slog.Int("workers", s.Workers), slog.Int("stuck", s.Stuck),
-	}})
-	q.unlock()
 }
 
 // firstLookLocked admits a new offer, unless one that came before it waits for

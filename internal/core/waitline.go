@@ -74,12 +74,20 @@ func (h *turns[T]) Pop() any {
 	return w
 }
 
-// lines returns the queue's lines.
-func (q *Queue[T]) lines() *queueLines[T] {
-	if q.wait == nil {
-		q.wait = new(queueLines[T])
+// linesOf returns a queue's lines, nil if nobody has waited for room in it.
+func linesOf[T any](q *Queue[T]) *queueLines[T] {
+	l, _ := q.wait.(*queueLines[T])
+	return l
+}
+
+// makeLines returns a queue's lines, and makes them if there are none.
+func makeLines[T any](q *Queue[T]) *queueLines[T] {
+	l := linesOf(q)
+	if l == nil {
+		l = new(queueLines[T])
+		q.wait = l
 	}
-	return q.wait
+	return l
 }
 
 // enterLocked puts w at the end of its lines.
@@ -93,7 +101,7 @@ func (t *Topic[T]) enterLocked(w *waiter[T]) {
 	if q := w.redrive; q != nil {
 		w.places = make([]standing[T], 0, 4)
 		w.join(&t.redrives, nil)
-		w.join(&q.lines().redrives, q)
+		w.join(&makeLines(q).redrives, q)
 		if q.filters == nil {
 			w.join(&t.unfiltered, nil)
 			if !q.set.Overflow.Drops() {
@@ -111,7 +119,7 @@ func (t *Topic[T]) enterLocked(w *waiter[T]) {
 	w.join(&t.unfiltered, nil) // it leaves this before t.publishes, see passOnLocked
 	w.join(&t.publishes, nil)
 	for _, r := range w.rows {
-		w.join(&r.q.lines().publishes, r.q)
+		w.join(&makeLines(r.q).publishes, r.q)
 	}
 	if !w.dedup {
 		return
@@ -201,9 +209,9 @@ func (t *Topic[T]) passOnLocked(p *standing[T]) {
 	case p.in == &t.holding:
 		t.firstTurnLocked(&t.publishes)
 	case p.q != nil && p.w.redrive != nil:
-		t.firstTurnLocked(&p.q.wait.publishes)
+		t.firstTurnLocked(&linesOf(p.q).publishes)
 	case p.q != nil:
-		t.firstTurnLocked(&p.q.wait.redrives)
+		t.firstTurnLocked(&linesOf(p.q).redrives)
 	}
 }
 
@@ -282,9 +290,9 @@ func (t *Topic[T]) allTurnsLocked(l *line[T]) {
 
 // turnsOfLocked has those looked at who may be waiting for room in q.
 func (t *Topic[T]) turnsOfLocked(q *Queue[T]) {
-	if q.wait != nil {
-		t.firstTurnLocked(&q.wait.redrives)
-		t.firstTurnLocked(&q.wait.publishes)
+	if linesOf(q) != nil {
+		t.firstTurnLocked(&linesOf(q).redrives)
+		t.firstTurnLocked(&linesOf(q).publishes)
 	}
 	if q.filters == nil {
 		t.firstTurnLocked(&t.publishes)
@@ -293,10 +301,10 @@ func (t *Topic[T]) turnsOfLocked(q *Queue[T]) {
 
 // turnsWithoutLocked has those looked at who wait for q no longer, since it is gone.
 func (t *Topic[T]) turnsWithoutLocked(q *Queue[T]) {
-	if q.wait != nil {
-		t.allTurnsLocked(&q.wait.redrives)
-		t.allTurnsLocked(&q.wait.publishes)
-		for p := q.wait.publishes.first; p != nil; p = q.wait.publishes.first {
+	if linesOf(q) != nil {
+		t.allTurnsLocked(&linesOf(q).redrives)
+		t.allTurnsLocked(&linesOf(q).publishes)
+		for p := linesOf(q).publishes.first; p != nil; p = linesOf(q).publishes.first {
 			t.leaveLineLocked(p)
 		}
 	}
@@ -328,7 +336,7 @@ func (t *Topic[T]) ahead(o *offer[T], number uint64) iter.Seq[*waiter[T]] {
 			if q.gone {
 				return
 			}
-			if q.wait != nil && !(more(&q.wait.redrives) && more(&q.wait.publishes)) {
+			if linesOf(q) != nil && !(more(&linesOf(q).redrives) && more(&linesOf(q).publishes)) {
 				return
 			}
 			if q.filters == nil {
@@ -340,7 +348,7 @@ func (t *Topic[T]) ahead(o *offer[T], number uint64) iter.Seq[*waiter[T]] {
 			return
 		}
 		for _, r := range o.rows {
-			if l := r.q.wait; l != nil && !r.q.gone {
+			if l := linesOf(r.q); l != nil && !r.q.gone {
 				if !more(&l.publishes) || !r.q.set.Overflow.Drops() && !more(&l.redrives) {
 					return
 				}

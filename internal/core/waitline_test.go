@@ -43,7 +43,7 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 	}
 	redriving := func(of func(s *scene) *Queue[int]) func(s *scene) error {
 		return func(s *scene) error {
-			_, err := of(s).Redrive(s.ctx)
+			_, err := redriveTo(of(s), s.ctx)
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			go func() {
 				top.mu.Lock()
 				defer top.mu.Unlock()
-				room <- q.hasRoomOrGate(&offer[int]{waits: true}, 1)
+				room <- (&offer[int]{waits: true}).hasRoomOrGate(q, 1)
 			}()
 			for n := 0; n < 10_000_000 && q.gate.Load() == 0; n++ {
 				runtime.Gosched()
@@ -61,18 +61,18 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 	waitIn := map[string]func(ctx context.Context, t *testing.T, q *Queue[int]){
 		"receiver": func(ctx context.Context, t *testing.T, q *Queue[int]) {
 			go func() {
-				_, _ = q.Receive(ctx)
+				_, _ = receiveFrom(q, ctx)
 			}()
 		},
 		"subscriber": func(ctx context.Context, t *testing.T, q *Queue[int]) {
-			_, err := q.Subscribe(ctx, func(context.Context, Delivery[int]) error { return nil })
+			_, err := subscribeTo(q, ctx, func(context.Context, Delivery[int]) error { return nil })
 			require.NoError(t, err)
 		},
 		"both": func(ctx context.Context, t *testing.T, q *Queue[int]) {
-			_, err := q.Subscribe(ctx, func(context.Context, Delivery[int]) error { return nil })
+			_, err := subscribeTo(q, ctx, func(context.Context, Delivery[int]) error { return nil })
 			require.NoError(t, err)
 			go func() {
-				_, _ = q.Receive(ctx)
+				_, _ = receiveFrom(q, ctx)
 			}()
 		},
 	}
@@ -82,7 +82,7 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 		q := top.Queue(name)
 		require.NoError(t, q.Close())
 		require.NoError(t, q.Close())
-		_, err := q.Receive(context.Background())
+		_, err := receiveFrom(q, context.Background())
 		require.ErrorIs(t, err, message.ErrClosed)
 		return weak.Make(q)
 	}

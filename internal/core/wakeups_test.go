@@ -27,7 +27,7 @@ func TestPromise03NoWakeUpIsLostBetweenALookAndASleep(t *testing.T) {
 		{"of a receiver", func(ctx context.Context, t *testing.T, top *Topic[int], took func()) {
 			q := openQueue(t, top, "q")
 			go func() {
-				for d, err := range q.Deliveries(ctx) {
+				for d, err := range deliveriesOf(q, ctx) {
 					if err != nil || d.Ack(ctx) != nil {
 						return // when the topic is closed
 					}
@@ -73,7 +73,7 @@ func TestAMessageThatIsPublishedWhileItsConsumerGoesToSleepIsSeen(t *testing.T) 
 		top.sleep.mu.Lock() // a consumer that has found nothing stops here
 		got := make(chan int, 1)
 		go func() {
-			if d, err := q.Receive(ctx); err == nil {
+			if d, err := receiveFrom(q, ctx); err == nil {
 				got <- d.Body
 				_ = d.Ack(ctx)
 			}
@@ -115,12 +115,12 @@ func TestAReceiverThatEndsAsItIsWokenHandsTheWakeUpOn(t *testing.T) {
 		q := openQueue(t, top, "q")
 		ended, got := make(chan error, 1), make(chan int, 1)
 		go func() {
-			_, err := q.Receive(&fickle{Context: ctx, until: 1})
+			_, err := receiveFrom(q, &fickle{Context: ctx, until: 1})
 			ended <- err
 		}()
 		synctest.Wait()
 		go func() {
-			if d, err := q.Receive(ctx); err == nil {
+			if d, err := receiveFrom(q, ctx); err == nil {
 				got <- d.Body
 				_ = d.Ack(ctx)
 			}
@@ -140,7 +140,7 @@ func TestAReceiverThatIsWokenInVainIsWokenAgain(t *testing.T) {
 		q := openQueue(t, top, "q")
 		got := make(chan int, 1)
 		go func() {
-			if d, err := q.Receive(ctx); err == nil {
+			if d, err := receiveFrom(q, ctx); err == nil {
 				got <- d.Body
 				_ = d.Ack(ctx)
 			}

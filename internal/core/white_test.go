@@ -71,7 +71,7 @@ func TestRowRateLimit(t *testing.T) {
 				var mu sync.Mutex
 				var got []string
 				start := time.Now()
-				_, err := q.SubscribeBatch(ctx, func(ctx context.Context, ds []Delivery[int]) error {
+				_, err := subscribeBatchTo(q, ctx, func(ctx context.Context, ds []Delivery[int]) error {
 					mu.Lock()
 					for range ds {
 						got = append(got, time.Since(start).Round(time.Microsecond).String())
@@ -111,7 +111,7 @@ func TestRowRateLimit(t *testing.T) {
 			require.Equal(t, []string{"0s: 1", "1s: 4"}, y.read())
 			got := make(chan int, 9)
 			go func() {
-				for d, err := range s.Queue().Deliveries(ctx) {
+				for d, err := range deliveriesOf(s.Queue(), ctx) {
 					if err == nil {
 						got <- d.Body
 						_ = d.Ack(ctx)
@@ -330,7 +330,7 @@ func TestAQueueKeepsNoSubscriberThatWasShutDown(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q")
 		for range 3 {
-			s, err := q.Subscribe(ctx, handleNothing)
+			s, err := subscribeTo(q, ctx, handleNothing)
 			require.NoError(t, err)
 			require.NoError(t, s.Shutdown(ctx))
 		}
@@ -355,7 +355,7 @@ func TestAHandlerKeepsNothingOfThePublishesThatItWaitedFor(t *testing.T) {
 		})
 		publish(t, in, 1)
 		for range 10 {
-			d, err := q.Receive(ctx)
+			d, err := receiveFrom(q, ctx)
 			require.NoError(t, err)
 			synctest.Wait() // the next one waits
 			require.NoError(t, d.Ack(ctx))
@@ -421,7 +421,7 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 				}
 			}
 			check(t, top)
-			_, err := q.Redrive(ctx)
+			_, err := redriveTo(q, ctx)
 			require.NoError(t, err)
 			for range n / 2 {
 				require.NoError(t, receive(t, q).Ack(ctx))
@@ -550,7 +550,7 @@ func TestWhatADeliveryReleasesIsReadyAtItsPlace(t *testing.T) {
 				q := openQueue(t, top, "q", append(options, WithMaxAttempts(1))...)
 				publish(t, top, 1, 2, 3, 4, 5, 6)
 				for range 3 * message.MostPasses { // it may go on for ever
-					ds, err := q.ReceiveBatch(ctx, 4)
+					ds, err := receiveBatch(q, ctx, 4)
 					require.NoError(t, err)
 					require.NoError(t, ds[2].Ack(ctx))
 					for _, k := range []int{3, 0, 1} {
@@ -625,9 +625,9 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 					release := make(chan struct{})
 					var err error
 					if c.batch {
-						_, err = q.SubscribeBatch(ctx, func(context.Context, []Delivery[int]) error { <-release; return nil }, options...)
+						_, err = subscribeBatchTo(q, ctx, func(context.Context, []Delivery[int]) error { <-release; return nil }, options...)
 					} else {
-						_, err = q.Subscribe(ctx, func(context.Context, Delivery[int]) error { <-release; return nil }, options...)
+						_, err = subscribeTo(q, ctx, func(context.Context, Delivery[int]) error { <-release; return nil }, options...)
 					}
 					require.NoError(t, err)
 					publish(t, top, 1)
@@ -666,7 +666,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 	const step, late = 300 * time.Microsecond, time.Millisecond
 	consumers := map[string]func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)){
 		"a worker": func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)) {
-			_, _ = q.Subscribe(ctx, func(_ context.Context, d Delivery[int]) error {
+			_, _ = subscribeTo(q, ctx, func(_ context.Context, d Delivery[int]) error {
 				q.mu.Lock()
 				place := q.subs[0].busy[0].(*worker[int]).currentLocked() + 1
 				q.mu.Unlock()
@@ -675,7 +675,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 			})
 		},
 		"a range": func(ctx context.Context, q *Queue[int], do func(d Delivery[int], place int)) {
-			for d, err := range q.Deliveries(ctx) {
+			for d, err := range deliveriesOf(q, ctx) {
 				if err != nil {
 					return
 				}
@@ -755,7 +755,7 @@ func TestOldestAgeCountsWhatALoopHasNotYielded(t *testing.T) {
 		time.Sleep(100 * time.Microsecond)
 		publish(t, top, 7)
 		n := 0
-		for d, err := range q.Deliveries(ctx) {
+		for d, err := range deliveriesOf(q, ctx) {
 			require.NoError(t, err)
 			if n++; n == 4 {
 				q.mu.Lock()
@@ -777,7 +777,7 @@ func TestAMessageTimesOutBesideOneThatWasExtended(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute))
 		publish(t, top, 1, 2, 3)
-		ds, err := q.ReceiveBatch(ctx, 3)
+		ds, err := receiveBatch(q, ctx, 3)
 		require.NoError(t, err)
 		require.NoError(t, ds[1].Extend(ctx, time.Hour))
 		time.Sleep(time.Minute)
@@ -836,7 +836,7 @@ func TestAQueueAsksTheDefaultIfItsBackoffPanics(t *testing.T) {
 		publish(t, top, 1)
 		require.NoError(t, receive(t, q).Nack(ctx))
 		nacked := time.Now()
-		d, err := q.Receive(ctx)
+		d, err := receiveFrom(q, ctx)
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, time.Since(nacked), 50*time.Millisecond)
 		require.LessOrEqual(t, time.Since(nacked), 100*time.Millisecond)

@@ -3,8 +3,6 @@ package core
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"runtime/pprof"
 	"sync/atomic"
 
@@ -186,13 +184,6 @@ func (w *worker[T]) startedLocked() {
 	q.handOnLocked()
 }
 
-// locked runs f while it holds the queue's lock.
-func (q *Queue[T]) Locked(f func()) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	f()
-}
-
 // putDownLocked says that the worker's handler runs no longer.
 func (w *worker[T]) putDownLocked() {
 	if len(w.ds) == 0 {
@@ -321,34 +312,6 @@ func unreturned(p any) message.Verdict {
 		return message.Verdict{Cause: message.Exited, Wait: message.FromBackoff}
 	}
 	return message.Verdict{Cause: message.Panicked, Wait: message.FromBackoff, Stack: stack(), Err: panicError(p)}
-}
-
-// panicError is an error for a panic. Its text is made of what p says of itself.
-func panicError(p any) (err error) {
-	e := callback.Apart(func() {
-		if inner, ok := p.(error); ok {
-			err = fmt.Errorf("panic: %w", inner)
-		} else {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	})
-	if !e.Returned {
-		err = fmt.Errorf("panic: a %T, whose text could not be had", p)
-	}
-	return err
-}
-
-// causeOf is what the end of a call that did not return counts as.
-func causeOf(e callback.End) message.Cause {
-	if e.Panicked != nil {
-		return message.Panicked
-	}
-	return message.Exited
-}
-
-// stack returns the stack of a panic, as its message's history keeps it.
-func stack() string {
-	return message.ShortText(string(debug.Stack()), message.MostText)
 }
 
 // giveContextsLocked gives contexts to the next n runs of the worker.
