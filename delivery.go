@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A Delivery gives one message to one consumer. It is a value: copies are the same delivery,
@@ -28,12 +28,12 @@ type Delivery[T any] struct {
 	// message, and should not be changed.
 	Body T
 
-	receipt core.Receipt[T] // all but the body, see layout.go
+	receipt queue.Receipt[T] // all but the body, see layout.go
 }
 
 // core is the delivery as package core has it.
-func (d *Delivery[T]) core() *core.Delivery[T] {
-	return &core.Delivery[T]{Body: d.Body, Receipt: d.receipt}
+func (d *Delivery[T]) core() *queue.Delivery[T] {
+	return &queue.Delivery[T]{Body: d.Body, Receipt: d.receipt}
 }
 
 // Encoded returns the body as the engine carried it. It is for dead letters that can't be

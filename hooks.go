@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
 )
 
 // Hooks are functions that are called when things happen, as those of net/http/httptrace
@@ -150,7 +150,7 @@ func (h *Hooks) byKind() (all [notice.Kinds]func(*notice.Event)) {
 
 // eventOf is what a hook is told of e.
 func eventOf(e *notice.Event) Event {
-	stats, _ := e.Stats.(*core.Stats)
+	stats, _ := e.Stats.(*queue.Stats)
 	return Event{
 		Topic: e.Topic, Queue: e.Queue, Seq: e.Seq, Time: e.Time, MessageID: e.MessageID, PublishedAt: e.PublishedAt, Attempt: e.Attempt,
 		Cause: Cause(e.Cause), Err: e.Err, Elapsed: e.Elapsed, Wait: e.Wait, Reason: DropReason(e.Reason), Subscriber: e.Subscriber, Stack: e.Stack,
@@ -198,6 +198,6 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 // context that the slog.Handler is given. If the record is about several messages, it is the
 // last. Its Body is nil. ok is false if the record is about no message.
 func MessageFromContext(ctx context.Context) (m MessageInfo, ok bool) {
-	about := core.MessageOf(ctx)
+	about := queue.MessageOf(ctx)
 	return MessageInfo{about: about}, about != nil
 }

@@ -3,7 +3,9 @@ package fanout
 import (
 	"unsafe"
 
-	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/topic"
+	"github.com/gofanout/fanout/internal/work"
 )
 
 // The types of this package that have methods stand before those of package core, which do
@@ -13,19 +15,19 @@ import (
 // other, and nothing is copied on the way to a handler. The conversions of this package are
 // here, and nowhere else. A test compares the layouts.
 
-func topicOf[T any](t *core.Topic[T]) *Topic[T] { return (*Topic[T])(unsafe.Pointer(t)) }
+func topicOf[T any](t *topic.Topic[T]) *Topic[T] { return (*Topic[T])(unsafe.Pointer(t)) }
 
-func queueOf[T any](q *core.Queue[T]) *Queue[T] { return (*Queue[T])(unsafe.Pointer(q)) }
+func queueOf[T any](q *queue.Queue[T]) *Queue[T] { return (*Queue[T])(unsafe.Pointer(q)) }
 
-func subscriberOf[T any](s *core.Subscriber[T]) *Subscriber[T] {
+func subscriberOf[T any](s *work.Subscriber[T]) *Subscriber[T] {
 	return (*Subscriber[T])(unsafe.Pointer(s))
 }
 
-func deliveryOf[T any](d *core.Delivery[T]) *Delivery[T] { return (*Delivery[T])(unsafe.Pointer(d)) }
+func deliveryOf[T any](d *queue.Delivery[T]) *Delivery[T] { return (*Delivery[T])(unsafe.Pointer(d)) }
 
 // laid is where package core lays a delivery: one that is made elsewhere and then copied
 // costs a quarter of receiving it.
-func (d *Delivery[T]) laid() *core.Delivery[T] { return (*core.Delivery[T])(unsafe.Pointer(d)) }
+func (d *Delivery[T]) laid() *queue.Delivery[T] { return (*queue.Delivery[T])(unsafe.Pointer(d)) }
 
 // sliceOf is a slice of elements that are laid out as those of s.
 func sliceOf[To, From any](s []From) []To {
@@ -35,20 +37,22 @@ func sliceOf[To, From any](s []From) []To {
 	return unsafe.Slice((*To)(unsafe.Pointer(unsafe.SliceData(s))), cap(s))[:len(s)]
 }
 
-func deliveries[T any](ds []core.Delivery[T]) []Delivery[T] { return sliceOf[Delivery[T]](ds) }
+func deliveries[T any](ds []queue.Delivery[T]) []Delivery[T] { return sliceOf[Delivery[T]](ds) }
 
-func coreDeliveries[T any](ds []Delivery[T]) []core.Delivery[T] { return sliceOf[core.Delivery[T]](ds) }
+func coreDeliveries[T any](ds []Delivery[T]) []queue.Delivery[T] {
+	return sliceOf[queue.Delivery[T]](ds)
+}
 
-func messages[T any](ms []core.Message[T]) []Message[T] { return sliceOf[Message[T]](ms) }
+func messages[T any](ms []queue.Message[T]) []Message[T] { return sliceOf[Message[T]](ms) }
 
-func coreMessages[T any](ms []Message[T]) []core.Message[T] { return sliceOf[core.Message[T]](ms) }
+func coreMessages[T any](ms []Message[T]) []queue.Message[T] { return sliceOf[queue.Message[T]](ms) }
 
 // core is the handler as package core calls it; nil of nil.
-func (h Handler[T]) core() core.OneHandler[T] {
-	return *(*core.OneHandler[T])(unsafe.Pointer(&h))
+func (h Handler[T]) core() work.OneHandler[T] {
+	return *(*work.OneHandler[T])(unsafe.Pointer(&h))
 }
 
 // core is the handler as package core calls it; nil of nil.
-func (h BatchHandler[T]) core() core.BatchHandler[T] {
-	return *(*core.BatchHandler[T])(unsafe.Pointer(&h))
+func (h BatchHandler[T]) core() work.BatchHandler[T] {
+	return *(*work.BatchHandler[T])(unsafe.Pointer(&h))
 }

@@ -12,9 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
-	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/topic"
+	"github.com/gofanout/fanout/internal/work"
 )
 
 func TestCausesAndReasonsAreThoseBelow(t *testing.T) {
@@ -36,7 +38,7 @@ func TestCausesAndReasonsAreThoseBelow(t *testing.T) {
 func TestAnEventIsToldWhole(t *testing.T) {
 	e := notice.Event{
 		Topic: "t", Queue: "q", Seq: 1, Time: time.Unix(2, 0), MessageID: "id", PublishedAt: time.Unix(3, 0), Attempt: 4, Cause: message.Nacked,
-		Err: errors.New("5"), Elapsed: 6, Wait: 7, Reason: notice.DroppedByPurge, Subscriber: "file:8", Stack: "9", Stats: &core.Stats{Ready: 10}, Count: 11,
+		Err: errors.New("5"), Elapsed: 6, Wait: 7, Reason: notice.DroppedByPurge, Subscriber: "file:8", Stack: "9", Stats: &queue.Stats{Ready: 10}, Count: 11,
 	}
 	ours, theirs := reflect.ValueOf(fanout.EventOf(&e)), reflect.ValueOf(e)
 	for k := range ours.NumField() {
@@ -47,7 +49,7 @@ func TestAnEventIsToldWhole(t *testing.T) {
 			their = their.Elem()
 		}
 		if field.Name == "Stats" {
-			that := fanout.Stats(*their.Interface().(*core.Stats))
+			that := fanout.Stats(*their.Interface().(*queue.Stats))
 			their = reflect.ValueOf(&that)
 		}
 		require.Equal(t, their.Convert(field.Type).Interface(), ours.Field(k).Interface(), field.Name)
@@ -87,23 +89,23 @@ func TestTypesAreLaidOutAsThoseBelow(t *testing.T) {
 		_ string
 	}
 	for _, row := range []struct{ ours, theirs reflect.Type }{
-		{reflect.TypeFor[fanout.Topic[int]](), reflect.TypeFor[core.Topic[int]]()},
-		{reflect.TypeFor[fanout.Queue[int]](), reflect.TypeFor[core.Queue[int]]()},
-		{reflect.TypeFor[fanout.Subscriber[int]](), reflect.TypeFor[core.Subscriber[int]]()},
+		{reflect.TypeFor[fanout.Topic[int]](), reflect.TypeFor[topic.Topic[int]]()},
+		{reflect.TypeFor[fanout.Queue[int]](), reflect.TypeFor[queue.Queue[int]]()},
+		{reflect.TypeFor[fanout.Subscriber[int]](), reflect.TypeFor[work.Subscriber[int]]()},
 	} {
 		require.Equal(t, 1, row.ours.NumField())
 		require.Equal(t, row.theirs, row.ours.Field(0).Type)
 	}
 	for _, row := range []struct{ ours, theirs reflect.Type }{
-		{reflect.TypeFor[fanout.Delivery[byte]](), reflect.TypeFor[core.Delivery[byte]]()},
-		{reflect.TypeFor[fanout.Delivery[odd]](), reflect.TypeFor[core.Delivery[odd]]()},
-		{reflect.TypeFor[fanout.Delivery[struct{}]](), reflect.TypeFor[core.Delivery[struct{}]]()},
-		{reflect.TypeFor[fanout.Message[byte]](), reflect.TypeFor[core.Message[byte]]()},
-		{reflect.TypeFor[fanout.Message[odd]](), reflect.TypeFor[core.Message[odd]]()},
-		{reflect.TypeFor[fanout.Left](), reflect.TypeFor[core.Left]()},
+		{reflect.TypeFor[fanout.Delivery[byte]](), reflect.TypeFor[queue.Delivery[byte]]()},
+		{reflect.TypeFor[fanout.Delivery[odd]](), reflect.TypeFor[queue.Delivery[odd]]()},
+		{reflect.TypeFor[fanout.Delivery[struct{}]](), reflect.TypeFor[queue.Delivery[struct{}]]()},
+		{reflect.TypeFor[fanout.Message[byte]](), reflect.TypeFor[queue.Message[byte]]()},
+		{reflect.TypeFor[fanout.Message[odd]](), reflect.TypeFor[queue.Message[odd]]()},
+		{reflect.TypeFor[fanout.Left](), reflect.TypeFor[queue.Left]()},
 		{reflect.TypeFor[fanout.Attempt](), reflect.TypeFor[message.Attempt]()},
-		{reflect.TypeFor[fanout.MessageView](), reflect.TypeFor[core.MessageView]()},
-		{reflect.TypeFor[fanout.Depth](), reflect.TypeFor[core.Depth]()},
+		{reflect.TypeFor[fanout.MessageView](), reflect.TypeFor[queue.MessageView]()},
+		{reflect.TypeFor[fanout.Depth](), reflect.TypeFor[queue.Depth]()},
 	} {
 		require.Equal(t, row.theirs.Size(), row.ours.Size())
 		require.Equal(t, row.theirs.NumField(), row.ours.NumField())

@@ -5,9 +5,9 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
+	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -318,9 +318,9 @@ func WithFilter[T any](keep func(body T) bool) QueueOption {
 }
 
 // filtersOf gives filters their type back.
-func filtersOf[T any](held []any) (fs []core.Filter[T], err error) {
+func filtersOf[T any](held []any) (fs []queue.Filter[T], err error) {
 	for _, h := range held {
-		f := core.Filter[T]{}
+		f := queue.Filter[T]{}
 		switch h := h.(type) {
 		case func(T) bool:
 			f.Body = h
@@ -329,7 +329,7 @@ func filtersOf[T any](held []any) (fs []core.Filter[T], err error) {
 			if err != nil {
 				return nil, err
 			}
-			f.Message = func(m *core.Message[T]) bool { return keep[0](Message[T](*m)) }
+			f.Message = func(m *queue.Message[T]) bool { return keep[0](Message[T](*m)) }
 		case *policy.Policy:
 			f.Policy = h
 		default:

@@ -9,9 +9,10 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
-	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/work"
 )
 
 // A Queue is one subscription. It gets every message published to its topic that its filter
@@ -24,7 +25,7 @@ import (
 // it. It has no dead-letter queue of its own, and retries for ever.
 //
 // All methods may be called concurrently. [Topic.OpenQueue] makes a queue.
-type Queue[T any] struct{ core core.Queue[T] }
+type Queue[T any] struct{ core queue.Queue[T] }
 
 // NewDeadLetterQueue returns a dead-letter queue that several queues can share, of one topic
 // or of several, by [WithDeadLetterQueue]. Each letter remembers its queue, and that queue's
@@ -44,7 +45,7 @@ func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue
 	if err != nil {
 		return nil, err
 	}
-	d, err := core.NewLetters[T](name, top, set)
+	d, err := queue.NewLetters[T](name, top, set)
 	if err != nil {
 		return nil, err
 	}
@@ -156,10 +157,10 @@ func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) ite
 			yield(Delivery[T]{}, err)
 			return
 		}
-		r := core.NewRange(&q.core, vis)
+		r := work.NewRange(&q.core, vis)
 		defer r.Leave()
 		for err == nil {
-			var d *core.Delivery[T]
+			var d *queue.Delivery[T]
 			if d, err = r.Next(ctx); err == nil && !yield(*deliveryOf(d), nil) {
 				return
 			}
@@ -252,7 +253,7 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 
 // chooseLetters checks the options and the context of a call about the queue's letters,
 // which does what.
-func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options []RedriveOption) (*core.LetterChoice[T], error) {
+func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options []RedriveOption) (*queue.LetterChoice[T], error) {
 	if err := q.made(); err != nil {
 		return nil, err
 	}
@@ -273,9 +274,9 @@ func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("fanout: %s of %q: %w", what, q.Name(), message.ContextError(ctx))
 	}
-	c := &core.LetterChoice[T]{Letters: set.Letters}
+	c := &queue.LetterChoice[T]{Letters: set.Letters}
 	for _, keep := range preds {
-		c.Keep = append(c.Keep, func(d *core.Delivery[T]) bool { return keep(*deliveryOf(d)) })
+		c.Keep = append(c.Keep, func(d *queue.Delivery[T]) bool { return keep(*deliveryOf(d)) })
 	}
 	return c, nil
 }

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/topic"
 )
 
 // A Topic is where messages of type T are published. Each message goes to every queue of the
@@ -16,7 +17,7 @@ import (
 //
 // All methods may be called concurrently, from handlers and hooks too. [NewTopic] makes a
 // topic; [Topic.Shutdown] or [Topic.Close] ends it.
-type Topic[T any] struct{ core core.Topic[T] }
+type Topic[T any] struct{ core topic.Topic[T] }
 
 // NewTopic returns a topic. It does no I/O and starts no goroutine. The name appears in
 // errors, hooks and logs; it need not be unique. It returns [ErrInvalidOption] for an empty
@@ -31,7 +32,7 @@ func NewTopic[T any](name string, options ...TopicOption) (*Topic[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := core.New[T](name, set)
+	t, err := topic.New[T](name, set)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (t *Topic[T]) open(ctx context.Context, name string, set settings.Queue) (*
 	if err != nil {
 		return nil, err
 	}
-	var dead *core.Queue[T]
+	var dead *queue.Queue[T]
 	if set.DeadLetters != nil {
 		ds, err := typed[*Queue[T]]("WithDeadLetterQueue", []any{set.DeadLetters}, reflect.TypeFor[T]())
 		if err != nil {
@@ -280,7 +281,7 @@ func (t *Topic[T]) Leftovers() map[string][]Message[T] {
 func (t *Topic[T]) View() TopicView { return topicView[T]{t} }
 
 // inner is the topic for package core, nil if NewTopic did not make it.
-func (t *Topic[T]) inner() core.AnyTopic {
+func (t *Topic[T]) inner() topic.AnyTopic {
 	if t == nil || !t.core.Made() {
 		return nil
 	}
@@ -296,7 +297,7 @@ type AnyTopic interface {
 	Stats() TopicStats
 	View() TopicView
 
-	inner() core.AnyTopic
+	inner() topic.AnyTopic
 }
 
 // Shutdown ends several topics as one. It is for topics whose handlers publish to each
@@ -330,7 +331,7 @@ func Shutdown(ctx context.Context, topics ...AnyTopic) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, message.ErrNilContext)
 	}
-	inner := make([]core.AnyTopic, len(topics))
+	inner := make([]topic.AnyTopic, len(topics))
 	for k, t := range topics {
 		if t != nil {
 			inner[k] = t.inner()
@@ -340,7 +341,7 @@ func Shutdown(ctx context.Context, topics ...AnyTopic) error {
 		}
 	}
 	var left []error
-	for _, l := range core.End(ctx, inner...) {
+	for _, l := range topic.End(ctx, inner...) {
 		left = append(left, &ShutdownError{Topic: l.Topic, Queues: sliceOf[Left](l.Queues), Err: l.Err})
 	}
 	if len(left) == 1 {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A TopicView is a [*Topic] of any type, seen without its T, for a page, metrics or a tool
@@ -261,6 +261,6 @@ func (v queueView[T]) Peek(ctx context.Context, o PeekOptions) (page []MessageVi
 	if err := v.made(); err != nil {
 		return nil, "", err
 	}
-	seen, next, err := v.core.PeekAt(ctx, core.PeekOptions(o))
+	seen, next, err := v.core.PeekAt(ctx, queue.PeekOptions(o))
 	return sliceOf[MessageView](seen), next, err
 }

@@ -30,7 +30,7 @@ const (
 )
 
 // The files whose every change is tried. Of the others it is a sample.
-const whole = `^internal/core/(alarm|batch|deadletter|deliveries|expire|inflight|offer|ordering|overflow|prefetch|queue|receive|schedule|settle|sleepers|unlock|wait)\.go$|^internal/(lease|log|window)/`
+const whole = `^internal/queue/(alarm|deadletter|expire|inflight|ordering|overflow|prefetched|queue|receive|schedule|settle|sleepers|unlock)\.go$|^internal/topic/(offer|wait)\.go$|^internal/(lease|log|window|work)/`
 
 type settings struct {
 	module   string

@@ -17,8 +17,9 @@ var switchSource []byte
 
 // core are the packages that are mutated.
 var core = []string{
-	".", "./internal/callback", "./internal/core", "./internal/dedup", "./internal/handling", "./internal/intercept", "./internal/jsontype", "./internal/lease",
-	"./internal/log", "./internal/message", "./internal/notice", "./internal/onengine", "./internal/policy", "./internal/settings", "./internal/window",
+	".", "./internal/callback", "./internal/dedup", "./internal/enginequeue", "./internal/handling", "./internal/intercept", "./internal/jsontype", "./internal/lease",
+	"./internal/log", "./internal/message", "./internal/notice", "./internal/onengine", "./internal/policy", "./internal/queue", "./internal/settings", "./internal/topic",
+	"./internal/window", "./internal/work",
 }
 
 // prepare copies the module to dir and puts the mutants into it.

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
-	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/topic"
 )
 
 // Check requires that the invariants of an open topic in memory hold, and that its books
@@ -36,7 +36,7 @@ func Check[T any](t *testing.T, top *fanout.Topic[T]) {
 // Invariants returns an error if an invariant of the topic's inside does not hold. A
 // fanout.Topic is a core.Topic, see layout.go of package fanout.
 func Invariants[T any](top *fanout.Topic[T]) error {
-	return (*core.Topic[T])(unsafe.Pointer(top)).Check()
+	return (*topic.Topic[T])(unsafe.Pointer(top)).Check()
 }
 
 // CheckDeadLetters is Check for a dead-letter queue of its own.

@@ -1,0 +1,132 @@
+package enginequeue
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/onengine"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// WantLocked sees to it that the poller runs.
+func (r *Queue[T]) WantLocked() {
+	if r.q.Polling || r.q.Closed {
+		return
+	}
+	var ctx context.Context
+	r.q.Polling = true
+	ctx, r.stopPoll = context.WithCancel(context.Background())
+	go r.poll(ctx)
+}
+
+// stopPollLocked ends the poller's wait if no worker is there to serve.
+func (r *Queue[T]) stopPollLocked() {
+	if r.q.Polling && (r.q.Closed || !r.q.ServesLocked() || r.wantedLocked() <= 0) {
+		r.stopPoll()
+	}
+}
+
+// wantedLocked is how many messages the queue's workers could begin with now.
+func (r *Queue[T]) wantedLocked() (n int) {
+	q := r.q
+	for _, s := range q.Subs {
+		switch {
+		case s.Stopping || s.LimitedLocked() > 0:
+		case s.Set.Every > 0:
+			n++
+		default:
+			n += min((s.Set.Concurrency-s.Running)*s.Most, mostPolled)
+		}
+	}
+	return n - q.ReadyLocked()
+}
+
+// poll receives for the queue's workers. Started by WantLocked; ends when no
+// worker is free, or nobody may be served; the queue's close waits for it.
+func (r *Queue[T]) poll(ctx context.Context) {
+	q := r.q
+	stop, over := r.stopPoll, false
+	defer func() {
+		if !over { // a hook called runtime.Goexit: another goroutine takes this one's place
+			go r.poll(ctx)
+			return
+		}
+		stop()
+	}()
+	for failures := 0; ; {
+		ended := ctx.Err() != nil
+		q.Mu.Lock()
+		n := 0
+		if !ended && !q.Closed && q.ServesLocked() {
+			n = r.wantedLocked()
+		}
+		if n <= 0 {
+			r.restLocked()
+			over = true
+			q.Unlock()
+			return
+		}
+		q.Mu.Unlock()
+		got, err := r.eq.Receive(ctx, min(n, mostPolled), r.lease(q.Set.Visibility))
+		if err != nil && ctx.Err() == nil && !r.ended(err) {
+			r.failedAt("receive", onengine.Error(err))
+			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))
+			failures = min(failures+1, 10)
+			continue
+		}
+		failures = 0
+		arrivals := r.decode(got)
+		q.Mu.Lock()
+		now := q.Core.Now()
+		for k := range arrivals {
+			if i, ok := r.enterLocked(&arrivals[k], now); ok {
+				q.PutLocked(i, queue.Backlogged)
+			}
+		}
+		q.HandOnLocked()
+		q.Unlock()
+	}
+}
+
+// ended reports whether err is that of a queue that this side has closed. One that
+// was closed by somebody else is a failure like others: it may come back.
+func (r *Queue[T]) ended(err error) bool {
+	r.q.Mu.Lock()
+	defer r.q.Mu.Unlock()
+	return r.q.Closed && errors.Is(err, engine.ErrClosed)
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// restLocked ends the poller: what nobody is there for goes back to the engine.
+func (r *Queue[T]) restLocked() {
+	q := r.q
+	q.Polling = false
+	if q.Closed || !q.ServesLocked() || !slices.ContainsFunc(q.Subs, func(s *queue.Pool[T]) bool { return !s.Stopping }) {
+		for _, l := range []uint8{queue.Due, queue.Backlogged} {
+			for {
+				i, ok := q.Win.Pop(q.ListOf(l))
+				if !ok {
+					break
+				}
+				q.Win.Restamp(i)
+				r.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.Core.Now())
+			}
+		}
+	}
+	q.HandOnLocked() // somebody may have become free meanwhile
+	q.CheckDrainedLocked()
+	q.CheckHomeLocked()
+}

@@ -1,0 +1,131 @@
+package queue
+
+import (
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A bell notes when it is called, at instants that count from its making.
+type bell struct {
+	began time.Time
+	mu    sync.Mutex
+	alarm alarm
+	rings []time.Duration
+	next  time.Duration // what tick arms the alarm for; 0: nothing
+}
+
+func (b *bell) now() int64 { return int64(time.Since(b.began)) + 1 }
+
+func (b *bell) tick() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.alarm.begin()
+	b.rings = append(b.rings, time.Since(b.began))
+	if b.next > 0 {
+		b.alarm.arm(b.now(), int64(b.next)+1, b)
+		b.next = 0
+	}
+	b.alarm.rest()
+	b.alarm.end()
+}
+
+func (b *bell) do(f func(a *alarm)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f(&b.alarm)
+}
+
+func (b *bell) arm(at time.Duration) { b.do(func(a *alarm) { a.arm(b.now(), int64(at)+1, b) }) }
+func (b *bell) brief(at time.Duration) {
+	b.do(func(a *alarm) { a.armBriefly(b.now(), int64(at)+1, b) })
+}
+func (b *bell) stop() { b.do((*alarm).stop) }
+
+func TestTheAlarmComesAtItsInstant(t *testing.T) {
+	const s = time.Second
+	for _, row := range []struct {
+		name  string
+		do    func(b *bell)
+		rings []time.Duration
+	}{
+		{"once", func(b *bell) { b.arm(3 * s) }, []time.Duration{3 * s}},
+		{"the earlier of two", func(b *bell) { b.arm(3 * s); b.arm(2 * s) }, []time.Duration{2 * s}},
+		{"it is not armed for later", func(b *bell) { b.arm(2 * s); b.arm(3 * s) }, []time.Duration{2 * s}},
+		{"at once, if that has passed", func(b *bell) { time.Sleep(s); b.arm(s / 2) }, []time.Duration{s}},
+		{"never, once stopped", func(b *bell) { b.arm(s); b.stop(); b.stop() }, nil},
+		{"again, after it was stopped", func(b *bell) { b.arm(s); b.stop(); b.arm(2 * s) }, []time.Duration{2 * s}},
+		{"again, by tick", func(b *bell) { b.next = 5 * s; b.arm(s) }, []time.Duration{s, 5 * s}},
+		{"again, after it has come", func(b *bell) { b.arm(s); time.Sleep(2 * s); b.arm(3 * s) }, []time.Duration{s, 3 * s}},
+		{"a brief one comes soon", func(b *bell) { b.brief(3 * s) }, []time.Duration{CheckAge}},
+		{"but not late", func(b *bell) { b.brief(CheckAge / 2) }, []time.Duration{CheckAge / 2}},
+		{"a brief one waits for one that comes before", func(b *bell) { b.arm(CheckAge / 2); b.brief(s) }, []time.Duration{CheckAge / 2}},
+		{"at the end of time", func(b *bell) { b.do(func(a *alarm) { a.armBriefly(b.now(), math.MaxInt64, b) }) }, []time.Duration{CheckAge}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &bell{began: time.Now()}
+				row.do(b)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				require.Equal(t, row.rings, b.rings)
+				b.do(func(a *alarm) {
+					require.True(t, a.quiet())
+					require.Nil(t, a.Timer, "a timer that has fired is not kept")
+				})
+			})
+		})
+	}
+}
+
+func TestABriefAlarmIsTouchedOnceAMillisecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bell{began: time.Now()}
+		b.brief(time.Hour)
+		b.do(func(a *alarm) {
+			timer, at := a.Timer, a.At
+			require.True(t, a.Brief)
+			for range 100 {
+				a.armBriefly(b.now(), int64(time.Hour), b)
+			}
+			require.Same(t, timer, a.Timer)
+			require.Equal(t, at, a.At)
+			require.False(t, a.quiet())
+		})
+		b.arm(CheckAge / 4)
+		b.do(func(a *alarm) { require.False(t, a.Brief) })
+		b.stop()
+	})
+}
+
+// A timer that is about to run can't be stopped: it runs, and tick looks what to do.
+func TestATimerThatIsAboutToRunIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bell{began: time.Now()}
+		b.arm(time.Second)
+		b.mu.Lock()
+		time.Sleep(time.Second) // tick waits for the lock
+		b.alarm.stop()
+		require.True(t, b.alarm.Armed)
+		b.alarm.arm(b.now(), b.now()-5, b)
+		require.True(t, b.alarm.Armed)
+		require.False(t, b.alarm.quiet())
+		b.mu.Unlock()
+		synctest.Wait()
+		require.Equal(t, []time.Duration{time.Second}, b.rings)
+		require.True(t, b.alarm.quiet())
+	})
+}
+
+func TestTheEarliestCheckCounts(t *testing.T) {
+	var a alarm
+	require.True(t, a.checkBy(10))
+	require.False(t, a.checkBy(10))
+	require.False(t, a.checkBy(11))
+	require.True(t, a.checkBy(9))
+	require.EqualValues(t, 9, a.CheckAt)
+}

@@ -1,0 +1,422 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// DeadSuffix makes the name of a queue's own dead-letter queue. No other queue
+// may have such a name.
+const DeadSuffix = "/dead"
+
+// DeadLetters returns the queue's dead-letter queue, and makes it if there is none.
+func (q *Queue[T]) DeadLetters() *Queue[T] {
+	if q.Letters {
+		return q
+	}
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	return q.deadLocked()
+}
+
+func (q *Queue[T]) deadLocked() *Queue[T] {
+	if q.Dead == nil {
+		set := settings.DefaultQueue().Limits
+		set.Capacity, set.Overflow = q.Set.DeadCapacity, q.Set.DeadOverflow
+		set.Visibility, set.Backoff = q.Set.Visibility, q.Set.Backoff
+		q.Dead = NewDeadLetterQueue(q.Core, q.T, q.QueueName+DeadSuffix, set)
+		q.Dead.Source = q
+		q.Dead.Closed, q.Dead.draining = q.Closed, q.DrainingDead
+		if !q.Closed {
+			q.Core.Live.Add(1)
+		}
+	}
+	return q.Dead
+}
+
+// shared reports whether a dead-letter queue belongs to no topic.
+func (q *Queue[T]) shared() bool { return q.T == nil }
+
+func (q *Queue[T]) origin() origin { return origin{q.Core, q.QueueName} }
+
+// AdoptLocked makes q, which is being opened, the owner of the dead-letter queue
+// that a closed queue of its name has left, if there is one. Others may be using
+// that: it keeps its settings, except its capacity and overflow, which are only
+// read under its mutex. The topic's mu and q's are held.
+func (q *Queue[T]) AdoptLocked() {
+	if q.Dead != nil {
+		return
+	}
+	d := q.T.Owner.TakeOrphanLocked(q.QueueName + DeadSuffix)
+	if d == nil {
+		return
+	}
+	q.Dead, d.Source = d, q
+	d.Mu.Lock()
+	defer d.Mu.Unlock()
+	capacity, ranked := max(q.Set.DeadCapacity, d.HeldLocked()), d.Set.Overflow == settings.DropOldest
+	d.Allow.Add(int64(min(capacity, maxCapacity)) - int64(min(d.Set.Capacity, maxCapacity)))
+	d.Set.Capacity, d.Set.Overflow = capacity, q.Set.DeadOverflow
+	if ranked || d.Set.Overflow != settings.DropOldest {
+		return
+	}
+	d.Win.All(func(i int32) bool {
+		if s := d.Win.Meta(i).State; s != InFlight && s != InHandler {
+			d.rankLocked(i)
+		}
+		return true
+	})
+}
+
+func NewDeadLetterQueue[T any](c *Core, t *Home[T], name string, set settings.Limits) *Queue[T] {
+	set.MaxAttempts = message.Unlimited
+	d := NewQueue(c, t, name, &set)
+	d.Letters, d.Direct, d.Entries, d.Evicts = true, true, true, false
+	return d
+}
+
+// NewLetters returns a dead-letter queue that belongs to no topic.
+func NewLetters[T any](name string, top settings.Topic, set settings.Queue) (*Queue[T], error) {
+	set.Capacity, set.Overflow = set.DeadCapacity, set.DeadOverflow
+	c, err := NewCore(name, top)
+	if err != nil {
+		return nil, fmt.Errorf("fanout: dead-letter queue %q: %w", name, err)
+	}
+	return NewDeadLetterQueue[T](c, nil, name, set.Limits), nil
+}
+
+// BuryLocked moves entry i, whose state has been left, to the dead-letter
+// queue, or parks it. The lock of a queue comes before that of its dead-letter
+// queue, so that the move is one step for everybody else.
+func (q *Queue[T]) buryLocked(i int32) {
+	if q.Keeper != nil {
+		q.Keeper.BuryLocked(i)
+		return
+	}
+	h := q.Win.At(i)
+	if q.sendLocked(i) {
+		q.removeLocked(i)
+		return
+	}
+	q.LeaveKeyLocked(&h.Item, i)
+	q.PutLocked(i, parked)
+	q.RareLocked().Parked++
+	q.offerSwapLocked()
+	q.NoteItemLocked(notice.Parked, &h.Item, q.LastAttempt(i))
+}
+
+// offerSwapLocked has a redrive that waits for room here looked at, since it can
+// change places with what is parked: it makes the gate as low as no allow is,
+// so that the next unlock goes to tell.
+func (q *Queue[T]) offerSwapLocked() {
+	for g := q.Gate.Load(); g != 0 && !q.Gate.CompareAndSwap(g, math.MinInt64); {
+		g = q.Gate.Load()
+	}
+}
+
+// CanSwap reports whether a redrive could change places with something parked.
+func (q *Queue[T]) CanSwap() bool {
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	return q.parked.Len() > 0
+}
+
+// sendLocked copies entry i's message to the dead-letter queue if there is room.
+func (q *Queue[T]) sendLocked(i int32) bool {
+	d := q.deadLocked()
+	d.Mu.Lock()
+	defer d.Mu.Unlock()
+	return q.sendBothLocked(d, i)
+}
+
+// sendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
+// What is pending in d then is left to q's unlock.
+func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
+	if d.Closed {
+		return false
+	}
+	if d.HeldLocked() >= d.Set.Capacity {
+		if d.Set.Overflow != settings.DropOldest || !d.DropOldestLocked(0) {
+			if r := d.RareLocked(); !r.starved[q] {
+				if r.starved == nil {
+					r.starved = make(map[*Queue[T]]bool)
+				}
+				r.starved[q] = true
+				r.starving = append(r.starving, q)
+			}
+			d.starving.Store(true)
+			return false
+		}
+		q.Pending.Join(d.Pending.Take())
+		d.ArmLocked(d.Core.Now())
+	}
+	d.Offered++
+	d.Allow.Add(-1)
+	h := q.Win.At(i)
+	d.PutLocked(d.Win.Add(Held[T]{Item: q.letter(d, h.Item), Hist: h.Hist}), Backlogged)
+	d.HandOnLocked()
+	q.RareLocked().DeadLettered++
+	q.NoteItemLocked(notice.DeadLettered, &h.Item, q.LastAttempt(i))
+	return true
+}
+
+// letter returns q's message as dead-letter queue d keeps it. In one that is
+// shared, times, numbers and IDs of several topics come together: they become
+// d's own, and the message takes its ID and its origin along.
+func (q *Queue[T]) letter(d *Queue[T], it Item[T]) Item[T] {
+	if !d.shared() {
+		return it
+	}
+	it.Ext = it.Ext.With(func(x *Extra) {
+		x.ID = q.Core.Id(it.Seq, it.At, it.Ext)
+		x.Source, x.Seq = q.origin(), it.Seq
+	})
+	it.At = d.Core.Clock.At(q.Core.Time(it.At))
+	it.Seq = d.Offered
+	return it
+}
+
+// unletter is the reverse of letter, for a message whose time to live begins anew.
+func (q *Queue[T]) unletter(d *Queue[T], it Item[T], now int64) Item[T] {
+	if d.shared() {
+		it.Seq = it.Ext.Seq
+		it.At = q.Core.Clock.At(d.Core.Time(it.At))
+	}
+	if it.Ext != nil || q.Set.TTL > 0 {
+		it.Ext = it.Ext.With(func(x *Extra) { x.Born, x.Source, x.Seq = now, nil, 0 })
+	}
+	return it
+}
+
+// LastAttempt is what an event says of the attempt that made a message dead.
+func (q *Queue[T]) LastAttempt(i int32) notice.Event {
+	h := q.Win.At(i).Hist
+	a := h.Last()
+	return notice.Event{Attempt: int(q.Win.Meta(i).Spent), Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
+}
+
+// unpark moves what is parked to the dead-letter queue, as far as there is room.
+// What has to be told is left in p.
+func (q *Queue[T]) unpark(p *notice.Pending) {
+	q.Mu.Lock()
+	for !q.Closed {
+		i, ok := q.parked.First()
+		if !ok || !q.sendLocked(i) {
+			break
+		}
+		q.Win.Pull(&q.parked, i)
+		q.FreeLocked(i)
+	}
+	q.CheckDrainedLocked()
+	q.unlockTo(p)
+}
+
+// Peek returns up to most of the queue's messages in the order of publication. It takes none.
+// ctx has not ended.
+func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
+	ds, err := q.At().Peek(ctx, most)
+	if err != nil {
+		return ds, fmt.Errorf("fanout: peek at %q: %w", q.QueueName, err)
+	}
+	return ds, nil
+}
+
+// peekHere is Peek in memory.
+func (q *Queue[T]) peekHere(most int) []Delivery[T] {
+	q.Mu.Lock()
+	q.TakeAllBackLocked()
+	ds := q.peekLocked()
+	if !q.Direct && !q.Closed {
+		q.Cursor.Scan(func(it *Item[T]) bool {
+			ds = append(ds, q.inLogDelivery(it))
+			return len(ds) < most
+		})
+	}
+	q.Unlock() // what was taken back was tallied
+	return ds[:min(most, len(ds))]
+}
+
+// peekLocked returns what of the window is neither in flight nor parked, in
+// the order of publication.
+func (q *Queue[T]) peekLocked() []Delivery[T] {
+	q.unfoldLocked()
+	var ds []Delivery[T]
+	q.Win.All(func(i int32) bool {
+		if m := q.Win.Meta(i); m.State != parked && !q.inFlightLocked(m) {
+			ds = append(ds, q.peekedLocked(i))
+		}
+		return true
+	})
+	inOrder(ds)
+	return ds
+}
+
+func inOrder[T any](ds []Delivery[T]) {
+	slices.SortFunc(ds, func(a, b Delivery[T]) int { return cmp.Compare(a.Seq, b.Seq) })
+}
+
+// peekedLocked is entry i for those who look at it.
+func (q *Queue[T]) peekedLocked(i int32) Delivery[T] {
+	m, h := q.Win.Meta(i), q.Win.At(i)
+	return q.Delivery(&h.Item, h.Hist, message.Ref{Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
+}
+
+// inLogDelivery is a message of the log for those who look at it.
+func (q *Queue[T]) inLogDelivery(it *Item[T]) Delivery[T] {
+	return q.Delivery(it, nil, message.Ref{Attempt: 1})
+}
+
+// RedriveLetters sends dead letters back to this queue: those that c selects. It returns how many
+// moved.
+func (q *Queue[T]) RedriveLetters(ctx context.Context, c *LetterChoice[T]) (moved int, err error) {
+	return q.redriveAround(ctx, c)
+}
+
+// redriveTo is Redrive with its options, and nothing around it.
+func (q *Queue[T]) redriveTo(ctx context.Context, c *LetterChoice[T]) (moved int, err error) {
+	if err := q.findLetters("redrive", c); err != nil {
+		return 0, err
+	}
+	if moved, err = q.At().Redrive(ctx, c); err != nil {
+		err = fmt.Errorf("fanout: redrive of %q: %w", q.QueueName, err)
+	}
+	return moved, err
+}
+
+// A LetterChoice says which letters of a queue are meant. It is good for one call.
+type LetterChoice[T any] struct {
+	dead *Queue[T] // nil: none has died
+	settings.Letters
+	Keep []func(*Delivery[T]) bool // all must accept a letter
+}
+
+// findLetters finds the dead-letter queue of c, for a call that does what.
+func (q *Queue[T]) findLetters(what string, c *LetterChoice[T]) error {
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	c.dead = q.Dead
+	if q.Closed {
+		return fmt.Errorf("fanout: %s of %q: %w", what, q.QueueName, message.ErrClosed)
+	}
+	return nil
+}
+
+// redriveFrom redrives letters in memory.
+func (q *Queue[T]) redriveFrom(ctx context.Context, c *LetterChoice[T]) (moved int, err error) {
+	letters, err := q.selectFrom(c)
+	if err != nil {
+		return 0, err
+	}
+	unknown := c.Unknown()
+	if len(letters) == 0 {
+		return 0, unknown
+	}
+	if moved, err = q.T.Owner.RedriveLetters(ctx, q, letters); err == nil {
+		err = unknown
+	} else if unknown != nil {
+		err = fmt.Errorf("%w; %w", err, unknown)
+	}
+	return moved, err
+}
+
+// selectFrom returns the queue's letters that are chosen, in the order of publication. It
+// looks at lookLen of them under one lock. One that came meanwhile, or that a consumer has
+// taken, is not among them.
+func (q *Queue[T]) selectFrom(c *LetterChoice[T]) (letters []Delivery[T], err error) {
+	d := c.dead
+	var newer uint64 // stamp of what is
+	for from, more := int32(0), true; more; {
+		var some []Delivery[T]
+		d.Mu.Lock()
+		if newer == 0 {
+			newer = d.Win.Reserve(1)
+		}
+		from, more = d.Win.Scan(from, lookLen, func(i int32) {
+			m := d.Win.Meta(i)
+			if m.Stamp < newer && !d.inFlightLocked(m) && (!d.shared() || d.Win.At(i).Ext.Source == q.origin()) {
+				some = append(some, d.peekedLocked(i))
+			}
+		})
+		d.Mu.Unlock()
+		if some, err = SelectLetters(some, c); err != nil {
+			return nil, err
+		}
+		letters = append(letters, some...)
+	}
+	inOrder(letters)
+	return letters, nil
+}
+
+// SelectLetters applies the options, with no lock held. Of the IDs asked for it notes
+// those that a letter has.
+func SelectLetters[T any](letters []Delivery[T], c *LetterChoice[T]) (kept []Delivery[T], err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			kept, err = nil, fmt.Errorf("fanout: RedriveIf: %w", PanicError(p))
+		}
+	}()
+	for _, l := range letters {
+		keep := (c.IDs == nil || c.Met(l.ID())) && c.InTime(l.Hist)
+		for _, pred := range c.Keep {
+			keep = keep && pred(&l)
+		}
+		if keep {
+			kept = append(kept, l)
+		}
+	}
+	return kept, nil
+}
+
+// RedriveLocked moves letters back as far as there is room. A letter takes the
+// place of a parked message if it must, which takes the letter's: a queue that
+// is full of parked messages and its full dead-letter queue could otherwise wait
+// for each other for ever. It returns the letters that remain, and how many
+// moved. The topic's mu is held.
+func (q *Queue[T]) RedriveLocked(letters []Delivery[T]) (rest []Delivery[T], moved int) {
+	q.Mu.Lock()
+	defer q.UnlockUnder(q.T)
+	now := q.Core.Now()
+	d := q.Dead
+	d.Mu.Lock()
+	defer d.UnlockUnder(q.T)
+	for len(letters) > 0 && (q.Room() > 0 || q.parked.Len() > 0) {
+		l := letters[0]
+		letters = letters[1:]
+		if !d.hasLetterLocked(&l) {
+			continue
+		}
+		h := *d.Win.At(l.Ref.Block)
+		d.takeOutLocked(l.Ref.Block)
+		d.FreeLocked(l.Ref.Block)
+		d.RareLocked().Redriven++
+		if q.Room() <= 0 {
+			p, _ := q.parked.First()
+			q.sendBothLocked(d, p)
+			q.Win.Pull(&q.parked, p)
+			q.FreeLocked(p)
+		}
+		i := q.Win.Add(Held[T]{Item: q.unletter(d, h.Item, now), Hist: h.Hist})
+		q.Allow.Add(-1)
+		q.RareLocked().Redriven++
+		q.PutLocked(i, Due)
+		moved++
+		q.NoteItemLocked(notice.Redriven, &h.Item, notice.Event{})
+	}
+	d.ArmLocked(d.Core.Now())
+	d.HandOnLocked() // a letter that went may have been the head of its key
+	q.HandOnLocked()
+	return letters, moved
+}
+
+// hasLetterLocked reports whether a letter that was looked at is still there. It may
+// have been taken, settled or redriven meanwhile.
+func (d *Queue[T]) hasLetterLocked(l *Delivery[T]) bool {
+	return !d.Closed && d.Win.Holds(l.Ref.Block) && d.Win.At(l.Ref.Block).Seq == l.Seq && !d.inFlightLocked(d.Win.Meta(l.Ref.Block))
+}

@@ -1,0 +1,42 @@
+package queue
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// A home is what queues have of their topic, and all that they know of it: what they tell
+// it, and what they ask its owner for. A dead-letter queue that is shared has none.
+type Home[T any] struct {
+	*Core
+	Owner owner[T]
+
+	Sleep    Sleepers[T]
+	Expiring atomic.Uint64 // the latest message that has a time to live of its own; read without mu
+
+	Mu       sync.Mutex     // the topic's; see unlock
+	Pending  notice.Pending // what its queues left; empty while mu is not locked
+	RoomMade []*Queue[T]    // in which room was made for those who wait; none while mu is not locked
+}
+
+// An owner of queues is a topic. "Locked" methods are called with its mu held.
+type owner[T any] interface {
+	// LetIn has those go on who waited for room in a queue, or, if that is nil, whose
+	// turn it is. No lock is held. It returns what has to be told.
+	LetIn(room *Queue[T]) notice.Pending
+	// HasTurnsLocked reports whether it is anybody's turn.
+	HasTurnsLocked() bool
+	// TurnsOfLocked makes it the turn of those who may be waiting for room in q.
+	TurnsOfLocked(q *Queue[T])
+
+	// RedriveLetters adds letters to q, and waits for room. It returns how many moved.
+	RedriveLetters(ctx context.Context, q *Queue[T], letters []Delivery[T]) (moved int, err error)
+	// EndQueue closes a queue. If it is to be deleted nothing of it is left.
+	EndQueue(q *Queue[T], deleting bool) error
+	// TakeOrphanLocked returns a dead-letter queue that has outlived its queue, nil if
+	// there is none, which is then no orphan any more.
+	TakeOrphanLocked(name string) *Queue[T]
+}

@@ -1,0 +1,178 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// Handed are deliveries, of a handler or a caller.
+type Handed[T any] struct {
+	Q   *Queue[T]
+	Ds  []Delivery[T]
+	One [1]Delivery[T] // room for a single one
+
+	// Of handlers' runs only.
+	Chain *intercept.Chain
+	Id    string // of the first
+}
+
+// called is a caller's one delivery.
+func (q *Queue[T]) called(d *Delivery[T]) *Handed[T] {
+	r := &Handed[T]{Q: q, One: [1]Delivery[T]{*d}}
+	r.Ds = r.One[:]
+	return r
+}
+
+func (h *Handed[T]) info(o intercept.Operation) intercept.Info {
+	info := intercept.Info{Operation: o, Topic: h.Q.Core.TopicName, Queue: h.Q.QueueName, Messages: len(h.Ds), About: h}
+	if len(h.Ds) > 0 {
+		info.MessageID, info.Attempt, info.PublishedAt = h.ID(0), h.Attempt(0), h.PublishedAt(0)
+	}
+	return info
+}
+
+func (h *Handed[T]) Count() int { return len(h.Ds) }
+
+func (h *Handed[T]) Body(k int) any { return h.Ds[k].Body }
+
+func (h *Handed[T]) Ext(k int) *Extra { return h.Ds[k].Ext }
+
+func (h *Handed[T]) Attempt(k int) int { return int(h.Ds[k].Ref.Attempt) }
+
+func (h *Handed[T]) PublishedAt(k int) time.Time { return h.Q.Core.Time(h.Ds[k].At) }
+
+func (h *Handed[T]) Set(int, string, string) bool { return false }
+
+func (h *Handed[T]) ID(k int) string {
+	if k == 0 && h.Chain != nil {
+		return h.Id
+	}
+	d := &h.Ds[k]
+	return h.Q.Core.Id(d.Seq, d.At, d.Ext)
+}
+
+// What follows is for queues that are not local: those of an engine, those with
+// interceptors around them, and the zero Queue.
+
+// ReceiveOther is ReceiveBatch for such a queue.
+func (q *Queue[T]) ReceiveOther(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
+	receive := func(ctx context.Context) ([]Delivery[T], error) { return q.At().Receive(ctx, most, vis) }
+	ds, err := q.receiveAround(ctx, most, receive)
+	if err == nil && len(ds) == 0 {
+		err = q.ReceiveError(fmt.Errorf("%w: an interceptor neither received nor returned an error", message.ErrUnsupported))
+	}
+	return ds, err
+}
+
+// tryReceiveOther is TryReceive for such a queue.
+func (q *Queue[T]) tryReceiveOther(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error) {
+	ds, err := q.receiveAround(ctx, 1, func(ctx context.Context) ([]Delivery[T], error) {
+		d, ok, err := q.At().TryReceive(ctx, vis)
+		if !ok {
+			return nil, err
+		}
+		return []Delivery[T]{d}, err
+	})
+	if err != nil || len(ds) == 0 {
+		return d, false, err
+	}
+	return ds[0], true, nil
+}
+
+// receiveAround calls receive with the interceptors around it.
+func (q *Queue[T]) receiveAround(ctx context.Context, most int, receive func(context.Context) ([]Delivery[T], error)) ([]Delivery[T], error) {
+	if q.Core.calls == nil {
+		return receive(ctx)
+	}
+	got := &Handed[T]{Q: q}
+	keep := false
+	defer func() {
+		if !keep {
+			got.release()
+		}
+	}()
+	info := intercept.Info{Operation: intercept.OpReceive, Topic: q.Core.TopicName, Queue: q.QueueName, Messages: most, About: got}
+	err := intercept.Call(ctx, q.Core.calls, info, func(ctx context.Context) (err error) {
+		if ctx == nil {
+			return fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
+		}
+		got.release() // next was called before
+		got.Ds, err = receive(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	keep = true
+	return got.Ds, nil
+}
+
+// release gives back what was received for nobody.
+func (h *Handed[T]) release() {
+	ds := h.Ds
+	h.Ds = nil
+	for _, d := range ds {
+		_ = h.Q.Settle(context.Background(), d.Ref, message.Verdict{Cause: message.Released}) // it may be lost already
+	}
+}
+
+// settleOther settles the delivery of such a queue as v says.
+func (d *Delivery[T]) settleOther(ctx context.Context, v message.Verdict) error {
+	q, ref := d.Q, d.Ref // not d: it stays on the stack
+	settle := func(ctx context.Context) error { return q.Settle(ctx, ref, v) }
+	if d.Q.Core.calls == nil {
+		return settle(ctx)
+	}
+	info := d.Q.called(d).info(intercept.OpSettle)
+	info.Cause = v.Cause
+	return intercept.Call(ctx, d.Q.Core.calls, info, settle)
+}
+
+// extendOther extends the delivery of such a queue.
+func (d *Delivery[T]) extendOther(ctx context.Context, by time.Duration) error {
+	q, ref := d.Q, d.Ref // not d: it stays on the stack
+	extend := func(ctx context.Context) error { return q.extend(ctx, ref, by) }
+	if d.Q.Core.calls == nil {
+		return extend(ctx)
+	}
+	return intercept.Call(ctx, d.Q.Core.calls, d.Q.called(d).info(intercept.OpExtend), extend)
+}
+
+// redriveAround calls redriveTo with the interceptors around it.
+func (q *Queue[T]) redriveAround(ctx context.Context, c *LetterChoice[T]) (moved int, err error) {
+	if q.Core.calls == nil {
+		return q.redriveTo(ctx, c)
+	}
+	m := new(redrivenCount)
+	info := intercept.Info{Operation: intercept.OpRedrive, Topic: q.Core.TopicName, Queue: q.QueueName, About: m}
+	err = intercept.Call(ctx, q.Core.calls, info, func(ctx context.Context) error {
+		if ctx == nil {
+			return fmt.Errorf("%w: Redrive: %w", message.ErrInvalidOption, message.ErrNilContext)
+		}
+		n, err := q.redriveTo(ctx, c)
+		*m += redrivenCount(n)
+		return err
+	})
+	return m.Count(), err
+}
+
+// A redrivenCount is what is known of letters that have moved.
+type redrivenCount int
+
+func (m *redrivenCount) Count() int { return int(*m) }
+
+func (*redrivenCount) Body(int) any { return nil }
+
+func (*redrivenCount) ID(int) string { return "" }
+
+func (*redrivenCount) Ext(int) *Extra { return nil }
+
+func (*redrivenCount) Attempt(int) int { return 0 }
+
+func (*redrivenCount) PublishedAt(int) time.Time { return time.Time{} }
+
+func (*redrivenCount) Set(int, string, string) bool { return false }

@@ -1,0 +1,126 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// A place is where a queue's messages are: in memory, or with a keeper. These are the
+// calls that an engine has to be asked for. No lock is held; ctx is not nil and has
+// not ended.
+type place[T any] interface {
+	Receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error)
+	TryReceive(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error)
+	Settle(ctx context.Context, ref message.Ref, v message.Verdict) error
+	Extend(ctx context.Context, ref message.Ref, by time.Duration) error
+
+	Depth(ctx context.Context) (Depth, error)
+	Peek(ctx context.Context, most int) ([]Delivery[T], error)
+	// Look returns a page of messages behind a seat, and whether there are more.
+	Look(ctx context.Context, after Seat, o PeekOptions) (seen []Sight[T], more bool, err error)
+	Redrive(ctx context.Context, c *LetterChoice[T]) (moved int, err error)
+	DeleteLetters(ctx context.Context, c *LetterChoice[T]) (deleted int, err error)
+	Purge(ctx context.Context) (dropped int, err error)
+	Close() error
+	Delete(ctx context.Context) error
+
+	// For the topic's end: AwaitEmpty waits until nothing of the queue is kept
+	// elsewhere; AskLeft asks what that is, for left, which then tells; letGo ends the
+	// use of the engine's queue.
+	AwaitEmpty(ctx context.Context) error
+	AskLeft()
+	Left() (ready, inFlight int)
+	LetGo()
+}
+
+// A keeper is the place of a queue whose messages an engine keeps. What the queue has
+// received is in entries of its window, with the states and time-outs that all messages
+// have. What ends is told to the engine, which then forgets it, or delivers it again.
+//
+// What has "Locked" in its name is called with the queue's mu held, and leaves calls of
+// the engine pending. calls and polling of the queue count what is under way.
+type keeper[T any] interface {
+	place[T]
+
+	// WantLocked says that a worker is free and nothing is ready.
+	WantLocked()
+	// ChangedLocked says that the queue was paused, resumed or closed, or that a
+	// subscriber has stopped.
+	ChangedLocked()
+	// EndLocked ends the delivery of entry i, which is no longer scheduled, as v says.
+	// Nobody waits for that.
+	EndLocked(i int32, v message.Verdict, now int64)
+	// BuryLocked has entry i, whose state has been left, go to the dead letters.
+	BuryLocked(i int32)
+	// ExtendLocked makes the engine's lease of entry i end after by at the earliest.
+	ExtendLocked(i int32, by time.Duration)
+
+	// Failed tells that the engine failed at a worker's settlement, unless err says
+	// that the worker came too late, and reports which it is.
+	Failed(err error) bool
+	// Hide makes unknown what only the engine knows.
+	Hide(s *Stats)
+	// Capacity is what the user asked for, Unknown if he asked for nothing.
+	Capacity() int
+}
+
+// At returns where the queue's messages are.
+func (q *Queue[T]) At() place[T] {
+	if q.Keeper != nil {
+		return q.Keeper
+	}
+	return memory[T]{q}
+}
+
+// memory is the place of a queue whose messages are all here.
+type memory[T any] struct{ q *Queue[T] }
+
+func (m memory[T]) Receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
+	return m.q.receiveHere(ctx, most, vis)
+}
+
+func (m memory[T]) TryReceive(ctx context.Context, vis time.Duration) (Delivery[T], bool, error) {
+	return m.q.tryReceiveHere(ctx, vis)
+}
+
+func (m memory[T]) Settle(_ context.Context, ref message.Ref, v message.Verdict) error {
+	return m.q.settleHere(ref, v)
+}
+
+func (m memory[T]) Extend(_ context.Context, ref message.Ref, by time.Duration) error {
+	return m.q.extendHere(ref, by)
+}
+
+func (m memory[T]) Depth(context.Context) (Depth, error) { return m.q.DepthHere(), nil }
+
+func (m memory[T]) Peek(_ context.Context, most int) ([]Delivery[T], error) {
+	return m.q.peekHere(most), nil
+}
+
+func (m memory[T]) Look(ctx context.Context, after Seat, o PeekOptions) ([]Sight[T], bool, error) {
+	return m.q.lookHere(ctx, after, o.Most)
+}
+
+func (m memory[T]) Redrive(ctx context.Context, c *LetterChoice[T]) (int, error) {
+	if c.dead == nil {
+		return 0, c.Unknown()
+	}
+	return m.q.redriveFrom(ctx, c)
+}
+
+func (m memory[T]) DeleteLetters(ctx context.Context, c *LetterChoice[T]) (int, error) {
+	if c.dead == nil {
+		return 0, c.Unknown()
+	}
+	return m.q.deleteFrom(ctx, c)
+}
+
+func (m memory[T]) Purge(context.Context) (int, error) { return m.q.purgeHere() }
+func (m memory[T]) Close() error                       { return m.q.end(false) }
+func (m memory[T]) Delete(context.Context) error       { return m.q.end(true) }
+func (m memory[T]) AwaitEmpty(context.Context) error   { return nil }
+func (m memory[T]) AskLeft()                           {}
+func (m memory[T]) Left() (ready, inFlight int)        { return 0, 0 }
+func (m memory[T]) LetGo()                             {}

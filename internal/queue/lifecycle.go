@@ -1,0 +1,422 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/window"
+)
+
+// Close ends the queue at once.
+func (q *Queue[T]) Close() error {
+	return q.At().Close()
+}
+
+// Delete ends the queue as Close does, and removes all that it held and its own dead letters.
+func (q *Queue[T]) Delete(ctx context.Context) error {
+	if err := q.At().Delete(ctx); err != nil {
+		return fmt.Errorf("fanout: delete of %q: %w", q.QueueName, err)
+	}
+	return nil
+}
+
+// end closes a queue in memory. If it is to be deleted nothing of it is left.
+func (q *Queue[T]) end(deleting bool) error {
+	if q.T == nil {
+		return q.endShared(deleting)
+	}
+	return q.T.Owner.EndQueue(q, deleting)
+}
+
+// endShared is end for a dead-letter queue that belongs to no topic.
+func (q *Queue[T]) endShared(deleting bool) error {
+	q.Mu.Lock()
+	if q.Closed && !deleting {
+		q.Mu.Unlock()
+		return nil
+	}
+	if !q.Closed {
+		q.Core.Live.Add(1) // the reporter may arm a timer until it is stopped
+		defer q.Core.Release()
+	}
+	q.closeLocked(deleting)
+	defer q.Report.Stop()
+	q.Unlock()
+	return nil
+}
+
+// ErrOpenSource is the error for ending the dead-letter queue d before its queue.
+func SourceIsOpen[T any](d *Queue[T], deleting bool) error {
+	if deleting {
+		return fmt.Errorf("%w: deleting the dead-letter queue %q: delete %q", message.ErrUnsupported, d.QueueName, d.Source.QueueName)
+	}
+	return fmt.Errorf("%w: closing the dead-letter queue %q: close %q first", message.ErrUnsupported, d.QueueName, d.Source.QueueName)
+}
+
+// DeadIfAny returns the queue's own dead-letter queue, if it has been made.
+func (q *Queue[T]) DeadIfAny() *Queue[T] {
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	if q.Dead == nil || q.Dead.shared() {
+		return nil
+	}
+	return q.Dead
+}
+
+// Leftovers returns what the queue held when it was closed, in the order of publication.
+func (q *Queue[T]) Leftovers() []Message[T] {
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	return slices.Clone(q.leftoversLocked())
+}
+
+func (q *Queue[T]) leftoversLocked() []Message[T] {
+	if q.rare != nil && len(q.rare.left) > 0 {
+		return q.rare.left
+	}
+	if q.Closed && !q.Letters {
+		return []Message[T]{}
+	}
+	return nil
+}
+
+// CloseNow closes the queue and says what was left in it. The topic's mu is held. A
+// dead-letter queue keeps its letters, to be looked at, unless it is being deleted.
+func (q *Queue[T]) CloseNow(deleting bool) Left {
+	q.Mu.Lock()
+	defer q.UnlockUnder(q.T)
+	return q.closeLocked(deleting)
+}
+
+func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
+	if q.Closed {
+		if deleting {
+			q.forgetLocked()
+		}
+		return l
+	}
+	q.endAllLocked(func(out *lease.Out[T], _ lease.Consumer[T]) {
+		i := q.landLocked(out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
+		q.Win.Meta(i).State = InFlight
+		q.N[InFlight]++
+	})
+	q.Offered = q.publishedLocked(q.InLogLocked())
+	now := q.Core.Now()
+	if q.Keeper == nil && !q.Letters {
+		q.spillLocked()
+		q.expireWaitingLocked(now)
+	}
+	l = q.leftLocked()
+	switch {
+	case q.Keeper != nil:
+		q.emptyLocked()
+	case deleting:
+		q.dropAllLocked()
+	case q.Letters:
+	default:
+		left := q.messagesLocked(now)
+		if n := len(left); n > 0 {
+			q.RareLocked().left = left
+			q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByClose, Count: n})
+		}
+		q.emptyLocked()
+	}
+	if !q.Letters {
+		q.Cursor.Close()
+		if !q.Direct && !q.Log.Read() {
+			q.Log.Forget()
+		}
+		q.Stale = window.Spans{}
+	}
+	if len(q.Leases.Leases()) == 0 {
+		q.Leases = nil
+	}
+	q.Closed = true
+	q.ChangedLocked()
+	if !q.Direct {
+		q.Sleep.Remove(q)
+	}
+	for _, s := range slices.Clone(q.Subs) {
+		for _, w := range s.Busy {
+			w.CancelLocked(fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName))
+		}
+		s.Workers.TrimLocked()
+		s.Workers.StopLocked()
+	}
+	for q.Receivers.Wake() {
+	}
+	q.ArmLocked(0)
+	q.CheckDrainedLocked()
+	q.CheckHomeLocked()
+	return l
+}
+
+// emptyLocked lets go of all that the window holds.
+func (q *Queue[T]) emptyLocked() {
+	q.Win = window.Window[Held[T]]{}
+	q.backlog, q.due, q.parked, q.Keys = window.List{}, window.List{}, window.List{}, nil
+	clear(q.N[:])
+}
+
+// dropAllLocked drops all that the window holds, because the queue is being deleted.
+func (q *Queue[T]) dropAllLocked() {
+	n := q.Win.Len()
+	q.emptyLocked()
+	if n == 0 {
+		return
+	}
+	q.RareLocked().Dropped += uint64(n)
+	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
+}
+
+// forgetLocked drops what a closed queue still holds: letters, or its leftovers, of which
+// was told when it was closed.
+func (q *Queue[T]) forgetLocked() {
+	switch {
+	case q.Letters:
+		q.dropAllLocked()
+	case q.rare != nil:
+		q.rare.Dropped += uint64(len(q.rare.left))
+		q.rare.left = nil
+	}
+}
+
+func (q *Queue[T]) leftLocked() Left {
+	l := Left{
+		Queue: q.QueueName, Ready: q.ReadyLocked(), Retrying: q.N[retrying], Delayed: q.N[delayed],
+		InFlight: q.N[InFlight] + q.N[InHandler], Parked: q.N[parked], Released: q.N[released],
+		Blocked: q.N[blocked],
+	}
+	for _, s := range q.Subs {
+		l.Running += s.HandlersLocked()
+	}
+	return l
+}
+
+// entriesLocked returns the window's entries in the order of publication.
+func (q *Queue[T]) entriesLocked() []int32 {
+	all := make([]int32, 0, q.Win.Len())
+	q.Win.All(func(i int32) bool {
+		all = append(all, i)
+		return true
+	})
+	slices.SortFunc(all, func(a, b int32) int { return cmp.Compare(q.Win.At(a).Seq, q.Win.At(b).Seq) })
+	return all
+}
+
+// expireWaitingLocked buries the window's messages whose time to live has passed
+// and that are neither in flight, which may finish, nor parked, which are dead.
+func (q *Queue[T]) expireWaitingLocked(now int64) {
+	for _, i := range q.entriesLocked() {
+		state := q.Win.Meta(i).State
+		if state == InFlight || state == InHandler || state == parked || !q.Expired(&q.Win.At(i).Item, now) {
+			continue
+		}
+		q.takeOutLocked(i)
+		q.N[state]--
+		q.ExpireLocked(i, now)
+	}
+}
+
+// messagesLocked returns the window's messages as they would have to be published,
+// with what is left of their delays and times to live: at least 1 ns, as 0 would
+// be the queue's own.
+func (q *Queue[T]) messagesLocked(now int64) []Message[T] {
+	all := q.entriesLocked()
+	ms := make([]Message[T], len(all))
+	for k, i := range all {
+		h, m := q.Win.At(i), q.Win.Meta(i)
+		ms[k] = messageOf(q.Core, &h.Item)
+		switch {
+		case ms[k].OrderingKey != "": // it can't have a delay of its own
+		case m.State == delayed:
+			ms[k].Delay = time.Duration(max(m.Deadline-now, 1))
+		case q.Set.Delay > 0:
+			ms[k].Delay = 1 // it has passed
+		}
+		if until, ok := q.expiry(&h.Item); ok {
+			ms[k].TimeToLive = time.Duration(max(until-now, 1))
+		}
+	}
+	return ms
+}
+
+// Drain tells the queue that its topic shuts down.
+func (q *Queue[T]) Drain() {
+	q.Mu.Lock()
+	q.draining = true
+	q.Mu.Unlock()
+}
+
+// AwaitDrained returns nil if nothing is left that Shutdown waits for, and
+// otherwise a channel that is closed when that is so.
+func (q *Queue[T]) AwaitDrained() <-chan struct{} {
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	if q.IsDrainedLocked() {
+		return nil
+	}
+	if q.Drained == nil {
+		q.Drained = make(chan struct{})
+	}
+	return q.Drained
+}
+
+func (q *Queue[T]) IsDrainedLocked() bool {
+	if q.Closed {
+		return true
+	}
+	busy := q.N[InFlight] + q.N[InHandler] + int(q.Running+q.Calls) + q.Leases.Counts().InFlight
+	if !q.Letters && !q.Paused {
+		// What is blocked is waited for only if the head of its line is in one of these
+		// states, and else stands behind one that is delayed or put aside.
+		busy += q.ReadyLocked() + q.N[retrying]
+	}
+	return busy == 0
+}
+
+// Pause makes the queue give out no messages until Resume.
+func (q *Queue[T]) Pause(context.Context) error { return q.setPaused(true) }
+
+// Resume ends a Pause.
+func (q *Queue[T]) Resume(context.Context) error { return q.setPaused(false) }
+
+func (q *Queue[T]) setPaused(paused bool) error {
+	q.Mu.Lock()
+	defer q.Unlock() // what is taken back was tallied
+	if q.Closed {
+		return fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
+	}
+	q.Paused = paused
+	if paused {
+		q.TakeAllBackLocked()
+	}
+	q.ChangedLocked()
+	q.CheckDrainedLocked()
+	q.HandOnLocked()
+	return nil
+}
+
+// Purge drops all that the queue holds, also what is in flight, and returns how much it was.
+func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
+	return q.At().Purge(ctx)
+}
+
+// purgeHere is Purge in memory.
+func (q *Queue[T]) purgeHere() (dropped int, err error) {
+	if q.T == nil { // a shared dead-letter queue, which reads no log
+		q.Mu.Lock()
+		defer q.Unlock()
+		return q.PurgeLocked()
+	}
+	q.T.Mu.Lock()
+	defer q.T.Unlock()
+	q.Mu.Lock()
+	defer q.UnlockUnder(q.T)
+	return q.PurgeLocked()
+}
+
+// PurgeLocked empties the queue. Of one that reads the log the topic's mu is held, too.
+func (q *Queue[T]) PurgeLocked() (n int, err error) {
+	if q.Closed {
+		return 0, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
+	}
+	ended := 0
+	cause := fmt.Errorf("%w: queue %q was purged", message.ErrStale, q.QueueName)
+	q.endAllLocked(func(out *lease.Out[T], owner lease.Consumer[T]) {
+		ended++
+		q.Stale.Add(out.Stamp)
+		if w, ok := owner.(holder[T]); ok {
+			w.CancelLocked(cause)
+		}
+	})
+	n = ended + q.Win.Len() + q.InLogLocked()
+	if n == 0 {
+		return 0, nil
+	}
+	all := make([]int32, 0, q.Win.Len())
+	q.Win.All(func(i int32) bool {
+		all = append(all, i)
+		return true
+	})
+	find := q.finder()
+	for _, i := range all {
+		m := q.Win.Meta(i)
+		if m.State == InFlight || m.State == InHandler {
+			q.Stale.Add(m.Stamp)
+			if w := find(m.Stamp); w != nil {
+				w.CancelLocked(cause)
+			}
+		}
+		q.takeOutLocked(i)
+		q.N[m.State]--
+		q.Win.Remove(i)
+	}
+	q.Keys = nil
+	allow := int64(min(q.Set.Capacity, maxCapacity))
+	if !q.Direct {
+		q.Cursor.SkipTo(q.Log.Published())
+		q.Cursor.Rest()
+		allow += q.Cursor.Pos()
+	}
+	q.Allow.Store(allow)
+	q.RareLocked().Dropped += uint64(n)
+	q.ArmLocked(q.Core.Now())
+	q.HandOnLocked()
+	q.CheckDrainedLocked()
+	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})
+	return n, nil
+}
+
+// ChangedLocked tells the queue's keeper, if it has one, that the queue was paused, resumed
+// or closed, or that a subscriber has stopped.
+func (q *Queue[T]) ChangedLocked() {
+	if q.Keeper != nil {
+		q.Keeper.ChangedLocked()
+	}
+}
+
+func (q *Queue[T]) CheckDrainedLocked() {
+	if q.Drained != nil && q.IsDrainedLocked() {
+		close(q.Drained)
+		q.Drained = nil
+	}
+}
+
+// CheckHomeLocked tells the topic once nothing of a closed queue runs.
+func (q *Queue[T]) CheckHomeLocked() {
+	if q.Closed && !q.home && q.Running == 0 && q.Alarm.quiet() && q.Calls == 0 && !q.Polling {
+		q.home = true
+		q.Core.Release()
+	}
+}
+
+func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
+	q := &Queue[T]{Core: c, T: t, QueueName: name, Set: set, SleepAt: Awake, Local: c.calls == nil, Evicts: true}
+	q.Report.Init(&c.To, name)
+	q.Allow.Store(int64(min(set.Capacity, maxCapacity)))
+	return q
+}
+
+// maxCapacity is what Unlimited means for a capacity, with room to calculate.
+const maxCapacity = math.MaxInt / 4
+
+func SegmentOf[T any]() int {
+	return min(max(SegmentBytes/int(unsafe.Sizeof(Item[T]{})), 1), MaxSegment)
+}
+
+// MaxSegment is the most messages that a segment of the log holds, and SegmentBytes
+// the most bytes, if that is more than one message.
+const (
+	MaxSegment   = 256
+	SegmentBytes = 8 << 10
+)

@@ -1,0 +1,114 @@
+package queue
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+)
+
+// Hooked reports whether anybody wants to hear of events of kind k.
+func (q *Queue[T]) Hooked(k notice.Kind) bool { return q.Core.To.Wants(k) }
+
+// NoteLocked has an event told, if anybody wants to hear of it.
+func (q *Queue[T]) NoteLocked(k notice.Kind, e notice.Event) {
+	if !q.Hooked(k) {
+		return
+	}
+	e.Seq, e.Time = q.Seq.Add(1), time.Now()
+	q.Pending.Add(&q.Report, k, e)
+}
+
+// NoteItemLocked is NoteLocked for an event about one message.
+func (q *Queue[T]) NoteItemLocked(k notice.Kind, it *Item[T], e notice.Event) {
+	if !q.Hooked(k) {
+		return
+	}
+	e.MessageID, e.PublishedAt, e.Count = q.Core.Id(it.Seq, it.At, it.Ext), q.Core.Time(it.At), 1
+	if it.Ext != nil {
+		e.Message = it.Ext
+	}
+	q.NoteLocked(k, e)
+}
+
+// NoteUnreturnedLocked notes that an attempt ended in a panic or an exit, if it did.
+func (q *Queue[T]) NoteUnreturnedLocked(it *Item[T], v message.Verdict, attempt int, elapsed time.Duration) {
+	k := notice.Panicked
+	switch v.Cause {
+	case message.Panicked:
+	case message.Exited:
+		k = notice.Exited
+	default:
+		return
+	}
+	q.NoteItemLocked(k, it, notice.Event{Attempt: attempt, Cause: message.Cause(v.Cause), Err: v.Err, Stack: v.Stack, Elapsed: elapsed})
+}
+
+// DeliveredLocked notes that d was made.
+func (q *Queue[T]) DeliveredLocked(d *Delivery[T]) {
+	if q.Hooked(notice.Delivered) {
+		q.NoteLocked(notice.Delivered, notice.Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
+	}
+}
+
+// messageKey is the key of the message that a log line is about.
+type messageKey struct{}
+
+// MessageOf returns the message that a log line is about, whose context is given; nil if it
+// is about none.
+func MessageOf(ctx context.Context) intercept.About {
+	a, _ := ctx.Value(messageKey{}).(intercept.About)
+	return a
+}
+
+// logContext is the context of an event's log line.
+func logContext(e *notice.Event) context.Context {
+	if e.MessageID == "" {
+		return context.Background()
+	}
+	l := &loggedMessage{messageID: e.MessageID, at: e.PublishedAt, number: e.Attempt}
+	l.extra, _ = e.Message.(*Extra)
+	return context.WithValue(context.Background(), messageKey{}, intercept.About(l))
+}
+
+// A loggedMessage is what a log line knows of a message.
+type loggedMessage struct {
+	messageID string
+	at        time.Time
+	number    int
+	extra     *Extra
+}
+
+func (l *loggedMessage) Count() int                   { return 1 }
+func (l *loggedMessage) Body(int) any                 { return nil }
+func (l *loggedMessage) ID(int) string                { return l.messageID }
+func (l *loggedMessage) Ext(int) *Extra               { return l.extra }
+func (l *loggedMessage) Attempt(int) int              { return l.number }
+func (l *loggedMessage) PublishedAt(int) time.Time    { return l.at }
+func (l *loggedMessage) Set(int, string, string) bool { return false }
+
+// ReportStall tells that a publish has been waiting for room.
+func (q *Queue[T]) ReportStall(waited time.Duration) {
+	s := q.Stats()
+	q.Mu.Lock()
+	q.NoteLocked(notice.Stalled, notice.Event{Elapsed: waited, Count: 1, Stats: &s, Logged: []slog.Attr{
+		slog.Int("depth", s.Unsettled()), slog.Int("ready", s.Ready), slog.Int("in_flight", s.InFlight),
+		slog.Int("workers", s.Workers), slog.Int("stuck", s.Stuck),
+	}})
+	q.Unlock()
+}
+
+// DroppedByDelete counts what an engine says that it dropped, and leaves in p what has to
+// be told of it.
+func (q *Queue[T]) DroppedByDelete(n int, p *notice.Pending) {
+	if n <= 0 {
+		return
+	}
+	q.Mu.Lock()
+	q.RareLocked().Dropped += uint64(n)
+	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
+	q.unlockTo(p)
+}

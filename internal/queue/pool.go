@@ -1,0 +1,176 @@
+package queue
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// A pool is what a queue knows of a subscriber, whose workers run a handler over it.
+//
+// Invariants:
+//   - running <= concurrency, and running counts the worker goroutines;
+//   - busy holds the workers whose handler is running, stuck counts those of them whose
+//     delivery has timed out.
+type Pool[T any] struct {
+	// Immutable.
+	Workers workers[T]
+	Q       *Queue[T]
+	Set     *settings.SubscriberLimits
+	Site    string // file and line that subscribed
+	Most    int    // messages that the handler gets
+
+	// Guarded by the queue's mu.
+	Running  int
+	Stuck    int
+	Stopping bool
+	nextAt   atomic.Int64 // no delivery may start before, for the rate limit; written without mu too
+	Busy     []holder[T]
+	Place    int // in the queue's pools
+
+	nextFree, previousFree *Pool[T] // see freePools
+}
+
+// Workers are what a queue asks a subscriber for. It holds its mu.
+type workers[T any] interface {
+	// StartLocked starts one more worker.
+	StartLocked()
+	// StopLocked makes the workers end, and takes the pool from its queue once they have.
+	StopLocked()
+	// TrimLocked lets go of memory for batches to come.
+	TrimLocked()
+}
+
+// A holder is a worker that has messages. The queue holds its mu.
+type holder[T any] interface {
+	lease.Consumer[T]
+
+	Pooled() *Pool[T]
+	// HandlesLocked reports whether its handler runs, and what it has is not being settled.
+	HandlesLocked() bool
+	// WaitsLocked returns the publishes that its handler waits in.
+	WaitsLocked() []*handling.Wait
+	// CancelLocked has the handler's context cancelled after unlocking.
+	CancelLocked(cause error)
+	// TimedOutLocked says that a delivery has timed out which the worker has had for as
+	// long as it may, and returns how it ends. It began at start.
+	TimedOutLocked(it *Item[T], attempt int, start, now int64, vis time.Duration) message.Verdict
+	// ReturnWaitingLocked puts what waits in its lease back into the backlog.
+	ReturnWaitingLocked()
+	// ForgetDoneLocked lets go of the messages that are done.
+	ForgetDoneLocked()
+	// EachLocked calls f with the stamp of each of its deliveries.
+	EachLocked(f func(stamp uint64))
+	Moved(place int) // in busy
+}
+
+// freePools is a ring of a queue's pools: each that may start one more
+// worker is in it, and others until first meets them. They take turns: last is the one
+// that started the latest worker, and the next one follows it. Guarded by the queue's mu.
+type freePools[T any] struct{ last *Pool[T] }
+
+// mayStart reports whether the pool may start one more worker.
+func (s *Pool[T]) mayStart() bool { return !s.Stopping && s.Running < s.Set.Concurrency }
+
+// Add puts a pool that may start a worker behind all others.
+func (f *freePools[T]) Add(s *Pool[T]) {
+	if s.nextFree != nil {
+		return
+	}
+	s.nextFree, s.previousFree = s, s
+	if f.last != nil {
+		s.previousFree, s.nextFree = f.last, f.last.nextFree
+		s.previousFree.nextFree, s.nextFree.previousFree = s, s
+	}
+	f.last = s
+}
+
+// Remove takes a pool out, if it is in the ring.
+func (f *freePools[T]) Remove(s *Pool[T]) {
+	if s.nextFree == nil {
+		return
+	}
+	s.previousFree.nextFree, s.nextFree.previousFree = s.nextFree, s.previousFree
+	if f.last == s {
+		f.last = s.previousFree
+		if f.last == s {
+			f.last = nil
+		}
+	}
+	s.nextFree, s.previousFree = nil, nil
+}
+
+// first returns the pool whose turn it is, of those that may start a worker and
+// whose rate limits let a message start. If only rate limits prevent it, it returns
+// nil and until when.
+func (f *freePools[T]) first() (sub *Pool[T], limited int64) {
+	if f.last == nil {
+		return nil, 0
+	}
+	for s, end := f.last.nextFree, f.last; ; {
+		next, atEnd := s.nextFree, s == end
+		if !s.mayStart() {
+			f.Remove(s)
+		} else if at := s.LimitedLocked(); at == 0 {
+			return s, 0
+		} else if limited == 0 || at < limited {
+			limited = at
+		}
+		if atEnd {
+			return nil, limited
+		}
+		s = next
+	}
+}
+
+// LimitedLocked returns until when the rate limit lets no delivery start, 0 if
+// one may start now.
+func (s *Pool[T]) LimitedLocked() int64 {
+	if s.Set.Every == 0 {
+		return 0
+	}
+	if now, at := s.Q.Core.Now(), s.nextAt.Load(); !s.mayStartAt(now, at) {
+		return at
+	}
+	return 0
+}
+
+// mayStartAt reports whether a delivery may start now, given the instant before which none
+// may. One that is too late is of the clock of another bubble.
+func (s *Pool[T]) mayStartAt(now, at int64) bool {
+	return at <= now || at > After(now, time.Duration(s.Most)*s.Set.Every)
+}
+
+// Pass says that a delivery starts now, if the rate limit lets one, and reports whether it
+// does. Anyone may call it.
+func (s *Pool[T]) Pass(now int64) bool {
+	if s.Set.Every == 0 {
+		return true
+	}
+	at := s.nextAt.Load()
+	return s.mayStartAt(now, at) && s.nextAt.CompareAndSwap(at, After(now, s.Set.Every))
+}
+
+// PassMore says that n more deliveries have started with one that did.
+func (s *Pool[T]) PassMore(n int) { s.nextAt.Add(int64(n) * int64(s.Set.Every)) }
+
+// Unpass says that the delivery that was to start now has not.
+func (s *Pool[T]) Unpass(now int64) {
+	if s.Set.Every > 0 {
+		s.nextAt.CompareAndSwap(After(now, s.Set.Every), now)
+	}
+}
+
+// HandlersLocked returns how many handlers run.
+func (s *Pool[T]) HandlersLocked() (n int) {
+	for _, w := range s.Busy {
+		if w.HandlesLocked() {
+			n++
+		}
+	}
+	return n
+}

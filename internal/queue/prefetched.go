@@ -1,0 +1,156 @@
+package queue
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// What is prefetched is in leases in step, of workers and ranges. This file has what the
+// queue does with them: it counts what is done, takes back what waits, and looks at them
+// when they have become old.
+
+const (
+	// PrefetchLen is the most messages that are prefetched at a time.
+	PrefetchLen = lease.Len
+	// CheckAge is when the timer looks at what was prefetched.
+	CheckAge = time.Millisecond
+)
+
+// Locked runs f while it holds the queue's lock.
+func (q *Queue[T]) Locked(f func()) {
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	f()
+}
+
+// JoinLocked reports whether the next n messages of the log can be taken together now.
+func (q *Queue[T]) JoinLocked(n int, now int64) bool {
+	run := q.Cursor.Run(n)
+	if q.Joins(run, now) < len(run) {
+		return false
+	}
+	if n -= len(run); n == 0 {
+		return true
+	}
+	join, skip := true, len(run)
+	q.Cursor.Scan(func(it *Item[T]) bool {
+		if skip > 0 {
+			skip--
+			return true
+		}
+		join = q.joinsAlone(it, now)
+		n--
+		return join && n > 0
+	})
+	return join
+}
+
+// CopyOut makes deliveries of what stands in the log, of which the first has the given
+// name, and the others follow.
+func (q *Queue[T]) CopyOut(ds []Delivery[T], run []Item[T], first message.Ref) {
+	run = run[:len(ds)]
+	for j := range ds {
+		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
+		d.Body, d.Ext, d.Seq, d.At = it.Body, it.Ext, it.Seq, it.At
+		d.Q, d.Hist = q, nil
+		d.Ref.Stamp, d.Ref.Block, d.Ref.Attempt = first.Stamp+uint64(j), first.Block, 1
+	}
+}
+
+// Item is the message that was delivered.
+func (d *Delivery[T]) Item() Item[T] { return Item[T]{Seq: d.Seq, At: d.At, Ext: d.Ext, Body: d.Body} }
+
+// LookByLocked sees to it that the timer looks at leases when age has passed, and
+// lets go of what the cursor has passed. Who moves the cursor calls it.
+func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
+	if check := q.Alarm.CheckAt; check != 0 && check-now <= int64(age) {
+		return
+	}
+	if q.Alarm.checkBy(After(now, age)) {
+		q.ArmLocked(now)
+	}
+}
+
+// Forget lets go of the message, so that what is done is not kept.
+func (d *Delivery[T]) Forget() {
+	var none T
+	d.Body, d.Ext = none, nil
+}
+
+// countLocked counts what consumers in step have done, so that the queue's numbers are
+// those of this instant.
+func (q *Queue[T]) countLocked() {
+	q.Leases.Count()
+	q.TallyLocked()
+}
+
+// countDone is countLocked for one who needs the room.
+func (q *Queue[T]) countDone() {
+	if q.Direct {
+		return
+	}
+	q.Mu.Lock()
+	q.countLocked()
+	q.Mu.Unlock()
+}
+
+// putBackLocked puts entry i into the backlog at the place of its publication. It
+// looks for that from where the last one was put: most often they come in one order.
+func (q *Queue[T]) putBackLocked(i int32) {
+	seq := q.Win.At(i).Seq
+	before, behind := q.putAt, q.Win.Holds(q.putAt) && q.Win.Meta(q.putAt).State == Backlogged && q.Win.Listed(q.putAt)
+	for behind && q.Win.At(before).Seq > seq {
+		before, behind = q.Win.Prev(before)
+	}
+	next, found := q.backlog.First()
+	if behind {
+		next, found = q.Win.Next(before)
+	}
+	for found && q.Win.At(next).Seq < seq {
+		before, behind = next, true
+		next, found = q.Win.Next(next)
+	}
+	q.putAt = i
+	q.Win.Meta(i).State = Backlogged
+	q.N[Backlogged]++
+	q.Win.PushAfter(&q.backlog, i, before, behind)
+	q.noteExpiryLocked(i)
+}
+
+// TakeAllBackLocked takes back what waits in all leases, and reports whether that was
+// anything.
+func (q *Queue[T]) TakeAllBackLocked() bool {
+	if !q.Leases.Steps() {
+		return false
+	}
+	n := q.N[Backlogged]
+	for l := q.Leases.FirstAhead(); l != nil; l = q.Leases.FirstAhead() {
+		q.TakeBackLocked(l)
+	}
+	return q.N[Backlogged] > n
+}
+
+// lookLocked is the timer's look at the log and at the leases. It lets go of what the
+// cursor has passed.
+func (q *Queue[T]) lookLocked(now int64) {
+	q.Alarm.CheckAt = 0
+	q.Cursor.Rest()
+	q.lookAtLeasesLocked(now)
+}
+
+// AwaitOthers gives other consumers a moment to finish what waits in their leases,
+// before the caller takes it back from them.
+func (q *Queue[T]) AwaitOthers() {
+	for range 8 {
+		runtime.Gosched()
+		q.Mu.Lock()
+		waiting := q.Leases.Waiting()
+		q.Mu.Unlock()
+		if waiting == 0 {
+			return
+		}
+	}
+}

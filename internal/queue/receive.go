@@ -1,0 +1,404 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// A receiver waits in Receive. Its channel holds one token once it has been woken. It
+// is made anew for each wait: a channel that was made in a bubble of
+// testing/synctest can't be used outside of it. The rest is used again.
+type receiver struct {
+	woken          chan struct{}
+	listed         bool
+	before, behind *receiver
+}
+
+// receivers are a queue's receivers in the order of their arrival. Its mu guards them.
+type receivers struct {
+	first, last *receiver
+	spare       *receiver // to be used again, if there is one
+	N           int32     // in the list
+}
+
+// make returns a receiver that is not listed.
+func (l *receivers) make() *receiver {
+	r := l.spare
+	if r == nil {
+		r = new(receiver)
+	} else {
+		l.spare = nil
+	}
+	r.woken = make(chan struct{}, 1)
+	return r
+}
+
+// done says that r, which is not listed, is of no more use to who made it.
+func (l *receivers) done(r *receiver) {
+	r.woken = nil
+	l.spare = r
+}
+
+// add puts r at the end.
+func (l *receivers) add(r *receiver) {
+	r.listed, r.before = true, l.last
+	if l.last == nil {
+		l.first = r
+	} else {
+		l.last.behind = r
+	}
+	l.last = r
+	l.N++
+}
+
+// addFirst puts r at the front.
+func (l *receivers) addFirst(r *receiver) {
+	r.listed, r.behind = true, l.first
+	if l.first == nil {
+		l.last = r
+	} else {
+		l.first.before = r
+	}
+	l.first = r
+	l.N++
+}
+
+// remove takes r out of the list, if it is there.
+func (l *receivers) remove(r *receiver) {
+	if !r.listed {
+		return
+	}
+	if r.before == nil {
+		l.first = r.behind
+	} else {
+		r.before.behind = r.behind
+	}
+	if r.behind == nil {
+		l.last = r.before
+	} else {
+		r.behind.before = r.before
+	}
+	r.listed, r.before, r.behind = false, nil, nil
+	l.N--
+}
+
+// Wake wakes the first, and reports whether there was one.
+func (l *receivers) Wake() bool {
+	r := l.first
+	if r == nil {
+		return false
+	}
+	l.remove(r)
+	r.woken <- struct{}{} // has room: a receiver is in the list without a token
+	return true
+}
+
+// TakeOne takes the next message into d, and waits for one if there is none. vis is its
+// visibility timeout.
+func (q *Queue[T]) TakeOne(ctx context.Context, d *Delivery[T], vis time.Duration) error {
+	_, err := q.TakeInto(ctx, unsafe.Slice(d, 1), vis)
+	return err
+}
+
+// Visibility is how long a delivery hides its message, if a receive says nothing else.
+func (q *Queue[T]) Visibility() time.Duration { return q.Set.Visibility }
+
+// TakeInto takes as many messages as ds has room for and there are, and waits
+// for the first.
+func (q *Queue[T]) TakeInto(ctx context.Context, ds []Delivery[T], vis time.Duration) (n int, err error) {
+	if !q.Local {
+		got, err := q.ReceiveOther(ctx, len(ds), vis)
+		return copy(ds, got), err
+	}
+	err = q.Await(ctx, func() (ok bool) {
+		n = q.takeLocked(ds, vis)
+		return n > 0
+	})
+	return n, err
+}
+
+// Await calls take, with the queue's mu locked, until it has taken something,
+// and waits in between until there may be something to take.
+func (q *Queue[T]) Await(ctx context.Context, take func() (ok bool)) error {
+	ended := ctx.Err() != nil // asks the user's context: before the lock
+	q.Mu.Lock()
+	if q.Closed || ended {
+		return q.unreceived(ctx)
+	}
+	if !take() {
+		r := q.Receivers.make()
+		q.Receivers.add(r)
+		q.HandOnLocked()
+		return q.awaitTurn(ctx, r, take)
+	}
+	q.Unlock()
+	return nil
+}
+
+// unreceived returns why nothing was received. It is called with mu locked, and
+// unlocks it.
+func (q *Queue[T]) unreceived(ctx context.Context) error {
+	closed := q.Closed
+	// Whoever woke this receiver meant it to take a message: wake another.
+	q.HandOnLocked()
+	q.Unlock()
+	if closed {
+		return q.ReceiveError(ErrQueueClosed)
+	}
+	return q.ReceiveError(message.ContextError(ctx))
+}
+
+// awaitTurn is await for r, which stands in line. It is called with mu locked, and
+// unlocks it. It asks the user's context and calls hooks: if one of them ends the
+// goroutine, or panics, r gives up its place.
+func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (ok bool)) error {
+	waiting := true
+	defer func() {
+		if waiting {
+			q.Mu.Lock()
+			if r != nil {
+				q.Receivers.remove(r)
+			}
+			q.HandOnLocked() // it may have been woken
+			q.Unlock()
+		}
+	}()
+	for ok := false; ; {
+		q.Unlock()
+		if ok {
+			waiting = false
+			return nil
+		}
+		r.wait(ctx)
+		ended := ctx.Err() != nil
+		q.Mu.Lock()
+		q.Receivers.remove(r)
+		if q.Closed || ended {
+			waiting = false
+			q.Receivers.done(r)
+			return q.unreceived(ctx)
+		}
+		if ok = take(); ok {
+			q.Receivers.done(r)
+			r = nil
+		} else { // woken in vain: somebody was quicker, and it keeps its place
+			q.Receivers.addFirst(r)
+			q.HandOnLocked()
+		}
+	}
+}
+
+// wait waits until r has been woken or ctx has ended.
+func (r *receiver) wait(ctx context.Context) {
+	done := ctx.Done()
+	if done == nil { // a select costs several times as much
+		<-r.woken
+		return
+	}
+	select {
+	case <-r.woken:
+	case <-done:
+	}
+}
+
+// ErrQueueClosed is ErrClosed from a receive, to be told from one that a
+// context was cancelled with.
+var ErrQueueClosed = fmt.Errorf("%w", message.ErrClosed)
+
+func (q *Queue[T]) ReceiveError(err error) error {
+	return fmt.Errorf("fanout: receive from %q: %w", q.QueueName, err)
+}
+
+// TryTake takes the next message into d if there is one, and reports whether there was.
+func (q *Queue[T]) TryTake(ctx context.Context, d *Delivery[T], vis time.Duration) (ok bool, err error) {
+	if !q.Local {
+		*d, ok, err = q.tryReceiveOther(ctx, vis)
+		return ok, err
+	}
+	return q.tryReceiveInto(ctx, unsafe.Slice(d, 1), vis)
+}
+
+// tryReceiveHere is TryReceive from memory.
+func (q *Queue[T]) tryReceiveHere(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error) {
+	ok, err = q.tryReceiveInto(ctx, unsafe.Slice(&d, 1), vis)
+	return d, ok, err
+}
+
+func (q *Queue[T]) tryReceiveInto(ctx context.Context, d []Delivery[T], vis time.Duration) (ok bool, err error) {
+	ended := ctx.Err() != nil
+	q.Mu.Lock()
+	switch {
+	case q.Closed:
+		q.Mu.Unlock()
+		return false, q.ReceiveError(ErrQueueClosed)
+	case ended:
+		q.Mu.Unlock()
+		return false, q.ReceiveError(message.ContextError(ctx))
+	}
+	n := q.takeLocked(d, vis)
+	q.Unlock()
+	return n > 0, nil
+}
+
+// TakeBatch takes up to most messages, and waits for the first.
+func (q *Queue[T]) TakeBatch(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
+	if !q.Local {
+		return q.ReceiveOther(ctx, most, vis)
+	}
+	return q.receiveHere(ctx, most, vis)
+}
+
+// receiveHere is ReceiveBatch from memory.
+func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
+	var batch []Delivery[T]
+	err := q.Await(ctx, func() (ok bool) {
+		if !q.ServesLocked() {
+			return false
+		}
+		batch = make([]Delivery[T], min(most, q.ReadyLocked()))
+		n := q.takeLocked(batch, vis)
+		batch = batch[:n]
+		return n > 0
+	})
+	if err != nil {
+		return nil, err
+	}
+	return batch, nil
+}
+
+// TakeLocked claims messages for a caller, as many as ds has room for, and sees
+// to it that other consumers are woken for what remains. It may have buried some
+// that came too late, and freed their room, even if it takes none.
+func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
+	if !q.ServesLocked() || q.ReadyLocked() == 0 {
+		return 0
+	}
+	return q.TakeAtLocked(ds, q.Core.Now(), vis)
+}
+
+// ClaimAtLocked puts the next message, a dead letter or one of an engine, in flight in the
+// given state, and leaves the timer to the caller. It may have buried some that came too
+// late, and freed their room, even if it returns none.
+func (q *Queue[T]) ClaimAtLocked(now int64, vis time.Duration, state uint8) (d Delivery[T], ok bool) {
+	i, ok := q.nextLocked(now)
+	if !ok {
+		q.CheckDrainedLocked()
+		return d, false
+	}
+	m, h := q.Win.Meta(i), q.Win.At(i)
+	m.State = state
+	q.N[state]++
+	q.Delivered++
+	h.Start = now
+	q.Win.Schedule(i, After(now, vis))
+	d = q.Delivery(&h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
+	q.DeliveredLocked(&d)
+	return d, true
+}
+
+// nextLocked takes the next message that may be delivered out of its list or
+// the log. What has become due and the backlog take turns while both wait.
+func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
+	for {
+		wasDue := q.DueLocked() > 0 && (!q.BacklogsTurn || !q.backlogWaitsLocked())
+		ok = true
+		switch {
+		case wasDue:
+			i = q.popDueFirstLocked()
+		case q.N[Backlogged] > 0:
+			i, _ = q.Win.Pop(&q.backlog)
+		case q.InLogLocked() > 0:
+			i, ok = q.Win.Add(Held[T]{Item: *q.Cursor.Next()}), false
+			q.LookByLocked(now, CheckAge)
+		case q.TakeAllBackLocked():
+			continue
+		default:
+			return 0, false
+		}
+		if ok {
+			q.N[q.Win.Meta(i).State]--
+			q.Win.Restamp(i)
+		}
+		if q.Expired(&q.Win.At(i).Item, now) {
+			q.ExpireLocked(i, now)
+		} else if q.headOfKeyLocked(i) {
+			q.BacklogsTurn = wasDue
+			return i, true
+		}
+	}
+}
+
+// backlogWaitsLocked reports whether any of the backlog could start. While
+// something is due, nothing of it waits in a lease.
+func (q *Queue[T]) backlogWaitsLocked() bool { return q.N[Backlogged] > 0 || q.InLogLocked() > 0 }
+
+// HandOnLocked keeps the invariant about idle consumers: it wakes one if there
+// is something for it, and otherwise sees that the next publish will. Whoever
+// is woken calls it again after taking a message, so that as many consumers
+// come as there are messages, one after the other.
+func (q *Queue[T]) HandOnLocked() {
+	sub, limited, idle := q.idleLocked()
+	if q.Limited > 0 && (limited == 0 || q.ReadyLocked() == 0 && q.Keeper == nil) {
+		q.Limited = 0 // nobody waits for that any more
+		q.ArmLocked(q.Core.Now())
+	}
+	for idle {
+		switch {
+		case !q.ServesLocked():
+			return
+		case q.ReadyLocked() > 0:
+			if q.Receivers.Wake() {
+				return
+			}
+			if sub != nil {
+				q.Free.last = sub
+				sub.Workers.StartLocked()
+			} else {
+				q.Limited = limited // until when the timer will come
+				q.ArmLocked(q.Core.Now())
+			}
+			return
+		case q.Keeper != nil:
+			if sub != nil {
+				q.Keeper.WantLocked()
+			} else {
+				q.Limited = limited // until when the timer will come
+				q.ArmLocked(q.Core.Now())
+			}
+			return
+		case q.Direct || !q.Sleep.Add(q):
+			return
+		case q.Log.Published() <= q.Cursor.Pos():
+			return // a later publish finds the queue in the list
+		}
+	}
+}
+
+// idleLocked reports whether any consumer could take a message, and which
+// subscriber's turn it would be; if only their rate limits keep subscribers from it,
+// until when.
+func (q *Queue[T]) idleLocked() (sub *Pool[T], limited int64, ok bool) {
+	if int(q.Serving) < q.Consumers {
+		if sub, limited = q.Free.first(); sub != nil {
+			return sub, 0, true
+		}
+	}
+	return nil, limited, limited > 0 || q.Receivers.N > 0
+}
+
+// ServesLocked reports whether the queue gives out messages: not while it is
+// paused or closed, and a dead-letter queue not while its topic shuts down.
+func (q *Queue[T]) ServesLocked() bool {
+	return !q.Closed && !q.Paused && (!q.Letters || !q.draining)
+}
+
+// wake is called by whoever took the queue out of its list of sleepers.
+func (q *Queue[T]) wake() {
+	q.Mu.Lock()
+	q.HandOnLocked()
+	q.Mu.Unlock()
+}

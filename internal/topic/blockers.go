@@ -1,0 +1,38 @@
+package topic
+
+import (
+	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// blockersOf returns the full queues that waiter w waits for: its own, and those
+// of the waiters that it stands behind, as far as they are the first of their lines.
+// Who stands in between is looked at when he is the first.
+func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
+	t.Mu.Lock()
+	defer t.Mu.Unlock()
+	if w.places == nil {
+		return nil
+	}
+	seen := map[*waiter[T]]bool{w: true}
+	for todo := []*waiter[T]{w}; len(todo) > 0; {
+		o, number := todo[0].offer, todo[0].number
+		todo = todo[1:]
+		for q, n := range t.targets(o) {
+			switch {
+			case q.Set.Overflow != settings.Block && o.redrive == nil:
+			case q.HasRoom(int64(n)):
+				q.Blocks = false
+			default:
+				full = append(full, q)
+			}
+		}
+		for first := range t.ahead(o, number) {
+			if !seen[first] {
+				seen[first] = true
+				todo = append(todo, first)
+			}
+		}
+	}
+	return full
+}

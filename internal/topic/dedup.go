@@ -1,0 +1,123 @@
+package topic
+
+import (
+	"time"
+
+	"github.com/gofanout/fanout/internal/dedup"
+)
+
+// A deduplicator is a topic's deduplication IDs, and the timer that gives back the memory
+// of a topic that gets nothing more: it is armed while anything is remembered. The topic's
+// mu guards it.
+type deduplicator struct {
+	*dedup.IDs
+	duplicates uint64
+
+	timer *time.Timer
+	armed bool
+}
+
+// armDedupLocked sees to it that what is remembered will be forgotten.
+func (t *Topic[T]) armDedupLocked(now int64) {
+	d := t.dedup
+	wait, ok := d.Wait(now)
+	if d.armed || !ok || t.state == topicClosed {
+		return
+	}
+	d.armed = true
+	t.Live.Add(1)
+	d.timer = time.AfterFunc(wait, t.forgetIDs)
+}
+
+// forgetIDs is the timer's function. Done waits for it.
+func (t *Topic[T]) forgetIDs() {
+	t.Mu.Lock()
+	t.dedup.armed = false
+	now := t.Now()
+	t.dedup.Expire(now)
+	t.armDedupLocked(now)
+	t.Mu.Unlock()
+	t.Release()
+}
+
+// stopDedupLocked forgets everything.
+func (t *Topic[T]) stopDedupLocked() {
+	d := t.dedup
+	if d == nil {
+		return
+	}
+	d.Clear()
+	if d.armed && d.timer.Stop() {
+		d.armed = false
+		t.Release() // not the last: the topic itself is still counted
+	}
+}
+
+// dropDuplicatesLocked takes out of an offer what was published before, or
+// stands earlier in the same batch. They count once the offer is published.
+func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
+	if !o.dedup {
+		return
+	}
+	var batch map[string]bool
+	var moved []int // the new index of each item, or -1; nil while none is taken out
+	kept := o.items[:0]
+	for k := range o.items {
+		it := &o.items[k]
+		duplicate := false
+		if it.Ext != nil && it.Ext.Dedup != "" {
+			id := it.Ext.Dedup
+			until := t.dedup.Until(id)
+			duplicate = batch[id] || until > 0 && t.Now() < until
+			if len(o.items) > 1 && !duplicate {
+				if batch == nil {
+					batch = make(map[string]bool)
+				}
+				batch[id] = true
+			}
+		}
+		switch {
+		case duplicate && moved == nil:
+			moved = make([]int, len(o.items))
+			for j := range k {
+				moved[j] = j
+			}
+			fallthrough
+		case duplicate:
+			o.duplicates++
+			moved[k] = -1
+			continue
+		case moved != nil:
+			moved[k] = len(kept)
+		}
+		kept = append(kept, *it)
+	}
+	if moved == nil {
+		return
+	}
+	clear(o.items[len(kept):])
+	o.items = kept
+	rows := o.rows[:0]
+	for _, r := range o.rows {
+		accepted := r.accepted[:0]
+		for _, k := range r.accepted {
+			if moved[k] >= 0 {
+				accepted = append(accepted, moved[k])
+			}
+		}
+		if r.accepted = accepted; len(accepted) > 0 {
+			rows = append(rows, r)
+		}
+	}
+	clear(o.rows[len(rows):])
+	o.rows = rows
+}
+
+// countDuplicatesLocked counts an offer's duplicates, now that the rest of it
+// is published: one that is refused has changed nothing.
+func (t *Topic[T]) countDuplicatesLocked(o *offer[T]) {
+	if o.dedup {
+		t.dedup.duplicates += o.duplicates
+		o.duplicates = 0
+	}
+}

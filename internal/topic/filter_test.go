@@ -1,0 +1,219 @@
+package topic
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/policy"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+func withPolicy(t *testing.T, text string) option {
+	p, err := policy.Parse(text)
+	require.NoError(t, err)
+	return func(s *allSettings) {
+		fs, _ := s.filters.([]queue.Filter[int])
+		s.filters = append(fs, queue.Filter[int]{Policy: p})
+	}
+}
+
+func TestAPublishWakesOnlyTheQueuesThatGetIt(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		const n = 100
+		top := newTopic[int](t)
+		handled := make([]int, n)
+		for k := range n {
+			subscribe(t, top, strconv.Itoa(k), func(context.Context, queue.Delivery[int]) error {
+				handled[k]++
+				return nil
+			}, WithFilter(func(body int) bool { return body == k }))
+		}
+		plain := subscribe(t, top, "plain", func(context.Context, queue.Delivery[int]) error { return nil })
+		synctest.Wait()
+		sleeping := func() (names []string) {
+			for _, q := range top.Queues() {
+				q.Sleep.Mu.Lock()
+				if q.SleepAt >= q.Sleep.First {
+					names = append(names, q.QueueName)
+				}
+				q.Sleep.Mu.Unlock()
+			}
+			return names
+		}
+		require.Len(t, sleeping(), n+1)
+		publish(t, top, 7)
+		synctest.Wait()
+		require.Equal(t, 1, handled[7])
+		require.EqualValues(t, 1, plain.Queue().Stats().Acked)
+		for k := range n {
+			q := top.Queue(strconv.Itoa(k))
+			q.Sleep.Mu.Lock()
+			if k == 7 {
+				require.Positive(t, q.Sleep.First, "it was woken")
+			} else {
+				require.Zero(t, q.Sleep.First, "queue %d was not", k)
+			}
+			q.Sleep.Mu.Unlock()
+		}
+		require.Len(t, sleeping(), n+1)
+		check(t, top)
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestAnIdleQueueWithAFilterIsSmall(t *testing.T) {
+	const queues = 10_000
+	ctx := context.Background()
+	top := newTopic[*int](t)
+	names := make([]string, queues)
+	for k := range names {
+		names[k] = strconv.Itoa(k)
+	}
+	before := heapInUse()
+	for k, name := range names {
+		_, err := top.Subscribe(ctx, name, func(context.Context, queue.Delivery[*int]) error { return nil }, WithFilter(func(body *int) bool { return *body == k }))
+		require.NoError(t, err)
+	}
+	each := (heapInUse() - before) / queues
+	t.Logf("%d bytes", each)
+	require.Less(t, each, int64(1600), "bytes of an idle queue with a filter and a subscriber")
+	for k := range 100 {
+		publish(t, top, &k)
+	}
+	require.NoError(t, top.Close())
+}
+
+// Queues with policies and others are looked at in the order in which they were opened, in
+// whatever way they are found.
+func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		kinds := []func(k int) []option{
+			func(int) []option { return []option{withPolicy(t, `{"name": ["a", "b"]}`)} },
+			func(int) []option { return []option{WithFilter(func(int) bool { return true })} },
+			func(k int) []option {
+				return []option{withPolicy(t, `{"name": [{"prefix": "a"}]}`), WithFilter(func(body int) bool { return body != k })}
+			},
+			func(int) []option {
+				return []option{WithFilter(func(int) bool { return true }), withPolicy(t, `{"name": ["a"]}`)}
+			},
+		}
+		for k := range 40 {
+			openQueue(t, top, strconv.Itoa(k), append(kinds[k*7%4](k), WithCapacity(2), WithOverflow(settings.Reject))...)
+		}
+		for k := 3; k < 40; k += 5 {
+			require.NoError(t, top.Queue(strconv.Itoa(k)).Close())
+		}
+		o, err := top.offerOfAll([]queue.Message[int]{{Body: 10, Attributes: map[string]string{"name": "a"}}, {Body: 2}, {Body: 3, Attributes: map[string]string{"name": "a"}}})
+		require.NoError(t, err)
+		require.NoError(t, top.applyFilters(o))
+		got := map[string][]int{}
+		last := uint64(0)
+		for _, r := range o.rows {
+			require.Greater(t, r.q.Filters.Number, last)
+			last = r.q.Filters.Number
+			got[r.q.QueueName] = r.accepted
+		}
+		want := map[string][]int{}
+		for name, q := range top.queues {
+			for k := range o.items {
+				if q.Accepts(&o.items[k]) {
+					want[name] = append(want[name], k)
+				}
+			}
+		}
+		require.Equal(t, want, got)
+		require.Contains(t, got["10"], 2)
+		require.NotContains(t, got["10"], 0)
+		require.NoError(t, top.Close())
+		require.Nil(t, top.filtered.Load())
+		require.Zero(t, top.policies.Len())
+	})
+}
+
+func TestAnOfferThatIsUsedAgainIsEmpty(t *testing.T) {
+	top := newTopic[*watched](t)
+	openQueue(t, top, "q", WithMessageFilter(func(m queue.Message[*watched]) bool { return m.Body != nil }))
+	o, err := top.offerOfAll([]queue.Message[*watched]{{Body: new(watched), Attributes: map[string]string{"a": "b"}}, {Body: new(watched)}})
+	require.NoError(t, err)
+	require.NoError(t, top.tryAll(context.Background(), o, false))
+	require.Len(t, o.rows, 1)
+	top.doneWith(o)
+	for _, it := range o.items[:cap(o.items)] {
+		require.Equal(t, queue.Item[*watched]{}, it)
+	}
+	for _, r := range o.rows[:cap(o.rows)] {
+		require.Equal(t, row[*watched]{}, r)
+	}
+	for _, s := range o.seen[:cap(o.seen)] {
+		require.Equal(t, queue.Seen[*watched]{}, s)
+	}
+	require.Empty(t, o.items)
+	require.Empty(t, o.rows)
+	require.NoError(t, top.Close())
+}
+
+func TestAPublishThatWaitedIsNotUsedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q", WithCapacity(1), WithFilter(func(int) bool { return true }))
+		publish(t, top, 1)
+		waited := top.offerOf(2)
+		go func() {
+			if err := top.publish(ctx, waited, false); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		d := receive(t, q)
+		require.NoError(t, d.Ack(ctx))
+		synctest.Wait()
+		require.Equal(t, []int{2}, bodies(t, q))
+		for range 10 {
+			require.NotSame(t, waited, top.newOffer(), "others may look at it still")
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
+func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
+	top := newTopic[int](t)
+	plain := openQueue(t, top, "plain")
+	even := openQueue(t, top, "even", WithFilter(func(body int) bool { return body%2 == 0 }))
+	all := openQueue(t, top, "all", WithFilter(func(int) bool { return true }))
+	ready := func() [3]int { return [3]int{plain.Stats().Ready, even.Stats().Ready, all.Stats().Ready} }
+	ms := make([]queue.Message[int], 100)
+	for k := range ms {
+		ms[k].Body = k
+	}
+	o, err := top.offerOfAll(ms)
+	require.NoError(t, err)
+	require.NoError(t, top.applyFilters(o))
+	top.Mu.Lock()
+	top.stampLocked(o)
+	top.appendLocked(o)
+	require.Equal(t, [3]int{}, ready())
+	top.showLocked(o)
+	top.Mu.Unlock()
+	require.Equal(t, [3]int{100, 50, 100}, ready())
+	check(t, top)
+	require.NoError(t, top.Close())
+}
+
+func TestAnIdleQueueWithAFilterHasNoRoomForBodies(t *testing.T) {
+	type large [1 << 16]byte
+	ctx := context.Background()
+	top := newTopic[large](t)
+	before := heapInUse()
+	for k := range 100 {
+		_, err := top.OpenQueue(ctx, strconv.Itoa(k), WithFilter(func(large) bool { return true }))
+		require.NoError(t, err)
+	}
+	require.Less(t, heapInUse()-before, int64(1<<18), "before the first message")
+	require.NoError(t, top.Close())
+}

@@ -1,0 +1,100 @@
+// What the tests of this package share. Black-box tests have internal/tests/kit.
+
+package topic
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// elapse lets d pass, and all that it brings about.
+func elapse(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func publishAll[T any](t *testing.T, top *Topic[T], ms ...queue.Message[T]) {
+	t.Helper()
+	require.NoError(t, top.PublishMessages(context.Background(), ms...))
+}
+
+// A diary says what happened when, since it was begun.
+type diary struct {
+	began time.Time
+
+	mu    sync.Mutex
+	lines []string
+}
+
+func (y *diary) note(format string, args ...any) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.lines = append(y.lines, fmt.Sprintf("%v: ", time.Since(y.began))+fmt.Sprintf(format, args...))
+}
+
+// read returns the lines since the last time.
+func (y *diary) read() []string {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	lines := y.lines
+	y.lines = nil
+	return lines
+}
+
+func newDiary() *diary { return &diary{began: time.Now()} }
+
+// waiting publishes in a goroutine, and returns where the error will come.
+func waiting[T any](ctx context.Context, top *Topic[T], ms ...queue.Message[T]) <-chan error {
+	errs := make(chan error, 1)
+	go func() { errs <- top.PublishMessages(ctx, ms...) }()
+	synctest.Wait()
+	return errs
+}
+
+func requireWaiting(t *testing.T, errs <-chan error) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case err := <-errs:
+		require.Fail(t, "it does not wait", "it returned %v", err)
+	default:
+	}
+}
+
+func requireDecided(t *testing.T, errs <-chan error) error {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		require.Fail(t, "it waits")
+		return nil
+	}
+}
+
+func withID(body int, id string) queue.Message[int] {
+	return queue.Message[int]{Body: body, DeduplicationID: id}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+func handleNothing(context.Context, queue.Delivery[int]) error { return nil }
+
+// topicOf is a queue's topic.
+func topicOf[T any](q *queue.Queue[T]) *Topic[T] { return q.T.Owner.(*Topic[T]) }

@@ -1,0 +1,113 @@
+package topic
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// fixed makes the IDs of o's items that have none, and returns what interceptors are told
+// of their publish. o is its own from here on.
+func (t *Topic[T]) fixed(o *offer[T], try bool) *offered[T] {
+	for k := range o.items {
+		it := &o.items[k]
+		if it.Ext == nil {
+			it.Ext = new(queue.Extra)
+		}
+		if it.Ext.ID == "" {
+			it.Ext.ID = t.Id(t.ids.Add(1), t.Now(), nil)
+		}
+	}
+	s, ok := t.offereds.Get().(*offered[T])
+	if !ok {
+		s = &offered[T]{t: t}
+		s.chain = intercept.NewChain(t.before, s.publish)
+	}
+	s.offer, s.items, s.try = o, o.items, try
+	return s
+}
+
+// offered are the items of a publish. Their extras are its own until next has been
+// called, which publishes them.
+//
+// Invariant: one that is not in use is nobody's, as what a surrounded handler uses again.
+type offered[T any] struct {
+	t         *Topic[T]
+	offer     *offer[T] // whose the items are
+	items     []queue.Item[T]
+	try       bool
+	published bool
+	err       error // of an attribute that can't be
+	chain     *intercept.Chain
+}
+
+// publish publishes a copy of the items: next may be called again.
+func (o *offered[T]) publish(ctx context.Context) error {
+	if o.err != nil {
+		return o.err
+	}
+	o.published = true
+	c := o.t.newOffer()
+	c.items = append(c.items, o.items...)
+	err := o.t.tryAll(ctx, c, o.try)
+	o.t.doneWith(c)
+	return err
+}
+
+// release says that the interceptors have returned.
+func (o *offered[T]) release() {
+	if !o.chain.Over() {
+		return
+	}
+	t := o.t
+	t.doneWith(o.offer)
+	o.offer, o.items, o.published, o.err = nil, nil, false, nil
+	o.chain.Info = intercept.Info{}
+	t.offereds.Put(o)
+}
+
+func (o *offered[T]) info(topic string) intercept.Info {
+	info := intercept.Info{Operation: intercept.OpPublish, Topic: topic, Messages: len(o.items), About: o}
+	if len(o.items) > 0 {
+		info.MessageID = o.items[0].Ext.ID
+	}
+	return info
+}
+
+func (o *offered[T]) Count() int { return len(o.items) }
+
+func (o *offered[T]) Body(k int) any { return o.items[k].Body }
+
+func (o *offered[T]) ID(k int) string { return o.items[k].Ext.ID }
+
+func (o *offered[T]) Ext(k int) *queue.Extra { return o.items[k].Ext }
+
+func (o *offered[T]) Attempt(int) int { return 0 }
+
+func (o *offered[T]) PublishedAt(int) time.Time { return time.Time{} }
+
+func (o *offered[T]) Set(k int, name, value string) (ok bool) {
+	it := &o.items[k]
+	if _, has := it.Ext.Attributes[name]; has {
+		return false
+	}
+	if err := checkAttribute(name, value); err != nil {
+		if o.err == nil {
+			o.err = fmt.Errorf("%w: message %d: an interceptor: %w", message.ErrInvalidMessage, k, err)
+		}
+		return false
+	}
+	if o.published { // it is the queues' too
+		it.Ext = it.Ext.With(func(x *queue.Extra) { x.Attributes = maps.Clone(x.Attributes) })
+	}
+	if it.Ext.Attributes == nil {
+		it.Ext.Attributes = make(map[string]string)
+	}
+	it.Ext.Attributes[name] = value
+	return true
+}

@@ -1,0 +1,124 @@
+package topic
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/enginequeue"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// EndQueue closes a queue in memory. If it is to be deleted nothing of it is left.
+func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
+	t.Mu.Lock()
+	if q.Letters && !q.Source.Gone {
+		t.Mu.Unlock()
+		return queue.SourceIsOpen(q, deleting)
+	}
+	over := t.state == topicClosed // and q with it
+	if !deleting && (over || q.Gone) {
+		t.Mu.Unlock()
+		return nil
+	}
+	if !over {
+		t.Live.Add(1) // a reporter may arm a timer until it is stopped
+	}
+	first := !over && !q.Gone
+	q.Gone = true
+	q.CloseNow(deleting)
+	ended := []*queue.Queue[T]{q}
+	if d := q.DeadIfAny(); d != nil && d.Source == q { // else it is another queue's now
+		switch {
+		case deleting:
+			d.CloseNow(true)
+			t.forgetOrphanLocked(d)
+			ended = append(ended, d)
+		case first:
+			t.keepOrphanLocked(d)
+		}
+	}
+	if first {
+		t.removeLocked(q)
+		t.turnsWithoutLocked(q)
+	}
+	if !over {
+		defer t.Release()
+	}
+	defer callback.Each(len(ended), func(k int) { ended[k].Report.Stop() })
+	t.Unlock()
+	return nil
+}
+
+// removeLocked takes a queue that was closed out of the topic.
+func (t *Topic[T]) removeLocked(q *queue.Queue[T]) {
+	if q.Letters {
+		t.forgetOrphanLocked(q)
+		return
+	}
+	delete(t.queues, q.QueueName)
+	if q.Filters != nil {
+		t.removeFilteredLocked(q)
+	} else {
+		t.removeOpenLocked(q)
+	}
+}
+
+// keepOrphanLocked keeps the dead-letter queue of a queue that was closed.
+func (t *Topic[T]) keepOrphanLocked(d *queue.Queue[T]) {
+	if t.orphans == nil {
+		t.orphans = make(map[string]*queue.Queue[T])
+	}
+	t.orphans[d.QueueName] = d
+}
+
+// TakeOrphanLocked returns the orphan of that name, if there is one, which is then no
+// orphan any more.
+func (t *Topic[T]) TakeOrphanLocked(name string) *queue.Queue[T] {
+	d := t.orphans[name]
+	delete(t.orphans, name)
+	return d
+}
+
+func (t *Topic[T]) forgetOrphanLocked(d *queue.Queue[T]) {
+	if t.orphans[d.QueueName] == d {
+		delete(t.orphans, d.QueueName)
+	}
+}
+
+// ListQueues returns what each of the topic's queues holds, in the order of their names. On
+// an engine it asks the engine.
+func (t *Topic[T]) ListQueues(ctx context.Context) ([]queue.Depth, error) {
+	var ds []queue.Depth
+	if t.remote == nil {
+		for _, q := range t.Queues() {
+			ds = append(ds, q.DepthHere())
+		}
+		return ds, nil
+	}
+	infos, err := t.remote.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("fanout: queues of topic %q: %w", t.TopicName, err)
+	}
+	for _, i := range infos {
+		ds = append(ds, enginequeue.DepthOf(i))
+	}
+	return ds, nil
+}
+
+// Made reports whether NewTopic made the topic.
+func (t *Topic[T]) Made() bool { return t.Core != nil }
+
+// Engine is the name of the topic's engine, empty in memory.
+func (t *Topic[T]) Engine() string {
+	if t.remote == nil {
+		return ""
+	}
+	return t.remote.Engine.Name()
+}
+
+// Tap adds listeners to a topic that is in use, until stop is called.
+func (t *Topic[T]) Tap(listeners [notice.Kinds]func(*notice.Event)) (stop func()) {
+	return t.To.Tap(listeners)
+}

@@ -1,0 +1,108 @@
+package topic
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// Who gets which room: what counts as room, what is dropped for want of it, and
+// who waits for it in vain.
+
+func TestTheRoomThatAHandMakesIsSeenByWhoeverNeedsIt(t *testing.T) {
+	for _, o := range []settings.Overflow{settings.Block, settings.Reject, settings.DropNewest, settings.DropOldest} {
+		for _, row := range []struct {
+			name    string
+			message queue.Message[int]
+			beside  QueueOption // of another queue
+		}{
+			{"a message with a delay", queue.Message[int]{Delay: time.Hour}, WithCapacity(20)},
+			{"a message that goes to a queue with a filter too", queue.Message[int]{}, WithFilter(func(int) bool { return true })},
+		} {
+			t.Run(o.String()+", "+row.name, func(t *testing.T) {
+				for at := 8; at < 16; at++ { // at most of them something that was prefetched is done
+					bubble(t, func(t *testing.T, ctx context.Context) {
+						g := newGripAt(t, at, 20, WithCapacity(20), WithOverflow(o))
+						openQueue(t, g.top, "beside", row.beside)
+						ms := make([]queue.Message[int], at)
+						for k := range ms {
+							ms[k] = row.message
+						}
+						require.NoError(t, g.top.TryPublishMessages(ctx, ms...)) // nobody has asked yet
+						require.Equal(t, 20, g.q.Stats().Unsettled())
+						require.Zero(t, g.q.Stats().Dropped)
+						check(t, g.top)
+						g.end()
+					})
+				}
+			})
+		}
+	}
+}
+
+func TestMessagesWithADelayDropTheOldestThatWaitsInAHand(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		g := newGrip(t, 20, WithCapacity(20), WithOverflow(settings.DropOldest))
+		ms := plainOnes(13)
+		for k := range ms {
+			ms[k].Body, ms[k].Delay = 20+k, time.Hour
+		}
+		require.NoError(t, g.top.PublishMessages(ctx, ms...)) // 10 find room, and 3 more
+		require.EqualValues(t, 3, g.q.Stats().Dropped)
+		require.Equal(t, to(14, 32), bodies(t, g.q))
+		check(t, g.top)
+		g.end()
+	})
+}
+
+// The two things happen at one instant, in either order.
+func TestAPublishThatIsAdmittedAsItIsReportedReturns(t *testing.T) {
+	for range 200 {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			top := newTopic[int](t)
+			q := openQueue(t, top, "q", WithCapacity(1))
+			publish(t, top, 1)
+			d := receive(t, q)
+			go func() {
+				time.Sleep(stallAfter)
+				require.NoError(t, d.Ack(ctx))
+			}()
+			publish(t, top, 2)
+			require.Equal(t, []int{2}, bodies(t, q))
+			top.Close()
+		})
+	}
+}
+
+// Waiting in vain.
+
+func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t, WithOrdering())
+		q := openQueue(t, top, "q", WithCapacity(3))
+		for n := range 3 {
+			require.NoError(t, top.PublishMessages(ctx, queue.Message[int]{Body: n, OrderingKey: "k"}))
+		}
+		var errs []error
+		_, err := subscribeTo(q, ctx, func(hctx context.Context, d queue.Delivery[int]) error {
+			if d.Body == 0 {
+				errs = append(errs, top.Publish(hctx, 3))
+			}
+			return nil
+		}, WithConcurrency(2)) // the second finds nothing but what stands behind the first
+		require.NoError(t, err)
+		time.Sleep(stallAfter) // when it looks again, should it have looked before the second has
+		synctest.Wait()
+		require.Len(t, errs, 1, "it waits for ever")
+		require.ErrorIs(t, errs[0], message.ErrWouldDeadlock)
+		require.EqualValues(t, 3, q.Stats().Acked)
+		top.Close()
+	})
+}

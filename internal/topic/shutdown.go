@@ -1,0 +1,416 @@
+package topic
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// AnyTopic is a Topic of any type.
+type AnyTopic interface {
+	base() *queue.Core
+	// beginShutdown makes the topic accept no publishes but those of running
+	// handlers of the topics in with.
+	beginShutdown(with map[*queue.Core]bool) ending
+}
+
+// An ending is a topic that Shutdown ends, as seen without its T.
+type ending interface {
+	// published counts the messages that the topic has accepted.
+	published() uint64
+	// await waits until the queues have been drained, each at some instant, and the
+	// engine, if there is one, holds nothing more. It returns ctx's error.
+	await(ctx context.Context) error
+	// isDrained reports whether all queues are drained now.
+	isDrained() bool
+	// drainDead makes the dead-letter queues give out no more letters, and has await
+	// and isDrained look at them too.
+	drainDead()
+	// onEngine reports whether the topic is on an engine; AskLeft asks it what it
+	// holds, for the error.
+	onEngine() bool
+	askLeft()
+	// close closes the topic and returns what remains to be done, without which
+	// nobody else has to wait.
+	close(why error) (finish func())
+	// awaitDone waits until what uses the engine is gone, or ctx ends.
+	awaitDone(ctx context.Context)
+	// result returns what ending the topic left, or nil.
+	result() *queue.ShutdownError
+}
+
+// End ends several topics as one, which package fanout explains. It returns what was
+// left in each. No topic is nil; one that is named twice counts once.
+func End(ctx context.Context, topics ...AnyTopic) (left []*queue.ShutdownError) {
+	with := make(map[*queue.Core]bool, len(topics))
+	var distinct []AnyTopic
+	for _, t := range topics {
+		if c := t.base(); !with[c] {
+			with[c] = true
+			distinct = append(distinct, t)
+		}
+	}
+	g := make(group, len(distinct))
+	for k, t := range distinct {
+		g[k] = t.beginShutdown(with)
+	}
+	why := g.drain(ctx)
+	g.close(why)
+	if why == nil {
+		for _, t := range g {
+			t.awaitDone(ctx)
+		}
+	}
+	for _, t := range g {
+		if l := t.result(); l != nil {
+			left = append(left, l)
+		}
+	}
+	return left
+}
+
+// A group is the topics that one Shutdown ends.
+type group []ending
+
+// drain waits until the group is drained, dead-letter queues included.
+func (g group) drain(ctx context.Context) error {
+	if err := g.await(ctx); err != nil {
+		return err
+	}
+	for _, t := range g {
+		t.drainDead()
+	}
+	return g.await(ctx)
+}
+
+// await waits until the group is drained. One look from topic to topic proves
+// nothing by itself: a handler of a topic that has not been looked at yet may
+// publish to one that has. But only running handlers of the group publish, and the
+// first of them would run on a message that was there when the look began, unless
+// that was delayed. So the look holds if meanwhile no topic took a message.
+func (g group) await(ctx context.Context) error {
+	before := make([]uint64, len(g))
+	for {
+		var waits errgroup.Group // an error of one topic ends no other's wait
+		for k, t := range g {
+			before[k] = t.published()
+		}
+		for _, t := range g {
+			waits.Go(func() error { return t.await(ctx) })
+		}
+		if err := waits.Wait(); err != nil {
+			return err
+		}
+		if g.isDrained(before) {
+			return nil
+		}
+	}
+}
+
+// isDrained reports whether every queue is drained now, and no topic has accepted a
+// message since the counts were taken.
+func (g group) isDrained(before []uint64) bool {
+	for _, t := range g {
+		if !t.isDrained() {
+			return false
+		}
+	}
+	for k, t := range g {
+		if t.published() != before[k] {
+			return false
+		}
+	}
+	return true
+}
+
+// close closes all topics, before any hook is called: one may block. Topics on
+// engines come last, if these have to be asked what is left.
+func (g group) close(why error) {
+	var asked errgroup.Group
+	var finish []func()
+	var last group
+	for _, t := range g {
+		if why != nil && t.onEngine() {
+			last = append(last, t)
+			continue
+		}
+		finish = append(finish, t.close(why))
+	}
+	for _, t := range last {
+		asked.Go(func() error { t.askLeft(); return nil })
+	}
+	_ = asked.Wait()
+	for _, t := range last {
+		finish = append(finish, t.close(why))
+	}
+	for _, f := range slices.Backward(finish) {
+		defer f() // a hook may end the goroutine
+	}
+}
+
+// An endingOf is a topic that is being ended, with its queues.
+type endingOf[T any] struct {
+	*Topic[T]
+	qs   []*queue.Queue[T]
+	dead []*queue.Queue[T] // dead-letter queues that are drained too
+}
+
+func (t *Topic[T]) base() *queue.Core { return t.Core }
+
+func (t *Topic[T]) beginShutdown(with map[*queue.Core]bool) ending {
+	t.Mu.Lock()
+	var refused []*waiter[T]
+	if t.state != topicClosed {
+		t.state = topicClosing
+		t.endsWith = append(t.endsWith, with)
+		refused = t.refuseWaitersLocked()
+	}
+	qs := t.queuesLocked()
+	var p notice.Pending
+	t.UnlockTo(&p) // those behind them are admitted
+	for _, w := range refused {
+		close(w.decided)
+	}
+	for _, q := range qs {
+		q.Drain()
+	}
+	p.Perform()
+	return &endingOf[T]{Topic: t, qs: qs}
+}
+
+// mayPublishLocked reports whether the topic's state lets a publish in, whose
+// context comes from run r, nil if it comes from no handler.
+func (t *Topic[T]) mayPublishLocked(r *handling.Run) bool {
+	switch t.state {
+	case topicOpen:
+		return true
+	case topicClosing:
+		if r == nil {
+			return false
+		}
+		c, _ := r.Topic().(*queue.Core)
+		return c != nil && slices.ContainsFunc(t.endsWith, func(with map[*queue.Core]bool) bool { return with[c] })
+	}
+	return false
+}
+
+func (e *endingOf[T]) published() uint64 {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	return e.seq
+}
+
+func (e *endingOf[T]) await(ctx context.Context) error {
+	err := awaitDrained(ctx, e.qs, e.dead)
+	if e.remote == nil {
+		return err
+	}
+	for _, q := range e.qs {
+		if err == nil {
+			err = q.At().AwaitEmpty(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return awaitDrained(ctx, e.qs, e.dead)
+}
+
+// AwaitDrained waits until each queue has been drained, or ctx ends.
+func awaitDrained[T any](ctx context.Context, lists ...[]*queue.Queue[T]) error {
+	for _, qs := range lists {
+		for _, q := range qs {
+			for ch := q.AwaitDrained(); ch != nil; ch = q.AwaitDrained() {
+				select {
+				case <-ch:
+				case <-ctx.Done():
+					return message.ContextError(ctx)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (e *endingOf[T]) isDrained() bool {
+	for _, qs := range [][]*queue.Queue[T]{e.qs, e.dead} {
+		for _, q := range qs {
+			drained := false
+			q.Locked(func() { drained = q.IsDrainedLocked() })
+			if !drained {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (e *endingOf[T]) drainDead() {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	e.dead = e.drainDeadLocked(e.qs)
+}
+
+// orphansLocked returns the dead-letter queues that have outlived their queues, in the
+// order of their names.
+func (t *Topic[T]) orphansLocked() []*queue.Queue[T] {
+	return slices.SortedFunc(maps.Values(t.orphans), func(a, b *queue.Queue[T]) int { return cmp.Compare(a.QueueName, b.QueueName) })
+}
+
+// drainDeadLocked makes the dead-letter queues give out no more letters, and
+// returns them.
+func (t *Topic[T]) drainDeadLocked(qs []*queue.Queue[T]) []*queue.Queue[T] {
+	ds := t.orphansLocked()
+	for _, q := range qs {
+		q.Mu.Lock()
+		q.DrainingDead = true
+		q.Mu.Unlock()
+		if d := q.DeadIfAny(); d != nil {
+			ds = append(ds, d)
+		}
+	}
+	for _, d := range ds {
+		d.Drain()
+	}
+	return ds
+}
+
+func (e *endingOf[T]) onEngine() bool { return e.remote != nil }
+
+func (e *endingOf[T]) askLeft() {
+	for _, q := range e.qs {
+		q.At().AskLeft()
+	}
+}
+
+func (e *endingOf[T]) close(why error) (finish func()) { return e.endNow(why) }
+
+// awaitDone waits for the goroutines that received from the engine, which are about
+// to end.
+func (e *endingOf[T]) awaitDone(ctx context.Context) {
+	if e.remote == nil {
+		return
+	}
+	select {
+	case <-e.Done():
+	case <-ctx.Done():
+	}
+}
+
+func (e *endingOf[T]) result() *queue.ShutdownError {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	return e.shutdown
+}
+
+// Close ends the topic at once.
+func (t *Topic[T]) Close() error {
+	t.endNow(nil)()
+	return nil
+}
+
+// endNow closes the topic if it is not closed, and keeps what is left for
+// Shutdown, with why it did not wait any longer. What it returns tells of it and
+// lets the engine go: it calls hooks, and may block.
+func (t *Topic[T]) endNow(why error) (finish func()) {
+	t.Mu.Lock()
+	if t.state == topicClosed {
+		t.Mu.Unlock()
+		return func() {}
+	}
+	qs := t.queuesLocked()
+	t.state = topicClosed
+	t.closedQ = qs
+	waiters := t.refuseWaitersLocked()
+	t.drainDeadLocked(qs) // what expires now is there to be looked at
+	orphans := t.orphansLocked()
+	t.orphans, t.endsWith, t.turns = nil, nil, nil
+	t.open, t.directs, t.short = queueList[T]{}, 0, nil
+	t.forgetFilteredLocked()
+	clear(t.queues)
+	t.stopDedupLocked()
+	t.retained.ring, t.retained.next = nil, 0 // OpenQueue reads the size without the lock
+	for _, q := range t.opening {
+		q.Gone = true
+	}
+	left := &queue.ShutdownError{Topic: t.TopicName, Err: why}
+	for _, q := range qs {
+		q.Gone = true
+		l := q.CloseNow(false)
+		if why != nil { // what an engine holds was not waited for to the end
+			ready, inFlight := q.At().Left()
+			l.Ready, l.InFlight = max(l.Ready, ready), max(l.InFlight, inFlight)
+		}
+		if l.Messages() > 0 || l.Running > 0 {
+			left.Queues = append(left.Queues, l)
+		}
+		if d := q.DeadIfAny(); d != nil {
+			orphans = append(orphans, d)
+		}
+	}
+	for _, d := range orphans {
+		d.CloseNow(false)
+	}
+	t.log.Forget()
+	if len(left.Queues) > 0 {
+		t.shutdown = left
+	}
+	var p notice.Pending
+	t.UnlockTo(&p)
+
+	for _, w := range waiters {
+		close(w.decided)
+	}
+	p.CancelAll()
+	return func() {
+		// A hook may end the goroutine.
+		defer t.Release()
+		ended := append(slices.Clone(qs), orphans...)
+		defer callback.Each(len(ended), func(k int) { ended[k].Report.Stop() })
+		if t.remote != nil {
+			t.Live.Add(1)
+			defer func() { go t.letGo() }()
+			for _, q := range qs {
+				defer q.At().LetGo()
+			}
+		}
+		p.Perform()
+	}
+}
+
+// letGo closes the engine's topic, which waits for what is under way between its queues
+// and the engine. Started by endNow, if the topic is on an engine; Done waits for it.
+func (t *Topic[T]) letGo() {
+	defer t.Release()
+	t.remote.Close()
+}
+
+// Done returns a channel that is closed when the topic is closed and the last of its
+// goroutines and timers is gone.
+func (t *Topic[T]) Done() <-chan struct{} { return t.Live.Awaitable() }
+
+// Leftovers returns what the queues held when the topic was closed; nil before that.
+func (t *Topic[T]) Leftovers() map[string][]queue.Message[T] {
+	t.Mu.Lock()
+	qs := t.closedQ
+	t.Mu.Unlock()
+	var left map[string][]queue.Message[T]
+	for _, q := range qs {
+		if ms := q.Leftovers(); len(ms) > 0 {
+			if left == nil {
+				left = make(map[string][]queue.Message[T])
+			}
+			left[q.QueueName] = ms
+		}
+	}
+	return left
+}

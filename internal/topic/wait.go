@@ -1,0 +1,275 @@
+package topic
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// A waiter is an offer that waits for room. decided is closed, by whoever
+// decided about it, after err was set; both belong to the topic's mu until then.
+type waiter[T any] struct {
+	*offer[T]
+	decided chan struct{}
+	err     error
+	run     *handling.Run // of the handler that publishes, or nil
+	// again gets a token when the waiter was looked at and has to wait on,
+	// perhaps for another queue.
+	again chan struct{}
+
+	// Guarded by the topic's mu.
+	number uint64          // of its arrival
+	places []standing[T]   // in the lines that it stands in; none once it has left
+	turn   bool            // it is to be looked at
+	full   *queue.Queue[T] // what it was found to wait for
+}
+
+// lookAgain has w look for a deadlock again.
+func (w *waiter[T]) lookAgain() {
+	select {
+	case w.again <- struct{}{}:
+	default: // it will
+	}
+}
+
+// offer adds o to the queues, and waits for its turn if it must and may.
+func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
+	var r *handling.Run
+	if o.redrive != nil { // before it has moved letters: it asks the user's context
+		r = handling.RunOf(ctx)
+		o.waits = true
+	}
+	t.Mu.Lock()
+	full, err := t.firstLookLocked(o, r)
+	if o.redrive == nil && (t.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
+		t.Unlock()              // tells of what had expired
+		r = handling.RunOf(ctx) // asks the user's context: without a lock
+		o.waits = !try
+		t.Mu.Lock()
+		full, err = t.firstLookLocked(o, r)
+	}
+	var w *waiter[T]
+	if full != nil && !try {
+		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
+		t.enterLocked(w)
+	}
+	var p notice.Pending
+	t.UnlockTo(&p) // admits those whose deduplication IDs are published now, or who wait where messages expired
+	if w != nil {
+		return t.stand(ctx, w, full, &p)
+	}
+	if err == nil && full == nil {
+		t.after(o)
+	}
+	p.Perform()
+	if err != nil {
+		return err
+	}
+	if full != nil {
+		return fmt.Errorf("%w: queue %q", message.ErrQueueFull, full.QueueName)
+	}
+	return nil
+}
+
+// stand performs p and waits for w's turn. It asks the user's context and calls hooks:
+// if one of them ends the goroutine, or panics, w gives up its place as if its context
+// had ended.
+func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *queue.Queue[T], p *notice.Pending) error {
+	awaited := false
+	defer func() {
+		if !awaited {
+			t.giveUp(w)
+		}
+	}()
+	p.Perform()
+	err := t.await(ctx, w, full)
+	awaited = true
+	if t.giveUp(w) {
+		return err
+	}
+	<-w.decided // perhaps just now: what was decided is what happened
+	return w.err
+}
+
+// giveUp takes w out of the line, and reports whether it was there still.
+func (t *Topic[T]) giveUp(w *waiter[T]) bool {
+	t.Mu.Lock()
+	if w.places == nil {
+		t.Mu.Unlock()
+		return false
+	}
+	t.leaveLocked(w)
+	t.Unlock() // admits those behind this one, who may not share the queue it waited for
+	return true
+}
+
+// stallAfter is how long a publish waits before it is reported, and how long
+// until it is reported again.
+const stallAfter = 10 * time.Second
+
+// await waits until w is decided, and returns early with an error if ctx ends
+// or if it would wait for ever.
+func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *queue.Queue[T]) error {
+	since := t.Now()
+	hw := &handling.Wait{Blockers: func() []handling.Queue { return t.blockersOf(w) }}
+	run := w.run
+	if run != nil {
+		run.Add(hw)
+		defer run.Remove(hw)
+	}
+	stalled := time.NewTimer(stallAfter)
+	defer stalled.Stop()
+	for {
+		if run != nil {
+			if err := run.Deadlock(hw); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-w.decided:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("%w while waiting for room in queue %q", message.ContextError(ctx), full.QueueName)
+		case <-w.again:
+		case <-stalled.C:
+			if qs := t.blockersOf(w); len(qs) > 0 {
+				full = qs[0].(*queue.Queue[T]) // it may have become another
+			}
+			full.ReportStall(time.Duration(t.Now() - since))
+			stalled.Reset(stallAfter)
+		}
+	}
+}
+
+// firstLookLocked admits a new offer, unless one that came before it waits for
+// a queue that this one wants too. It returns the queue to wait for. r is the run
+// that publishes, or nil.
+func (t *Topic[T]) firstLookLocked(o *offer[T], r *handling.Run) (full *queue.Queue[T], err error) {
+	if !t.takesLocked(o, r) {
+		return nil, message.ErrClosed
+	}
+	t.dropDuplicatesLocked(o)
+	if t.waiting > 0 && (o.redrive != nil || len(o.items) > 0) {
+		for w := range t.ahead(o, math.MaxUint64) {
+			if err = t.refusedLocked(o); err != nil {
+				return nil, err
+			}
+			return w.full, nil
+		}
+	}
+	return t.admitLocked(o)
+}
+
+// takesLocked reports whether the topic's state lets an offer of run r in.
+func (t *Topic[T]) takesLocked(o *offer[T], r *handling.Run) bool {
+	return t.state == topicOpen || o.redrive == nil && t.mayPublishLocked(r)
+}
+
+// after does what remains once an offer was admitted. No lock is held.
+func (t *Topic[T]) after(o *offer[T]) {
+	if o.redrive != nil {
+		return
+	}
+	for _, r := range o.rows {
+		if r.q.Sleep != nil { // else it is direct
+			t.WakeAll(r.q.Sleep)
+		}
+	}
+	t.WakeAll(&t.Sleep)
+}
+
+// admitWaiters admits those whose turn it is to be looked at, in the order of their
+// arrival, after room was made in a queue, if that is not nil. One that still has to
+// wait holds back those behind it that share a queue with it, and no others. A
+// redrive that moved some of its letters goes behind the others for the rest. No lock is
+// held; what has to be told is left in p.
+func (t *Topic[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
+	var admitted, decided []*waiter[T]
+	anew := false // somebody waits for what he did not wait for before
+	t.Mu.Lock()
+	if room != nil {
+		t.TurnsOfLocked(room)
+	}
+	for w := t.nextTurnLocked(); w != nil; w = t.nextTurnLocked() {
+		if !t.takesLocked(w.offer, w.run) { // its handler has returned, and Shutdown was called
+			w.err = message.ErrClosed
+			decided = append(decided, w)
+			t.leaveLocked(w)
+			continue
+		}
+		t.dropDuplicatesLocked(w.offer)
+		if w.redrive == nil && len(w.items) == 0 { // published by another meanwhile
+			t.countDuplicatesLocked(w.offer)
+			decided = append(decided, w)
+			t.leaveLocked(w)
+			continue
+		}
+		t.leaveLinesLocked(w)
+		if t.standsBehind(w) {
+			anew = true
+			continue
+		}
+		moved := w.moved
+		w.ungateLocked()
+		full, err := t.admitLocked(w.offer)
+		if full == nil && err == nil {
+			admitted = append(admitted, w)
+		}
+		switch {
+		case full == nil:
+			w.err = err
+			decided = append(decided, w)
+			t.leaveLocked(w)
+		case w.moved > moved:
+			t.leaveLocked(w)
+			t.enterLocked(w)
+			t.turnLocked(w) // if it is the first again, it has to say that it waits
+		default:
+			w.full = full
+			anew = t.blocksAnewLocked(w) || anew
+		}
+	}
+	var inHandlers []*waiter[T]
+	if anew && t.inHandlers > 0 {
+		for w := range t.everyWaiter() {
+			if w.run != nil {
+				inHandlers = append(inHandlers, w)
+			}
+		}
+	}
+	made := t.TakeLocked(p)
+	t.Mu.Unlock()
+	for _, w := range decided {
+		close(w.decided)
+	}
+	for _, w := range inHandlers {
+		w.lookAgain()
+	}
+	for _, w := range admitted {
+		t.after(w.offer)
+	}
+	for _, q := range made {
+		q.TellRoom(p)
+	}
+}
+
+// refuseWaitersLocked decides about the waiters whom the topic's state does not let
+// in that it is closed. The caller closes their decided.
+func (t *Topic[T]) refuseWaitersLocked() (refused []*waiter[T]) {
+	for w := range t.everyWaiter() {
+		if !t.takesLocked(w.offer, w.run) {
+			w.err = message.ErrClosed
+			refused = append(refused, w)
+		}
+	}
+	for _, w := range refused {
+		t.leaveLocked(w)
+	}
+	return refused
+}

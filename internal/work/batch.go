@@ -1,0 +1,216 @@
+package work
+
+import (
+	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// A batch is a lease of which all has begun, several if it is longer, and is acknowledged
+// in one step when the handler returns nil.
+//
+// The slice that a handler is given is its to keep and to change, so it is
+// neither what the worker settles nor what it uses again. Such slices are cut
+// from slabs while batches come quickly one after the other. A slab keeps all in
+// memory that any of its batches holds, so it is dropped a millisecond later.
+
+// slabLen is how many deliveries a slab has room for.
+const slabLen = 4 * queue.PrefetchLen
+
+// A slab is room for batches to come. The queue's mu guards it.
+type slab[T any] struct {
+	room  []queue.Delivery[T]
+	cutAt int64 // when the last batch was cut from it
+}
+
+// claimLocked claims as many messages as the handler takes, if the subscriber may have
+// any, and reports whether it has.
+func (w *Worker[T]) claimLocked() bool {
+	s, q := w.s, w.s.Q
+	if s.Stopping || s.LimitedLocked() > 0 || !q.ServesLocked() {
+		return false
+	}
+	n := min(s.Most, q.ReadyLocked())
+	if n < s.Most && q.TakeAllBackLocked() { // it was published earlier
+		n = min(s.Most, q.ReadyLocked())
+	}
+	if n == 0 {
+		return false
+	}
+	now := q.Core.Now()
+	if !s.Pass(now) {
+		return false
+	}
+	ds := w.roomFor(n)
+	if w.takeBatchLocked(ds, now) {
+		s.PassMore(n - 1)
+		w.giveContextsLocked(1)
+		w.giveLocked(ds, now)
+		return true
+	}
+	w.endLeasesLocked()
+	w.forget(0)
+	if q.Entries {
+		n = w.claimEntriesLocked(ds, now)
+	} else {
+		n = w.claimLeasesLocked(ds, now)
+	}
+	if n == 0 {
+		s.Unpass(now)
+		q.CheckDrainedLocked()
+		return false
+	}
+	s.PassMore(n - 1)
+	q.ArmLocked(now)
+	w.giveContextsLocked(1)
+	w.giveLocked(ds[:n], now)
+	return true
+}
+
+// takeBatchLocked takes messages from the log into leases, if all are there and can be taken together. That
+// is what claimLeasesLocked would do, but at a lower price.
+func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
+	s, q := w.s, w.s.Q
+	if !s.prefetches || q.DueLocked() > 0 || q.N[queue.Backlogged] > 0 || q.InLogLocked() < len(ds) || !q.JoinLocked(len(ds), now) {
+		return false
+	}
+	t, vis := q.LeasesLocked(), int64(s.visibility())
+	if w.stepping || len(w.more) > 0 || len(ds) > lease.Len || w.Lease != nil && !t.Again(w.Lease, len(ds), now) {
+		w.endLeasesLocked()
+	}
+	for n := 0; n < len(ds); n += lease.Len {
+		part := ds[n:min(n+lease.Len, len(ds))]
+		l := w.Lease
+		if n > 0 {
+			l = t.Whole(w, len(part), now, vis)
+			w.more = append(w.more, l)
+		} else if l == nil {
+			l = t.Whole(w, len(part), now, vis)
+			w.Lease = l
+		}
+		first := t.First(l)
+		for k := 0; k < len(part); {
+			run := q.Cursor.Run(len(part) - k)
+			q.CopyOut(part[k:k+len(run)], run, first.Next(k))
+			q.Cursor.Step(len(run))
+			k += len(run)
+		}
+	}
+	w.tookLocked(ds, now)
+	if q.Hooked(notice.Delivered) {
+		for k := range ds {
+			q.DeliveredLocked(&ds[k])
+		}
+	}
+	q.TallyLocked()
+	q.LookByLocked(now, queue.CheckAge)
+	if !q.Alarm.Armed || q.Alarm.At > queue.After(now, s.visibility()) {
+		q.ArmLocked(now)
+	}
+	return true
+}
+
+// claimEntriesLocked claims messages that are entries of the window all the time.
+func (w *Worker[T]) claimEntriesLocked(ds []queue.Delivery[T], now int64) (n int) {
+	for ; n < len(ds); n++ {
+		d, ok := w.s.Q.ClaimAtLocked(now, w.s.visibility(), queue.InHandler)
+		if !ok {
+			break
+		}
+		ds[n] = d
+	}
+	return n
+}
+
+// claimLeasesLocked claims messages in leases.
+func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int) {
+	q := w.s.Q
+	t := q.LeasesLocked()
+	for n < len(ds) {
+		l := t.Gather(w, len(ds)-n, int64(w.s.visibility()))
+		for l.Room() > 0 {
+			if run := q.PlainRunLocked(l.Room(), now); len(run) > 0 {
+				q.Cursor.Step(t.Add(l, run, now))
+				q.BacklogsTurn = false
+			} else if !q.FillLocked(l, now) {
+				break
+			}
+		}
+		if l.Len() == 0 {
+			t.End(l, now)
+			break
+		}
+		if w.Lease == nil {
+			w.Lease, w.takenAt = l, now
+		} else {
+			w.more = append(w.more, l)
+		}
+		for k := 0; k < l.Len(); {
+			r := t.Run(l, k)
+			q.DeliverLocked(ds[n:], &r)
+			k += len(r.Items)
+			n += len(r.Items)
+		}
+		if l.Room() > 0 {
+			break
+		}
+	}
+	if n > 0 {
+		q.TallyLocked()
+		q.LookByLocked(now, queue.CheckAge)
+	}
+	return n
+}
+
+// giveLocked makes ds the worker's deliveries, and what its handler is given.
+func (w *Worker[T]) giveLocked(ds []queue.Delivery[T], now int64) {
+	w.ds, w.given = ds, ds
+	if w.s.keeps {
+		w.given = w.s.slab.cut(len(ds), now)
+		copy(w.given, ds)
+	}
+}
+
+// cut returns a slice of n deliveries that nobody else has.
+func (s *slab[T]) cut(n int, now int64) []queue.Delivery[T] {
+	quick := now-s.cutAt < int64(queue.CheckAge)
+	s.cutAt = now
+	switch {
+	case len(s.room) >= n:
+	case !quick || n > slabLen/2:
+		return make([]queue.Delivery[T], n)
+	default:
+		s.room = make([]queue.Delivery[T], slabLen)
+	}
+	ds := s.room[:n:n]
+	s.room = s.room[n:]
+	if len(s.room) == 0 {
+		s.room = nil // an empty slice would keep the array too
+	}
+	return ds
+}
+
+// drop lets go of the room that is left.
+func (s *slab[T]) drop() {
+	if s != nil {
+		s.room = nil
+	}
+}
+
+// ackBatch acknowledges what the worker has if all of it is in flight still and nobody
+// has to hear of each, and reports whether it has. If not, some may be.
+func (w *Worker[T]) ackBatch() bool {
+	q := w.s.Q
+	q.Mu.Lock()
+	if w.Lease == nil || q.Keys != nil || q.Hooked(notice.Settled) {
+		q.Mu.Unlock()
+		return false
+	}
+	ok := q.Leases.AckWhole(w.Lease)
+	for _, l := range w.more {
+		ok = q.Leases.AckWhole(l) && ok
+	}
+	q.AckedLocked()
+	q.Unlock()
+	return ok
+}

@@ -1,0 +1,85 @@
+package work
+
+import (
+	"context"
+
+	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// surrounded is a worker's handler with interceptors around it. The worker's goroutine has
+// it.
+type surrounded[T any] struct {
+	s   *Subscriber[T]
+	ids *message.IDs // the worker's
+	// handed is what the next run uses; nil: a new one. An interceptor may leave behind a
+	// next that it did not call, or that is running still, and has the deliveries then.
+	handed *queue.Handed[T]
+}
+
+// surround puts the subscriber's interceptors around the worker's handlers.
+func (w *Worker[T]) surround() {
+	r := &surrounded[T]{s: w.s, ids: new(message.IDs)}
+	if w.timed != nil {
+		r.ids = &w.timed.ids
+	}
+	if w.s.one != nil {
+		w.handlers.one = r.one
+	} else {
+		w.handlers.batch = r.batch
+	}
+}
+
+// one is the handler, if it takes one message at a time.
+func (w *surrounded[T]) one(ctx context.Context, d queue.Delivery[T]) error {
+	r := w.take()
+	one := &r.One[0] // field by field: a literal would be copied
+	one.Body, one.Q, one.Ext, one.Hist, one.Seq, one.At, one.Ref = d.Body, d.Q, d.Ext, d.Hist, d.Seq, d.At, d.Ref
+	err := w.handle(ctx, r)
+	if w.handed != nil {
+		r.One[0].Forget()
+	}
+	return err
+}
+
+// batch is the handler. The slice is its own.
+func (w *surrounded[T]) batch(ctx context.Context, ds []queue.Delivery[T]) error {
+	r := w.take()
+	r.Ds = ds
+	err := w.handle(ctx, r)
+	if w.handed != nil {
+		r.Ds = nil
+	}
+	return err
+}
+
+// take returns what the run uses. Nobody else has it.
+func (w *surrounded[T]) take() *queue.Handed[T] {
+	if r := w.handed; r != nil {
+		w.handed = nil // until it is known that it can be used again
+		return r
+	}
+	r := &queue.Handed[T]{Q: w.s.Q}
+	r.Ds = r.One[:]
+	h := &w.s.handlers
+	r.Chain = intercept.NewChain(*w.s.interceptors, func(ctx context.Context) error { return h.run(ctx, r.Ds) })
+	return r
+}
+
+func (w *surrounded[T]) handle(ctx context.Context, r *queue.Handed[T]) error {
+	is, q, d := *w.s.interceptors, r.Q, &r.Ds[0]
+	r.Id = w.ids.ID(&q.Core.Clock, d.Seq, d.At, d.Ext)
+	info := intercept.Info{
+		Operation: intercept.OpHandle, Topic: q.Core.TopicName, Queue: q.QueueName, Messages: len(r.Ds), About: r,
+		MessageID: r.Id, Attempt: int(d.Ref.Attempt), PublishedAt: q.Core.Time(d.At),
+	}
+	if len(is) > 1 {
+		r.Chain.Info = info
+	}
+	err := is[0](ctx, info, r.Chain.Next)
+	if r.Chain.Over() {
+		w.handed = r
+	}
+	return err
+}
