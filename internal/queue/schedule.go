@@ -1,11 +1,5 @@
 package queue
 
-import (
-	"time"
-
-	"github.com/gofanout/fanout/internal/message"
-)
-
 // ArmLocked keeps the invariant about the alarm, by a brief one if that will do.
 func (q *Queue[T]) ArmLocked(now int64) { q.armForLocked(now, true) }
 
@@ -95,48 +89,4 @@ func (q *Queue[T]) ticked() {
 	q.Alarm.end()
 	q.CheckHomeLocked()
 	q.Mu.Unlock()
-}
-
-// timeOutLocked ends the delivery of entry i because its visibility timeout has
-// passed, or extends it if its subscriber says so. If a handler has it, its
-// context is cancelled and it counts as stuck until it returns. A handler that has
-// returned is not stuck: its worker is, with settling what it left.
-func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) holder[T]) {
-	m, h := q.Win.Meta(i), q.Win.At(i)
-	var w holder[T]
-	if m.State == InHandler {
-		w = find(m.Stamp)
-	}
-	if w != nil && q.Renews { // else it has had all of it
-		if until := After(h.Start, w.Pooled().Set.AutoExtend); now < until {
-			next := min(After(now, q.Set.Visibility), until)
-			q.Win.Schedule(i, next)
-			q.Keeper.ExtendLocked(i, time.Duration(next-now))
-			return
-		}
-	}
-	q.Stale.Add(m.Stamp)
-	v := message.Verdict{Cause: message.TimedOut}
-	if w != nil {
-		v = w.TimedOutLocked(&h.Item, int(m.Spent)+1, h.Start, now, time.Duration(m.Deadline-h.Start))
-	}
-	q.endLocked(i, v, now)
-}
-
-// finder returns a function that finds the worker whose delivery has a stamp, or nil.
-// It looks at all workers once, when it is first called: it is good as long as the
-// queue's mu is held.
-func (q *Queue[T]) finder() func(stamp uint64) holder[T] {
-	var workers map[uint64]holder[T]
-	return func(stamp uint64) holder[T] {
-		if workers == nil {
-			workers = make(map[uint64]holder[T])
-			for _, s := range q.Subs {
-				for _, w := range s.Busy {
-					w.EachLocked(func(stamp uint64) { workers[stamp] = w })
-				}
-			}
-		}
-		return workers[stamp]
-	}
 }
