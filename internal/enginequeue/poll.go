@@ -128,5 +128,5 @@ func (r *Queue[T]) restLocked() {
 	}
 	q.HandOnLocked() // somebody may have become free meanwhile
 	q.CheckDrainedLocked()
-	q.CheckHomeLocked()
+	q.CheckEndedLocked()
 }

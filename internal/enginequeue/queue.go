@@ -201,7 +201,7 @@ func (r *Queue[T]) Purge(ctx context.Context) (int, error) {
 	here, err := q.PurgeLocked()
 	if n -= here; n > 0 {
 		q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})
-		q.RareLocked().Dropped += uint64(n)
+		q.OnDemandLocked().Dropped += uint64(n)
 	}
 	return max(n, 0) + here, err
 }

@@ -243,7 +243,7 @@ func (r *Queue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool) {
 	case a.broken.Cause != 0 && !q.Letters:
 		end = a.broken
 	case a.dead:
-		r.buryAgainLocked(i, true)
+		r.deadLetterAgainLocked(i, true)
 		return i, false
 	case q.Expired(&q.Win.At(i).Item, now):
 		q.ExpireLocked(i, now)

@@ -16,11 +16,11 @@ import (
 
 // A ending is how a lease ends, as the engine is told.
 type ending struct {
-	ack, bury bool
-	wait      time.Duration
-	state     onengine.Full
-	dead      notice.Event // of a message that is to be a dead letter
-	again     bool         // it was parked before
+	ack, deadLetter bool
+	wait            time.Duration
+	state           onengine.Full
+	dead            notice.Event // of a message that is to be a dead letter
+	again           bool         // it was parked before
 }
 
 // planLocked says how the delivery of entry i ends by v: what the engine is told, and
@@ -40,13 +40,13 @@ func (r *Queue[T]) planLocked(i int32, v message.Verdict, now int64) (end ending
 	if then == queue.Expires {
 		hist = hist.With(q.Attempt(message.Verdict{Cause: message.Expired}, now, now))
 	}
-	end.bury = then != queue.Retries
+	end.deadLetter = then != queue.Retries
 	if most := r.on.Caps[engine.RetryDelay].Most; most > 0 {
 		end.wait = min(end.wait, most)
 	}
-	s := onengine.State{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Dead: end.bury, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
+	s := onengine.State{Spent: int32(min(spent, math.MaxInt32)), Passes: passes, Dead: end.deadLetter, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
 	end.state = onengine.Full{State: s, Hist: hist}
-	if end.bury {
+	if end.deadLetter {
 		last := hist.Last()
 		end.dead = notice.Event{Attempt: int(spent), Cause: last.Cause, Err: last.Err, Elapsed: last.Elapsed}
 	}
@@ -61,7 +61,7 @@ func (r *Queue[T]) do(ctx context.Context, l *leased, end ending) (parked bool, 
 	switch {
 	case end.ack:
 		return false, onengine.Error(r.eq.Ack(ctx, l.receipt))
-	case end.bury:
+	case end.deadLetter:
 		m := l.msg
 		err = end.state.Fit(func(data []byte) error {
 			m.State = data
@@ -176,8 +176,8 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 		default:
 			if err == nil {
 				r.countLocked(&it, v, end, spent, time.Duration(now-start))
-				if end.bury {
-					r.buriedLocked(&it, end.dead, parked)
+				if end.deadLetter {
+					r.deadLetteredLocked(&it, end.dead, parked)
 				}
 			}
 			q.N[q.Win.Meta(i).State]--
@@ -186,7 +186,7 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 		}
 	}
 	q.CheckDrainedLocked()
-	q.CheckHomeLocked()
+	q.CheckEndedLocked()
 	q.HandOnLocked()
 	q.Unlock()
 	if err != nil {
@@ -229,21 +229,21 @@ func (r *Queue[T]) countLocked(it *queue.Item[T], v message.Verdict, end ending,
 	}
 	q.NoteItemLocked(notice.Settled, it, notice.Event{Attempt: attempt, Cause: message.Cause(v.Cause), Err: v.Err, Elapsed: elapsed, Wait: end.wait})
 	q.NoteUnreturnedLocked(it, v, attempt, elapsed)
-	if end.bury && end.dead.Cause == message.Expired {
-		q.RareLocked().Ended[message.Expired]++
+	if end.deadLetter && end.dead.Cause == message.Expired {
+		q.OnDemandLocked().Ended[message.Expired]++
 	}
 }
 
-// buriedLocked counts and notes that a dead message is with the engine's dead letters,
+// dead-letteredLocked counts and notes that a dead message is with the engine's dead letters,
 // or found no way there.
-func (r *Queue[T]) buriedLocked(it *queue.Item[T], dead notice.Event, parked bool) {
+func (r *Queue[T]) deadLetteredLocked(it *queue.Item[T], dead notice.Event, parked bool) {
 	q := r.q
 	if parked {
-		q.RareLocked().Parked++
+		q.OnDemandLocked().Parked++
 		q.NoteItemLocked(notice.Parked, it, dead)
 		return
 	}
-	q.RareLocked().DeadLettered++
+	q.OnDemandLocked().DeadLettered++
 	q.NoteItemLocked(notice.DeadLettered, it, dead)
 }
 
@@ -260,16 +260,16 @@ func (r *Queue[T]) EndLocked(i int32, v message.Verdict, now int64) {
 	q.Win.Remove(i)
 }
 
-// BuryLocked has entry i, whose state has been left, go to the engine's dead-letter queue.
-func (r *Queue[T]) BuryLocked(i int32) { r.buryAgainLocked(i, false) }
+// DeadLetterLocked has entry i, whose state has been left, go to the engine's dead-letter queue.
+func (r *Queue[T]) DeadLetterLocked(i int32) { r.deadLetterAgainLocked(i, false) }
 
-// buryAgainLocked is BuryLocked for a message that could not go there before, if again is
+// buryAgainLocked is DeadLetterLocked for a message that could not go there before, if again is
 // true.
-func (r *Queue[T]) buryAgainLocked(i int32, again bool) {
+func (r *Queue[T]) deadLetterAgainLocked(i int32, again bool) {
 	q := r.q
 	m, h := q.Win.Meta(i), q.Win.At(i)
 	s := onengine.State{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
-	r.tell(i, ending{bury: true, state: onengine.Full{State: s, Hist: h.Hist}, dead: q.LastAttempt(i), again: again})
+	r.tell(i, ending{deadLetter: true, state: onengine.Full{State: s, Hist: h.Hist}, dead: q.LastAttempt(i), again: again})
 	q.LeaveKeyLocked(&q.Win.At(i).Item, i)
 	q.Win.Remove(i)
 }
@@ -283,10 +283,10 @@ func (r *Queue[T]) tell(i int32, end ending) {
 		switch {
 		case errors.Is(err, message.ErrStale):
 			return nil, nil // it is with somebody else, or about to be
-		case err != nil || !end.bury || parked && end.again:
+		case err != nil || !end.deadLetter || parked && end.again:
 			return nil, err
 		}
-		return func() { r.buriedLocked(&it, end.dead, parked) }, nil
+		return func() { r.deadLetteredLocked(&it, end.dead, parked) }, nil
 	})
 }
 
@@ -305,7 +305,7 @@ func (r *Queue[T]) later(what string, f func(ctx context.Context) (then func(), 
 		}
 		q.Calls--
 		q.CheckDrainedLocked()
-		q.CheckHomeLocked()
+		q.CheckEndedLocked()
 		q.Unlock()
 		if err != nil && !queue.IsClosed(err) {
 			r.failedAt(what, err)

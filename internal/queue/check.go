@@ -97,7 +97,7 @@ func (q *Queue[T]) CheckLocked() error {
 		at, ok = q.Alarm.CheckAt, true
 	}
 	_, first, expires := q.Win.FirstExpiry()
-	if known, found := q.knownExpiryLocked(); found && q.Gate.Load() != 0 && (!ok || known < at) {
+	if known, found := q.knownExpiryLocked(); found && q.RoomWanted.Load() != 0 && (!ok || known < at) {
 		at, ok = known, true
 	}
 	var all []int64 // when those expire that can make room

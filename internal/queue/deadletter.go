@@ -91,12 +91,12 @@ func NewLetters[T any](name string, top settings.Topic, set settings.Queue) (*Qu
 	return NewDeadLetterQueue[T](c, nil, name, set.Limits), nil
 }
 
-// BuryLocked moves entry i, whose state has been left, to the dead-letter
+// DeadLetterLocked moves entry i, whose state has been left, to the dead-letter
 // queue, or parks it. The lock of a queue comes before that of its dead-letter
 // queue, so that the move is one step for everybody else.
-func (q *Queue[T]) buryLocked(i int32) {
+func (q *Queue[T]) deadLetterLocked(i int32) {
 	if q.Keeper != nil {
-		q.Keeper.BuryLocked(i)
+		q.Keeper.DeadLetterLocked(i)
 		return
 	}
 	h := q.Win.At(i)
@@ -106,7 +106,7 @@ func (q *Queue[T]) buryLocked(i int32) {
 	}
 	q.LeaveKeyLocked(&h.Item, i)
 	q.PutLocked(i, parked)
-	q.RareLocked().Parked++
+	q.OnDemandLocked().Parked++
 	q.offerSwapLocked()
 	q.NoteItemLocked(notice.Parked, &h.Item, q.LastAttempt(i))
 }
@@ -127,14 +127,14 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 	}
 	if d.HeldLocked() >= d.Set.Capacity {
 		if d.Set.Overflow != settings.DropOldest || !d.DropOldestLocked(0) {
-			if r := d.RareLocked(); !r.starved[q] {
-				if r.starved == nil {
-					r.starved = make(map[*Queue[T]]bool)
+			if r := d.OnDemandLocked(); !r.isSource[q] {
+				if r.isSource == nil {
+					r.isSource = make(map[*Queue[T]]bool)
 				}
-				r.starved[q] = true
-				r.starving = append(r.starving, q)
+				r.isSource[q] = true
+				r.sources = append(r.sources, q)
 			}
-			d.starving.Store(true)
+			d.sourcesWait.Store(true)
 			return false
 		}
 		q.Pending.Join(d.Pending.Take())
@@ -143,17 +143,17 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 	d.Offered++
 	d.Allow.Add(-1)
 	h := q.Win.At(i)
-	d.PutLocked(d.Win.Add(Held[T]{Item: q.letter(d, h.Item), Hist: h.Hist}), Backlogged)
+	d.PutLocked(d.Win.Add(Held[T]{Item: q.toLetter(d, h.Item), Hist: h.Hist}), Backlogged)
 	d.HandOnLocked()
-	q.RareLocked().DeadLettered++
+	q.OnDemandLocked().DeadLettered++
 	q.NoteItemLocked(notice.DeadLettered, &h.Item, q.LastAttempt(i))
 	return true
 }
 
-// letter returns q's message as dead-letter queue d keeps it. In one that is
+// toLetter returns q's message as dead-letter queue d keeps it. In one that is
 // shared, times, numbers and IDs of several topics come together: they become
 // d's own, and the message takes its ID and its origin along.
-func (q *Queue[T]) letter(d *Queue[T], it Item[T]) Item[T] {
+func (q *Queue[T]) toLetter(d *Queue[T], it Item[T]) Item[T] {
 	if !d.shared() {
 		return it
 	}
@@ -166,8 +166,8 @@ func (q *Queue[T]) letter(d *Queue[T], it Item[T]) Item[T] {
 	return it
 }
 
-// unletter is the reverse of letter, for a message whose time to live begins anew.
-func (q *Queue[T]) unletter(d *Queue[T], it Item[T], now int64) Item[T] {
+// fromLetter is the reverse of toLetter, for a message whose time to live begins anew.
+func (q *Queue[T]) fromLetter(d *Queue[T], it Item[T], now int64) Item[T] {
 	if d.shared() {
 		it.Seq = it.Ext.Seq
 		it.At = q.Core.Clock.At(d.Core.Time(it.At))

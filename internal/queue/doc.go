@@ -10,7 +10,7 @@
 //
 // A Topic owns its log, its queues and what waits for room; its mu guards them. A Queue owns
 // its cursor, window, leases, alarm, receivers and subscribers; its mu guards them. The order
-// of locks is topic, queue, its dead-letter queue. The leaves are the lists of sleepers, what
+// of locks is topic, queue, its dead-letter queue. The leaves are the lists of idle queues, what
 // counts the living, reporters, handlers' contexts, and the topic of package onengine. No
 // user code is called, nothing waits and nothing is logged under any of them: that is left
 // pending, and unlock does it.

@@ -90,7 +90,7 @@ func (q *Queue[T]) spillExpiringLocked(now int64) {
 	q.LookByLocked(now, CheckAge)
 }
 
-// expireFirstLocked buries the first that expires of those in the window, if its time
+// expireFirstLocked dead-letters the first that expires of those in the window, if its time
 // to live has passed, and reports whether it has.
 func (q *Queue[T]) expireFirstLocked(now int64) bool {
 	i, at, ok := q.Win.FirstExpiry()
@@ -104,7 +104,7 @@ func (q *Queue[T]) expireFirstLocked(now int64) bool {
 	return true
 }
 
-// expireAllLocked buries what has expired and is neither in flight nor parked, and
+// expireAllLocked dead-letters what has expired and is neither in flight nor parked, and
 // reports whether that was anything. The topic's mu is held, too.
 func (q *Queue[T]) expireAllLocked(now int64) bool {
 	if at, ok := q.firstExpiryLocked(now); !ok || at > now {

@@ -39,7 +39,7 @@ const ownSegment = PrefetchLen
 // others.
 func (q *Queue[T]) ReadOwnLog(spare *log.Spare[Item[T]]) {
 	q.Log = log.NewSharing(min(ownSegment, SegmentOf[T](), q.Set.Capacity/4), spare)
-	q.Sleep = new(Sleepers[T])
+	q.Idle = new(IdleQueues[T])
 	q.Cursor = q.Log.Cursor()
 }
 

@@ -14,7 +14,7 @@ type Home[T any] struct {
 	*Core
 	Owner owner[T]
 
-	Sleep    Sleepers[T]
+	Idle     IdleQueues[T]
 	Expiring atomic.Uint64 // the latest message that has a time to live of its own; read without mu
 
 	Mu       sync.Mutex     // the topic's; see unlock

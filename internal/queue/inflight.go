@@ -47,7 +47,7 @@ func (q *Queue[T]) TallyLocked() {
 
 // TakeAtLocked puts messages in flight for a caller, as many as ds has room for and
 // there are. Something is ready. It sees to it that other consumers are woken for what
-// remains. It may have buried some that came too late, even if it takes none.
+// remains. It may have dead-lettered some that came too late, even if it takes none.
 func (q *Queue[T]) TakeAtLocked(ds []Delivery[T], now int64, vis time.Duration) (n int) {
 	for n < len(ds) {
 		k := q.takeSomeLocked(ds[n:], now, vis)
@@ -142,7 +142,7 @@ func (q *Queue[T]) joinsAlone(it *Item[T], at int64) bool {
 }
 
 // FillLocked takes the next message by itself into a lease, which has room, and reports
-// whether there was one. It may have buried some that came too late, even if not.
+// whether there was one. It may have dead-lettered some that came too late, even if not.
 func (q *Queue[T]) FillLocked(l *lease.Lease[T], now int64) bool {
 	i, ok := q.nextLocked(now)
 	if !ok {

@@ -52,8 +52,8 @@ type keeper[T any] interface {
 	// EndLocked ends the delivery of entry i, which is no longer scheduled, as v says.
 	// Nobody waits for that.
 	EndLocked(i int32, v message.Verdict, now int64)
-	// BuryLocked has entry i, whose state has been left, go to the dead letters.
-	BuryLocked(i int32)
+	// DeadLetterLocked has entry i, whose state has been left, go to the dead letters.
+	DeadLetterLocked(i int32)
 	// ExtendLocked makes the engine's lease of entry i end after by at the earliest.
 	ExtendLocked(i int32, by time.Duration)
 

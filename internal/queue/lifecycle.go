@@ -80,8 +80,8 @@ func (q *Queue[T]) Leftovers() []Message[T] {
 }
 
 func (q *Queue[T]) leftoversLocked() []Message[T] {
-	if q.rare != nil && len(q.rare.left) > 0 {
-		return q.rare.left
+	if q.onDemand != nil && len(q.onDemand.left) > 0 {
+		return q.onDemand.left
 	}
 	if q.Closed && !q.Letters {
 		return []Message[T]{}
@@ -125,7 +125,7 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	default:
 		left := q.messagesLocked(now)
 		if n := len(left); n > 0 {
-			q.RareLocked().left = left
+			q.OnDemandLocked().left = left
 			q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByClose, Count: n})
 		}
 		q.emptyLocked()
@@ -143,7 +143,7 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	q.Closed = true
 	q.ChangedLocked()
 	if !q.Direct {
-		q.Sleep.Remove(q)
+		q.Idle.Remove(q)
 	}
 	for _, s := range slices.Clone(q.Subs) {
 		for _, w := range s.Busy {
@@ -156,7 +156,7 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	}
 	q.ArmLocked(0)
 	q.CheckDrainedLocked()
-	q.CheckHomeLocked()
+	q.CheckEndedLocked()
 	return l
 }
 
@@ -174,7 +174,7 @@ func (q *Queue[T]) dropAllLocked() {
 	if n == 0 {
 		return
 	}
-	q.RareLocked().Dropped += uint64(n)
+	q.OnDemandLocked().Dropped += uint64(n)
 	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
 }
 
@@ -184,9 +184,9 @@ func (q *Queue[T]) forgetLocked() {
 	switch {
 	case q.Letters:
 		q.dropAllLocked()
-	case q.rare != nil:
-		q.rare.Dropped += uint64(len(q.rare.left))
-		q.rare.left = nil
+	case q.onDemand != nil:
+		q.onDemand.Dropped += uint64(len(q.onDemand.left))
+		q.onDemand.left = nil
 	}
 }
 
@@ -213,7 +213,7 @@ func (q *Queue[T]) entriesLocked() []int32 {
 	return all
 }
 
-// expireWaitingLocked buries the window's messages whose time to live has passed
+// expireWaitingLocked dead-letters the window's messages whose time to live has passed
 // and that are neither in flight, which may finish, nor parked, which are dead.
 func (q *Queue[T]) expireWaitingLocked(now int64) {
 	for _, i := range q.entriesLocked() {
@@ -299,16 +299,16 @@ func (q *Queue[T]) CheckDrainedLocked() {
 	}
 }
 
-// CheckHomeLocked tells the topic once nothing of a closed queue runs.
-func (q *Queue[T]) CheckHomeLocked() {
-	if q.Closed && !q.home && q.Running == 0 && q.Alarm.quiet() && q.Calls == 0 && !q.Polling {
-		q.home = true
+// CheckEndedLocked tells the topic once nothing of a closed queue runs.
+func (q *Queue[T]) CheckEndedLocked() {
+	if q.Closed && !q.ended && q.Running == 0 && q.Alarm.quiet() && q.Calls == 0 && !q.Polling {
+		q.ended = true
 		q.Core.Release()
 	}
 }
 
 func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
-	q := &Queue[T]{Core: c, T: t, QueueName: name, Set: set, SleepAt: Awake, Local: c.calls == nil, Evicts: true}
+	q := &Queue[T]{Core: c, T: t, QueueName: name, Set: set, IdleAt: NotIdle, Local: c.calls == nil, Evicts: true}
 	q.Report.Init(&c.To, name)
 	q.Allow.Store(int64(min(set.Capacity, maxCapacity)))
 	return q

@@ -156,7 +156,7 @@ func (q *Queue[T]) DropOldestLocked(end int64) bool {
 }
 
 func (q *Queue[T]) dropLocked(it *Item[T], why notice.Reason) {
-	q.RareLocked().Dropped++
+	q.OnDemandLocked().Dropped++
 	q.NoteItemLocked(notice.Dropped, it, notice.Event{Reason: why})
 }
 

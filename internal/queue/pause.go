@@ -94,7 +94,7 @@ func (q *Queue[T]) PurgeLocked() (n int, err error) {
 		allow += q.Cursor.Pos()
 	}
 	q.Allow.Store(allow)
-	q.RareLocked().Dropped += uint64(n)
+	q.OnDemandLocked().Dropped += uint64(n)
 	q.ArmLocked(q.Core.Now())
 	q.HandOnLocked()
 	q.CheckDrainedLocked()

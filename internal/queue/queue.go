@@ -25,7 +25,7 @@ import (
 //	              ▼            │                                      │ snoozed
 //	          [in flight] ─────┴──────────── end ─────────────────────┘
 //	              │  │
-//	              │  └─ attempts spent, permanent ─▶ bury ─▶ dead-letter queue ─▶ redrive ─▶ ready
+//	              │  └─ attempts spent, permanent ─▶ dies ─▶ dead-letter queue ─▶ redrive ─▶ ready
 //	             ack                                  └──▶ [parked] ─▶ unpark ──▲
 //	              ▼
 //	            gone
@@ -75,7 +75,7 @@ type Queue[T any] struct {
 	//   - of what is due, that has the higher stamp which became so after what waits in
 	//     a lease since it timed out;
 	//   - if anything is ready and a consumer is idle, one has been woken or
-	//     the queue is in its log's list of sleepers;
+	//     the queue is in its log's list of idle queues;
 	//   - the alarm is armed, for the schedule's first instant or the end of a
 	//     rate limit's pause or earlier, while there is either; else it is not,
 	//     once the last worker has ended.
@@ -84,7 +84,7 @@ type Queue[T any] struct {
 	Core      *Core
 	T         *Home[T]          // nil of a shared dead-letter queue
 	Log       *log.Log[Item[T]] // nil if it is direct
-	Sleep     *Sleepers[T]      // of that log
+	Idle      *IdleQueues[T]    // of that log
 	QueueName string
 	Set       *settings.Limits // shared with queues that have the same
 	Filters   *filters[T]      // nil: none
@@ -98,26 +98,26 @@ type Queue[T any] struct {
 	Local     bool // in memory, and nothing stands around calls: see intercept.go; false for the zero Queue
 
 	// Guarded by the topic's mu, as place, wait and source below.
-	Gone   bool // closed, or about to be
-	Blocks bool // see blocksAnewLocked
+	Closing bool // closed, or about to be
+	Blocks  bool // see blocksAnewLocked
 
 	// Allow is how far the log may grow before this queue is full; for a direct
 	// queue it is the room left. Written under mu, read by publishers without.
 	Allow atomic.Int64
-	// Gate is what allow must reach before a publisher that waits for room here
-	// can go on, 0 if none waits. starving is set by a source that waits for room
+	// RoomWanted is what allow must reach before a publisher that waits for room here
+	// can go on, 0 if none waits. sourcesWait is set by a queue that waits for room
 	// in this dead-letter queue. Who makes the room clears them and goes to tell.
-	Gate atomic.Int64
+	RoomWanted atomic.Int64
 	// Ranging is the lease of the range that took one last, found without mu.
-	Ranging  atomic.Pointer[lease.Lease[T]]
-	starving atomic.Bool
+	Ranging     atomic.Pointer[lease.Lease[T]]
+	sourcesWait atomic.Bool
 
 	// Guarded by the topic's mu.
 	Place  int32     // in the topic's list that it is in
 	Wait   any       // who waits for room here: the topic's, nil if nobody has
 	Source *Queue[T] // of a dead-letter queue that is not shared: whose letters it gets
 
-	SleepAt int64 // place in sleep, guarded by its mutex
+	IdleAt int64 // place in sleep, guarded by its mutex
 
 	Mu      sync.Mutex     // guards the fields below; see unlock
 	Pending notice.Pending // empty while mu is not locked
@@ -158,25 +158,25 @@ type Queue[T any] struct {
 	// DrainingDead is draining for the dead-letter queue, made or not.
 	DrainingDead bool
 	Closed       bool
-	home         bool // closed, and nothing of it runs
+	ended        bool // closed, and nothing of it runs
 
 	Offered   uint64        // messages added other than through the log, less where the cursor began
 	Seq       atomic.Uint64 // of events; a timed worker numbers its own without mu
 	Started   uint64        // worker goroutines
 	Delivered uint64
 	Acked     uint64
-	rare      *rare[T] // nil while all of it is zero
-	scan      logScan  // see firstExpiryLocked
+	onDemand  *onDemand[T] // nil while all of it is zero
+	scan      logScan      // see firstExpiryLocked
 }
 
-// rare is what few queues need, and not often.
-type rare[T any] struct {
+// onDemand is what few queues need, and not often.
+type onDemand[T any] struct {
 	counters
 	left []Message[T] // what the queue held when it closed
-	// starving are the queues with messages parked for want of room in this dead-letter
-	// queue, and starved holds them too.
-	starving []*Queue[T]
-	starved  map[*Queue[T]]bool
+	// sources are the queues with messages parked for want of room in this dead-letter
+	// queue, and isSource holds them too.
+	sources  []*Queue[T]
+	isSource map[*Queue[T]]bool
 }
 
 // counters are the parts of Stats that only grow, but for those of a message
@@ -186,12 +186,12 @@ type counters struct {
 	Ended                                   [message.Causes]uint64
 }
 
-// RareLocked returns what is rare, to be changed.
-func (q *Queue[T]) RareLocked() *rare[T] {
-	if q.rare == nil {
-		q.rare = new(rare[T])
+// OnDemandLocked returns what is made on demand, to be changed.
+func (q *Queue[T]) OnDemandLocked() *onDemand[T] {
+	if q.onDemand == nil {
+		q.onDemand = new(onDemand[T])
 	}
-	return q.rare
+	return q.onDemand
 }
 
 // CountEndLocked counts an attempt that has ended.
@@ -199,23 +199,23 @@ func (q *Queue[T]) CountEndLocked(cause message.Cause) {
 	if cause == message.Acked {
 		q.Acked++
 	} else {
-		q.RareLocked().Ended[cause]++
+		q.OnDemandLocked().Ended[cause]++
 	}
 }
 
-// countersLocked returns a copy of the rare counters.
+// countersLocked returns a copy of the counters made on demand.
 func (q *Queue[T]) countersLocked() (c counters) {
-	if q.rare != nil {
-		c = q.rare.counters
+	if q.onDemand != nil {
+		c = q.onDemand.counters
 	}
 	return c
 }
 
 func (q *Queue[T]) ExpiredLocked() uint64 {
-	if q.rare == nil {
+	if q.onDemand == nil {
 		return 0
 	}
-	return q.rare.Ended[message.Expired]
+	return q.onDemand.Ended[message.Expired]
 }
 
 // Stats is a snapshot of a queue. Package fanout explains the numbers.

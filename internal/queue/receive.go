@@ -183,7 +183,7 @@ func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration)
 }
 
 // TakeLocked claims messages for a caller, as many as ds has room for, and sees
-// to it that other consumers are woken for what remains. It may have buried some
+// to it that other consumers are woken for what remains. It may have dead-lettered some
 // that came too late, and freed their room, even if it takes none.
 func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
 	if !q.ServesLocked() || q.ReadyLocked() == 0 {
@@ -193,7 +193,7 @@ func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
 }
 
 // ClaimAtLocked puts the next message, a dead letter or one of an engine, in flight in the
-// given state, and leaves the timer to the caller. It may have buried some that came too
+// given state, and leaves the timer to the caller. It may have dead-lettered some that came too
 // late, and freed their room, even if it returns none.
 func (q *Queue[T]) ClaimAtLocked(now int64, vis time.Duration, state uint8) (d Delivery[T], ok bool) {
 	i, ok := q.nextLocked(now)
@@ -282,7 +282,7 @@ func (q *Queue[T]) HandOnLocked() {
 				q.ArmLocked(q.Core.Now())
 			}
 			return
-		case q.Direct || !q.Sleep.Add(q):
+		case q.Direct || !q.Idle.Add(q):
 			return
 		case q.Log.Published() <= q.Cursor.Pos():
 			return // a later publish finds the queue in the list
@@ -308,7 +308,7 @@ func (q *Queue[T]) ServesLocked() bool {
 	return !q.Closed && !q.Paused && (!q.Letters || !q.draining)
 }
 
-// wake is called by whoever took the queue out of its list of sleepers.
+// wake is called by whoever took the queue out of its list of idle queues.
 func (q *Queue[T]) wake() {
 	q.Mu.Lock()
 	q.HandOnLocked()

@@ -11,11 +11,11 @@ import (
 )
 
 // offerSwapLocked has a redrive that waits for room here looked at, since it can
-// change places with what is parked: it makes the gate as low as no allow is,
+// change places with what is parked: it makes RoomWanted as low as no allow is,
 // so that the next unlock goes to tell.
 func (q *Queue[T]) offerSwapLocked() {
-	for g := q.Gate.Load(); g != 0 && !q.Gate.CompareAndSwap(g, math.MinInt64); {
-		g = q.Gate.Load()
+	for g := q.RoomWanted.Load(); g != 0 && !q.RoomWanted.CompareAndSwap(g, math.MinInt64); {
+		g = q.RoomWanted.Load()
 	}
 }
 
@@ -148,16 +148,16 @@ func (q *Queue[T]) RedriveLocked(letters []Delivery[T]) (rest []Delivery[T], mov
 		h := *d.Win.At(l.Ref.Block)
 		d.takeOutLocked(l.Ref.Block)
 		d.FreeLocked(l.Ref.Block)
-		d.RareLocked().Redriven++
+		d.OnDemandLocked().Redriven++
 		if q.Room() <= 0 {
 			p, _ := q.parked.First()
 			q.sendBothLocked(d, p)
 			q.Win.Pull(&q.parked, p)
 			q.FreeLocked(p)
 		}
-		i := q.Win.Add(Held[T]{Item: q.unletter(d, h.Item, now), Hist: h.Hist})
+		i := q.Win.Add(Held[T]{Item: q.fromLetter(d, h.Item, now), Hist: h.Hist})
 		q.Allow.Add(-1)
-		q.RareLocked().Redriven++
+		q.OnDemandLocked().Redriven++
 		q.PutLocked(i, Due)
 		moved++
 		q.NoteItemLocked(notice.Redriven, &h.Item, notice.Event{})

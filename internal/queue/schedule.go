@@ -14,7 +14,7 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	if q.Limited > 0 && (!ok || q.Limited < at) {
 		at, ok, brief = q.Limited, true, false
 	}
-	if q.Gate.Load() != 0 { // somebody waits for room
+	if q.RoomWanted.Load() != 0 { // somebody waits for room
 		if expires, found := q.knownExpiryLocked(); found && (!ok || expires < at) {
 			at, ok, brief = expires, true, false
 		}
@@ -55,12 +55,12 @@ func (q *Queue[T]) tick() {
 	if check := q.Alarm.CheckAt; check > 0 && check <= now {
 		q.lookLocked(now)
 	}
-	if q.Gate.Load() != 0 {
+	if q.RoomWanted.Load() != 0 {
 		q.firstExpiryLocked(now)
 	}
 	find := q.finder()
 	for n := 0; n < tickLen && !q.Closed; n++ {
-		if q.Gate.Load() != 0 && q.expireFirstLocked(now) {
+		if q.RoomWanted.Load() != 0 && q.expireFirstLocked(now) {
 			continue
 		}
 		if q.leaseDueLocked(now) {
@@ -87,6 +87,6 @@ func (q *Queue[T]) tick() {
 func (q *Queue[T]) ticked() {
 	q.Mu.Lock()
 	q.Alarm.end()
-	q.CheckHomeLocked()
+	q.CheckEndedLocked()
 	q.Mu.Unlock()
 }

@@ -136,7 +136,7 @@ func (q *Queue[T]) endLocked(i int32, v message.Verdict, now int64) {
 func (q *Queue[T]) goOnLocked(i int32, then Fate, v message.Verdict, now int64) {
 	switch then {
 	case Dies:
-		q.buryLocked(i)
+		q.deadLetterLocked(i)
 	case Expires:
 		q.ExpireLocked(i, now)
 	default:
@@ -233,13 +233,13 @@ func (q *Queue[T]) expiry(it *Item[T]) (at int64, ok bool) {
 	return After(born, ttl), ttl > 0 && !q.Letters
 }
 
-// ExpireLocked buries entry i, whose state has been left, because its time to
+// ExpireLocked dead-letters entry i, whose state has been left, because its time to
 // live has passed.
 func (q *Queue[T]) ExpireLocked(i int32, now int64) {
 	h := q.Win.At(i)
-	q.RareLocked().Ended[message.Expired]++
+	q.OnDemandLocked().Ended[message.Expired]++
 	h.Hist = h.Hist.With(q.Attempt(message.Verdict{Cause: message.Expired}, now, now))
-	q.buryLocked(i)
+	q.deadLetterLocked(i)
 }
 
 // PutLocked gives entry i, which is in no list, a state that is not in flight.

@@ -36,7 +36,7 @@ func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
 		q.LandedLocked(&e.Out, v, now)
 		return true
 	}
-	q.RareLocked().Ended[message.TimedOut] += uint64(e.Len())
+	q.OnDemandLocked().Ended[message.TimedOut] += uint64(e.Len())
 	for first, n := range e.Runs() {
 		q.Stale.AddRun(first, n)
 	}

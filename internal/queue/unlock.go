@@ -52,21 +52,21 @@ func (q *Queue[T]) UnlockUnder(t *Home[T]) {
 
 // RoomIsWanted reports whether somebody waits for the room that there is.
 func (q *Queue[T]) RoomIsWanted() bool {
-	g := q.Gate.Load()
-	return g != 0 && q.Allow.Load() >= g || q.starving.Load()
+	g := q.RoomWanted.Load()
+	return g != 0 && q.Allow.Load() >= g || q.sourcesWait.Load()
 }
 
 // TellRoom lets those in who wait for the room that there is. No lock is held; what has
 // to be told is left in p.
 func (q *Queue[T]) TellRoom(p *notice.Pending) {
-	if g := q.Gate.Load(); g != 0 && q.Allow.Load() >= g && q.Gate.CompareAndSwap(g, 0) {
+	if g := q.RoomWanted.Load(); g != 0 && q.Allow.Load() >= g && q.RoomWanted.CompareAndSwap(g, 0) {
 		p.Join(q.T.Owner.LetIn(q))
 	}
-	if q.starving.Load() && q.starving.CompareAndSwap(true, false) {
+	if q.sourcesWait.Load() && q.sourcesWait.CompareAndSwap(true, false) {
 		q.Mu.Lock()
-		r := q.RareLocked()
-		starved := r.starving
-		r.starving, r.starved = nil, nil
+		r := q.OnDemandLocked()
+		starved := r.sources
+		r.sources, r.isSource = nil, nil
 		q.Mu.Unlock()
 		for _, source := range starved {
 			source.unpark(p)

@@ -24,7 +24,7 @@ func (q *Queue[T]) IsShared() bool { return q.Letters && q.shared() }
 
 // Blocking reports whether a publish or a redrive waits for room in this queue and is the
 // first in its line.
-func (q *Queue[T]) Blocking() bool { return q.Gate.Load() != 0 }
+func (q *Queue[T]) Blocking() bool { return q.RoomWanted.Load() != 0 }
 
 // DeadNow returns the dead-letter queue, nil if none has been made.
 func (q *Queue[T]) DeadNow() *Queue[T] {
@@ -125,7 +125,7 @@ func (d *Queue[T]) drop(letters []Delivery[T]) (n int) {
 		it := d.Win.At(l.Ref.Block).Item
 		d.takeOutLocked(l.Ref.Block)
 		d.FreeLocked(l.Ref.Block)
-		d.RareLocked().Dropped++
+		d.OnDemandLocked().Dropped++
 		d.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedByDelete})
 		n++
 	}

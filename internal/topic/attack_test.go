@@ -200,7 +200,7 @@ func TestPromise11WhatIsReplayedCanBeDueBeforeItsQueueIsOpen(t *testing.T) {
 	within(t, top, top.Done(), "the end")
 }
 
-// A publisher that has taken the list of sleepers owns nothing that keeps the
+// A publisher that has taken the list of idle queues owns nothing that keeps the
 // topic alive, unless it says so while they are in the list.
 func TestPromise10ClosingWhileAPublisherWakesManyQueues(t *testing.T) {
 	rounds := 1500
@@ -219,7 +219,7 @@ func TestPromise10ClosingWhileAPublisherWakesManyQueues(t *testing.T) {
 				}
 			})
 		}
-		for top.Sleep.N.Load() <= queue.WakesItself {
+		for top.Idle.N.Load() <= queue.WakesItself {
 			runtime.Gosched()
 		}
 		received.Go(func() { _ = top.Publish(ctx, 1) })
@@ -284,7 +284,7 @@ func dump[T any](top *Topic[T]) string {
 		line("%+v", q.Stats())
 		q.Mu.Lock()
 		line("  allow %d, gate %d, receivers %d, subscribers %d, armed %t, asleep at %d",
-			q.Allow.Load(), q.Gate.Load(), q.Receivers.N, len(q.Subs), q.Alarm.Armed, q.SleepAt)
+			q.Allow.Load(), q.RoomWanted.Load(), q.Receivers.N, len(q.Subs), q.Alarm.Armed, q.IdleAt)
 		q.Mu.Unlock()
 	}
 	buf := make([]byte, 1<<20)

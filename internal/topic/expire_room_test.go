@@ -33,7 +33,7 @@ func requireNoTimer(t *testing.T, qs ...*queue.Queue[int]) {
 	elapse(2 * time.Millisecond) // what looks at the log comes within one
 	for _, q := range qs {
 		q.Locked(func() { require.False(t, q.Alarm.Armed, "queue %q has a timer", q.QueueName) })
-		require.Zero(t, q.Gate.Load(), "somebody waits for room in %q", q.QueueName)
+		require.Zero(t, q.RoomWanted.Load(), "somebody waits for room in %q", q.QueueName)
 	}
 }
 
@@ -602,7 +602,7 @@ func TestARedriveGetsTheRoomOfWhatExpiresBitByBit(t *testing.T) {
 	})
 }
 
-// The next of a key is given out though the publish that buried its head fails.
+// The next of a key is given out though the publish that dead-lettered its head fails.
 func TestTheNextOfAKeyGoesOnThoughThePublishFails(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t, WithOrdering())

@@ -14,7 +14,7 @@ import (
 // A queue with filters does not read the topic's log, but one of its own, to which publishers
 // append what its filters accept. So it keeps nothing of what it does not get, and reads its
 // log as other queues read the topic's: all that is said of a queue and its log holds for it,
-// too. It has a list of sleepers of its own as well, so that only publishes that it gets wake
+// too. It has a list of idle queues of its own as well, so that only publishes that it gets wake
 // it. One that has a delay, too, is direct.
 //
 // Publishers ask filters before they take any lock. Queues whose first filter is a policy are

@@ -37,11 +37,11 @@ func TestAPublishWakesOnlyTheQueuesThatGetIt(t *testing.T) {
 		synctest.Wait()
 		sleeping := func() (names []string) {
 			for _, q := range top.Queues() {
-				q.Sleep.Mu.Lock()
-				if q.SleepAt >= q.Sleep.First {
+				q.Idle.Mu.Lock()
+				if q.IdleAt >= q.Idle.First {
 					names = append(names, q.QueueName)
 				}
-				q.Sleep.Mu.Unlock()
+				q.Idle.Mu.Unlock()
 			}
 			return names
 		}
@@ -52,13 +52,13 @@ func TestAPublishWakesOnlyTheQueuesThatGetIt(t *testing.T) {
 		require.EqualValues(t, 1, plain.Queue().Stats().Acked)
 		for k := range n {
 			q := top.Queue(strconv.Itoa(k))
-			q.Sleep.Mu.Lock()
+			q.Idle.Mu.Lock()
 			if k == 7 {
-				require.Positive(t, q.Sleep.First, "it was woken")
+				require.Positive(t, q.Idle.First, "it was woken")
 			} else {
-				require.Zero(t, q.Sleep.First, "queue %d was not", k)
+				require.Zero(t, q.Idle.First, "queue %d was not", k)
 			}
-			q.Sleep.Mu.Unlock()
+			q.Idle.Mu.Unlock()
 		}
 		require.Len(t, sleeping(), n+1)
 		check(t, top)

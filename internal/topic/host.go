@@ -57,12 +57,12 @@ func (t *Topic[T]) Enter(q *queue.Queue[T]) error {
 
 func (t *Topic[T]) Leave(q *queue.Queue[T], deleting bool) (p notice.Pending, left bool) {
 	t.Mu.Lock()
-	if q.Gone || t.state == topicClosed {
+	if q.Closing || t.state == topicClosed {
 		t.Mu.Unlock()
 		return p, false
 	}
 	t.Live.Add(1)
-	q.Gone = true
+	q.Closing = true
 	delete(t.queues, q.QueueName)
 	q.CloseNow(deleting)
 	q.Dead.CloseNow(deleting)
@@ -79,5 +79,5 @@ func (t *Topic[T]) QueueState(name string) (open, over bool) {
 func (t *Topic[T]) HasEnded(q *queue.Queue[T]) bool {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
-	return q.Gone
+	return q.Closing
 }

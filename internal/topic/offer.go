@@ -22,7 +22,7 @@ type offer[T any] struct {
 	duplicates uint64
 	rows       []row[T]
 	waits      bool            // if there is no room, it will wait
-	gated      *queue.Queue[T] // whose gate says how much room it waits for; nil: none
+	wants      *queue.Queue[T] // whose RoomWanted says how much room it waits for; nil: none
 
 	redrive *queue.Queue[T]
 	letters []queue.Delivery[T]
@@ -76,7 +76,7 @@ type row[T any] struct {
 func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int) bool) {
 	return func(yield func(*queue.Queue[T], int) bool) {
 		if o.redrive != nil {
-			if !o.redrive.Gone {
+			if !o.redrive.Closing {
 				yield(o.redrive, 1)
 			}
 			return
@@ -87,7 +87,7 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int
 			}
 		}
 		for _, r := range o.rows {
-			if !r.q.Gone && !yield(r.q, len(r.accepted)) {
+			if !r.q.Closing && !yield(r.q, len(r.accepted)) {
 				return
 			}
 		}
@@ -139,7 +139,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 		return nil, err
 	}
 	for q, n := range t.targets(o) {
-		if q.Set.Overflow == settings.Block && !o.hasRoomOrGate(q, int64(n)) {
+		if q.Set.Overflow == settings.Block && !o.hasRoomOrWants(q, int64(n)) {
 			return q, nil
 		}
 	}
@@ -159,7 +159,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 	}
 	for _, r := range o.rows {
 		switch {
-		case r.q.Gone:
+		case r.q.Closing:
 		case r.q.Direct || o.delayed:
 			r.q.Add(o.items, r.accepted)
 		case r.q.Room() < 0:
@@ -168,7 +168,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 	}
 	t.showLocked(o)
 	for q := range t.targets(o) {
-		if q.Set.Overflow.Drops() && q.Gate.Load() != 0 { // a redrive waits for what expires
+		if q.Set.Overflow.Drops() && q.RoomWanted.Load() != 0 { // a redrive waits for what expires
 			t.TurnsOfLocked(q)
 		}
 	}
@@ -180,17 +180,17 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 // accept some of it, without looking at any of them.
 func (o *offer[T]) fitsRows() bool {
 	for _, r := range o.rows {
-		if !r.q.Gone && (r.q.Direct || r.q.Room() < int64(len(r.accepted))) {
+		if !r.q.Closing && (r.q.Direct || r.q.Room() < int64(len(r.accepted))) {
 			return false
 		}
 	}
 	return true
 }
 
-// hasRoomOrGate reports whether there is room for n messages of o. If not, and o
-// waits, whoever makes some will come to admit waiters. The gate is there before the
+// hasRoomOrWants reports whether there is room for n messages of o. If not, and o
+// waits, whoever makes some will come to admit waiters. RoomWanted is set before the
 // last look: who makes room and does not see it has made it before that look.
-func (o *offer[T]) hasRoomOrGate(q *queue.Queue[T], n int64) bool {
+func (o *offer[T]) hasRoomOrWants(q *queue.Queue[T], n int64) bool {
 	if q.Room() >= n {
 		return true
 	}
@@ -201,12 +201,12 @@ func (o *offer[T]) hasRoomOrGate(q *queue.Queue[T], n int64) bool {
 	if !q.Direct {
 		target += q.Log.Head()
 	}
-	o.gated = q
-	q.Gate.Store(target)
+	o.wants = q
+	q.RoomWanted.Store(target)
 	if !q.FindRoom(n) {
 		return false
 	}
-	o.ungateLocked()
+	o.unwantLocked()
 	return true
 }
 
@@ -239,7 +239,7 @@ func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
 	}
 	if len(o.items) == 1 { // in each row
 		for _, r := range o.rows {
-			if !r.q.Gone {
+			if !r.q.Closing {
 				return 0
 			}
 		}
@@ -252,7 +252,7 @@ func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
 	}
 	for _, r := range o.rows {
 		for _, k := range r.accepted {
-			taken[k] = taken[k] || !r.q.Gone
+			taken[k] = taken[k] || !r.q.Closing
 		}
 	}
 	for _, is := range taken {
@@ -272,7 +272,7 @@ func (t *Topic[T]) appendLocked(o *offer[T]) {
 		}
 	}
 	for _, r := range o.rows {
-		if r.q.Direct || r.q.Gone {
+		if r.q.Direct || r.q.Closing {
 			continue
 		}
 		for _, k := range r.accepted {
@@ -292,7 +292,7 @@ func (t *Topic[T]) RedriveLetters(ctx context.Context, q *queue.Queue[T], letter
 // queue without filters finds it in those with filters, too.
 func (t *Topic[T]) showLocked(o *offer[T]) {
 	for _, r := range o.rows {
-		if !r.q.Direct && !r.q.Gone {
+		if !r.q.Direct && !r.q.Closing {
 			r.q.Log.Publish()
 		}
 	}
@@ -301,10 +301,10 @@ func (t *Topic[T]) showLocked(o *offer[T]) {
 
 func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 	q := o.redrive
-	if q.Gone {
+	if q.Closing {
 		return nil, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
 	}
-	for again := true; again; again = len(o.letters) > 0 && (o.hasRoomOrGate(q, 1) || q.CanSwap()) {
+	for again := true; again; again = len(o.letters) > 0 && (o.hasRoomOrWants(q, 1) || q.CanSwap()) {
 		var moved int
 		o.letters, moved = q.RedriveLocked(o.letters)
 		o.moved += moved
@@ -315,19 +315,19 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *queue.Queue[T], err er
 	if len(o.letters) > 0 {
 		return q, nil
 	}
-	o.ungateLocked() // it may have gone on by changing places
+	o.unwantLocked() // it may have gone on by changing places
 	return nil, nil
 }
 
-// ungateLocked says that o does not wait for room any more, or not where it did. The
+// unwantLocked says that o does not wait for room any more, or not where it did. The
 // topic's mu is held.
-func (o *offer[T]) ungateLocked() {
-	q := o.gated
+func (o *offer[T]) unwantLocked() {
+	q := o.wants
 	if q == nil {
 		return
 	}
-	o.gated = nil
-	q.Gate.Store(0) // it was for o: of those who want room in q only the first waits for it
+	o.wants = nil
+	q.RoomWanted.Store(0) // it was for o: of those who want room in q only the first waits for it
 	if q.Expires() {
 		q.Mu.Lock()
 		q.ArmLocked(q.Core.Now())

@@ -42,7 +42,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	}
 	t.retained.add(it)
 	t.Mu.Unlock()
-	t.WakeAll(&t.Sleep)
+	t.WakeAll(&t.Idle)
 	if t.To.Hooked(notice.Published) {
 		t.TellPublished([]queue.Item[T]{it})
 	}
@@ -114,7 +114,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []queue.Message[T]
 	}
 	t.log.Publish()
 	t.Mu.Unlock()
-	t.WakeAll(&t.Sleep)
+	t.WakeAll(&t.Idle)
 	return true
 }
 

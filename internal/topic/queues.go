@@ -13,20 +13,20 @@ import (
 // EndQueue closes a queue in memory. If it is to be deleted nothing of it is left.
 func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 	t.Mu.Lock()
-	if q.Letters && !q.Source.Gone {
+	if q.Letters && !q.Source.Closing {
 		t.Mu.Unlock()
 		return queue.SourceIsOpen(q, deleting)
 	}
 	over := t.state == topicClosed // and q with it
-	if !deleting && (over || q.Gone) {
+	if !deleting && (over || q.Closing) {
 		t.Mu.Unlock()
 		return nil
 	}
 	if !over {
 		t.Live.Add(1) // a reporter may arm a timer until it is stopped
 	}
-	first := !over && !q.Gone
-	q.Gone = true
+	first := !over && !q.Closing
+	q.Closing = true
 	q.CloseNow(deleting)
 	ended := []*queue.Queue[T]{q}
 	if d := q.DeadIfAny(); d != nil && d.Source == q { // else it is another queue's now

@@ -97,7 +97,7 @@ func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
 func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 	t.Mu.Lock()
 	delete(t.opening, q.QueueName)
-	q.Gone = true
+	q.Closing = true
 	d := q.DeadIfAny() // what expired meanwhile is there
 	if t.state != topicClosed {
 		t.removeFilteredLocked(q)

@@ -196,11 +196,11 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	t.stopDedupLocked()
 	t.retained.ring, t.retained.next = nil, 0 // OpenQueue reads the size without the lock
 	for _, q := range t.opening {
-		q.Gone = true
+		q.Closing = true
 	}
 	left := &queue.ShutdownError{Topic: t.TopicName, Err: why}
 	for _, q := range qs {
-		q.Gone = true
+		q.Closing = true
 		l := q.CloseNow(false)
 		if why != nil { // what an engine holds was not waited for to the end
 			ready, inFlight := q.At().Left()

@@ -30,7 +30,7 @@ type Topic[T any] struct {
 	// into every queue, all at once and in one order. A queue with filters has a
 	// log of its own, see filter.go. Whether messages may be appended is decided
 	// under mu; see offer.go. The lock order is topic, queue, dead-letter queue;
-	// the mutexes of policies, sleepers, reporters and handler contexts are
+	// the mutexes of policies, lists of idle queues, reporters and handler contexts are
 	// leaves. Nothing waits under any of them.
 	//
 	// Invariants:
@@ -159,7 +159,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 	case q.Filters != nil:
 		q.ReadOwnLog(&t.spare)
 	default:
-		q.Log, q.Sleep = t.log, &t.Sleep
+		q.Log, q.Idle = t.log, &t.Idle
 	}
 	if dead != nil && set.Asked.LettersOwn != "" {
 		return nil, fmt.Errorf("%w: %s beside WithDeadLetterQueue: give it to NewDeadLetterQueue", message.ErrInvalidOption, set.Asked.LettersOwn)

@@ -97,7 +97,7 @@ func TestUnlockUnderATopicLeavesItToTheTopic(t *testing.T) {
 	for _, q := range []*queue.Queue[int]{a, b} {
 		q.Mu.Lock()
 		q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: 1})
-		q.Gate.Store(1) // as of one who waits for room, and has gone
+		q.RoomWanted.Store(1) // as of one who waits for room, and has gone
 		q.UnlockUnder(&top.Home)
 		require.False(t, q.Pending.Any())
 	}
@@ -105,7 +105,7 @@ func TestUnlockUnderATopicLeavesItToTheTopic(t *testing.T) {
 	require.Equal(t, []*queue.Queue[int]{a, b}, top.RoomMade)
 	top.Unlock()
 	require.Equal(t, []string{"a", "b"}, told)
-	require.Zero(t, a.Gate.Load()+b.Gate.Load(), "who waits for room was not told")
+	require.Zero(t, a.RoomWanted.Load()+b.RoomWanted.Load(), "who waits for room was not told")
 	check(t, top)
 	require.NoError(t, top.Close())
 }

@@ -177,11 +177,11 @@ func (t *Topic[T]) after(o *offer[T]) {
 		return
 	}
 	for _, r := range o.rows {
-		if r.q.Sleep != nil { // else it is direct
-			t.WakeAll(r.q.Sleep)
+		if r.q.Idle != nil { // else it is direct
+			t.WakeAll(r.q.Idle)
 		}
 	}
-	t.WakeAll(&t.Sleep)
+	t.WakeAll(&t.Idle)
 }
 
 // admitWaiters admits those whose turn it is to be looked at, in the order of their
@@ -216,7 +216,7 @@ func (t *Topic[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 			continue
 		}
 		moved := w.moved
-		w.ungateLocked()
+		w.unwantLocked()
 		full, err := t.admitLocked(w.offer)
 		if full == nil && err == nil {
 			admitted = append(admitted, w)

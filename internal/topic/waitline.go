@@ -22,7 +22,7 @@ import (
 
 // waitLines are the lines of a topic. Its mu guards them.
 //
-// Invariant: who is behind nobody was found without room in a queue, whose gate says
+// Invariant: who is behind nobody was found without room in a queue, whose RoomWanted says
 // so, or is in turns.
 type waitLines[T any] struct {
 	waiting    int // waiters
@@ -111,7 +111,7 @@ func (t *Topic[T]) enterLocked(w *waiter[T]) {
 		}
 		return
 	}
-	w.rows = slices.DeleteFunc(w.rows, func(r row[T]) bool { return r.q.Gone })
+	w.rows = slices.DeleteFunc(w.rows, func(r row[T]) bool { return r.q.Closing })
 	n := 2 + len(w.rows)
 	if w.dedup {
 		n += len(w.items)
@@ -162,7 +162,7 @@ func (t *Topic[T]) leaveLocked(w *waiter[T]) {
 		t.leaveLineLocked(&w.places[k])
 	}
 	w.places = nil
-	w.ungateLocked()
+	w.unwantLocked()
 }
 
 // leaveLineLocked takes a place out of its line.
@@ -235,7 +235,7 @@ func (t *Topic[T]) leaveLinesLocked(w *waiter[T]) {
 		if p.q == nil || p.in == nil {
 			continue
 		}
-		for len(rows) > 0 && rows[0].q.Gone {
+		for len(rows) > 0 && rows[0].q.Closing {
 			rows = rows[1:]
 		}
 		if len(rows) > 0 && rows[0].q == p.q {
@@ -334,7 +334,7 @@ func (t *Topic[T]) ahead(o *offer[T], number uint64) iter.Seq[*waiter[T]] {
 			return l.first == nil || l.first.w.number >= number || yield(l.first.w)
 		}
 		if q := o.redrive; q != nil {
-			if q.Gone {
+			if q.Closing {
 				return
 			}
 			if linesOf(q) != nil && !(more(&linesOf(q).redrives) && more(&linesOf(q).publishes)) {
@@ -349,7 +349,7 @@ func (t *Topic[T]) ahead(o *offer[T], number uint64) iter.Seq[*waiter[T]] {
 			return
 		}
 		for _, r := range o.rows {
-			if l := linesOf(r.q); l != nil && !r.q.Gone {
+			if l := linesOf(r.q); l != nil && !r.q.Closing {
 				if !more(&l.publishes) || !r.q.Set.Overflow.Drops() && !more(&l.redrives) {
 					return
 				}

@@ -23,7 +23,7 @@ func checkGates[T any](t *testing.T, top *Topic[T]) {
 	for w := range top.everyWaiter() {
 		gated := top.standsBehind(w)
 		for q := range top.targets(w.offer) {
-			gated = gated || q.Gate.Load() != 0
+			gated = gated || q.RoomWanted.Load() != 0
 		}
 		require.True(t, gated, "nobody will look at one who stands behind nobody")
 	}

@@ -32,12 +32,12 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			go func() {
 				top.Mu.Lock()
 				defer top.Mu.Unlock()
-				room <- (&offer[int]{waits: true}).hasRoomOrGate(q, 1)
+				room <- (&offer[int]{waits: true}).hasRoomOrWants(q, 1)
 			}()
-			for n := 0; n < 10_000_000 && q.Gate.Load() == 0; n++ {
+			for n := 0; n < 10_000_000 && q.RoomWanted.Load() == 0; n++ {
 				runtime.Gosched()
 			}
-			told := q.Gate.Load() != 0
+			told := q.RoomWanted.Load() != 0
 			if before { // as by one who saw no gate
 				q.Leases.Ack(d.Ref)
 				q.AckedLocked()
@@ -46,10 +46,10 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			require.True(t, told, "it looks for room, and nobody would tell it of what is made then")
 			require.Equal(t, before, <-room)
 			if before {
-				require.Zero(t, q.Gate.Load(), "nobody waits")
+				require.Zero(t, q.RoomWanted.Load(), "nobody waits")
 			} else {
 				require.NoError(t, d.Ack(ctx))
-				require.Zero(t, q.Gate.Load(), "who waits was not told")
+				require.Zero(t, q.RoomWanted.Load(), "who waits was not told")
 			}
 			check(t, top)
 			require.NoError(t, top.Close())
@@ -57,7 +57,7 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 	}
 }
 
-// The list of sleepers holds queues that wait for a message, and no others.
+// The list of idle queues holds queues that wait for a message, and no others.
 func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 	waitIn := map[string]func(ctx context.Context, t *testing.T, q *queue.Queue[int]){
 		"receiver": func(ctx context.Context, t *testing.T, q *queue.Queue[int]) {
@@ -96,13 +96,13 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 						wait(ctx, t, openQueue(t, top, strconv.Itoa(k)))
 					}
 					synctest.Wait()
-					require.EqualValues(t, n, top.Sleep.N.Load())
+					require.EqualValues(t, n, top.Idle.N.Load())
 					for k, name := range order {
 						closed := closeOne(t, top, strconv.Itoa(name))
 						synctest.Wait()
-						require.EqualValues(t, n-k-1, top.Sleep.N.Load())
-						require.Len(t, top.Sleep.List, n-k-1)
-						require.False(t, slices.ContainsFunc(top.Sleep.List, func(q *queue.Queue[int]) bool { return q.Closed }))
+						require.EqualValues(t, n-k-1, top.Idle.N.Load())
+						require.Len(t, top.Idle.List, n-k-1)
+						require.False(t, slices.ContainsFunc(top.Idle.List, func(q *queue.Queue[int]) bool { return q.Closed }))
 						runtime.GC()
 						runtime.GC()
 						require.Nil(t, closed.Value(), "the topic keeps a closed queue")
@@ -124,8 +124,8 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 					synctest.Wait()
 					require.NoError(t, end(ctx, top))
 					synctest.Wait()
-					require.Zero(t, top.Sleep.N.Load())
-					require.Empty(t, top.Sleep.List)
+					require.Zero(t, top.Idle.N.Load())
+					require.Empty(t, top.Idle.List)
 				})
 			}
 		})

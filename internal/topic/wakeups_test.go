@@ -72,7 +72,7 @@ func TestAMessageThatIsPublishedWhileItsConsumerGoesToSleepIsSeen(t *testing.T) 
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q")
-		top.Sleep.Mu.Lock() // a consumer that has found nothing stops here
+		top.Idle.Mu.Lock() // a consumer that has found nothing stops here
 		got := make(chan int, 1)
 		go func() {
 			if d, err := receiveFrom(q, ctx); err == nil {
@@ -89,8 +89,8 @@ func TestAMessageThatIsPublishedWhileItsConsumerGoesToSleepIsSeen(t *testing.T) 
 			}
 			runtime.Gosched()
 		}
-		publish(t, top, 1) // nobody is in the list of sleepers
-		top.Sleep.Mu.Unlock()
+		publish(t, top, 1) // nobody is in the list of idle queues
+		top.Idle.Mu.Unlock()
 		synctest.Wait()
 		require.Len(t, got, 1, "the receiver sleeps beside a message")
 		top.Close()
@@ -149,9 +149,9 @@ func TestAReceiverThatIsWokenInVainIsWokenAgain(t *testing.T) {
 		}()
 		synctest.Wait()
 		// As a publish does whose message somebody else takes.
-		top.Sleep.Mu.Lock()
-		require.Equal(t, []*queue.Queue[int]{q}, top.Sleep.TakeLocked())
-		top.Sleep.Mu.Unlock()
+		top.Idle.Mu.Lock()
+		require.Equal(t, []*queue.Queue[int]{q}, top.Idle.TakeLocked())
+		top.Idle.Mu.Unlock()
 		q.Mu.Lock()
 		q.Receivers.Wake()
 		q.Mu.Unlock()

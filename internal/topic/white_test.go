@@ -305,7 +305,7 @@ func TestDoneComesWhenTheLastOfManyThatAPublishWokeIsHome(t *testing.T) {
 					publish(t, top, k)
 					synctest.Wait()
 					require.EqualValues(t, (k+1)*n, handled.Load())
-					require.LessOrEqual(t, len(top.Sleep.List), n)
+					require.LessOrEqual(t, len(top.Idle.List), n)
 					require.EqualValues(t, n+1, top.Live.N.Load(), "each queue, and the topic")
 				}
 				top.Close()

@@ -173,7 +173,7 @@ func (w *Worker[T]) restLocked() {
 	}
 	s.checkDoneLocked()
 	q.CheckDrainedLocked()
-	q.CheckHomeLocked()
+	q.CheckEndedLocked()
 	q.HandOnLocked()
 }
 

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// A sleepers list holds the queues that read a log and have a consumer with
+// An IdleQueues holds the queues that read a log and have a consumer with
 // nothing to do. A publisher that finds it not empty takes it whole and wakes
 // them; a queue that found nothing ready enters itself and then looks at the
 // log once more, so that no message falls in between.
@@ -14,7 +14,7 @@ import (
 // look at any queue in it: all places below first have been left.
 //
 // Its mutex guards the fields below it, and each queue's place in the list.
-type Sleepers[T any] struct {
+type IdleQueues[T any] struct {
 	N atomic.Int32 // len(list), for a look without the lock
 
 	Mu    sync.Mutex
@@ -23,10 +23,10 @@ type Sleepers[T any] struct {
 }
 
 // Awake is a place that has always been left.
-const Awake = -1
+const NotIdle = -1
 
 // TakeLocked empties the list and returns it.
-func (s *Sleepers[T]) TakeLocked() []*Queue[T] {
+func (s *IdleQueues[T]) TakeLocked() []*Queue[T] {
 	list := s.List
 	s.First += int64(len(list))
 	s.List = nil
@@ -35,40 +35,40 @@ func (s *Sleepers[T]) TakeLocked() []*Queue[T] {
 }
 
 // Add enters q and reports whether it was not in the list.
-func (s *Sleepers[T]) Add(q *Queue[T]) bool {
+func (s *IdleQueues[T]) Add(q *Queue[T]) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if q.SleepAt >= s.First {
+	if q.IdleAt >= s.First {
 		return false
 	}
-	q.SleepAt = s.First + int64(len(s.List))
+	q.IdleAt = s.First + int64(len(s.List))
 	s.List = append(s.List, q)
 	s.N.Store(int32(len(s.List)))
 	return true
 }
 
-func (s *Sleepers[T]) Remove(q *Queue[T]) {
+func (s *IdleQueues[T]) Remove(q *Queue[T]) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if q.SleepAt < s.First {
+	if q.IdleAt < s.First {
 		return
 	}
-	last, at := len(s.List)-1, q.SleepAt-s.First
+	last, at := len(s.List)-1, q.IdleAt-s.First
 	s.List[at] = s.List[last]
-	s.List[at].SleepAt = q.SleepAt
+	s.List[at].IdleAt = q.IdleAt
 	s.List[last] = nil
 	s.List = s.List[:last]
-	q.SleepAt = Awake
+	q.IdleAt = NotIdle
 	s.N.Store(int32(last))
 }
 
-// WakesItself is how many sleepers a publisher wakes itself. With more, it
+// WakesItself is how many idle queues a publisher wakes itself. With more, it
 // starts a goroutine that halves the list with others, so that a publish to
 // ten thousand idle queues costs no more than one to sixteen.
 const WakesItself = 16
 
 // WakeAll wakes every queue in a list.
-func (t *Home[T]) WakeAll(s *Sleepers[T]) {
+func (t *Home[T]) WakeAll(s *IdleQueues[T]) {
 	if s.N.Load() == 0 {
 		return
 	}

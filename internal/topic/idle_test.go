@@ -9,8 +9,8 @@ import (
 )
 
 func TestAListOfSleepersThatWasTakenHoldsNoneOfItsQueues(t *testing.T) {
-	var s queue.Sleepers[int]
-	a, b, c := &queue.Queue[int]{SleepAt: queue.Awake}, &queue.Queue[int]{SleepAt: queue.Awake}, &queue.Queue[int]{SleepAt: queue.Awake}
+	var s queue.IdleQueues[int]
+	a, b, c := &queue.Queue[int]{IdleAt: queue.NotIdle}, &queue.Queue[int]{IdleAt: queue.NotIdle}, &queue.Queue[int]{IdleAt: queue.NotIdle}
 	s.Remove(a) // is in none
 	for range 3 {
 		for _, q := range []*queue.Queue[int]{a, b, c} {
