@@ -263,7 +263,7 @@ func (r *Queue[T]) EndLocked(i int32, v message.Verdict, now int64) {
 // DeadLetterLocked has entry i, whose state has been left, go to the engine's dead-letter queue.
 func (r *Queue[T]) DeadLetterLocked(i int32) { r.deadLetterAgainLocked(i, false) }
 
-// buryAgainLocked is DeadLetterLocked for a message that could not go there before, if again is
+// deadLetterAgainLocked is DeadLetterLocked for a message that could not go there before, if again is
 // true.
 func (r *Queue[T]) deadLetterAgainLocked(i int32, again bool) {
 	q := r.q

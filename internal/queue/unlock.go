@@ -65,10 +65,10 @@ func (q *Queue[T]) TellRoom(p *notice.Pending) {
 	if q.sourcesWait.Load() && q.sourcesWait.CompareAndSwap(true, false) {
 		q.Mu.Lock()
 		r := q.OnDemandLocked()
-		starved := r.sources
+		sources := r.sources
 		r.sources, r.isSource = nil, nil
 		q.Mu.Unlock()
-		for _, source := range starved {
+		for _, source := range sources {
 			source.unpark(p)
 		}
 	}

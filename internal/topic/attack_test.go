@@ -283,7 +283,7 @@ func dump[T any](top *Topic[T]) string {
 	for _, q := range top.Queues() {
 		line("%+v", q.Stats())
 		q.Mu.Lock()
-		line("  allow %d, gate %d, receivers %d, subscribers %d, armed %t, asleep at %d",
+		line("  allow %d, room wanted %d, receivers %d, subscribers %d, armed %t, asleep at %d",
 			q.Allow.Load(), q.RoomWanted.Load(), q.Receivers.N, len(q.Subs), q.Alarm.Armed, q.IdleAt)
 		q.Mu.Unlock()
 	}

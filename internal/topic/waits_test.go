@@ -38,7 +38,7 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 				runtime.Gosched()
 			}
 			told := q.RoomWanted.Load() != 0
-			if before { // as by one who saw no gate
+			if before { // as by one who saw that no room is wanted
 				q.Leases.Ack(d.Ref)
 				q.AckedLocked()
 			}
