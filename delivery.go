@@ -31,7 +31,7 @@ type Delivery[T any] struct {
 	receipt queue.Receipt[T] // all but the body, see layout.go
 }
 
-// core is the delivery as package core has it.
+// core is the delivery as package queue has it.
 func (d *Delivery[T]) core() *queue.Delivery[T] {
 	return &queue.Delivery[T]{Body: d.Body, Receipt: d.receipt}
 }

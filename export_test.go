@@ -20,8 +20,8 @@ var (
 // LastReason is the last that has a name.
 const LastReason = lastReason
 
-// Check walks the invariants that stand above core's Queue and Topic. Nothing else may run
-// on the topic meanwhile but consumers.
+// Check walks the invariants that stand above Queue and Topic of the packages below. Nothing
+// else may run on the topic meanwhile but consumers.
 func Check[T any](t *testing.T, top *Topic[T]) {
 	t.Helper()
 	require.NoError(t, top.core.Check())

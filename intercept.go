@@ -247,17 +247,3 @@ func checkInterceptors(option string, is []Interceptor) error {
 	}
 	return nil
 }
-
-// around is interceptors as package core calls them.
-func around(is []Interceptor) []intercept.Interceptor {
-	all := make([]intercept.Interceptor, len(is))
-	for k, i := range is {
-		all[k] = func(ctx context.Context, info intercept.Info, next func(context.Context) error) error {
-			return i(ctx, Info{
-				Operation: Operation(info.Operation), Topic: info.Topic, Queue: info.Queue, Messages: info.Messages, MessageID: info.MessageID,
-				Attempt: info.Attempt, PublishedAt: info.PublishedAt, Cause: Cause(info.Cause), about: info.About,
-			}, next)
-		}
-	}
-	return all
-}

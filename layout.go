@@ -1,19 +1,21 @@
 package fanout
 
 import (
+	"slices"
 	"unsafe"
 
+	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/topic"
 	"github.com/gofanout/fanout/internal/work"
 )
 
-// The types of this package that have methods stand before those of package core, which do
-// the work: a Topic is a core.Topic and nothing else, and so are Queue and Subscriber. A
-// Delivery and a Message have the fields of core's in the same order, and so have Attempt,
-// MessageView, Left and Depth those below. So a pointer or a slice of one is one of the
-// other, and nothing is copied on the way to a handler. The conversions of this package are
-// here, and nowhere else. A test compares the layouts.
+// The types of this package that have methods stand before those of packages topic, queue and
+// work, which do the work: a Topic is a topic.Topic and nothing else, and so are Queue and
+// Subscriber. A Delivery and a Message have the fields of those below in the same order, and
+// so have Attempt, MessageView, Left, Depth and Info. So a pointer or a slice of one is one
+// of the other, a handler of these is one of those, and nothing is copied on the way to it.
+// The conversions of this package are here, and nowhere else. A test compares the layouts.
 
 func topicOf[T any](t *topic.Topic[T]) *Topic[T] { return (*Topic[T])(unsafe.Pointer(t)) }
 
@@ -25,7 +27,7 @@ func subscriberOf[T any](s *work.Subscriber[T]) *Subscriber[T] {
 
 func deliveryOf[T any](d *queue.Delivery[T]) *Delivery[T] { return (*Delivery[T])(unsafe.Pointer(d)) }
 
-// laid is where package core lays a delivery: one that is made elsewhere and then copied
+// laid is where package queue lays a delivery: one that is made elsewhere and then copied
 // costs a quarter of receiving it.
 func (d *Delivery[T]) laid() *queue.Delivery[T] { return (*queue.Delivery[T])(unsafe.Pointer(d)) }
 
@@ -47,12 +49,17 @@ func messages[T any](ms []queue.Message[T]) []Message[T] { return sliceOf[Messag
 
 func coreMessages[T any](ms []Message[T]) []queue.Message[T] { return sliceOf[queue.Message[T]](ms) }
 
-// core is the handler as package core calls it; nil of nil.
+// core is the handler as package work calls it; nil of nil.
 func (h Handler[T]) core() work.OneHandler[T] {
 	return *(*work.OneHandler[T])(unsafe.Pointer(&h))
 }
 
-// core is the handler as package core calls it; nil of nil.
+// core is the handler as package work calls it; nil of nil.
 func (h BatchHandler[T]) core() work.BatchHandler[T] {
 	return *(*work.BatchHandler[T])(unsafe.Pointer(&h))
+}
+
+// around is interceptors as the packages below call them: an Info is laid out as theirs.
+func around(is []Interceptor) []intercept.Interceptor {
+	return sliceOf[intercept.Interceptor](slices.Clone(is))
 }

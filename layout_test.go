@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -106,13 +107,14 @@ func TestTypesAreLaidOutAsThoseBelow(t *testing.T) {
 		{reflect.TypeFor[fanout.Attempt](), reflect.TypeFor[message.Attempt]()},
 		{reflect.TypeFor[fanout.MessageView](), reflect.TypeFor[queue.MessageView]()},
 		{reflect.TypeFor[fanout.Depth](), reflect.TypeFor[queue.Depth]()},
+		{reflect.TypeFor[fanout.Info](), reflect.TypeFor[intercept.Info]()},
 	} {
 		require.Equal(t, row.theirs.Size(), row.ours.Size())
 		require.Equal(t, row.theirs.NumField(), row.ours.NumField())
 		for k := range row.ours.NumField() {
 			a, b := row.ours.Field(k), row.theirs.Field(k)
 			switch b.Type { // of these there are two, too
-			case reflect.TypeFor[message.Cause](), reflect.TypeFor[[]message.Attempt]():
+			case reflect.TypeFor[message.Cause](), reflect.TypeFor[[]message.Attempt](), reflect.TypeFor[intercept.Operation]():
 				require.Equal(t, b.Type.Kind(), a.Type.Kind(), "%v, %s", row.ours, a.Name)
 			default:
 				require.Equal(t, b.Type, a.Type, "%v, %s", row.ours, a.Name)

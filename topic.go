@@ -280,7 +280,7 @@ func (t *Topic[T]) Leftovers() map[string][]Message[T] {
 // View returns a view of the topic that needs no T.
 func (t *Topic[T]) View() TopicView { return topicView[T]{t} }
 
-// inner is the topic for package core, nil if NewTopic did not make it.
+// inner is the topic for package topic, nil if NewTopic did not make it.
 func (t *Topic[T]) inner() topic.AnyTopic {
 	if t == nil || !t.core.Made() {
 		return nil
