@@ -112,7 +112,7 @@ func (t *Topic[T]) Publish(ctx context.Context, items []queue.Item[T], try bool)
 }
 
 func (t *Topic[T]) encode(it *queue.Item[T]) (m engine.Message, err error) {
-	m.ID = t.Home.Id(it.Seq, it.At, it.Ext)
+	m.ID = t.Home.IDOf(it.Seq, it.At, it.Ext)
 	m.PublishedAt = t.Home.Time(it.At)
 	if x := it.Ext; x != nil {
 		m.Attributes, m.OrderingKey, m.DeduplicationID = maps.Clone(x.Attributes), x.Key, x.Dedup

@@ -99,7 +99,7 @@ func After(now int64, d time.Duration) int64 {
 }
 
 // Id is a message's ID: the publisher's, or one that the clock makes.
-func (c *Core) Id(seq uint64, at int64, ext *Extra) string {
+func (c *Core) IDOf(seq uint64, at int64, ext *Extra) string {
 	if ext != nil && ext.ID != "" {
 		return ext.ID
 	}

@@ -158,7 +158,7 @@ func (q *Queue[T]) toLetter(d *Queue[T], it Item[T]) Item[T] {
 		return it
 	}
 	it.Ext = it.Ext.With(func(x *Extra) {
-		x.ID = q.Core.Id(it.Seq, it.At, it.Ext)
+		x.ID = q.Core.IDOf(it.Seq, it.At, it.Ext)
 		x.Source, x.Seq = q.origin(), it.Seq
 	})
 	it.At = d.Core.Clock.At(q.Core.Time(it.At))

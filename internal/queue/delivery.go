@@ -54,7 +54,7 @@ func (d Receipt[T]) ID() string {
 	if d.Q == nil {
 		return ""
 	}
-	return d.Q.Core.Id(d.Seq, d.At, d.Ext)
+	return d.Q.Core.IDOf(d.Seq, d.At, d.Ext)
 }
 
 // Attribute returns one of the message's attributes.

@@ -16,8 +16,8 @@ type Handed[T any] struct {
 	One [1]Delivery[T] // room for a single one
 
 	// Of handlers' runs only.
-	Chain *intercept.Chain
-	Id    string // of the first
+	Chain   *intercept.Chain
+	FirstID string // of the first
 }
 
 // called is a caller's one delivery.
@@ -49,10 +49,10 @@ func (h *Handed[T]) Set(int, string, string) bool { return false }
 
 func (h *Handed[T]) ID(k int) string {
 	if k == 0 && h.Chain != nil {
-		return h.Id
+		return h.FirstID
 	}
 	d := &h.Ds[k]
-	return h.Q.Core.Id(d.Seq, d.At, d.Ext)
+	return h.Q.Core.IDOf(d.Seq, d.At, d.Ext)
 }
 
 // What follows is for queues that are not local: those of an engine, those with

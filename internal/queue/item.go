@@ -38,7 +38,7 @@ type origin struct {
 
 // messageOf returns what would have to be published to have it again.
 func messageOf[T any](c *Core, it *Item[T]) Message[T] {
-	m := Message[T]{Body: it.Body, ID: c.Id(it.Seq, it.At, it.Ext)}
+	m := Message[T]{Body: it.Body, ID: c.IDOf(it.Seq, it.At, it.Ext)}
 	if it.Ext != nil {
 		m.fill(it.Ext)
 		m.DeduplicationID = ""

@@ -27,7 +27,7 @@ func (q *Queue[T]) NoteItemLocked(k notice.Kind, it *Item[T], e notice.Event) {
 	if !q.Hooked(k) {
 		return
 	}
-	e.MessageID, e.PublishedAt, e.Count = q.Core.Id(it.Seq, it.At, it.Ext), q.Core.Time(it.At), 1
+	e.MessageID, e.PublishedAt, e.Count = q.Core.IDOf(it.Seq, it.At, it.Ext), q.Core.Time(it.At), 1
 	if it.Ext != nil {
 		e.Message = it.Ext
 	}

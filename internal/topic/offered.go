@@ -20,7 +20,7 @@ func (t *Topic[T]) fixed(o *offer[T], try bool) *offered[T] {
 			it.Ext = new(queue.Extra)
 		}
 		if it.Ext.ID == "" {
-			it.Ext.ID = t.Id(t.ids.Add(1), t.Now(), nil)
+			it.Ext.ID = t.IDOf(t.ids.Add(1), t.Now(), nil)
 		}
 	}
 	s, ok := t.offereds.Get().(*offered[T])

@@ -260,7 +260,7 @@ func (t *Topic[T]) TellPublished(items []queue.Item[T]) {
 	}
 	for _, it := range items {
 		t.To.Call(notice.Published, &notice.Event{
-			Topic: t.TopicName, Seq: it.Seq, Time: t.Time(it.At), MessageID: t.Id(it.Seq, it.At, it.Ext), PublishedAt: t.Time(it.At), Count: 1,
+			Topic: t.TopicName, Seq: it.Seq, Time: t.Time(it.At), MessageID: t.IDOf(it.Seq, it.At, it.Ext), PublishedAt: t.Time(it.At), Count: 1,
 		})
 	}
 }

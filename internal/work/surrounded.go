@@ -69,10 +69,10 @@ func (w *surrounded[T]) take() *queue.Handed[T] {
 
 func (w *surrounded[T]) handle(ctx context.Context, r *queue.Handed[T]) error {
 	is, q, d := *w.s.interceptors, r.Q, &r.Ds[0]
-	r.Id = w.ids.ID(&q.Core.Clock, d.Seq, d.At, d.Ext)
+	r.FirstID = w.ids.ID(&q.Core.Clock, d.Seq, d.At, d.Ext)
 	info := intercept.Info{
 		Operation: intercept.OpHandle, Topic: q.Core.TopicName, Queue: q.QueueName, Messages: len(r.Ds), About: r,
-		MessageID: r.Id, Attempt: int(d.Ref.Attempt), PublishedAt: q.Core.Time(d.At),
+		MessageID: r.FirstID, Attempt: int(d.Ref.Attempt), PublishedAt: q.Core.Time(d.At),
 	}
 	if len(is) > 1 {
 		r.Chain.Info = info
