@@ -23,12 +23,13 @@ const (
 
 // aroundPublish makes the span send of a publish, and for a batch those of its
 // messages: create.
-func (i *Instrumentation) aroundPublish(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+func (near *nearby) aroundPublish(ctx context.Context, info fanout.Info, next func(context.Context) error) error {
+	i := near.i
 	if ctx == nil {
 		return next(ctx) // which refuses it
 	}
 	began := i.now()
-	at := i.spot(info.Topic, "")
+	at := near.spot(info.Topic, "")
 	made := at.publish
 	var links []trace.Link
 	travels := false // the context of the span send
@@ -50,7 +51,9 @@ func (i *Instrumentation) aroundPublish(ctx context.Context, info fanout.Info, n
 	ended := errUnreturned
 	defer func() {
 		t := errorType(ended)
-		made := i.failedAt(made, place{"publish", "send", info.Topic, "", t})
+		if t != "" {
+			made = i.at(place{"publish", "send", info.Topic, "", t})
+		}
 		i.ended(ctx, span, made, began, t, ended)
 		i.sent.Inst().Add(ctx, int64(info.Messages), made.add...)
 	}()
@@ -145,9 +148,10 @@ func (p *prepared) linked(links []trace.Link) []trace.SpanStartOption {
 // aroundHandler makes the span process of an attempt, or of a batch. It is returned as a
 // function because a method value would copy the Info once more.
 func (i *Instrumentation) aroundHandler() fanout.Interceptor {
+	near := nearby{i: i}
 	return func(ctx context.Context, info fanout.Info, next func(context.Context) error) (err error) {
 		began := i.now()
-		made := i.spot(info.Topic, info.Queue).process
+		made := near.spot(info.Topic, info.Queue).process
 		run := ctx
 		var links []trace.Link
 		var from trace.SpanContext // what a single message carries
@@ -201,7 +205,10 @@ func (i *Instrumentation) aroundHandler() fanout.Interceptor {
 				span.SetAttributes(as...)
 			}
 			span.End()
-			at := i.failedAt(made, place{"process", "process", info.Topic, info.Queue, t})
+			at := made
+			if t != "" {
+				at = i.at(place{"process", "process", info.Topic, info.Queue, t})
+			}
 			i.process.Inst().Record(ctx, i.secondsSince(began), at.record...)
 			i.consumed.Inst().Add(ctx, int64(info.Messages), made.add...)
 			if p != nil {
@@ -264,8 +271,11 @@ func (i *Instrumentation) aroundReceive(ctx context.Context, info fanout.Info, n
 	if span.IsRecording() {
 		span.SetAttributes(i.describe(&info, 0)...)
 	}
-	t := errorType(err)
-	i.ended(with, span, i.failedAt(made, place{"receive", "receive", info.Topic, info.Queue, t}), i.instantOf(began), t, err)
+	t, at := errorType(err), made
+	if t != "" {
+		at = i.at(place{"receive", "receive", info.Topic, info.Queue, t})
+	}
+	i.ended(with, span, at, i.instantOf(began), t, err)
 	if n := info.Len(); n > 0 {
 		i.consumed.Inst().Add(with, int64(n), made.add...)
 	}
@@ -288,8 +298,10 @@ func (i *Instrumentation) aroundCall(ctx context.Context, info fanout.Info, next
 			}
 			span.SetAttributes(as...)
 		}
-		p.errorType = errorType(ended)
-		i.ended(with, span, i.failedAt(made, p), began, p.errorType, ended)
+		if p.errorType = errorType(ended); p.errorType != "" {
+			made = i.at(p)
+		}
+		i.ended(with, span, made, began, p.errorType, ended)
 	}()
 	ended = next(with)
 	return ended

@@ -105,7 +105,7 @@ func (i *Instrumentation) instruments() (err error) {
 // Topic returns the option for [fanout.NewTopic].
 func (i *Instrumentation) Topic() fanout.TopicOption {
 	return fanout.TopicOptions(
-		fanout.WithPublishInterceptor(i.aroundPublish),
+		fanout.WithPublishInterceptor((&nearby{i: i}).aroundPublish),
 		fanout.WithHandlerInterceptor(i.aroundHandler()),
 		fanout.WithQueueInterceptor(i.aroundQueue),
 		fanout.WithHooks(fanout.Hooks{Dropped: i.onDrop}),

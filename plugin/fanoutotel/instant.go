@@ -20,5 +20,5 @@ func (i *Instrumentation) age(at time.Time, now instant) time.Duration {
 	if at == at.Round(0) { // an engine's, without a reading of the monotonic clock
 		return time.Since(at)
 	}
-	return i.epoch.Add(time.Duration(now)).Sub(at)
+	return time.Duration(now) - at.Sub(i.epoch)
 }

@@ -33,6 +33,7 @@ type prepared struct {
 // A spot is what is prepared for a topic, or for a queue of it, as long as nothing fails
 // there.
 type spot struct {
+	spotKey
 	publish, producing, create *prepared // of a topic; producing is publish as producer
 	process, receive           *prepared // of a queue
 }
@@ -70,6 +71,37 @@ func (i *Instrumentation) spot(topic, queue string) *spot {
 	return i.places.look(k, i.newSpot(k))
 }
 
+// A nearby is what one interceptor has to do with: nearly always one topic, and few queues.
+// Its spots are found without a hash.
+//
+// Invariant: a slice that spots has is not changed. Of two goroutines that add to it at the
+// same time one may add in vain, or both the same.
+type nearby struct {
+	i     *Instrumentation
+	spots atomic.Pointer[[]*spot] // mostNearby at most
+}
+
+const mostNearby = 8
+
+// spot is that of i.
+func (near *nearby) spot(topic, queue string) *spot {
+	var known []*spot
+	if p := near.spots.Load(); p != nil {
+		known = *p
+	}
+	for _, s := range known {
+		if s.queue == queue && s.topic == topic {
+			return s
+		}
+	}
+	s := near.i.spot(topic, queue)
+	if len(known) < mostNearby {
+		more := append(slices.Clip(known), s)
+		near.spots.Store(&more)
+	}
+	return s
+}
+
 // look returns the spot that there is, or adds the one given.
 func (p *places) look(k spotKey, made *spot) *spot {
 	p.mu.Lock()
@@ -97,11 +129,13 @@ func (p *places) look(k spotKey, made *spot) *spot {
 func (i *Instrumentation) newSpot(k spotKey) *spot {
 	if k.queue != "" {
 		return &spot{
+			spotKey: k,
 			process: i.prepare(place{name: "process", kind: "process", topic: k.topic, queue: k.queue}),
 			receive: i.prepare(place{name: "receive", kind: "receive", topic: k.topic, queue: k.queue}),
 		}
 	}
 	s := &spot{
+		spotKey: k,
 		publish: i.prepare(place{name: "publish", kind: "send", topic: k.topic}),
 		create:  i.prepare(place{name: "create", kind: "create", topic: k.topic}),
 	}
@@ -129,14 +163,6 @@ func (i *Instrumentation) at(p place) *prepared {
 	}
 	i.places.failed[p] = made
 	return made
-}
-
-// failedAt returns what is prepared for p, which is made if nothing failed there.
-func (i *Instrumentation) failedAt(made *prepared, p place) *prepared {
-	if p.errorType == "" {
-		return made
-	}
-	return i.at(p)
 }
 
 func (i *Instrumentation) prepare(p place) *prepared {
