@@ -14,7 +14,7 @@ type event struct {
 	Elapsed                                   float64
 }
 
-// Events reads what go test -json writes. It keeps what a test prints until that
+// events reads what go test -json writes. It keeps what a test prints until that
 // passes, or fails and is printed.
 type events struct {
 	run *moduleRun

@@ -90,7 +90,7 @@ func isVerbose(arguments []string) bool {
 	return slices.Contains(append(strings.Fields(os.Getenv("GOFLAGS")), arguments...), "-v")
 }
 
-// Options are what the arguments say.
+// options are what the arguments say.
 type options struct {
 	full  bool // only the tests that have a short length, at full length
 	short bool

@@ -6,5 +6,5 @@
 //
 // A Topic publishes by the engine and opens queues on it. A Queue is the keeper of a queue of
 // package queue: it receives for callers, polls for workers, settles, and moves dead letters.
-// The queue's mu guards its fields; no call of the engine is made under it.
+// The queue's Mu guards its fields; no call of the engine is made under it.
 package enginequeue

@@ -51,7 +51,7 @@ type letterEnd[T any] struct {
 	// each does it, and returns the error of each letter.
 	each  func(h *holding[T], ctx context.Context, ls []*heldLetter[T]) []error
 	q     *queue.Queue[T]        // whose event it is
-	count func(l *heldLetter[T]) // counts and notes it. q's mu is held
+	count func(l *heldLetter[T]) // counts and notes it. q's Mu is held
 	not   string                 // what the others were not
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 )
 
-// A Queue is what a queue has of its engine. The queue's mu guards the
+// A Queue is what a queue has of its engine. The queue's Mu guards the
 // fields below.
 //
 // Invariants: every entry of the window has a lease; the queue's calls counts what is
@@ -270,7 +270,7 @@ func (r *Queue[T]) Depth(ctx context.Context) (d queue.Depth, err error) {
 	return DepthOf(info), err
 }
 
-// RemoteDepth is what an engine says of a queue.
+// DepthOf is what an engine says of a queue.
 func DepthOf(i engine.QueueInfo) queue.Depth {
 	return queue.Depth{
 		Queue: i.Name, Ready: i.Stats.Ready, Delayed: i.Stats.Delayed, InFlight: i.Stats.InFlight,

@@ -234,7 +234,7 @@ func (r *Queue[T]) countLocked(it *queue.Item[T], v message.Verdict, end ending,
 	}
 }
 
-// dead-letteredLocked counts and notes that a dead message is with the engine's dead letters,
+// deadLetteredLocked counts and notes that a dead message is with the engine's dead letters,
 // or found no way there.
 func (r *Queue[T]) deadLetteredLocked(it *queue.Item[T], dead notice.Event, parked bool) {
 	q := r.q
@@ -275,7 +275,7 @@ func (r *Queue[T]) deadLetterAgainLocked(i int32, again bool) {
 }
 
 // tell has the engine told, after unlocking, how the lease of entry i ends, and counts a
-// dead message once the engine has it. The queue's mu is held.
+// dead message once the engine has it. The queue's Mu is held.
 func (r *Queue[T]) tell(i int32, end ending) {
 	it := r.q.Win.At(i).Item
 	r.later("settle", func(ctx context.Context) (then func(), err error) {
@@ -291,7 +291,7 @@ func (r *Queue[T]) tell(i int32, end ending) {
 }
 
 // later has f done after unlocking, which the queue's end waits for, and then, with the
-// queue's mu held, what f returns. The queue's mu is held.
+// queue's Mu held, what f returns. The queue's Mu is held.
 func (r *Queue[T]) later(what string, f func(ctx context.Context) (then func(), err error)) {
 	r.q.Calls++
 	r.q.Pending.Call(func() {

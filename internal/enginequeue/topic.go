@@ -59,10 +59,10 @@ type Host[T any] interface {
 	// Enter makes a queue one of the topic's, unless that has been closed.
 	Enter(q *queue.Queue[T]) error
 	// Leave closes a queue that is open, and takes it out of the topic. Then a reporter
-	// may arm a timer until it is stopped: who calls leave stops those of the queue and of
+	// may arm a timer until it is stopped: who calls Leave stops those of the queue and of
 	// its dead letters, and releases the topic after that. What has to be told is in p.
 	Leave(q *queue.Queue[T], deleting bool) (p notice.Pending, left bool)
-	// state says whether a queue of that name is open, and whether the topic was closed.
+	// QueueState says whether a queue of that name is open, and whether the topic was closed.
 	QueueState(name string) (open, over bool)
 	// HasEnded reports whether a queue was closed.
 	HasEnded(q *queue.Queue[T]) bool

@@ -120,7 +120,7 @@ func (c *Context) Cancel(cause error) {
 	}
 }
 
-// cancelledFor reports whether the run was cancelled for the given error.
+// CancelledFor reports whether the run was cancelled for the given error.
 func (c *Context) CancelledFor(err error) bool {
 	s := c.state()
 	if s == nil {

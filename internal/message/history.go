@@ -202,7 +202,7 @@ func (g *group) of(seq uint64) *History {
 	return h
 }
 
-// of1 returns when the delivery of one message began that timed out last, and what the
+// last returns when the delivery of one message began that timed out last, and what the
 // message had been through before.
 func (g *group) last(seq uint64) (start int64, before *History) {
 	start, before = g.Start, g.Before

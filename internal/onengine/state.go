@@ -86,7 +86,7 @@ type Full struct {
 
 func (s Full) Encode(most int) []byte { return s.State.encode(s.Hist, most) }
 
-// fit calls f with s encoded, shorter each time, until the engine has room for it.
+// Fit calls f with s encoded, shorter each time, until the engine has room for it.
 func (s Full) Fit(f func(data []byte) error) error {
 	for most := MostState; ; {
 		data := s.Encode(most)

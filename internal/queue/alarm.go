@@ -3,7 +3,7 @@ package queue
 import "time"
 
 // An alarm is the one timer of a queue. It calls the queue's tick at the first instant
-// that the queue waits for. The queue's mu guards it.
+// that the queue waits for. The queue's Mu guards it.
 //
 // A timer that has fired or was stopped is not kept to be armed again: it belongs to the
 // bubble of testing/synctest that it was made in. One that is armed for an instant that no

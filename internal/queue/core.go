@@ -11,7 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/settings"
 )
 
-// A core is what of a topic does not depend on T: its name, its clock, whom it
+// A Core is what of a topic does not depend on T: its name, its clock, whom it
 // tells, and the count of what it still has running.
 type Core struct {
 	// Immutable.
@@ -98,7 +98,7 @@ func After(now int64, d time.Duration) int64 {
 	return 1<<63 - 1
 }
 
-// Id is a message's ID: the publisher's, or one that the clock makes.
+// IDOf is a message's ID: the publisher's, or one that the clock makes.
 func (c *Core) IDOf(seq uint64, at int64, ext *Extra) string {
 	if ext != nil && ext.ID != "" {
 		return ext.ID

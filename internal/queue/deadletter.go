@@ -48,7 +48,7 @@ func (q *Queue[T]) origin() origin { return origin{q.Core, q.QueueName} }
 // AdoptLocked makes q, which is being opened, the owner of the dead-letter queue
 // that a closed queue of its name has left, if there is one. Others may be using
 // that: it keeps its settings, except its capacity and overflow, which are only
-// read under its mutex. The topic's mu and q's are held.
+// read under its mutex. The topic's Mu and q's are held.
 func (q *Queue[T]) AdoptLocked() {
 	if q.Dead != nil {
 		return
@@ -91,7 +91,7 @@ func NewLetters[T any](name string, top settings.Topic, set settings.Queue) (*Qu
 	return NewDeadLetterQueue[T](c, nil, name, set.Limits), nil
 }
 
-// DeadLetterLocked moves entry i, whose state has been left, to the dead-letter
+// deadLetterLocked moves entry i, whose state has been left, to the dead-letter
 // queue, or parks it. The lock of a queue comes before that of its dead-letter
 // queue, so that the move is one step for everybody else.
 func (q *Queue[T]) deadLetterLocked(i int32) {

@@ -28,7 +28,7 @@ func (q *Queue[T]) Depth(ctx context.Context) (Depth, error) {
 	return d, nil
 }
 
-// depth is Depth in memory.
+// DepthHere is Depth in memory.
 func (q *Queue[T]) DepthHere() Depth {
 	s := q.Stats()
 	return Depth{

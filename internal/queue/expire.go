@@ -105,7 +105,7 @@ func (q *Queue[T]) expireFirstLocked(now int64) bool {
 }
 
 // expireAllLocked dead-letters what has expired and is neither in flight nor parked, and
-// reports whether that was anything. The topic's mu is held, too.
+// reports whether that was anything. The topic's Mu is held, too.
 func (q *Queue[T]) expireAllLocked(now int64) bool {
 	if at, ok := q.firstExpiryLocked(now); !ok || at > now {
 		return false
@@ -123,7 +123,7 @@ func (q *Queue[T]) expireAllLocked(now int64) bool {
 
 // FindRoom reports whether there is room for n messages, that of messages just done
 // and of those that have expired included. If there is none and somebody waits for
-// it, the timer comes when the next message expires. The topic's mu is held.
+// it, the timer comes when the next message expires. The topic's Mu is held.
 func (q *Queue[T]) FindRoom(n int64) bool {
 	if q.HasRoom(n) {
 		return true

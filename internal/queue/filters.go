@@ -43,7 +43,7 @@ func (q *Queue[T]) ReadOwnLog(spare *log.Spare[Item[T]]) {
 	q.Cursor = q.Log.Cursor()
 }
 
-// A seen is a message as filters see it, made for the first that wants to see all of it.
+// A Seen is a message as filters see it, made for the first that wants to see all of it.
 type Seen[T any] struct {
 	m    Message[T]
 	Made bool

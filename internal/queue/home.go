@@ -8,21 +8,21 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// A home is what queues have of their topic, and all that they know of it: what they tell
+// A Home is what queues have of their topic, and all that they know of it: what they tell
 // it, and what they ask its owner for. A dead-letter queue that is shared has none.
 type Home[T any] struct {
 	*Core
 	Owner owner[T]
 
 	Idle     IdleQueues[T]
-	Expiring atomic.Uint64 // the latest message that has a time to live of its own; read without mu
+	Expiring atomic.Uint64 // the latest message that has a time to live of its own; read without Mu
 
-	Mu       sync.Mutex     // the topic's; see unlock
-	Pending  notice.Pending // what its queues left; empty while mu is not locked
-	RoomMade []*Queue[T]    // in which room was made for those who wait; none while mu is not locked
+	Mu       sync.Mutex     // the topic's; see Unlock
+	Pending  notice.Pending // what its queues left; empty while Mu is not locked
+	RoomMade []*Queue[T]    // in which room was made for those who wait; none while Mu is not locked
 }
 
-// An owner of queues is a topic. "Locked" methods are called with its mu held.
+// An owner of queues is a topic. "Locked" methods are called with its Mu held.
 type owner[T any] interface {
 	// LetIn has those go on who waited for room in a queue, or, if that is nil, whose
 	// turn it is. No lock is held. It returns what has to be told.

@@ -22,7 +22,7 @@ type IdleQueues[T any] struct {
 	List  []*Queue[T]
 }
 
-// Awake is a place that has always been left.
+// NotIdle is a place that has always been left.
 const NotIdle = -1
 
 // TakeLocked empties the list and returns it.

@@ -27,7 +27,7 @@ type place[T any] interface {
 	Delete(ctx context.Context) error
 
 	// For the topic's end: AwaitEmpty waits until nothing of the queue is kept
-	// elsewhere; AskLeft asks what that is, for left, which then tells; letGo ends the
+	// elsewhere; AskLeft asks what that is, for Left, which then tells; LetGo ends the
 	// use of the engine's queue.
 	AwaitEmpty(ctx context.Context) error
 	AskLeft()
@@ -39,7 +39,7 @@ type place[T any] interface {
 // received is in entries of its window, with the states and time-outs that all messages
 // have. What ends is told to the engine, which then forgets it, or delivers it again.
 //
-// What has "Locked" in its name is called with the queue's mu held, and leaves calls of
+// What has "Locked" in its name is called with the queue's Mu held, and leaves calls of
 // the engine pending. calls and polling of the queue count what is under way.
 type keeper[T any] interface {
 	place[T]

@@ -54,7 +54,7 @@ func (q *Queue[T]) endShared(deleting bool) error {
 	return nil
 }
 
-// ErrOpenSource is the error for ending the dead-letter queue d before its queue.
+// SourceIsOpen is the error for ending the dead-letter queue d before its queue.
 func SourceIsOpen[T any](d *Queue[T], deleting bool) error {
 	if deleting {
 		return fmt.Errorf("%w: deleting the dead-letter queue %q: delete %q", message.ErrUnsupported, d.QueueName, d.Source.QueueName)
@@ -89,7 +89,7 @@ func (q *Queue[T]) leftoversLocked() []Message[T] {
 	return nil
 }
 
-// CloseNow closes the queue and says what was left in it. The topic's mu is held. A
+// CloseNow closes the queue and says what was left in it. The topic's Mu is held. A
 // dead-letter queue keeps its letters, to be looked at, unless it is being deleted.
 func (q *Queue[T]) CloseNow(deleting bool) Left {
 	q.Mu.Lock()

@@ -8,7 +8,7 @@ import "github.com/gofanout/fanout/internal/window"
 // gone, dead or parked; then the first in line takes it.
 //
 // A queue has a keyLine for each key that it holds a reached message of, and
-// none for keys that are idle. Its mu guards them.
+// none for keys that are idle. Its Mu guards them.
 type keyLine struct {
 	head int32       // its entry; inFlightHead while it is in a lease
 	line window.List // in the order of publication, in state blocked

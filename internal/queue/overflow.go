@@ -9,7 +9,7 @@ import (
 
 // Add puts items, or those of them with the given indexes, into the window of a
 // queue that is direct, or that gets messages with a delay of their own. The
-// topic's mu is held.
+// topic's Mu is held.
 func (q *Queue[T]) Add(items []Item[T], accepted []int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
@@ -85,7 +85,7 @@ func (q *Queue[T]) spillLocked() {
 
 // Overflow makes a queue that reads a log, and has too little room for items,
 // or for those of them with the given indexes, drop what its policy says. They
-// have been appended last and are not visible to consumers yet. The topic's mu is
+// have been appended last and are not visible to consumers yet. The topic's Mu is
 // held.
 func (q *Queue[T]) Overflow(items []Item[T], accepted []int) {
 	q.Mu.Lock()

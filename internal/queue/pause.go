@@ -50,7 +50,7 @@ func (q *Queue[T]) purgeHere() (dropped int, err error) {
 	return q.PurgeLocked()
 }
 
-// PurgeLocked empties the queue. Of one that reads the log the topic's mu is held, too.
+// PurgeLocked empties the queue. Of one that reads the log the topic's Mu is held, too.
 func (q *Queue[T]) PurgeLocked() (n int, err error) {
 	if q.Closed {
 		return 0, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)

@@ -89,7 +89,7 @@ func (o *PeekOptions) check() (after Seat, err error) {
 	return after, nil
 }
 
-// A seat is where a message stands among those of a queue that is looked at: in the order
+// A Seat is where a message stands among those of a queue that is looked at: in the order
 // of publication. Two letters may have the same number, of queues that were opened one
 // after the other by one name: these stay in their entries.
 type Seat struct {
@@ -120,7 +120,7 @@ func (s Seat) next() string {
 // here is the cursor just before s.
 func (s Seat) here() string { return fmt.Sprintf("%d.%d", s.seq, int64(s.entry)-1) }
 
-// A sight is a message that was seen in a queue.
+// A Sight is a message that was seen in a queue.
 type Sight[T any] struct {
 	place Seat
 	D     Delivery[T]

@@ -10,7 +10,7 @@ import (
 	"github.com/gofanout/fanout/internal/settings"
 )
 
-// A pool is what a queue knows of a subscriber, whose workers run a handler over it.
+// A Pool is what a queue knows of a subscriber, whose workers run a handler over it.
 //
 // Invariants:
 //   - running <= concurrency, and running counts the worker goroutines;
@@ -24,18 +24,18 @@ type Pool[T any] struct {
 	Site    string // file and line that subscribed
 	Most    int    // messages that the handler gets
 
-	// Guarded by the queue's mu.
+	// Guarded by the queue's Mu.
 	Running  int
 	Stuck    int
 	Stopping bool
-	nextAt   atomic.Int64 // no delivery may start before, for the rate limit; written without mu too
+	nextAt   atomic.Int64 // no delivery may start before, for the rate limit; written without Mu too
 	Busy     []holder[T]
 	Place    int // in the queue's pools
 
 	nextFree, previousFree *Pool[T] // see freePools
 }
 
-// Workers are what a queue asks a subscriber for. It holds its mu.
+// workers are what a queue asks a subscriber for. It holds its Mu.
 type workers[T any] interface {
 	// StartLocked starts one more worker.
 	StartLocked()
@@ -45,7 +45,7 @@ type workers[T any] interface {
 	TrimLocked()
 }
 
-// A holder is a worker that has messages. The queue holds its mu.
+// A holder is a worker that has messages. The queue holds its Mu.
 type holder[T any] interface {
 	lease.Consumer[T]
 
@@ -70,7 +70,7 @@ type holder[T any] interface {
 
 // freePools is a ring of a queue's pools: each that may start one more
 // worker is in it, and others until first meets them. They take turns: last is the one
-// that started the latest worker, and the next one follows it. Guarded by the queue's mu.
+// that started the latest worker, and the next one follows it. Guarded by the queue's Mu.
 type freePools[T any] struct{ last *Pool[T] }
 
 // mayStart reports whether the pool may start one more worker.

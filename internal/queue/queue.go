@@ -14,8 +14,11 @@ import (
 	"github.com/gofanout/fanout/internal/window"
 )
 
-// The life of a message in one queue. Each arrow is one function below; the
-// states in brackets all count against the capacity.
+// The life of a message in one queue. The states in brackets all count against the
+// capacity. A claim is nextLocked (receive.go) or, of what stands together, a step of a
+// lease (inflight.go; package work prefetches); an end is landedLocked (inflight.go) or
+// endLocked (settle.go), and Judge says what follows; what dies goes by deadLetterLocked
+// (deadletter.go).
 //
 //	                    ┌──────────────── due (by tick) ──────────────┐
 //	                    ▼                                             │
@@ -68,8 +71,8 @@ type Queue[T any] struct {
 	// publishers add to its window.
 	//
 	// Invariants:
-	//   - published - cursor + win.Len() + leases.Held() <= capacity (the first
-	//     term is 0 for a direct queue); allow is cursor + capacity less the others;
+	//   - published - cursor + Win.Len() + Leases.Held() <= capacity (the first
+	//     term is 0 for a direct queue); Allow is cursor + capacity less the others;
 	//   - an entry is in the list or the schedule that its state says, and n
 	//     counts the entries of each state;
 	//   - of what is due, that has the higher stamp which became so after what waits in
@@ -97,30 +100,30 @@ type Queue[T any] struct {
 	Renews    bool // automatic extension renews what is in flight on the way
 	Local     bool // in memory, and nothing stands around calls: see intercept.go; false for the zero Queue
 
-	// Guarded by the topic's mu, as place, wait and source below.
+	// Guarded by the topic's Mu, as place, wait and source below.
 	Closing bool // closed, or about to be
-	Blocks  bool // see blocksAnewLocked
+	Blocks  bool // see blocksAnewLocked of package topic
 
 	// Allow is how far the log may grow before this queue is full; for a direct
-	// queue it is the room left. Written under mu, read by publishers without.
+	// queue it is the room left. Written under Mu, read by publishers without.
 	Allow atomic.Int64
 	// RoomWanted is what allow must reach before a publisher that waits for room here
 	// can go on, 0 if none waits. sourcesWait is set by a queue that waits for room
 	// in this dead-letter queue. Who makes the room clears them and goes to tell.
 	RoomWanted atomic.Int64
-	// Ranging is the lease of the range that took one last, found without mu.
+	// Ranging is the lease of the range that took one last, found without Mu.
 	Ranging     atomic.Pointer[lease.Lease[T]]
 	sourcesWait atomic.Bool
 
-	// Guarded by the topic's mu.
+	// Guarded by the topic's Mu.
 	Place  int32     // in the topic's list that it is in
 	Wait   any       // who waits for room here: the topic's, nil if nobody has
 	Source *Queue[T] // of a dead-letter queue that is not shared: whose letters it gets
 
 	IdleAt int64 // place in sleep, guarded by its mutex
 
-	Mu      sync.Mutex     // guards the fields below; see unlock
-	Pending notice.Pending // empty while mu is not locked
+	Mu      sync.Mutex     // guards the fields below; see Unlock
+	Pending notice.Pending // empty while Mu is not locked
 
 	Cursor  log.Cursor[Item[T]]
 	Win     window.Window[Held[T]]
@@ -161,7 +164,7 @@ type Queue[T any] struct {
 	ended        bool // closed, and nothing of it runs
 
 	Offered   uint64        // messages added other than through the log, less where the cursor began
-	Seq       atomic.Uint64 // of events; a timed worker numbers its own without mu
+	Seq       atomic.Uint64 // of events; a timed worker numbers its own without Mu
 	Started   uint64        // worker goroutines
 	Delivered uint64
 	Acked     uint64
@@ -316,7 +319,7 @@ func (q *Queue[T]) oldestLocked() int64 {
 }
 
 // publishedLocked counts what was published to the queue, given what of it is
-// in the log still: publishers don't hold mu, so that is read once.
+// in the log still: publishers don't hold Mu, so that is read once.
 func (q *Queue[T]) publishedLocked(inLog int) uint64 {
 	if q.Direct || q.Closed {
 		return q.Offered
@@ -338,7 +341,7 @@ func (q *Queue[T]) InLogLocked() int {
 	return int(max(q.Log.Published()-q.Cursor.Pos(), 0))
 }
 
-// Room is how many more messages a publisher may add. The topic's mu is held,
+// Room is how many more messages a publisher may add. The topic's Mu is held,
 // so that it can only grow meanwhile. It is negative if too much has been appended.
 func (q *Queue[T]) Room() int64 {
 	if q.Direct {

@@ -33,7 +33,7 @@ func (q *Queue[T]) TakeInto(ctx context.Context, ds []Delivery[T], vis time.Dura
 	return n, err
 }
 
-// Await calls take, with the queue's mu locked, until it has taken something,
+// Await calls take, with the queue's Mu locked, until it has taken something,
 // and waits in between until there may be something to take.
 func (q *Queue[T]) Await(ctx context.Context, take func() (ok bool)) error {
 	ended := ctx.Err() != nil // asks the user's context: before the lock
@@ -51,7 +51,7 @@ func (q *Queue[T]) Await(ctx context.Context, take func() (ok bool)) error {
 	return nil
 }
 
-// unreceived returns why nothing was received. It is called with mu locked, and
+// unreceived returns why nothing was received. It is called with Mu locked, and
 // unlocks it.
 func (q *Queue[T]) unreceived(ctx context.Context) error {
 	closed := q.Closed
@@ -64,7 +64,7 @@ func (q *Queue[T]) unreceived(ctx context.Context) error {
 	return q.ReceiveError(message.ContextError(ctx))
 }
 
-// awaitTurn is await for r, which stands in line. It is called with mu locked, and
+// awaitTurn is Await for r, which stands in line. It is called with Mu locked, and
 // unlocks it. It asks the user's context and calls hooks: if one of them ends the
 // goroutine, or panics, r gives up its place.
 func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (ok bool)) error {
@@ -182,7 +182,7 @@ func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration)
 	return batch, nil
 }
 
-// TakeLocked claims messages for a caller, as many as ds has room for, and sees
+// takeLocked claims messages for a caller, as many as ds has room for, and sees
 // to it that other consumers are woken for what remains. It may have dead-lettered some
 // that came too late, and freed their room, even if it takes none.
 func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {

@@ -9,7 +9,7 @@ type receiver struct {
 	before, behind *receiver
 }
 
-// receivers are a queue's receivers in the order of their arrival. Its mu guards them.
+// receivers are a queue's receivers in the order of their arrival. Its Mu guards them.
 type receivers struct {
 	first, last *receiver
 	spare       *receiver // to be used again, if there is one

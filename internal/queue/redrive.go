@@ -12,7 +12,7 @@ import (
 
 // offerSwapLocked has a redrive that waits for room here looked at, since it can
 // change places with what is parked: it makes RoomWanted as low as no allow is,
-// so that the next unlock goes to tell.
+// so that the next Unlock goes to tell.
 func (q *Queue[T]) offerSwapLocked() {
 	for g := q.RoomWanted.Load(); g != 0 && !q.RoomWanted.CompareAndSwap(g, math.MinInt64); {
 		g = q.RoomWanted.Load()
@@ -131,7 +131,7 @@ func SelectLetters[T any](letters []Delivery[T], c *LetterChoice[T]) (kept []Del
 // place of a parked message if it must, which takes the letter's: a queue that
 // is full of parked messages and its full dead-letter queue could otherwise wait
 // for each other for ever. It returns the letters that remain, and how many
-// moved. The topic's mu is held.
+// moved. The topic's Mu is held.
 func (q *Queue[T]) RedriveLocked(letters []Delivery[T]) (rest []Delivery[T], moved int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)

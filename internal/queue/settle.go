@@ -34,7 +34,7 @@ func (q *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 	return q.At().Settle(ctx, ref, v)
 }
 
-// settleHere is settle in memory.
+// settleHere is Settle in memory.
 func (q *Queue[T]) settleHere(ref message.Ref, v message.Verdict) error {
 	v = v.Told()
 	v.Wait = q.WaitAfter(v, q.CountFor(v, ref))
@@ -106,7 +106,7 @@ func (q *Queue[T]) settleLocked(i int32, v message.Verdict, now int64) {
 	q.HandOnLocked()
 }
 
-// EndLocked ends the delivery of entry i, which is no longer scheduled.
+// endLocked ends the delivery of entry i, which is no longer scheduled.
 func (q *Queue[T]) endLocked(i int32, v message.Verdict, now int64) {
 	if q.Keeper != nil {
 		q.Keeper.EndLocked(i, v, now)
@@ -145,7 +145,7 @@ func (q *Queue[T]) goOnLocked(i int32, then Fate, v message.Verdict, now int64) 
 	q.CheckDrainedLocked()
 }
 
-// A fate is what becomes of a message whose delivery has ended without an
+// A Fate is what becomes of a message whose delivery has ended without an
 // acknowledgement.
 type Fate uint8
 

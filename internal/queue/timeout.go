@@ -140,7 +140,7 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) hol
 
 // finder returns a function that finds the worker whose delivery has a stamp, or nil.
 // It looks at all workers once, when it is first called: it is good as long as the
-// queue's mu is held.
+// queue's Mu is held.
 func (q *Queue[T]) finder() func(stamp uint64) holder[T] {
 	var workers map[uint64]holder[T]
 	return func(stamp uint64) holder[T] {

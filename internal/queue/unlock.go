@@ -4,10 +4,10 @@ import "github.com/gofanout/fanout/internal/notice"
 
 // What follows from a change under a queue's lock has to be told once that lock is
 // released: events to hooks and log, contexts to be cancelled, engines to be called
-// (pending), and room to those who wait for it. unlock does all of this, so it is the
+// (pending), and room to those who wait for it. Unlock does all of this, so it is the
 // last thing that is done: hooks may block or end the goroutine. Who holds the lock of
-// a topic too leaves it to the topic's unlock (UnlockUnder), and who has something to
-// do first, to itself (UnlockTo). Who has only looked unlocks mu.
+// a topic too leaves it to the topic's Unlock (UnlockUnder), and who has something to
+// do first, to itself (UnlockTo). Who has only looked unlocks Mu.
 
 // Unlock releases the queue's lock and tells what has to be told. No other lock is held.
 func (q *Queue[T]) Unlock() {
@@ -34,7 +34,7 @@ func (q *Queue[T]) tell() {
 	p.Perform()
 }
 
-// UnlockTo is unlock that leaves in p what is pending, to be performed by the caller.
+// unlockTo is unlock that leaves in p what is pending, to be performed by the caller.
 func (q *Queue[T]) unlockTo(p *notice.Pending) {
 	p.Join(q.Pending.Take())
 	q.Mu.Unlock()

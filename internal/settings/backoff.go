@@ -66,7 +66,7 @@ func (b *Backoff) After(attempt int) time.Duration {
 	return d
 }
 
-// ask says how long to wait after the given number of spent attempts, and how the
+// Ask says how long to wait after the given number of spent attempts, and how the
 // user's function ended. No lock is held.
 func (b *Backoff) Ask(attempt int) (d time.Duration, e callback.End) {
 	if !b.theirs {

@@ -107,7 +107,7 @@ func DefaultSubscriber() Subscriber {
 
 var defaultSubscriber = SubscriberLimits{Concurrency: 1, Batch: 10}
 
-// shared returns the limits, which are most often everybody's.
+// Shared returns the limits, which are most often everybody's.
 func (l SubscriberLimits) Shared() *SubscriberLimits {
 	if l == defaultSubscriber {
 		return &defaultSubscriber

@@ -8,7 +8,7 @@ import (
 
 // A deduplicator is a topic's deduplication IDs, and the timer that gives back the memory
 // of a topic that gets nothing more: it is armed while anything is remembered. The topic's
-// mu guards it.
+// Mu guards it.
 type deduplicator struct {
 	*dedup.IDs
 	duplicates uint64

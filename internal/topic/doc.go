@@ -6,7 +6,7 @@
 // and that a topic that shuts down ends when its queues are drained, however its handlers
 // publish to each other.
 //
-// A Topic owns its log, its queues, and the lines of those who wait. Its mu guards them, and
+// A Topic owns its log, its queues, and the lines of those who wait. Its Mu guards them, and
 // comes before that of any queue. Topic.Check checks the invariants that stand above Topic,
 // Queue and waitLines.
 package topic

@@ -27,7 +27,7 @@ type filtered[T any] struct {
 }
 
 // policies is the index of the queues whose first filter is a policy. It is changed under the
-// topic's mu and its own.
+// topic's Mu and its own.
 type policies[T any] struct {
 	mu sync.RWMutex // a leaf
 	policy.Index[*queue.Queue[T]]

@@ -72,7 +72,7 @@ type row[T any] struct {
 }
 
 // targets yields the queues that an offer goes to with the number of messages
-// that each would get. The topic's mu is held.
+// that each would get. The topic's Mu is held.
 func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int) bool) {
 	return func(yield func(*queue.Queue[T], int) bool) {
 		if o.redrive != nil {
@@ -320,7 +320,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *queue.Queue[T], err er
 }
 
 // unwantLocked says that o does not wait for room any more, or not where it did. The
-// topic's mu is held.
+// topic's Mu is held.
 func (o *offer[T]) unwantLocked() {
 	q := o.wants
 	if q == nil {

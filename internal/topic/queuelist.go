@@ -9,7 +9,7 @@ import (
 
 // A queueList holds queues in the order in which they were added. Adding one and
 // removing one cost the same however many there are: who is removed leaves a gap, and
-// the list is made anew when there are more gaps than queues. The topic's mu guards it,
+// the list is made anew when there are more gaps than queues. The topic's Mu guards it,
 // but what places held at some instant can be read without: it is only added to, and
 // gaps are made in it. A queue is in one list at most.
 type queueList[T any] struct {

@@ -12,7 +12,7 @@ import (
 )
 
 // retained is the last messages of a topic, for queues that are opened later:
-// a ring that grows up to its size. The topic's mu guards it.
+// a ring that grows up to its size. The topic's Mu guards it.
 type retained[T any] struct {
 	size int
 	ring []queue.Item[T]
@@ -138,7 +138,7 @@ func (r *replaying[T]) accepted(ctx context.Context) (accepted []int, err error)
 }
 
 // open adds the newest of the accepted that have not expired, before all that
-// was published meanwhile. The topic's mu is held.
+// was published meanwhile. The topic's Mu is held.
 func (r *replaying[T]) open(accepted []int) {
 	q := r.q
 	q.Mu.Lock()

@@ -81,7 +81,7 @@ func (e *endingOf[T]) await(ctx context.Context) error {
 	return awaitDrained(ctx, e.qs, e.dead)
 }
 
-// AwaitDrained waits until each queue has been drained, or ctx ends.
+// awaitDrained waits until each queue has been drained, or ctx ends.
 func awaitDrained[T any](ctx context.Context, lists ...[]*queue.Queue[T]) error {
 	for _, qs := range lists {
 		for _, q := range qs {

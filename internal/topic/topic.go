@@ -29,15 +29,15 @@ type Topic[T any] struct {
 	// A topic is a log, a queue is a window over it: one append puts a message
 	// into every queue, all at once and in one order. A queue with filters has a
 	// log of its own, see filter.go. Whether messages may be appended is decided
-	// under mu; see offer.go. The lock order is topic, queue, dead-letter queue;
+	// under Mu; see offer.go. The lock order is topic, queue, dead-letter queue;
 	// the mutexes of policies, lists of idle queues, reporters and handler contexts are
 	// leaves. Nothing waits under any of them.
 	//
 	// Invariants:
-	//   - limit <= q.allow for every queue q that reads this log, so that an
+	//   - limit <= q.Allow for every queue q that reads this log, so that an
 	//     append below limit finds room in all of them; it is -1 if some queue
 	//     must be looked at for every message;
-	//   - messages enter a queue in the order of their seq, only under mu;
+	//   - messages enter a queue in the order of their seq, only under Mu;
 	//   - no waiter is left that could be admitted.
 
 	queue.Home[T]
@@ -46,10 +46,10 @@ type Topic[T any] struct {
 	ordering bool
 	before   []intercept.Interceptor     // around publishes
 	plain    bool                        // made, and nothing stands around publishes
-	log      *log.Log[queue.Item[T]]     // appended to under mu
-	filtered atomic.Pointer[filtered[T]] // nil: no queue has filters. Replaced under mu
+	log      *log.Log[queue.Item[T]]     // appended to under Mu
+	filtered atomic.Pointer[filtered[T]] // nil: no queue has filters. Replaced under Mu
 
-	// Guarded by mu.
+	// Guarded by Mu.
 	state    topicState
 	dedup    *deduplicator // nil without WithDeduplication
 	retained retained[T]
@@ -82,7 +82,7 @@ type Topic[T any] struct {
 	ids atomic.Uint64 // IDs made before publication, for interceptors
 
 	// At the end, as a publish of one plain message needs none of them.
-	filtersMade uint64                   // queues with filters that were opened; mu guards it
+	filtersMade uint64                   // queues with filters that were opened; Mu guards it
 	policies    policies[T]              // see filter.go
 	spare       log.Spare[queue.Item[T]] // of the logs of queues
 	offers      sync.Pool                // not in use: *offer[T]

@@ -13,7 +13,7 @@ import (
 )
 
 // A waiter is an offer that waits for room. decided is closed, by whoever
-// decided about it, after err was set; both belong to the topic's mu until then.
+// decided about it, after err was set; both belong to the topic's Mu until then.
 type waiter[T any] struct {
 	*offer[T]
 	decided chan struct{}
@@ -23,7 +23,7 @@ type waiter[T any] struct {
 	// perhaps for another queue.
 	again chan struct{}
 
-	// Guarded by the topic's mu.
+	// Guarded by the topic's Mu.
 	number uint64          // of its arrival
 	places []standing[T]   // in the lines that it stands in; none once it has left
 	turn   bool            // it is to be looked at

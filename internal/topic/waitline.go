@@ -20,7 +20,7 @@ import (
 // in any of his lines may go on if there is room. Nobody waits for a queue that drops,
 // so that a redrive to one, which does wait, keeps no publish waiting.
 
-// waitLines are the lines of a topic. Its mu guards them.
+// waitLines are the lines of a topic. Its Mu guards them.
 //
 // Invariant: who is behind nobody was found without room in a queue, whose RoomWanted says
 // so, or is in turns.
@@ -40,7 +40,7 @@ type waitLines[T any] struct {
 }
 
 // queueLines are the lines of a queue: of publishes, if it has a filter, and of
-// redrives to it. The topic's mu guards them.
+// redrives to it. The topic's Mu guards them.
 type queueLines[T any] struct{ publishes, redrives line[T] }
 
 // A line holds waiters in the order of their arrival.
@@ -327,7 +327,7 @@ func (t *Topic[T]) turnsOfWantedLocked(id string) {
 }
 
 // ahead yields the first of each line that an offer stands in, or would, if they came
-// before the given number. The topic's mu is held.
+// before the given number. The topic's Mu is held.
 func (t *Topic[T]) ahead(o *offer[T], number uint64) iter.Seq[*waiter[T]] {
 	return func(yield func(*waiter[T]) bool) {
 		more := func(l *line[T]) bool {
@@ -366,7 +366,7 @@ func (t *Topic[T]) standsBehind(w *waiter[T]) bool {
 	return false
 }
 
-// everyWaiter yields all who wait. The topic's mu is held.
+// everyWaiter yields all who wait. The topic's Mu is held.
 func (t *Topic[T]) everyWaiter() iter.Seq[*waiter[T]] {
 	return func(yield func(*waiter[T]) bool) {
 		for _, l := range []*line[T]{&t.publishes, &t.redrives} {

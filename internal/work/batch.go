@@ -17,7 +17,7 @@ import (
 // slabLen is how many deliveries a slab has room for.
 const slabLen = 4 * queue.PrefetchLen
 
-// A slab is room for batches to come. The queue's mu guards it.
+// A slab is room for batches to come. The queue's Mu guards it.
 type slab[T any] struct {
 	room  []queue.Delivery[T]
 	cutAt int64 // when the last batch was cut from it

@@ -21,7 +21,7 @@ type Range[T any] struct {
 	q   *queue.Queue[T]
 	vis time.Duration
 
-	// The loop's goroutine's; it changes lease and entered under the queue's mu.
+	// The loop's goroutine's; it changes lease and entered under the queue's Mu.
 	lease   *lease.Lease[T]     // nil: the last message was received by itself
 	entered bool                // it is counted among the queue's ranges
 	base    uint64              // stamp of ds[0]
@@ -64,7 +64,7 @@ func (r *Range[T]) Next(ctx context.Context) (*queue.Delivery[T], error) {
 	return &r.one[0], nil
 }
 
-// TakeLocked makes another message the current one: the next of the lease, or the
+// takeLocked makes another message the current one: the next of the lease, or the
 // first of a new one, or a single one.
 func (r *Range[T]) takeLocked() (ok bool) {
 	q := r.q
@@ -126,7 +126,7 @@ func (r *Range[T]) At(_ *lease.Lease[T], k int) int64 { return r.ds[k].At }
 // Began is now: a range reads no clock between two messages.
 func (r *Range[T]) Began(now int64) int64 { return now }
 
-// EndLocked gives back the lease, of which nothing waits and nothing is current.
+// endLocked gives back the lease, of which nothing waits and nothing is current.
 func (r *Range[T]) endLocked() {
 	q := r.q
 	if r.lease == nil {
@@ -138,7 +138,7 @@ func (r *Range[T]) endLocked() {
 	r.lease = nil
 }
 
-// restLocked is EndLocked for a range that has nothing to go on with.
+// restLocked is endLocked for a range that has nothing to go on with.
 func (r *Range[T]) restLocked() {
 	r.endLocked()
 	clear(r.ds)

@@ -6,7 +6,7 @@
 // soon, and gives back what it does not begin.
 //
 // A worker is a goroutine that exists while there is something to do. It owns the deliveries
-// that it has taken; the queue's mu guards what others see of it. No lock is held while a
+// that it has taken; the queue's Mu guards what others see of it. No lock is held while a
 // handler runs: what a plain message costs beside it is one step of the lease, without a lock.
 //
 //	prefetch, or claim ─▶ run the handler ─▶ step: acknowledge, begin the next ─┐

@@ -29,7 +29,7 @@ type Subscriber[T any] struct {
 	timed      bool // its workers are timed
 	keeps      bool // the slice that the handler gets is its to keep
 
-	// Guarded by the queue's mu.
+	// Guarded by the queue's Mu.
 	labels  context.Context
 	idle    []*Worker[T]           // to be used again
 	slab    *slab[T]               // nil if keeps is false

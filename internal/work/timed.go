@@ -33,7 +33,7 @@ type timed struct {
 	// earlier, and is armed again for the one that runs then.
 	due   atomic.Int64
 	armed atomic.Bool
-	timer *time.Timer // guarded by the queue's mu, under which it is armed
+	timer *time.Timer // guarded by the queue's Mu, under which it is armed
 }
 
 // isTimed reports whether the subscriber's workers are timed.
@@ -109,7 +109,7 @@ func (w *Worker[T]) noteAcked(d *queue.Delivery[T], seq uint64, now int64) {
 }
 
 // tellAcked tells what noteAcked has made, before all else that is to be told. It is called
-// with mu locked, unlocks it, and locks it again. Were it inlined, the stack of each worker
+// with Mu locked, unlocks it, and locks it again. Were it inlined, the stack of each worker
 // would have to grow.
 //
 //go:noinline

@@ -14,7 +14,7 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 )
 
-// A worker is what one worker goroutine has of its own. Its fields but s are
+// A Worker is what one worker goroutine has of its own. Its fields but s are
 // the goroutine's, except where said.
 type Worker[T any] struct {
 	// Immutable.
@@ -22,7 +22,7 @@ type Worker[T any] struct {
 	handlers handlers[T] // the subscriber's, with interceptors around them
 	timed    *timed      // nil for most; see there
 
-	// Guarded by the queue's mu; the worker reads lease and ds without.
+	// Guarded by the queue's Mu; the worker reads lease and ds without.
 	place int // in busy
 	stuck bool
 	// returned says that the handler has, and that what it left is being settled. It is
@@ -35,7 +35,7 @@ type Worker[T any] struct {
 	// worker that goes through its lease.
 	resume, running bool
 
-	// Guarded by the queue's mu, as above.
+	// Guarded by the queue's Mu, as above.
 	Lease   *lease.Lease[T]     // what it has, see prefetch.go; nil: nothing, or entries
 	more    []*lease.Lease[T]   // the others of a long batch
 	ds      []queue.Delivery[T] // what it has; empty between two runs
@@ -236,7 +236,7 @@ func (w *Worker[T]) handle(ctx *handling.Context) {
 	w.finish(*v)
 }
 
-// judgeRun is judge for a handler that has returned. If its subscriber's Shutdown
+// judgeRun is message.Judge for a handler that has returned. If its subscriber's Shutdown
 // has cancelled its context, and it says so, its message is ready again at once.
 func judgeRun(ctx *handling.Context, err error) message.Verdict {
 	v := message.Judge(err)

@@ -34,7 +34,7 @@ func Check[T any](t *testing.T, top *fanout.Topic[T]) {
 }
 
 // Invariants returns an error if an invariant of the topic's inside does not hold. A
-// fanout.Topic is a core.Topic, see layout.go of package fanout.
+// fanout.Topic is a topic.Topic, see layout.go of package fanout.
 func Invariants[T any](top *fanout.Topic[T]) error {
 	return (*topic.Topic[T])(unsafe.Pointer(top)).Check()
 }
