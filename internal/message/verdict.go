@@ -11,7 +11,7 @@ import (
 // A new one goes to the end, as engines keep causes by their numbers (package onengine), and
 // after the last one here Causes counts on it, and the text forms of fanout.Cause. It has to
 // be added to causeNames and Spends below; to fanout.Cause; to the counters of queue.Stats and
-// fanout.QueueStats; to what the test kit's journal, the page and the OpenTelemetry plugin
+// fanout.Stats; to what the test kit's journal, the page and the OpenTelemetry plugin
 // call it; and to the model and the stress. Queue.Judge of package queue says what follows.
 type Cause uint8
 
