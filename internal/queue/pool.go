@@ -63,8 +63,8 @@ type holder[T any] interface {
 	ReturnWaitingLocked()
 	// ForgetDoneLocked lets go of the messages that are done.
 	ForgetDoneLocked()
-	// EachLocked calls f with the stamp of each of its deliveries.
-	EachLocked(f func(stamp uint64))
+	// StampsLocked returns the stamps of its deliveries.
+	StampsLocked() []uint64
 	Moved(place int) // in busy
 }
 

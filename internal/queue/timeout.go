@@ -148,7 +148,9 @@ func (q *Queue[T]) finder() func(stamp uint64) holder[T] {
 			workers = make(map[uint64]holder[T])
 			for _, s := range q.Subs {
 				for _, w := range s.Busy {
-					w.EachLocked(func(stamp uint64) { workers[stamp] = w })
+					for _, stamp := range w.StampsLocked() {
+						workers[stamp] = w
+					}
 				}
 			}
 		}

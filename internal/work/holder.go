@@ -27,10 +27,12 @@ func (w *Worker[T]) ReturnWaitingLocked() {
 	}
 }
 
-func (w *Worker[T]) EachLocked(f func(stamp uint64)) {
+func (w *Worker[T]) StampsLocked() []uint64 {
+	stamps := make([]uint64, len(w.ds))
 	for k := range w.ds {
-		f(w.ds[k].Ref.Stamp)
+		stamps[k] = w.ds[k].Ref.Stamp
 	}
+	return stamps
 }
 
 // TimedOutLocked says that a delivery which the worker has had for as long as it may has
