@@ -7,11 +7,11 @@ import (
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/topic"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // The types of this package that have methods stand before those of packages topic, queue and
-// work, which do the work: a Topic is a topic.Topic and nothing else, and so are Queue and
+// workers, which do the work: a Topic is a topic.Topic and nothing else, and so are Queue and
 // Subscriber. A Delivery and a Message have the fields of those below in the same order, and
 // so have Attempt, MessageView, Left, Depth and Info. So a pointer or a slice of one is one
 // of the other, a handler of these is one of those, and nothing is copied on the way to it.
@@ -21,7 +21,7 @@ func topicOf[T any](t *topic.Topic[T]) *Topic[T] { return (*Topic[T])(unsafe.Poi
 
 func queueOf[T any](q *queue.Queue[T]) *Queue[T] { return (*Queue[T])(unsafe.Pointer(q)) }
 
-func subscriberOf[T any](s *work.Subscriber[T]) *Subscriber[T] {
+func subscriberOf[T any](s *workers.Subscriber[T]) *Subscriber[T] {
 	return (*Subscriber[T])(unsafe.Pointer(s))
 }
 
@@ -49,14 +49,14 @@ func messages[T any](ms []queue.Message[T]) []Message[T] { return sliceOf[Messag
 
 func coreMessages[T any](ms []Message[T]) []queue.Message[T] { return sliceOf[queue.Message[T]](ms) }
 
-// core is the handler as package work calls it; nil of nil.
-func (h Handler[T]) core() work.OneHandler[T] {
-	return *(*work.OneHandler[T])(unsafe.Pointer(&h))
+// core is the handler as package workers calls it; nil of nil.
+func (h Handler[T]) core() workers.OneHandler[T] {
+	return *(*workers.OneHandler[T])(unsafe.Pointer(&h))
 }
 
-// core is the handler as package work calls it; nil of nil.
-func (h BatchHandler[T]) core() work.BatchHandler[T] {
-	return *(*work.BatchHandler[T])(unsafe.Pointer(&h))
+// core is the handler as package workers calls it; nil of nil.
+func (h BatchHandler[T]) core() workers.BatchHandler[T] {
+	return *(*workers.BatchHandler[T])(unsafe.Pointer(&h))
 }
 
 // around is interceptors as the packages below call them: an Info is laid out as theirs.

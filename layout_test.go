@@ -17,7 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/topic"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 func TestCausesAndReasonsAreThoseBelow(t *testing.T) {
@@ -92,7 +92,7 @@ func TestTypesAreLaidOutAsThoseBelow(t *testing.T) {
 	for _, row := range []struct{ ours, theirs reflect.Type }{
 		{reflect.TypeFor[fanout.Topic[int]](), reflect.TypeFor[topic.Topic[int]]()},
 		{reflect.TypeFor[fanout.Queue[int]](), reflect.TypeFor[queue.Queue[int]]()},
-		{reflect.TypeFor[fanout.Subscriber[int]](), reflect.TypeFor[work.Subscriber[int]]()},
+		{reflect.TypeFor[fanout.Subscriber[int]](), reflect.TypeFor[workers.Subscriber[int]]()},
 	} {
 		require.Equal(t, 1, row.ours.NumField())
 		require.Equal(t, row.theirs, row.ours.Field(0).Type)

@@ -12,7 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // A Queue is one subscription. It gets every message published to its topic that its filter
@@ -157,7 +157,7 @@ func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) ite
 			yield(Delivery[T]{}, err)
 			return
 		}
-		r := work.NewRange(&q.core, vis)
+		r := workers.NewRange(&q.core, vis)
 		defer r.Leave()
 		for err == nil {
 			var d *queue.Delivery[T]

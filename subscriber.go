@@ -6,7 +6,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // A Subscriber is a pool of workers that run a handler over a queue. Several
@@ -15,7 +15,7 @@ import (
 //
 // All methods may be called concurrently. A subscriber is made by
 // [Topic.Subscribe] or [Queue.Subscribe].
-type Subscriber[T any] struct{ core work.Subscriber[T] }
+type Subscriber[T any] struct{ core workers.Subscriber[T] }
 
 // Subscribe runs h over the queue by a pool of workers, beside those that the queue has
 // already. ctx bounds the set-up only: the workers go on when it ends, until
@@ -47,7 +47,7 @@ func (q *Queue[T]) subscribe(ctx context.Context, one Handler[T], h BatchHandler
 
 // start adds a subscriber with one of the two handlers.
 func (q *Queue[T]) start(one Handler[T], h BatchHandler[T], set settings.Subscriber) (*Subscriber[T], error) {
-	s, err := work.Start(&q.core, one.core(), h.core(), set)
+	s, err := workers.Start(&q.core, one.core(), h.core(), set)
 	if err != nil {
 		return nil, err
 	}

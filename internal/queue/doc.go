@@ -11,7 +11,7 @@
 // and Unlock does it. A method whose name ends in Locked is called with Mu held.
 //
 // A queue knows its topic as a Home, a subscriber as a Pool, its workers as Holders of
-// messages, and an engine as a Keeper: packages topic, work and enginequeue, which stand above
+// messages, and an engine as a Keeper: packages topic, workers and enginequeue, which stand above
 // it, and use its fields under its lock.
 //
 // Every goroutine and timer is counted in the lives of its topic, so that Done waits for it.

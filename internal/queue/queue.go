@@ -16,7 +16,7 @@ import (
 
 // The life of a message in one queue. The states in brackets all count against the
 // capacity. A claim is nextLocked (receive.go) or, of what stands together, a step of a
-// lease (inflight.go; package work prefetches); an end is landedLocked (inflight.go) or
+// lease (inflight.go; package workers prefetches); an end is landedLocked (inflight.go) or
 // endLocked (settle.go), and Judge says what follows; what dies goes by deadLetterLocked
 // (deadletter.go).
 //

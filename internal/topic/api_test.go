@@ -16,7 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/raced"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // The tests of this package see its inside, and call it as users of package fanout do: by
@@ -179,7 +179,7 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...option
 	return t.Open(ctx, name, s.queue, filters, dead)
 }
 
-func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...option) (*work.Subscriber[T], error) {
+func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], options ...option) (*workers.Subscriber[T], error) {
 	q, err := t.OpenQueue(ctx, name, options...)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (t *Topic[T]) Subscribe(ctx context.Context, name string, h Handler[T], opt
 	return subscribeTo(q, ctx, h, options...)
 }
 
-func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h work.BatchHandler[T], options ...option) (*work.Subscriber[T], error) {
+func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h workers.BatchHandler[T], options ...option) (*workers.Subscriber[T], error) {
 	q, err := t.OpenQueue(ctx, name, options...)
 	if err != nil {
 		return nil, err
@@ -195,12 +195,12 @@ func (t *Topic[T]) SubscribeBatch(ctx context.Context, name string, h work.Batch
 	return subscribeBatchTo(q, ctx, h, options...)
 }
 
-func subscribeTo[T any](q *queue.Queue[T], _ context.Context, h Handler[T], options ...option) (*work.Subscriber[T], error) {
-	return work.Start(q, work.OneHandler[T](h), nil, set(options).sub)
+func subscribeTo[T any](q *queue.Queue[T], _ context.Context, h Handler[T], options ...option) (*workers.Subscriber[T], error) {
+	return workers.Start(q, workers.OneHandler[T](h), nil, set(options).sub)
 }
 
-func subscribeBatchTo[T any](q *queue.Queue[T], _ context.Context, h work.BatchHandler[T], options ...option) (*work.Subscriber[T], error) {
-	return work.Start(q, nil, h, set(options).sub)
+func subscribeBatchTo[T any](q *queue.Queue[T], _ context.Context, h workers.BatchHandler[T], options ...option) (*workers.Subscriber[T], error) {
+	return workers.Start(q, nil, h, set(options).sub)
 }
 
 func (t *Topic[T]) PublishMessages(ctx context.Context, ms ...queue.Message[T]) error {
@@ -256,7 +256,7 @@ func receiveBatch[T any](q *queue.Queue[T], ctx context.Context, most int, optio
 
 func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, options ...option) iter.Seq2[queue.Delivery[T], error] {
 	return func(yield func(queue.Delivery[T], error) bool) {
-		r := work.NewRange(q, visOf(q, options))
+		r := workers.NewRange(q, visOf(q, options))
 		defer r.Leave()
 		var err error
 		for err == nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // subscribeBatch opens a queue with a batch handler.
-func subscribeBatch[T any](t *testing.T, top *Topic[T], name string, h work.BatchHandler[T], options ...SubscribeOption) *queue.Queue[T] {
+func subscribeBatch[T any](t *testing.T, top *Topic[T], name string, h workers.BatchHandler[T], options ...SubscribeOption) *queue.Queue[T] {
 	t.Helper()
 	s, err := top.SubscribeBatch(context.Background(), name, h, options...)
 	require.NoError(t, err)
@@ -228,7 +228,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 	const n, size, second = 40, 20, 25 // message 25 is in the second batch
 	type scene struct {
 		q *queue.Queue[int]
-		s *work.Subscriber[int]
+		s *workers.Subscriber[int]
 		y *diary
 	}
 	failed := []string{"0s: 0-19", "0s: 20-39", "1s: 20-39"}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // A topic whose calls wait, and whose timers fire, in one bubble after the other
@@ -126,7 +126,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 							top = newTopic[int](t, c.topic...)
 							q = openQueue(t, top, "q", c.options...)
 						}
-						var s *work.Subscriber[int]
+						var s *workers.Subscriber[int]
 						if !c.noWorker {
 							var err error
 							s, err = subscribeTo(q, t.Context(), func(_ context.Context, d queue.Delivery[int]) error {

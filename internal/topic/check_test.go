@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/queue"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 var errBusy = errors.New("busy")
@@ -40,7 +40,7 @@ func openQueue[T any](t *testing.T, top *Topic[T], name string, options ...Queue
 	return q
 }
 
-func subscribe[T any](t *testing.T, top *Topic[T], name string, h Handler[T], options ...SubscribeOption) *work.Subscriber[T] {
+func subscribe[T any](t *testing.T, top *Topic[T], name string, h Handler[T], options ...SubscribeOption) *workers.Subscriber[T] {
 	t.Helper()
 	s, err := top.Subscribe(context.Background(), name, h, options...)
 	require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // What can happen to a lease between two of its messages, and around its timer.
@@ -274,7 +274,7 @@ func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			leases := 0
 			q.Mu.Lock()
 			for _, s := range q.Subs {
-				if s.Busy[0].(*work.Worker[int]).Lease.Place().Waiting() > 0 {
+				if s.Busy[0].(*workers.Worker[int]).Lease.Place().Waiting() > 0 {
 					leases++
 				}
 			}

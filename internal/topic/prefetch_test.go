@@ -14,7 +14,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // A lease is 1 message long, then 2, 4 and so on up to 64, as long as handlers
@@ -188,7 +188,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 	for _, at := range inPrefetched {
 		type scene struct {
 			q *queue.Queue[int]
-			s *work.Subscriber[int]
+			s *workers.Subscriber[int]
 			g *got
 		}
 		for name, row := range map[string]struct {

@@ -17,7 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // A grip is a queue whose only worker has taken several messages from the log
@@ -26,7 +26,7 @@ import (
 type grip struct {
 	top *Topic[int]
 	q   *queue.Queue[int]
-	s   *work.Subscriber[int]
+	s   *workers.Subscriber[int]
 	at  int // the message in flight, 10 if nothing else is said
 	// release lets it go on; its handler returns the error sent.
 	release chan error

@@ -18,7 +18,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // Everything at once, in real time and at random: publishers of all kinds with
@@ -404,7 +404,7 @@ func (s *stressTest) work(l *ledger, k int) {
 			return
 		}
 		s.pause(time.Duration(r.IntN(20)) * time.Millisecond)
-		for _, sub := range []*work.Subscriber[int]{steady, other} {
+		for _, sub := range []*workers.Subscriber[int]{steady, other} {
 			if stopped(s.stopPublishing) {
 				return // leave some for the end
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 // starts takes down the starts of a queue's deliveries, in the order of their numbers.
@@ -404,7 +404,7 @@ func TestAStartInBulkSaysWhoseTurnIsNext(t *testing.T) {
 				var subs []*queue.Pool[int]
 				q.Locked(func() { subs = slices.Clone(q.Subs) })
 				for _, s := range subs {
-					require.NoError(t, s.Workers.(*work.Subscriber[int]).Shutdown(ctx))
+					require.NoError(t, s.Workers.(*workers.Subscriber[int]).Shutdown(ctx))
 				}
 				require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6}, got)
 				elapse(time.Minute)

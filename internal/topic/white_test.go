@@ -21,15 +21,15 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/work"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		for name, end := range map[string]func(s *work.Subscriber[int]) error{
-			"a receiver took it": func(s *work.Subscriber[int]) error { return receive(t, s.Queue()).Ack(ctx) },
-			"purged":             func(s *work.Subscriber[int]) error { _, err := s.Queue().Purge(ctx); return err },
-			"shut down":          func(s *work.Subscriber[int]) error { return s.Shutdown(ctx) },
+		for name, end := range map[string]func(s *workers.Subscriber[int]) error{
+			"a receiver took it": func(s *workers.Subscriber[int]) error { return receive(t, s.Queue()).Ack(ctx) },
+			"purged":             func(s *workers.Subscriber[int]) error { _, err := s.Queue().Purge(ctx); return err },
+			"shut down":          func(s *workers.Subscriber[int]) error { return s.Shutdown(ctx) },
 		} {
 			top := newTopic[int](t)
 			s := subscribe(t, top, "q", func(context.Context, queue.Delivery[int]) error { return nil }, WithRateLimit(0.001))
@@ -670,7 +670,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 		"a worker": func(ctx context.Context, q *queue.Queue[int], do func(d queue.Delivery[int], place int)) {
 			_, _ = subscribeTo(q, ctx, func(_ context.Context, d queue.Delivery[int]) error {
 				q.Mu.Lock()
-				place := q.Subs[0].Busy[0].(*work.Worker[int]).CurrentLocked() + 1
+				place := q.Subs[0].Busy[0].(*workers.Worker[int]).CurrentLocked() + 1
 				q.Mu.Unlock()
 				do(d, place)
 				return nil

@@ -1,4 +1,4 @@
-package work
+package workers
 
 import (
 	"github.com/gofanout/fanout/internal/lease"

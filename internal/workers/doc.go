@@ -1,4 +1,4 @@
-// Package work has what runs handlers over a queue: subscribers, their workers, and ranges.
+// Package workers has what runs handlers over a queue: subscribers, their workers, and ranges.
 //
 // It promises that a handler runs on each message that its worker takes, and that what the
 // handler says becomes of the message, even if it panics or ends its goroutine; that no more
@@ -13,4 +13,4 @@
 //	      ▲   ▲                    ▲                                            │
 //	      │   └── nothing waits ───┼────────────────────────────────────────────┤
 //	   started by the queue        └────────────── something waits ─────────────┘
-package work
+package workers

@@ -1,4 +1,4 @@
-package work
+package workers
 
 import (
 	"context"
@@ -229,7 +229,7 @@ func lastTwo(path string) string {
 // ours reports whether a function is of package fanout, or of this one.
 func ours(function string) bool {
 	function, found := strings.CutPrefix(function, "github.com/gofanout/fanout")
-	return found && (strings.HasPrefix(function, ".") || strings.HasPrefix(function, "/internal/topic.") || strings.HasPrefix(function, "/internal/work."))
+	return found && (strings.HasPrefix(function, ".") || strings.HasPrefix(function, "/internal/topic.") || strings.HasPrefix(function, "/internal/workers."))
 }
 
 // TrimLocked lets go of memory for batches to come.
