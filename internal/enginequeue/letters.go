@@ -58,7 +58,7 @@ type letterEnd[T any] struct {
 // Redrive moves dead letters back to the queue.
 func (r *Queue[T]) Redrive(ctx context.Context, c *queue.LetterChoice[T]) (moved int, err error) {
 	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).moveEach, q: r.q, not: "moved", count: func(l *heldLetter[T]) {
-		r.q.OnDemandLocked().Redriven++
+		r.q.Counters().Redriven++
 		r.q.NoteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
 	}})
 }
@@ -67,7 +67,7 @@ func (r *Queue[T]) Redrive(ctx context.Context, c *queue.LetterChoice[T]) (moved
 func (r *Queue[T]) DeleteLetters(ctx context.Context, c *queue.LetterChoice[T]) (deleted int, err error) {
 	d := r.q.Dead
 	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).ackEach, q: d, not: "deleted", count: func(l *heldLetter[T]) {
-		d.OnDemandLocked().Dropped++
+		d.Counters().Dropped++
 		d.NoteLocked(notice.Dropped, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1, Reason: notice.DroppedByDelete})
 	}})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // WantLocked sees to it that the poller runs.
@@ -42,7 +43,7 @@ func (r *Queue[T]) wantedLocked() (n int) {
 			n += min((s.Set.Concurrency-s.Running)*s.Most, mostPolled)
 		}
 	}
-	return n - q.ReadyLocked()
+	return n - q.Ready()
 }
 
 // poll receives for the queue's workers. Started by WantLocked; ends when no
@@ -84,7 +85,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 		now := q.Core.Now()
 		for k := range arrivals {
 			if i, ok := r.enterLocked(&arrivals[k], now); ok {
-				q.PutLocked(i, queue.Backlogged)
+				q.Put(i, store.Backlogged)
 			}
 		}
 		q.HandOnLocked()
@@ -115,15 +116,8 @@ func (r *Queue[T]) restLocked() {
 	q := r.q
 	q.Polling = false
 	if q.Closed || !q.ServesLocked() || !slices.ContainsFunc(q.Subs, func(s *queue.Pool[T]) bool { return !s.Stopping }) {
-		for _, l := range []uint8{queue.Due, queue.Backlogged} {
-			for {
-				i, ok := q.Win.Pop(q.ListOf(l))
-				if !ok {
-					break
-				}
-				q.Win.Restamp(i)
-				r.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.Core.Now())
-			}
+		for i, ok := q.PopReady(); ok; i, ok = q.PopReady() {
+			r.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.Core.Now())
 		}
 	}
 	q.HandOnLocked() // somebody may have become free meanwhile

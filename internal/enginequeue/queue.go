@@ -10,6 +10,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // A Queue is what a queue has of its engine. The queue's Mu guards the
@@ -201,7 +202,7 @@ func (r *Queue[T]) Purge(ctx context.Context) (int, error) {
 	here, err := q.PurgeLocked()
 	if n -= here; n > 0 {
 		q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})
-		q.OnDemandLocked().Dropped += uint64(n)
+		q.Counters().Dropped += uint64(n)
 	}
 	return max(n, 0) + here, err
 }
@@ -257,7 +258,7 @@ func (r *Queue[T]) Look(ctx context.Context, _ queue.Seat, o queue.PeekOptions) 
 	}
 	ds, err := r.Peek(ctx, o.Most)
 	for _, d := range ds {
-		seen = append(seen, queue.Sight[T]{D: d, State: queue.Due})
+		seen = append(seen, queue.Sight[T]{D: d, State: store.Due})
 	}
 	return seen, false, err
 }

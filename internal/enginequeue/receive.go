@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // Receive asks the engine for messages, for a caller.
@@ -113,7 +114,7 @@ func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []queue
 			continue
 		}
 		m, h := q.Win.Meta(i), q.Win.At(i)
-		q.N[queue.InFlight]++
+		q.N[store.InFlight]++
 		q.Delivered++
 		q.Win.Schedule(i, queue.After(now, vis))
 		d := q.Delivery(&h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(m.Spent + 1)})
@@ -127,7 +128,7 @@ func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []queue
 
 // An arrival is a message received and decoded, or why it can't be.
 type arrival[T any] struct {
-	queue.Held[T]
+	store.Held[T]
 	spent    uint32
 	passes   uint16
 	dead     bool            // it was to be a dead letter already, and found no way there
@@ -229,7 +230,7 @@ func (r *Queue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool) {
 	a.Start = now
 	i = q.Win.Add(a.Held)
 	m := q.Win.Meta(i)
-	m.Spent, m.Passes, m.State = a.spent, a.passes, queue.InFlight
+	m.Spent, m.Passes, m.State = a.spent, a.passes, store.InFlight
 	end := message.Verdict{}
 	switch {
 	case q.Closed:
@@ -251,7 +252,7 @@ func (r *Queue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool) {
 	default:
 		return i, true
 	}
-	q.N[queue.InFlight]++
+	q.N[store.InFlight]++
 	r.EndLocked(i, end, now)
 	return i, false
 }

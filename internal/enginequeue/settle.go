@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // A ending is how a lease ends, as the engine is told.
@@ -37,10 +38,10 @@ func (r *Queue[T]) planLocked(i int32, v message.Verdict, now int64) (end ending
 	}
 	end.wait = max(v.Wait, 0)
 	then, spent, passes := q.Judge(v, m.Spent, m.Passes, v.Cause != message.Released && q.Expired(&h.Item, now))
-	if then == queue.Expires {
+	if then == store.Expires {
 		hist = hist.With(q.Attempt(message.Verdict{Cause: message.Expired}, now, now))
 	}
-	end.deadLetter = then != queue.Retries
+	end.deadLetter = then != store.Retries
 	if most := r.on.Caps[engine.RetryDelay].Most; most > 0 {
 		end.wait = min(end.wait, most)
 	}
@@ -181,8 +182,7 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 				}
 			}
 			q.N[q.Win.Meta(i).State]--
-			q.LeaveKeyLocked(&q.Win.At(i).Item, i)
-			q.Win.Remove(i)
+			q.Forget(i)
 		}
 	}
 	q.CheckDrainedLocked()
@@ -212,7 +212,7 @@ func (r *Queue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp uint64) 
 		}
 	}
 	now = q.Core.Now()
-	err = q.OwnedLocked(i, stamp)
+	err = q.Owned(i, stamp)
 	if err == nil && now > q.Win.Meta(i).Deadline {
 		err = fmt.Errorf("%w: queue %q", message.ErrStale, q.QueueName)
 	}
@@ -222,7 +222,7 @@ func (r *Queue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp uint64) 
 // countLocked counts and notes how an attempt ended.
 func (r *Queue[T]) countLocked(it *queue.Item[T], v message.Verdict, end ending, spent uint32, elapsed time.Duration) {
 	q := r.q
-	q.CountEndLocked(v.Cause)
+	q.CountEnd(v.Cause)
 	attempt := int(spent)
 	if !v.Cause.Spends() { // else spent has it already
 		attempt++
@@ -230,7 +230,7 @@ func (r *Queue[T]) countLocked(it *queue.Item[T], v message.Verdict, end ending,
 	q.NoteItemLocked(notice.Settled, it, notice.Event{Attempt: attempt, Cause: message.Cause(v.Cause), Err: v.Err, Elapsed: elapsed, Wait: end.wait})
 	q.NoteUnreturnedLocked(it, v, attempt, elapsed)
 	if end.deadLetter && end.dead.Cause == message.Expired {
-		q.OnDemandLocked().Ended[message.Expired]++
+		q.Counters().Ended[message.Expired]++
 	}
 }
 
@@ -239,11 +239,11 @@ func (r *Queue[T]) countLocked(it *queue.Item[T], v message.Verdict, end ending,
 func (r *Queue[T]) deadLetteredLocked(it *queue.Item[T], dead notice.Event, parked bool) {
 	q := r.q
 	if parked {
-		q.OnDemandLocked().Parked++
+		q.Counters().Parked++
 		q.NoteItemLocked(notice.Parked, it, dead)
 		return
 	}
-	q.OnDemandLocked().DeadLettered++
+	q.Counters().DeadLettered++
 	q.NoteItemLocked(notice.DeadLettered, it, dead)
 }
 
@@ -256,8 +256,7 @@ func (r *Queue[T]) EndLocked(i int32, v message.Verdict, now int64) {
 	r.countLocked(&h.Item, v, end, spent, time.Duration(now-h.Start))
 	q.N[q.Win.Meta(i).State]--
 	r.tell(i, end)
-	q.LeaveKeyLocked(&q.Win.At(i).Item, i)
-	q.Win.Remove(i)
+	q.Forget(i)
 }
 
 // DeadLetterLocked has entry i, whose state has been left, go to the engine's dead-letter queue.
@@ -270,8 +269,7 @@ func (r *Queue[T]) deadLetterAgainLocked(i int32, again bool) {
 	m, h := q.Win.Meta(i), q.Win.At(i)
 	s := onengine.State{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
 	r.tell(i, ending{deadLetter: true, state: onengine.Full{State: s, Hist: h.Hist}, dead: q.LastAttempt(i), again: again})
-	q.LeaveKeyLocked(&q.Win.At(i).Item, i)
-	q.Win.Remove(i)
+	q.Forget(i)
 }
 
 // tell has the engine told, after unlocking, how the lease of entry i ends, and counts a
@@ -352,7 +350,7 @@ func (r *Queue[T]) Extend(ctx context.Context, ref message.Ref, by time.Duration
 	}
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	if err := q.OwnedLocked(i, stamp); err != nil {
+	if err := q.Owned(i, stamp); err != nil {
 		return err
 	}
 	if at > q.Win.Meta(i).Deadline {

@@ -9,6 +9,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // DeadSuffix makes the name of a queue's own dead-letter queue. No other queue
@@ -32,7 +33,7 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 		set.Visibility, set.Backoff = q.Set.Visibility, q.Set.Backoff
 		q.Dead = NewDeadLetterQueue(q.Core, q.T, q.QueueName+DeadSuffix, set)
 		q.Dead.Source = q
-		q.Dead.Closed, q.Dead.draining = q.Closed, q.DrainingDead
+		q.Dead.Closed, q.Dead.Draining = q.Closed, q.DrainingDead
 		if !q.Closed {
 			q.Core.Live.Add(1)
 		}
@@ -60,18 +61,7 @@ func (q *Queue[T]) AdoptLocked() {
 	q.Dead, d.Source = d, q
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
-	capacity, ranked := max(q.Set.DeadCapacity, d.HeldLocked()), d.Set.Overflow == settings.DropOldest
-	d.Allow.Add(int64(min(capacity, maxCapacity)) - int64(min(d.Set.Capacity, maxCapacity)))
-	d.Set.Capacity, d.Set.Overflow = capacity, q.Set.DeadOverflow
-	if ranked || d.Set.Overflow != settings.DropOldest {
-		return
-	}
-	d.Win.All(func(i int32) bool {
-		if s := d.Win.Meta(i).State; s != InFlight && s != InHandler {
-			d.rankLocked(i)
-		}
-		return true
-	})
+	d.Resize(q.Set.DeadCapacity, q.Set.DeadOverflow)
 }
 
 func NewDeadLetterQueue[T any](c *Core, t *Home[T], name string, set settings.Limits) *Queue[T] {
@@ -99,16 +89,14 @@ func (q *Queue[T]) deadLetterLocked(i int32) {
 		q.Keeper.DeadLetterLocked(i)
 		return
 	}
-	h := q.Win.At(i)
 	if q.sendLocked(i) {
-		q.removeLocked(i)
+		q.Remove(i)
 		return
 	}
-	q.LeaveKeyLocked(&h.Item, i)
-	q.PutLocked(i, parked)
-	q.OnDemandLocked().Parked++
+	q.Park(i)
+	q.Counters().Parked++
 	q.offerSwapLocked()
-	q.NoteItemLocked(notice.Parked, &h.Item, q.LastAttempt(i))
+	q.NoteItemLocked(notice.Parked, &q.Win.At(i).Item, q.LastAttempt(i))
 }
 
 // sendLocked copies entry i's message to the dead-letter queue if there is room.
@@ -125,7 +113,7 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 	if d.Closed {
 		return false
 	}
-	if d.HeldLocked() >= d.Set.Capacity {
+	if d.Held() >= d.Set.Capacity {
 		if d.Set.Overflow != settings.DropOldest || !d.DropOldestLocked(0) {
 			if r := d.OnDemandLocked(); !r.isSource[q] {
 				if r.isSource == nil {
@@ -143,9 +131,9 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 	d.Offered++
 	d.Allow.Add(-1)
 	h := q.Win.At(i)
-	d.PutLocked(d.Win.Add(Held[T]{Item: q.toLetter(d, h.Item), Hist: h.Hist}), Backlogged)
+	d.Put(d.Win.Add(store.Held[T]{Item: q.toLetter(d, h.Item), Hist: h.Hist}), store.Backlogged)
 	d.HandOnLocked()
-	q.OnDemandLocked().DeadLettered++
+	q.Counters().DeadLettered++
 	q.NoteItemLocked(notice.DeadLettered, &h.Item, q.LastAttempt(i))
 	return true
 }
@@ -190,12 +178,12 @@ func (q *Queue[T]) LastAttempt(i int32) notice.Event {
 func (q *Queue[T]) unpark(p *notice.Pending) {
 	q.Mu.Lock()
 	for !q.Closed {
-		i, ok := q.parked.First()
+		i, ok := q.FirstParked()
 		if !ok || !q.sendLocked(i) {
 			break
 		}
-		q.Win.Pull(&q.parked, i)
-		q.FreeLocked(i)
+		q.TakeOut(i)
+		q.Remove(i)
 	}
 	q.CheckDrainedLocked()
 	q.unlockTo(p)
@@ -214,7 +202,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 // peekHere is Peek in memory.
 func (q *Queue[T]) peekHere(most int) []Delivery[T] {
 	q.Mu.Lock()
-	q.TakeAllBackLocked()
+	q.TakeAllBack()
 	ds := q.peekLocked()
 	if !q.Direct && !q.Closed {
 		q.Cursor.Scan(func(it *Item[T]) bool {
@@ -229,10 +217,10 @@ func (q *Queue[T]) peekHere(most int) []Delivery[T] {
 // peekLocked returns what of the window is neither in flight nor parked, in
 // the order of publication.
 func (q *Queue[T]) peekLocked() []Delivery[T] {
-	q.unfoldLocked()
+	q.UnfoldAll()
 	var ds []Delivery[T]
 	q.Win.All(func(i int32) bool {
-		if m := q.Win.Meta(i); m.State != parked && !q.inFlightLocked(m) {
+		if m := q.Win.Meta(i); m.State != store.Parked && !q.InFlight(i) {
 			ds = append(ds, q.peekedLocked(i))
 		}
 		return true

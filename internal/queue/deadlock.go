@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 func (q *Queue[T]) Label() string {
@@ -15,10 +16,10 @@ func (q *Queue[T]) WaitState() (s handling.State) {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
 	// What stands behind another of its key can be taken only after that one.
-	toTake := q.ReadyLocked() + q.N[delayed] + q.N[retrying]
-	s.Free = q.Closed || q.N[InFlight] > 0 || q.receivedLocked() > 0 || q.Ranges > 0 || q.N[parked] > 0 || q.Receivers.N > 0 && toTake > 0
+	toTake := q.Ready() + q.N[store.Delayed] + q.N[store.Retrying]
+	s.Free = q.Closed || q.N[store.InFlight] > 0 || q.receivedLocked() > 0 || q.Ranges > 0 || q.N[store.Parked] > 0 || q.Receivers.N > 0 && toTake > 0
 	if !s.Free && q.Expires() {
-		_, s.Free = q.firstExpiryLocked(q.Core.Now()) // that makes room
+		_, s.Free = q.lookForExpiryLocked(q.Core.Now()) // that makes room
 	}
 	for _, sub := range q.Subs {
 		if !sub.Stopping && len(sub.Busy) < sub.Set.Concurrency && toTake > 0 {

@@ -1,19 +1,16 @@
 package queue
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 	"unsafe"
 
-	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/window"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // Close ends the queue at once.
@@ -104,21 +101,17 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 		}
 		return l
 	}
-	q.endAllLocked(func(out *lease.Out[T], _ lease.Consumer[T]) {
-		i := q.landLocked(out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
-		q.Win.Meta(i).State = InFlight
-		q.N[InFlight]++
-	})
-	q.Offered = q.publishedLocked(q.InLogLocked())
+	q.LandAll(q.Core.Now())
+	q.Offered = q.Published(q.InLog())
 	now := q.Core.Now()
 	if q.Keeper == nil && !q.Letters {
-		q.spillLocked()
+		q.Spill()
 		q.expireWaitingLocked(now)
 	}
 	l = q.leftLocked()
 	switch {
 	case q.Keeper != nil:
-		q.emptyLocked()
+		q.Empty()
 	case deleting:
 		q.dropAllLocked()
 	case q.Letters:
@@ -128,19 +121,9 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 			q.OnDemandLocked().left = left
 			q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByClose, Count: n})
 		}
-		q.emptyLocked()
+		q.Empty()
 	}
-	if !q.Letters {
-		q.Cursor.Close()
-		if !q.Direct && !q.Log.Read() {
-			q.Log.Forget()
-		}
-		q.Stale = window.Spans{}
-	}
-	if len(q.Leases.Leases()) == 0 {
-		q.Leases = nil
-	}
-	q.Closed = true
+	q.Store.Close()
 	q.ChangedLocked()
 	if !q.Direct {
 		q.Idle.Remove(q)
@@ -160,21 +143,14 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	return l
 }
 
-// emptyLocked lets go of all that the window holds.
-func (q *Queue[T]) emptyLocked() {
-	q.Win = window.Window[Held[T]]{}
-	q.backlog, q.due, q.parked, q.Keys = window.List{}, window.List{}, window.List{}, nil
-	clear(q.N[:])
-}
-
 // dropAllLocked drops all that the window holds, because the queue is being deleted.
 func (q *Queue[T]) dropAllLocked() {
 	n := q.Win.Len()
-	q.emptyLocked()
+	q.Empty()
 	if n == 0 {
 		return
 	}
-	q.OnDemandLocked().Dropped += uint64(n)
+	q.Counters().Dropped += uint64(n)
 	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
 }
 
@@ -185,16 +161,16 @@ func (q *Queue[T]) forgetLocked() {
 	case q.Letters:
 		q.dropAllLocked()
 	case q.onDemand != nil:
-		q.onDemand.Dropped += uint64(len(q.onDemand.left))
+		q.Counters().Dropped += uint64(len(q.onDemand.left))
 		q.onDemand.left = nil
 	}
 }
 
 func (q *Queue[T]) leftLocked() Left {
 	l := Left{
-		Queue: q.QueueName, Ready: q.ReadyLocked(), Retrying: q.N[retrying], Delayed: q.N[delayed],
-		InFlight: q.N[InFlight] + q.N[InHandler], Parked: q.N[parked], Released: q.N[released],
-		Blocked: q.N[blocked],
+		Queue: q.QueueName, Ready: q.Ready(), Retrying: q.N[store.Retrying], Delayed: q.N[store.Delayed],
+		InFlight: q.N[store.InFlight] + q.N[store.InHandler], Parked: q.N[store.Parked], Released: q.N[store.Released],
+		Blocked: q.N[store.Blocked],
 	}
 	for _, s := range q.Subs {
 		l.Running += s.HandlersLocked()
@@ -202,28 +178,15 @@ func (q *Queue[T]) leftLocked() Left {
 	return l
 }
 
-// entriesLocked returns the window's entries in the order of publication.
-func (q *Queue[T]) entriesLocked() []int32 {
-	all := make([]int32, 0, q.Win.Len())
-	q.Win.All(func(i int32) bool {
-		all = append(all, i)
-		return true
-	})
-	slices.SortFunc(all, func(a, b int32) int { return cmp.Compare(q.Win.At(a).Seq, q.Win.At(b).Seq) })
-	return all
-}
-
 // expireWaitingLocked dead-letters the window's messages whose time to live has passed
 // and that are neither in flight, which may finish, nor parked, which are dead.
 func (q *Queue[T]) expireWaitingLocked(now int64) {
-	for _, i := range q.entriesLocked() {
+	for _, i := range q.InOrder() {
 		state := q.Win.Meta(i).State
-		if state == InFlight || state == InHandler || state == parked || !q.Expired(&q.Win.At(i).Item, now) {
-			continue
+		if state != store.Parked && !q.InFlight(i) && q.Expired(&q.Win.At(i).Item, now) {
+			q.TakeOut(i)
+			q.ExpireLocked(i, now)
 		}
-		q.takeOutLocked(i)
-		q.N[state]--
-		q.ExpireLocked(i, now)
 	}
 }
 
@@ -231,19 +194,19 @@ func (q *Queue[T]) expireWaitingLocked(now int64) {
 // with what is left of their delays and times to live: at least 1 ns, as 0 would
 // be the queue's own.
 func (q *Queue[T]) messagesLocked(now int64) []Message[T] {
-	all := q.entriesLocked()
+	all := q.InOrder()
 	ms := make([]Message[T], len(all))
 	for k, i := range all {
 		h, m := q.Win.At(i), q.Win.Meta(i)
 		ms[k] = messageOf(q.Core, &h.Item)
 		switch {
 		case ms[k].OrderingKey != "": // it can't have a delay of its own
-		case m.State == delayed:
+		case m.State == store.Delayed:
 			ms[k].Delay = time.Duration(max(m.Deadline-now, 1))
 		case q.Set.Delay > 0:
 			ms[k].Delay = 1 // it has passed
 		}
-		if until, ok := q.expiry(&h.Item); ok {
+		if until, ok := q.Expiry(&h.Item); ok {
 			ms[k].TimeToLive = time.Duration(max(until-now, 1))
 		}
 	}
@@ -253,7 +216,7 @@ func (q *Queue[T]) messagesLocked(now int64) []Message[T] {
 // Drain tells the queue that its topic shuts down.
 func (q *Queue[T]) Drain() {
 	q.Mu.Lock()
-	q.draining = true
+	q.Draining = true
 	q.Mu.Unlock()
 }
 
@@ -275,11 +238,11 @@ func (q *Queue[T]) IsDrainedLocked() bool {
 	if q.Closed {
 		return true
 	}
-	busy := q.N[InFlight] + q.N[InHandler] + int(q.Running+q.Calls) + q.Leases.Counts().InFlight
+	busy := q.N[store.InFlight] + q.N[store.InHandler] + int(q.Running+q.Calls) + q.Leases.Counts().InFlight
 	if !q.Letters && !q.Paused {
 		// What is blocked is waited for only if the head of its line is in one of these
 		// states, and else stands behind one that is delayed or put aside.
-		busy += q.ReadyLocked() + q.N[retrying]
+		busy += q.Ready() + q.N[store.Retrying]
 	}
 	return busy == 0
 }
@@ -308,14 +271,11 @@ func (q *Queue[T]) CheckEndedLocked() {
 }
 
 func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
-	q := &Queue[T]{Core: c, T: t, QueueName: name, Set: set, IdleAt: NotIdle, Local: c.calls == nil, Evicts: true}
+	q := &Queue[T]{Core: c, T: t, IdleAt: NotIdle, Local: c.calls == nil}
+	q.Init(name, set, &c.Clock)
 	q.Report.Init(&c.To, name)
-	q.Allow.Store(int64(min(set.Capacity, maxCapacity)))
 	return q
 }
-
-// maxCapacity is what Unlimited means for a capacity, with room to calculate.
-const maxCapacity = math.MaxInt / 4
 
 func SegmentOf[T any]() int {
 	return min(max(SegmentBytes/int(unsafe.Sizeof(Item[T]{})), 1), MaxSegment)

@@ -108,7 +108,7 @@ func (q *Queue[T]) DroppedByDelete(n int, p *notice.Pending) {
 		return
 	}
 	q.Mu.Lock()
-	q.OnDemandLocked().Dropped += uint64(n)
+	q.Counters().Dropped += uint64(n)
 	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
 	q.unlockTo(p)
 }

@@ -18,18 +18,19 @@ func (q *Queue[T]) Add(items []Item[T], accepted []int) {
 		n = len(accepted)
 	}
 	q.Offered += uint64(n)
-	if q.InLogLocked() > 0 {
-		q.spillLocked()
-		q.LookByLocked(q.Core.Now(), CheckAge)
+	now := q.Core.Now()
+	if q.InLog() > 0 {
+		q.Spill()
+		q.LookByLocked(now, CheckAge)
 	}
-	q.countLocked()
+	q.Count()
 	over := n - int(q.Room())
 	if over > 0 && q.Expires() {
-		q.expireAllLocked(q.Core.Now())
+		q.expireAllLocked(now)
 		over = n - int(q.Room())
 	}
 	if over > 0 {
-		q.TakeAllBackLocked()
+		q.TakeAllBack()
 	}
 	for k := range n {
 		it := &items[k]
@@ -37,50 +38,18 @@ func (q *Queue[T]) Add(items []Item[T], accepted []int) {
 			it = &items[accepted[k]]
 		}
 		if q.Set.Overflow == settings.DropNewest && k >= n-over {
-			q.dropLocked(it, notice.DroppedNewest)
+			q.dropNewestLocked(it)
 			continue
 		}
-		q.AddLocked(it, 0)
+		q.Enter(it, 0, now)
 	}
 	if q.Set.Overflow == settings.DropOldest {
 		for ; over > 0; over-- {
 			q.DropOldestLocked(0)
 		}
 	}
-	q.ArmLocked(q.Core.Now())
+	q.ArmLocked(now)
 	q.HandOnLocked()
-}
-
-// AddLocked adds a message behind all others or, with the stamp that was reserved
-// for one that is replayed, at the place of its publication.
-func (q *Queue[T]) AddLocked(it *Item[T], stamp uint64) {
-	i := q.Win.Add(Held[T]{Item: *it})
-	if stamp != 0 {
-		q.Win.Meta(i).Stamp = stamp
-	}
-	q.Allow.Add(-1)
-	delay := q.Set.Delay
-	if it.Ext != nil && it.Ext.Delay > 0 {
-		delay = it.Ext.Delay
-	}
-	switch {
-	case delay > 0:
-		q.PutLocked(i, delayed)
-		q.Win.Schedule(i, After(min(it.At, q.Core.Now()), delay)) // publication times do not decrease, the clock of another bubble may
-	case stamp != 0:
-		q.putBackLocked(i)
-	default:
-		q.PutLocked(i, Backlogged)
-	}
-}
-
-// spillLocked takes the backlog out of the log into the window, so that what is
-// added to the window comes behind it, or so that the cursor can pass what the
-// queue does not get.
-func (q *Queue[T]) spillLocked() {
-	for n := q.InLogLocked(); n > 0; n-- {
-		q.PutLocked(q.Win.Add(Held[T]{Item: *q.Cursor.Next()}), Backlogged)
-	}
 }
 
 // Overflow makes a queue that reads a log, and has too little room for items,
@@ -94,8 +63,8 @@ func (q *Queue[T]) Overflow(items []Item[T], accepted []int) {
 	if accepted != nil {
 		n = len(accepted)
 	}
-	q.countLocked()
-	q.TakeAllBackLocked()
+	q.Count()
+	q.TakeAllBack()
 	over := int(end - q.Allow.Load())
 	if over > 0 && q.Expires() {
 		q.expireAllLocked(q.Core.Now())
@@ -113,16 +82,16 @@ func (q *Queue[T]) Overflow(items []Item[T], accepted []int) {
 		q.ArmLocked(q.Core.Now())
 		return
 	}
-	q.spillLocked()
+	q.Spill()
 	for k := range n {
 		it := &items[k]
 		if accepted != nil {
 			it = &items[accepted[k]]
 		}
 		if k < n-over {
-			q.PutLocked(q.Win.Add(Held[T]{Item: *it}), Backlogged)
+			q.Append(it)
 		} else {
-			q.dropLocked(it, notice.DroppedNewest)
+			q.dropNewestLocked(it)
 			q.Allow.Add(1)
 		}
 	}
@@ -135,29 +104,17 @@ func (q *Queue[T]) Overflow(items []Item[T], accepted []int) {
 // and reports whether there was anything. The log is read up to end, which may
 // be beyond what consumers see.
 func (q *Queue[T]) DropOldestLocked(end int64) bool {
-	i, seq, ok := q.Win.Lowest()
-	if b, found := q.backlog.First(); found && !q.Letters && (!ok || q.Win.At(b).Seq < uint64(seq)) {
-		i, seq, ok = b, int64(q.Win.At(b).Seq), true
-	}
-	if !q.Direct && q.Cursor.Pos() < end {
-		if it := q.Cursor.Peek(); !ok || it.Seq < uint64(seq) {
-			q.Cursor.Next()
-			q.Allow.Add(1)
-			q.dropLocked(it, notice.DroppedOldest)
-			return true
-		}
-	}
+	it, ok := q.DropOldest(end)
 	if ok {
-		q.dropLocked(&q.Win.At(i).Item, notice.DroppedOldest)
-		q.takeOutLocked(i)
-		q.FreeLocked(i)
+		q.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedOldest})
 	}
 	return ok
 }
 
-func (q *Queue[T]) dropLocked(it *Item[T], why notice.Reason) {
-	q.OnDemandLocked().Dropped++
-	q.NoteItemLocked(notice.Dropped, it, notice.Event{Reason: why})
+// dropNewestLocked drops a message that is being added.
+func (q *Queue[T]) dropNewestLocked(it *Item[T]) {
+	q.Counters().Dropped++
+	q.NoteItemLocked(notice.Dropped, it, notice.Event{Reason: notice.DroppedNewest})
 }
 
 // ReplayLocked adds the newest of what the topic retains to a queue without
@@ -167,7 +124,7 @@ func (q *Queue[T]) ReplayLocked(its []Item[T]) {
 	live := slices.DeleteFunc(its, func(it Item[T]) bool { return q.Expired(&it, now) })
 	live = live[max(len(live)-min(q.Set.Replay, q.Set.Capacity), 0):]
 	for k := range live {
-		q.AddLocked(&live[k], 0)
+		q.Enter(&live[k], 0, now)
 	}
 	q.Offered += uint64(len(live))
 	q.ArmLocked(now)

@@ -23,7 +23,7 @@ func (q *Queue[T]) setPaused(paused bool) error {
 	}
 	q.Paused = paused
 	if paused {
-		q.TakeAllBackLocked()
+		q.TakeAllBack()
 	}
 	q.ChangedLocked()
 	q.CheckDrainedLocked()
@@ -55,47 +55,22 @@ func (q *Queue[T]) PurgeLocked() (n int, err error) {
 	if q.Closed {
 		return 0, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
 	}
-	ended := 0
-	cause := fmt.Errorf("%w: queue %q was purged", message.ErrStale, q.QueueName)
-	q.endAllLocked(func(out *lease.Out[T], owner lease.Consumer[T]) {
-		ended++
-		q.Stale.Add(out.Stamp)
-		if w, ok := owner.(holder[T]); ok {
+	cause, find := fmt.Errorf("%w: queue %q was purged", message.ErrStale, q.QueueName), q.finder()
+	now := q.Core.Now()
+	n = q.Store.Purge(now, func(stamp uint64, owner lease.Consumer[T]) {
+		w, ok := owner.(holder[T])
+		if owner == nil {
+			w = find(stamp)
+			ok = w != nil
+		}
+		if ok {
 			w.CancelLocked(cause)
 		}
 	})
-	n = ended + q.Win.Len() + q.InLogLocked()
 	if n == 0 {
 		return 0, nil
 	}
-	all := make([]int32, 0, q.Win.Len())
-	q.Win.All(func(i int32) bool {
-		all = append(all, i)
-		return true
-	})
-	find := q.finder()
-	for _, i := range all {
-		m := q.Win.Meta(i)
-		if m.State == InFlight || m.State == InHandler {
-			q.Stale.Add(m.Stamp)
-			if w := find(m.Stamp); w != nil {
-				w.CancelLocked(cause)
-			}
-		}
-		q.takeOutLocked(i)
-		q.N[m.State]--
-		q.Win.Remove(i)
-	}
-	q.Keys = nil
-	allow := int64(min(q.Set.Capacity, maxCapacity))
-	if !q.Direct {
-		q.Cursor.SkipTo(q.Log.Published())
-		q.Cursor.Rest()
-		allow += q.Cursor.Pos()
-	}
-	q.Allow.Store(allow)
-	q.OnDemandLocked().Dropped += uint64(n)
-	q.ArmLocked(q.Core.Now())
+	q.ArmLocked(now)
 	q.HandOnLocked()
 	q.CheckDrainedLocked()
 	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})

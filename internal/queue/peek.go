@@ -12,7 +12,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/window"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // PeekOptions say what PeekAt returns.
@@ -129,9 +129,9 @@ type Sight[T any] struct {
 }
 
 // stateNames are what views call the states.
-var stateNames = [states]string{
-	Backlogged: "ready", Due: "ready", delayed: "delayed", retrying: "retrying", InFlight: "in flight", InHandler: "in flight", parked: "parked",
-	released: "released", blocked: "blocked",
+var stateNames = [store.States]string{
+	store.Backlogged: "ready", store.Due: "ready", store.Delayed: "delayed", store.Retrying: "retrying", store.InFlight: "in flight",
+	store.InHandler: "in flight", store.Parked: "parked", store.Released: "released", store.Blocked: "blocked",
 }
 
 // view is what s looks like without T. It calls the body's methods: no lock is held.
@@ -192,14 +192,14 @@ const lookLen = 1024
 func (q *Queue[T]) lookHere(ctx context.Context, after Seat, most int) (seen []Sight[T], more bool, err error) {
 	s := sights[T]{after: after, most: min(most, math.MaxInt-1) + 1}
 	q.Mu.Lock()
-	q.TakeAllBackLocked()
+	q.TakeAllBack()
 	held := q.Win.Len()
 	q.Unlock() // what was taken back was tallied
 	s.seen = make([]Sight[T], 0, min(s.most, held)+min(lookLen, held))
 	pos, entry := int64(0), int32(0)
 	for _, step := range []func() bool{
 		func() bool { // what timed out together
-			q.unfoldSomeLocked(lookLen)
+			q.Unfold(lookLen)
 			return q.Leases.Expired() > 0
 		},
 		func() bool { return q.seeLogLocked(&s, &pos) },
@@ -232,7 +232,7 @@ func (q *Queue[T]) seeLogLocked(s *sights[T], pos *int64) (more bool) {
 	n := 0
 	q.Cursor.ScanFrom(*pos, func(it *Item[T]) bool {
 		if at := (Seat{it.Seq, inLog}); s.wants(at) {
-			s.seen = append(s.seen, Sight[T]{place: at, D: q.inLogDelivery(it), State: Backlogged})
+			s.seen = append(s.seen, Sight[T]{place: at, D: q.inLogDelivery(it), State: store.Backlogged})
 		}
 		n++
 		return n < lookLen
@@ -245,19 +245,14 @@ func (q *Queue[T]) seeLogLocked(s *sights[T], pos *int64) (more bool) {
 func (q *Queue[T]) seeLocked(s *sights[T], i int32) {
 	m, h := q.Win.Meta(i), q.Win.At(i)
 	at := Seat{h.Seq, i}
-	if !s.wants(at) || q.inFlightLocked(m) {
+	if !s.wants(at) || q.InFlight(i) {
 		return
 	}
 	seen := Sight[T]{place: at, D: q.peekedLocked(i), State: m.State}
-	if m.State == delayed || m.State == retrying {
+	if m.State == store.Delayed || m.State == store.Retrying {
 		seen.due = m.Deadline
 	}
 	s.seen = append(s.seen, seen)
-}
-
-// inFlightLocked reports whether an entry is in flight. Nothing is in a closed queue.
-func (q *Queue[T]) inFlightLocked(m *window.Meta) bool {
-	return (m.State == InFlight || m.State == InHandler) && !q.Closed
 }
 
 // sights are the first messages behind a seat, as far as a queue was looked at. They

@@ -26,28 +26,6 @@ func (q *Queue[T]) Locked(f func()) {
 	f()
 }
 
-// JoinLocked reports whether the next n messages of the log can be taken together now.
-func (q *Queue[T]) JoinLocked(n int, now int64) bool {
-	run := q.Cursor.Run(n)
-	if q.Joins(run, now) < len(run) {
-		return false
-	}
-	if n -= len(run); n == 0 {
-		return true
-	}
-	join, skip := true, len(run)
-	q.Cursor.Scan(func(it *Item[T]) bool {
-		if skip > 0 {
-			skip--
-			return true
-		}
-		join = q.joinsAlone(it, now)
-		n--
-		return join && n > 0
-	})
-	return join
-}
-
 // CopyOut makes deliveries of what stands in the log, of which the first has the given
 // name, and the others follow.
 func (q *Queue[T]) CopyOut(ds []Delivery[T], run []Item[T], first message.Ref) {
@@ -80,65 +58,23 @@ func (d *Delivery[T]) Forget() {
 	d.Body, d.Ext = none, nil
 }
 
-// countLocked counts what consumers in step have done, so that the queue's numbers are
-// those of this instant.
-func (q *Queue[T]) countLocked() {
-	q.Leases.Count()
-	q.TallyLocked()
-}
-
-// countDone is countLocked for one who needs the room.
+// countDone counts what consumers in step have done, for one who needs the room.
 func (q *Queue[T]) countDone() {
 	if q.Direct {
 		return
 	}
 	q.Mu.Lock()
-	q.countLocked()
+	q.Count()
 	q.Mu.Unlock()
-}
-
-// putBackLocked puts entry i into the backlog at the place of its publication. It
-// looks for that from where the last one was put: most often they come in one order.
-func (q *Queue[T]) putBackLocked(i int32) {
-	seq := q.Win.At(i).Seq
-	before, behind := q.putAt, q.Win.Holds(q.putAt) && q.Win.Meta(q.putAt).State == Backlogged && q.Win.Listed(q.putAt)
-	for behind && q.Win.At(before).Seq > seq {
-		before, behind = q.Win.Prev(before)
-	}
-	next, found := q.backlog.First()
-	if behind {
-		next, found = q.Win.Next(before)
-	}
-	for found && q.Win.At(next).Seq < seq {
-		before, behind = next, true
-		next, found = q.Win.Next(next)
-	}
-	q.putAt = i
-	q.Win.Meta(i).State = Backlogged
-	q.N[Backlogged]++
-	q.Win.PushAfter(&q.backlog, i, before, behind)
-	q.noteExpiryLocked(i)
-}
-
-// TakeAllBackLocked takes back what waits in all leases, and reports whether that was
-// anything.
-func (q *Queue[T]) TakeAllBackLocked() bool {
-	if !q.Leases.Steps() {
-		return false
-	}
-	n := q.N[Backlogged]
-	for l := q.Leases.FirstAhead(); l != nil; l = q.Leases.FirstAhead() {
-		q.TakeBackLocked(l)
-	}
-	return q.N[Backlogged] > n
 }
 
 // lookLocked is the timer's look at the log and at the leases. It lets go of what the
 // cursor has passed.
 func (q *Queue[T]) lookLocked(now int64) {
 	q.Alarm.CheckAt = 0
-	q.Cursor.Rest()
-	q.lookAtLeasesLocked(now)
+	if again := q.Rest(now, int64(CheckAge)); again > 0 {
+		q.Alarm.checkBy(again)
+	}
 }
 
 // AwaitOthers gives other consumers a moment to finish what waits in their leases,

@@ -171,7 +171,7 @@ func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration)
 		if !q.ServesLocked() {
 			return false
 		}
-		batch = make([]Delivery[T], min(most, q.ReadyLocked()))
+		batch = make([]Delivery[T], min(most, q.Ready()))
 		n := q.takeLocked(batch, vis)
 		batch = batch[:n]
 		return n > 0
@@ -186,7 +186,7 @@ func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration)
 // to it that other consumers are woken for what remains. It may have dead-lettered some
 // that came too late, and freed their room, even if it takes none.
 func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
-	if !q.ServesLocked() || q.ReadyLocked() == 0 {
+	if !q.ServesLocked() || q.Ready() == 0 {
 		return 0
 	}
 	return q.TakeAtLocked(ds, q.Core.Now(), vis)
@@ -201,52 +201,27 @@ func (q *Queue[T]) ClaimAtLocked(now int64, vis time.Duration, state uint8) (d D
 		q.CheckDrainedLocked()
 		return d, false
 	}
+	q.Claim(i, state, now, After(now, vis))
 	m, h := q.Win.Meta(i), q.Win.At(i)
-	m.State = state
-	q.N[state]++
-	q.Delivered++
-	h.Start = now
-	q.Win.Schedule(i, After(now, vis))
 	d = q.Delivery(&h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
 	q.DeliveredLocked(&d)
 	return d, true
 }
 
-// nextLocked takes the next message that may be delivered out of its list or
-// the log. What has become due and the backlog take turns while both wait.
+// nextLocked takes the next message that may be delivered, as an entry whose state has been
+// left, and dead-letters those whose time to live has passed.
 func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
-	for {
-		wasDue := q.DueLocked() > 0 && (!q.BacklogsTurn || !q.backlogWaitsLocked())
-		ok = true
-		switch {
-		case wasDue:
-			i = q.popDueFirstLocked()
-		case q.N[Backlogged] > 0:
-			i, _ = q.Win.Pop(&q.backlog)
-		case q.InLogLocked() > 0:
-			i, ok = q.Win.Add(Held[T]{Item: *q.Cursor.Next()}), false
-			q.LookByLocked(now, CheckAge)
-		case q.TakeAllBackLocked():
-			continue
-		default:
-			return 0, false
-		}
-		if ok {
-			q.N[q.Win.Meta(i).State]--
-			q.Win.Restamp(i)
-		}
-		if q.Expired(&q.Win.At(i).Item, now) {
+	at := q.Cursor.Pos()
+	for expired := true; expired; {
+		if i, expired, ok = q.Next(now); expired {
 			q.ExpireLocked(i, now)
-		} else if q.headOfKeyLocked(i) {
-			q.BacklogsTurn = wasDue
-			return i, true
 		}
 	}
+	if q.Cursor.Pos() > at {
+		q.LookByLocked(now, CheckAge)
+	}
+	return i, ok
 }
-
-// backlogWaitsLocked reports whether any of the backlog could start. While
-// something is due, nothing of it waits in a lease.
-func (q *Queue[T]) backlogWaitsLocked() bool { return q.N[Backlogged] > 0 || q.InLogLocked() > 0 }
 
 // HandOnLocked keeps the invariant about idle consumers: it wakes one if there
 // is something for it, and otherwise sees that the next publish will. Whoever
@@ -254,7 +229,7 @@ func (q *Queue[T]) backlogWaitsLocked() bool { return q.N[Backlogged] > 0 || q.I
 // come as there are messages, one after the other.
 func (q *Queue[T]) HandOnLocked() {
 	sub, limited, idle := q.idleLocked()
-	if q.Limited > 0 && (limited == 0 || q.ReadyLocked() == 0 && q.Keeper == nil) {
+	if q.Limited > 0 && (limited == 0 || q.Ready() == 0 && q.Keeper == nil) {
 		q.Limited = 0 // nobody waits for that any more
 		q.ArmLocked(q.Core.Now())
 	}
@@ -262,7 +237,7 @@ func (q *Queue[T]) HandOnLocked() {
 		switch {
 		case !q.ServesLocked():
 			return
-		case q.ReadyLocked() > 0:
+		case q.Ready() > 0:
 			if q.Receivers.Wake() {
 				return
 			}
@@ -305,7 +280,7 @@ func (q *Queue[T]) idleLocked() (sub *Pool[T], limited int64, ok bool) {
 // ServesLocked reports whether the queue gives out messages: not while it is
 // paused or closed, and a dead-letter queue not while its topic shuts down.
 func (q *Queue[T]) ServesLocked() bool {
-	return !q.Closed && !q.Paused && (!q.Letters || !q.draining)
+	return !q.Closed && !q.Paused && (!q.Letters || !q.Draining)
 }
 
 // wake is called by whoever took the queue out of its list of idle queues.

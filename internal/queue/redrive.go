@@ -8,6 +8,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // offerSwapLocked has a redrive that waits for room here looked at, since it can
@@ -23,7 +24,7 @@ func (q *Queue[T]) offerSwapLocked() {
 func (q *Queue[T]) CanSwap() bool {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	return q.parked.Len() > 0
+	return q.N[store.Parked] > 0
 }
 
 // RedriveLetters sends dead letters back to this queue: those that c selects. It returns how many
@@ -92,8 +93,7 @@ func (q *Queue[T]) selectFrom(c *LetterChoice[T]) (letters []Delivery[T], err er
 			newer = d.Win.Reserve(1)
 		}
 		from, more = d.Win.Scan(from, lookLen, func(i int32) {
-			m := d.Win.Meta(i)
-			if m.Stamp < newer && !d.inFlightLocked(m) && (!d.shared() || d.Win.At(i).Ext.Source == q.origin()) {
+			if d.Win.Meta(i).Stamp < newer && !d.InFlight(i) && (!d.shared() || d.Win.At(i).Ext.Source == q.origin()) {
 				some = append(some, d.peekedLocked(i))
 			}
 		})
@@ -139,26 +139,26 @@ func (q *Queue[T]) RedriveLocked(letters []Delivery[T]) (rest []Delivery[T], mov
 	d := q.Dead
 	d.Mu.Lock()
 	defer d.UnlockUnder(q.T)
-	for len(letters) > 0 && (q.Room() > 0 || q.parked.Len() > 0) {
+	for len(letters) > 0 && (q.Room() > 0 || q.N[store.Parked] > 0) {
 		l := letters[0]
 		letters = letters[1:]
 		if !d.hasLetterLocked(&l) {
 			continue
 		}
 		h := *d.Win.At(l.Ref.Block)
-		d.takeOutLocked(l.Ref.Block)
-		d.FreeLocked(l.Ref.Block)
-		d.OnDemandLocked().Redriven++
+		d.TakeOut(l.Ref.Block)
+		d.Remove(l.Ref.Block)
+		d.Counters().Redriven++
 		if q.Room() <= 0 {
-			p, _ := q.parked.First()
+			p, _ := q.FirstParked()
 			q.sendBothLocked(d, p)
-			q.Win.Pull(&q.parked, p)
-			q.FreeLocked(p)
+			q.TakeOut(p)
+			q.Remove(p)
 		}
-		i := q.Win.Add(Held[T]{Item: q.fromLetter(d, h.Item, now), Hist: h.Hist})
+		i := q.Win.Add(store.Held[T]{Item: q.fromLetter(d, h.Item, now), Hist: h.Hist})
 		q.Allow.Add(-1)
-		q.OnDemandLocked().Redriven++
-		q.PutLocked(i, Due)
+		q.Counters().Redriven++
+		q.Put(i, store.Due)
 		moved++
 		q.NoteItemLocked(notice.Redriven, &h.Item, notice.Event{})
 	}
@@ -171,5 +171,5 @@ func (q *Queue[T]) RedriveLocked(letters []Delivery[T]) (rest []Delivery[T], mov
 // hasLetterLocked reports whether a letter that was looked at is still there. It may
 // have been taken, settled or redriven meanwhile.
 func (d *Queue[T]) hasLetterLocked(l *Delivery[T]) bool {
-	return !d.Closed && d.Win.Holds(l.Ref.Block) && d.Win.At(l.Ref.Block).Seq == l.Seq && !d.inFlightLocked(d.Win.Meta(l.Ref.Block))
+	return !d.Closed && d.Win.Holds(l.Ref.Block) && d.Win.At(l.Ref.Block).Seq == l.Seq && !d.InFlight(l.Ref.Block)
 }

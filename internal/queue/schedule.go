@@ -7,15 +7,12 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	if q.Opening {
 		return // what is replayed is due before
 	}
-	at, ok := q.Win.NextDue()
-	if due, _, found := q.Leases.NextDue(); found && (!ok || due < at) {
-		at, ok = due, true
-	}
+	at, ok := q.NextDue()
 	if q.Limited > 0 && (!ok || q.Limited < at) {
 		at, ok, brief = q.Limited, true, false
 	}
 	if q.RoomWanted.Load() != 0 { // somebody waits for room
-		if expires, found := q.knownExpiryLocked(); found && (!ok || expires < at) {
+		if expires, found := q.KnownExpiry(); found && (!ok || expires < at) {
 			at, ok, brief = expires, true, false
 		}
 	}
@@ -56,7 +53,7 @@ func (q *Queue[T]) tick() {
 		q.lookLocked(now)
 	}
 	if q.RoomWanted.Load() != 0 {
-		q.firstExpiryLocked(now)
+		q.lookForExpiryLocked(now)
 	}
 	find := q.finder()
 	for n := 0; n < tickLen && !q.Closed; n++ {
@@ -66,15 +63,12 @@ func (q *Queue[T]) tick() {
 		if q.leaseDueLocked(now) {
 			continue
 		}
-		i, ok := q.Win.PopDue(now)
+		i, timedOut, ok := q.PopDue(now)
 		if !ok {
 			break
 		}
-		if state := q.Win.Meta(i).State; state == InFlight || state == InHandler {
+		if timedOut {
 			q.timeOutLocked(i, now, find)
-		} else {
-			q.N[state]--
-			q.becomeDueLocked(i)
 		}
 	}
 	q.CheckDrainedLocked()

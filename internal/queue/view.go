@@ -123,9 +123,9 @@ func (d *Queue[T]) drop(letters []Delivery[T]) (n int) {
 			continue
 		}
 		it := d.Win.At(l.Ref.Block).Item
-		d.takeOutLocked(l.Ref.Block)
-		d.FreeLocked(l.Ref.Block)
-		d.OnDemandLocked().Dropped++
+		d.TakeOut(l.Ref.Block)
+		d.Remove(l.Ref.Block)
+		d.Counters().Dropped++
 		d.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedByDelete})
 		n++
 	}

@@ -187,7 +187,7 @@ func TestABatchBeginsWithWhatWaitsInAnotherConsumersLease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 26)
 		g.q.Mu.Lock()
-		inLog := g.q.InLogLocked()
+		inLog := g.q.InLog()
 		g.q.Mu.Unlock()
 		require.Positive(t, inLog, "nothing is in the log")
 		var got []int

@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/raced"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // waitingIn is how many messages wait for the range that took some last, and
@@ -83,7 +84,7 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 			return done < n-1
 		})
 		require.Nil(t, q.Ranging.Load())
-		require.Zero(t, q.HeldLocked())
+		require.Zero(t, q.Held())
 		require.NoError(t, top.Close())
 	})
 }
@@ -355,12 +356,12 @@ func TestARangeInTheMidstOf(t *testing.T) {
 			other := receive(t, s.q)
 			require.Equal(t, 4, other.Body, "nothing but the lease is left")
 			require.NoError(t, other.NackAfter(s.ctx, time.Nanosecond)) // a millisecond
-			for s.q.N[queue.Backlogged] > 0 {                           // what the receiver took back from the lease
+			for s.q.N[store.Backlogged] > 0 {                           // what the receiver took back from the lease
 				require.NoError(t, receive(t, s.q).Ack(s.ctx))
 			}
 			publish(t, s.top, to(20, 219)...)
 			elapse(time.Millisecond)
-			require.Equal(t, 1, s.q.N[queue.Due])
+			require.Equal(t, 1, s.q.N[store.Due])
 		}, 4, nil},
 		{"a flood that drops the oldest", func(t *testing.T, s stage) {
 			publish(t, s.top, to(20, 20+1023-1)...)

@@ -150,7 +150,7 @@ func (r *replaying[T]) open(accepted []int) {
 	accepted = slices.DeleteFunc(accepted, func(k int) bool { return q.Expired(&r.its[k], now) })
 	accepted = accepted[max(len(accepted)-r.most, 0):]
 	for _, k := range accepted { // the oldest first: keys stand in line as they are added
-		q.AddLocked(&r.its[k], r.stamp+uint64(k))
+		q.Enter(&r.its[k], r.stamp+uint64(k), now)
 	}
 	q.Offered += uint64(len(accepted))
 	for over := -q.Room(); over > 0; over-- {

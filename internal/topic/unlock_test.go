@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // What is pending under a queue's lock is told by whoever unlocks, in the order in
@@ -41,10 +42,11 @@ func TestUnlockTellsLast(t *testing.T) {
 		}
 		require.Empty(t, told, "nothing is told under the lock")
 		q.Pending.Cancel(newTestContext(q).Cancel, errBusy)
-		_, ok := q.ClaimAtLocked(q.Core.Now(), q.Set.Visibility, queue.InFlight)
+		_, ok := q.ClaimAtLocked(q.Core.Now(), q.Set.Visibility, store.InFlight)
 		require.True(t, ok)
 		i, _ := q.Win.PopDue(1<<63 - 1)
-		q.FreeLocked(i)
+		q.N[store.InFlight]--
+		q.Remove(i)
 		q.Acked++
 		q.Unlock()
 		require.Equal(t, []int{1, 2, 3}, told)

@@ -740,7 +740,7 @@ func TestOldestAgeCountsWhatWaitsInALease(t *testing.T) {
 		time.Sleep(100 * time.Microsecond)
 		publish(t, g.top, 7)
 		g.q.Mu.Lock()
-		inLog, waiting := g.q.InLogLocked(), g.q.Leases.Waiting()
+		inLog, waiting := g.q.InLog(), g.q.Leases.Waiting()
 		g.q.Mu.Unlock()
 		require.Equal(t, []int{1, 3}, []int{inLog, waiting})
 		time.Sleep(100 * time.Microsecond)

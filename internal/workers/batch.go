@@ -4,6 +4,7 @@ import (
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // A batch is a lease of which all has begun, several if it is longer, and is acknowledged
@@ -30,9 +31,9 @@ func (w *Worker[T]) claimLocked() bool {
 	if s.Stopping || s.LimitedLocked() > 0 || !q.ServesLocked() {
 		return false
 	}
-	n := min(s.Most, q.ReadyLocked())
-	if n < s.Most && q.TakeAllBackLocked() { // it was published earlier
-		n = min(s.Most, q.ReadyLocked())
+	n := min(s.Most, q.Ready())
+	if n < s.Most && q.TakeAllBack() { // it was published earlier
+		n = min(s.Most, q.Ready())
 	}
 	if n == 0 {
 		return false
@@ -71,10 +72,10 @@ func (w *Worker[T]) claimLocked() bool {
 // is what claimLeasesLocked would do, but at a lower price.
 func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 	s, q := w.s, w.s.Q
-	if !s.prefetches || q.DueLocked() > 0 || q.N[queue.Backlogged] > 0 || q.InLogLocked() < len(ds) || !q.JoinLocked(len(ds), now) {
+	if !s.prefetches || q.Due() > 0 || q.N[store.Backlogged] > 0 || q.InLog() < len(ds) || !q.AllJoin(len(ds), now) {
 		return false
 	}
-	t, vis := q.LeasesLocked(), int64(s.visibility())
+	t, vis := q.OpenLeases(), int64(s.visibility())
 	if w.stepping || len(w.more) > 0 || len(ds) > lease.Len || w.Lease != nil && !t.Again(w.Lease, len(ds), now) {
 		w.endLeasesLocked()
 	}
@@ -102,7 +103,7 @@ func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 			q.DeliveredLocked(&ds[k])
 		}
 	}
-	q.TallyLocked()
+	q.Tally()
 	q.LookByLocked(now, queue.CheckAge)
 	if !q.Alarm.Armed || q.Alarm.At > queue.After(now, s.visibility()) {
 		q.ArmLocked(now)
@@ -113,7 +114,7 @@ func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 // claimEntriesLocked claims messages that are entries of the window all the time.
 func (w *Worker[T]) claimEntriesLocked(ds []queue.Delivery[T], now int64) (n int) {
 	for ; n < len(ds); n++ {
-		d, ok := w.s.Q.ClaimAtLocked(now, w.s.visibility(), queue.InHandler)
+		d, ok := w.s.Q.ClaimAtLocked(now, w.s.visibility(), store.InHandler)
 		if !ok {
 			break
 		}
@@ -125,14 +126,11 @@ func (w *Worker[T]) claimEntriesLocked(ds []queue.Delivery[T], now int64) (n int
 // claimLeasesLocked claims messages in leases.
 func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int) {
 	q := w.s.Q
-	t := q.LeasesLocked()
+	t := q.OpenLeases()
 	for n < len(ds) {
 		l := t.Gather(w, len(ds)-n, int64(w.s.visibility()))
 		for l.Room() > 0 {
-			if run := q.PlainRunLocked(l.Room(), now); len(run) > 0 {
-				q.Cursor.Step(t.Add(l, run, now))
-				q.BacklogsTurn = false
-			} else if !q.FillLocked(l, now) {
+			if !q.FillTogether(l, now) && !q.FillLocked(l, now) {
 				break
 			}
 		}
@@ -156,7 +154,7 @@ func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int)
 		}
 	}
 	if n > 0 {
-		q.TallyLocked()
+		q.Tally()
 		q.LookByLocked(now, queue.CheckAge)
 	}
 	return n

@@ -8,6 +8,7 @@ import (
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // A Range receives one message after the other. The queue knows it for as long as it lasts, so
@@ -78,7 +79,7 @@ func (r *Range[T]) takeLocked() (ok bool) {
 		r.entered = true
 		q.Ranges++
 	}
-	if !q.ServesLocked() || q.ReadyLocked() == 0 {
+	if !q.ServesLocked() || q.Ready() == 0 {
 		r.restLocked()
 		return false
 	}
@@ -106,7 +107,7 @@ func (r *Range[T]) detachLocked() {
 			q.ArmLocked(now)
 		}
 	}
-	q.TallyLocked()
+	q.Tally()
 	if p.Acked() {
 		r.ds[k].Forget()
 	}
@@ -134,7 +135,7 @@ func (r *Range[T]) endLocked() {
 	}
 	q.Ranging.CompareAndSwap(r.lease, nil)
 	q.Leases.End(r.lease, 0)
-	q.TallyLocked()
+	q.Tally()
 	r.lease = nil
 }
 
@@ -156,7 +157,7 @@ func (r *Range[T]) Leave() {
 	}
 	r.detachLocked()
 	if r.lease != nil {
-		q.TakeBackLocked(r.lease)
+		q.TakeBack(r.lease)
 		r.restLocked()
 	}
 	r.entered = false
@@ -174,7 +175,7 @@ func (r *Range[T]) Leave() {
 func (r *Range[T]) prefetchLocked(now int64) bool {
 	q := r.q
 	n := r.sizeLocked(now)
-	if n < 2 || q.DueLocked() > 0 || q.N[queue.Backlogged] > 0 || q.Direct || r.vis != q.Set.Visibility || q.Core.Singly || q.Hooked(notice.Settled) {
+	if n < 2 || q.Due() > 0 || q.N[store.Backlogged] > 0 || q.Direct || r.vis != q.Set.Visibility || q.Core.Singly || q.Hooked(notice.Settled) {
 		return false
 	}
 	run := q.Cursor.Run(n)
@@ -185,7 +186,7 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 	if r.buffer == nil {
 		r.buffer = make([]queue.Delivery[T], lease.Len)
 	}
-	t := q.LeasesLocked()
+	t := q.OpenLeases()
 	if r.lease == nil || !t.Again(r.lease, k, now) {
 		r.endLocked()
 		r.lease = t.InStep(r, k, now, int64(r.vis))
@@ -210,7 +211,7 @@ func (r *Range[T]) sizeLocked(now int64) int {
 		r.size = max(r.size/4, 1)
 	}
 	r.takenAt = now
-	n := q.InLogLocked()
+	n := q.InLog()
 	if c := q.Consumers + int(q.Receivers.N) + int(q.Ranges); c > 1 {
 		n /= 2 * c
 	}

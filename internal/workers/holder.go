@@ -23,7 +23,7 @@ func (w *Worker[T]) WaitsLocked() []*handling.Wait { return w.ctx().Waits() }
 
 func (w *Worker[T]) ReturnWaitingLocked() {
 	if w.Lease != nil {
-		w.s.Q.TakeBackLocked(w.Lease)
+		w.s.Q.TakeBack(w.Lease)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // A worker with a handler for single messages prefetches them: it takes up to PrefetchLen
@@ -45,8 +46,8 @@ const prefetchTime = int64(50 * time.Microsecond)
 // to take in this way.
 func (w *Worker[T]) prefetchLocked(now int64) bool {
 	s, q := w.s, w.s.Q
-	n := q.InLogLocked()
-	if s.Stopping || !q.ServesLocked() || q.DueLocked() > 0 || q.N[queue.Backlogged] > 0 {
+	n := q.InLog()
+	if s.Stopping || !q.ServesLocked() || q.Due() > 0 || q.N[store.Backlogged] > 0 {
 		return false
 	}
 	run := q.Cursor.Run(min(n, w.sizeLocked(now, n)))
@@ -57,7 +58,7 @@ func (w *Worker[T]) prefetchLocked(now int64) bool {
 	if k == 0 || w.timed != nil && !w.beginLocked(now) {
 		return false
 	}
-	t := q.LeasesLocked()
+	t := q.OpenLeases()
 	if !w.stepping || !t.Again(w.Lease, k, now) {
 		w.endLeasesLocked()
 		w.Lease, w.stepping = t.InStep(w, k, now, int64(s.visibility())), true
@@ -244,7 +245,7 @@ func (w *Worker[T]) ackCurrentLocked() (told bool) {
 		w.noteAcked(d, q.Seq.Add(1), q.Core.Now())
 		told = true
 	}
-	q.TallyLocked()
+	q.Tally()
 	d.Forget()
 	w.unstickLocked()
 	if q.Drained != nil {
@@ -268,7 +269,7 @@ func (w *Worker[T]) settleCurrent(v *message.Verdict) {
 	out, ok := q.Leases.Extract(d.Ref, now)
 	late := !ok && !q.Closed
 	if ok {
-		q.TallyLocked()
+		q.Tally()
 		q.LandedLocked(&out, *v, now)
 		q.ArmLocked(now)
 		q.HandOnLocked()
@@ -289,7 +290,7 @@ func (w *Worker[T]) settleCurrent(v *message.Verdict) {
 func (w *Worker[T]) nextLocked() bool {
 	q := w.s.Q
 	if w.Lease.Place().Waiting() == 0 {
-		if q.InLogLocked() == 0 || !w.prefetchLocked(q.Core.Now()) {
+		if q.InLog() == 0 || !w.prefetchLocked(q.Core.Now()) {
 			return false
 		}
 		q.HandOnLocked()
@@ -327,13 +328,13 @@ func (w *Worker[T]) endLeasesLocked() {
 		return
 	}
 	if w.Lease.Place().Waiting() > 0 {
-		q.TakeBackLocked(w.Lease)
+		q.TakeBack(w.Lease)
 	}
 	for _, l := range w.more {
 		q.Leases.End(l, w.takenAt)
 	}
 	q.Leases.End(w.Lease, w.takenAt)
-	q.TallyLocked()
+	q.Tally()
 	clear(w.more)
 	w.Lease, w.more, w.stepping = nil, w.more[:0], false
 }

@@ -111,24 +111,24 @@ func (w *Worker[T]) next() bool {
 	q.Mu.Lock()
 	w.putDownLocked()
 	if s.prefetches {
-		if s.one != nil && q.InLogLocked() > 0 && w.prefetchLocked(q.Core.Now()) {
+		if s.one != nil && q.InLog() > 0 && w.prefetchLocked(q.Core.Now()) {
 			w.startedLocked()
 			q.Mu.Unlock() // nothing is pending
 			return true
 		}
-		if n := q.Leases.Waiting(); n > 0 && n == q.ReadyLocked() {
+		if n := q.Leases.Waiting(); n > 0 && n == q.Ready() {
 			q.Mu.Unlock()
 			q.AwaitOthers()
 			q.Mu.Lock()
 		}
 	}
-	expired := q.ExpiredLocked()
+	expired := q.Expiries()
 	ok := w.claimLocked()
-	for !ok && q.ExpiredLocked() != expired {
+	for !ok && q.Expiries() != expired {
 		// Some came too late: that is told while the worker still counts.
 		q.Unlock()
 		q.Mu.Lock()
-		expired = q.ExpiredLocked()
+		expired = q.Expiries()
 		ok = w.claimLocked()
 	}
 	if !ok {

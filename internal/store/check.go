@@ -1,0 +1,134 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Check returns an error if an invariant that stands above Store does not hold. It counts what
+// consumers in step have done. It is for tests.
+func (s *Store[T]) Check() error {
+	if s.Closed {
+		return nil
+	}
+	if err := s.checkKeys(); err != nil {
+		return err
+	}
+	if s.Leases != nil {
+		if err := s.Leases.Check(); err != nil {
+			return err
+		}
+	}
+	if rank, ok := s.Leases.FirstExpired(); ok {
+		later := false
+		for i, ok := s.due.First(); ok; i, ok = s.Win.Next(i) {
+			stamp := s.Win.Meta(i).Stamp
+			if later && stamp < rank {
+				return fmt.Errorf("stamp %d is due after %d", stamp, rank)
+			}
+			later = later || stamp > rank
+		}
+	}
+	if err := s.checkStates(); err != nil {
+		return err
+	}
+	if err := s.checkExpiries(); err != nil {
+		return err
+	}
+	s.Count()
+	unsettled := s.Held() + s.InLog()
+	if unsettled > s.Set.Capacity {
+		return fmt.Errorf("holds %d, capacity %d", unsettled, s.Set.Capacity)
+	}
+	if err := s.checkAllow(); err != nil {
+		return err
+	}
+	c := s.Totals()
+	in := s.Published(s.InLog())
+	out := s.Acked + c.Dropped + c.DeadLettered
+	if !s.Letters {
+		in += c.Redriven
+	} else {
+		out += c.Redriven
+	}
+	if in != out+uint64(unsettled) {
+		return fmt.Errorf("the books don't balance: %d in, %d out, %d held", in, out, unsettled)
+	}
+	return nil
+}
+
+func (s *Store[T]) checkKeys() error {
+	line := 0
+	for key, k := range s.Keys {
+		line += k.line.Len()
+		if k.head != inFlightHead && (!s.Win.Holds(k.head) || keyOf(&s.Win.At(k.head).Item) != key) {
+			return fmt.Errorf("entry %d is the head of key %q, and has not that key", k.head, key)
+		}
+	}
+	if line != s.N[Blocked] {
+		return fmt.Errorf("%d messages stand behind others of their key, %d are blocked", line, s.N[Blocked])
+	}
+	return nil
+}
+
+// checkStates compares the counts with the entries, and with the lists.
+func (s *Store[T]) checkStates() error {
+	var n [States]int
+	var err error
+	s.Win.All(func(i int32) bool {
+		state := s.Win.Meta(i).State
+		if state == 0 || state >= States {
+			err = fmt.Errorf("entry %d has state %d", i, state)
+			return false
+		}
+		n[state]++
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	if n != s.N {
+		return fmt.Errorf("the states of entries are %v, counted are %v", n, s.N)
+	}
+	for state, n := range s.N {
+		if l := s.list(uint8(state)); l != nil && l.Len() != n {
+			return fmt.Errorf("state %d counts %d, its list holds %d", state, n, l.Len())
+		}
+	}
+	return nil
+}
+
+func (s *Store[T]) checkExpiries() error {
+	_, first, expires := s.Win.FirstExpiry()
+	var all []int64 // when those expire that can make room
+	s.Win.All(func(i int32) bool {
+		state := s.Win.Meta(i).State
+		if at, ok := s.Expiry(&s.Win.At(i).Item); ok && s.Evicts && state != InFlight && state != InHandler && state != Parked {
+			all = append(all, at)
+		}
+		return true
+	})
+	if expires != (len(all) > 0) || expires && first != slices.Min(all) {
+		return fmt.Errorf("the first of %d expires at %d, %t", len(all), first, expires)
+	}
+	return nil
+}
+
+func (s *Store[T]) checkAllow() error {
+	allow := room(s.Set.Capacity) - int64(s.Held())
+	if !s.Direct {
+		allow += s.Cursor.Pos()
+		head := s.Log.Head()
+		if s.Cursor.Pos() > head {
+			return fmt.Errorf("cursor %d is beyond the head %d", s.Cursor.Pos(), head)
+		}
+		if head != s.Log.Published() {
+			return errors.New("not all of its log is published")
+		}
+	}
+	if got := s.Allow.Load(); got != allow {
+		return fmt.Errorf("allow is %d, want %d", got, allow)
+	}
+	return nil
+}
