@@ -1,14 +1,16 @@
-// Package queue has the queue: what one subscription holds, and in which state.
+// Package queue has the queue: one subscription, which many goroutines use.
 //
-// It promises that each message of a queue is in one place, in the state that its counters
-// say; that a delivery is ended once, by who owns it; that what is due and the backlog take
-// turns; and that a consumer is woken if there is something for it.
+// It promises what a Store of package store does, which a Queue is: each message is in one
+// place, in the state that its counters say. And it promises that a consumer is woken if there
+// is something for it; that what comes by time comes at its instant; that what is dead goes
+// to the dead letters in one step; and that everybody hears of what has happened.
 //
-// A Queue owns its cursor, window, leases, alarm and receivers. Its Mu guards them. The order
+// A Queue owns its store, alarm and receivers. Its Mu guards them. The order
 // of locks is topic, queue, its dead-letter queue. The leaves are the lists of idle queues, what
 // counts the living, reporters, handlers' contexts, and the topic of package onengine. No user
 // code is called, nothing waits and nothing is logged under any of them: that is left pending,
-// and Unlock does it. A method whose name ends in Locked is called with Mu held.
+// and Unlock does it. A method whose name ends in Locked is called with Mu held, and so is
+// each of the store.
 //
 // A queue knows its topic as a Home, a subscriber as a Pool, its workers as Holders of
 // messages, and an engine as a Keeper: packages topic, workers and enginequeue, which stand above

@@ -3,8 +3,8 @@ package queue
 // A message whose time to live has passed makes room when somebody wants room: it is
 // dead then, whatever becomes of who wanted it. While one waits for room, the queue's
 // timer comes when the next message expires. Nobody else looks for what has expired:
-// a message is seen to have when its turn comes.
-//
+// a message is seen to have when its turn comes. Package store finds them.
+
 // Expires reports whether any message of the queue may have a time to live.
 func (q *Queue[T]) Expires() bool {
 	return q.Evicts && (q.Set.TTL > 0 || q.T.Expiring.Load() > 0)

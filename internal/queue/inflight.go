@@ -46,16 +46,24 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 		ds[0] = d
 		return 1
 	}
-	if r, ok := q.TakeTogether(len(ds), int64(vis), now); ok {
+	t := q.OpenLeases()
+	if q.Due() > 0 {
+		if r, ok := q.TakeExpired(len(ds), int64(vis), now); ok {
+			return q.DeliverLocked(ds, &r)
+		}
+	}
+	if run := q.PlainRun(len(ds), now); len(run) > 0 {
+		r := t.Take(run, len(ds), int64(vis), now)
+		q.Took(len(r.Items))
 		return q.DeliverLocked(ds, &r)
 	}
-	l := q.Leases.Fill(1, int64(vis))
+	l := t.Fill(1, int64(vis))
 	first := l.Len()
 	if !q.FillLocked(l, now) {
 		q.CheckDrainedLocked()
 		return 0
 	}
-	r := q.Leases.Run(l, first)
+	r := t.Run(l, first)
 	return q.DeliverLocked(ds, &r)
 }
 

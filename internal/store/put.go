@@ -29,7 +29,7 @@ func (s *Store[T]) Enter(it *message.Item[T], stamp uint64, now int64) {
 	}
 }
 
-// Append adds a message to the backlog that has its room already, or takes it otherwise.
+// Append adds a message to the backlog in the window. It had its room in the log.
 func (s *Store[T]) Append(it *message.Item[T]) {
 	s.Put(s.Win.Add(Held[T]{Item: *it}), Backlogged)
 }

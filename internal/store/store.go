@@ -93,39 +93,42 @@ type Held[T any] struct {
 // A Store is made by Init, and is not copied.
 type Store[T any] struct {
 	// Immutable once the queue is open, but see Resize.
-	Log       *log.Log[message.Item[T]] // nil if it is direct
-	Set       *settings.Limits          // shared with queues that have the same
-	QueueName string
-	clock     *message.Clock // says which time an instant is
+	Log     *log.Log[message.Item[T]] // nil if it is direct
+	Set     *settings.Limits          // shared with queues that have the same
+	Direct  bool
+	Letters bool // of a dead-letter queue
+	Evicts  bool // what has expired is looked for when room is wanted
+
+	Closed   bool
+	Draining bool // what is released stays so: the topic shuts down
+	// BacklogsTurn says that what started last was due: the backlog's turn is next.
+	BacklogsTurn bool
 
 	// Allow is how far the log may grow before this queue is full; for a direct
 	// queue it is the room left. Written by who has the lock, read by publishers without.
 	Allow atomic.Int64
 
-	Cursor  log.Cursor[message.Item[T]]
+	// Of the books.
+	Delivered uint64
+	Acked     uint64
+	Offered   uint64    // messages added other than through the log, less where the cursor began
+	counters  *Counters // nil while all of it is zero
+
+	Leases *lease.Table[T] // what is in flight, see take.go; nil: nothing
+	Keys   map[string]*keyLine
+	Cursor log.Cursor[message.Item[T]]
+	N      [States]int // entries of each state
+
 	Win     window.Window[Held[T]]
 	backlog window.List // ready, in the order of publication
 	due     window.List // ready, in the order they became so
 	parked  window.List
-	N       [States]int
+	putAt   int32        // entry that was put last at its place in the backlog, which may be gone
 	Stale   window.Spans // deliveries that lost their message
-	Keys    map[string]*keyLine
-	Leases  *lease.Table[T] // what is in flight, see take.go; nil: nothing
-	scan    logScan         // see FirstExpiry
+	scan    logScan      // see FirstExpiry
 
-	Offered   uint64 // messages added other than through the log, less where the cursor began
-	Delivered uint64
-	Acked     uint64
-	counters  *Counters // nil while all of it is zero
-
-	putAt   int32 // entry that was put last at its place in the backlog, which may be gone
-	Direct  bool  // immutable, as the next two
-	Letters bool  // of a dead-letter queue
-	Evicts  bool  // what has expired is looked for when room is wanted
-	// BacklogsTurn says that what started last was due: the backlog's turn is next.
-	BacklogsTurn bool
-	Draining     bool // what is released stays so: the topic shuts down
-	Closed       bool
+	QueueName string         // immutable, as the clock
+	clock     *message.Clock // says which time an instant is
 }
 
 // Counters are the parts of the books that only grow, but for those of a message that is

@@ -22,41 +22,21 @@ func (s *Store[T]) OpenLeases() *lease.Table[T] {
 	return s.Leases
 }
 
-// TakeTogether puts messages in flight for a caller, at most so many, if what is next can be
-// taken in one step. If not, it is taken by itself: see Next.
-func (s *Store[T]) TakeTogether(most int, vis, now int64) (r lease.Run[T], ok bool) {
-	t := s.OpenLeases()
-	if s.Due() > 0 && !s.backlogWaits() && s.expiredFirst() { // else they take turns, and stamps are in that order
-		if r, ok = t.TakeExpired(most, vis, now); ok {
-			s.BacklogsTurn = true
-			return r, true
-		}
-	}
-	run := s.plainRun(most, now)
-	if len(run) == 0 {
+// TakeExpired puts messages in flight again that timed out together, at most so many, if they
+// are next.
+func (s *Store[T]) TakeExpired(most int, vis, now int64) (r lease.Run[T], ok bool) {
+	if s.backlogWaits() || !s.expiredFirst() { // else they take turns, and stamps are in that order
 		return r, false
 	}
-	r = t.Take(run, most, vis, now)
-	s.Cursor.Step(len(r.Items))
-	s.BacklogsTurn = false
-	return r, true
-}
-
-// FillTogether takes messages into a lease that has room, if what is next can be taken in one
-// step, and reports whether it has taken any.
-func (s *Store[T]) FillTogether(l *lease.Lease[T], now int64) bool {
-	run := s.plainRun(l.Room(), now)
-	if len(run) == 0 {
-		return false
+	if r, ok = s.Leases.TakeExpired(most, vis, now); ok {
+		s.BacklogsTurn = true
 	}
-	s.Cursor.Step(s.Leases.Add(l, run, now))
-	s.BacklogsTurn = false
-	return true
+	return r, ok
 }
 
-// plainRun returns the messages of the log that can be taken in one step, at most so
-// many.
-func (s *Store[T]) plainRun(most int, now int64) []message.Item[T] {
+// PlainRun returns the messages of the log that are next and can be taken in one step, at
+// most so many. Who takes them, takes them by Take, or as Joins says.
+func (s *Store[T]) PlainRun(most int, now int64) []message.Item[T] {
 	n := min(s.InLog(), most)
 	if n == 0 || s.N[Backlogged] > 0 {
 		return nil
@@ -72,6 +52,12 @@ func (s *Store[T]) plainRun(most int, now int64) []message.Item[T] {
 		return nil // the others were published later
 	}
 	return run[:message.PlainRun(run)]
+}
+
+// Took says that so many messages of the log were taken into a lease.
+func (s *Store[T]) Took(n int) {
+	s.Cursor.Step(n)
+	s.BacklogsTurn = false
 }
 
 // Joins counts the messages of a run of the log before the first that has to be taken by

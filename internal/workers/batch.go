@@ -130,7 +130,9 @@ func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int)
 	for n < len(ds) {
 		l := t.Gather(w, len(ds)-n, int64(w.s.visibility()))
 		for l.Room() > 0 {
-			if !q.FillTogether(l, now) && !q.FillLocked(l, now) {
+			if run := q.PlainRun(l.Room(), now); len(run) > 0 {
+				q.Took(t.Add(l, run, now))
+			} else if !q.FillLocked(l, now) {
 				break
 			}
 		}
