@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"testing"
 	"time"
 
@@ -12,48 +11,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
-	"github.com/gofanout/fanout/internal/settings"
-	"github.com/gofanout/fanout/internal/store"
 )
-
-func TestWhatBecomesOfAMessage(t *testing.T) {
-	const limit = message.MostPasses
-	for _, row := range []struct {
-		name    string
-		v       message.Verdict
-		most    int
-		letters bool
-		expired bool
-		spent   uint32
-		passes  uint16
-
-		then      store.Fate
-		spentNow  uint32
-		passesNow uint16
-	}{
-		{name: "a failure spends an attempt", v: message.Verdict{Cause: message.Failed}, most: 3, spent: 1, then: store.Retries, spentNow: 2},
-		{name: "the last attempt", v: message.Verdict{Cause: message.Failed}, most: 3, spent: 2, then: store.Dies, spentNow: 3},
-		{name: "more than the last", v: message.Verdict{Cause: message.TimedOut}, most: 3, spent: 7, then: store.Dies, spentNow: 8},
-		{name: "without a limit", v: message.Verdict{Cause: message.Failed}, most: message.Unlimited, spent: math.MaxUint32 - 1, then: store.Retries, spentNow: math.MaxUint32},
-		{name: "permanent", v: message.Verdict{Cause: message.PermanentlyFailed}, most: message.Unlimited, then: store.Dies, spentNow: 1},
-		{name: "a snooze spends none", v: message.Verdict{Cause: message.Snoozed, Wait: time.Second}, most: 1, then: store.Retries, passesNow: 1},
-		{name: "a snooze too often", v: message.Verdict{Cause: message.Snoozed, Wait: 1}, most: 9, passes: limit - 1, then: store.Dies, passesNow: limit},
-		{name: "passes don't overflow", v: message.Verdict{Cause: message.Released, Wait: 1}, most: 9, passes: limit, then: store.Dies, passesNow: limit},
-		{name: "a release without a wait does not count", v: message.Verdict{Cause: message.Released}, most: 9, passes: limit - 1, then: store.Retries, passesNow: limit - 1},
-		{name: "one that has expired", v: message.Verdict{Cause: message.Failed}, most: 3, expired: true, then: store.Expires, spentNow: 1},
-		{name: "dead before it is expired", v: message.Verdict{Cause: message.Failed}, most: 1, expired: true, then: store.Dies, spentNow: 1},
-		{name: "a letter never dies", v: message.Verdict{Cause: message.PermanentlyFailed}, most: 1, letters: true, expired: true, then: store.Retries, spentNow: 1},
-		{name: "nor by snoozes", v: message.Verdict{Cause: message.Snoozed, Wait: 1}, most: 1, letters: true, passes: limit, then: store.Retries, passesNow: limit},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			q := &store.Store[int]{Set: &settings.Limits{MaxAttempts: row.most}, Letters: row.letters}
-			then, spent, passes := q.Judge(row.v, row.spent, row.passes, row.expired)
-			require.Equal(t, row.then, then)
-			require.Equal(t, row.spentNow, spent)
-			require.Equal(t, row.passesNow, passes)
-		})
-	}
-}
 
 func TestWhatAHandlerReturnsIsJudged(t *testing.T) {
 	wrapped := fmt.Errorf("reserve: %w", errBusy)
