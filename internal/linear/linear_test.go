@@ -85,14 +85,14 @@ func TestLinear(t *testing.T) {
 var nolog = slog.New(slog.DiscardHandler)
 
 // known are the rows that are known not to be linear, and fail if they are. What is released
-// is put at its place in the backlog, which is looked for (prefetched.go of internal/queue).
+// is put at its place in the backlog, which is looked for (put.go of internal/store).
 var known = map[string]bool{
 	"messages that are released, in any order": true,
 }
 
 // counted is the packages whose blocks are counted.
 var counted = []string{
-	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/topic", "github.com/gofanout/fanout/internal/queue", "github.com/gofanout/fanout/internal/workers", "github.com/gofanout/fanout/internal/lease", "github.com/gofanout/fanout/internal/handling",
+	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/topic", "github.com/gofanout/fanout/internal/queue", "github.com/gofanout/fanout/internal/store", "github.com/gofanout/fanout/internal/workers", "github.com/gofanout/fanout/internal/lease", "github.com/gofanout/fanout/internal/handling",
 	"github.com/gofanout/fanout/internal/log", "github.com/gofanout/fanout/internal/window",
 	"github.com/gofanout/fanout/internal/notice", "github.com/gofanout/fanout/internal/dedup", "github.com/gofanout/fanout/internal/callback", "github.com/gofanout/fanout/internal/message",
 	"github.com/gofanout/fanout/internal/policy",

@@ -12,7 +12,7 @@ import (
 // after the last one here Causes counts on it, and the text forms of fanout.Cause. It has to
 // be added to causeNames and Spends below; to fanout.Cause; to the counters of queue.Stats and
 // fanout.Stats; to what the test kit's journal, the page and the OpenTelemetry plugin
-// call it; and to the model and the stress. Queue.Judge of package queue says what follows.
+// call it; and to the model and the stress. Store.Judge of package store says what follows.
 type Cause uint8
 
 // The causes. All but Acked, Snoozed and Released spend one of the message's attempts.

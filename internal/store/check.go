@@ -30,10 +30,7 @@ func (s *Store[T]) Check() error {
 			later = later || stamp > rank
 		}
 	}
-	if err := s.checkStates(); err != nil {
-		return err
-	}
-	if err := s.checkExpiries(); err != nil {
+	if err := s.checkEntries(); err != nil {
 		return err
 	}
 	s.Count()
@@ -72,23 +69,19 @@ func (s *Store[T]) checkKeys() error {
 	return nil
 }
 
-// checkStates compares the counts with the entries, and with the lists.
-func (s *Store[T]) checkStates() error {
+// checkEntries compares the counts, the lists and the expiries with the entries.
+func (s *Store[T]) checkEntries() error {
 	var n [States]int
-	var err error
+	var expire []int64 // when those expire that can make room
 	s.Win.All(func(i int32) bool {
 		state := s.Win.Meta(i).State
-		if state == 0 || state >= States {
-			err = fmt.Errorf("entry %d has state %d", i, state)
-			return false
-		}
 		n[state]++
+		if at, ok := s.Expiry(&s.Win.At(i).Item); ok && s.Evicts && state != InFlight && state != InHandler && state != Parked {
+			expire = append(expire, at)
+		}
 		return true
 	})
-	if err != nil {
-		return err
-	}
-	if n != s.N {
+	if n != s.N || n[0] > 0 {
 		return fmt.Errorf("the states of entries are %v, counted are %v", n, s.N)
 	}
 	for state, n := range s.N {
@@ -96,21 +89,8 @@ func (s *Store[T]) checkStates() error {
 			return fmt.Errorf("state %d counts %d, its list holds %d", state, n, l.Len())
 		}
 	}
-	return nil
-}
-
-func (s *Store[T]) checkExpiries() error {
-	_, first, expires := s.Win.FirstExpiry()
-	var all []int64 // when those expire that can make room
-	s.Win.All(func(i int32) bool {
-		state := s.Win.Meta(i).State
-		if at, ok := s.Expiry(&s.Win.At(i).Item); ok && s.Evicts && state != InFlight && state != InHandler && state != Parked {
-			all = append(all, at)
-		}
-		return true
-	})
-	if expires != (len(all) > 0) || expires && first != slices.Min(all) {
-		return fmt.Errorf("the first of %d expires at %d, %t", len(all), first, expires)
+	if _, first, ok := s.Win.FirstExpiry(); ok != (len(expire) > 0) || ok && first != slices.Min(expire) {
+		return fmt.Errorf("the first of %d expires at %d, %t", len(expire), first, ok)
 	}
 	return nil
 }

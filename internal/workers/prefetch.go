@@ -19,12 +19,12 @@ import (
 // message, or the clock decides when the next may begin, that step is two: see timed.go.
 //
 // What has an ordering key is taken by itself, and so is what may expire before the timer
-// has looked at the lease: see Joins of package queue.
+// has looked at the lease: see Joins of package store.
 //
 // All others work on the lease under the queue's Mu, see package lease:
 //
 //   - what is done is acknowledged; it is counted, and its room given back, when
-//     somebody asks (countLocked of package queue), at the latest when the lease is used up or a
+//     somebody asks (Count of package store), at the latest when the lease is used up or a
 //     millisecond old;
 //   - the current message is in flight. Whoever needs more of it than that detaches it:
 //     then it is in flight by its bit, and the worker, whose next step fails, learns of it;
