@@ -89,7 +89,7 @@ func (d Delivery[T]) Deadline() time.Time { return d.receipt.Deadline() }
 // Ack acknowledges the message: this queue is done with it.
 // It returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Ack(ctx context.Context) error {
-	if d.receipt.AckHere() {
+	if d.receipt.Q.AckHere(d.receipt.Ref) {
 		return nil
 	}
 	return d.core().Ack(ctx)

@@ -190,7 +190,10 @@ func (t *Table[T]) end(s *slot[T], ended uint64) {
 	if l := s.lease; len(t.steps) > 0 && l.step != 0 && l.items != nil {
 		l.clear(s, ended) // the others are tidied in time
 	}
-	if s == t.fillSlot || s.sparse() {
+	switch {
+	case s == t.fillSlot:
+		t.tidyFilling(s)
+	case s.sparse():
 		t.tidy(s)
 	}
 }

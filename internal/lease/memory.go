@@ -231,6 +231,21 @@ func (s *slot[T]) sparse() bool {
 	return left <= 1 || 4*left < int(sizeFor[left+bits.OnesCount64(s.dead)])
 }
 
+// tidyFilling is tidy for the lease that is filled.
+func (t *Table[T]) tidyFilling(s *slot[T]) {
+	l, left := s.lease, bits.OnesCount64(s.open|s.expired)
+	if left == 0 && l.Room() == 0 {
+		t.filling, t.fillSlot = nil, nil
+		t.warm = true
+		t.tidy(s)
+		return
+	}
+	if left <= 1 || bits.OnesCount64(s.dead) >= deadEach*left {
+		l.clear(s, s.dead)
+		s.dead = 0
+	}
+}
+
 // tidy sees that what is over of a block does not pin much, and gives the block
 // back if nothing is left of it. A lease in step is its consumer's as long as it has
 // a current message.
@@ -246,17 +261,6 @@ func (t *Table[T]) tidy(s *slot[T]) {
 		s.dead |= gone(s)
 	}
 	left := bits.OnesCount64(s.open | s.expired)
-	if l == t.filling {
-		if left > 0 || l.Room() > 0 {
-			if left <= 1 || bits.OnesCount64(s.dead) >= deadEach*left {
-				l.clear(s, s.dead)
-				s.dead = 0
-			}
-			return
-		}
-		t.filling, t.fillSlot = nil, nil
-		t.warm = true
-	}
 	switch n := cap(l.items); {
 	case left == 0 && l.step == 0:
 		if t.spare.takes(n, t.spareMost()) {
@@ -332,7 +336,11 @@ func (l *Lease[T]) clear(s *slot[T], dead uint64) {
 		k := bits.TrailingZeros64(dead)
 		n := bits.TrailingZeros64(^(dead >> k))
 		p := s.place(k)
-		clear(l.items[p : p+n])
+		if n == 1 { // a call less
+			l.items[p] = message.Item[T]{}
+		} else {
+			clear(l.items[p : p+n])
+		}
 		dead &^= mask(k, n)
 	}
 }

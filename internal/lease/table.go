@@ -241,16 +241,23 @@ func (t *Table[T]) enter(l *Lease[T], vis int64, room int) {
 }
 
 // Take adds items that are plain and have no past to the lease that is filled, as many as
-// that has room for, and returns them. Wanted is how many there are to come.
-func (t *Table[T]) Take(items []message.Item[T], wanted int, vis, now int64) Run[T] {
+// that has room for, and says in r which they are. Wanted is how many there are to come.
+func (t *Table[T]) Take(r *Run[T], items []message.Item[T], wanted int, vis, now int64) {
 	l := t.Fill(wanted, vis)
-	first := int(l.n)
-	n := copy(l.items[first:], items)
+	first, n := int(l.n), 1
+	if len(items) == 1 { // a call less
+		l.items[first] = items[0]
+	} else {
+		n = copy(l.items[first:], items)
+	}
 	t.added(l, first, n, now)
 	if l.more != nil {
-		return t.Run(l, first)
+		*r = t.Run(l, first)
+		return
 	}
-	return Run[T]{l.items[first : first+n], message.Ref{Stamp: t.fillSlot.base + uint64(first), Block: l.id, Attempt: 1}, nil}
+	// Field by field: a Run that is returned is copied before its parts have been stored.
+	r.Items, r.History = l.items[first:first+n], nil
+	r.First.Stamp, r.First.Block, r.First.Attempt = t.fillSlot.base+uint64(first), l.id, 1
 }
 
 // Add takes items that are plain and have no past into a lease, as many as it has room for, and

@@ -121,13 +121,13 @@ func (d Receipt[T]) Deadline() time.Time {
 	return d.Q.deadline(d.Ref)
 }
 
-// AckHere acknowledges the message, if nobody has to hear of that, and reports whether it
-// has. It is the fast path of Ack.
-func (d Receipt[T]) AckHere() bool { return d.Q != nil && d.Q.Local && d.Q.ack(d.Ref) }
+// AckHere acknowledges a message, if nobody has to hear of that, and reports whether it
+// has. It is the fast path of Ack, and of the zero Delivery too.
+func (q *Queue[T]) AckHere(ref message.Ref) bool { return q != nil && q.Local && q.ack(ref) }
 
 // Ack acknowledges the message.
 func (d Delivery[T]) Ack(ctx context.Context) error {
-	if d.AckHere() {
+	if d.Q.AckHere(d.Ref) {
 		return nil
 	}
 	return d.settle(ctx, message.Verdict{Cause: message.Acked})

@@ -53,7 +53,8 @@ func (q *Queue[T]) takeSomeLocked(ds []Delivery[T], now int64, vis time.Duration
 		}
 	}
 	if run := q.PlainRun(len(ds), now); len(run) > 0 {
-		r := t.Take(run, len(ds), int64(vis), now)
+		var r lease.Run[T]
+		t.Take(&r, run, len(ds), int64(vis), now)
 		q.Took(len(r.Items))
 		return q.DeliverLocked(ds, &r)
 	}

@@ -254,7 +254,8 @@ func (d *driver) take() {
 		}
 	}
 	if run := d.s.PlainRun(most, d.now); len(run) > 0 {
-		r := t.Take(run, most, vis, d.now)
+		var r lease.Run[int]
+		t.Take(&r, run, most, vis, d.now)
 		d.s.Took(len(r.Items))
 		d.began(&r, vis)
 		return
