@@ -129,9 +129,8 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 		d.ArmLocked(d.Core.Now())
 	}
 	d.Offered++
-	d.Allow.Add(-1)
 	h := q.Win.At(i)
-	d.Put(d.Win.Add(store.Held[T]{Item: q.toLetter(d, h.Item), Hist: h.Hist}), store.Backlogged)
+	d.Admit(store.Held[T]{Item: q.toLetter(d, h.Item), Hist: h.Hist}, store.Backlogged)
 	d.HandOnLocked()
 	q.Counters().DeadLettered++
 	q.NoteItemLocked(notice.DeadLettered, &h.Item, q.LastAttempt(i))
@@ -182,8 +181,7 @@ func (q *Queue[T]) unpark(p *notice.Pending) {
 		if !ok || !q.sendLocked(i) {
 			break
 		}
-		q.TakeOut(i)
-		q.Remove(i)
+		q.Discard(i)
 	}
 	q.CheckDrainedLocked()
 	q.unlockTo(p)

@@ -61,7 +61,6 @@ type Queue[T any] struct {
 	Running   int32 // worker goroutines of all subscribers
 	Ranges    int32 // over Deliveries
 	Calls     int32 // of the engine, under way or pending
-	Polling   bool  // the engine is asked for messages
 	Serving   int32 // of running, those of subscribers that are not stopping
 	Consumers int   // how many there may be
 
@@ -72,6 +71,7 @@ type Queue[T any] struct {
 
 	Drained chan struct{} // closes when nothing is left that Shutdown waits for
 
+	Polling bool // the engine is asked for messages
 	Paused  bool
 	Opening bool // it is asked what it replays
 	// DrainingDead is Draining for the dead-letter queue, made or not.

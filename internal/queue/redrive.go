@@ -146,19 +146,15 @@ func (q *Queue[T]) RedriveLocked(letters []Delivery[T]) (rest []Delivery[T], mov
 			continue
 		}
 		h := *d.Win.At(l.Ref.Block)
-		d.TakeOut(l.Ref.Block)
-		d.Remove(l.Ref.Block)
+		d.Discard(l.Ref.Block)
 		d.Counters().Redriven++
 		if q.Room() <= 0 {
 			p, _ := q.FirstParked()
 			q.sendBothLocked(d, p)
-			q.TakeOut(p)
-			q.Remove(p)
+			q.Discard(p)
 		}
-		i := q.Win.Add(store.Held[T]{Item: q.fromLetter(d, h.Item, now), Hist: h.Hist})
-		q.Allow.Add(-1)
+		q.Admit(store.Held[T]{Item: q.fromLetter(d, h.Item, now), Hist: h.Hist}, store.Due)
 		q.Counters().Redriven++
-		q.Put(i, store.Due)
 		moved++
 		q.NoteItemLocked(notice.Redriven, &h.Item, notice.Event{})
 	}

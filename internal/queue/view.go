@@ -123,8 +123,7 @@ func (d *Queue[T]) drop(letters []Delivery[T]) (n int) {
 			continue
 		}
 		it := d.Win.At(l.Ref.Block).Item
-		d.TakeOut(l.Ref.Block)
-		d.Remove(l.Ref.Block)
+		d.Discard(l.Ref.Block)
 		d.Counters().Dropped++
 		d.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedByDelete})
 		n++

@@ -81,7 +81,7 @@ func (s *Store[T]) checkEntries() error {
 		}
 		return true
 	})
-	if n != s.N || n[0] > 0 {
+	if n != s.N {
 		return fmt.Errorf("the states of entries are %v, counted are %v", n, s.N)
 	}
 	for state, n := range s.N {

@@ -27,8 +27,7 @@ func (s *Store[T]) DropOldest(end int64) (it message.Item[T], ok bool) {
 	}
 	if ok {
 		it = s.Win.At(i).Item
-		s.TakeOut(i)
-		s.Remove(i)
+		s.Discard(i)
 		s.Counters().Dropped++
 	}
 	return it, ok

@@ -31,6 +31,9 @@ type model struct {
 	dead    uint64
 }
 
+// nowhere is the state of a record that is in none.
+const nowhere = States
+
 // A record is a message.
 type record struct {
 	seq      uint64
@@ -127,7 +130,7 @@ func (m *model) leaves(r *record) {
 	if r.state == Blocked {
 		m.lines[r.key] = slices.DeleteFunc(m.lines[r.key], is)
 	}
-	r.state, r.waiting, r.inStep = 0, false, false
+	r.state, r.waiting, r.inStep = nowhere, false, false
 }
 
 func (m *model) leaveKey(r *record) {

@@ -29,6 +29,13 @@ func (s *Store[T]) Enter(it *message.Item[T], stamp uint64, now int64) {
 	}
 }
 
+// Admit adds a message that comes from another queue, as Backlogged or Due. It takes one of
+// the room.
+func (s *Store[T]) Admit(h Held[T], state uint8) {
+	s.Allow.Add(-1)
+	s.Put(s.Win.Add(h), state)
+}
+
 // Append adds a message to the backlog in the window. It had its room in the log.
 func (s *Store[T]) Append(it *message.Item[T]) {
 	s.Put(s.Win.Add(Held[T]{Item: *it}), Backlogged)
@@ -147,6 +154,12 @@ func (s *Store[T]) PopReady() (i int32, ok bool) {
 func (s *Store[T]) Remove(i int32) {
 	s.Forget(i)
 	s.Allow.Add(1)
+}
+
+// Discard removes entry i, whose delivery does not go on, from wherever it is.
+func (s *Store[T]) Discard(i int32) {
+	s.TakeOut(i)
+	s.Remove(i)
 }
 
 // Forget is Remove of a message that took no room: an engine keeps it.

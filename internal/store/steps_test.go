@@ -199,10 +199,8 @@ func (d *driver) redrive() {
 	d.seq++
 	r := &record{seq: d.seq, at: d.now, born: d.now + 3}
 	d.m.add(r)
-	d.s.Allow.Add(-1)
 	d.s.Counters().Redriven++
-	it := message.Item[int]{Seq: r.seq, At: r.at, Ext: &message.Extra{Born: r.born}}
-	d.s.Put(d.s.Win.Add(Held[int]{Item: it}), Due)
+	d.s.Admit(Held[int]{Item: message.Item[int]{Seq: r.seq, At: r.at, Ext: &message.Extra{Born: r.born}}}, Due)
 	d.m.becomes(r, Due)
 }
 

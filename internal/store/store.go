@@ -47,7 +47,7 @@ import (
 // While the topic shuts down, what is released goes to [released] and stays.
 const (
 	// Backlogged and Due are ready, and take turns while both wait.
-	Backlogged = uint8(iota + 1)
+	Backlogged = uint8(iota)
 	Due
 	// Delayed and Retrying wait in the schedule: for the end of a delay or
 	// snooze, and for that of a backoff.
