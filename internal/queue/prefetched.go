@@ -101,7 +101,7 @@ func (q *Queue[T]) countDone() {
 func (q *Queue[T]) putBackLocked(i int32) {
 	q.Win.Meta(i).State = Backlogged
 	q.N[Backlogged]++
-	q.Win.PushInOrder(&q.backlog, i, func(i int32) uint64 { return q.Win.At(i).Seq })
+	q.Win.PushInOrder(&q.backlog, q.Win.Order(), i, func(i int32) uint64 { return q.Win.At(i).Seq })
 	q.noteExpiryLocked(i)
 }
 

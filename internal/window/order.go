@@ -12,9 +12,9 @@ const (
 	far  = 64 // steps after which an entry becomes a mark
 )
 
-// An order finds places in a list. Its marks are in the order of their keys. A mark counts
-// as long as its entry is listed with its stamp.
-type order struct {
+// An Order finds places in a list. Its marks are in the order of their keys. A mark counts
+// as long as its entry is listed with its stamp. The zero Order is ready for use.
+type Order struct {
 	last  mark // what was put last
 	marks []mark
 	limit int // how many marks there may be before those that don't count are dropped
@@ -26,11 +26,14 @@ type mark struct {
 	i          int32
 }
 
+// Order is an Order for one list, which is given back with the window's tables. The window
+// holds something.
+func (w *Window[E]) Order() *Order { return &w.order }
+
 // PushInOrder puts entry i, which is linked nowhere, into l by its key. The entries of l are
 // in the order of their keys, and each gets a new stamp before it is put into another list.
-// No other list of the window is filled with it.
-func (w *Window[E]) PushInOrder(l *List, i int32, key func(i int32) uint64) {
-	o := &w.order
+// An Order o is of one list, for as long as that has any entries.
+func (w *Window[E]) PushInOrder(l *List, o *Order, i int32, key func(i int32) uint64) {
 	m := mark{key(i), w.Meta(i).Stamp, i}
 	before := int32(0)
 	if w.marks(o.last) {
@@ -38,12 +41,12 @@ func (w *Window[E]) PushInOrder(l *List, i int32, key func(i int32) uint64) {
 	}
 	before, steps := w.walk(l, before, m.key, near, key)
 	if steps == near {
-		before, steps = w.walk(l, w.marked(m.key), m.key, l.n+1, key)
+		before, steps = w.walk(l, w.marked(o, m.key), m.key, l.n+1, key)
 	}
 	o.last = m
 	w.PushAfter(l, i, before-1, before != 0)
 	if steps > far {
-		w.addMark(m)
+		w.mark(o, m)
 	}
 }
 
@@ -73,8 +76,7 @@ func (w *Window[E]) marks(m mark) bool { return w.Owns(m.i, m.stamp) && w.Listed
 
 // marked returns the last marked entry whose key is less, as its number plus one, or 0. It
 // drops the marks that it meets and that don't count.
-func (w *Window[E]) marked(than uint64) int32 {
-	o := &w.order
+func (w *Window[E]) marked(o *Order, than uint64) int32 {
 	k, _ := slices.BinarySearchFunc(o.marks, than, mark.compare)
 	for j := k; ; j-- {
 		if j > 0 && !w.marks(o.marks[j-1]) {
@@ -98,8 +100,8 @@ func (m mark) compare(key uint64) int {
 	return 0
 }
 
-func (w *Window[E]) addMark(m mark) {
-	o := &w.order
+// mark adds a mark.
+func (w *Window[E]) mark(o *Order, m mark) {
 	k, _ := slices.BinarySearchFunc(o.marks, m.key, mark.compare)
 	o.marks = slices.Insert(o.marks, k, m)
 	if len(o.marks) > max(o.limit, 64) {

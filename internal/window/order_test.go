@@ -21,7 +21,7 @@ type ordered struct {
 
 func (o *ordered) put(v uint64) int32 {
 	i := o.w.Add(v)
-	o.w.PushInOrder(&o.l, i, func(i int32) uint64 { o.asked++; return *o.w.At(i) })
+	o.w.PushInOrder(&o.l, o.w.Order(), i, func(i int32) uint64 { o.asked++; return *o.w.At(i) })
 	return i
 }
 
@@ -166,7 +166,7 @@ func TestPushInOrderAllocatesNothingForWhatComesInOrder(t *testing.T) {
 		for range 64 {
 			seq++
 			i := w.Add(seq)
-			w.PushInOrder(&l, i, func(i int32) uint64 { return *w.At(i) })
+			w.PushInOrder(&l, w.Order(), i, func(i int32) uint64 { return *w.At(i) })
 		}
 		for l.Len() > 0 {
 			i, _ := w.Pop(&l)

@@ -93,7 +93,7 @@ type tables[E any] struct {
 	elder lazyHeap // ranked by the owner, see Rank
 
 	expiring lazyHeap // by when they expire, see SetExpiry
-	order    order    // of the list that is in order, see PushInOrder
+	order    Order    // see Order
 }
 
 // Len is the number of entries held.
@@ -206,7 +206,7 @@ func (w *Window[E]) shrink() {
 	for _, c := range w.chunks {
 		if c != nil {
 			w.chunks, w.open, w.holes = []*chunk[E]{c}, []int32{0}, nil
-			w.heap, w.elder, w.expiring, w.order = lazyHeap{}, lazyHeap{}, lazyHeap{}, order{}
+			w.heap, w.elder, w.expiring, w.order = lazyHeap{}, lazyHeap{}, lazyHeap{}, Order{}
 			return
 		}
 	}
