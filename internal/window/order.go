@@ -38,6 +38,11 @@ func (w *Window[E]) PushInOrder(l *List, o *Order, i int32, key func(i int32) ui
 	before := int32(0)
 	if w.marks(o.last) {
 		before = o.last.i + 1
+		if next := w.Meta(o.last.i).next; o.last.key < m.key && (next == 0 || key(next-1) > m.key) { // most often
+			o.last = m
+			w.PushAfter(l, i, before-1, true)
+			return
+		}
 	}
 	before, steps := w.walk(l, before, m.key, near, key)
 	if steps == near {
