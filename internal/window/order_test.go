@@ -45,7 +45,7 @@ func checkOrder[E any](w *Window[E]) error {
 }
 
 func TestWhatIsPushedInOrderStandsInOrder(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		var (
 			o     ordered
 			other List
@@ -54,7 +54,7 @@ func TestWhatIsPushedInOrderStandsInOrder(t *testing.T) {
 			r     = rand.New(rand.NewPCG(seed, 11))
 			run   = uint64(0) // some come one after the other
 		)
-		for range 4000 {
+		for range 2000 {
 			switch v := uint64(r.IntN(1 << 20)); {
 			case len(want) > 0 && r.IntN(3) == 0: // one leaves for good, from anywhere or from the front
 				k := 0
@@ -91,7 +91,7 @@ func TestWhatIsPushedInOrderStandsInOrder(t *testing.T) {
 
 // How often the key of an entry is asked for says how many are looked at.
 func TestWhatIsPushedInOrderFindsItsPlaceSoon(t *testing.T) {
-	const n = 20_000
+	const n = 6_000
 	r := rand.New(rand.NewPCG(1, 12))
 	blocks := func() (vs []uint64) { // blocks of 64 that are in order, in any order
 		for _, b := range r.Perm(n / 64) {
@@ -141,7 +141,7 @@ func TestTheMarksOfAListAreBounded(t *testing.T) {
 	var o ordered
 	r := rand.New(rand.NewPCG(1, 13))
 	next := uint64(0)
-	for range 300_000 {
+	for range 60_000 {
 		next += 1 << 10
 		o.put(next - uint64(r.IntN(1<<20)))
 		if o.l.Len() > 2000 {
@@ -150,7 +150,7 @@ func TestTheMarksOfAListAreBounded(t *testing.T) {
 		}
 	}
 	require.LessOrEqual(t, len(o.w.order.marks), 200)
-	require.LessOrEqual(t, o.asked/300_000, near+2*far)
+	require.LessOrEqual(t, o.asked/60_000, near+2*far)
 	for o.l.Len() > 0 {
 		i, _ := o.w.Pop(&o.l)
 		o.w.Remove(i)
