@@ -359,7 +359,7 @@ func (m *topic) deathsStir(q *queue) bool {
 	if q.set.shared {
 		d = m.shared
 	}
-	return d != nil && (len(d.overdue(m.now)) > 0 || m.hungry(d) || m.endingAt(d) >= 0)
+	return d != nil && (len(d.overdue(m.now)) > 0 || m.hungry(d) || m.endingAt(d) >= 0 || m.ackingAt(d) >= 0)
 }
 
 // mayKill reports whether several of xs are in flight, so that more than one

@@ -13,8 +13,9 @@ import (
 // There is a keyLine for each key of which a reached message is held, and none for keys
 // that are idle.
 type keyLine struct {
-	head int32       // its entry; inFlightHead while it is in a lease
-	line window.List // in the order of publication, in state Blocked
+	head  int32         // its entry; inFlightHead while it is in a lease
+	line  window.List   // in the order of publication, in state Blocked
+	order *window.Order // of line, if older ones have come in before others
 }
 
 // inFlightHead is the head of a line while that is in flight.
@@ -48,15 +49,16 @@ func (s *Store[T]) headOfKey(i int32) bool {
 	if k.head == i {
 		return true
 	}
-	// A redriven message may be older than those in line.
-	before, found := k.line.Last()
-	for found && s.Win.At(before).Seq > it.Seq {
-		before, found = s.Win.Prev(before)
-	}
-	m := s.Win.Meta(i)
-	m.State = Blocked
+	s.Win.Meta(i).State = Blocked
 	s.N[Blocked]++
-	s.Win.PushAfter(&k.line, i, before, found)
+	if last, found := k.line.Last(); !found || s.Win.At(last).Seq < it.Seq {
+		s.Win.Push(&k.line, i)
+	} else { // a redriven message may be older than those in line
+		if k.order == nil {
+			k.order = new(window.Order)
+		}
+		s.Win.PushInOrder(&k.line, k.order, i, func(i int32) uint64 { return s.Win.At(i).Seq })
+	}
 	s.rank(i)
 	s.noteExpiry(i)
 	return false
@@ -83,5 +85,6 @@ func (s *Store[T]) leaveKey(it *message.Item[T], i int32) {
 	}
 	k.head = next
 	s.N[Blocked]--
+	s.Win.Restamp(next) // it is in another list now
 	s.becomeDue(next)
 }

@@ -80,26 +80,11 @@ func (s *Store[T]) becomeDue(i int32) {
 	s.Put(i, Due)
 }
 
-// putBack puts entry i into the backlog at the place of its publication. It
-// looks for that from where the last one was put: most often they come in one order.
+// putBack puts entry i into the backlog at the place of its publication.
 func (s *Store[T]) putBack(i int32) {
-	seq := s.Win.At(i).Seq
-	before, behind := s.putAt, s.Win.Holds(s.putAt) && s.Win.Meta(s.putAt).State == Backlogged && s.Win.Listed(s.putAt)
-	for behind && s.Win.At(before).Seq > seq {
-		before, behind = s.Win.Prev(before)
-	}
-	next, found := s.backlog.First()
-	if behind {
-		next, found = s.Win.Next(before)
-	}
-	for found && s.Win.At(next).Seq < seq {
-		before, behind = next, true
-		next, found = s.Win.Next(next)
-	}
-	s.putAt = i
 	s.Win.Meta(i).State = Backlogged
 	s.N[Backlogged]++
-	s.Win.PushAfter(&s.backlog, i, before, behind)
+	s.Win.PushInOrder(&s.backlog, s.Win.Order(), i, func(i int32) uint64 { return s.Win.At(i).Seq })
 	s.noteExpiry(i)
 }
 

@@ -123,7 +123,6 @@ type Store[T any] struct {
 	backlog window.List // ready, in the order of publication
 	due     window.List // ready, in the order they became so
 	parked  window.List
-	putAt   int32        // entry that was put last at its place in the backlog, which may be gone
 	Stale   window.Spans // deliveries that lost their message
 	scan    logScan      // see FirstExpiry
 
