@@ -17,7 +17,7 @@ var switchSource []byte
 
 // core are the packages that are mutated.
 var core = []string{
-	".", "./internal/callback", "./internal/dedup", "./internal/enginequeue", "./internal/handling", "./internal/intercept", "./internal/jsontype", "./internal/lease",
+	".", "./internal/callback", "./internal/dedup", "./internal/ending", "./internal/enginequeue", "./internal/handling", "./internal/intercept", "./internal/jsontype", "./internal/lease",
 	"./internal/log", "./internal/message", "./internal/notice", "./internal/onengine", "./internal/policy", "./internal/queue", "./internal/settings", "./internal/topic",
 	"./internal/window", "./internal/workers",
 }

@@ -73,7 +73,7 @@ type Topic[T any] struct {
 	orphans map[string]*queue.Queue[T] // dead-letter queues that outlived their queue, by their names
 	closedQ []*queue.Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
 
-	endsWith []map[*queue.Core]bool // the topics of each Shutdown that ends this one
+	endsWith []map[any]bool // the topics of each Shutdown that ends this one
 
 	waitLines[T]
 
