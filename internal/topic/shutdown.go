@@ -203,7 +203,8 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	waiters := t.refuseWaitersLocked()
 	t.drainDeadLocked(qs) // what expires now is there to be looked at
 	orphans := t.orphansLocked()
-	t.orphans, t.endsWith, t.turns = nil, nil, nil
+	t.orphans, t.endsWith = nil, nil
+	t.lines.Forget()
 	t.open, t.directs, t.short = queueList[T]{}, 0, nil
 	t.forgetFilteredLocked()
 	clear(t.queues)
