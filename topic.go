@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -281,7 +282,7 @@ func (t *Topic[T]) Leftovers() map[string][]Message[T] {
 func (t *Topic[T]) View() TopicView { return topicView[T]{t} }
 
 // inner is the topic for package topic, nil if NewTopic did not make it.
-func (t *Topic[T]) inner() topic.AnyTopic {
+func (t *Topic[T]) inner() ending.Topic {
 	if t == nil || !t.core.Made() {
 		return nil
 	}
@@ -297,7 +298,7 @@ type AnyTopic interface {
 	Stats() TopicStats
 	View() TopicView
 
-	inner() topic.AnyTopic
+	inner() ending.Topic
 }
 
 // Shutdown ends several topics as one. It is for topics whose handlers publish to each
@@ -331,7 +332,7 @@ func Shutdown(ctx context.Context, topics ...AnyTopic) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Shutdown: %w", ErrInvalidOption, message.ErrNilContext)
 	}
-	inner := make([]topic.AnyTopic, len(topics))
+	inner := make([]ending.Topic, len(topics))
 	for k, t := range topics {
 		if t != nil {
 			inner[k] = t.inner()
@@ -341,7 +342,7 @@ func Shutdown(ctx context.Context, topics ...AnyTopic) error {
 		}
 	}
 	var left []error
-	for _, l := range topic.End(ctx, inner...) {
+	for _, l := range ending.End(ctx, inner...) {
 		left = append(left, &ShutdownError{Topic: l.Topic, Queues: sliceOf[Left](l.Queues), Err: l.Err})
 	}
 	if len(left) == 1 {

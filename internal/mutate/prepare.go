@@ -17,9 +17,9 @@ var switchSource []byte
 
 // core are the packages that are mutated.
 var core = []string{
-	".", "./internal/callback", "./internal/dedup", "./internal/enginequeue", "./internal/handling", "./internal/intercept", "./internal/jsontype", "./internal/lease",
+	".", "./internal/callback", "./internal/dedup", "./internal/ending", "./internal/enginequeue", "./internal/handling", "./internal/intercept", "./internal/jsontype", "./internal/lease",
 	"./internal/log", "./internal/message", "./internal/notice", "./internal/onengine", "./internal/policy", "./internal/queue", "./internal/settings", "./internal/store", "./internal/topic",
-	"./internal/window", "./internal/workers",
+	"./internal/waitline", "./internal/window", "./internal/workers",
 }
 
 // prepare copies the module to dir and puts the mutants into it.

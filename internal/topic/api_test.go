@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -211,9 +212,9 @@ func (t *Topic[T]) TryPublishMessages(ctx context.Context, ms ...queue.Message[T
 	return t.TryPublishBatch(ctx, ms)
 }
 
-func Shutdown(ctx context.Context, topics ...AnyTopic) error {
+func Shutdown(ctx context.Context, topics ...ending.Topic) error {
 	var errs []error
-	for _, l := range End(ctx, topics...) {
+	for _, l := range ending.End(ctx, topics...) {
 		errs = append(errs, l)
 	}
 	if len(errs) == 1 {

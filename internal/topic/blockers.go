@@ -11,12 +11,12 @@ import (
 func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
-	if w.places == nil {
+	if !w.Waits() {
 		return nil
 	}
 	seen := map[*waiter[T]]bool{w: true}
 	for todo := []*waiter[T]{w}; len(todo) > 0; {
-		o, number := todo[0].offer, todo[0].number
+		o, number := todo[0].offer, todo[0].Number()
 		todo = todo[1:]
 		for q, n := range t.targets(o) {
 			switch {
@@ -27,8 +27,8 @@ func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 				full = append(full, q)
 			}
 		}
-		for first := range t.ahead(o, number) {
-			if !seen[first] {
+		for ahead := range t.lines.Ahead(o, t.open.n > 0, number) {
+			if first := waiterOf[T](ahead); !seen[first] {
 				seen[first] = true
 				todo = append(todo, first)
 			}

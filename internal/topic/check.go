@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Check returns an error if an invariant that stands above Topic, Queue or waitLines does not
-// hold. It is for tests. Nothing else may run on the topic meanwhile but consumers.
+// Check returns an error if an invariant that stands above Topic, Queue or the lines
+// does not hold. It is for tests. Nothing else may run on the topic meanwhile but consumers.
 func (t *Topic[T]) Check() error {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
@@ -16,7 +16,7 @@ func (t *Topic[T]) Check() error {
 	if t.Pending.Any() || t.RoomMade != nil {
 		return errors.New("something was not told")
 	}
-	if err := t.checkWaitersLocked(); err != nil {
+	if err := t.lines.Check(); err != nil {
 		return err
 	}
 	for _, q := range t.queues {
@@ -31,50 +31,6 @@ func (t *Topic[T]) Check() error {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// checkWaitersLocked checks the lines of those who wait for room.
-func (t *Topic[T]) checkWaitersLocked() error {
-	waiting, inHandlers := 0, 0
-	for w := range t.everyWaiter() {
-		waiting++
-		if w.run != nil {
-			inHandlers++
-		}
-		if len(w.places) == 0 {
-			return errors.New("one who waits stands nowhere")
-		}
-		for k := range w.places {
-			if err := w.checkPlace(&w.places[k]); err != nil {
-				return err
-			}
-		}
-	}
-	if waiting != t.waiting || inHandlers != t.inHandlers {
-		return fmt.Errorf("%d wait, %d in handlers; counted are %d and %d", waiting, inHandlers, t.waiting, t.inHandlers)
-	}
-	for id, l := range t.wanted {
-		if l.first == nil {
-			return fmt.Errorf("nobody wants ID %q any more", id)
-		}
-	}
-	return nil
-}
-
-func (w *waiter[T]) checkPlace(p *standing[T]) error {
-	switch {
-	case p.w != w:
-		return errors.New("a place is another's")
-	case p.in == nil && p.q == nil:
-		return errors.New("a line was left that is not that of a queue which is gone")
-	case p.in == nil:
-		return nil
-	case p.before == nil && p.in.first != p, p.before != nil && p.before.behind != p, p.behind == nil && p.in.last != p:
-		return errors.New("a line is broken")
-	case p.before != nil && p.before.w.number >= w.number:
-		return errors.New("a line is not in the order of arrival")
 	}
 	return nil
 }

@@ -7,6 +7,6 @@
 // publish to each other.
 //
 // A Topic owns its log, its queues, and the lines of those who wait. Its Mu guards them, and
-// comes before that of any queue. Topic.Check checks the invariants that stand above Topic,
-// Queue and waitLines.
+// comes before that of any queue. Topic.Check checks the invariants that stand above Topic and
+// Queue.
 package topic

@@ -223,7 +223,7 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 		}
 		if it.Ext != nil && it.Ext.Dedup != "" {
 			t.dedup.Remember(it.Ext.Dedup, at)
-			t.turnsOfWantedLocked(it.Ext.Dedup)
+			t.lines.Published(it.Ext.Dedup)
 		}
 	}
 	if o.dedup {

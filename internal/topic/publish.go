@@ -28,7 +28,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	}
 	now := t.Now()
 	t.Mu.Lock()
-	if t.state != topicOpen || t.waiting > 0 || !t.fitsLocked(1) {
+	if t.state != topicOpen || t.lines.Waiting() > 0 || !t.fitsLocked(1) {
 		t.Mu.Unlock()
 		return false
 	}
@@ -95,7 +95,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []queue.Message[T]
 	n := int64(len(messages))
 	now := t.Now()
 	t.Mu.Lock()
-	if t.state != topicOpen || t.waiting > 0 || !t.fitsLocked(n) {
+	if t.state != topicOpen || t.lines.Waiting() > 0 || !t.fitsLocked(n) {
 		t.Mu.Unlock()
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -20,9 +21,12 @@ type endingOf[T any] struct {
 	dead []*queue.Queue[T] // dead-letter queues that are drained too
 }
 
-func (t *Topic[T]) base() *queue.Core { return t.Core }
+// Identity is what the runs of the topic's handlers say their topic is.
+func (t *Topic[T]) Identity() any { return t.Core }
 
-func (t *Topic[T]) beginShutdown(with map[*queue.Core]bool) ending {
+// BeginShutdown makes the topic accept no publishes but those of running handlers of the
+// topics in with, and drains its queues.
+func (t *Topic[T]) BeginShutdown(with map[any]bool) ending.Ending {
 	t.Mu.Lock()
 	var refused []*waiter[T]
 	if t.state != topicClosed {
@@ -53,19 +57,22 @@ func (t *Topic[T]) mayPublishLocked(r *handling.Run) bool {
 		if r == nil {
 			return false
 		}
-		c, _ := r.Topic().(*queue.Core)
-		return c != nil && slices.ContainsFunc(t.endsWith, func(with map[*queue.Core]bool) bool { return with[c] })
+		in := r.Topic()
+		return in != nil && slices.ContainsFunc(t.endsWith, func(with map[any]bool) bool { return with[in] })
 	}
 	return false
 }
 
-func (e *endingOf[T]) published() uint64 {
+// Published counts the messages that the topic has accepted.
+func (e *endingOf[T]) Published() uint64 {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	return e.seq
 }
 
-func (e *endingOf[T]) await(ctx context.Context) error {
+// Await waits until the queues have been drained, each at some instant, and the engine, if
+// there is one, holds nothing more.
+func (e *endingOf[T]) Await(ctx context.Context) error {
 	err := awaitDrained(ctx, e.qs, e.dead)
 	if e.remote == nil {
 		return err
@@ -97,7 +104,8 @@ func awaitDrained[T any](ctx context.Context, lists ...[]*queue.Queue[T]) error 
 	return nil
 }
 
-func (e *endingOf[T]) isDrained() bool {
+// IsDrained reports whether all queues are drained now.
+func (e *endingOf[T]) IsDrained() bool {
 	for _, qs := range [][]*queue.Queue[T]{e.qs, e.dead} {
 		for _, q := range qs {
 			drained := false
@@ -110,7 +118,9 @@ func (e *endingOf[T]) isDrained() bool {
 	return true
 }
 
-func (e *endingOf[T]) drainDead() {
+// DrainDead makes the dead-letter queues give out no more letters; Await and IsDrained look at
+// them from then on.
+func (e *endingOf[T]) DrainDead() {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	e.dead = e.drainDeadLocked(e.qs)
@@ -140,19 +150,22 @@ func (t *Topic[T]) drainDeadLocked(qs []*queue.Queue[T]) []*queue.Queue[T] {
 	return ds
 }
 
-func (e *endingOf[T]) onEngine() bool { return e.remote != nil }
+// OnEngine reports whether the topic is on an engine.
+func (e *endingOf[T]) OnEngine() bool { return e.remote != nil }
 
-func (e *endingOf[T]) askLeft() {
+// AskLeft asks the engine what it holds.
+func (e *endingOf[T]) AskLeft() {
 	for _, q := range e.qs {
 		q.At().AskLeft()
 	}
 }
 
-func (e *endingOf[T]) close(why error) (finish func()) { return e.endNow(why) }
+// CloseNow closes the topic.
+func (e *endingOf[T]) CloseNow(why error) (finish func()) { return e.endNow(why) }
 
-// awaitDone waits for the goroutines that received from the engine, which are about
+// AwaitDone waits for the goroutines that received from the engine, which are about
 // to end.
-func (e *endingOf[T]) awaitDone(ctx context.Context) {
+func (e *endingOf[T]) AwaitDone(ctx context.Context) {
 	if e.remote == nil {
 		return
 	}
@@ -162,7 +175,8 @@ func (e *endingOf[T]) awaitDone(ctx context.Context) {
 	}
 }
 
-func (e *endingOf[T]) result() *queue.ShutdownError {
+// Result returns what ending the topic left, or nil.
+func (e *endingOf[T]) Result() *queue.ShutdownError {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	return e.shutdown
@@ -189,7 +203,8 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	waiters := t.refuseWaitersLocked()
 	t.drainDeadLocked(qs) // what expires now is there to be looked at
 	orphans := t.orphansLocked()
-	t.orphans, t.endsWith, t.turns = nil, nil, nil
+	t.orphans, t.endsWith = nil, nil
+	t.lines.Forget()
 	t.open, t.directs, t.short = queueList[T]{}, 0, nil
 	t.forgetFilteredLocked()
 	clear(t.queues)

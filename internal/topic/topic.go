@@ -21,6 +21,7 @@ import (
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/waitline"
 )
 
 // A Topic is where messages of type T are published: what package fanout calls so, without
@@ -73,9 +74,9 @@ type Topic[T any] struct {
 	orphans map[string]*queue.Queue[T] // dead-letter queues that outlived their queue, by their names
 	closedQ []*queue.Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
 
-	endsWith []map[*queue.Core]bool // the topics of each Shutdown that ends this one
+	endsWith []map[any]bool // the topics of each Shutdown that ends this one
 
-	waitLines[T]
+	lines waitline.Lines // of those who wait for room
 
 	shutdown *queue.ShutdownError // what ending the topic left; set with state closed
 
@@ -333,7 +334,7 @@ func (t *Topic[T]) Stats() TopicStats {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
 	s := TopicStats{
-		Topic: t.TopicName, Published: t.seq, Unrouted: int(t.unrouted), Waiting: t.waiting, Queues: len(t.queues), Retained: len(t.retained.ring),
+		Topic: t.TopicName, Published: t.seq, Unrouted: int(t.unrouted), Waiting: t.lines.Waiting(), Queues: len(t.queues), Retained: len(t.retained.ring),
 	}
 	if d := t.dedup; d != nil {
 		d.Expire(t.Now())

@@ -10,12 +10,15 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/waitline"
 )
 
 // A waiter is an offer that waits for room. decided is closed, by whoever
 // decided about it, after err was set; both belong to the topic's Mu until then.
 type waiter[T any] struct {
 	*offer[T]
+	waitline.Waiter
+
 	decided chan struct{}
 	err     error
 	run     *handling.Run // of the handler that publishes, or nil
@@ -24,10 +27,7 @@ type waiter[T any] struct {
 	again chan struct{}
 
 	// Guarded by the topic's Mu.
-	number uint64          // of its arrival
-	places []standing[T]   // in the lines that it stands in; none once it has left
-	turn   bool            // it is to be looked at
-	full   *queue.Queue[T] // what it was found to wait for
+	full *queue.Queue[T] // what it was found to wait for
 }
 
 // lookAgain has w look for a deadlock again.
@@ -57,6 +57,7 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	var w *waiter[T]
 	if full != nil && !try {
 		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
+		w.Of, w.InHandler = w, r != nil
 		t.enterLocked(w)
 	}
 	var p notice.Pending
@@ -100,7 +101,7 @@ func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *queue.Queue[T]
 // giveUp takes w out of the line, and reports whether it was there still.
 func (t *Topic[T]) giveUp(w *waiter[T]) bool {
 	t.Mu.Lock()
-	if w.places == nil {
+	if !w.Waits() {
 		t.Mu.Unlock()
 		return false
 	}
@@ -155,12 +156,12 @@ func (t *Topic[T]) firstLookLocked(o *offer[T], r *handling.Run) (full *queue.Qu
 		return nil, message.ErrClosed
 	}
 	t.dropDuplicatesLocked(o)
-	if t.waiting > 0 && (o.redrive != nil || len(o.items) > 0) {
-		for w := range t.ahead(o, math.MaxUint64) {
+	if t.lines.Waiting() > 0 && (o.redrive != nil || len(o.items) > 0) {
+		if w := t.lines.First(o, t.open.n > 0, math.MaxUint64); w != nil {
 			if err = t.refusedLocked(o); err != nil {
 				return nil, err
 			}
-			return w.full, nil
+			return waiterOf[T](w).full, nil
 		}
 	}
 	return t.admitLocked(o)
@@ -210,7 +211,9 @@ func (t *Topic[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 			t.leaveLocked(w)
 			continue
 		}
-		t.leaveLinesLocked(w)
+		if w.dedup { // duplicates were taken out of it
+			t.lines.Narrow(&w.Waiter, w.offer)
+		}
 		if t.standsBehind(w) {
 			anew = true
 			continue
@@ -229,14 +232,14 @@ func (t *Topic[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 		case w.moved > moved:
 			t.leaveLocked(w)
 			t.enterLocked(w)
-			t.turnLocked(w) // if it is the first again, it has to say that it waits
+			t.lines.Turn(&w.Waiter) // if it is the first again, it has to say that it waits
 		default:
 			w.full = full
 			anew = t.blocksAnewLocked(w) || anew
 		}
 	}
 	var inHandlers []*waiter[T]
-	if anew && t.inHandlers > 0 {
+	if anew && t.lines.InHandlers() > 0 {
 		for w := range t.everyWaiter() {
 			if w.run != nil {
 				inHandlers = append(inHandlers, w)

@@ -1,4 +1,11 @@
-package topic
+// Package ending ends topics whose handlers publish to each other: several as one.
+//
+// It promises that a topic is closed only when all of them are drained and none has taken a
+// message since they were looked at, or when the context has ended; and that all are closed
+// before anybody is told of it.
+//
+// It owns nothing and has no lock: it calls topics, which it knows by what they are asked.
+package ending
 
 import (
 	"context"
@@ -8,63 +15,64 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// AnyTopic is a Topic of any type.
-type AnyTopic interface {
-	base() *queue.Core
-	// beginShutdown makes the topic accept no publishes but those of running
-	// handlers of the topics in with.
-	beginShutdown(with map[*queue.Core]bool) ending
+// A Topic can be ended with others.
+type Topic interface {
+	// Identity is what the runs of its handlers say their topic is.
+	Identity() any
+	// BeginShutdown makes the topic accept no publishes but those of running
+	// handlers of the topics in with, which has their identities.
+	BeginShutdown(with map[any]bool) Ending
 }
 
-// An ending is a topic that Shutdown ends, as seen without its T.
-type ending interface {
-	// published counts the messages that the topic has accepted.
-	published() uint64
-	// await waits until the queues have been drained, each at some instant, and the
+// An Ending is a topic that is being ended.
+type Ending interface {
+	// Published counts the messages that the topic has accepted.
+	Published() uint64
+	// Await waits until the queues have been drained, each at some instant, and the
 	// engine, if there is one, holds nothing more. It returns ctx's error.
-	await(ctx context.Context) error
-	// isDrained reports whether all queues are drained now.
-	isDrained() bool
-	// drainDead makes the dead-letter queues give out no more letters, and has await
-	// and isDrained look at them too.
-	drainDead()
-	// onEngine reports whether the topic is on an engine; AskLeft asks it what it
+	Await(ctx context.Context) error
+	// IsDrained reports whether all queues are drained now.
+	IsDrained() bool
+	// DrainDead makes the dead-letter queues give out no more letters, and has Await
+	// and IsDrained look at them too.
+	DrainDead()
+	// OnEngine reports whether the topic is on an engine; AskLeft asks it what it
 	// holds, for the error.
-	onEngine() bool
-	askLeft()
-	// close closes the topic and returns what remains to be done, without which
+	OnEngine() bool
+	AskLeft()
+	// CloseNow closes the topic and returns what remains to be done, without which
 	// nobody else has to wait.
-	close(why error) (finish func())
-	// awaitDone waits until what uses the engine is gone, or ctx ends.
-	awaitDone(ctx context.Context)
-	// result returns what ending the topic left, or nil.
-	result() *queue.ShutdownError
+	CloseNow(why error) (finish func())
+	// AwaitDone waits until what uses the engine is gone, or ctx ends.
+	AwaitDone(ctx context.Context)
+	// Result returns what ending the topic left, or nil.
+	Result() *queue.ShutdownError
 }
 
 // End ends several topics as one, which package fanout explains. It returns what was
 // left in each. No topic is nil; one that is named twice counts once.
-func End(ctx context.Context, topics ...AnyTopic) (left []*queue.ShutdownError) {
-	with := make(map[*queue.Core]bool, len(topics))
-	var distinct []AnyTopic
+func End(ctx context.Context, topics ...Topic) (left []*queue.ShutdownError) {
+	with := make(map[any]bool, len(topics))
+	var distinct []Topic
 	for _, t := range topics {
-		if c := t.base(); !with[c] {
+		if c := t.Identity(); !with[c] {
 			with[c] = true
 			distinct = append(distinct, t)
 		}
 	}
 	g := make(group, len(distinct))
 	for k, t := range distinct {
-		g[k] = t.beginShutdown(with)
+		g[k] = t.BeginShutdown(with)
 	}
 	why := g.drain(ctx)
 	g.close(why)
 	if why == nil {
 		for _, t := range g {
-			t.awaitDone(ctx)
+			t.AwaitDone(ctx)
 		}
 	}
 	for _, t := range g {
-		if l := t.result(); l != nil {
+		if l := t.Result(); l != nil {
 			left = append(left, l)
 		}
 	}
@@ -72,7 +80,7 @@ func End(ctx context.Context, topics ...AnyTopic) (left []*queue.ShutdownError) 
 }
 
 // A group is the topics that one Shutdown ends.
-type group []ending
+type group []Ending
 
 // drain waits until the group is drained, dead-letter queues included.
 func (g group) drain(ctx context.Context) error {
@@ -80,7 +88,7 @@ func (g group) drain(ctx context.Context) error {
 		return err
 	}
 	for _, t := range g {
-		t.drainDead()
+		t.DrainDead()
 	}
 	return g.await(ctx)
 }
@@ -95,10 +103,10 @@ func (g group) await(ctx context.Context) error {
 	for {
 		var waits errgroup.Group // an error of one topic ends no other's wait
 		for k, t := range g {
-			before[k] = t.published()
+			before[k] = t.Published()
 		}
 		for _, t := range g {
-			waits.Go(func() error { return t.await(ctx) })
+			waits.Go(func() error { return t.Await(ctx) })
 		}
 		if err := waits.Wait(); err != nil {
 			return err
@@ -113,12 +121,12 @@ func (g group) await(ctx context.Context) error {
 // message since the counts were taken.
 func (g group) isDrained(before []uint64) bool {
 	for _, t := range g {
-		if !t.isDrained() {
+		if !t.IsDrained() {
 			return false
 		}
 	}
 	for k, t := range g {
-		if t.published() != before[k] {
+		if t.Published() != before[k] {
 			return false
 		}
 	}
@@ -132,18 +140,18 @@ func (g group) close(why error) {
 	var finish []func()
 	var last group
 	for _, t := range g {
-		if why != nil && t.onEngine() {
+		if why != nil && t.OnEngine() {
 			last = append(last, t)
 			continue
 		}
-		finish = append(finish, t.close(why))
+		finish = append(finish, t.CloseNow(why))
 	}
 	for _, t := range last {
-		asked.Go(func() error { t.askLeft(); return nil })
+		asked.Go(func() error { t.AskLeft(); return nil })
 	}
 	_ = asked.Wait()
 	for _, t := range last {
-		finish = append(finish, t.close(why))
+		finish = append(finish, t.CloseNow(why))
 	}
 	for _, f := range slices.Backward(finish) {
 		defer f() // a hook may end the goroutine

@@ -1,0 +1,139 @@
+package topic
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/waitline"
+)
+
+// Who waits for room stands in the lines of package waitline. Those of a topic are in
+// lines, those of a queue in its Wait. This file says which lines an offer wants, and who
+// is looked at when something changes.
+
+// linesOf returns a queue's lines, nil if nobody has waited for room in it.
+func linesOf[T any](q *queue.Queue[T]) *waitline.Queue {
+	l, _ := q.Wait.(*waitline.Queue)
+	return l
+}
+
+// makeLines returns a queue's lines, and makes them if there are none.
+func makeLines[T any](q *queue.Queue[T]) *waitline.Queue {
+	l := linesOf(q)
+	if l == nil {
+		l = &waitline.Queue{Filtered: q.Filters != nil, Drops: q.Set.Overflow.Drops()}
+		q.Wait = l
+	}
+	return l
+}
+
+// Redrives reports whether o is a redrive. It and what follows is for package waitline.
+func (o *offer[T]) Redrives() bool { return o.redrive != nil }
+
+// Queues is how many queues o names: a publish those with a filter.
+func (o *offer[T]) Queues() int {
+	if o.redrive != nil {
+		return 1
+	}
+	return len(o.rows)
+}
+
+// Queue returns the lines of one of o's queues, nil if it is closed or, of a publish, if
+// nobody has waited for room in it. The topic's Mu is held.
+func (o *offer[T]) Queue(k int) *waitline.Queue {
+	switch {
+	case o.redrive == nil && o.rows[k].q.Closing, o.redrive != nil && o.redrive.Closing:
+		return nil
+	case o.redrive != nil:
+		return makeLines(o.redrive)
+	}
+	return linesOf(o.rows[k].q)
+}
+
+// waiterOf is the waiter that stands in line.
+func waiterOf[T any](w *waitline.Waiter) *waiter[T] { return w.Of.(*waiter[T]) }
+
+// enterLocked puts w at the end of its lines.
+func (t *Topic[T]) enterLocked(w *waiter[T]) {
+	var ids []string
+	if w.redrive == nil {
+		w.rows = slices.DeleteFunc(w.rows, func(r row[T]) bool { return r.q.Closing })
+		for _, r := range w.rows {
+			makeLines(r.q)
+		}
+		for k := 0; w.dedup && k < len(w.items); k++ {
+			if x := w.items[k].Ext; x != nil && x.Dedup != "" {
+				ids = append(ids, x.Dedup)
+			}
+		}
+	}
+	t.lines.Enter(&w.Waiter, w.offer, ids...)
+}
+
+// leaveLocked takes w out of all its lines.
+func (t *Topic[T]) leaveLocked(w *waiter[T]) {
+	t.lines.Leave(&w.Waiter)
+	w.unwantLocked()
+}
+
+// nextTurnLocked returns the next who is to be looked at, or nil.
+func (t *Topic[T]) nextTurnLocked() *waiter[T] {
+	if w := t.lines.Next(); w != nil {
+		return waiterOf[T](w)
+	}
+	return nil
+}
+
+// LetIn is admitWaiters that returns what has to be told.
+func (t *Topic[T]) LetIn(room *queue.Queue[T]) (p notice.Pending) {
+	t.admitWaiters(room, &p)
+	return p
+}
+
+// HasTurnsLocked reports whether anybody is to be looked at.
+func (t *Topic[T]) HasTurnsLocked() bool { return t.lines.HasTurns() }
+
+// TurnsOfLocked has those looked at who may be waiting for room in q.
+func (t *Topic[T]) TurnsOfLocked(q *queue.Queue[T]) { t.lines.RoomMade(linesOf(q), q.Filters != nil) }
+
+// turnsWithoutLocked has those looked at who wait for q no longer, since it is gone.
+func (t *Topic[T]) turnsWithoutLocked(q *queue.Queue[T]) {
+	t.lines.Closed(linesOf(q), q.Filters != nil, t.open.n > 0)
+}
+
+// standsBehind reports whether w has to wait for another to go on first.
+func (t *Topic[T]) standsBehind(w *waiter[T]) bool {
+	return t.lines.First(w.offer, t.open.n > 0, w.Number()) != nil
+}
+
+// everyWaiter yields all who wait. The topic's Mu is held.
+func (t *Topic[T]) everyWaiter() iter.Seq[*waiter[T]] {
+	return func(yield func(*waiter[T]) bool) {
+		for w := range t.lines.All() {
+			if !yield(waiterOf[T](w)) {
+				return
+			}
+		}
+	}
+}
+
+// blocksAnewLocked reports whether w, which stands behind nobody, may wait for a queue
+// that those in handlers were not known to wait for, so that they have to look for a
+// deadlock again. A queue is blocking if whoever has looked since has found it full.
+func (t *Topic[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
+	if t.lines.InHandlers() == 0 {
+		return false
+	}
+	if w.redrive != nil || len(w.rows) > 0 {
+		return true // others may not want this queue, and have not looked at it
+	}
+	for q, n := range t.targets(w.offer) {
+		if q.Set.Overflow == settings.Block && !q.Blocks && !q.HasRoom(int64(n)) {
+			q.Blocks, anew = true, true
+		}
+	}
+	return anew
+}
