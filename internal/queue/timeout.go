@@ -19,11 +19,12 @@ func (q *Queue[T]) leaseDueLocked(now int64) bool {
 		q.CheckDrainedLocked()
 		return true
 	}
+	out := e.Out // escapes: most looks find nothing, and allocate nothing
 	v := message.Verdict{Cause: message.TimedOut}
 	if w, ok := e.Owner.(holder[T]); ok {
-		v = w.TimedOutLocked(&e.Out.Item, int(e.Out.Past.Spent)+1, e.Out.Start, now, time.Duration(e.At-e.Out.Start))
+		v = w.TimedOutLocked(&out.Item, int(out.Past.Spent)+1, out.Start, now, time.Duration(e.At-out.Start))
 	}
-	q.LandedLocked(&e.Out, v, now)
+	q.LandedLocked(&out, v, now)
 	return true
 }
 

@@ -1,0 +1,16 @@
+package queue
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+func TestATickThatFindsNothingAllocatesNothing(t *testing.T) {
+	core, err := NewCore("t", settings.Topic{})
+	require.NoError(t, err)
+	q := NewDeadLetterQueue[int](core, nil, "letters", settings.DefaultQueue().Limits)
+	require.Zero(t, testing.AllocsPerRun(100, q.tick))
+}
