@@ -1,5 +1,5 @@
-// Package store has what one queue holds, and in which state: all that happens to its
-// messages, without what makes it happen.
+// Package store has what one queue holds, and in which state: the state machine of its
+// messages, without what drives it.
 //
 // It promises that each message is in one place, in the state that the counts say; that what
 // is due and the backlog take turns, and each keeps its own order; that a delivery is ended
@@ -10,10 +10,10 @@
 // it is used, and gives it the instant where that matters. It calls nobody but the consumers
 // of its leases.
 //
-// What somebody else has to do or to hear of, a method returns: that a delivery has ended,
-// and what becomes of the message; which message is dead, as only its owner can reach a
-// dead-letter queue; which was dropped. Who calls it also sees to the timer, wakes consumers
-// for what has become ready, and lets in who waits for the room that was made.
+// A method returns what others have to do or to hear of: that a delivery has ended, and what
+// becomes of its message; which message is dead, as the store can't reach a dead-letter queue;
+// which one was dropped. The caller arms the timer, wakes consumers for what has become
+// ready, and lets in those who wait for the room that was made.
 package store
 
 import (
