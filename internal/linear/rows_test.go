@@ -693,6 +693,32 @@ var messageRows = slices.Concat(
 		b.ok(t.Close())
 	}),
 	[]row{
+		{"letters that are redriven before others of their key", func(b *bench) {
+			t := b.topic(fanout.WithOrdering())
+			q := b.open(t, "q", fanout.WithDeadLetterCapacity(fanout.Unlimited))
+			for range 2 * b.n {
+				b.ok(t.PublishMessages(b.ctx, fanout.Message[int]{OrderingKey: "one"}))
+			}
+			for range b.n {
+				b.ok(b.receive(q, 1)[0].Settle(b.ctx, fanout.Permanent(errFails)))
+			}
+			head := b.receive(q, 1)[0]
+			for range 2 { // what is ready goes in line behind the head: the younger ones, and then the older
+				if _, ok, err := q.TryReceive(b.ctx); ok || err != nil {
+					b.Fatal(ok, err)
+				}
+				_, err := q.Redrive(b.ctx)
+				b.ok(err)
+			}
+			if s := q.Stats(); s.Blocked != 2*b.n-1 {
+				b.Fatal(s)
+			}
+			b.ok(head.Ack(b.ctx))
+			for range 2*b.n - 1 {
+				b.ok(b.receive(q, 1)[0].Ack(b.ctx))
+			}
+			b.ok(t.Close())
+		}},
 		{"ordering keys in line at the end of their topic", func(b *bench) {
 			t := b.topic(fanout.WithOrdering())
 			_, err := t.Subscribe(b.ctx, "q", func(context.Context, fanout.Delivery[int]) error { return nil }, fanout.WithCapacity(fanout.Unlimited))

@@ -75,6 +75,9 @@ func (m *topic) letConsume(d *queue) {
 		if k := m.endingAt(d); k >= 0 {
 			can = append(can, func() { m.settleNext(k) })
 		}
+		if k := m.ackingAt(d); k >= 0 {
+			can = append(can, func() { m.acknowledges(k) })
+		}
 		k := m.choose(1 + len(can))
 		if k == 0 {
 			return
@@ -86,6 +89,11 @@ func (m *topic) letConsume(d *queue) {
 // endingAt returns the first run of a handler of q that has returned, or -1.
 func (m *topic) endingAt(q *queue) int {
 	return slices.IndexFunc(m.runs, func(r run) bool { return len(r.ending) > 0 && m.subs[m.sub(r.sub)].ref == q.ref })
+}
+
+// ackingAt returns the first range over q that is about to acknowledge what it got, or -1.
+func (m *topic) ackingAt(q *queue) int {
+	return slices.IndexFunc(m.receives, func(r receive) bool { return r.acking != (deliveryID{}) && r.ref == q.ref })
 }
 
 func (m *topic) send(q *queue, x *message) bool {

@@ -117,6 +117,7 @@ func Run(ctx context.Context, p Program, o Options) (report Report, err error) {
 		default:
 			err = &Disagreement{Program: d.text(), What: fmt.Sprintf("panic: %v\n%s", p, debug.Stack())}
 		}
+		d.past, d.model = nil, nil // what a bubble held is collected a cycle late, and this is most of it
 	}()
 	for k, bytes := range p {
 		d.draws = newDraws(bytes)

@@ -12,9 +12,10 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	expired := false
 	for k, x := range next {
 		switch {
+		case q.behind(x): // it is not delivered now, and may be later
 		case m.early(q, x.nextDelivery()):
 			continue
-		case m.begins(x.nextDelivery(), batch) || q.behind(x):
+		case m.begins(x.nextDelivery(), batch):
 		case !q.expired(x, m.now) || expired && len(next) > 8: // of many it hardly matters which is first
 			continue
 		default:
@@ -32,15 +33,19 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	}
 	if s := m.seen.stats(q.ref); s != nil {
 		more := s.Blocked > q.blockedNow() // some were looked at that can't be delivered
-		if more {
+		if m.asReached(q, next, can, more, s.Delivered-q.count.Delivered <= 1) || more {
 			most++
 		}
-		m.asReached(q, next, can, more, s.Delivered-q.count.Delivered <= 1)
 	}
-	if next[0].state == backlog && !q.letters { // the order of publication, or in which they began
-		can = can[:min(len(can), most)]
-	} else if len(next) > 8 {
-		can = can[:min(len(can), most+1)]
+	switch {
+	case next[0].state == backlog && !q.letters: // the order of publication, or in which they began
+	case len(next) > 8:
+		most++
+	default:
+		most = len(can)
+	}
+	if len(can) > most {
+		can, m.cut = can[:most], true
 	}
 	k := m.choose(len(can))
 	for _, c := range can[:k] {
@@ -110,8 +115,9 @@ func (m *topic) asBegun(q *queue, next []*message, can []int) {
 // of its key, where it was most likely looked at, if more of them were than so far:
 // after what its turn comes after, and at the latest before the last delivery of
 // the step. One that was passed over stays behind for the rest of the step: so one
-// choice says that it was not looked at.
-func (m *topic) asReached(q *queue, next []*message, can []int, more, last bool) {
+// choice says that it was not looked at. It reports whether one may have been looked at
+// now: it may be due and delivered before the step ends, when the one before it is done.
+func (m *topic) asReached(q *queue, next []*message, can []int, more, last bool) bool {
 	first, late := -1, false // of those behind others, by its place in can
 	free := -1
 	for place, k := range can {
@@ -122,13 +128,14 @@ func (m *topic) asReached(q *queue, next []*message, can []int, more, last bool)
 			}
 			continue
 		}
-		passed := !more || slices.Contains(m.passed, x.copyID())
+		_, seen := m.seen.taker[x.nextDelivery()]
+		passed := !more && !seen || slices.Contains(m.passed, x.copyID())
 		if first < 0 || late && !passed || late == passed && k < can[first] {
 			first, late = place, passed
 		}
 	}
 	if first < 0 || free < 0 {
-		return
+		return first >= 0
 	}
 	x, y := can[first], can[free]
 	rest := slices.DeleteFunc(slices.Clone(can), func(k int) bool { return k == x || k == y })
@@ -138,6 +145,7 @@ func (m *topic) asReached(q *queue, next []*message, can []int, more, last bool)
 		can[0], can[1] = y, x
 	}
 	copy(can[2:], rest)
+	return true
 }
 
 // behind reports whether x can't be delivered, for another one of its key.

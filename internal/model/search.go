@@ -58,6 +58,7 @@ func (s *search) next(tries *int) (m *topic, made []choice) {
 		*tries -= s.cost()
 		begun := s.pop()
 		m, why := s.try(begun)
+		s.all = s.all && !m.cut
 		more := deviations(m.choices, len(begun))
 		if room := *tries - len(s.todo); len(more) > room {
 			more, s.all = more[:max(room, 0)], false
@@ -110,7 +111,7 @@ func (m *topic) size() (n int) {
 // says why the result does not look like the topic, if it does not.
 func (s *search) try(choices []choice) (m *topic, why string) {
 	m = s.before.clone()
-	m.choices, m.asked, m.seen, m.stirred, m.deferred, m.passed, m.wrong = choices, 0, s.witness, false, nil, nil, ""
+	m.choices, m.asked, m.seen, m.stirred, m.deferred, m.passed, m.wrong, m.cut = choices, 0, s.witness, false, nil, nil, "", false
 	n, got, err := s.do(m)
 	m.settleDown()
 	if m.wrong == "" {

@@ -307,6 +307,7 @@ type topic struct {
 	passed   []copyID // looked at late, if at all
 	asked    int
 	wrong    string // why these choices can't be, if they can't
+	cut      bool   // some choices were left out, as they are many
 }
 
 func (m *topic) clone() *topic {

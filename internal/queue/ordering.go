@@ -10,8 +10,9 @@ import "github.com/gofanout/fanout/internal/window"
 // A queue has a keyLine for each key that it holds a reached message of, and
 // none for keys that are idle. Its Mu guards them.
 type keyLine struct {
-	head int32       // its entry; inFlightHead while it is in a lease
-	line window.List // in the order of publication, in state blocked
+	head  int32         // its entry; inFlightHead while it is in a lease
+	line  window.List   // in the order of publication, in state blocked
+	order *window.Order // of line, if older ones have come in before others
 }
 
 // keyOf is an item's ordering key, empty if it has none.
@@ -42,15 +43,16 @@ func (q *Queue[T]) headOfKeyLocked(i int32) bool {
 	if k.head == i {
 		return true
 	}
-	// A redriven message may be older than those in line.
-	before, found := k.line.Last()
-	for found && q.Win.At(before).Seq > it.Seq {
-		before, found = q.Win.Prev(before)
-	}
-	m := q.Win.Meta(i)
-	m.State = blocked
+	q.Win.Meta(i).State = blocked
 	q.N[blocked]++
-	q.Win.PushAfter(&k.line, i, before, found)
+	if last, found := k.line.Last(); !found || q.Win.At(last).Seq < it.Seq {
+		q.Win.Push(&k.line, i)
+	} else { // a redriven message may be older than those in line
+		if k.order == nil {
+			k.order = new(window.Order)
+		}
+		q.Win.PushInOrder(&k.line, k.order, i, func(i int32) uint64 { return q.Win.At(i).Seq })
+	}
 	q.rankLocked(i)
 	q.noteExpiryLocked(i)
 	return false
@@ -80,5 +82,6 @@ func (q *Queue[T]) LeaveKeyLocked(it *Item[T], i int32) {
 	}
 	k.head = next
 	q.N[blocked]--
+	q.Win.Restamp(next) // it is in another list now
 	q.becomeDueLocked(next)
 }

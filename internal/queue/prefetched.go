@@ -97,26 +97,11 @@ func (q *Queue[T]) countDone() {
 	q.Mu.Unlock()
 }
 
-// putBackLocked puts entry i into the backlog at the place of its publication. It
-// looks for that from where the last one was put: most often they come in one order.
+// putBackLocked puts entry i into the backlog at the place of its publication.
 func (q *Queue[T]) putBackLocked(i int32) {
-	seq := q.Win.At(i).Seq
-	before, behind := q.putAt, q.Win.Holds(q.putAt) && q.Win.Meta(q.putAt).State == Backlogged && q.Win.Listed(q.putAt)
-	for behind && q.Win.At(before).Seq > seq {
-		before, behind = q.Win.Prev(before)
-	}
-	next, found := q.backlog.First()
-	if behind {
-		next, found = q.Win.Next(before)
-	}
-	for found && q.Win.At(next).Seq < seq {
-		before, behind = next, true
-		next, found = q.Win.Next(next)
-	}
-	q.putAt = i
 	q.Win.Meta(i).State = Backlogged
 	q.N[Backlogged]++
-	q.Win.PushAfter(&q.backlog, i, before, behind)
+	q.Win.PushInOrder(&q.backlog, q.Win.Order(), i, func(i int32) uint64 { return q.Win.At(i).Seq })
 	q.noteExpiryLocked(i)
 }
 

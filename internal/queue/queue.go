@@ -137,7 +137,6 @@ type Queue[T any] struct {
 	Receivers receivers
 	Subs      []*Pool[T]
 	Free      freePools[T]
-	putAt     int32           // entry that was put last at its place in the backlog, which may be gone
 	Running   int32           // worker goroutines of all subscribers
 	Ranges    int32           // over Deliveries
 	Calls     int32           // of the engine, under way or pending

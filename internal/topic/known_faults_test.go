@@ -3,9 +3,14 @@ package topic
 // knownFaults are tests that state the right value and do not find it yet. Each is
 // run and must fail: one that passes breaks the build until it is taken off.
 var knownFaults = []string{
-	// A message that is left alone in its lease has a place in the table for itself: of
-	// 10,000 of which one in 200 is kept each pins 372 bytes, not 306.
+	// A message that is left alone in its lease has a slot in the lease's table, and slots are
+	// in chunks of 16: of 40,000 messages of which one in 200 is kept a third of the slots is in
+	// use, and each message pins 378 bytes, not 305. Smaller chunks need another pointer for each
+	// acknowledgement to follow.
 	"TestAKeptMessagePinsLittleMoreThanItself/8_bytes/leased",
-	// A lease with messages that are taken one by one has a part more.
+	// A block with room for 16 keeps four, and does not clear what is over of the others until it
+	// shrinks: with their times to live each message pins 728 bytes, not 710. And the log's
+	// segment of 256 messages takes 9,472 bytes, as 8 bytes of the allocator's own come to its
+	// 8 KiB: one message alone pins 17,384 bytes, not 17,088.
 	"TestAKeptMessagePinsLittleMoreThanItself/8_bytes/alone",
 }

@@ -4,7 +4,8 @@
 // come, the one that was published first.
 //
 // Everything here is constant time but for the deadlines that come out of
-// order and the search for the oldest, which are O(log n). Memory is taken as
+// order and the search for the oldest, which are O(log n), and for what comes
+// out of order into a list that is in order (PushInOrder). Memory is taken as
 // messages come and given back as they go. It has no lock, clock or
 // goroutine: a queue's lock guards its window.
 package window
@@ -92,6 +93,7 @@ type tables[E any] struct {
 	elder lazyHeap // ranked by the owner, see Rank
 
 	expiring lazyHeap // by when they expire, see SetExpiry
+	order    Order    // see Order
 }
 
 // Len is the number of entries held.
@@ -204,7 +206,7 @@ func (w *Window[E]) shrink() {
 	for _, c := range w.chunks {
 		if c != nil {
 			w.chunks, w.open, w.holes = []*chunk[E]{c}, []int32{0}, nil
-			w.heap, w.elder, w.expiring = lazyHeap{}, lazyHeap{}, lazyHeap{}
+			w.heap, w.elder, w.expiring, w.order = lazyHeap{}, lazyHeap{}, lazyHeap{}, Order{}
 			return
 		}
 	}

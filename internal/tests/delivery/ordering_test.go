@@ -145,3 +145,48 @@ func TestCombinationOfARateLimitWithOrderingAndRetries(t *testing.T) {
 		top.Close()
 	})
 }
+
+// Redriven letters go in line by their publication, wherever those are that stood there before.
+func TestARedrivenLetterGoesInLineBeforeTheYoungerOnesOfItsKey(t *testing.T) {
+	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
+		top := kit.NewTopic[int](t, fanout.WithOrdering())
+		q := kit.OpenQueue(t, top, "q")
+		kit.PublishAll(t, top, kit.Keyed("a", 1, 2, 3, 4, 5, 6)...)
+		receive := func() fanout.Delivery[int] {
+			d, ok, err := q.TryReceive(ctx)
+			require.NoError(t, err)
+			require.True(t, ok)
+			return d
+		}
+		idle := func(blocked int) {
+			_, ok, err := q.TryReceive(ctx)
+			require.NoError(t, err)
+			require.False(t, ok)
+			require.Equal(t, blocked, q.Stats().Blocked)
+		}
+		redrive := func(body int) {
+			n, err := q.Redrive(ctx, fanout.RedriveIf(func(d fanout.Delivery[int]) bool { return d.Body == body }))
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+		}
+		for range 3 {
+			require.NoError(t, receive().Settle(ctx, fanout.Permanent(kit.ErrBusy)))
+		}
+		head := receive()
+		require.Equal(t, 4, head.Body)
+		idle(2)
+		redrive(1)
+		idle(3)
+		redrive(3) // its turn is before that of 1, which becomes due when the head is gone
+		redrive(2)
+		require.NoError(t, head.Ack(ctx))
+		for _, want := range []int{1, 2, 3, 5, 6} {
+			d := receive()
+			require.Equal(t, want, d.Body)
+			kit.Check(t, top)
+			require.NoError(t, d.Ack(ctx))
+		}
+		idle(0)
+		top.Close()
+	})
+}
