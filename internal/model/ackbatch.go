@@ -114,7 +114,7 @@ func (m *topic) ackBatch(r ref, batch []held) error {
 			failed[k] = err
 		}
 		if acked = acked || err == nil; k+1 < len(batch) && (err == nil || acked && m.phase >= draining) {
-			m.letHappen()
+			m.letHappen(m.at(r).letters)
 		}
 	}
 	return newBatchErrors(failed)

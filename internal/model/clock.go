@@ -257,18 +257,26 @@ func (m *topic) settleDown() {
 	slices.SortStableFunc(m.results, func(a, b result) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// letHappen does some of what happens by itself, or nothing.
-func (m *topic) letHappen() {
+// letHappen does some of what happens by itself, or nothing. The likeliest is nothing,
+// but what is parked behind letters finds the room of one that is settled at once.
+func (m *topic) letHappen(letters bool) {
 	for m.wrong == "" {
 		as := m.likeliest(m.actions())
 		if len(as) == 0 {
 			return
 		}
-		k := m.choose(1 + len(as))
-		if k == 0 {
-			return
+		nothing := 0
+		if letters && as[0].kind == finds {
+			nothing = 1
 		}
-		m.perform(as, k-1)
+		k := m.choose(1 + len(as))
+		switch {
+		case k == nothing:
+			return
+		case k > nothing:
+			k--
+		}
+		m.perform(as, k)
 	}
 }
 

@@ -12,9 +12,10 @@ func (m *topic) pick(q *queue, next []*message, batch *batch) int {
 	expired := false
 	for k, x := range next {
 		switch {
+		case q.behind(x): // it is not delivered now, and may be later
 		case m.early(q, x.nextDelivery()):
 			continue
-		case m.begins(x.nextDelivery(), batch) || q.behind(x):
+		case m.begins(x.nextDelivery(), batch):
 		case !q.expired(x, m.now) || expired && len(next) > 8: // of many it hardly matters which is first
 			continue
 		default:

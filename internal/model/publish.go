@@ -228,12 +228,12 @@ func (m *topic) waitsFor(k int) *queue {
 		}
 		return nil
 	}
+	to := m.targets(m.fresh(*o))
 	if o.gate > 0 {
-		if q := m.queues[o.gate-1]; m.targets(*o)[q] > q.roomIn() {
+		if q := m.queues[o.gate-1]; to[q] > q.roomIn() {
 			return q
 		}
 	}
-	to := m.targets(m.fresh(*o))
 	qs := m.inOrder(to)
 	for _, q := range qs {
 		switch n := to[q]; {
