@@ -2,6 +2,7 @@ package workers
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"testing"
@@ -86,31 +87,49 @@ func TestABatchHandlerSettlesAPartOfItsBatch(t *testing.T) {
 	}
 }
 
-// The slice that a batch handler gets is its own: what it does with it changes nothing, and
-// no later batch uses it.
-func TestABatchHandlerMayKeepAndChangeItsSlice(t *testing.T) {
-	for _, size := range []int{1, 3, 64, 200} {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			h := newHome[int](t)
-			var kept, copies [][]queue.Delivery[int]
-			h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
-				kept, copies = append(kept, ds), append(copies, slices.Clone(ds))
-				require.Equal(t, len(ds), cap(ds))
-				if len(kept)%2 == 0 {
-					copies[len(copies)-1] = make([]queue.Delivery[int], len(ds))
-					clear(ds) // and yet all of it is acknowledged
+// What is left of it, and in which order, does not matter.
+func TestTheSliceOfABatchIsTheHandlersToKeepAndToChange(t *testing.T) {
+	for _, size := range []int{1, 2, 9, 64, 65, 200} {
+		for _, ordering := range []bool{false, true} { // such messages are entries from the start
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				const n = 500
+				h := newHome[int](t, backoff(time.Second))
+				var kept, copies [][]queue.Delivery[int]
+				h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
+					switch {
+					case ds[0].Attempt() > 1:
+						return nil
+					case len(kept)%3 == 1: // what is left of it must not matter
+						ds = slices.DeleteFunc(ds, func(d queue.Delivery[int]) bool { return d.Body%2 == 0 })
+						_ = append(ds, ds...)
+						clear(ds)
+					case len(kept)%3 == 2:
+						slices.Reverse(ds)
+						_ = ds[0].Deadline() // makes them entries
+						clear(ds[:cap(ds)])
+					}
+					kept, copies = append(kept, ds), append(copies, slices.Clone(ds))
+					if len(kept)%2 == 0 {
+						return errBusy
+					}
+					return nil
+				}, batchesOf(size))
+				is := make([]queue.Item[int], n)
+				for k := range is {
+					is[k].Body = k
+					if ordering {
+						is[k].Ext = &queue.Extra{Key: fmt.Sprint(k)}
+					}
 				}
-				return nil
-			}, batchesOf(size))
-			for range 3 {
-				h.publish(from(0, 300)...)
+				h.items(is...)
 				elapse(time.Hour)
-			}
-			require.Equal(t, copies, kept)
-			require.EqualValues(t, 900, h.q.Stats().Acked)
-			require.Zero(t, h.q.Stats().TimedOut)
-			h.end(t)
-		})
+				require.Equal(t, copies, kept)
+				s := h.q.Stats()
+				require.EqualValues(t, n, s.Acked)
+				require.Zero(t, s.TimedOut, "a message that the handler took from its slice was forgotten")
+				h.end(t)
+			})
+		}
 	}
 }
 
