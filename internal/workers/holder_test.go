@@ -130,3 +130,33 @@ func TestARunHasItsTopicUntilItsHandlerReturns(t *testing.T) {
 		h.end(t)
 	})
 }
+
+// A handler that has returned is not stuck, and one that runs is, whatever became of the
+// message before.
+func TestAHandlerIsStuckAlsoBehindOneThatFailed(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t, visible(time.Second), backoff(time.Hour))
+		var cause error
+		s := h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
+			if ds[0].Body == 1 {
+				return errBusy
+			}
+			if ds[0].Attempt() == 1 {
+				<-ctx.Done()
+				cause = context.Cause(ctx)
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}, batchesOf(1))
+		h.publish(1, 2)
+		elapse(2 * time.Second)
+		require.ErrorIs(t, cause, message.ErrStale)
+		require.Equal(t, 1, h.q.Stats().Stuck)
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		require.ErrorContains(t, s.Shutdown(ended), "1 handler still running")
+		elapse(time.Minute)
+		require.Zero(t, h.q.Stats().Stuck)
+		h.end(t)
+	})
+}
