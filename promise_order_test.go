@@ -432,6 +432,6 @@ func TestPromise13ManyHandlersThatPublishInAllDirectionsNeverHang(t *testing.T) 
 	}
 	require.Positive(t, ok.Load())
 	for _, top := range tops {
-		require.NoError(t, top.Shutdown(ctx))
+		require.NoError(t, top.Shutdown(t.Context()))
 	}
 }

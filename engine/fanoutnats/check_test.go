@@ -16,6 +16,14 @@ import (
 // comes, or the test fails.
 const patience = 20 * time.Second
 
+// soon returns the context of one step of a test, which has all of patience: steps that shared
+// one would have less of it, the more of them there are and the busier the machine is.
+func soon(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 func openEmbedded(t *testing.T, dir string, options ...embedded.Option) *embedded.Engine {
 	t.Helper()
 	e, err := embedded.Open(dir, options...)
@@ -64,11 +72,9 @@ func messages(n int) []engine.Message {
 // receive receives exactly n messages.
 func receive(t *testing.T, q engine.Queue, n int, lease time.Duration) []engine.Received {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	var rs []engine.Received
 	for len(rs) < n {
-		got, err := q.Receive(ctx, n-len(rs), lease)
+		got, err := q.Receive(soon(t), n-len(rs), lease)
 		require.NoError(t, err)
 		require.NotEmpty(t, got)
 		rs = append(rs, got...)

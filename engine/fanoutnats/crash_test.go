@@ -294,30 +294,28 @@ func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
 // down. It returns how many there were.
 func drain(t *testing.T, top *fanout.Topic[string], name string, book *ledger) (left int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
-	defer cancel()
 	handle := func(_ context.Context, d fanout.Delivery[string]) error {
 		book.handle(d.ID())
 		return nil
 	}
 	q := top.Queue(name)
 	if q == nil {
-		s, err := top.Subscribe(ctx, name, handle, crashOptions(16)...)
+		s, err := top.Subscribe(soon(t), name, handle, crashOptions(16)...)
 		require.NoError(t, err)
 		q = s.Queue()
 	}
-	_, err := q.DeadLetters().Subscribe(ctx, handle)
+	_, err := q.DeadLetters().Subscribe(soon(t), handle)
 	require.NoError(t, err)
 	for _, each := range []*fanout.Queue[string]{q, q.DeadLetters()} {
-		n, err := each.Depth(ctx)
+		n, err := each.Depth(soon(t))
 		require.NoError(t, err)
 		left += n.Unsettled()
 	}
 	// A message that dies while the queue drains is a letter by the time it is gone here.
 	for _, each := range []*fanout.Queue[string]{q, q.DeadLetters()} {
-		require.Eventually(t, func() bool { n, err := each.Depth(ctx); return err == nil && n.Unsettled() == 0 }, 3*patience, 20*time.Millisecond)
+		require.Eventually(t, func() bool { n, err := each.Depth(t.Context()); return err == nil && n.Unsettled() == 0 }, 3*patience, 20*time.Millisecond)
 	}
-	require.NoError(t, top.Shutdown(ctx))
+	require.NoError(t, top.Shutdown(soon(t)))
 	return left
 }
 
@@ -368,18 +366,16 @@ func TestAMessageThatKillsItsProcessesIsDeadInTheEnd(t *testing.T) {
 		}
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	top, err := onEngine("poisoned", openEmbedded(t, dir))
 	require.NoError(t, err)
-	s, err := top.Subscribe(ctx, "q", func(_ context.Context, d fanout.Delivery[string]) error {
+	s, err := top.Subscribe(soon(t), "q", func(_ context.Context, d fanout.Delivery[string]) error {
 		if d.Body == poison {
 			t.Errorf("attempt %d at a message that has spent its attempts", d.Attempt())
 		}
 		return nil
 	}, victimOptions...)
 	require.NoError(t, err)
-	letter, err := s.Queue().DeadLetters().Receive(ctx)
+	letter, err := s.Queue().DeadLetters().Receive(soon(t))
 	require.NoError(t, err)
 	require.Equal(t, poison, letter.Body)
 	require.Len(t, letter.History(), 2)
@@ -388,6 +384,6 @@ func TestAMessageThatKillsItsProcessesIsDeadInTheEnd(t *testing.T) {
 		require.Equal(t, k+1, a.Number)
 		require.ErrorContains(t, a.Err, "without a word")
 	}
-	require.NoError(t, letter.Ack(ctx))
-	require.NoError(t, top.Shutdown(ctx))
+	require.NoError(t, letter.Ack(soon(t)))
+	require.NoError(t, top.Shutdown(soon(t)))
 }

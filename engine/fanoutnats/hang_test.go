@@ -40,17 +40,17 @@ func TestAServerThatHangsIsLeft(t *testing.T) {
 	require.GreaterOrEqual(t, hangs, 0)
 	other, _ := connect()
 	_, waiting := open(other)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
 	got := make(chan error, 1)
+	asked, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
 	go func() {
-		_, err := waiting.Receive(ctx, 1, 0)
+		_, err := waiting.Receive(asked, 1, 0)
 		got <- err
 	}()
 	require.NoError(t, c.servers[hangs].cmd.Process.Signal(syscall.SIGSTOP))
 	// A publish may be faster than the signal.
 	for nc.ConnectedServerName() == c.configs[hangs].Name {
-		require.NoError(t, top.Publish(ctx, messages(1)))
+		require.NoError(t, top.Publish(soon(t), messages(1)))
 	}
 	require.NoError(t, <-got)
 	require.NoError(t, c.servers[hangs].cmd.Process.Signal(syscall.SIGCONT))

@@ -20,35 +20,33 @@ func TestTheLargestMessageCanDie(t *testing.T) {
 		e := openEmbedded(t, t.TempDir(), embedded.WithMaxPayload(max))
 		top, err := fanout.NewTopic[string]("payments", fanout.WithEngine(e, fanout.Without(engine.Bounded)))
 		require.NoError(t, err)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		q, err := top.OpenQueue(ctx, "q", fanout.WithMaxAttempts(3), fanout.WithBackoff(fanout.Constant(time.Millisecond)))
+		q, err := top.OpenQueue(soon(t), "q", fanout.WithMaxAttempts(3), fanout.WithBackoff(fanout.Constant(time.Millisecond)))
 		require.NoError(t, err)
 		body := strings.Repeat("b", max)
 		for err = errors.New("too large"); err != nil; body = body[1:] {
-			if err = top.Publish(ctx, body[1:]); err != nil {
+			if err = top.Publish(soon(t), body[1:]); err != nil {
 				require.ErrorIs(t, err, fanout.ErrInvalidMessage)
 			}
 		}
-		_, err = q.Subscribe(ctx, func(context.Context, fanout.Delivery[string]) error { return errors.New(strings.Repeat("e", 900)) })
+		_, err = q.Subscribe(soon(t), func(context.Context, fanout.Delivery[string]) error { return errors.New(strings.Repeat("e", 900)) })
 		require.NoError(t, err)
 		for round := 1; round <= 2; round++ {
-			letter, err := q.DeadLetters().Receive(ctx)
+			letter, err := q.DeadLetters().Receive(soon(t))
 			require.NoError(t, err)
 			require.Equal(t, body, letter.Body)
 			h := letter.History()
 			require.NotEmpty(t, h)
 			require.Equal(t, []int{3, 7}[round-1], h[len(h)-1].Number, "the release of the letter counts")
 			if round == 2 {
-				require.NoError(t, letter.Ack(ctx))
+				require.NoError(t, letter.Ack(soon(t)))
 				break
 			}
-			require.NoError(t, letter.Release(ctx))
-			n, err := q.Redrive(ctx)
+			require.NoError(t, letter.Release(soon(t)))
+			n, err := q.Redrive(soon(t))
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
 		}
-		require.NoError(t, top.Shutdown(ctx))
+		require.NoError(t, top.Shutdown(soon(t)))
 		require.EqualValues(t, 2, q.Stats().DeadLettered)
 		require.Zero(t, q.Stats().TimesParked)
 	}

@@ -9,7 +9,7 @@ import (
 
 // What is over must not pin much. A block has four sizes. One that has been taken
 // by callers, or left by its consumer, moves what is left of it to a smaller one
-// whenever less than a quarter of its places is in use: so each message is moved
+// whenever no more than a quarter of its places is in use: so each message is moved
 // at most three times, and what is left alone pins little more than itself. The
 // block that is filled does so once it is full, or with Trim if its places are large.
 //
@@ -228,7 +228,7 @@ func (t *Table[T]) roomFor(wanted int) int {
 // It looks at the slot alone.
 func (s *slot[T]) sparse() bool {
 	left := bits.OnesCount64(s.open | s.expired)
-	return left <= 1 || 4*left < int(sizeFor[left+bits.OnesCount64(s.dead)])
+	return left <= 1 || 4*left <= int(sizeFor[left+bits.OnesCount64(s.dead)])
 }
 
 // tidyFilling is tidy for the lease that is filled.
@@ -268,7 +268,7 @@ func (t *Table[T]) tidy(s *slot[T]) {
 		}
 		l.items = l.items[:0]
 		t.drop(s)
-	case left > 0 && (n > 4*left || left == 1 && n > 1 || n > int(sizeFor[l.n])):
+	case left > 0 && (n >= 4*left || left == 1 && n > 1 || n > int(sizeFor[l.n])):
 		t.shrink(s, left)
 	}
 }

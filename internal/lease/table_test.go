@@ -278,7 +278,7 @@ func TestABlockThatWasClearedWhileItWasFilledShrinksToo(t *testing.T) {
 	for k := range 35 { // with the last of them the block lets go of all that are over
 		require.True(t, f.Ack(r.Next(k)))
 	}
-	f.Add(l, f.items(11), 0) // sixteen are left
+	f.Add(l, f.items(12), 0) // seventeen are left
 	f.Fill(1, 100)
 	require.Equal(t, Len, cap(l.items))
 	require.True(t, f.Ack(r.Next(35)))

@@ -284,6 +284,6 @@ func SegmentOf[T any]() int {
 // MaxSegment is the most messages that a segment of the log holds, and SegmentBytes
 // the most bytes, if that is more than one message.
 const (
-	MaxSegment   = 256
+	MaxSegment   = 192
 	SegmentBytes = 8 << 10
 )

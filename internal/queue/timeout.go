@@ -9,8 +9,14 @@ import (
 )
 
 // leaseDueLocked times out what of the leases is due, and comes before what is due in
-// the window. It reports whether that was anything.
+// the window. It reports whether that was anything. Most looks find nothing: they make no
+// room for a message, which may be large.
 func (q *Queue[T]) leaseDueLocked(now int64) bool {
+	at, _, ok := q.Leases.NextDue()
+	return ok && at <= now && q.timeOutLeaseLocked(now)
+}
+
+func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
 	e, ok := q.TimeOutLease(now, q.Hooked(notice.Settled))
 	if !ok {
 		return false
@@ -19,7 +25,7 @@ func (q *Queue[T]) leaseDueLocked(now int64) bool {
 		q.CheckDrainedLocked()
 		return true
 	}
-	out := e.Out // escapes: most looks find nothing, and allocate nothing
+	out := e.Out // escapes
 	v := message.Verdict{Cause: message.TimedOut}
 	if w, ok := e.Owner.(holder[T]); ok {
 		v = w.TimedOutLocked(&out.Item, int(out.Past.Spent)+1, out.Start, now, time.Duration(e.At-out.Start))

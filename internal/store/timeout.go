@@ -20,9 +20,6 @@ func (s *Store[T]) NextDue() (at int64, ok bool) {
 // were delivered. One message that has left its lease is to be landed. Several stay there,
 // due; not if somebody wants to hear of each. ok is false if nothing is due.
 func (s *Store[T]) TimeOutLease(now int64, each bool) (e lease.Expired[T], ok bool) {
-	if at, _, found := s.Leases.NextDue(); !found || at > now {
-		return e, false
-	}
 	until := lease.Never
 	if at, stamp, found := s.Win.FirstDue(); found {
 		until = lease.Instant{At: at, Stamp: stamp}

@@ -8,9 +8,4 @@ var knownFaults = []string{
 	// use, and each message pins 378 bytes, not 305. Smaller chunks need another pointer for each
 	// acknowledgement to follow.
 	"TestAKeptMessagePinsLittleMoreThanItself/8_bytes/leased",
-	// A block with room for 16 keeps four, and does not clear what is over of the others until it
-	// shrinks: with their times to live each message pins 728 bytes, not 710. And the log's
-	// segment of 256 messages takes 9,472 bytes, as 8 bytes of the allocator's own come to its
-	// 8 KiB: one message alone pins 17,384 bytes, not 17,088.
-	"TestAKeptMessagePinsLittleMoreThanItself/8_bytes/alone",
 }

@@ -271,7 +271,10 @@ func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {
 }
 
 func TestReceivingIntoOneSliceAllocatesNothing(t *testing.T) {
-	ctx := context.Background()
+	bubble(t, receivingIntoOneSlice)
+}
+
+func receivingIntoOneSlice(t *testing.T, ctx context.Context) {
 	top := newTopic[*int](t)
 	q := openQueue(t, top, "q")
 	batch := make([]queue.Message[*int], lease.Len)
@@ -296,7 +299,10 @@ func TestReceivingIntoOneSliceAllocatesNothing(t *testing.T) {
 }
 
 func TestAReceiverThatWaitsAllocatesItsChannelAlone(t *testing.T) {
-	ctx := context.Background()
+	bubble(t, aReceiverThatWaits)
+}
+
+func aReceiverThatWaits(t *testing.T, ctx context.Context) {
 	top := newTopic[*int](t)
 	q := openQueue(t, top, "q")
 	received := make(chan error)

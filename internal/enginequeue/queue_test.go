@@ -1,0 +1,237 @@
+package enginequeue
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+// However a message has left, nothing of it is kept here.
+func TestAQueueForgetsWhatHasLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHost(t, fakeengine.New(fakeengine.Config{}))
+		q := h.open(t, attempts(2), func(s *settings.Queue) { s.TTL = time.Hour }, wanted(func(body string) bool { return body != "unwanted" }))
+		h.publish(t, "unwanted", "acked", "failed", "snoozed", "timed out", "expired")
+		ds, err := q.TakeBatch(ctx, 6, q.Visibility())
+		require.NoError(t, err)
+		require.Len(t, ds, 5, "one that nobody wants does not hide those behind it")
+		require.Equal(t, 5, q.Stats().InFlight)
+		for k, result := range []error{nil, errBroken, message.Snooze(time.Minute)} {
+			require.NoError(t, ds[k].Settle(ctx, result))
+		}
+		elapse(30 * time.Second)
+		require.Zero(t, q.Held())
+		s := q.Stats()
+		require.EqualValues(t, []uint64{5, 1, 1, 1, 2}, []uint64{s.Delivered, s.Acked, s.Failed, s.Snoozed, s.TimedOut})
+		elapse(time.Hour)
+		requireNone(t, q)
+		require.Zero(t, q.Held())
+		require.EqualValues(t, 4, q.Stats().Expired)
+		h.end(t)
+	})
+}
+
+func TestTheNumbersOfAQueueAreThoseThatItKnows(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a", "b", "c")
+		receive(t, q)
+		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
+		s := q.Stats()
+		for _, n := range []int{s.Ready, s.Delayed, s.Retrying, s.Parked, s.Released, s.Blocked, s.Published, s.Dead, s.Unsettled(), s.Capacity, int(s.OldestAge)} {
+			require.Equal(t, queue.Unknown, n)
+		}
+		require.Equal(t, 1, s.InFlight)
+		require.Zero(t, q.DeadLetters().Stats().Dead)
+		d, err := q.Depth(ctx)
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 1, 1}, []int{d.Ready, d.InFlight, d.Dead})
+		d, err = q.DeadLetters().Depth(ctx)
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 0}, []int{d.Ready, d.Dead})
+		e.Inject(fakeengine.Fault{Op: fakeengine.Stats, Err: errBroken})
+		_, err = q.Depth(ctx)
+		require.ErrorIs(t, err, errBroken)
+		h.end(t)
+	})
+}
+
+func TestAPurgeDropsWhatTheEngineHoldsAndWhatIsInFlightHere(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var told []int
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, hooked(notice.Dropped, func(e notice.Event) { told = append(told, e.Count) }))
+		q := h.open(t)
+		h.publish(t, "a", "b", "c")
+		d := receive(t, q)
+		n, err := q.Purge(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 3, n)
+		require.ElementsMatch(t, []int{1, 2}, told)
+		require.EqualValues(t, 3, q.Stats().Dropped)
+		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
+		h.requireKept(t, 0, 0)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Purge, Err: errBroken})
+		_, err = q.Purge(ctx)
+		require.ErrorIs(t, err, errBroken)
+		require.ErrorContains(t, err, `fanout: purge of "q": `)
+		h.end(t)
+	})
+}
+
+func TestACloseLeavesTheEnginesQueueAndEndsTheDeliveries(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHost(t, fakeengine.New(fakeengine.Config{}))
+		q := h.open(t)
+		h.publish(t, "a", "b")
+		d := receive(t, q)
+		err := q.DeadLetters().Close()
+		require.ErrorIs(t, err, message.ErrUnsupported)
+		require.ErrorContains(t, err, `close "q" first`)
+		require.NoError(t, q.Close())
+		require.NoError(t, q.Close())
+		require.NoError(t, q.DeadLetters().Close(), "it has ended with its queue")
+		require.ErrorIs(t, d.Ack(ctx), message.ErrClosed)
+		require.ErrorIs(t, h.on.Publish(ctx, nil, false), nil)
+		q = h.open(t) // by the same name
+		began := time.Now()
+		d = receive(t, q)
+		require.Equal(t, "b", d.Body)
+		require.NoError(t, d.Ack(ctx))
+		require.Equal(t, "a", receive(t, q).Body)
+		require.Equal(t, 32*time.Second, time.Since(began), "when the engine's lease ends")
+		h.end(t)
+	})
+}
+
+// leave closes a queue, and not yet that of the engine.
+func leave(h *host, q *queue.Queue[string]) {
+	p, _ := h.Leave(q, false)
+	p.Perform()
+	q.Report.Stop()
+	q.Dead.Report.Stop()
+	h.Release()
+}
+
+// A close with settlements under way does not wait for them; the end of all does.
+func TestACloseWithCallsOfTheEnginePending(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a")
+		d := receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Latency: 5 * time.Second})
+		acked := make(chan error, 1)
+		go func() { acked <- d.Ack(context.Background()) }()
+		synctest.Wait()
+		began := time.Now()
+		h.Mu.Lock()
+		h.closed = true
+		h.Mu.Unlock()
+		leave(h, q)
+		require.Zero(t, time.Since(began))
+		h.Release()
+		<-h.Live.Awaitable()
+		require.Equal(t, 5*time.Second, time.Since(began))
+		require.NoError(t, <-acked, "the engine has taken it")
+		q.At().LetGo()
+		h.on.Close()
+	})
+}
+
+func TestADeleteRemovesTheQueueFromTheEngine(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var told []int
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, hooked(notice.Dropped, func(e notice.Event) {
+			require.Equal(t, notice.DroppedByDelete, e.Reason)
+			told = append(told, e.Count)
+		}))
+		q := h.open(t)
+		h.publish(t, "a", "b", "c")
+		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
+		require.ErrorIs(t, q.DeadLetters().Delete(ctx), message.ErrUnsupported, "with its queue")
+		e.Inject(fakeengine.Fault{Op: fakeengine.Delete, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, q.Delete(ctx), errBroken)
+		require.NoError(t, q.Delete(ctx), "again, of one that is closed here")
+		require.NoError(t, q.Delete(ctx), "it is gone")
+		require.Equal(t, 2, e.Calls(fakeengine.Delete))
+		require.ElementsMatch(t, []int{2, 1}, told)
+		infos, err := h.on.List(ctx)
+		require.NoError(t, err)
+		require.Empty(t, infos)
+		require.NoError(t, q.DeadLetters().Delete(ctx))
+
+		first := h.open(t)
+		require.NoError(t, first.Close())
+		second := h.open(t)
+		require.ErrorContains(t, first.Delete(ctx), "it was opened again since: delete that one")
+		h.on.Turn <- struct{}{} // somebody opens a queue
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		require.ErrorIs(t, second.Delete(soon), context.DeadlineExceeded)
+		<-h.on.Turn
+		require.NoError(t, second.Close())
+		h.Mu.Lock()
+		h.closed = true
+		h.Mu.Unlock()
+		require.ErrorIs(t, second.Delete(ctx), message.ErrClosed)
+		h.end(t)
+	})
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHost(t, fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Deletion}}))
+		require.ErrorIs(t, h.open(t).Delete(ctx), message.ErrUnsupported)
+		h.end(t)
+	})
+}
+
+// Whoever shuts a topic down waits until the engine holds nothing that is ready or in flight,
+// and asks less and less often.
+func TestAwaitEmptyWaitsForTheEngine(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		require.NoError(t, q.At().AwaitEmpty(ctx))
+		h.publish(t, "a", "b")
+		d := receive(t, q)
+		soon, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		calls, began := e.Calls(fakeengine.Stats), time.Now()
+		require.ErrorIs(t, q.At().AwaitEmpty(soon), context.DeadlineExceeded)
+		require.Equal(t, 5*time.Second, time.Since(began))
+		require.Equal(t, 11, e.Calls(fakeengine.Stats)-calls, "after 10 ms, 20 ms and so on, up to a second")
+		ready, inFlight := q.At().Left()
+		require.Equal(t, []int{1, 1}, []int{ready, inFlight})
+		require.NoError(t, d.Ack(ctx))
+		q.At().AskLeft()
+		ready, inFlight = q.At().Left()
+		require.Equal(t, []int{1, 0}, []int{ready, inFlight})
+		e.Inject(fakeengine.Fault{Op: fakeengine.Stats, Nth: 1, Latency: time.Minute})
+		began = time.Now()
+		q.At().AskLeft()
+		require.Equal(t, probeTime, time.Since(began))
+		time.AfterFunc(time.Minute, func() { require.NoError(t, receive(t, q).Ack(ctx)) })
+		require.NoError(t, q.At().AwaitEmpty(ctx))
+		h.publish(t, "c")
+		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, q.At().AwaitEmpty(ctx), "nobody will handle it")
+		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, q.Close())
+		require.NoError(t, q.At().AwaitEmpty(ctx))
+		h.end(t)
+	})
+}

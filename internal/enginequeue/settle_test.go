@@ -1,0 +1,309 @@
+package enginequeue
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// What ends here is told to the engine: in which call, and when the message comes again.
+func TestASettlementReachesTheEngine(t *testing.T) {
+	for name, row := range map[string]struct {
+		settle  func(ctx context.Context, d queue.Delivery[string]) error
+		op      fakeengine.Op
+		again   time.Duration // 0: never
+		attempt int           // of the next delivery
+		count   func(s queue.Stats) uint64
+	}{
+		"Ack":       {func(ctx context.Context, d queue.Delivery[string]) error { return d.Ack(ctx) }, fakeengine.Ack, 0, 0, func(s queue.Stats) uint64 { return s.Acked }},
+		"Nack":      {func(ctx context.Context, d queue.Delivery[string]) error { return d.Nack(ctx) }, fakeengine.Return, time.Second, 2, func(s queue.Stats) uint64 { return s.Nacked }},
+		"NackAfter": {func(ctx context.Context, d queue.Delivery[string]) error { return d.NackAfter(ctx, time.Minute) }, fakeengine.Return, time.Minute, 2, func(s queue.Stats) uint64 { return s.Nacked }},
+		"Release":   {func(ctx context.Context, d queue.Delivery[string]) error { return d.Release(ctx) }, fakeengine.Return, 1, 1, func(s queue.Stats) uint64 { return s.ReleasedCount }},
+		"an error":  {func(ctx context.Context, d queue.Delivery[string]) error { return d.Settle(ctx, errBroken) }, fakeengine.Return, time.Second, 2, func(s queue.Stats) uint64 { return s.Failed }},
+		"Snooze": {func(ctx context.Context, d queue.Delivery[string]) error {
+			return d.Settle(ctx, message.Snooze(time.Hour))
+		}, fakeengine.Return, time.Hour, 1, func(s queue.Stats) uint64 { return s.Snoozed }},
+		"Permanent": {func(ctx context.Context, d queue.Delivery[string]) error {
+			return d.Settle(ctx, message.Permanent(errBroken))
+		}, fakeengine.DeadLetter, 0, 0, func(s queue.Stats) uint64 { return s.PermanentlyFailed }},
+		"the batch's": {func(_ context.Context, d queue.Delivery[string]) error {
+			for _, err := range d.Q.AckAll(context.Background(), []queue.Delivery[string]{d}) {
+				return err
+			}
+			return nil
+		}, fakeengine.Ack, 0, 0, func(s queue.Stats) uint64 { return s.Acked }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				var told []notice.Event
+				e := fakeengine.New(fakeengine.Config{})
+				h := newHost(t, e, hooked(notice.Settled, func(e notice.Event) { told = append(told, e) }))
+				q := h.open(t)
+				h.publish(t, "a")
+				d := receive(t, q)
+				time.Sleep(time.Second)
+				require.NoError(t, row.settle(ctx, d))
+				require.Equal(t, 1, e.Calls(row.op))
+				require.EqualValues(t, 1, row.count(q.Stats()))
+				require.Zero(t, q.Stats().InFlight)
+				require.Len(t, told, 1)
+				require.Equal(t, time.Second, told[0].Elapsed)
+				require.Equal(t, 1, told[0].Attempt)
+				require.ErrorIs(t, row.settle(ctx, d), message.ErrSettled)
+				require.Equal(t, 1, e.Calls(row.op))
+				if row.again == 0 {
+					messages, letters := h.kept(t)
+					require.Zero(t, messages.Sum())
+					require.Equal(t, name == "Permanent", letters.Ready == 1)
+				} else {
+					began := time.Now()
+					d = receive(t, q)
+					require.InDelta(t, row.again, time.Since(began), 1)
+					require.Equal(t, row.attempt, d.Attempt())
+					require.Len(t, d.History(), 1)
+				}
+				h.end(t)
+			})
+		})
+	}
+}
+
+// If the engine does not take a settlement the delivery is as it was.
+func TestASettlementThatTheEngineDidNotTakeLeavesTheDeliveryAsItWas(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		y := newDiary()
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, failures(y))
+		q := h.open(t)
+		h.publish(t, "a")
+		d := receive(t, q)
+		deadline := d.Deadline()
+		for op, settle := range map[fakeengine.Op]func() error{
+			fakeengine.Ack:    func() error { return d.Ack(ctx) },
+			fakeengine.Return: func() error { return d.Nack(ctx) },
+			fakeengine.DeadLetter: func() error {
+				e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 1, Err: errBroken})
+				return d.Settle(ctx, message.Permanent(errBroken))
+			},
+			fakeengine.Extend: func() error { return d.Extend(ctx, time.Hour) },
+		} {
+			e.Inject(fakeengine.Fault{Op: op, Nth: 1, Err: errBroken})
+			err := settle()
+			require.ErrorIs(t, err, errBroken, op)
+			require.ErrorContains(t, err, `queue "q": `, op)
+			require.Equal(t, deadline, d.Deadline(), op)
+			require.Equal(t, 1, q.Stats().InFlight)
+		}
+		e.Heal()
+		require.NoError(t, d.Ack(ctx))
+		s := q.Stats()
+		require.Equal(t, []uint64{1, 0, 0}, []uint64{s.Acked, s.Nacked, s.DeadLettered}, "only what was done is counted")
+		require.Empty(t, y.read(), "whoever settles is told by his own error")
+		h.end(t)
+	})
+	// It times out at its deadline, as if nobody had tried, also if the engine answers later.
+	for name, fault := range map[string]fakeengine.Fault{
+		"before": {Op: fakeengine.Ack, Nth: 1, Err: errBroken}, "after": {Op: fakeengine.Ack, Nth: 1, Err: errBroken, Latency: time.Minute},
+	} {
+		t.Run(name+" its deadline", func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				e := fakeengine.New(fakeengine.Config{})
+				h := newHost(t, e)
+				q := h.open(t)
+				h.publish(t, "a")
+				d := receive(t, q)
+				e.Inject(fault)
+				long, cancel := context.WithTimeout(ctx, time.Hour)
+				defer cancel()
+				require.ErrorIs(t, d.Ack(long), errBroken)
+				elapse(time.Minute)
+				require.EqualValues(t, 1, q.Stats().TimedOut)
+				require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
+				require.Equal(t, 2, receive(t, q).Attempt())
+				h.end(t)
+			})
+		})
+	}
+}
+
+// An engine that does not answer holds a settlement up for ten seconds, or as long as the
+// caller wants.
+func TestASettlementDoesNotWaitForEver(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t, visible(time.Hour))
+		h.publish(t, "a")
+		d := receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Latency: time.Hour})
+		began := time.Now()
+		require.ErrorIs(t, d.Ack(ctx), context.DeadlineExceeded)
+		require.Equal(t, settleTime, time.Since(began))
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		require.ErrorIs(t, d.Ack(soon), context.DeadlineExceeded)
+		require.Equal(t, settleTime+time.Second, time.Since(began))
+		e.Heal()
+		require.NoError(t, d.Ack(ctx))
+		h.end(t)
+	})
+}
+
+// A settlement that comes while another is under way waits for how that ends.
+func TestASecondSettlementWaitsForTheFirst(t *testing.T) {
+	for name, fails := range map[string]error{"works": nil, "fails": errBroken} {
+		t.Run("which "+name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				e := fakeengine.New(fakeengine.Config{})
+				h := newHost(t, e)
+				q := h.open(t)
+				h.publish(t, "a")
+				d := receive(t, q)
+				e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Latency: time.Second, Err: fails})
+				first := make(chan error, 1)
+				go func() { first <- d.Ack(context.Background()) }()
+				synctest.Wait()
+				soon, cancel := context.WithTimeout(ctx, time.Millisecond)
+				defer cancel()
+				err := d.Nack(soon)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorContains(t, err, "another settlement of the delivery has not ended")
+				began := time.Now()
+				err = d.Extend(ctx, time.Minute)
+				require.Equal(t, time.Second-time.Millisecond, time.Since(began))
+				require.ErrorIs(t, <-first, fails)
+				if fails == nil {
+					require.ErrorIs(t, err, message.ErrSettled)
+				} else {
+					require.NoError(t, err)
+					require.NoError(t, d.Ack(ctx))
+				}
+				h.end(t)
+			})
+		})
+	}
+}
+
+// A delivery whose message the engine has taken away, or that was purged or closed under its
+// settlement, is stale.
+func TestASettlementOfWhatIsGoneIsStale(t *testing.T) {
+	for name, gone := range map[string]func(t *testing.T, ctx context.Context, q *queue.Queue[string]) error{
+		"purged": func(_ *testing.T, ctx context.Context, q *queue.Queue[string]) error {
+			_, err := q.Purge(ctx)
+			return err
+		},
+		"closed": func(_ *testing.T, _ context.Context, q *queue.Queue[string]) error { return q.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				e := fakeengine.New(fakeengine.Config{})
+				h := newHost(t, e)
+				q := h.open(t)
+				h.publish(t, "a")
+				d := receive(t, q)
+				e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Latency: time.Second})
+				first, second := make(chan error, 1), make(chan error, 1)
+				go func() { first <- d.Ack(context.Background()) }()
+				synctest.Wait()
+				go func() { second <- d.Ack(context.Background()) }()
+				synctest.Wait()
+				require.NoError(t, gone(t, ctx, q))
+				require.Error(t, <-first)
+				err := <-second
+				if name == "closed" {
+					require.ErrorIs(t, err, message.ErrClosed)
+				} else {
+					require.ErrorIs(t, err, message.ErrStale)
+					require.ErrorIs(t, d.Ack(ctx), message.ErrStale, "and stays so")
+				}
+				require.Zero(t, q.Stats().Acked)
+				h.end(t)
+			})
+		})
+	}
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a")
+		d := receive(t, q)
+		other := newHost(t, e.Sibling())
+		_, err := other.open(t).Purge(ctx)
+		require.NoError(t, err)
+		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
+		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
+		require.Zero(t, q.Stats().InFlight)
+		other.end(t)
+		h.end(t)
+	})
+}
+
+func TestAnExtensionMovesTheDeadlineHereAndInTheEngine(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{Most: map[engine.Feature]time.Duration{engine.Visibility: time.Hour}})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a")
+		began := time.Now()
+		d := receive(t, q)
+		require.NoError(t, d.Extend(ctx, time.Second))
+		require.Zero(t, e.Calls(fakeengine.Extend), "it has longer")
+		require.Equal(t, began.Add(30*time.Second), d.Deadline())
+		time.Sleep(29 * time.Second)
+		require.NoError(t, d.Extend(ctx, time.Minute))
+		require.Equal(t, time.Now().Add(time.Minute), d.Deadline())
+		err := d.Extend(ctx, 2*time.Hour)
+		require.ErrorIs(t, err, message.ErrUnsupported)
+		require.ErrorContains(t, err, "Extend(2h0m0s)")
+		elapse(time.Minute - 1)
+		require.Equal(t, 1, q.Stats().InFlight)
+		messages, _ := h.kept(t)
+		require.Equal(t, engine.Stats{InFlight: 1}, messages)
+		elapse(1)
+		require.Zero(t, q.Stats().InFlight)
+		require.ErrorIs(t, d.Extend(ctx, time.Minute), message.ErrStale)
+		h.end(t)
+	})
+	bubble(t, func(t *testing.T, ctx context.Context) { // the answer comes too late
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a")
+		d := receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Extend, Nth: 1, Late: time.Minute})
+		require.ErrorIs(t, d.Extend(ctx, time.Hour), message.ErrStale)
+		h.end(t)
+	})
+}
+
+// What times out has nobody who could be told that the engine has failed, but hooks.
+func TestAFailureInTheBackgroundIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		failed := newDiary()
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, failures(failed))
+		q := h.open(t)
+		h.publish(t, "a")
+		receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 1, Latency: time.Hour})
+		elapse(30 * time.Second)
+		began := time.Now()
+		leave(h, q)
+		require.Zero(t, time.Since(began), "it does not wait for the engine")
+		h.Release()
+		<-h.Live.Awaitable()
+		require.Equal(t, settleTime, time.Since(began), "but whoever waits for the end does")
+		require.Equal(t, []string{"40s: settle: context deadline exceeded"}, failed.read())
+		q.At().LetGo()
+		h.on.Close()
+	})
+}

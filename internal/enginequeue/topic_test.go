@@ -1,0 +1,190 @@
+package enginequeue
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/settings"
+)
+
+func TestAPublishReachesTheEngineWithAllThatTheMessageHas(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHost(t, fakeengine.New(fakeengine.Config{}), func(s *settings.Topic) { s.Ordering, s.DedupWindow, s.DedupMax = true, time.Minute, 10 })
+		q := h.open(t)
+		ext := &queue.Extra{ID: "mine", Attributes: map[string]string{"a": "1"}, Key: "k", Dedup: "d", Delay: time.Minute, TTL: time.Hour}
+		require.NoError(t, h.on.Publish(ctx, []queue.Item[string]{{Body: "plain"}, {Body: "full", Ext: ext}}, false))
+		require.Equal(t, []string{"plain", "full"}, h.told)
+		require.EqualValues(t, 2, h.on.Published.Load())
+		d := receive(t, q)
+		require.Equal(t, "plain", d.Body)
+		require.NotEmpty(t, d.ID())
+		require.NoError(t, d.Ack(ctx))
+		began := time.Now()
+		d = receive(t, q)
+		require.Equal(t, time.Minute, time.Since(began), "its delay")
+		require.Equal(t, []string{"full", "mine", "k"}, []string{d.Body, d.ID(), d.OrderingKey()})
+		require.Equal(t, ext.Attributes, d.Attributes())
+		require.True(t, began.Equal(d.PublishedAt()))
+		require.Equal(t, `"full"`, string(d.Encoded()))
+		require.NoError(t, d.Ack(ctx))
+		require.NoError(t, h.on.Publish(ctx, []queue.Item[string]{{Body: "again", Ext: ext}}, false))
+		messages, _ := engineStats(t, h)
+		require.Equal(t, 1, messages.Delayed, "a minute has passed: it is no duplicate any more")
+		h.end(t)
+	})
+}
+
+// engineStats asks the topic's own engine.
+func engineStats(t *testing.T, h *host) (messages, letters engine.Stats) {
+	t.Helper()
+	infos, err := h.on.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, infos, 1)
+	return infos[0].Stats, infos[0].Letters
+}
+
+func TestAPublishThatTheEngineDoesNotTakeIsAnError(t *testing.T) {
+	one := func(body string) []queue.Item[string] { return []queue.Item[string]{{Body: body}} }
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.MessageDelay, engine.AllOrNone}, MaxBody: 40, FullFails: true})
+		h := newHost(t, e, broken)
+		require.ErrorIs(t, h.on.Publish(ctx, one("a"), true), message.ErrUnsupported, "it may have to wait for room")
+		require.NoError(t, h.on.Publish(ctx, nil, false))
+		require.Zero(t, e.Calls(fakeengine.OpenTopic), "nothing is no publish")
+
+		err := h.on.Publish(ctx, []queue.Item[string]{{Body: "a"}, {Body: "not encodable"}}, false)
+		require.ErrorIs(t, err, errBroken)
+		require.ErrorIs(t, err, message.ErrInvalidMessage)
+		require.ErrorContains(t, err, "message 1: ")
+		err = h.on.Publish(ctx, one("encoding panics"), false)
+		require.ErrorIs(t, err, message.ErrInvalidMessage)
+		require.ErrorContains(t, err, "boom")
+		err = h.on.Publish(ctx, []queue.Item[string]{{Body: "a", Ext: &queue.Extra{Delay: time.Second}}}, false)
+		require.ErrorIs(t, err, message.ErrUnsupported)
+		require.ErrorContains(t, err, "a Delay of 1s")
+		require.Zero(t, e.Calls(fakeengine.Publish))
+
+		e.Inject(fakeengine.Fault{Op: fakeengine.OpenTopic, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, h.on.Publish(ctx, one("a"), false), errBroken)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Publish, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, h.on.Publish(ctx, one("a"), false), errBroken)
+		long := one("longer than what the engine takes, which are forty bytes")
+		require.ErrorIs(t, h.on.Publish(ctx, long, false), message.ErrInvalidMessage)
+		require.Zero(t, h.on.Published.Load())
+		require.Empty(t, h.told)
+
+		err = h.on.Publish(ctx, append(one("a"), long...), false)
+		require.ErrorContains(t, err, "1 failed: ", "what the settings make of it")
+		require.ErrorIs(t, err, engine.ErrTooLarge)
+		require.EqualValues(t, 1, h.on.Published.Load())
+
+		q := h.open(t, func(s *settings.Queue) { s.Capacity, s.Asked.Capacity = 1, true })
+		require.NoError(t, h.on.Publish(ctx, one("a"), false))
+		require.ErrorIs(t, h.on.Publish(ctx, one("b"), false), message.ErrQueueFull)
+		require.Equal(t, 1, q.Stats().Capacity)
+
+		// If the context ends under way nobody knows what the engine has.
+		e.Inject(fakeengine.Fault{Op: fakeengine.Publish, Latency: time.Hour})
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		err = h.on.Publish(soon, one("a"), false)
+		require.ErrorIs(t, err, message.ErrUnconfirmed)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		err = h.on.Publish(soon, one("a"), false)
+		require.NotErrorIs(t, err, message.ErrUnconfirmed, "it had ended before")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		h.Mu.Lock()
+		h.closed = true
+		h.Mu.Unlock()
+		require.ErrorIs(t, h.on.Publish(ctx, one("a"), false), message.ErrClosed)
+		h.end(t)
+	})
+}
+
+func TestAQueueIsOpenedAsItsSettingsSay(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{Most: map[engine.Feature]time.Duration{engine.Visibility: 10 * time.Second}})
+		h := newHost(t, e)
+		q := h.open(t, func(s *settings.Queue) {
+			s.Delay, s.DeadCapacity, s.Asked.DeadCapacity = time.Minute, 7, true
+			s.Policies = []string{`{"for": ["q"]}`}
+		})
+		require.Equal(t, 10*time.Second, q.Visibility(), "nobody asked for the default, which is longer than it can be")
+		require.Equal(t, queue.Unknown, q.Stats().Capacity)
+		require.Equal(t, 7, q.Dead.Stats().Capacity)
+		require.Equal(t, "q/dead", q.Dead.Name())
+		require.NoError(t, h.on.Publish(ctx, []queue.Item[string]{{Body: "others"}, {Body: "mine", Ext: &queue.Extra{Attributes: map[string]string{"for": "q"}}}}, false))
+		began := time.Now()
+		require.Equal(t, "mine", receive(t, q).Body, "the engine filters")
+		require.Equal(t, time.Minute, time.Since(began))
+
+		_, err := h.tryOpen(ctx, "q")
+		require.ErrorIs(t, err, message.ErrExists)
+		_, err = h.tryOpen(ctx, "other", func(s *settings.Queue) { s.DeadLetters = true })
+		require.ErrorIs(t, err, message.ErrUnsupported)
+		e.Inject(fakeengine.Fault{Op: fakeengine.OpenQueue, Nth: 1, Err: errBroken})
+		_, err = h.tryOpen(ctx, "other")
+		require.ErrorIs(t, err, errBroken)
+		h.end(t)
+	})
+}
+
+func TestWhoeverOpensAQueueWaitsForItsTurn(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		e.Inject(fakeengine.Fault{Op: fakeengine.OpenTopic, Nth: 1, Latency: time.Minute, Err: errBroken})
+		first := make(chan error, 1)
+		go func() { _, err := h.tryOpen(context.Background(), "q"); first <- err }()
+		synctest.Wait()
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := h.tryOpen(soon, "q")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		began := time.Now()
+		q, err := h.tryOpen(ctx, "q")
+		require.NoError(t, err)
+		require.Equal(t, 59*time.Second, time.Since(began))
+		require.ErrorIs(t, <-first, errBroken)
+
+		h.refuse = message.ErrClosed // the topic was closed meanwhile
+		_, err = h.tryOpen(ctx, "other")
+		require.ErrorIs(t, err, message.ErrClosed)
+		require.NoError(t, q.Close())
+		h.end(t)
+	})
+}
+
+func TestTheEngineListsTheTopicsQueues(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		h.open(t)
+		h.publish(t, "a", "b")
+		infos, err := h.on.List(ctx)
+		require.NoError(t, err)
+		require.Len(t, infos, 1)
+		d := DepthOf(infos[0])
+		require.Equal(t, []any{"q", 2, 0}, []any{d.Queue, d.Ready, d.Dead})
+		e.Inject(fakeengine.Fault{Op: fakeengine.ListQueues, Nth: 1, Err: errBroken})
+		_, err = h.on.List(ctx)
+		require.ErrorIs(t, err, errBroken)
+		h.end(t)
+		_, err = h.on.List(ctx)
+		require.ErrorIs(t, err, message.ErrClosed)
+	})
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHost(t, fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Listing}}))
+		_, err := h.on.List(ctx)
+		require.ErrorIs(t, err, message.ErrUnsupported)
+		h.end(t)
+	})
+}

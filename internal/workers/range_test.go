@@ -1,0 +1,231 @@
+package workers
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
+)
+
+// over ranges over n messages, and calls body with each until it returns false.
+func over(t *testing.T, r *Range[int], n int, body func(d *queue.Delivery[int]) bool) {
+	t.Helper()
+	defer r.Leave()
+	for range n {
+		d, err := r.Next(t.Context())
+		require.NoError(t, err)
+		if !body(d) {
+			return
+		}
+	}
+}
+
+func TestARangeYieldsEachMessageOnceAndInOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t)
+		r := NewRange(h.q, h.q.Visibility())
+		h.publish(from(0, 300)...)
+		n, most := 0, 0
+		over(t, r, 300, func(d *queue.Delivery[int]) bool {
+			require.Equal(t, n, d.Body)
+			s := h.q.Stats()
+			require.Equal(t, []int{n, 1, 300 - n - 1}, []int{int(s.Acked), s.InFlight, s.Ready}, "one at a time is in flight")
+			n++
+			most = max(most, len(r.ds))
+			require.NoError(t, d.Ack(ctx))
+			require.ErrorIs(t, d.Ack(ctx), message.ErrSettled)
+			return true
+		})
+		require.Equal(t, 300, n)
+		require.Equal(t, queue.PrefetchLen, most, "a quick loop's prefetches are as long as they may be")
+		require.Zero(t, h.q.Ranges)
+		require.Nil(t, h.q.Ranging.Load())
+		h.end(t)
+	})
+}
+
+func TestWhatARangeHasNotBegunIsForASubscriberAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t)
+		h.publish(from(0, 8)...)
+		var got []int
+		over(t, NewRange(h.q, h.q.Visibility()), 8, func(d *queue.Delivery[int]) bool {
+			if d.Body < 2 {
+				return d.Ack(ctx) == nil
+			}
+			h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { got = append(got, d.Body); return nil })
+			synctest.Wait()
+			require.Equal(t, from(3, 8), got)
+			return false
+		})
+		h.end(t)
+	})
+}
+
+func TestARangeWaitsForAMessageAndForTheEndOfItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t)
+		r := NewRange(h.q, h.q.Visibility())
+		time.AfterFunc(time.Second, func() { h.publish(1) })
+		began := time.Now()
+		d, err := r.Next(ctx)
+		require.NoError(t, err)
+		require.Equal(t, time.Second, time.Since(began))
+		require.Equal(t, 1, d.Body)
+		require.NoError(t, d.Ack(ctx))
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err = r.Next(soon)
+		require.Equal(t, 2*time.Second, time.Since(began))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.False(t, r.IsOver(err))
+		time.AfterFunc(time.Second, func() { h.q.Close() })
+		_, err = r.Next(ctx)
+		require.Equal(t, 3*time.Second, time.Since(began))
+		require.ErrorIs(t, err, message.ErrClosed)
+		require.True(t, r.IsOver(err))
+		r.Leave()
+		NewRange(h.q, h.q.Visibility()).Leave() // one that has taken nothing
+		h.end(t)
+	})
+}
+
+// A queue that is closed, purged or paused under a loop that has prefetched.
+func TestARangeUnderAClosePauseOrPurge(t *testing.T) {
+	for name, row := range map[string]struct {
+		do   func(ctx context.Context, q *queue.Queue[int]) error
+		ack  error
+		over bool
+		left int // that wait after it
+	}{
+		"close": {func(_ context.Context, q *queue.Queue[int]) error { return q.Close() }, message.ErrClosed, true, 0},
+		"pause": {func(ctx context.Context, q *queue.Queue[int]) error { return q.Pause(ctx) }, nil, false, 39},
+		"purge": {func(ctx context.Context, q *queue.Queue[int]) error { _, err := q.Purge(ctx); return err }, message.ErrStale, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				h := newHome[int](t)
+				h.publish(from(0, 60)...)
+				r := NewRange(h.q, h.q.Visibility())
+				defer r.Leave()
+				for k := range 21 {
+					d, err := r.Next(ctx)
+					require.NoError(t, err)
+					if k < 20 {
+						require.NoError(t, d.Ack(ctx))
+						continue
+					}
+					require.NoError(t, row.do(ctx, h.q))
+					require.ErrorIs(t, d.Ack(ctx), row.ack)
+				}
+				soon, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				_, err := r.Next(soon)
+				require.Error(t, err)
+				require.Equal(t, row.over, r.IsOver(err))
+				require.Equal(t, row.left, h.q.Stats().Ready)
+				h.end(t)
+			})
+		})
+	}
+}
+
+// A range with a visibility timeout of its own, and what can't be prefetched.
+func TestARangeTakesWhatItCannotPrefetchByItself(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t, visible(time.Hour))
+		is := make([]queue.Item[int], 30)
+		for k := range is {
+			is[k].Body = k
+			if k%10 == 5 {
+				is[k].Ext = &queue.Extra{Key: "a"}
+			}
+		}
+		h.items(is...)
+		n := 0
+		over(t, NewRange(h.q, h.q.Visibility()), 30, func(d *queue.Delivery[int]) bool {
+			require.Equal(t, n, d.Body)
+			n++
+			return d.Ack(ctx) == nil
+		})
+		require.EqualValues(t, 30, h.q.Stats().Acked)
+		h.publish(1, 2, 3)
+		over(t, NewRange(h.q, time.Second), 1, func(d *queue.Delivery[int]) bool {
+			require.Equal(t, time.Now().Add(time.Second), d.Deadline())
+			elapse(time.Second)
+			require.EqualValues(t, 1, h.q.Stats().TimedOut)
+			return false
+		})
+		h.end(t)
+	})
+}
+
+// A range that is slow takes less at a time.
+func TestASlowRangePrefetchesLess(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t)
+		h.publish(from(0, 60)...)
+		r := NewRange(h.q, h.q.Visibility())
+		over(t, r, 60, func(d *queue.Delivery[int]) bool {
+			if d.Body >= 10 {
+				require.LessOrEqual(t, len(r.ds), 4)
+			}
+			time.Sleep(time.Millisecond)
+			return d.Ack(ctx) == nil
+		})
+		h.end(t)
+	})
+}
+
+// A dead letter is an entry of its queue, and received by itself.
+func TestARangeOverDeadLetters(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t)
+		h.publish(from(0, 5)...)
+		for range 5 {
+			require.NoError(t, receive(t, h.q).Settle(ctx, message.Permanent(errBusy)))
+		}
+		n := 0
+		d := h.q.DeadLetters()
+		over(t, NewRange(d, d.Visibility()), 5, func(d *queue.Delivery[int]) bool {
+			require.Equal(t, n, d.Body)
+			n++
+			return d.Ack(ctx) == nil
+		})
+		require.Zero(t, d.Stats().Unsettled())
+		require.NoError(t, d.Check())
+		h.end(t)
+	})
+}
+
+// The visibility timeout of a message counts from when it was yielded: exactly for the first
+// of a lease, a millisecond late at most for the others, and never early.
+func TestAMessageOfARangeTimesOutInTime(t *testing.T) {
+	for at := range 30 {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			h := newHome[int](t, visible(time.Second))
+			h.publish(from(0, 60)...)
+			over(t, NewRange(h.q, h.q.Visibility()), 60, func(d *queue.Delivery[int]) bool {
+				if d.Body < at {
+					time.Sleep(time.Microsecond)
+					if d.Body == 7 { // the last of a lease, of which the timer is done then
+						time.Sleep(2 * queue.CheckAge)
+					}
+					return d.Ack(ctx) == nil
+				}
+				elapse(time.Second - 1)
+				require.EqualValues(t, 0, h.q.Stats().TimedOut, "message %d, early", at)
+				elapse(queue.CheckAge + 1)
+				require.EqualValues(t, 1, h.q.Stats().TimedOut, "message %d, late", at)
+				require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
+				return false
+			})
+			h.end(t)
+		})
+	}
+}
