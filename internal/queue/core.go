@@ -19,6 +19,7 @@ type Core struct {
 	Clock     message.Clock           // all instants are of it
 	Around    []intercept.Interceptor // around handlers
 	calls     []intercept.Interceptor // around what callers do with queues
+	Hooked    [notice.Kinds]bool      // kinds of events that there are hooks for
 	Singly    bool                    // what callers receive is looked at one by one: by hooks or interceptors
 
 	To      notice.Listeners
@@ -37,7 +38,10 @@ func NewCore(name string, s settings.Topic) (*Core, error) {
 	for _, listen := range s.Listen {
 		listen(&c.To)
 	}
-	c.Singly = c.calls != nil || c.To.Wants(notice.Delivered)
+	for k := range c.Hooked {
+		c.Hooked[k] = c.To.Hooked(notice.Kind(k))
+	}
+	c.Singly = c.calls != nil || c.Hooked[notice.Delivered]
 	c.Live.Add(1)
 	return c, nil
 }

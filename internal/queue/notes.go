@@ -10,12 +10,12 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 )
 
-// Hooked reports whether anybody wants to hear of events of kind k.
-func (q *Queue[T]) Hooked(k notice.Kind) bool { return q.Core.To.Wants(k) }
+// Hooked reports whether there is a hook for events of kind k.
+func (q *Queue[T]) Hooked(k notice.Kind) bool { return q.Core.Hooked[k] }
 
 // NoteLocked has an event told, if anybody wants to hear of it.
 func (q *Queue[T]) NoteLocked(k notice.Kind, e notice.Event) {
-	if !q.Hooked(k) {
+	if !q.Core.To.Wants(k) {
 		return
 	}
 	e.Seq, e.Time = q.Seq.Add(1), time.Now()
@@ -24,7 +24,7 @@ func (q *Queue[T]) NoteLocked(k notice.Kind, e notice.Event) {
 
 // NoteItemLocked is NoteLocked for an event about one message.
 func (q *Queue[T]) NoteItemLocked(k notice.Kind, it *Item[T], e notice.Event) {
-	if !q.Hooked(k) {
+	if !q.Core.To.Wants(k) {
 		return
 	}
 	e.MessageID, e.PublishedAt, e.Count = q.Core.IDOf(it.Seq, it.At, it.Ext), q.Core.Time(it.At), 1

@@ -186,7 +186,7 @@ func (q *Queue[T]) receiveHere(ctx context.Context, most int, vis time.Duration)
 // to it that other consumers are woken for what remains. It may have dead-lettered some
 // that came too late, and freed their room, even if it takes none.
 func (q *Queue[T]) takeLocked(ds []Delivery[T], vis time.Duration) (n int) {
-	if !q.ServesLocked() || q.Ready() == 0 {
+	if !q.ServesLocked() || q.InLog() == 0 && q.Ready() == 0 {
 		return 0
 	}
 	return q.TakeAtLocked(ds, q.Core.Now(), vis)

@@ -48,7 +48,7 @@ func (s *Store[T]) PlainRun(most int, now int64) []message.Item[T] {
 		n = 1 // they take turns
 	}
 	run := s.Cursor.Run(n)
-	if s.Expired(&run[0], now) {
+	if (s.Set.TTL > 0 || run[0].Ext != nil) && s.Expired(&run[0], now) {
 		return nil // the others were published later
 	}
 	return run[:message.PlainRun(run)]

@@ -43,7 +43,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	t.retained.add(it)
 	t.Mu.Unlock()
 	t.WakeAll(&t.Idle)
-	if t.To.Hooked(notice.Published) {
+	if t.Core.Hooked[notice.Published] {
 		t.TellPublished([]queue.Item[T]{it})
 	}
 	return true
@@ -84,7 +84,7 @@ func (t *Topic[T]) TryPublishBatch(ctx context.Context, messages []queue.Message
 // publishPlain is publishFast for a batch of messages that are nothing but
 // their bodies.
 func (t *Topic[T]) publishPlain(ctx context.Context, messages []queue.Message[T]) (done bool) {
-	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil || t.To.Hooked(notice.Published) || t.retained.size > 0 {
+	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil || t.Core.Hooked[notice.Published] || t.retained.size > 0 {
 		return false
 	}
 	for k := range messages {
@@ -247,7 +247,7 @@ func (t *Topic[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
 		return err
 	}
 	err := t.offer(ctx, o, try)
-	if err == nil && t.To.Hooked(notice.Published) {
+	if err == nil && t.Core.Hooked[notice.Published] {
 		t.TellPublished(o.items)
 	}
 	return err
@@ -255,7 +255,7 @@ func (t *Topic[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
 
 // TellPublished tells hooks of items that were published.
 func (t *Topic[T]) TellPublished(items []queue.Item[T]) {
-	if !t.To.Hooked(notice.Published) {
+	if !t.Core.Hooked[notice.Published] {
 		return
 	}
 	for _, it := range items {
