@@ -83,16 +83,14 @@ func (w *Window[E]) marks(m mark) bool { return w.Owns(m.i, m.stamp) && w.Listed
 // drops the marks that it meets and that don't count.
 func (w *Window[E]) marked(o *Order, than uint64) int32 {
 	k, _ := slices.BinarySearchFunc(o.marks, than, mark.compare)
-	for j := k; ; j-- {
-		if j > 0 && !w.marks(o.marks[j-1]) {
-			continue
+	for j := k; j > 0; j-- {
+		if w.marks(o.marks[j-1]) {
+			o.marks = slices.Delete(o.marks, j, k)
+			return o.marks[j-1].i + 1
 		}
-		o.marks = slices.Delete(o.marks, j, k)
-		if j == 0 {
-			return 0
-		}
-		return o.marks[j-1].i + 1
 	}
+	o.marks = slices.Delete(o.marks, 0, k)
+	return 0
 }
 
 func (m mark) compare(key uint64) int {
