@@ -114,7 +114,7 @@ func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []queue
 			continue
 		}
 		m, h := q.Win.Meta(i), q.Win.At(i)
-		q.N[store.InFlight]++
+		q.CountIn(i)
 		q.Delivered++
 		q.Win.Schedule(i, queue.After(now, vis))
 		d := q.Delivery(&h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(m.Spent + 1)})
@@ -252,7 +252,7 @@ func (r *Queue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool) {
 	default:
 		return i, true
 	}
-	q.N[store.InFlight]++
+	q.CountIn(i)
 	r.EndLocked(i, end, now)
 	return i, false
 }

@@ -181,7 +181,7 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 					r.deadLetteredLocked(&it, end.dead, parked)
 				}
 			}
-			q.N[q.Win.Meta(i).State]--
+			q.CountOut(i)
 			q.Forget(i)
 		}
 	}
@@ -254,7 +254,7 @@ func (r *Queue[T]) EndLocked(i int32, v message.Verdict, now int64) {
 	h := q.Win.At(i)
 	end, spent := r.planLocked(i, v, now)
 	r.countLocked(&h.Item, v, end, spent, time.Duration(now-h.Start))
-	q.N[q.Win.Meta(i).State]--
+	q.CountOut(i)
 	r.tell(i, end)
 	q.Forget(i)
 }

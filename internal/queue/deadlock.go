@@ -16,8 +16,8 @@ func (q *Queue[T]) WaitState() (s handling.State) {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
 	// What stands behind another of its key can be taken only after that one.
-	toTake := q.Ready() + q.N[store.Delayed] + q.N[store.Retrying]
-	s.Free = q.Closed || q.N[store.InFlight] > 0 || q.receivedLocked() > 0 || q.Ranges > 0 || q.N[store.Parked] > 0 || q.Receivers.N > 0 && toTake > 0
+	toTake := q.Ready() + q.In(store.Delayed) + q.In(store.Retrying)
+	s.Free = q.Closed || q.In(store.InFlight) > 0 || q.receivedLocked() > 0 || q.Ranges > 0 || q.In(store.Parked) > 0 || q.Receivers.N > 0 && toTake > 0
 	if !s.Free && q.Expires() {
 		_, s.Free = q.lookForExpiryLocked(q.Core.Now()) // that makes room
 	}

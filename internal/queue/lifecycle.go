@@ -168,9 +168,9 @@ func (q *Queue[T]) forgetLocked() {
 
 func (q *Queue[T]) leftLocked() Left {
 	l := Left{
-		Queue: q.QueueName, Ready: q.Ready(), Retrying: q.N[store.Retrying], Delayed: q.N[store.Delayed],
-		InFlight: q.N[store.InFlight] + q.N[store.InHandler], Parked: q.N[store.Parked], Released: q.N[store.Released],
-		Blocked: q.N[store.Blocked],
+		Queue: q.QueueName, Ready: q.Ready(), Retrying: q.In(store.Retrying), Delayed: q.In(store.Delayed),
+		InFlight: q.In(store.InFlight) + q.In(store.InHandler), Parked: q.In(store.Parked), Released: q.In(store.Released),
+		Blocked: q.In(store.Blocked),
 	}
 	for _, s := range q.Subs {
 		l.Running += s.HandlersLocked()
@@ -238,11 +238,11 @@ func (q *Queue[T]) IsDrainedLocked() bool {
 	if q.Closed {
 		return true
 	}
-	busy := q.N[store.InFlight] + q.N[store.InHandler] + int(q.Running+q.Calls) + q.Leases.Counts().InFlight
+	busy := q.In(store.InFlight) + q.In(store.InHandler) + int(q.Running+q.Calls) + q.Leases.Counts().InFlight
 	if !q.Letters && !q.Paused {
 		// What is blocked is waited for only if the head of its line is in one of these
 		// states, and else stands behind one that is delayed or put aside.
-		busy += q.Ready() + q.N[store.Retrying]
+		busy += q.Ready() + q.In(store.Retrying)
 	}
 	return busy == 0
 }

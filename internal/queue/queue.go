@@ -9,6 +9,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/store"
+	"github.com/gofanout/fanout/internal/waitline"
 )
 
 // A Queue is one subscription: what package fanout calls so, without its options.
@@ -44,9 +45,9 @@ type Queue[T any] struct {
 	sourcesWait atomic.Bool
 
 	// Guarded by the topic's Mu.
-	Place  int32     // in the topic's list that it is in
-	Wait   any       // who waits for room here: the topic's, nil if nobody has
-	Source *Queue[T] // of a dead-letter queue that is not shared: whose letters it gets
+	Place  int32           // in the topic's list that it is in
+	Wait   *waitline.Queue // who waits for room here: nil if nobody has
+	Source *Queue[T]       // of a dead-letter queue that is not shared: whose letters it gets
 
 	IdleAt int64 // place in sleep, guarded by its mutex
 
@@ -143,9 +144,9 @@ func (q *Queue[T]) Stats() Stats {
 	c := q.Totals()
 	s := Stats{
 		Topic: q.Core.TopicName, Queue: q.QueueName, Capacity: q.Set.Capacity,
-		Ready: q.N[store.Due] + q.N[store.Backlogged] + inLog + leased.Waiting + leased.Expired, Delayed: q.N[store.Delayed], Retrying: q.N[store.Retrying],
-		InFlight: q.N[store.InFlight] + q.N[store.InHandler] + leased.InFlight, Parked: q.N[store.Parked], Released: q.N[store.Released],
-		Blocked: q.N[store.Blocked], Paused: q.Paused,
+		Ready: q.In(store.Due) + q.In(store.Backlogged) + inLog + leased.Waiting + leased.Expired, Delayed: q.In(store.Delayed), Retrying: q.In(store.Retrying),
+		InFlight: q.In(store.InFlight) + q.In(store.InHandler) + leased.InFlight, Parked: q.In(store.Parked), Released: q.In(store.Released),
+		Blocked: q.In(store.Blocked), Paused: q.Paused,
 		Workers: int(q.Running), WorkersStarted: q.Started,
 		Published:    int(q.Published(inLog)),
 		Delivered:    q.Delivered,

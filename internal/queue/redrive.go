@@ -24,7 +24,7 @@ func (q *Queue[T]) offerSwapLocked() {
 func (q *Queue[T]) CanSwap() bool {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	return q.N[store.Parked] > 0
+	return q.In(store.Parked) > 0
 }
 
 // RedriveLetters sends dead letters back to this queue: those that c selects. It returns how many
@@ -139,7 +139,7 @@ func (q *Queue[T]) RedriveLocked(letters []Delivery[T]) (rest []Delivery[T], mov
 	d := q.Dead
 	d.Mu.Lock()
 	defer d.UnlockUnder(q.T)
-	for len(letters) > 0 && (q.Room() > 0 || q.N[store.Parked] > 0) {
+	for len(letters) > 0 && (q.Room() > 0 || q.In(store.Parked) > 0) {
 		l := letters[0]
 		letters = letters[1:]
 		if !d.hasLetterLocked(&l) {

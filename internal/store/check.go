@@ -63,15 +63,15 @@ func (s *Store[T]) checkKeys() error {
 			return fmt.Errorf("entry %d is the head of key %q, and has not that key", k.head, key)
 		}
 	}
-	if line != s.N[Blocked] {
-		return fmt.Errorf("%d messages stand behind others of their key, %d are blocked", line, s.N[Blocked])
+	if line != s.In(Blocked) {
+		return fmt.Errorf("%d messages stand behind others of their key, %d are blocked", line, s.In(Blocked))
 	}
 	return nil
 }
 
 // checkEntries compares the counts, the lists and the expiries with the entries.
 func (s *Store[T]) checkEntries() error {
-	var n [States]int
+	var n [States]int32
 	var expire []int64 // when those expire that can make room
 	s.Win.All(func(i int32) bool {
 		state := s.Win.Meta(i).State
@@ -81,11 +81,11 @@ func (s *Store[T]) checkEntries() error {
 		}
 		return true
 	})
-	if n != s.N {
-		return fmt.Errorf("the states of entries are %v, counted are %v", n, s.N)
+	if n != s.n {
+		return fmt.Errorf("the states of entries are %v, counted are %v", n, s.n)
 	}
-	for state, n := range s.N {
-		if l := s.list(uint8(state)); l != nil && l.Len() != n {
+	for state, n := range s.n {
+		if l := s.list(uint8(state)); l != nil && l.Len() != int(n) {
 			return fmt.Errorf("state %d counts %d, its list holds %d", state, n, l.Len())
 		}
 	}

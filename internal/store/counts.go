@@ -60,12 +60,21 @@ func (s *Store[T]) Count() {
 // Held counts what it holds beside what stands in the log.
 func (s *Store[T]) Held() int { return s.Win.Len() + s.Leases.Held() }
 
+// In counts the entries of a state.
+func (s *Store[T]) In(state uint8) int { return int(s.n[state]) }
+
+// CountIn counts entry i in its state. Whoever adds an entry in flight to the window says so.
+func (s *Store[T]) CountIn(i int32) { s.n[s.Win.Meta(i).State]++ }
+
+// CountOut says that entry i leaves its state: it gets another, or goes.
+func (s *Store[T]) CountOut(i int32) { s.n[s.Win.Meta(i).State]-- }
+
 // Due counts what is due.
-func (s *Store[T]) Due() int { return s.N[Due] + s.Leases.Expired() }
+func (s *Store[T]) Due() int { return s.In(Due) + s.Leases.Expired() }
 
 // Ready counts what could be claimed now.
 func (s *Store[T]) Ready() int {
-	return s.Due() + s.N[Backlogged] + s.InLog() + s.Leases.Waiting()
+	return s.Due() + s.In(Backlogged) + s.InLog() + s.Leases.Waiting()
 }
 
 // InLog counts the backlog that is still in the log. The cursor stands
@@ -79,7 +88,7 @@ func (s *Store[T]) InLog() int {
 
 // backlogWaits reports whether any of the backlog could start. While
 // something is due, nothing of it waits in a lease.
-func (s *Store[T]) backlogWaits() bool { return s.N[Backlogged] > 0 || s.InLog() > 0 }
+func (s *Store[T]) backlogWaits() bool { return s.n[Backlogged] > 0 || s.InLog() > 0 }
 
 // Room is how many more messages a publisher may add. The log's writer is kept from
 // writing, so that it can only grow meanwhile. It is negative if too much has been appended.

@@ -56,7 +56,7 @@ func (s *Store[T]) LandAll(now int64) {
 	s.EndLeases(now, func(out *lease.Out[T], _ lease.Consumer[T]) {
 		i := s.land(out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
 		s.Win.Meta(i).State = InFlight
-		s.N[InFlight]++
+		s.n[InFlight]++
 	})
 }
 
@@ -94,7 +94,7 @@ func (s *Store[T]) Purge(now int64, lost func(stamp uint64, owner lease.Consumer
 func (s *Store[T]) Empty() {
 	s.Win = window.Window[Held[T]]{}
 	s.backlog, s.due, s.parked, s.Keys = window.List{}, window.List{}, window.List{}, nil
-	clear(s.N[:])
+	clear(s.n[:])
 }
 
 // InOrder returns the window's entries in the order of publication.

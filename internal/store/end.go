@@ -78,7 +78,7 @@ func (s *Store[T]) End(i int32, v message.Verdict, now int64) Ended[T] {
 	m, h := s.Win.Meta(i), s.Win.At(i)
 	e := Ended[T]{Item: h.Item, Attempt: int(m.Spent) + 1, Elapsed: time.Duration(now - h.Start)}
 	s.CountEnd(v.Cause)
-	s.N[m.State]--
+	s.n[m.State]--
 	if v.Cause == message.Acked {
 		s.Remove(i)
 		e.Then = Gone

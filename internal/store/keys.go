@@ -50,7 +50,7 @@ func (s *Store[T]) headOfKey(i int32) bool {
 		return true
 	}
 	s.Win.Meta(i).State = Blocked
-	s.N[Blocked]++
+	s.n[Blocked]++
 	if last, found := k.line.Last(); !found || s.Win.At(last).Seq < it.Seq {
 		s.Win.Push(&k.line, i)
 	} else { // a redriven message may be older than those in line
@@ -84,7 +84,7 @@ func (s *Store[T]) leaveKey(it *message.Item[T], i int32) {
 		return
 	}
 	k.head = next
-	s.N[Blocked]--
+	s.n[Blocked]--
 	s.Win.Restamp(next) // it is in another list now
 	s.becomeDue(next)
 }

@@ -55,7 +55,7 @@ func (s *Store[T]) Spill() {
 func (s *Store[T]) Put(i int32, state uint8) {
 	m := s.Win.Meta(i)
 	m.State = state
-	s.N[state]++
+	s.n[state]++
 	if l := s.list(state); l != nil {
 		s.Win.Push(l, i)
 	}
@@ -83,7 +83,7 @@ func (s *Store[T]) becomeDue(i int32) {
 // putBack puts entry i into the backlog at the place of its publication.
 func (s *Store[T]) putBack(i int32) {
 	s.Win.Meta(i).State = Backlogged
-	s.N[Backlogged]++
+	s.CountIn(i)
 	s.Win.PushInOrder(&s.backlog, s.Win.Order(), i, func(i int32) uint64 { return s.Win.At(i).Seq })
 	s.noteExpiry(i)
 }
@@ -119,7 +119,7 @@ func (s *Store[T]) TakeOut(i int32) {
 	} else {
 		s.Win.Unschedule(i)
 	}
-	s.N[state]--
+	s.n[state]--
 }
 
 // PopReady takes a message that is ready out of its list, first those that are due. The

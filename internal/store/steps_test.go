@@ -218,7 +218,7 @@ func (d *driver) giveBack() {
 		d.failf("gave back entry %d, %t, want %v", i, ok, r)
 	}
 	if ok {
-		d.s.N[d.s.Win.Meta(i).State]--
+		d.s.CountOut(i)
 		d.s.Remove(i)
 		d.s.Counters().Dropped++
 		d.m.leaves(r)
@@ -292,7 +292,7 @@ func (d *driver) end() {
 	if _, err := d.s.Settle(message.Ref{Stamp: 1}, message.Verdict{Cause: message.Acked}, d.now); !errors.Is(err, message.ErrClosed) {
 		d.failf("settling in a closed store: %v", err)
 	}
-	if d.s.Empty(); d.s.Held() > 0 || d.s.N != [States]int{} {
+	if d.s.Empty(); d.s.Held() > 0 || d.s.n != [States]int32{} {
 		d.failf("an empty store holds %d", d.s.Held())
 	}
 }

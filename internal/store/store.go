@@ -82,7 +82,7 @@ type Held[T any] struct {
 // Invariants, until it is closed (see Check):
 //   - published - cursor + Win.Len() + Leases.Held() <= capacity (the first
 //     term is 0 of a direct one); Allow is cursor + capacity less the others;
-//   - an entry is in the list or the schedule that its state says, and N counts the
+//   - an entry is in the list or the schedule that its state says, and n counts the
 //     entries of each state;
 //   - of what is due, that has the higher stamp which became so after what waits in
 //     a lease since it timed out;
@@ -117,14 +117,14 @@ type Store[T any] struct {
 	Leases *lease.Table[T] // what is in flight, see take.go; nil: nothing
 	Keys   map[string]*keyLine
 	Cursor log.Cursor[message.Item[T]]
-	N      [States]int // entries of each state
 
 	Win     window.Window[Held[T]]
 	backlog window.List // ready, in the order of publication
 	due     window.List // ready, in the order they became so
 	parked  window.List
-	Stale   window.Spans // deliveries that lost their message
-	scan    logScan      // see FirstExpiry
+	n       [States]int32 // entries of each state
+	Stale   window.Spans  // deliveries that lost their message
+	scan    logScan       // see FirstExpiry
 
 	QueueName string         // immutable, as the clock
 	clock     *message.Clock // says which time an instant is

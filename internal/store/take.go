@@ -38,7 +38,7 @@ func (s *Store[T]) TakeExpired(most int, vis, now int64) (r lease.Run[T], ok boo
 // most so many. Who takes them, takes them by Take, or as Joins says.
 func (s *Store[T]) PlainRun(most int, now int64) []message.Item[T] {
 	n := min(s.InLog(), most)
-	if n == 0 || s.N[Backlogged] > 0 {
+	if n == 0 || s.n[Backlogged] > 0 {
 		return nil
 	}
 	if s.Due() > 0 {
@@ -113,7 +113,7 @@ func (s *Store[T]) Next(now int64) (i int32, expired, ok bool) {
 		switch {
 		case wasDue:
 			i = s.popDueFirst()
-		case s.N[Backlogged] > 0:
+		case s.n[Backlogged] > 0:
 			i, _ = s.Win.Pop(&s.backlog)
 		case s.InLog() > 0:
 			i, listed = s.Win.Add(Held[T]{Item: *s.Cursor.Next()}), false
@@ -123,7 +123,7 @@ func (s *Store[T]) Next(now int64) (i int32, expired, ok bool) {
 			return 0, false, false
 		}
 		if listed {
-			s.N[s.Win.Meta(i).State]--
+			s.CountOut(i)
 			s.Win.Restamp(i)
 		}
 		if s.Expired(&s.Win.At(i).Item, now) {
@@ -150,7 +150,7 @@ func (s *Store[T]) Fly(l *lease.Lease[T], i int32, now int64) {
 // It times out at the given instant.
 func (s *Store[T]) Claim(i int32, state uint8, now, until int64) {
 	s.Win.Meta(i).State = state
-	s.N[state]++
+	s.n[state]++
 	s.Delivered++
 	s.Win.At(i).Start = now
 	s.Win.Schedule(i, until)
@@ -195,7 +195,7 @@ func (s *Store[T]) popExpired() int32 {
 	i := s.land(&out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
 	m := s.Win.Meta(i)
 	m.Stamp, m.State = out.Stamp, Due
-	s.N[Due]++
+	s.n[Due]++
 	return i
 }
 

@@ -57,7 +57,7 @@ func (s *Store[T]) PopDue(now int64) (i int32, timedOut, ok bool) {
 	if state == InFlight || state == InHandler {
 		return i, true, true
 	}
-	s.N[state]--
+	s.n[state]--
 	s.becomeDue(i)
 	return i, false, true
 }
@@ -87,11 +87,11 @@ func (s *Store[T]) TakeAllBack() bool {
 	if !s.Leases.Steps() {
 		return false
 	}
-	n := s.N[Backlogged]
+	n := s.n[Backlogged]
 	for l := s.Leases.FirstAhead(); l != nil; l = s.Leases.FirstAhead() {
 		s.TakeBack(l)
 	}
-	return s.N[Backlogged] > n
+	return s.n[Backlogged] > n
 }
 
 // Rest lets go of what the cursor has passed, and looks at the leases that consumers go

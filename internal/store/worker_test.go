@@ -33,7 +33,7 @@ func (w *worker) ref(k int) message.Ref {
 // prefetch takes messages of the log into a lease, if nothing else comes first.
 func (w *worker) prefetch() {
 	d := w.d
-	if d.log == nil || w.l != nil || d.s.Due() > 0 || d.s.N[Backlogged] > 0 || d.s.InLog() == 0 {
+	if d.log == nil || w.l != nil || d.s.Due() > 0 || d.s.In(Backlogged) > 0 || d.s.InLog() == 0 {
 		return
 	}
 	run := d.s.Cursor.Run(min(d.s.InLog(), 1+d.arg(8)))

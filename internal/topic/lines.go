@@ -14,20 +14,12 @@ import (
 // lines, those of a queue in its Wait. This file says which lines an offer wants, and who
 // is looked at when something changes.
 
-// linesOf returns a queue's lines, nil if nobody has waited for room in it.
-func linesOf[T any](q *queue.Queue[T]) *waitline.Queue {
-	l, _ := q.Wait.(*waitline.Queue)
-	return l
-}
-
 // makeLines returns a queue's lines, and makes them if there are none.
 func makeLines[T any](q *queue.Queue[T]) *waitline.Queue {
-	l := linesOf(q)
-	if l == nil {
-		l = &waitline.Queue{Filtered: q.Filters != nil, Drops: q.Set.Overflow.Drops()}
-		q.Wait = l
+	if q.Wait == nil {
+		q.Wait = &waitline.Queue{Filtered: q.Filters != nil, Drops: q.Set.Overflow.Drops()}
 	}
-	return l
+	return q.Wait
 }
 
 // Redrives reports whether o is a redrive. It and what follows is for package waitline.
@@ -50,7 +42,7 @@ func (o *offer[T]) Queue(k int) *waitline.Queue {
 	case o.redrive != nil:
 		return makeLines(o.redrive)
 	}
-	return linesOf(o.rows[k].q)
+	return o.rows[k].q.Wait
 }
 
 // waiterOf is the waiter that stands in line.
@@ -97,11 +89,11 @@ func (t *Topic[T]) LetIn(room *queue.Queue[T]) (p notice.Pending) {
 func (t *Topic[T]) HasTurnsLocked() bool { return t.lines.HasTurns() }
 
 // TurnsOfLocked has those looked at who may be waiting for room in q.
-func (t *Topic[T]) TurnsOfLocked(q *queue.Queue[T]) { t.lines.RoomMade(linesOf(q), q.Filters != nil) }
+func (t *Topic[T]) TurnsOfLocked(q *queue.Queue[T]) { t.lines.RoomMade(q.Wait, q.Filters != nil) }
 
 // turnsWithoutLocked has those looked at who wait for q no longer, since it is gone.
 func (t *Topic[T]) turnsWithoutLocked(q *queue.Queue[T]) {
-	t.lines.Closed(linesOf(q), q.Filters != nil, t.open.n > 0)
+	t.lines.Closed(q.Wait, q.Filters != nil, t.open.n > 0)
 }
 
 // standsBehind reports whether w has to wait for another to go on first.

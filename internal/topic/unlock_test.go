@@ -45,7 +45,7 @@ func TestUnlockTellsLast(t *testing.T) {
 		_, ok := q.ClaimAtLocked(q.Core.Now(), q.Set.Visibility, store.InFlight)
 		require.True(t, ok)
 		i, _ := q.Win.PopDue(1<<63 - 1)
-		q.N[store.InFlight]--
+		q.CountOut(i)
 		q.Remove(i)
 		q.Acked++
 		q.Unlock()

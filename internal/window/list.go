@@ -7,11 +7,11 @@ type List = list[struct{}]
 // see lease.Place.
 type list[_ any] struct {
 	first, last int32 // an entry's number plus one; 0 is none
-	n           int
+	n           int32
 }
 
 // Len is the number of entries in l.
-func (l *list[_]) Len() int { return l.n }
+func (l *list[_]) Len() int { return int(l.n) }
 
 // First returns l's first entry.
 func (l *list[_]) First() (i int32, ok bool) { return l.first - 1, l.first != 0 }

@@ -46,7 +46,7 @@ func (w *Window[E]) PushInOrder(l *List, o *Order, i int32, key func(i int32) ui
 	}
 	before, steps := w.walk(l, before, m.key, near, key)
 	if steps == near {
-		before, steps = w.walk(l, w.marked(o, m.key), m.key, l.n+1, key)
+		before, steps = w.walk(l, w.marked(o, m.key), m.key, l.Len()+1, key)
 	}
 	o.last = m
 	w.PushAfter(l, i, before-1, before != 0)

@@ -72,7 +72,7 @@ func (w *Worker[T]) claimLocked() bool {
 // is what claimLeasesLocked would do, but at a lower price.
 func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 	s, q := w.s, w.s.Q
-	if !s.prefetches || q.Due() > 0 || q.N[store.Backlogged] > 0 || q.InLog() < len(ds) || !q.AllJoin(len(ds), now) {
+	if !s.prefetches || q.Due() > 0 || q.In(store.Backlogged) > 0 || q.InLog() < len(ds) || !q.AllJoin(len(ds), now) {
 		return false
 	}
 	t, vis := q.OpenLeases(), int64(s.visibility())

@@ -175,7 +175,7 @@ func (r *Range[T]) Leave() {
 func (r *Range[T]) prefetchLocked(now int64) bool {
 	q := r.q
 	n := r.sizeLocked(now)
-	if n < 2 || q.Due() > 0 || q.N[store.Backlogged] > 0 || q.Direct || r.vis != q.Set.Visibility || q.Core.Singly || q.Hooked(notice.Settled) {
+	if n < 2 || q.Due() > 0 || q.In(store.Backlogged) > 0 || q.Direct || r.vis != q.Set.Visibility || q.Core.Singly || q.Hooked(notice.Settled) {
 		return false
 	}
 	run := q.Cursor.Run(n)

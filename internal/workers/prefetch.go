@@ -47,7 +47,7 @@ const prefetchTime = int64(50 * time.Microsecond)
 func (w *Worker[T]) prefetchLocked(now int64) bool {
 	s, q := w.s, w.s.Q
 	n := q.InLog()
-	if s.Stopping || !q.ServesLocked() || q.Due() > 0 || q.N[store.Backlogged] > 0 {
+	if s.Stopping || !q.ServesLocked() || q.Due() > 0 || q.In(store.Backlogged) > 0 {
 		return false
 	}
 	run := q.Cursor.Run(min(n, w.sizeLocked(now, n)))
