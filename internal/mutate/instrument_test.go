@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // sample has one of everything that is mutated; its test kills all mutants but one.
@@ -75,7 +76,7 @@ func TestEveryMutantIsOneChangeThatATestSees(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mutants, err := prepare(from, dir, ".")
+	mutants, _, err := prepare(from, dir, ".")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestEveryMutantIsOneChangeThatATestSees(t *testing.T) {
 			seen[k] = true
 		}
 	}
-	r := &runner{dir: dir, skip: "^$", silence: 1e10}
+	r := newRunner(dir, nil)
 	if err := r.build(mutants); err != nil {
 		t.Fatal(err)
 	}
@@ -132,4 +133,47 @@ func TestReasonsAreReadFromHeadingsAndBullets(t *testing.T) {
 	if len(got) != 2 || !got[key("queue.go", "Queue.room", "a < b → a <= b")] || !got[key("internal/log/log.go", "Log.Append", "remove l.head++ (2)")] {
 		t.Errorf("got %v", got)
 	}
+}
+
+// A change is tried with the tests of the packages above too: here there are no others.
+func TestWhatOthersTestIsKilled(t *testing.T) {
+	from, dir := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":                  "module " + modulePath + "\n\ngo 1.25.0\n",
+		"root.go":                 "package fanout\n\nimport _ \"" + modulePath + "/internal/high\"\n",
+		"internal/low/low.go":     "package low\n\nfunc Two() int { return 2 }\n",
+		"internal/mid/mid.go":     "package mid\n\nimport \"" + modulePath + "/internal/low\"\n\nfunc Four() int { return low.Two() + low.Two() }\n",
+		"internal/high/high.go":   "package high\n\nimport \"" + modulePath + "/internal/mid\"\n\nvar _ = mid.Four\n",
+		"a_test.go":               "package fanout\n",
+		"internal/low/a_test.go":  "package low\n",
+		"internal/mid/a_test.go":  "package mid\n",
+		"internal/high/a_test.go": "package high\n\nimport (\n\t\"testing\"\n\n\t\"" + modulePath + "/internal/mid\"\n)\n\nfunc Test(t *testing.T) {\n\tif mid.Four() != 4 {\n\t\tt.Fatal()\n\t}\n}\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(from, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(from, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mutants, above, err := prepare(from, dir, "./...")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRunner(dir, above)
+	if err := r.build(mutants, "internal/high"); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		if res := r.try(m); res.By != "Test" {
+			t.Errorf("%s: %s is killed by %q", m.Func, m.Change, res.By)
+		}
+	}
+	if len(mutants) < 2 {
+		t.Errorf("only %d changes", len(mutants))
+	}
+}
+
+func newRunner(dir string, above map[string][]string) *runner {
+	return &runner{dir: dir, above: above, took: map[string]time.Duration{}, skip: "^$", silence: 1e10}
 }

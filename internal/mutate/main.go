@@ -97,7 +97,7 @@ func (s *settings) run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	mutants, err := prepare(s.module, dir, core...)
+	mutants, above, err := prepare(s.module, dir, core...)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *settings) run() error {
 	if err != nil {
 		return err
 	}
-	r := &runner{dir: dir, blackBox: outside, skip: s.skip, verbose: s.verbose, silence: s.silence}
+	r := &runner{dir: dir, above: above, blackBox: outside, took: map[string]time.Duration{}, skip: s.skip, verbose: s.verbose, silence: s.silence}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
 	if err := r.build(mutants); err != nil {

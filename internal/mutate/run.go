@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,7 +30,9 @@ const memory = 6 << 20
 // A runner tries mutants.
 type runner struct {
 	dir      string
-	blackBox []string // packages that only test the core from outside
+	above    map[string][]string      // which packages of the core stand on one
+	blackBox []string                 // packages that only test the core from outside
+	took     map[string]time.Duration // by the tests of each package
 	skip     string
 	verbose  bool
 	timeout  time.Duration // for all tests
@@ -66,9 +69,12 @@ func (w *watcher) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// build compiles the test programs and measures the suite with no mutant on.
-func (r *runner) build(mutants []Mutant) error {
+// build compiles the test programs of what has changes, and of more, and measures the suite with no mutant on.
+func (r *runner) build(mutants []Mutant, more ...string) error {
 	pkgs := map[string]bool{".": true}
+	for _, p := range more {
+		pkgs[p] = true
+	}
 	for _, p := range r.blackBox {
 		pkgs[p] = true
 	}
@@ -89,7 +95,8 @@ func (r *runner) build(mutants []Mutant) error {
 		if by, out := r.test(p, 0); by != "" {
 			return fmt.Errorf("the suite fails without a mutant: %s\n%s", by, out)
 		}
-		longest = max(longest, time.Since(began))
+		r.took[p] = time.Since(began)
+		longest = max(longest, r.took[p])
 	}
 	r.timeout = 4*longest + 10*time.Second
 	return nil
@@ -145,12 +152,24 @@ func lastRun(out string) string {
 	return all[len(all)-1][1]
 }
 
-func (r *runner) try(m Mutant) Result {
-	pkgs := []string{"."}
-	if p := path.Dir(m.File); p != "." {
-		pkgs = []string{p, "."}
+// suites are the packages whose tests a change in pkg is tried with, in that order: its
+// own, then all that stands on it, the quickest first.
+func (r *runner) suites(pkg string) []string {
+	others := []string{"."}
+	if pkg == "." {
+		others = nil
 	}
-	pkgs = append(pkgs, r.blackBox...)
+	for _, p := range slices.Concat(r.above[pkg], r.blackBox) {
+		if _, built := r.took[p]; built && p != "." {
+			others = append(others, p)
+		}
+	}
+	slices.SortStableFunc(others, func(a, b string) int { return cmp.Compare(r.took[a], r.took[b]) })
+	return append([]string{pkg}, others...)
+}
+
+func (r *runner) try(m Mutant) Result {
+	pkgs := r.suites(path.Dir(m.File))
 	for _, p := range pkgs {
 		by, out := r.test(p, m.ID)
 		if r.verbose {
