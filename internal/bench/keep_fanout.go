@@ -18,13 +18,13 @@ var (
 		h, err := keptByUs(n, fanout.WithVisibilityTimeout(timeout))
 		return &batchHeld{fanoutHeld: h}, err
 	}}
-	// The same with a timeout that is not the queue's.
+	// The same with a timeout that is not the queue's, acknowledged in the order received.
 	oursOwn = keeper{name: own, open: func(n int, timeout time.Duration) (held, error) {
 		h, err := keptByUs(n)
 		if h != nil {
 			h.options = []fanout.ReceiveOption{fanout.WithVisibilityTimeout(timeout)}
 		}
-		return &batchHeld{fanoutHeld: h}, err
+		return &inOrder{batchHeld{fanoutHeld: h}}, err
 	}}
 )
 
@@ -93,6 +93,11 @@ type batchHeld struct {
 	acked int                         // how many ack was called for that have been acknowledged
 	asked int                         // how many it was called for
 }
+
+// An inOrder is acknowledged in the order in which it was received.
+type inOrder struct{ batchHeld }
+
+func (*inOrder) arrange([]int) {}
 
 func (h *batchHeld) receive() (uint64, error) {
 	if len(h.ready) == 0 {

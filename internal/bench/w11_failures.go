@@ -66,7 +66,7 @@ func failingPush(b *fanoutBus, s shape, q *fanout.Queue[*payload], queue int) er
 func checkDead(qs []*fanout.Queue[*payload]) error {
 	for _, q := range qs {
 		s := q.Stats()
-		die, twice := dying(s.Published)
+		die, twice := dying(int(s.Published))
 		if s.Dead != die || int(s.Failed) != attempts*die+2*twice {
 			return fmt.Errorf("%w: of %d messages in queue %s %d died after %d failed attempts, not %d after %d",
 				errLost, s.Published, q.Name(), s.Dead, s.Failed, die, attempts*die+2*twice)

@@ -98,10 +98,14 @@ func manyQueues(sys system, queues, times int) (_ []value, err error) {
 }
 
 // A footprint is what the process holds.
-type footprint struct{ bytes, goroutines int64 }
+type footprint struct {
+	bytes      int64 // of the heap, and of stacks
+	heap       int64
+	goroutines int64
+}
 
 func (f footprint) minus(g footprint) footprint {
-	return footprint{f.bytes - g.bytes, f.goroutines - g.goroutines}
+	return footprint{f.bytes - g.bytes, f.heap - g.heap, f.goroutines - g.goroutines}
 }
 
 // settled returns the heap and stacks in use once garbage is gone and goroutines
@@ -112,9 +116,9 @@ func settled() footprint {
 		time.Sleep(3 * time.Millisecond)
 	}
 	runtime.GC()
+	var m runtime.MemStats
 	inUse := func() int64 {
 		runtime.GC()
-		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc + m.StackInuse)
 	}
@@ -125,5 +129,5 @@ func settled() footprint {
 			break
 		}
 	}
-	return footprint{bytes, int64(runtime.NumGoroutine())}
+	return footprint{bytes, int64(m.HeapAlloc), int64(runtime.NumGoroutine())}
 }

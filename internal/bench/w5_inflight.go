@@ -12,7 +12,7 @@ import (
 var inFlight = workload{
 	key: "W5", title: "Many in flight: N received one by one from one queue, none acknowledged",
 	note: "stored: bytes of a message that waits; bytes: more of one that is in flight; held: both. receive, ack (in random order), redeliver: ns each; -cpu: the same in processor time; expire: ns of processor time each, when all time out at once. " +
-		"fanout-into64: ReceiveInto 64 and AckBatch of 64, in random order; fanout-own: the same, received with a visibility timeout that is not the queue's. -old: the library that -old was built with.",
+		"fanout-into64: ReceiveInto 64 and AckBatch of 64, in random order; fanout-own: received with a visibility timeout that is not the queue's, and AckBatch in the order received. -old: the library that -old was built with.",
 	cells: func(o options) (cells []cell) {
 		for _, n := range []int{10_000, 100_000, 1_000_000} {
 			for _, k := range keepers {
