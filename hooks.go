@@ -198,6 +198,6 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 // context that the slog.Handler is given. If the record is about several messages, it is the
 // last. Its Body is nil. ok is false if the record is about no message.
 func MessageFromContext(ctx context.Context) (m MessageInfo, ok bool) {
-	about := queue.MessageOf(ctx)
+	about := notice.MessageOf(ctx)
 	return MessageInfo{about: about}, about != nil
 }

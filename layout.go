@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/topic"
 	"github.com/gofanout/fanout/internal/workers"
@@ -45,9 +46,11 @@ func coreDeliveries[T any](ds []Delivery[T]) []queue.Delivery[T] {
 	return sliceOf[queue.Delivery[T]](ds)
 }
 
-func messages[T any](ms []queue.Message[T]) []Message[T] { return sliceOf[Message[T]](ms) }
+func messages[T any](ms []message.Published[T]) []Message[T] { return sliceOf[Message[T]](ms) }
 
-func coreMessages[T any](ms []Message[T]) []queue.Message[T] { return sliceOf[queue.Message[T]](ms) }
+func coreMessages[T any](ms []Message[T]) []message.Published[T] {
+	return sliceOf[message.Published[T]](ms)
+}
 
 // core is the handler as package workers calls it; nil of nil.
 func (h Handler[T]) core() workers.OneHandler[T] {

@@ -329,7 +329,7 @@ func filtersOf[T any](held []any) (fs []queue.Filter[T], err error) {
 			if err != nil {
 				return nil, err
 			}
-			f.Message = func(m *queue.Message[T]) bool { return keep[0](Message[T](*m)) }
+			f.Message = func(m *message.Published[T]) bool { return keep[0](Message[T](*m)) }
 		case *policy.Policy:
 			f.Policy = h
 		default:

@@ -1,7 +1,8 @@
 // Package callback calls code of the user's for those who have something to finish, however
 // that code ends: by returning, by a panic, or by runtime.Goexit, which cannot be stopped.
 //
-// It owns nothing and has no lock. The goroutine that Apart starts ends with the call.
+// It owns nothing and has no lock. The goroutine that Apart starts ends with the call. Error
+// makes an error of what was panicked with.
 package callback
 
 import "runtime/debug"

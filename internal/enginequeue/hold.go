@@ -158,7 +158,7 @@ func (h *holding[T]) keepUp(ctx context.Context) {
 		return
 	}
 	h.kept = now
-	lease := h.dead.lease(time.Duration(queue.After(int64(h.dead.q.Set.Visibility), now.Sub(h.began))))
+	lease := h.dead.lease(time.Duration(message.After(int64(h.dead.q.Set.Visibility), now.Sub(h.began))))
 	var old []*heldLetter[T]
 	for _, l := range h.letters {
 		if !l.lost && l.until.Sub(now) < h.lease*2/3 {

@@ -86,7 +86,7 @@ func (h *host) RedriveLetters(context.Context, *queue.Queue[string], []queue.Del
 	return 0, errors.ErrUnsupported
 }
 
-func (h *host) Stamp(_ context.Context, items []queue.Item[string]) error {
+func (h *host) Stamp(_ context.Context, items []message.Item[string]) error {
 	h.Mu.Lock()
 	defer h.Mu.Unlock()
 	if h.closed {
@@ -99,7 +99,7 @@ func (h *host) Stamp(_ context.Context, items []queue.Item[string]) error {
 	return nil
 }
 
-func (h *host) TellPublished(items []queue.Item[string]) {
+func (h *host) TellPublished(items []message.Item[string]) {
 	h.Mu.Lock()
 	defer h.Mu.Unlock()
 	for _, it := range items {
@@ -214,7 +214,7 @@ func wanted(f func(body string) bool) func(s *settings.Queue) {
 func (h *host) publish(t *testing.T, bodies ...string) {
 	t.Helper()
 	for _, b := range bodies {
-		require.NoError(t, h.on.Publish(t.Context(), []queue.Item[string]{{Body: b}}, false))
+		require.NoError(t, h.on.Publish(t.Context(), []message.Item[string]{{Body: b}}, false))
 	}
 }
 

@@ -218,7 +218,7 @@ func together(n int, do func(k int) error) []error {
 
 // DiedAfter reports whether a letter came after a redrive began: perhaps one that
 // the redrive has moved, as it has one with the same ID if moved says so.
-func DiedAfter(began time.Time, h *queue.History, moved bool) bool {
+func DiedAfter(began time.Time, h *message.History, moved bool) bool {
 	if h == nil {
 		return moved
 	}

@@ -24,7 +24,7 @@ func (h *host) buried(t *testing.T, n int, change ...func(s *settings.Queue)) *q
 	t.Helper()
 	q := h.open(t, change...)
 	for _, name := range names(n) {
-		require.NoError(t, h.on.Publish(t.Context(), []queue.Item[string]{{Body: name, Ext: &queue.Extra{ID: name}}}, false))
+		require.NoError(t, h.on.Publish(t.Context(), []message.Item[string]{{Body: name, Ext: &message.Extra{ID: name}}}, false))
 		time.Sleep(time.Millisecond)
 		require.NoError(t, receive(t, q).Settle(t.Context(), message.Permanent(errBroken)))
 	}
@@ -273,7 +273,7 @@ func TestLettersThatAreNotMovedAreAnError(t *testing.T) {
 		h := newHost(t, e, func(s *settings.Topic) { s.Ordering = true })
 		q := h.open(t)
 		for k, key := range []string{"x", "y", "x", "y", "x"} {
-			require.NoError(t, h.on.Publish(ctx, []queue.Item[string]{{Body: fmt.Sprint(k), Ext: &queue.Extra{Key: key}}}, false))
+			require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: fmt.Sprint(k), Ext: &message.Extra{Key: key}}}, false))
 			require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
 			time.Sleep(time.Second)
 		}

@@ -51,7 +51,7 @@ type leased struct {
 func (l *leased) Encoded() []byte { return l.msg.Body }
 
 // leaseOf is what a message has of an engine's, nil in memory.
-func leaseOf(x *queue.Extra) *leased {
+func leaseOf(x *message.Extra) *leased {
 	if x == nil {
 		return nil
 	}
@@ -94,7 +94,7 @@ func (r *Queue[T]) lease(vis time.Duration) time.Duration {
 	if !r.on.Caps[engine.Visibility].Kept {
 		return 0
 	}
-	lease := time.Duration(queue.After(int64(vis), leaseSlack))
+	lease := time.Duration(message.After(int64(vis), leaseSlack))
 	if most := r.on.Caps[engine.Visibility].Most; most > 0 {
 		lease = min(lease, most)
 	}

@@ -116,7 +116,7 @@ func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []queue
 		m, h := q.Win.Meta(i), q.Win.At(i)
 		q.CountIn(i)
 		q.Delivered++
-		q.Win.Schedule(i, queue.After(now, vis))
+		q.Win.Schedule(i, message.After(now, vis))
 		d := q.Delivery(&h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(m.Spent + 1)})
 		q.DeliveredLocked(&d)
 		ds = append(ds, d)
@@ -161,12 +161,12 @@ func (r *Queue[T]) decode(got []engine.Received) []arrival[T] {
 			break
 		}
 		a := &as[k]
-		a.broken = message.Verdict{Cause: queue.CauseOf(e), Stack: message.ShortText(e.Stack, message.MostText), Err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.QueueName, errExited)}
+		a.broken = message.Verdict{Cause: message.CauseOfEnd(e), Stack: message.ShortText(e.Stack, message.MostText), Err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.QueueName, errExited)}
 		if e.Panicked != nil {
-			a.broken.Err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.QueueName, queue.PanicError(e.Panicked))
+			a.broken.Err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.QueueName, callback.Error(e.Panicked))
 		}
 		a.broken = a.broken.Told()
-		a.broken.Wait = r.q.WaitAfter(message.Verdict{Cause: queue.CauseOf(e), Wait: message.FromBackoff}, int32(a.spent+1))
+		a.broken.Wait = r.q.WaitAfter(message.Verdict{Cause: message.CauseOfEnd(e), Wait: message.FromBackoff}, int32(a.spent+1))
 	}
 	return as
 }
@@ -202,7 +202,7 @@ func (r *Queue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 		a.spent = uint32(max(m.Deliveries-1, 0))
 	}
 	a.At = q.Core.Clock.At(m.PublishedAt)
-	a.Ext = &queue.Extra{
+	a.Ext = &message.Extra{
 		ID: m.ID, Attributes: m.Attributes, Key: m.OrderingKey, TTL: m.TimeToLive,
 		Receipt: &leased{receipt: m.Receipt, msg: m.Message, deliveries: m.Deliveries, born: state.Born},
 	}

@@ -220,7 +220,7 @@ func (r *Queue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp uint64) 
 }
 
 // countLocked counts and notes how an attempt ended.
-func (r *Queue[T]) countLocked(it *queue.Item[T], v message.Verdict, end ending, spent uint32, elapsed time.Duration) {
+func (r *Queue[T]) countLocked(it *message.Item[T], v message.Verdict, end ending, spent uint32, elapsed time.Duration) {
 	q := r.q
 	q.CountEnd(v.Cause)
 	attempt := int(spent)
@@ -236,7 +236,7 @@ func (r *Queue[T]) countLocked(it *queue.Item[T], v message.Verdict, end ending,
 
 // deadLetteredLocked counts and notes that a dead message is with the engine's dead letters,
 // or found no way there.
-func (r *Queue[T]) deadLetteredLocked(it *queue.Item[T], dead notice.Event, parked bool) {
+func (r *Queue[T]) deadLetteredLocked(it *message.Item[T], dead notice.Event, parked bool) {
 	q := r.q
 	if parked {
 		q.Counters().Parked++
@@ -336,7 +336,7 @@ func (r *Queue[T]) Extend(ctx context.Context, ref message.Ref, by time.Duration
 	if err == nil {
 		lease = leaseOf(q.Win.At(i).Ext)
 	}
-	at := queue.After(now, by)
+	at := message.After(now, by)
 	enough := err == nil && at <= q.Win.Meta(i).Deadline
 	q.Mu.Unlock()
 	if err == nil && !enough {

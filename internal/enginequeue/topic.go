@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -50,9 +51,9 @@ type Topic[T any] struct {
 type Host[T any] interface {
 	// Stamp gives items that are about to be published numbers and times. It returns
 	// ErrClosed if the topic does not take them.
-	Stamp(ctx context.Context, items []queue.Item[T]) error
+	Stamp(ctx context.Context, items []message.Item[T]) error
 	// TellPublished tells hooks of items that were published.
-	TellPublished(items []queue.Item[T])
+	TellPublished(items []message.Item[T])
 
 	// MayOpen returns why a queue of that name can't be opened, if so.
 	MayOpen(name string) error
@@ -69,7 +70,7 @@ type Host[T any] interface {
 }
 
 // Publish publishes items by the engine.
-func (t *Topic[T]) Publish(ctx context.Context, items []queue.Item[T], try bool) error {
+func (t *Topic[T]) Publish(ctx context.Context, items []message.Item[T], try bool) error {
 	if try && t.Caps[engine.Bounded].Kept {
 		return t.Refuse("TryPublish", "it may have to wait for room; use Publish with a context that ends")
 	}
@@ -111,7 +112,7 @@ func (t *Topic[T]) Publish(ctx context.Context, items []queue.Item[T], try bool)
 	return nil
 }
 
-func (t *Topic[T]) encode(it *queue.Item[T]) (m engine.Message, err error) {
+func (t *Topic[T]) encode(it *message.Item[T]) (m engine.Message, err error) {
 	m.ID = t.Home.IDOf(it.Seq, it.At, it.Ext)
 	m.PublishedAt = t.Home.Time(it.At)
 	if x := it.Ext; x != nil {
@@ -123,7 +124,7 @@ func (t *Topic[T]) encode(it *queue.Item[T]) (m engine.Message, err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: codec: %w", message.ErrInvalidMessage, queue.PanicError(p))
+			err = fmt.Errorf("%w: codec: %w", message.ErrInvalidMessage, callback.Error(p))
 		}
 	}()
 	if m.Body, err = t.Codec.Encode(it.Body); err != nil {

@@ -19,8 +19,8 @@ func TestAPublishReachesTheEngineWithAllThatTheMessageHas(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHost(t, fakeengine.New(fakeengine.Config{}), func(s *settings.Topic) { s.Ordering, s.DedupWindow, s.DedupMax = true, time.Minute, 10 })
 		q := h.open(t)
-		ext := &queue.Extra{ID: "mine", Attributes: map[string]string{"a": "1"}, Key: "k", Dedup: "d", Delay: time.Minute, TTL: time.Hour}
-		require.NoError(t, h.on.Publish(ctx, []queue.Item[string]{{Body: "plain"}, {Body: "full", Ext: ext}}, false))
+		ext := &message.Extra{ID: "mine", Attributes: map[string]string{"a": "1"}, Key: "k", Dedup: "d", Delay: time.Minute, TTL: time.Hour}
+		require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: "plain"}, {Body: "full", Ext: ext}}, false))
 		require.Equal(t, []string{"plain", "full"}, h.told)
 		require.EqualValues(t, 2, h.on.Published.Load())
 		d := receive(t, q)
@@ -35,7 +35,7 @@ func TestAPublishReachesTheEngineWithAllThatTheMessageHas(t *testing.T) {
 		require.True(t, began.Equal(d.PublishedAt()))
 		require.Equal(t, `"full"`, string(d.Encoded()))
 		require.NoError(t, d.Ack(ctx))
-		require.NoError(t, h.on.Publish(ctx, []queue.Item[string]{{Body: "again", Ext: ext}}, false))
+		require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: "again", Ext: ext}}, false))
 		messages, _ := engineStats(t, h)
 		require.Equal(t, 1, messages.Delayed, "a minute has passed: it is no duplicate any more")
 		h.end(t)
@@ -52,7 +52,7 @@ func engineStats(t *testing.T, h *host) (messages, letters engine.Stats) {
 }
 
 func TestAPublishThatTheEngineDoesNotTakeIsAnError(t *testing.T) {
-	one := func(body string) []queue.Item[string] { return []queue.Item[string]{{Body: body}} }
+	one := func(body string) []message.Item[string] { return []message.Item[string]{{Body: body}} }
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		e := fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.MessageDelay, engine.AllOrNone}, MaxBody: 40, FullFails: true})
 		h := newHost(t, e, broken)
@@ -60,14 +60,14 @@ func TestAPublishThatTheEngineDoesNotTakeIsAnError(t *testing.T) {
 		require.NoError(t, h.on.Publish(ctx, nil, false))
 		require.Zero(t, e.Calls(fakeengine.OpenTopic), "nothing is no publish")
 
-		err := h.on.Publish(ctx, []queue.Item[string]{{Body: "a"}, {Body: "not encodable"}}, false)
+		err := h.on.Publish(ctx, []message.Item[string]{{Body: "a"}, {Body: "not encodable"}}, false)
 		require.ErrorIs(t, err, errBroken)
 		require.ErrorIs(t, err, message.ErrInvalidMessage)
 		require.ErrorContains(t, err, "message 1: ")
 		err = h.on.Publish(ctx, one("encoding panics"), false)
 		require.ErrorIs(t, err, message.ErrInvalidMessage)
 		require.ErrorContains(t, err, "boom")
-		err = h.on.Publish(ctx, []queue.Item[string]{{Body: "a", Ext: &queue.Extra{Delay: time.Second}}}, false)
+		err = h.on.Publish(ctx, []message.Item[string]{{Body: "a", Ext: &message.Extra{Delay: time.Second}}}, false)
 		require.ErrorIs(t, err, message.ErrUnsupported)
 		require.ErrorContains(t, err, "a Delay of 1s")
 		require.Zero(t, e.Calls(fakeengine.Publish))
@@ -121,7 +121,7 @@ func TestAQueueIsOpenedAsItsSettingsSay(t *testing.T) {
 		require.Equal(t, queue.Unknown, q.Stats().Capacity)
 		require.Equal(t, 7, q.Dead.Stats().Capacity)
 		require.Equal(t, "q/dead", q.Dead.Name())
-		require.NoError(t, h.on.Publish(ctx, []queue.Item[string]{{Body: "others"}, {Body: "mine", Ext: &queue.Extra{Attributes: map[string]string{"for": "q"}}}}, false))
+		require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: "others"}, {Body: "mine", Ext: &message.Extra{Attributes: map[string]string{"for": "q"}}}}, false))
 		began := time.Now()
 		require.Equal(t, "mine", receive(t, q).Body, "the engine filters")
 		require.Equal(t, time.Minute, time.Since(began))

@@ -2,6 +2,7 @@ package message
 
 import (
 	"fmt"
+	"runtime/debug"
 
 	"github.com/gofanout/fanout/internal/callback"
 )
@@ -67,4 +68,9 @@ func shortParts(err error, parts []error) []error {
 		}
 	}
 	return parts
+}
+
+// Stack returns the stack of a panic, as its message's history keeps it.
+func Stack() string {
+	return ShortText(string(debug.Stack()), MostText)
 }

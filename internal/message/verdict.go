@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/gofanout/fanout/internal/callback"
 )
 
 // A Cause says how an attempt ended.
@@ -132,3 +134,11 @@ func Judge(err error) Verdict {
 
 // CauseOf is the cause with which an attempt ends whose handler returns err.
 func CauseOf(err error) Cause { return Judge(err).Cause }
+
+// CauseOfEnd is what the end of a call that did not return counts as.
+func CauseOfEnd(e callback.End) Cause {
+	if e.Panicked != nil {
+		return Panicked
+	}
+	return Exited
+}

@@ -26,9 +26,7 @@ type Listeners struct {
 	Clock  *message.Clock
 	Alive  Alive
 	Logger *slog.Logger // nil: slog.Default() at the time of logging
-	// Context makes the context that an event is logged with. Nil: it has nothing.
-	Context func(e *Event) context.Context
-	hooks   [Kinds]func(*Event)
+	hooks  [Kinds]func(*Event)
 
 	taps     atomic.Pointer[[]*[Kinds]func(*Event)] // nil: none. What it points to never changes
 	stacksAt atomic.Int64                           // when stacks were last collected, 0: never

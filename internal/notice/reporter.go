@@ -1,7 +1,6 @@
 package notice
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -151,9 +150,5 @@ func (r *Reporter) Armed() bool {
 }
 
 func (r *Reporter) log(k Kind, e Event) {
-	ctx := context.Background()
-	if r.to.Context != nil {
-		ctx = r.to.Context(&e)
-	}
-	r.to.logWith(ctx, lines[k], e.attrs())
+	r.to.logWith(logContext(&e), lines[k], e.attrs())
 }

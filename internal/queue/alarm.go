@@ -1,6 +1,10 @@
 package queue
 
-import "time"
+import (
+	"time"
+
+	"github.com/gofanout/fanout/internal/message"
+)
 
 // An alarm is the one timer of a queue. It calls the queue's tick at the first instant
 // that the queue waits for. The queue's Mu guards it.
@@ -38,7 +42,7 @@ func (a *alarm) arm(now, at int64, q ticker) {
 func (a *alarm) armBriefly(now, at int64, q ticker) {
 	if !a.comesBy(at) {
 		a.Brief = true
-		a.set(now, min(at, After(now, CheckAge)), q)
+		a.set(now, min(at, message.After(now, CheckAge)), q)
 	}
 }
 

@@ -34,7 +34,6 @@ func NewCore(name string, s settings.Topic) (*Core, error) {
 	}
 	c := &Core{TopicName: name, Clock: *clock, Around: s.Handling, calls: s.Calls}
 	c.To.Topic, c.To.Clock, c.To.Alive, c.To.Logger = name, &c.Clock, &c.Live, s.Logger
-	c.To.Context = logContext
 	for _, listen := range s.Listen {
 		listen(&c.To)
 	}
@@ -94,16 +93,8 @@ func (c *Core) Now() int64 { return c.Clock.Now() }
 
 func (c *Core) Time(at int64) time.Time { return c.Clock.Time(at) }
 
-// After is the instant d after now, or the end of time.
-func After(now int64, d time.Duration) int64 {
-	if at := now + int64(d); at >= now {
-		return at
-	}
-	return 1<<63 - 1
-}
-
 // IDOf is a message's ID: the publisher's, or one that the clock makes.
-func (c *Core) IDOf(seq uint64, at int64, ext *Extra) string {
+func (c *Core) IDOf(seq uint64, at int64, ext *message.Extra) string {
 	if ext != nil && ext.ID != "" {
 		return ext.ID
 	}

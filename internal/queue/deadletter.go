@@ -140,11 +140,11 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 // toLetter returns q's message as dead-letter queue d keeps it. In one that is
 // shared, times, numbers and IDs of several topics come together: they become
 // d's own, and the message takes its ID and its origin along.
-func (q *Queue[T]) toLetter(d *Queue[T], it Item[T]) Item[T] {
+func (q *Queue[T]) toLetter(d *Queue[T], it message.Item[T]) message.Item[T] {
 	if !d.shared() {
 		return it
 	}
-	it.Ext = it.Ext.With(func(x *Extra) {
+	it.Ext = it.Ext.With(func(x *message.Extra) {
 		x.ID = q.Core.IDOf(it.Seq, it.At, it.Ext)
 		x.Source, x.Seq = q.origin(), it.Seq
 	})
@@ -154,13 +154,13 @@ func (q *Queue[T]) toLetter(d *Queue[T], it Item[T]) Item[T] {
 }
 
 // fromLetter is the reverse of toLetter, for a message whose time to live begins anew.
-func (q *Queue[T]) fromLetter(d *Queue[T], it Item[T], now int64) Item[T] {
+func (q *Queue[T]) fromLetter(d *Queue[T], it message.Item[T], now int64) message.Item[T] {
 	if d.shared() {
 		it.Seq = it.Ext.Seq
 		it.At = q.Core.Clock.At(d.Core.Time(it.At))
 	}
 	if it.Ext != nil || q.Set.TTL > 0 {
-		it.Ext = it.Ext.With(func(x *Extra) { x.Born, x.Source, x.Seq = now, nil, 0 })
+		it.Ext = it.Ext.With(func(x *message.Extra) { x.Born, x.Source, x.Seq = now, nil, 0 })
 	}
 	return it
 }
@@ -203,7 +203,7 @@ func (q *Queue[T]) peekHere(most int) []Delivery[T] {
 	q.TakeAllBack()
 	ds := q.peekLocked()
 	if !q.Direct && !q.Closed {
-		q.Cursor.Scan(func(it *Item[T]) bool {
+		q.Cursor.Scan(func(it *message.Item[T]) bool {
 			ds = append(ds, q.inLogDelivery(it))
 			return len(ds) < most
 		})
@@ -238,6 +238,6 @@ func (q *Queue[T]) peekedLocked(i int32) Delivery[T] {
 }
 
 // inLogDelivery is a message of the log for those who look at it.
-func (q *Queue[T]) inLogDelivery(it *Item[T]) Delivery[T] {
+func (q *Queue[T]) inLogDelivery(it *message.Item[T]) Delivery[T] {
 	return q.Delivery(it, nil, message.Ref{Attempt: 1})
 }

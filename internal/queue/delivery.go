@@ -20,15 +20,15 @@ type Delivery[T any] struct {
 // those of the zero Receipt.
 type Receipt[T any] struct {
 	Q    *Queue[T]
-	Ext  *Extra
-	Hist *History
+	Ext  *message.Extra
+	Hist *message.History
 	Seq  uint64
 	At   int64
 	Ref  message.Ref
 }
 
 // Delivery is a delivery of a message of the queue.
-func (q *Queue[T]) Delivery(it *Item[T], hist *History, ref message.Ref) Delivery[T] {
+func (q *Queue[T]) Delivery(it *message.Item[T], hist *message.History, ref message.Ref) Delivery[T] {
 	return Delivery[T]{it.Body, Receipt[T]{Q: q, Ext: it.Ext, Hist: hist, Seq: it.Seq, At: it.At, Ref: ref}}
 }
 
@@ -42,7 +42,7 @@ func (d Receipt[T]) Encoded() []byte {
 type encoded interface{ Encoded() []byte }
 
 // encodedOf returns a body as the engine carried it. ok is false in memory.
-func encodedOf(x *Extra) (data []byte, ok bool) {
+func encodedOf(x *message.Extra) (data []byte, ok bool) {
 	if x == nil || x.Receipt == nil {
 		return nil, false
 	}

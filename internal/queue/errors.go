@@ -3,10 +3,8 @@ package queue
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
-	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -78,31 +76,3 @@ func (l Left) String() string {
 }
 
 func IsClosed(err error) bool { return errors.Is(err, message.ErrClosed) }
-
-// PanicError is an error for a panic. Its text is made of what p says of itself.
-func PanicError(p any) (err error) {
-	e := callback.Apart(func() {
-		if inner, ok := p.(error); ok {
-			err = fmt.Errorf("panic: %w", inner)
-		} else {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	})
-	if !e.Returned {
-		err = fmt.Errorf("panic: a %T, whose text could not be had", p)
-	}
-	return err
-}
-
-// CauseOf is what the end of a call that did not return counts as.
-func CauseOf(e callback.End) message.Cause {
-	if e.Panicked != nil {
-		return message.Panicked
-	}
-	return message.Exited
-}
-
-// Stack returns the stack of a panic, as its message's history keeps it.
-func Stack() string {
-	return message.ShortText(string(debug.Stack()), message.MostText)
-}

@@ -2,14 +2,15 @@ package queue
 
 import (
 	"github.com/gofanout/fanout/internal/log"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 )
 
 // A Filter says which messages a queue gets. It is one of these.
 type Filter[T any] struct {
 	Body    func(body T) bool
-	Message func(m *Message[T]) bool // must not change m, nor its attributes
-	Policy  *policy.Policy           // one of SNS, which an engine may apply
+	Message func(m *message.Published[T]) bool // must not change m, nor its attributes
+	Policy  *policy.Policy                     // one of SNS, which an engine may apply
 }
 
 // filters are those of one queue. They are not changed once it is open.
@@ -37,7 +38,7 @@ const ownSegment = PrefetchLen
 
 // ReadOwnLog gives q, which is being opened, a log of its own, whose memory it shares with
 // others.
-func (q *Queue[T]) ReadOwnLog(spare *log.Spare[Item[T]]) {
+func (q *Queue[T]) ReadOwnLog(spare *log.Spare[message.Item[T]]) {
 	q.Log = log.NewSharing(min(ownSegment, SegmentOf[T](), q.Set.Capacity/4), spare)
 	q.Idle = new(IdleQueues[T])
 	q.Cursor = q.Log.Cursor()
@@ -45,11 +46,11 @@ func (q *Queue[T]) ReadOwnLog(spare *log.Spare[Item[T]]) {
 
 // A Seen is a message as filters see it, made for the first that wants to see all of it.
 type Seen[T any] struct {
-	m    Message[T]
+	m    message.Published[T]
 	Made bool
 }
 
-func (s *Seen[T]) message(it *Item[T]) *Message[T] {
+func (s *Seen[T]) message(it *message.Item[T]) *message.Published[T] {
 	if !s.Made {
 		s.Made = true
 		s.m.Body = it.Body
@@ -62,7 +63,7 @@ func (s *Seen[T]) message(it *Item[T]) *Message[T] {
 
 // Accept reports whether all of the filters accept an item. s is the item as they see it, or
 // nil.
-func Accept[T any](fs []Filter[T], it *Item[T], s *Seen[T]) bool {
+func Accept[T any](fs []Filter[T], it *message.Item[T], s *Seen[T]) bool {
 	for i := range fs {
 		ok := false
 		switch f := &fs[i]; {
@@ -84,12 +85,12 @@ func Accept[T any](fs []Filter[T], it *Item[T], s *Seen[T]) bool {
 }
 
 // Accepts reports whether the queue's filters accept an item. No lock is held.
-func (q *Queue[T]) Accepts(it *Item[T]) bool {
+func (q *Queue[T]) Accepts(it *message.Item[T]) bool {
 	return q.Filters == nil || Accept(q.Filters.All, it, nil)
 }
 
 // AttributesOf are an item's attributes, which must not be changed.
-func AttributesOf[T any](it *Item[T]) map[string]string {
+func AttributesOf[T any](it *message.Item[T]) map[string]string {
 	if it.Ext == nil {
 		return nil
 	}

@@ -28,7 +28,7 @@ func (q *Queue[T]) TakeAtLocked(ds []Delivery[T], now int64, vis time.Duration) 
 	if n > 0 {
 		q.Tally()
 		q.LookByLocked(now, CheckAge)
-		if !q.Alarm.Armed || q.Alarm.At > After(now, vis) {
+		if !q.Alarm.Armed || q.Alarm.At > message.After(now, vis) {
 			q.ArmLocked(now)
 		}
 		q.HandOnLocked()

@@ -39,7 +39,7 @@ func (h *Handed[T]) Count() int { return len(h.Ds) }
 
 func (h *Handed[T]) Body(k int) any { return h.Ds[k].Body }
 
-func (h *Handed[T]) Ext(k int) *Extra { return h.Ds[k].Ext }
+func (h *Handed[T]) Ext(k int) *message.Extra { return h.Ds[k].Ext }
 
 func (h *Handed[T]) Attempt(k int) int { return int(h.Ds[k].Ref.Attempt) }
 
@@ -169,7 +169,7 @@ func (*redrivenCount) Body(int) any { return nil }
 
 func (*redrivenCount) ID(int) string { return "" }
 
-func (*redrivenCount) Ext(int) *Extra { return nil }
+func (*redrivenCount) Ext(int) *message.Extra { return nil }
 
 func (*redrivenCount) Attempt(int) int { return 0 }
 

@@ -70,18 +70,18 @@ func (q *Queue[T]) DeadIfAny() *Queue[T] {
 }
 
 // Leftovers returns what the queue held when it was closed, in the order of publication.
-func (q *Queue[T]) Leftovers() []Message[T] {
+func (q *Queue[T]) Leftovers() []message.Published[T] {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
 	return slices.Clone(q.leftoversLocked())
 }
 
-func (q *Queue[T]) leftoversLocked() []Message[T] {
+func (q *Queue[T]) leftoversLocked() []message.Published[T] {
 	if q.onDemand != nil && len(q.onDemand.left) > 0 {
 		return q.onDemand.left
 	}
 	if q.Closed && !q.Letters {
-		return []Message[T]{}
+		return []message.Published[T]{}
 	}
 	return nil
 }
@@ -193,9 +193,9 @@ func (q *Queue[T]) expireWaitingLocked(now int64) {
 // messagesLocked returns the window's messages as they would have to be published,
 // with what is left of their delays and times to live: at least 1 ns, as 0 would
 // be the queue's own.
-func (q *Queue[T]) messagesLocked(now int64) []Message[T] {
+func (q *Queue[T]) messagesLocked(now int64) []message.Published[T] {
 	all := q.InOrder()
-	ms := make([]Message[T], len(all))
+	ms := make([]message.Published[T], len(all))
 	for k, i := range all {
 		h, m := q.Win.At(i), q.Win.Meta(i)
 		ms[k] = messageOf(q.Core, &h.Item)
@@ -278,7 +278,7 @@ func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Qu
 }
 
 func SegmentOf[T any]() int {
-	return min(max(SegmentBytes/int(unsafe.Sizeof(Item[T]{})), 1), MaxSegment)
+	return min(max(SegmentBytes/int(unsafe.Sizeof(message.Item[T]{})), 1), MaxSegment)
 }
 
 // MaxSegment is the most messages that a segment of the log holds, and SegmentBytes

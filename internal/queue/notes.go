@@ -1,11 +1,9 @@
 package queue
 
 import (
-	"context"
 	"log/slog"
 	"time"
 
-	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 )
@@ -23,7 +21,7 @@ func (q *Queue[T]) NoteLocked(k notice.Kind, e notice.Event) {
 }
 
 // NoteItemLocked is NoteLocked for an event about one message.
-func (q *Queue[T]) NoteItemLocked(k notice.Kind, it *Item[T], e notice.Event) {
+func (q *Queue[T]) NoteItemLocked(k notice.Kind, it *message.Item[T], e notice.Event) {
 	if !q.Core.To.Wants(k) {
 		return
 	}
@@ -35,7 +33,7 @@ func (q *Queue[T]) NoteItemLocked(k notice.Kind, it *Item[T], e notice.Event) {
 }
 
 // NoteUnreturnedLocked notes that an attempt ended in a panic or an exit, if it did.
-func (q *Queue[T]) NoteUnreturnedLocked(it *Item[T], v message.Verdict, attempt int, elapsed time.Duration) {
+func (q *Queue[T]) NoteUnreturnedLocked(it *message.Item[T], v message.Verdict, attempt int, elapsed time.Duration) {
 	k := notice.Panicked
 	switch v.Cause {
 	case message.Panicked:
@@ -53,42 +51,6 @@ func (q *Queue[T]) DeliveredLocked(d *Delivery[T]) {
 		q.NoteLocked(notice.Delivered, notice.Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
 	}
 }
-
-// messageKey is the key of the message that a log line is about.
-type messageKey struct{}
-
-// MessageOf returns the message that a log line is about, whose context is given; nil if it
-// is about none.
-func MessageOf(ctx context.Context) intercept.About {
-	a, _ := ctx.Value(messageKey{}).(intercept.About)
-	return a
-}
-
-// logContext is the context of an event's log line.
-func logContext(e *notice.Event) context.Context {
-	if e.MessageID == "" {
-		return context.Background()
-	}
-	l := &loggedMessage{messageID: e.MessageID, at: e.PublishedAt, number: e.Attempt}
-	l.extra, _ = e.Message.(*Extra)
-	return context.WithValue(context.Background(), messageKey{}, intercept.About(l))
-}
-
-// A loggedMessage is what a log line knows of a message.
-type loggedMessage struct {
-	messageID string
-	at        time.Time
-	number    int
-	extra     *Extra
-}
-
-func (l *loggedMessage) Count() int                   { return 1 }
-func (l *loggedMessage) Body(int) any                 { return nil }
-func (l *loggedMessage) ID(int) string                { return l.messageID }
-func (l *loggedMessage) Ext(int) *Extra               { return l.extra }
-func (l *loggedMessage) Attempt(int) int              { return l.number }
-func (l *loggedMessage) PublishedAt(int) time.Time    { return l.at }
-func (l *loggedMessage) Set(int, string, string) bool { return false }
 
 // ReportStall tells that a publish has been waiting for room.
 func (q *Queue[T]) ReportStall(waited time.Duration) {

@@ -3,6 +3,7 @@ package queue
 import (
 	"slices"
 
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
 )
@@ -10,7 +11,7 @@ import (
 // Add puts items, or those of them with the given indexes, into the window of a
 // queue that is direct, or that gets messages with a delay of their own. The
 // topic's Mu is held.
-func (q *Queue[T]) Add(items []Item[T], accepted []int) {
+func (q *Queue[T]) Add(items []message.Item[T], accepted []int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
 	n := len(items)
@@ -56,7 +57,7 @@ func (q *Queue[T]) Add(items []Item[T], accepted []int) {
 // or for those of them with the given indexes, drop what its policy says. They
 // have been appended last and are not visible to consumers yet. The topic's Mu is
 // held.
-func (q *Queue[T]) Overflow(items []Item[T], accepted []int) {
+func (q *Queue[T]) Overflow(items []message.Item[T], accepted []int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
 	n, end := len(items), q.Log.Head()
@@ -112,16 +113,16 @@ func (q *Queue[T]) DropOldestLocked(end int64) bool {
 }
 
 // dropNewestLocked drops a message that is being added.
-func (q *Queue[T]) dropNewestLocked(it *Item[T]) {
+func (q *Queue[T]) dropNewestLocked(it *message.Item[T]) {
 	q.Counters().Dropped++
 	q.NoteItemLocked(notice.Dropped, it, notice.Event{Reason: notice.DroppedNewest})
 }
 
 // ReplayLocked adds the newest of what the topic retains to a queue without
 // filters that is being opened.
-func (q *Queue[T]) ReplayLocked(its []Item[T]) {
+func (q *Queue[T]) ReplayLocked(its []message.Item[T]) {
 	now := q.Core.Now()
-	live := slices.DeleteFunc(its, func(it Item[T]) bool { return q.Expired(&it, now) })
+	live := slices.DeleteFunc(its, func(it message.Item[T]) bool { return q.Expired(&it, now) })
 	live = live[max(len(live)-min(q.Set.Replay, q.Set.Capacity), 0):]
 	for k := range live {
 		q.Enter(&live[k], 0, now)

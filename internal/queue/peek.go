@@ -230,7 +230,7 @@ func (q *Queue[T]) seeLogLocked(s *sights[T], pos *int64) (more bool) {
 	}
 	*pos = max(*pos, q.Cursor.Pos())
 	n := 0
-	q.Cursor.ScanFrom(*pos, func(it *Item[T]) bool {
+	q.Cursor.ScanFrom(*pos, func(it *message.Item[T]) bool {
 		if at := (Seat{it.Seq, inLog}); s.wants(at) {
 			s.seen = append(s.seen, Sight[T]{place: at, D: q.inLogDelivery(it), State: store.Backlogged})
 		}

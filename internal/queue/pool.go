@@ -58,7 +58,7 @@ type holder[T any] interface {
 	CancelLocked(cause error)
 	// TimedOutLocked says that a delivery has timed out which the worker has had for as
 	// long as it may, and returns how it ends. It began at start.
-	TimedOutLocked(it *Item[T], attempt int, start, now int64, vis time.Duration) message.Verdict
+	TimedOutLocked(it *message.Item[T], attempt int, start, now int64, vis time.Duration) message.Verdict
 	// ReturnWaitingLocked puts what waits in its lease back into the backlog.
 	ReturnWaitingLocked()
 	// ForgetDoneLocked lets go of the messages that are done.
@@ -142,7 +142,7 @@ func (s *Pool[T]) LimitedLocked() int64 {
 // mayStartAt reports whether a delivery may start now, given the instant before which none
 // may. One that is too late is of the clock of another bubble.
 func (s *Pool[T]) mayStartAt(now, at int64) bool {
-	return at <= now || at > After(now, time.Duration(s.Most)*s.Set.Every)
+	return at <= now || at > message.After(now, time.Duration(s.Most)*s.Set.Every)
 }
 
 // Pass says that a delivery starts now, if the rate limit lets one, and reports whether it
@@ -152,7 +152,7 @@ func (s *Pool[T]) Pass(now int64) bool {
 		return true
 	}
 	at := s.nextAt.Load()
-	return s.mayStartAt(now, at) && s.nextAt.CompareAndSwap(at, After(now, s.Set.Every))
+	return s.mayStartAt(now, at) && s.nextAt.CompareAndSwap(at, message.After(now, s.Set.Every))
 }
 
 // PassMore says that n more deliveries have started with one that did.
@@ -161,7 +161,7 @@ func (s *Pool[T]) PassMore(n int) { s.nextAt.Add(int64(n) * int64(s.Set.Every)) 
 // Unpass says that the delivery that was to start now has not.
 func (s *Pool[T]) Unpass(now int64) {
 	if s.Set.Every > 0 {
-		s.nextAt.CompareAndSwap(After(now, s.Set.Every), now)
+		s.nextAt.CompareAndSwap(message.After(now, s.Set.Every), now)
 	}
 }
 

@@ -28,7 +28,7 @@ func (q *Queue[T]) Locked(f func()) {
 
 // CopyOut makes deliveries of what stands in the log, of which the first has the given
 // name, and the others follow.
-func (q *Queue[T]) CopyOut(ds []Delivery[T], run []Item[T], first message.Ref) {
+func (q *Queue[T]) CopyOut(ds []Delivery[T], run []message.Item[T], first message.Ref) {
 	run = run[:len(ds)]
 	for j := range ds {
 		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
@@ -39,7 +39,9 @@ func (q *Queue[T]) CopyOut(ds []Delivery[T], run []Item[T], first message.Ref) {
 }
 
 // Item is the message that was delivered.
-func (d *Delivery[T]) Item() Item[T] { return Item[T]{Seq: d.Seq, At: d.At, Ext: d.Ext, Body: d.Body} }
+func (d *Delivery[T]) Item() message.Item[T] {
+	return message.Item[T]{Seq: d.Seq, At: d.At, Ext: d.Ext, Body: d.Body}
+}
 
 // LookByLocked sees to it that the timer looks at leases when age has passed, and
 // lets go of what the cursor has passed. Who moves the cursor calls it.
@@ -47,7 +49,7 @@ func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
 	if check := q.Alarm.CheckAt; check != 0 && check-now <= int64(age) {
 		return
 	}
-	if q.Alarm.checkBy(After(now, age)) {
+	if q.Alarm.checkBy(message.After(now, age)) {
 		q.ArmLocked(now)
 	}
 }

@@ -86,7 +86,7 @@ type Queue[T any] struct {
 
 // onDemand is what few queues need, and not often.
 type onDemand[T any] struct {
-	left []Message[T] // what the queue held when it closed
+	left []message.Published[T] // what the queue held when it closed
 	// sources are the queues with messages parked for want of room in this dead-letter
 	// queue, and isSource holds them too.
 	sources  []*Queue[T]

@@ -201,7 +201,7 @@ func (q *Queue[T]) ClaimAtLocked(now int64, vis time.Duration, state uint8) (d D
 		q.CheckDrainedLocked()
 		return d, false
 	}
-	q.Claim(i, state, now, After(now, vis))
+	q.Claim(i, state, now, message.After(now, vis))
 	m, h := q.Win.Meta(i), q.Win.At(i)
 	d = q.Delivery(&h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
 	q.DeliveredLocked(&d)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
@@ -112,7 +113,7 @@ func (q *Queue[T]) selectFrom(c *LetterChoice[T]) (letters []Delivery[T], err er
 func SelectLetters[T any](letters []Delivery[T], c *LetterChoice[T]) (kept []Delivery[T], err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			kept, err = nil, fmt.Errorf("fanout: RedriveIf: %w", PanicError(p))
+			kept, err = nil, fmt.Errorf("fanout: RedriveIf: %w", callback.Error(p))
 		}
 	}()
 	for _, l := range letters {

@@ -57,7 +57,7 @@ func (q *Queue[T]) WaitAfter(v message.Verdict, attempt int32) time.Duration {
 	if q.Letters || !v.Cause.Spends() || q.Set.MaxAttempts == message.Unlimited || int64(attempt) < int64(q.Set.MaxAttempts) {
 		wait, e := q.Set.Backoff.Ask(int(attempt))
 		if !e.Returned {
-			q.Core.To.LogApart("fanout: a backoff "+CauseOf(e).String(), slog.String("topic", q.Core.TopicName), slog.String("queue", q.QueueName),
+			q.Core.To.LogApart("fanout: a backoff "+message.CauseOfEnd(e).String(), slog.String("topic", q.Core.TopicName), slog.String("queue", q.QueueName),
 				slog.Any("panic", e.Panicked), slog.Duration("wait", wait))
 		}
 		return wait
@@ -107,7 +107,7 @@ func (q *Queue[T]) extendHere(ref message.Ref, by time.Duration) error {
 	q.Mu.Lock()
 	defer q.Unlock() // what a range has acknowledged is tallied on the way
 	now := q.Core.Now()
-	if err := q.Store.Extend(ref, After(now, by), now); err != nil {
+	if err := q.Store.Extend(ref, message.After(now, by), now); err != nil {
 		return err
 	}
 	q.ArmLocked(now)

@@ -45,8 +45,8 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) hol
 		w = find(m.Stamp)
 	}
 	if w != nil && q.Renews { // else it has had all of it
-		if until := After(h.Start, w.Pooled().Set.AutoExtend); now < until {
-			next := min(After(now, q.Set.Visibility), until)
+		if until := message.After(h.Start, w.Pooled().Set.AutoExtend); now < until {
+			next := min(message.After(now, q.Set.Visibility), until)
 			q.Win.Schedule(i, next)
 			q.Keeper.ExtendLocked(i, time.Duration(next-now))
 			return

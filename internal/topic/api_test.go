@@ -109,10 +109,10 @@ func WithFilter[T any](keep func(T) bool) option {
 		s.filters = append(fs, queue.Filter[T]{Body: keep})
 	}
 }
-func WithMessageFilter[T any](keep func(queue.Message[T]) bool) option {
+func WithMessageFilter[T any](keep func(message.Published[T]) bool) option {
 	return func(s *allSettings) {
 		fs, _ := s.filters.([]queue.Filter[T])
-		s.filters = append(fs, queue.Filter[T]{Message: func(m *queue.Message[T]) bool { return keep(*m) }})
+		s.filters = append(fs, queue.Filter[T]{Message: func(m *message.Published[T]) bool { return keep(*m) }})
 	}
 }
 
@@ -204,11 +204,11 @@ func subscribeBatchTo[T any](q *queue.Queue[T], _ context.Context, h workers.Bat
 	return workers.Start(q, nil, h, set(options).sub)
 }
 
-func (t *Topic[T]) PublishMessages(ctx context.Context, ms ...queue.Message[T]) error {
+func (t *Topic[T]) PublishMessages(ctx context.Context, ms ...message.Published[T]) error {
 	return t.PublishBatch(ctx, ms)
 }
 
-func (t *Topic[T]) TryPublishMessages(ctx context.Context, ms ...queue.Message[T]) error {
+func (t *Topic[T]) TryPublishMessages(ctx context.Context, ms ...message.Published[T]) error {
 	return t.TryPublishBatch(ctx, ms)
 }
 

@@ -188,7 +188,7 @@ func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *test
 func TestPromise11WhatIsReplayedCanBeDueBeforeItsQueueIsOpen(t *testing.T) {
 	top := newTopic[int](t, WithRetention(100))
 	for n, delay := range []time.Duration{time.Nanosecond, time.Hour} {
-		require.NoError(t, top.PublishMessages(context.Background(), queue.Message[int]{Body: n, Delay: delay}))
+		require.NoError(t, top.PublishMessages(context.Background(), message.Published[int]{Body: n, Delay: delay}))
 	}
 	for range 300 {
 		q := openQueue(t, top, "q", WithReplay(100))

@@ -51,7 +51,7 @@ func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
 				batch++
 				return nil
 			}, WithBatchSize(100))
-			ms := make([]queue.Message[int], ofPrefetched)
+			ms := make([]message.Published[int], ofPrefetched)
 			ms[at].OrderingKey = "a"
 			require.NoError(t, top.PublishMessages(ctx, ms...))
 			synctest.Wait()
@@ -241,7 +241,7 @@ func TestABatchAllocatesNothingForADelivery(t *testing.T) {
 					}, WithBatchSize(size))
 				}
 				elapse(time.Second) // nothing is quick after what never was
-				batch := make([]queue.Message[*int], n)
+				batch := make([]message.Published[*int], n)
 				allocs := testing.AllocsPerRun(50, func() {
 					if err := top.PublishMessages(ctx, batch...); err != nil {
 						t.Error(err)

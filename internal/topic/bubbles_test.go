@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/workers"
@@ -67,7 +68,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 		}},
 		"a delay": {noWorker: true, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *queue.Queue[int], _ chan int) {
 			start := time.Now()
-			require.NoError(t, top.PublishMessages(ctx, queue.Message[int]{Body: 1, Delay: 5 * time.Millisecond}))
+			require.NoError(t, top.PublishMessages(ctx, message.Published[int]{Body: 1, Delay: 5 * time.Millisecond}))
 			d, err := receiveFrom(q, ctx)
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, time.Since(start), 5*time.Millisecond)
@@ -95,7 +96,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 			}
 		}},
 		"deduplication IDs": {noWorker: true, topic: []TopicOption{WithDeduplication(5*time.Millisecond, 10)}, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *queue.Queue[int], _ chan int) {
-			require.NoError(t, top.PublishMessages(ctx, queue.Message[int]{Body: 1, DeduplicationID: "a"}, queue.Message[int]{Body: 1, DeduplicationID: "a"}))
+			require.NoError(t, top.PublishMessages(ctx, message.Published[int]{Body: 1, DeduplicationID: "a"}, message.Published[int]{Body: 1, DeduplicationID: "a"}))
 			require.NoError(t, receive(t, q).Ack(ctx))
 			requireEmpty(t, q)
 			awaitForgotten(top)

@@ -84,7 +84,7 @@ func TestAContextSeesNothingOfALaterRun(t *testing.T) {
 						return nil
 					}
 					q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
-					ms := make([]queue.Message[int], n)
+					ms := make([]message.Published[int], n)
 					for k := range ms {
 						ms[k].Body = k
 					}

@@ -23,8 +23,8 @@ func until(t *testing.T, d time.Duration, f func() error) {
 }
 
 // mortal is a message that lives for a second.
-func mortal(body int) queue.Message[int] {
-	return queue.Message[int]{Body: body, TimeToLive: time.Second}
+func mortal(body int) message.Published[int] {
+	return message.Published[int]{Body: body, TimeToLive: time.Second}
 }
 
 // requireNoTimer requires that no queue of the topic waits for an instant.
@@ -46,29 +46,29 @@ func TestAWaitingPublishGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		options  []QueueOption
-		messages []queue.Message[int]
+		messages []message.Published[int]
 		before   func(t *testing.T, ctx context.Context, q *queue.Queue[int]) // at once
 		left     []int
 	}{
-		"in the log":                      {[]QueueOption{WithTimeToLive(time.Second)}, []queue.Message[int]{{Body: 1}, {Body: 2}}, nil, nil},
-		"by the message's own":            {nil, []queue.Message[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
-		"between others":                  {nil, []queue.Message[int]{{Body: 1}, mortal(2), {Body: 3}}, nil, []int{1, 3}},
-		"of a shorter one than the queue": {[]QueueOption{WithTimeToLive(time.Hour)}, []queue.Message[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
-		"with a filter":                   {[]QueueOption{WithFilter(all)}, []queue.Message[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
-		"in a queue with a delay":         {[]QueueOption{WithDelay(time.Minute)}, []queue.Message[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
-		"delayed":                         {nil, []queue.Message[int]{{Body: 1}, {Body: 2, Delay: time.Minute, TimeToLive: time.Second}}, nil, []int{1}},
-		"that waits for a retry":          {nil, []queue.Message[int]{mortal(1), {Body: 2}}, retryLater, []int{2}},
-		"that was released": {nil, []queue.Message[int]{mortal(1), {Body: 2}}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
+		"in the log":                      {[]QueueOption{WithTimeToLive(time.Second)}, []message.Published[int]{{Body: 1}, {Body: 2}}, nil, nil},
+		"by the message's own":            {nil, []message.Published[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
+		"between others":                  {nil, []message.Published[int]{{Body: 1}, mortal(2), {Body: 3}}, nil, []int{1, 3}},
+		"of a shorter one than the queue": {[]QueueOption{WithTimeToLive(time.Hour)}, []message.Published[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
+		"with a filter":                   {[]QueueOption{WithFilter(all)}, []message.Published[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
+		"in a queue with a delay":         {[]QueueOption{WithDelay(time.Minute)}, []message.Published[int]{{Body: 1}, mortal(2)}, nil, []int{1}},
+		"delayed":                         {nil, []message.Published[int]{{Body: 1}, {Body: 2, Delay: time.Minute, TimeToLive: time.Second}}, nil, []int{1}},
+		"that waits for a retry":          {nil, []message.Published[int]{mortal(1), {Body: 2}}, retryLater, []int{2}},
+		"that was released": {nil, []message.Published[int]{mortal(1), {Body: 2}}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
 			require.NoError(t, receive(t, q).Release(ctx))
 		}, []int{2}},
-		"that timed out": {[]QueueOption{WithVisibilityTimeout(time.Millisecond)}, []queue.Message[int]{mortal(1), {Body: 2}}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
+		"that timed out": {[]QueueOption{WithVisibilityTimeout(time.Millisecond)}, []message.Published[int]{mortal(1), {Body: 2}}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
 			receive(t, q)
 			elapse(time.Millisecond)
 		}, []int{2}},
-		"while paused": {nil, []queue.Message[int]{{Body: 1}, mortal(2)}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
+		"while paused": {nil, []message.Published[int]{{Body: 1}, mortal(2)}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
 			require.NoError(t, q.Pause(ctx))
 		}, []int{1}},
-		"behind its ordering key": {nil, []queue.Message[int]{{Body: 1, OrderingKey: "k"}, {Body: 2, OrderingKey: "k", TimeToLive: time.Second}}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
+		"behind its ordering key": {nil, []message.Published[int]{{Body: 1, OrderingKey: "k"}, {Body: 2, OrderingKey: "k", TimeToLive: time.Second}}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
 			retryLater(t, ctx, q)
 			requireEmpty(t, q) // and 2 stands behind 1 now
 		}, []int{1}},
@@ -117,7 +117,7 @@ func TestAWaitingRedriveGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 				q := openQueue(t, top, "audit", WithCapacity(2), WithOverflow(o))
 				publish(t, top, 1)
 				require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBusy)))
-				publishAll(t, top, queue.Message[int]{Body: 2}, mortal(3))
+				publishAll(t, top, message.Published[int]{Body: 2}, mortal(3))
 				ctx, cancel := context.WithTimeout(ctx, time.Hour)
 				defer cancel()
 				var moved int
@@ -152,8 +152,8 @@ func TestARedriveWaitsForWhatIsPublishedMeanwhile(t *testing.T) {
 			redriven <- err
 		}()
 		synctest.Wait()
-		const soon = 100 * time.Microsecond                               // before the timer comes for anything else
-		publishAll(t, top, queue.Message[int]{Body: 4, TimeToLive: soon}) // drops 2
+		const soon = 100 * time.Microsecond                                   // before the timer comes for anything else
+		publishAll(t, top, message.Published[int]{Body: 4, TimeToLive: soon}) // drops 2
 		until(t, soon, func() error { return <-redriven })
 		require.Equal(t, []int{1, 3}, bodies(t, q))
 		require.EqualValues(t, 1, q.Stats().Dropped)
@@ -173,10 +173,10 @@ func TestWhatHasExpiredMakesRoomForWhoDoesNotWait(t *testing.T) {
 					var expired []time.Time
 					top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(e Event) { expired = append(expired, e.Time) }}))
 					q := openQueue(t, top, "audit", append(options, WithCapacity(3), WithOverflow(o))...)
-					publishAll(t, top, mortal(1), queue.Message[int]{Body: 2}, mortal(3))
+					publishAll(t, top, mortal(1), message.Published[int]{Body: 2}, mortal(3))
 					elapse(time.Minute)
 					require.Empty(t, expired, "nobody wants room")
-					require.NoError(t, top.TryPublishMessages(ctx, queue.Message[int]{Body: 4}, queue.Message[int]{Body: 5}))
+					require.NoError(t, top.TryPublishMessages(ctx, message.Published[int]{Body: 4}, message.Published[int]{Body: 5}))
 					require.Equal(t, []time.Time{time.Now(), time.Now()}, expired)
 					require.Equal(t, []int{2, 4, 5}, bodies(t, q))
 					require.Zero(t, q.Stats().Dropped)
@@ -310,7 +310,7 @@ func TestTheNextOfAKeyGoesOnWhenItsHeadExpires(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t, WithOrdering())
 		q := openQueue(t, top, "audit", WithCapacity(2))
-		publishAll(t, top, queue.Message[int]{Body: 1, OrderingKey: "k", TimeToLive: time.Second}, queue.Message[int]{Body: 2, OrderingKey: "k"})
+		publishAll(t, top, message.Published[int]{Body: 1, OrderingKey: "k", TimeToLive: time.Second}, message.Published[int]{Body: 2, OrderingKey: "k"})
 		require.NoError(t, receive(t, q).NackAfter(ctx, time.Hour))
 		requireEmpty(t, q)
 		got := make(chan queue.Delivery[int], 1)
@@ -407,10 +407,10 @@ func TestAHandlerMayWaitForWhatExpires(t *testing.T) {
 				var options []QueueOption
 				waiting := mortal(2)
 				if !own {
-					options, waiting = []QueueOption{WithTimeToLive(time.Second)}, queue.Message[int]{Body: 2}
+					options, waiting = []QueueOption{WithTimeToLive(time.Second)}, message.Published[int]{Body: 2}
 				}
 				q := openQueue(t, top, "audit", append(options, WithCapacity(2))...)
-				publishAll(t, top, queue.Message[int]{Body: 1}, waiting)
+				publishAll(t, top, message.Published[int]{Body: 1}, waiting)
 				published := make(chan error, 1)
 				_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
 					if d.Body == 1 {
@@ -496,7 +496,7 @@ func TestWhoWaitsGetsTheRoomOfWhatExpiresInTheOrderOfArrival(t *testing.T) {
 		}
 		ends := make(chan end, 3)
 		go func() {
-			_ = top.PublishMessages(ctx, queue.Message[int]{Body: 10}, queue.Message[int]{Body: 11})
+			_ = top.PublishMessages(ctx, message.Published[int]{Body: 10}, message.Published[int]{Body: 11})
 			ends <- end{10, time.Since(start)}
 		}()
 		synctest.Wait()
@@ -521,7 +521,7 @@ func TestAHookThatHearsOfWhatExpiredMayEndThePublish(t *testing.T) {
 		boom := errors.New("boom")
 		top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(Event) { panic(boom) }}))
 		q := openQueue(t, top, "audit", WithCapacity(2))
-		publishAll(t, top, mortal(1), queue.Message[int]{Body: 2})
+		publishAll(t, top, mortal(1), message.Published[int]{Body: 2})
 		elapse(time.Second)
 		require.NoError(t, top.Publish(ctx, 3), "a hook's panic is logged")
 		require.Equal(t, []int{2, 3}, bodies(t, q))
@@ -586,7 +586,7 @@ func TestARedriveGetsTheRoomOfWhatExpiresBitByBit(t *testing.T) {
 		for range 2 {
 			require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBusy)))
 		}
-		publishAll(t, top, mortal(3), queue.Message[int]{Body: 4, TimeToLive: 2 * time.Second})
+		publishAll(t, top, mortal(3), message.Published[int]{Body: 4, TimeToLive: 2 * time.Second})
 		ctx, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
 		var moved int
@@ -607,7 +607,7 @@ func TestTheNextOfAKeyGoesOnThoughThePublishFails(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t, WithOrdering())
 		q := openQueue(t, top, "audit", WithCapacity(2), WithOverflow(settings.Reject))
-		publishAll(t, top, queue.Message[int]{Body: 1, OrderingKey: "k", TimeToLive: time.Hour}, queue.Message[int]{Body: 2, OrderingKey: "k"})
+		publishAll(t, top, message.Published[int]{Body: 1, OrderingKey: "k", TimeToLive: time.Hour}, message.Published[int]{Body: 2, OrderingKey: "k"})
 		require.NoError(t, receive(t, q).NackAfter(ctx, 24*time.Hour))
 		requireEmpty(t, q)
 		got := make(chan queue.Delivery[int], 1)
@@ -617,7 +617,7 @@ func TestTheNextOfAKeyGoesOnThoughThePublishFails(t *testing.T) {
 			}
 		}()
 		elapse(time.Hour)
-		require.ErrorIs(t, top.PublishMessages(ctx, queue.Message[int]{Body: 3}, queue.Message[int]{Body: 4}), message.ErrQueueFull)
+		require.ErrorIs(t, top.PublishMessages(ctx, message.Published[int]{Body: 3}, message.Published[int]{Body: 4}), message.ErrQueueFull)
 		synctest.Wait()
 		require.Len(t, got, 1)
 		require.Equal(t, 2, (<-got).Body)
@@ -633,7 +633,7 @@ func TestWhatExpiresWhileItIsDelayedLeavesNoTimer(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[int](t)
 				q := openQueue(t, top, "audit", WithCapacity(1), WithOverflow(o))
-				publishAll(t, top, queue.Message[int]{Body: 1, Delay: time.Hour, TimeToLive: time.Second})
+				publishAll(t, top, message.Published[int]{Body: 1, Delay: time.Hour, TimeToLive: time.Second})
 				elapse(time.Minute)
 				require.NoError(t, top.TryPublish(ctx, 2))
 				require.Equal(t, []int{2}, bodies(t, q))

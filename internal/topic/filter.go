@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -86,7 +87,7 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 	var q *queue.Queue[T]
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("filter of queue %q: %w", q.QueueName, queue.PanicError(r))
+			err = fmt.Errorf("filter of queue %q: %w", q.QueueName, callback.Error(r))
 		}
 	}()
 	o.seen = slices.Grow(o.seen, len(o.items))[:len(o.items)]

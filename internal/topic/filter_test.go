@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -109,7 +110,7 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		for k := 3; k < 40; k += 5 {
 			require.NoError(t, top.Queue(strconv.Itoa(k)).Close())
 		}
-		o, err := top.offerOfAll([]queue.Message[int]{{Body: 10, Attributes: map[string]string{"name": "a"}}, {Body: 2}, {Body: 3, Attributes: map[string]string{"name": "a"}}})
+		o, err := top.offerOfAll([]message.Published[int]{{Body: 10, Attributes: map[string]string{"name": "a"}}, {Body: 2}, {Body: 3, Attributes: map[string]string{"name": "a"}}})
 		require.NoError(t, err)
 		require.NoError(t, top.applyFilters(o))
 		got := map[string][]int{}
@@ -138,14 +139,14 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 
 func TestAnOfferThatIsUsedAgainIsEmpty(t *testing.T) {
 	top := newTopic[*watched](t)
-	openQueue(t, top, "q", WithMessageFilter(func(m queue.Message[*watched]) bool { return m.Body != nil }))
-	o, err := top.offerOfAll([]queue.Message[*watched]{{Body: new(watched), Attributes: map[string]string{"a": "b"}}, {Body: new(watched)}})
+	openQueue(t, top, "q", WithMessageFilter(func(m message.Published[*watched]) bool { return m.Body != nil }))
+	o, err := top.offerOfAll([]message.Published[*watched]{{Body: new(watched), Attributes: map[string]string{"a": "b"}}, {Body: new(watched)}})
 	require.NoError(t, err)
 	require.NoError(t, top.tryAll(context.Background(), o, false))
 	require.Len(t, o.rows, 1)
 	top.doneWith(o)
 	for _, it := range o.items[:cap(o.items)] {
-		require.Equal(t, queue.Item[*watched]{}, it)
+		require.Equal(t, message.Item[*watched]{}, it)
 	}
 	for _, r := range o.rows[:cap(o.rows)] {
 		require.Equal(t, row[*watched]{}, r)
@@ -187,7 +188,7 @@ func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
 	even := openQueue(t, top, "even", WithFilter(func(body int) bool { return body%2 == 0 }))
 	all := openQueue(t, top, "all", WithFilter(func(int) bool { return true }))
 	ready := func() [3]int { return [3]int{plain.Stats().Ready, even.Stats().Ready, all.Stats().Ready} }
-	ms := make([]queue.Message[int], 100)
+	ms := make([]message.Published[int], 100)
 	for k := range ms {
 		ms[k].Body = k
 	}

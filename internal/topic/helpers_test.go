@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 )
 
@@ -22,7 +23,7 @@ func elapse(d time.Duration) {
 	synctest.Wait()
 }
 
-func publishAll[T any](t *testing.T, top *Topic[T], ms ...queue.Message[T]) {
+func publishAll[T any](t *testing.T, top *Topic[T], ms ...message.Published[T]) {
 	t.Helper()
 	require.NoError(t, top.PublishMessages(context.Background(), ms...))
 }
@@ -53,7 +54,7 @@ func (y *diary) read() []string {
 func newDiary() *diary { return &diary{began: time.Now()} }
 
 // waiting publishes in a goroutine, and returns where the error will come.
-func waiting[T any](ctx context.Context, top *Topic[T], ms ...queue.Message[T]) <-chan error {
+func waiting[T any](ctx context.Context, top *Topic[T], ms ...message.Published[T]) <-chan error {
 	errs := make(chan error, 1)
 	go func() { errs <- top.PublishMessages(ctx, ms...) }()
 	synctest.Wait()
@@ -82,8 +83,8 @@ func requireDecided(t *testing.T, errs <-chan error) error {
 	}
 }
 
-func withID(body int, id string) queue.Message[int] {
-	return queue.Message[int]{Body: body, DeduplicationID: id}
+func withID(body int, id string) message.Published[int] {
+	return message.Published[int]{Body: body, DeduplicationID: id}
 }
 
 func heap() int64 {

@@ -11,7 +11,7 @@ import (
 
 // What a topic does for its engine's side, see Host.
 
-func (t *Topic[T]) Stamp(ctx context.Context, items []queue.Item[T]) error {
+func (t *Topic[T]) Stamp(ctx context.Context, items []message.Item[T]) error {
 	t.Mu.Lock()
 	may := t.mayPublishLocked(nil)
 	if t.state == topicClosing { // a handler may

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -52,11 +53,11 @@ func TestWhatAHandlerReturnsIsJudged(t *testing.T) {
 }
 
 func TestAPanicWithAnErrorWrapsIt(t *testing.T) {
-	require.EqualError(t, queue.PanicError("no ink"), "panic: no ink")
-	require.EqualError(t, queue.PanicError(7), "panic: 7")
-	require.EqualError(t, queue.PanicError(errBusy), "panic: busy")
-	require.ErrorIs(t, queue.PanicError(errBusy), errBusy)
-	require.NotErrorIs(t, queue.PanicError("busy"), errBusy)
+	require.EqualError(t, callback.Error("no ink"), "panic: no ink")
+	require.EqualError(t, callback.Error(7), "panic: 7")
+	require.EqualError(t, callback.Error(errBusy), "panic: busy")
+	require.ErrorIs(t, callback.Error(errBusy), errBusy)
+	require.NotErrorIs(t, callback.Error("busy"), errBusy)
 }
 
 func TestAllCausesButAckedSnoozedAndReleasedSpendAnAttempt(t *testing.T) {

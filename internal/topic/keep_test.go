@@ -36,7 +36,7 @@ func TestAQueueGivesBackWhatAFloodNeeded(t *testing.T) {
 			top := newTopic[int](t)
 			q := openQueue(t, top, "q", WithCapacity(message.Unlimited), WithVisibilityTimeout(time.Hour))
 			once := func(n int) {
-				messages := make([]queue.Message[int], n)
+				messages := make([]message.Published[int], n)
 				require.NoError(t, top.PublishMessages(ctx, messages...))
 				ds, err := receiveBatch(q, ctx, n)
 				require.NoError(t, err)
@@ -104,7 +104,7 @@ func testKept[T any](t *testing.T, n int) {
 					room := make([]queue.Delivery[T], 64)
 					var late []queue.Delivery[T]
 					for k := 0; k < n; {
-						messages := make([]queue.Message[T], min(len(room), n-k))
+						messages := make([]message.Published[T], min(len(room), n-k))
 						for j := range messages {
 							messages[j].TimeToLive = ttl
 						}

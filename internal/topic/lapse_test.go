@@ -76,7 +76,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					top := newTopic[int](t)
 					q := openQueue(t, top, "q", WithVisibilityTimeout(vis), WithMaxAttempts(attempts))
-					ms := make([]queue.Message[int], ofLeases)
+					ms := make([]message.Published[int], ofLeases)
 					for k := range ms {
 						ms[k].Body = k
 						if k%3 == 0 {
@@ -388,7 +388,7 @@ func TestWhatTimedOutTogetherCountsInAFullQueue(t *testing.T) {
 					receiveAll(t, q, ofLeases)
 					elapse(time.Second)
 					for k := range dropped {
-						publishAll(t, top, queue.Message[int]{Body: 1000 + k, Delay: delay})
+						publishAll(t, top, message.Published[int]{Body: 1000 + k, Delay: delay})
 						check(t, top)
 					}
 					want := append(from(0, ofLeases), 1000, 1001, 1002)

@@ -52,9 +52,9 @@ func TestALeaseIsAcknowledgedInAnyOrder(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[int](t)
 				q := openQueue(t, top, "q", WithMaxAttempts(1))
-				ms := make([]queue.Message[int], ofLeases)
+				ms := make([]message.Published[int], ofLeases)
 				for k := range ms {
-					ms[k] = queue.Message[int]{Body: k, Attributes: map[string]string{"k": "v"}}
+					ms[k] = message.Published[int]{Body: k, Attributes: map[string]string{"k": "v"}}
 				}
 				for range 3 { // leases that are used again, too
 					publishAll(t, top, ms...)
@@ -277,7 +277,7 @@ func TestReceivingIntoOneSliceAllocatesNothing(t *testing.T) {
 func receivingIntoOneSlice(t *testing.T, ctx context.Context) {
 	top := newTopic[*int](t)
 	q := openQueue(t, top, "q")
-	batch := make([]queue.Message[*int], lease.Len)
+	batch := make([]message.Published[*int], lease.Len)
 	for k := range batch {
 		batch[k].Body = new(int)
 	}

@@ -71,7 +71,7 @@ func TestAckBatchMakesRoomAndLetsAShutdownEnd(t *testing.T) {
 		ds, err := receiveBatch(q, ctx, 3)
 		require.NoError(t, err)
 		published := make(chan error, 1)
-		go func() { published <- top.PublishMessages(ctx, make([]queue.Message[int], 2)...) }()
+		go func() { published <- top.PublishMessages(ctx, make([]message.Published[int], 2)...) }()
 		synctest.Wait()
 		require.Empty(t, published)
 		require.NoError(t, ackBatchOf(q, ctx, ds...))

@@ -50,15 +50,15 @@ func TestAnAttemptInADeadLetterQueueCutsNoHistory(t *testing.T) {
 // TestAHistoryIsThatOfOneCutAtEachAttempt: it is cut only at times, which can't be seen.
 func TestAHistoryIsThatOfOneCutAtEachAttempt(t *testing.T) {
 	for _, letterEach := range []int{1, 2, 3, 7, 400, 1 << 30} {
-		var h *queue.History
-		var want []queue.Kept
+		var h *message.History
+		var want []message.Kept
 		for n := 1; n <= 3*1000; n++ {
-			a := queue.Kept{Attempt: message.Attempt{Cause: message.Nacked}, Letter: n%letterEach == 0}
+			a := message.Kept{Attempt: message.Attempt{Cause: message.Nacked}, Letter: n%letterEach == 0}
 			h = h.With(a)
 			a.Number = n
 			want = append(want, a)
 			if len(want) > 1000 {
-				k := slices.IndexFunc(want[:1000], func(a queue.Kept) bool { return a.Letter })
+				k := slices.IndexFunc(want[:1000], func(a message.Kept) bool { return a.Letter })
 				if k < 0 {
 					k = 1000 / 2
 				}
@@ -161,10 +161,10 @@ func deep(n int) {
 
 // TestTheOldestTextsAreLeftOutFirst, and only as many as must be.
 func TestTheOldestTextsAreLeftOutFirst(t *testing.T) {
-	var h *queue.History
+	var h *message.History
 	long := errors.New(strings.Repeat("e", message.MostText))
 	for n := 1; n <= 100; n++ {
-		h = h.With(queue.Kept{Attempt: message.Attempt{Cause: message.Panicked, Err: long, Stack: strings.Repeat("s", message.MostText)}, Text: long.Error()})
+		h = h.With(message.Kept{Attempt: message.Attempt{Cause: message.Panicked, Err: long, Stack: strings.Repeat("s", message.MostText)}, Text: long.Error()})
 		texts := 0
 		for _, a := range h.Kept() {
 			texts += len(a.Text) + len(a.Stack)
@@ -203,7 +203,7 @@ func TestLettersOfLoudPanicsPinLittle(t *testing.T) {
 }
 
 // numbers returns the numbers of a history's attempts.
-func numbersOf(h *queue.History) []int {
+func numbersOf(h *message.History) []int {
 	var ns []int
 	for _, a := range h.Attempts(0) {
 		ns = append(ns, a.Number)
@@ -212,9 +212,9 @@ func numbersOf(h *queue.History) []int {
 }
 
 func TestAHistoryNumbersItsAttempts(t *testing.T) {
-	var h *queue.History
+	var h *message.History
 	for i := 1; i <= 5; i++ {
-		h = h.With(queue.Kept{Attempt: message.Attempt{Number: 99, Cause: message.Failed, Elapsed: time.Duration(i)}})
+		h = h.With(message.Kept{Attempt: message.Attempt{Number: 99, Cause: message.Failed, Elapsed: time.Duration(i)}})
 		require.Len(t, h.Kept(), i)
 	}
 	require.Equal(t, []int{1, 2, 3, 4, 5}, numbersOf(h))
@@ -224,10 +224,10 @@ func TestAHistoryNumbersItsAttempts(t *testing.T) {
 }
 
 func TestAHistoryThatADeliveryCarriesDoesNotChange(t *testing.T) {
-	var hs []*queue.History
-	var h *queue.History
+	var hs []*message.History
+	var h *message.History
 	for range 3 * 1000 {
-		h = h.With(queue.Kept{Attempt: message.Attempt{Cause: message.Failed}})
+		h = h.With(message.Kept{Attempt: message.Attempt{Cause: message.Failed}})
 		hs = append(hs, h)
 	}
 	for i, h := range hs {

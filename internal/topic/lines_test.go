@@ -55,7 +55,7 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 		still  int // of behind wait on
 	}{
 		{"redrives of every queue behind a publish", func(s *scene, ctx context.Context) error {
-			return s.top.PublishMessages(ctx, queue.Message[int]{Body: 2}, queue.Message[int]{Body: 4})
+			return s.top.PublishMessages(ctx, message.Published[int]{Body: 2}, message.Published[int]{Body: 4})
 		}, []func(s *scene) error{
 			redriving(func(s *scene) *queue.Queue[int] { return s.open }),
 			redriving(func(s *scene) *queue.Queue[int] { return s.drop }),
@@ -63,14 +63,14 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 			redriving(func(s *scene) *queue.Queue[int] { return s.open }),
 		}, 0},
 		{"redrives, a publish and redrives behind that", func(s *scene, ctx context.Context) error {
-			return s.top.PublishMessages(ctx, queue.Message[int]{Body: 1}, queue.Message[int]{Body: 3})
+			return s.top.PublishMessages(ctx, message.Published[int]{Body: 1}, message.Published[int]{Body: 3})
 		}, []func(s *scene) error{
 			redriving(func(s *scene) *queue.Queue[int] { return s.open }),
 			publishing(5),
 			redriving(func(s *scene) *queue.Queue[int] { return s.drop }),
 		}, 0},
 		{"a publish that waits for another queue", func(s *scene, ctx context.Context) error {
-			return s.top.PublishMessages(ctx, queue.Message[int]{Body: 1}, queue.Message[int]{Body: 3})
+			return s.top.PublishMessages(ctx, message.Published[int]{Body: 1}, message.Published[int]{Body: 3})
 		}, []func(s *scene) error{
 			publishing(10), // tenth is full
 			redriving(func(s *scene) *queue.Queue[int] { return s.open }),
@@ -132,11 +132,11 @@ func TestWhoWaitsWithAnIDThatAnotherPublishesWaitsNoLonger(t *testing.T) {
 		done := make(chan string, 3)
 		for _, m := range []struct {
 			name string
-			ms   []queue.Message[int]
+			ms   []message.Published[int]
 		}{
-			{"first", []queue.Message[int]{{Body: 1, DeduplicationID: "y"}}},
-			{"same", []queue.Message[int]{{Body: 1, DeduplicationID: "x"}}},
-			{"both", []queue.Message[int]{{Body: 1, DeduplicationID: "x"}, {Body: 2}}},
+			{"first", []message.Published[int]{{Body: 1, DeduplicationID: "y"}}},
+			{"same", []message.Published[int]{{Body: 1, DeduplicationID: "x"}}},
+			{"both", []message.Published[int]{{Body: 1, DeduplicationID: "x"}, {Body: 2}}},
 		} {
 			go func() {
 				if top.PublishMessages(ctx, m.ms...) == nil {
@@ -146,7 +146,7 @@ func TestWhoWaitsWithAnIDThatAnotherPublishesWaitsNoLonger(t *testing.T) {
 			synctest.Wait()
 		}
 		require.Equal(t, 3, top.Stats().Waiting)
-		require.NoError(t, top.PublishMessages(ctx, queue.Message[int]{Body: 3, DeduplicationID: "x"}))
+		require.NoError(t, top.PublishMessages(ctx, message.Published[int]{Body: 3, DeduplicationID: "x"}))
 		synctest.Wait()
 		require.Len(t, done, 1)
 		require.Equal(t, "same", <-done)

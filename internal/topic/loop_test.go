@@ -191,7 +191,7 @@ func TestARangeGetsOneMessageOfAKeyAtATime(t *testing.T) {
 		warm(t, top, q, 1, func(d queue.Delivery[int]) bool {
 			switch d.Body {
 			case 0:
-				publishAll(t, top, queue.Message[int]{Body: 1, OrderingKey: "a"}, queue.Message[int]{Body: 2, OrderingKey: "a"}, queue.Message[int]{Body: 3})
+				publishAll(t, top, message.Published[int]{Body: 1, OrderingKey: "a"}, message.Published[int]{Body: 2, OrderingKey: "a"}, message.Published[int]{Body: 3})
 			case 1:
 				first = d
 				return true
@@ -263,7 +263,7 @@ func TestARangeMakesRoom(t *testing.T) {
 			if last {
 				require.Len(t, published, 1, "at once")
 				require.NoError(t, <-published)
-				require.NoError(t, top.PublishMessages(ctx, make([]queue.Message[int], d.Body)...))
+				require.NoError(t, top.PublishMessages(ctx, make([]message.Published[int], d.Body)...))
 				wait(1001)
 				admitted = true
 			}

@@ -15,7 +15,7 @@ import (
 // dead letters redriven to one queue. It is the call's until it waits for room, and
 // used again after a publish that did not.
 type offer[T any] struct {
-	items   []queue.Item[T]
+	items   []message.Item[T]
 	delayed bool // some item has a delay of its own
 	dedup   bool // some item has a deduplication ID
 	// duplicates counts the items taken out for theirs.
@@ -48,7 +48,7 @@ func (t *Topic[T]) newOffer() *offer[T] {
 
 // doneWith says that nobody will look at o again, unless it waited.
 func (t *Topic[T]) doneWith(o *offer[T]) {
-	size := unsafe.Sizeof(queue.Item[T]{}) + unsafe.Sizeof(queue.Seen[T]{})
+	size := unsafe.Sizeof(message.Item[T]{}) + unsafe.Sizeof(queue.Seen[T]{})
 	if o.waits || uintptr(cap(o.items)) > offerBytes/size || cap(o.found)+cap(o.indexes) > offerBytes/8 {
 		return
 	}

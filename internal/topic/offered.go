@@ -8,7 +8,6 @@ import (
 
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // fixed makes the IDs of o's items that have none, and returns what interceptors are told
@@ -17,7 +16,7 @@ func (t *Topic[T]) fixed(o *offer[T], try bool) *offered[T] {
 	for k := range o.items {
 		it := &o.items[k]
 		if it.Ext == nil {
-			it.Ext = new(queue.Extra)
+			it.Ext = new(message.Extra)
 		}
 		if it.Ext.ID == "" {
 			it.Ext.ID = t.IDOf(t.ids.Add(1), t.Now(), nil)
@@ -39,7 +38,7 @@ func (t *Topic[T]) fixed(o *offer[T], try bool) *offered[T] {
 type offered[T any] struct {
 	t         *Topic[T]
 	offer     *offer[T] // whose the items are
-	items     []queue.Item[T]
+	items     []message.Item[T]
 	try       bool
 	published bool
 	err       error // of an attribute that can't be
@@ -85,7 +84,7 @@ func (o *offered[T]) Body(k int) any { return o.items[k].Body }
 
 func (o *offered[T]) ID(k int) string { return o.items[k].Ext.ID }
 
-func (o *offered[T]) Ext(k int) *queue.Extra { return o.items[k].Ext }
+func (o *offered[T]) Ext(k int) *message.Extra { return o.items[k].Ext }
 
 func (o *offered[T]) Attempt(int) int { return 0 }
 
@@ -103,7 +102,7 @@ func (o *offered[T]) Set(k int, name, value string) (ok bool) {
 		return false
 	}
 	if o.published { // it is the queues' too
-		it.Ext = it.Ext.With(func(x *queue.Extra) { x.Attributes = maps.Clone(x.Attributes) })
+		it.Ext = it.Ext.With(func(x *message.Extra) { x.Attributes = maps.Clone(x.Attributes) })
 	}
 	if it.Ext.Attributes == nil {
 		it.Ext.Attributes = make(map[string]string)

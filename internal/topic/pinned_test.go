@@ -34,7 +34,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 	ways := map[string]struct {
 		topic   []TopicOption
 		queue   []QueueOption
-		message queue.Message[*watched]
+		message message.Published[*watched]
 		consume func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched])
 		// before is done before the messages are published.
 		before func(t *testing.T, ctx context.Context, q *queue.Queue[*watched])
@@ -58,11 +58,11 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 			_, err := subscribeTo(q, ctx, drain)
 			require.NoError(t, err)
 		}},
-		"ordering keys": {topic: []TopicOption{WithOrdering()}, message: queue.Message[*watched]{OrderingKey: "k"}, before: func(t *testing.T, ctx context.Context, q *queue.Queue[*watched]) {
+		"ordering keys": {topic: []TopicOption{WithOrdering()}, message: message.Published[*watched]{OrderingKey: "k"}, before: func(t *testing.T, ctx context.Context, q *queue.Queue[*watched]) {
 			_, err := subscribeTo(q, ctx, drain, WithConcurrency(2))
 			require.NoError(t, err)
 		}},
-		"delays": {message: queue.Message[*watched]{Delay: time.Second}, before: func(t *testing.T, ctx context.Context, q *queue.Queue[*watched]) {
+		"delays": {message: message.Published[*watched]{Delay: time.Second}, before: func(t *testing.T, ctx context.Context, q *queue.Queue[*watched]) {
 			_, err := subscribeTo(q, ctx, drain)
 			require.NoError(t, err)
 		}},
@@ -249,11 +249,11 @@ func TestAnEndedTopicPinsWhatItHandsOut(t *testing.T) {
 				s := subscribe(t, top, "q", func(context.Context, queue.Delivery[*watched]) error { return nil }, WithConcurrency(2))
 				b, err := subscribeBatchTo(s.Queue(), ctx, func(context.Context, []queue.Delivery[*watched]) error { return nil })
 				require.NoError(t, err)
-				failing := subscribe(t, top, "failing", func(_ context.Context, d queue.Delivery[*watched]) error { return message.Permanent(errBusy) }, WithMessageFilter(func(m queue.Message[*watched]) bool { return m.Attributes["fail"] != "" }))
-				direct := openQueue(t, top, "direct", WithMessageFilter(func(m queue.Message[*watched]) bool { return m.Attributes["keep"] != "" }))
+				failing := subscribe(t, top, "failing", func(_ context.Context, d queue.Delivery[*watched]) error { return message.Permanent(errBusy) }, WithMessageFilter(func(m message.Published[*watched]) bool { return m.Attributes["fail"] != "" }))
+				direct := openQueue(t, top, "direct", WithMessageFilter(func(m message.Published[*watched]) bool { return m.Attributes["keep"] != "" }))
 				all := publishWatched(t, top, 300)
 				for _, attribute := range []string{"fail", "keep"} {
-					require.NoError(t, top.PublishMessages(ctx, queue.Message[*watched]{Body: new(watched), Attributes: map[string]string{attribute: "x"}}))
+					require.NoError(t, top.PublishMessages(ctx, message.Published[*watched]{Body: new(watched), Attributes: map[string]string{attribute: "x"}}))
 				}
 				synctest.Wait()
 				_ = end(ctx, top)
@@ -278,7 +278,7 @@ func TestLargeBodiesByValueAreLetGo(t *testing.T) {
 	q := openQueue(t, top, "q")
 	for range 3 {
 		for range 20 {
-			require.NoError(t, top.PublishMessages(ctx, make([]queue.Message[large], 1)...))
+			require.NoError(t, top.PublishMessages(ctx, make([]message.Published[large], 1)...))
 		}
 		for range 20 {
 			func() {

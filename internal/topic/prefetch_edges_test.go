@@ -47,8 +47,8 @@ func newPit(t *testing.T, at int, hook func(q *queue.Queue[int], d queue.Deliver
 	return q
 }
 
-func plainOnes(n int) []queue.Message[int] {
-	ms := make([]queue.Message[int], n)
+func plainOnes(n int) []message.Published[int] {
+	ms := make([]message.Published[int], n)
 	for k := range ms {
 		ms[k].Body = k
 	}
@@ -328,7 +328,7 @@ func TestTheTimeoutsOfSeveralLeasesAreInTime(t *testing.T) {
 func TestAReceiveBesideALeaseEndsThoughAllThatWasReadyHasExpired(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGripAt(t, 0, 1)
-		require.NoError(t, g.top.PublishMessages(ctx, queue.Message[int]{Body: 1, TimeToLive: 1}, queue.Message[int]{Body: 2, TimeToLive: 1}))
+		require.NoError(t, g.top.PublishMessages(ctx, message.Published[int]{Body: 1, TimeToLive: 1}, message.Published[int]{Body: 2, TimeToLive: 1}))
 		time.Sleep(time.Nanosecond)
 		requireEmpty(t, g.q)
 		require.EqualValues(t, 2, g.q.Stats().Expired)

@@ -24,7 +24,7 @@ var inPrefetched = []int{0, 1, 2, 6, 7, 20, 62, 63, 64, 126, 127, 150, 190, 191,
 // publishOnce publishes 0 to n-1 in one batch, so that all of them wait at once.
 func publishOnce(t *testing.T, top *Topic[int], n int) {
 	t.Helper()
-	ms := make([]queue.Message[int], n)
+	ms := make([]message.Published[int], n)
 	for k := range ms {
 		ms[k].Body = k
 	}
@@ -145,7 +145,7 @@ func TestAPublishAllocatesOnceAtMostAndADeliveryNothing(t *testing.T) {
 				})
 			}
 			body := new(int)
-			batch := make([]queue.Message[*int], n)
+			batch := make([]message.Published[*int], n)
 			for k := range batch {
 				batch[k].Body = body
 			}

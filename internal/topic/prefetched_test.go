@@ -53,7 +53,7 @@ func newGripAt(t *testing.T, at, messages int, options ...SubscribeOption) *grip
 	g := &grip{top: newTopic[int](t), at: at, release: make(chan error)}
 	g.s = subscribe(t, g.top, "q", g.handle, options...)
 	g.q = g.s.Queue()
-	ms := make([]queue.Message[int], messages)
+	ms := make([]message.Published[int], messages)
 	for n := range ms {
 		ms[n].Body = n
 	}
@@ -353,7 +353,7 @@ func TestALeaseKeepsNothingOfWhatIsDone(t *testing.T) {
 	})
 	var bodies []weak.Pointer[body]
 	func() {
-		ms := make([]queue.Message[*body], 400) // more than one segment of the log
+		ms := make([]message.Published[*body], 400) // more than one segment of the log
 		for n := range ms {
 			ms[n].Body = &body{n: n}
 			bodies = append(bodies, weak.Make(ms[n].Body))
@@ -517,7 +517,7 @@ func TestRoomThatALeaseMakesIsSeenByPublishers(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20, WithCapacity(20), WithOverflow(settings.Reject))
 		require.NoError(t, g.top.Publish(ctx, 20)) // 10 are done, though nobody has asked yet
-		require.NoError(t, g.top.PublishMessages(ctx, make([]queue.Message[int], 9)...))
+		require.NoError(t, g.top.PublishMessages(ctx, make([]message.Published[int], 9)...))
 		require.ErrorIs(t, g.top.Publish(ctx, 0), message.ErrQueueFull)
 		require.Equal(t, 20, g.q.Stats().Unsettled())
 		check(t, g.top)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // Publish publishes one message.
@@ -33,7 +32,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 		return false
 	}
 	t.seq++
-	it := queue.Item[T]{Seq: t.seq, At: t.timeOf(now), Body: body}
+	it := message.Item[T]{Seq: t.seq, At: t.timeOf(now), Body: body}
 	if t.open.n > 0 { // else nobody would read it
 		t.log.Append(it)
 		t.log.Publish()
@@ -44,13 +43,13 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	t.Mu.Unlock()
 	t.WakeAll(&t.Idle)
 	if t.Core.Hooked[notice.Published] {
-		t.TellPublished([]queue.Item[T]{it})
+		t.TellPublished([]message.Item[T]{it})
 	}
 	return true
 }
 
 // PublishBatch publishes a batch, all or none.
-func (t *Topic[T]) PublishBatch(ctx context.Context, messages []queue.Message[T]) error {
+func (t *Topic[T]) PublishBatch(ctx context.Context, messages []message.Published[T]) error {
 	if t.publishPlain(ctx, messages) {
 		return nil
 	}
@@ -70,7 +69,7 @@ func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 }
 
 // TryPublishBatch is PublishBatch without waiting.
-func (t *Topic[T]) TryPublishBatch(ctx context.Context, messages []queue.Message[T]) error {
+func (t *Topic[T]) TryPublishBatch(ctx context.Context, messages []message.Published[T]) error {
 	if t.publishPlain(ctx, messages) {
 		return nil
 	}
@@ -83,7 +82,7 @@ func (t *Topic[T]) TryPublishBatch(ctx context.Context, messages []queue.Message
 
 // publishPlain is publishFast for a batch of messages that are nothing but
 // their bodies.
-func (t *Topic[T]) publishPlain(ctx context.Context, messages []queue.Message[T]) (done bool) {
+func (t *Topic[T]) publishPlain(ctx context.Context, messages []message.Published[T]) (done bool) {
 	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil || t.Core.Hooked[notice.Published] || t.retained.size > 0 {
 		return false
 	}
@@ -105,7 +104,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []queue.Message[T]
 		room := t.log.Extend(len(rest))
 		for k := range room {
 			seq++
-			room[k] = queue.Item[T]{Seq: seq, At: at, Body: rest[k].Body}
+			room[k] = message.Item[T]{Seq: seq, At: at, Body: rest[k].Body}
 		}
 		rest = rest[len(room):]
 	}
@@ -156,12 +155,12 @@ func checkAttribute(name, value string) error {
 // offerOf returns an offer of one message that is nothing but its body.
 func (t *Topic[T]) offerOf(body T) *offer[T] {
 	o := t.newOffer()
-	o.items = append(o.items, queue.Item[T]{Body: body})
+	o.items = append(o.items, message.Item[T]{Body: body})
 	return o
 }
 
 // offerOfAll checks messages and returns an offer with what the topic keeps of them.
-func (t *Topic[T]) offerOfAll(messages []queue.Message[T]) (*offer[T], error) {
+func (t *Topic[T]) offerOfAll(messages []message.Published[T]) (*offer[T], error) {
 	o := t.newOffer()
 	o.items = slices.Grow(o.items, len(messages))
 	for k := range messages {
@@ -182,9 +181,9 @@ func (t *Topic[T]) offerOfAll(messages []queue.Message[T]) (*offer[T], error) {
 		case m.DeduplicationID != "" && t.dedup == nil:
 			return nil, t.lacks("WithDeduplication", k, "DeduplicationID", m.DeduplicationID)
 		}
-		it := queue.Item[T]{Body: m.Body}
+		it := message.Item[T]{Body: m.Body}
 		if !m.Plain() {
-			it.Ext = &queue.Extra{
+			it.Ext = &message.Extra{
 				ID: m.ID, Attributes: maps.Clone(m.Attributes), Key: m.OrderingKey, Dedup: m.DeduplicationID,
 				Delay: m.Delay, TTL: m.TimeToLive,
 			}
@@ -254,7 +253,7 @@ func (t *Topic[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
 }
 
 // TellPublished tells hooks of items that were published.
-func (t *Topic[T]) TellPublished(items []queue.Item[T]) {
+func (t *Topic[T]) TellPublished(items []message.Item[T]) {
 	if !t.Core.Hooked[notice.Published] {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -15,11 +16,11 @@ import (
 // a ring that grows up to its size. The topic's Mu guards it.
 type retained[T any] struct {
 	size int
-	ring []queue.Item[T]
+	ring []message.Item[T]
 	next int // where the next message goes, once the ring has its size
 }
 
-func (r *retained[T]) add(it queue.Item[T]) {
+func (r *retained[T]) add(it message.Item[T]) {
 	switch {
 	case r.size == 0:
 	case len(r.ring) < r.size:
@@ -31,7 +32,7 @@ func (r *retained[T]) add(it queue.Item[T]) {
 }
 
 // all returns a copy of what is retained, oldest first.
-func (r *retained[T]) all() []queue.Item[T] {
+func (r *retained[T]) all() []message.Item[T] {
 	return append(slices.Clone(r.ring[r.next:]), r.ring[:r.next]...)
 }
 
@@ -41,10 +42,10 @@ func (r *retained[T]) all() []queue.Item[T] {
 // with a filter does, but nobody else sees it, and it arms no timer.
 type replaying[T any] struct {
 	q     *queue.Queue[T]
-	its   []queue.Item[T] // the snapshot, oldest first
-	most  int             // how many of them q may get
-	aside int             // the room that was set aside for them
-	stamp uint64          // of its[0]: they come before what is published from now on
+	its   []message.Item[T] // the snapshot, oldest first
+	most  int               // how many of them q may get
+	aside int               // the room that was set aside for them
+	stamp uint64            // of its[0]: they come before what is published from now on
 }
 
 // beginReplayLocked makes q one of t.opening. Room for the replay is set aside,
@@ -123,7 +124,7 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 func (r *replaying[T]) accepted(ctx context.Context) (accepted []int, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("filter of queue %q: %w", r.q.QueueName, queue.PanicError(p))
+			err = fmt.Errorf("filter of queue %q: %w", r.q.QueueName, callback.Error(p))
 		}
 	}()
 	for k := range r.its {

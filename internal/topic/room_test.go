@@ -20,18 +20,18 @@ func TestTheRoomThatAHandMakesIsSeenByWhoeverNeedsIt(t *testing.T) {
 	for _, o := range []settings.Overflow{settings.Block, settings.Reject, settings.DropNewest, settings.DropOldest} {
 		for _, row := range []struct {
 			name    string
-			message queue.Message[int]
+			message message.Published[int]
 			beside  QueueOption // of another queue
 		}{
-			{"a message with a delay", queue.Message[int]{Delay: time.Hour}, WithCapacity(20)},
-			{"a message that goes to a queue with a filter too", queue.Message[int]{}, WithFilter(func(int) bool { return true })},
+			{"a message with a delay", message.Published[int]{Delay: time.Hour}, WithCapacity(20)},
+			{"a message that goes to a queue with a filter too", message.Published[int]{}, WithFilter(func(int) bool { return true })},
 		} {
 			t.Run(o.String()+", "+row.name, func(t *testing.T) {
 				for at := 8; at < 16; at++ { // at most of them something that was prefetched is done
 					bubble(t, func(t *testing.T, ctx context.Context) {
 						g := newGripAt(t, at, 20, WithCapacity(20), WithOverflow(o))
 						openQueue(t, g.top, "beside", row.beside)
-						ms := make([]queue.Message[int], at)
+						ms := make([]message.Published[int], at)
 						for k := range ms {
 							ms[k] = row.message
 						}
@@ -88,7 +88,7 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 		top := newTopic[int](t, WithOrdering())
 		q := openQueue(t, top, "q", WithCapacity(3))
 		for n := range 3 {
-			require.NoError(t, top.PublishMessages(ctx, queue.Message[int]{Body: n, OrderingKey: "k"}))
+			require.NoError(t, top.PublishMessages(ctx, message.Published[int]{Body: n, OrderingKey: "k"}))
 		}
 		var errs []error
 		_, err := subscribeTo(q, ctx, func(hctx context.Context, d queue.Delivery[int]) error {

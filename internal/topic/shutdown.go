@@ -270,15 +270,15 @@ func (t *Topic[T]) letGo() {
 func (t *Topic[T]) Done() <-chan struct{} { return t.Live.Awaitable() }
 
 // Leftovers returns what the queues held when the topic was closed; nil before that.
-func (t *Topic[T]) Leftovers() map[string][]queue.Message[T] {
+func (t *Topic[T]) Leftovers() map[string][]message.Published[T] {
 	t.Mu.Lock()
 	qs := t.closedQ
 	t.Mu.Unlock()
-	var left map[string][]queue.Message[T]
+	var left map[string][]message.Published[T]
 	for _, q := range qs {
 		if ms := q.Leftovers(); len(ms) > 0 {
 			if left == nil {
-				left = make(map[string][]queue.Message[T])
+				left = make(map[string][]message.Published[T])
 			}
 			left[q.QueueName] = ms
 		}

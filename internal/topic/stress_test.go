@@ -258,7 +258,7 @@ func (s *stressTest) publish(n int) {
 		if first+size > stressIDs {
 			return
 		}
-		ms := make([]queue.Message[int], size)
+		ms := make([]message.Published[int], size)
 		for k := range ms {
 			ms[k].Body = first + k
 			if r.IntN(20) == 0 {

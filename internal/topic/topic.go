@@ -47,7 +47,7 @@ type Topic[T any] struct {
 	ordering bool
 	before   []intercept.Interceptor     // around publishes
 	plain    bool                        // made, and nothing stands around publishes
-	log      *log.Log[queue.Item[T]]     // appended to under Mu
+	log      *log.Log[message.Item[T]]   // appended to under Mu
 	filtered atomic.Pointer[filtered[T]] // nil: no queue has filters. Replaced under Mu
 
 	// Guarded by Mu.
@@ -83,11 +83,11 @@ type Topic[T any] struct {
 	ids atomic.Uint64 // IDs made before publication, for interceptors
 
 	// At the end, as a publish of one plain message needs none of them.
-	filtersMade uint64                   // queues with filters that were opened; Mu guards it
-	policies    policies[T]              // see filter.go
-	spare       log.Spare[queue.Item[T]] // of the logs of queues
-	offers      sync.Pool                // not in use: *offer[T]
-	offereds    sync.Pool                // not in use: *offered[T]
+	filtersMade uint64                     // queues with filters that were opened; Mu guards it
+	policies    policies[T]                // see filter.go
+	spare       log.Spare[message.Item[T]] // of the logs of queues
+	offers      sync.Pool                  // not in use: *offer[T]
+	offereds    sync.Pool                  // not in use: *offered[T]
 }
 
 type topicState uint8
@@ -113,7 +113,7 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 		ordering: set.Ordering,
 		before:   set.Publishing,
 		plain:    len(set.Publishing) == 0,
-		log:      log.New[queue.Item[T]](1),
+		log:      log.New[message.Item[T]](1),
 		retained: retained[T]{size: set.Retention},
 		limit:    math.MaxInt64,
 		segment:  queue.SegmentOf[T](),

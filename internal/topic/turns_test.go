@@ -73,7 +73,7 @@ func (s *starts) inTurn(t *testing.T, n int) {
 // ways to make messages due at the instant that is a second after they were published,
 // while none of them is in flight.
 var waysToBeDue = map[string]struct {
-	message queue.Message[int]
+	message message.Published[int]
 	make    func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int)
 }{
 	"retried": {make: func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int) {
@@ -92,7 +92,7 @@ var waysToBeDue = map[string]struct {
 		require.NoError(t, err)
 		require.Len(t, ds, n)
 	}},
-	"delayed": {message: queue.Message[int]{Delay: time.Second}},
+	"delayed": {message: message.Published[int]{Delay: time.Second}},
 }
 
 // waysToConsume return when all messages have been started, or arrange for it.
@@ -179,8 +179,8 @@ func closeAndWait(top *Topic[int]) {
 }
 
 // numbered returns messages with the bodies from from on.
-func numbered(from, n int, keys bool, like queue.Message[int]) []queue.Message[int] {
-	ms := make([]queue.Message[int], n)
+func numbered(from, n int, keys bool, like message.Published[int]) []message.Published[int] {
+	ms := make([]message.Published[int], n)
 	for k := range ms {
 		ms[k] = like
 		ms[k].Body, ms[k].ID = from+k, strconv.Itoa(from+k)
@@ -209,7 +209,7 @@ func TestWhatIsDueAndTheBacklogTakeTurns(t *testing.T) {
 						if way.make != nil {
 							way.make(t, ctx, q, n)
 						}
-						publishAll(t, top, numbered(n, n, keys, queue.Message[int]{})...)
+						publishAll(t, top, numbered(n, n, keys, message.Published[int]{})...)
 						elapse(time.Second)
 						require.Equal(t, 2*n, q.Stats().Ready)
 						var s starts
@@ -236,9 +236,9 @@ func TestConsumersOfAllKindsTogetherTakeTurns(t *testing.T) {
 			}
 		}}))
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Hour))
-		publishAll(t, top, numbered(0, n, false, queue.Message[int]{})...)
+		publishAll(t, top, numbered(0, n, false, message.Published[int]{})...)
 		waysToBeDue["retried"].make(t, ctx, q, n)
-		publishAll(t, top, numbered(n, n, false, queue.Message[int]{})...)
+		publishAll(t, top, numbered(n, n, false, message.Published[int]{})...)
 		elapse(time.Second)
 		var wg sync.WaitGroup
 		for range 2 {
@@ -276,12 +276,12 @@ func TestWhatWasGivenBackUnstartedIsBacklog(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[int](t)
 				q := openQueue(t, top, "q", WithVisibilityTimeout(time.Hour))
-				publishAll(t, top, numbered(n, due, false, queue.Message[int]{})...)
+				publishAll(t, top, numbered(n, due, false, message.Published[int]{})...)
 				for range due {
 					require.NoError(t, receive(t, q).NackAfter(ctx, time.Second))
 				}
 				comes := time.Now().Add(time.Second)
-				publishAll(t, top, numbered(0, n, false, queue.Message[int]{})...)
+				publishAll(t, top, numbered(0, n, false, message.Published[int]{})...)
 				var got []int
 				waited := 0 // in leases, when something became due
 				consume(t, ctx, q, n+due, func(d queue.Delivery[int]) {
@@ -315,8 +315,8 @@ func TestATurnIsNotLostByLookingForMessages(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t, WithOrdering())
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Hour))
-		keyed := func(body int) queue.Message[int] { return queue.Message[int]{Body: body, OrderingKey: "k"} }
-		publishAll(t, top, keyed(1), queue.Message[int]{Body: 2}, queue.Message[int]{Body: 3})
+		keyed := func(body int) message.Published[int] { return message.Published[int]{Body: body, OrderingKey: "k"} }
+		publishAll(t, top, keyed(1), message.Published[int]{Body: 2}, message.Published[int]{Body: 3})
 		head := receive(t, q)
 		for range 2 {
 			require.NoError(t, receive(t, q).NackAfter(ctx, time.Second))
@@ -329,7 +329,7 @@ func TestATurnIsNotLostByLookingForMessages(t *testing.T) {
 		requireEmpty(t, q) // 5 is looked at
 		require.NoError(t, head.NackAfter(ctx, time.Second))
 		elapse(time.Second)
-		publishAll(t, top, queue.Message[int]{Body: 6})
+		publishAll(t, top, message.Published[int]{Body: 6})
 		require.Equal(t, 6, receive(t, q).Body, "what started last was due")
 		require.Equal(t, 1, receive(t, q).Body)
 		require.NoError(t, top.Close())
@@ -343,7 +343,7 @@ func TestNeitherRetriesNorTheBacklogStarveTheOther(t *testing.T) {
 		top := newTopic[int](t)
 		defer closeAndWait(top)
 		q := openQueue(t, top, "q")
-		publishAll(t, top, numbered(1, 100, false, queue.Message[int]{})...)
+		publishAll(t, top, numbered(1, 100, false, message.Published[int]{})...)
 		var got []int
 		_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
 			got = append(got, d.Body)
@@ -365,7 +365,7 @@ func TestNeitherRetriesNorTheBacklogStarveTheOther(t *testing.T) {
 		top := newTopic[int](t)
 		defer closeAndWait(top)
 		q := openQueue(t, top, "q", WithBackoff(settings.Constant(time.Second)))
-		publishAll(t, top, numbered(0, 1000, false, queue.Message[int]{})...)
+		publishAll(t, top, numbered(0, 1000, false, message.Published[int]{})...)
 		var got []int
 		_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
 			got = append(got, d.Body)

@@ -84,7 +84,7 @@ func TestRowRateLimit(t *testing.T) {
 				}, append([]WorkerOption{WithBatchSize(1)}, row.options...)...)
 				require.NoError(t, err)
 				for range 2 { // a pause saves nothing up
-					publishAll(t, top, make([]queue.Message[int], 10)...)
+					publishAll(t, top, make([]message.Published[int], 10)...)
 					synctest.Wait()
 					check(t, top)
 					elapse(time.Minute)
@@ -174,7 +174,7 @@ func TestRowDeduplication(t *testing.T) {
 			require.NoError(t, receive(t, q).Ack(ctx))
 			publishAll(t, top, withID(2, "x")) // remembered after the ack
 			elapse(window - 1)
-			publishAll(t, top, withID(3, "x"), withID(4, "y"), withID(5, "y"), queue.Message[int]{Body: 6})
+			publishAll(t, top, withID(3, "x"), withID(4, "y"), withID(5, "y"), message.Published[int]{Body: 6})
 			require.Equal(t, []int{4, 6}, bodies(t, q))
 			elapse(1)
 			publishAll(t, top, withID(7, "x"), withID(8, "y"))
@@ -201,7 +201,7 @@ func TestRowDeduplication(t *testing.T) {
 			openQueue(t, top, "even", WithFilter(func(b int) bool { return b%2 == 0 }), WithCapacity(1), WithOverflow(settings.Reject))
 			publishAll(t, top, withID(2, "x"))
 			publishAll(t, top, withID(2, "x"), withID(4, "x"))
-			other := waiting(ctx, top, queue.Message[int]{Body: 1})
+			other := waiting(ctx, top, message.Published[int]{Body: 1})
 			require.NoError(t, top.TryPublishMessages(ctx, withID(2, "x")), "not even while others wait")
 			requireWaiting(t, other)
 			require.Equal(t, []int{2}, bodies(t, q))
@@ -273,7 +273,7 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 			q := openQueue(t, top, "q", WithCapacity(2), WithOverflow(o))
 			publish(t, top, 1)
 			top.Mu.Lock()
-			its := []queue.Item[int]{{Body: 2, Seq: 2}}
+			its := []message.Item[int]{{Body: 2, Seq: 2}}
 			top.log.Append(its[0])
 			q.Overflow(its, nil)
 			require.False(t, top.Pending.Any(), "something is to be told")
@@ -402,7 +402,7 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 		round := func(r int) {
 			for k := range n {
 				id := fmt.Sprintf("%s %d %d", long, r, k)
-				publishAll(t, top, queue.Message[int]{Body: k, OrderingKey: id, DeduplicationID: id, Attributes: map[string]string{"id": id}})
+				publishAll(t, top, message.Published[int]{Body: k, OrderingKey: id, DeduplicationID: id, Attributes: map[string]string{"id": id}})
 			}
 			for range 3 {
 				for range n {
@@ -470,7 +470,7 @@ func TestMessagesWithADelayOfTheirOwnFindTheRoomThatALeaseHasMade(t *testing.T) 
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				g := newGrip(t, 20, WithCapacity(20), WithOverflow(row.overflow))
 				for n := range 13 {
-					err := g.top.TryPublishMessages(ctx, queue.Message[int]{Body: 100 + n, Delay: time.Second})
+					err := g.top.TryPublishMessages(ctx, message.Published[int]{Body: 100 + n, Delay: time.Second})
 					if n < 10 {
 						require.NoError(t, err)
 					} else {
@@ -514,12 +514,12 @@ func TestABlockQueueSeesTheRoomThatALeaseHasMadeAtOnce(t *testing.T) {
 
 func TestSettingAnAttributeAllocatesAtMostTheMap(t *testing.T) {
 	top := newTopic[int](t)
-	one := func(x *queue.Extra) *offered[int] { return &offered[int]{items: []queue.Item[int]{{Ext: x}}} }
+	one := func(x *message.Extra) *offered[int] { return &offered[int]{items: []message.Item[int]{{Ext: x}}} }
 	const runs = 100
 	var empty, full [runs + 1]*offered[int]
 	for k := range empty {
-		empty[k] = one(&queue.Extra{ID: "a"})
-		full[k] = one(&queue.Extra{ID: "a", Attributes: map[string]string{"a": "1"}})
+		empty[k] = one(&message.Extra{ID: "a"})
+		full[k] = one(&message.Extra{ID: "a", Attributes: map[string]string{"a": "1"}})
 	}
 	set := func(os []*offered[int]) float64 {
 		n := 0
@@ -713,7 +713,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 					}
 				})
 				synctest.Wait()
-				bodies := make([]queue.Message[int], 400)
+				bodies := make([]message.Published[int], 400)
 				for k := range bodies {
 					bodies[k].Body = k
 				}

@@ -2,6 +2,7 @@ package workers
 
 import (
 	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
@@ -105,7 +106,7 @@ func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 	}
 	q.Tally()
 	q.LookByLocked(now, queue.CheckAge)
-	if !q.Alarm.Armed || q.Alarm.At > queue.After(now, s.visibility()) {
+	if !q.Alarm.Armed || q.Alarm.At > message.After(now, s.visibility()) {
 		q.ArmLocked(now)
 	}
 	return true

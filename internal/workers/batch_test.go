@@ -28,11 +28,11 @@ func TestABatchIsWhatIsThereUpToItsSize(t *testing.T) {
 						require.Equal(t, len(ds), h.q.Stats().InFlight)
 						return nil
 					}, batchesOf(size))
-					is := make([]queue.Item[int], n)
+					is := make([]message.Item[int], n)
 					for k := range is {
 						is[k].Body = k
 					}
-					is[n/2].Ext = &queue.Extra{Key: key}
+					is[n/2].Ext = &message.Extra{Key: key}
 					h.items(is...)
 					synctest.Wait()
 					require.Equal(t, slices.Collect(slices.Chunk(from(0, n), size)), got)
@@ -114,11 +114,11 @@ func TestTheSliceOfABatchIsTheHandlersToKeepAndToChange(t *testing.T) {
 					}
 					return nil
 				}, batchesOf(size))
-				is := make([]queue.Item[int], n)
+				is := make([]message.Item[int], n)
 				for k := range is {
 					is[k].Body = k
 					if ordering {
-						is[k].Ext = &queue.Extra{Key: fmt.Sprint(k)}
+						is[k].Ext = &message.Extra{Key: fmt.Sprint(k)}
 					}
 				}
 				h.items(is...)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
@@ -103,7 +104,7 @@ func (r *Range[T]) detachLocked() {
 	k := int(p.Stamp() - r.base)
 	if !p.Acked() && !p.Detached() {
 		now := q.Core.Now()
-		if q.Leases.Detach(r.lease, now) && (!q.Alarm.Armed || q.Alarm.At > queue.After(now, r.vis)) {
+		if q.Leases.Detach(r.lease, now) && (!q.Alarm.Armed || q.Alarm.At > message.After(now, r.vis)) {
 			q.ArmLocked(now)
 		}
 	}
@@ -119,7 +120,7 @@ func (r *Range[T]) detachLocked() {
 }
 
 // Message returns message k of the range's lease.
-func (r *Range[T]) Message(_ *lease.Lease[T], k int) queue.Item[T] { return r.ds[k].Item() }
+func (r *Range[T]) Message(_ *lease.Lease[T], k int) message.Item[T] { return r.ds[k].Item() }
 
 // At is when message k of the range's lease was published. forget leaves that alone.
 func (r *Range[T]) At(_ *lease.Lease[T], k int) int64 { return r.ds[k].At }
@@ -179,7 +180,7 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 		return false
 	}
 	run := q.Cursor.Run(n)
-	k := q.Joins(run, queue.After(now, queue.CheckAge))
+	k := q.Joins(run, message.After(now, queue.CheckAge))
 	if k < 2 {
 		return false
 	}

@@ -37,7 +37,7 @@ func (w *Worker[T]) StampsLocked() []uint64 {
 
 // TimedOutLocked says that a delivery which the worker has had for as long as it may has
 // timed out, and returns how it ends. It began at start.
-func (w *Worker[T]) TimedOutLocked(it *queue.Item[T], attempt int, start, now int64, vis time.Duration) message.Verdict {
+func (w *Worker[T]) TimedOutLocked(it *message.Item[T], attempt int, start, now int64, vis time.Duration) message.Verdict {
 	q, v := w.s.Q, message.Verdict{Cause: message.TimedOut}
 	switch {
 	case w.returned:

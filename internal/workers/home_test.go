@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/log"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -26,7 +27,7 @@ var errBusy = errors.New("busy")
 // A home stands for the topic above one queue: it has a log, and nobody waits for room in it.
 type home[T any] struct {
 	queue.Home[T]
-	log *log.Log[queue.Item[T]]
+	log *log.Log[message.Item[T]]
 	seq uint64
 	q   *queue.Queue[T]
 }
@@ -82,7 +83,7 @@ func newHome[T any](t *testing.T, ss ...setting) *home[T] {
 	top, set, _ := set(ss)
 	c, err := queue.NewCore("payments", top)
 	require.NoError(t, err)
-	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[queue.Item[T]](queue.SegmentOf[T]())}
+	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](queue.SegmentOf[T]())}
 	h.Owner = h
 	h.q = queue.NewQueue(c, &h.Home, "q", &set.Limits)
 	h.q.Log, h.q.Idle = h.log, &h.Idle
@@ -126,7 +127,7 @@ func (h *home[T]) end(t *testing.T) {
 }
 
 // items publishes items in one step.
-func (h *home[T]) items(is ...queue.Item[T]) {
+func (h *home[T]) items(is ...message.Item[T]) {
 	h.Mu.Lock()
 	for _, it := range is {
 		h.seq++
@@ -140,7 +141,7 @@ func (h *home[T]) items(is ...queue.Item[T]) {
 
 // publish publishes bodies in one step.
 func (h *home[T]) publish(bodies ...T) {
-	is := make([]queue.Item[T], len(bodies))
+	is := make([]message.Item[T], len(bodies))
 	for k, b := range bodies {
 		is[k].Body = b
 	}

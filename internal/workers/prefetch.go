@@ -53,7 +53,7 @@ func (w *Worker[T]) prefetchLocked(now int64) bool {
 	run := q.Cursor.Run(min(n, w.sizeLocked(now, n)))
 	k := message.PlainRun(run)
 	if k < len(run) || q.Set.TTL > 0 {
-		k = q.Joins(run, queue.After(now, queue.CheckAge))
+		k = q.Joins(run, message.After(now, queue.CheckAge))
 	}
 	if k == 0 || w.timed != nil && !w.beginLocked(now) {
 		return false
@@ -71,7 +71,7 @@ func (w *Worker[T]) prefetchLocked(now int64) bool {
 
 // keepLocked makes ds, which the worker has room for, deliveries of the first messages of
 // run, which are in its lease.
-func (w *Worker[T]) keepLocked(ds []queue.Delivery[T], run []queue.Item[T], now int64) {
+func (w *Worker[T]) keepLocked(ds []queue.Delivery[T], run []message.Item[T], now int64) {
 	q := w.s.Q
 	q.CopyOut(ds, run, q.Leases.First(w.Lease))
 	q.Cursor.Step(len(ds))
@@ -88,7 +88,9 @@ func (w *Worker[T]) tookLocked(ds []queue.Delivery[T], now int64) {
 }
 
 // Message returns message k of a lease that the worker has.
-func (w *Worker[T]) Message(l *lease.Lease[T], k int) queue.Item[T] { return w.ds[w.kept(l, k)].Item() }
+func (w *Worker[T]) Message(l *lease.Lease[T], k int) message.Item[T] {
+	return w.ds[w.kept(l, k)].Item()
+}
 
 // At is when message k of a lease that the worker has was published. forget leaves that alone.
 func (w *Worker[T]) At(l *lease.Lease[T], k int) int64 { return w.ds[w.kept(l, k)].At }

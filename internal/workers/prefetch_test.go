@@ -205,11 +205,11 @@ func TestWhatCannotBePrefetchedIsTakenByItself(t *testing.T) {
 			}
 			return nil
 		})
-		is := make([]queue.Item[int], 30)
+		is := make([]message.Item[int], 30)
 		for k := range is {
 			is[k].Body = k
 		}
-		is[10].Ext, is[20].Ext = &queue.Extra{Key: "a"}, &queue.Extra{Key: "a"}
+		is[10].Ext, is[20].Ext = &message.Extra{Key: "a"}, &message.Extra{Key: "a"}
 		h.items(is...)
 		synctest.Wait()
 		require.Equal(t, map[int]bool{10: true, 20: true}, alone)

@@ -139,11 +139,11 @@ func TestARangeUnderAClosePauseOrPurge(t *testing.T) {
 func TestARangeTakesWhatItCannotPrefetchByItself(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t, visible(time.Hour))
-		is := make([]queue.Item[int], 30)
+		is := make([]message.Item[int], 30)
 		for k := range is {
 			is[k].Body = k
 			if k%10 == 5 {
-				is[k].Ext = &queue.Extra{Key: "a"}
+				is[k].Ext = &message.Extra{Key: "a"}
 			}
 		}
 		h.items(is...)

@@ -67,7 +67,7 @@ func (w *Worker[T]) begin(now int64) {
 	t := w.timed
 	t.begun.Store(now)
 	if d := w.s.Set.HandlerTimeout; d > 0 {
-		t.due.Store(queue.After(now, d))
+		t.due.Store(message.After(now, d))
 	}
 }
 
@@ -155,7 +155,7 @@ func (w *Worker[T]) tellDelivered() {
 func (w *Worker[T]) beginTimeout() {
 	q := w.s.Q
 	now := q.Core.Now()
-	w.timed.due.Store(queue.After(now, w.s.Set.HandlerTimeout))
+	w.timed.due.Store(message.After(now, w.s.Set.HandlerTimeout))
 	if !w.timed.armed.Load() {
 		q.Locked(func() { w.armTimeoutLocked(now) })
 	}

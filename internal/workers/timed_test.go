@@ -45,11 +45,11 @@ func TestARateLimitSpacesDeliveriesExactly(t *testing.T) {
 				} else {
 					h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { return handle(d) }, append(row.settings, every(time.Second))...)
 				}
-				is := make([]queue.Item[int], 5)
+				is := make([]message.Item[int], 5)
 				for k := range is {
 					is[k].Body = k
 					if row.keys {
-						is[k].Ext = &queue.Extra{Key: fmt.Sprint(k)}
+						is[k].Ext = &message.Extra{Key: fmt.Sprint(k)}
 					}
 				}
 				h.items(is...)

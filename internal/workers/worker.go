@@ -312,7 +312,7 @@ func unreturned(p any) message.Verdict {
 	if p == nil {
 		return message.Verdict{Cause: message.Exited, Wait: message.FromBackoff}
 	}
-	return message.Verdict{Cause: message.Panicked, Wait: message.FromBackoff, Stack: queue.Stack(), Err: queue.PanicError(p)}
+	return message.Verdict{Cause: message.Panicked, Wait: message.FromBackoff, Stack: message.Stack(), Err: callback.Error(p)}
 }
 
 // giveContextsLocked gives contexts to the next n runs of the worker.

@@ -112,11 +112,11 @@ func TestWhatTheHandlerSaysBecomesOfTheMessage(t *testing.T) {
 					}
 					start(t, q, one, batch, append(slices.Clone(k.settings), batchesOf(1))...)
 					if !k.letters {
-						is := make([]queue.Item[int], 10)
+						is := make([]message.Item[int], 10)
 						for n := range is {
 							is[n].Body = n
 							if k.alone {
-								is[n].Ext = &queue.Extra{Key: "key"}
+								is[n].Ext = &message.Extra{Key: "key"}
 							}
 						}
 						if k.alone && row.again > 0 {
@@ -273,9 +273,9 @@ func TestAHookThatEndsTheGoroutineLosesNothing(t *testing.T) {
 					} else {
 						h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { got = append(got, d.Body); return nil })
 					}
-					is := make([]queue.Item[int], 20)
+					is := make([]message.Item[int], 20)
 					for k := range is {
-						is[k] = queue.Item[int]{Body: k, Ext: &queue.Extra{Key: key}}
+						is[k] = message.Item[int]{Body: k, Ext: &message.Extra{Key: key}}
 					}
 					h.items(is...)
 					synctest.Wait()
