@@ -5,9 +5,9 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -318,9 +318,9 @@ func WithFilter[T any](keep func(body T) bool) QueueOption {
 }
 
 // filtersOf gives filters their type back.
-func filtersOf[T any](held []any) (fs []queue.Filter[T], err error) {
+func filtersOf[T any](held []any) (fs []filter.Filter[T], err error) {
 	for _, h := range held {
-		f := queue.Filter[T]{}
+		f := filter.Filter[T]{}
 		switch h := h.(type) {
 		case func(T) bool:
 			f.Body = h

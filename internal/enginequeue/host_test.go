@@ -18,6 +18,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -190,9 +191,9 @@ func (h *host) tryOpen(ctx context.Context, name string, change ...func(s *setti
 	for _, f := range change {
 		f(&s)
 	}
-	var filters []queue.Filter[string]
+	var filters []filter.Filter[string]
 	for _, f := range s.Filters {
-		filters = append(filters, f.(queue.Filter[string]))
+		filters = append(filters, f.(filter.Filter[string]))
 	}
 	return h.on.OpenQueue(ctx, name, s, filters, s.DeadLetters != nil)
 }
@@ -207,7 +208,7 @@ func attempts(n int) func(s *settings.Queue) {
 
 // wanted has the queue take only bodies that f accepts.
 func wanted(f func(body string) bool) func(s *settings.Queue) {
-	return func(s *settings.Queue) { s.Filters = append(s.Filters, queue.Filter[string]{Body: f}) }
+	return func(s *settings.Queue) { s.Filters = append(s.Filters, filter.Filter[string]{Body: f}) }
 }
 
 // publish publishes bodies, each by itself.

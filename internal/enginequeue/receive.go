@@ -215,7 +215,7 @@ func (r *Queue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 		return
 	}
 	a.by = "filter"
-	a.rejected = !q.Accepts(&a.Item)
+	a.rejected = !q.Filters.Accepts(&a.Item)
 }
 
 // errLeaseLost is the error of an attempt that somebody made who is gone.

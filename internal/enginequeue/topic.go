@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -135,7 +136,7 @@ func (t *Topic[T]) encode(it *message.Item[T]) (m engine.Message, err error) {
 }
 
 // OpenQueue opens a queue on the engine.
-func (t *Topic[T]) OpenQueue(ctx context.Context, name string, set settings.Queue, filters []queue.Filter[T], sharedLetters bool) (*queue.Queue[T], error) {
+func (t *Topic[T]) OpenQueue(ctx context.Context, name string, set settings.Queue, filters []filter.Filter[T], sharedLetters bool) (*queue.Queue[T], error) {
 	if err := t.CheckQueue(&set, sharedLetters); err != nil {
 		return nil, err
 	}
@@ -171,14 +172,14 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, set settings.Queu
 	if len(set.Policies) == 1 && t.Caps[engine.FilterPolicy].Kept {
 		spec.FilterPolicy = set.Policies[0]
 		// The engine filters by it, and knows best how.
-		filters = slices.DeleteFunc(filters, func(f queue.Filter[T]) bool { return f.Policy != nil })
+		filters = slices.DeleteFunc(filters, func(f filter.Filter[T]) bool { return f.Policy != nil })
 	}
 	eq, err := et.OpenQueue(ctx, spec)
 	if err != nil {
 		return nil, onengine.Error(err)
 	}
 	q := queue.NewQueue(t.Home.Core, t.Home, name, &set.Limits)
-	q.Direct, q.Filters = true, queue.NewFilters(filters)
+	q.Direct, q.Filters = true, filter.New(filters)
 	kept := newQueue(t, q, eq)
 	q.Dead = queue.NewDeadLetterQueue(t.Home.Core, t.Home, name+queue.DeadSuffix, set.Limits)
 	q.Dead.Source = q

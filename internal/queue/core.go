@@ -2,9 +2,9 @@ package queue
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/gofanout/fanout/internal/alive"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -23,7 +23,7 @@ type Core struct {
 	Singly    bool                    // what callers receive is looked at one by one: by hooks or interceptors
 
 	To      notice.Listeners
-	Live    lives
+	Live    alive.Count
 	Buffers sync.Pool // of workers, not in use: *buffer[T]
 }
 
@@ -43,47 +43,6 @@ func NewCore(name string, s settings.Topic) (*Core, error) {
 	c.Singly = c.calls != nil || c.Hooked[notice.Delivered]
 	c.Live.Add(1)
 	return c, nil
-}
-
-// lives counts the owners of goroutines and timers: the topic until it is
-// closed, each queue until its last worker and its timer are gone, each
-// goroutine that wakes others, each pending report, the deduplicator's timer,
-// each handler's timeout. Done's channel closes at zero.
-type lives struct {
-	N atomic.Int64
-
-	mu   sync.Mutex    // guards the fields below, and is a leaf
-	done chan struct{} // made when somebody asks: it belongs to the bubble of testing/synctest that it was made in
-	over bool
-}
-
-// Add says that there are n more. Who calls it knows that something is counted already.
-func (l *lives) Add(n int64) { l.N.Add(n) }
-
-// Release says that one owner has nothing running any more.
-func (l *lives) Release() {
-	if l.N.Add(-1) > 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.over = true
-	if l.done != nil {
-		close(l.done)
-	}
-}
-
-// Awaitable returns the channel that closes once nothing is alive.
-func (l *lives) Awaitable() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.done == nil {
-		l.done = make(chan struct{})
-		if l.over {
-			close(l.done)
-		}
-	}
-	return l.done
 }
 
 func (c *Core) Release() { c.Live.Release() }

@@ -1,5 +1,9 @@
 package queue
 
+import (
+	"github.com/gofanout/fanout/internal/alarm"
+)
+
 // A message whose time to live has passed makes room when somebody wants room: it is
 // dead then, whatever becomes of who wanted it. While one waits for room, the queue's
 // timer comes when the next message expires. Nobody else looks for what has expired:
@@ -15,7 +19,7 @@ func (q *Queue[T]) Expires() bool {
 func (q *Queue[T]) lookForExpiryLocked(now int64) (at int64, ok bool) {
 	from := q.Cursor.Pos()
 	if at, ok = q.FirstExpiry(now, q.T.Expiring.Load()); q.Cursor.Pos() > from {
-		q.LookByLocked(now, CheckAge)
+		q.LookByLocked(now, alarm.CheckAge)
 	}
 	return at, ok
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -27,7 +28,7 @@ func (q *Queue[T]) TakeAtLocked(ds []Delivery[T], now int64, vis time.Duration) 
 	}
 	if n > 0 {
 		q.Tally()
-		q.LookByLocked(now, CheckAge)
+		q.LookByLocked(now, alarm.CheckAge)
 		if !q.Alarm.Armed || q.Alarm.At > message.After(now, vis) {
 			q.ArmLocked(now)
 		}
@@ -117,7 +118,7 @@ func (q *Queue[T]) ack(ref message.Ref) bool {
 func (q *Queue[T]) AckedLocked() {
 	q.Tally()
 	if q.Alarm.CheckAt == 0 && q.Leases.Spare() {
-		q.LookByLocked(q.Core.Now(), CheckAge)
+		q.LookByLocked(q.Core.Now(), alarm.CheckAge)
 	}
 	if q.Leases.Timed() == 0 {
 		if !q.Alarm.Brief { // else the timer comes in a moment, and sees that there is nothing

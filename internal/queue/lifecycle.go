@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unsafe"
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -264,7 +263,7 @@ func (q *Queue[T]) CheckDrainedLocked() {
 
 // CheckEndedLocked tells the topic once nothing of a closed queue runs.
 func (q *Queue[T]) CheckEndedLocked() {
-	if q.Closed && !q.ended && q.Running == 0 && q.Alarm.quiet() && q.Calls == 0 && !q.Polling {
+	if q.Closed && !q.ended && q.Running == 0 && q.Alarm.Quiet() && q.Calls == 0 && !q.Polling {
 		q.ended = true
 		q.Core.Release()
 	}
@@ -276,14 +275,3 @@ func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Qu
 	q.Report.Init(&c.To, name)
 	return q
 }
-
-func SegmentOf[T any]() int {
-	return min(max(SegmentBytes/int(unsafe.Sizeof(message.Item[T]{})), 1), MaxSegment)
-}
-
-// MaxSegment is the most messages that a segment of the log holds, and SegmentBytes
-// the most bytes, if that is more than one message.
-const (
-	MaxSegment   = 192
-	SegmentBytes = 8 << 10
-)

@@ -3,6 +3,7 @@ package queue
 import (
 	"slices"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
@@ -22,7 +23,7 @@ func (q *Queue[T]) Add(items []message.Item[T], accepted []int) {
 	now := q.Core.Now()
 	if q.InLog() > 0 {
 		q.Spill()
-		q.LookByLocked(now, CheckAge)
+		q.LookByLocked(now, alarm.CheckAge)
 	}
 	q.Count()
 	over := n - int(q.Room())
@@ -79,7 +80,7 @@ func (q *Queue[T]) Overflow(items []message.Item[T], accepted []int) {
 			q.DropOldestLocked(end)
 		}
 		q.Cursor.SkipTo(q.Cursor.Pos()) // lets go of the log behind what was dropped
-		q.LookByLocked(q.Core.Now(), CheckAge)
+		q.LookByLocked(q.Core.Now(), alarm.CheckAge)
 		q.ArmLocked(q.Core.Now())
 		return
 	}
@@ -97,7 +98,7 @@ func (q *Queue[T]) Overflow(items []message.Item[T], accepted []int) {
 		}
 	}
 	q.Cursor.SkipTo(end)
-	q.LookByLocked(q.Core.Now(), CheckAge)
+	q.LookByLocked(q.Core.Now(), alarm.CheckAge)
 	q.HandOnLocked()
 }
 

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 )
@@ -12,12 +13,8 @@ import (
 // queue does with them: it counts what is done, takes back what waits, and looks at them
 // when they have become old.
 
-const (
-	// PrefetchLen is the most messages that are prefetched at a time.
-	PrefetchLen = lease.Len
-	// CheckAge is when the timer looks at what was prefetched.
-	CheckAge = time.Millisecond
-)
+// PrefetchLen is the most messages that are prefetched at a time.
+const PrefetchLen = lease.Len
 
 // Locked runs f while it holds the queue's lock.
 func (q *Queue[T]) Locked(f func()) {
@@ -49,7 +46,7 @@ func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
 	if check := q.Alarm.CheckAt; check != 0 && check-now <= int64(age) {
 		return
 	}
-	if q.Alarm.checkBy(message.After(now, age)) {
+	if q.Alarm.CheckBy(message.After(now, age)) {
 		q.ArmLocked(now)
 	}
 }
@@ -74,8 +71,8 @@ func (q *Queue[T]) countDone() {
 // cursor has passed.
 func (q *Queue[T]) lookLocked(now int64) {
 	q.Alarm.CheckAt = 0
-	if again := q.Rest(now, int64(CheckAge)); again > 0 {
-		q.Alarm.checkBy(again)
+	if again := q.Rest(now, int64(alarm.CheckAge)); again > 0 {
+		q.Alarm.CheckBy(again)
 	}
 }
 

@@ -5,9 +5,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/store"
 	"github.com/gofanout/fanout/internal/waitline"
 )
@@ -23,9 +27,10 @@ type Queue[T any] struct {
 
 	// Immutable after OpenQueue.
 	Core    *Core
-	T       *Home[T]       // nil of a shared dead-letter queue
-	Idle    *IdleQueues[T] // of its log
-	Filters *filters[T]    // nil: none
+	T       *Home[T]                 // nil of a shared dead-letter queue
+	Idle    *IdleQueues[T]           // of its log
+	Filters *filter.Set[T]           // nil: none
+	Policy  *policy.Entry[*Queue[T]] // if the first filter is a policy: in the topic's index
 	Report  notice.Reporter
 	Keeper  keeper[T] // nil in memory
 	Entries bool      // what is in flight stays in entries of the window
@@ -65,7 +70,7 @@ type Queue[T any] struct {
 	Serving   int32 // of running, those of subscribers that are not stopping
 	Consumers int   // how many there may be
 
-	Alarm   alarm
+	Alarm   alarm.Alarm
 	Limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that
 
 	Dead *Queue[T]
@@ -82,6 +87,15 @@ type Queue[T any] struct {
 	Seq      atomic.Uint64 // of events; a timed worker numbers its own without Mu
 	Started  uint64        // worker goroutines
 	onDemand *onDemand[T]  // nil while all of it is zero
+}
+
+// ReadOwnLog gives q, which is being opened, a log of its own, whose memory it shares with
+// others. Its segments hold as many messages as a worker prefetches: there may be many such
+// queues.
+func (q *Queue[T]) ReadOwnLog(spare *log.Spare[message.Item[T]]) {
+	q.Log = log.NewSharing(min(PrefetchLen, log.SegmentOf[message.Item[T]](), q.Set.Capacity/4), spare)
+	q.Idle = new(IdleQueues[T])
+	q.Cursor = q.Log.Cursor()
 }
 
 // onDemand is what few queues need, and not often.

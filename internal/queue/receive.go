@@ -6,6 +6,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -218,7 +219,7 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
 		}
 	}
 	if q.Cursor.Pos() > at {
-		q.LookByLocked(now, CheckAge)
+		q.LookByLocked(now, alarm.CheckAge)
 	}
 	return i, ok
 }

@@ -21,13 +21,13 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	}
 	switch {
 	case ok && !q.Closed && brief:
-		q.Alarm.armBriefly(now, at, q)
+		q.Alarm.ArmBriefly(now, at, q)
 	case ok && !q.Closed:
-		q.Alarm.arm(now, at, q)
+		q.Alarm.Arm(now, at, q)
 	case q.Closed || q.Running == 0 && !q.Alarm.Brief:
 		// Else who goes on will need it in a moment: stopping and starting a timer costs
 		// more than all the rest of a delivery.
-		q.Alarm.stop()
+		q.Alarm.Stop()
 	}
 }
 
@@ -38,9 +38,9 @@ const tickLen = 1024
 // tick sees to those whose time has come: what waited for it is ready, and what
 // was in flight has timed out. It runs in the timer's goroutine, which the
 // queue's close waits for through the alarm.
-func (q *Queue[T]) tick() {
+func (q *Queue[T]) Tick() {
 	q.Mu.Lock()
-	q.Alarm.begin()
+	q.Alarm.Begin()
 	defer q.ticked() // even if a hook ends the goroutine
 	now := q.Core.Now()
 	if q.Limited <= now {
@@ -74,13 +74,13 @@ func (q *Queue[T]) tick() {
 	q.CheckDrainedLocked()
 	q.HandOnLocked()
 	q.armForLocked(now, false)
-	q.Alarm.rest()
+	q.Alarm.Rest()
 	q.Unlock()
 }
 
 func (q *Queue[T]) ticked() {
 	q.Mu.Lock()
-	q.Alarm.end()
+	q.Alarm.End()
 	q.CheckEndedLocked()
 	q.Mu.Unlock()
 }

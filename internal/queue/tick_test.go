@@ -12,5 +12,5 @@ func TestATickThatFindsNothingAllocatesNothing(t *testing.T) {
 	core, err := NewCore("t", settings.Topic{})
 	require.NoError(t, err)
 	q := NewDeadLetterQueue[int](core, nil, "letters", settings.DefaultQueue().Limits)
-	require.Zero(t, testing.AllocsPerRun(100, q.tick))
+	require.Zero(t, testing.AllocsPerRun(100, q.Tick))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/ending"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -105,14 +106,14 @@ func WithDeadLetterOverflow(o settings.Overflow) option {
 func WithDeadLetterQueue[T any](d *queue.Queue[T]) option { return func(s *allSettings) { s.dead = d } }
 func WithFilter[T any](keep func(T) bool) option {
 	return func(s *allSettings) {
-		fs, _ := s.filters.([]queue.Filter[T])
-		s.filters = append(fs, queue.Filter[T]{Body: keep})
+		fs, _ := s.filters.([]filter.Filter[T])
+		s.filters = append(fs, filter.Filter[T]{Body: keep})
 	}
 }
 func WithMessageFilter[T any](keep func(message.Published[T]) bool) option {
 	return func(s *allSettings) {
-		fs, _ := s.filters.([]queue.Filter[T])
-		s.filters = append(fs, queue.Filter[T]{Message: func(m *message.Published[T]) bool { return keep(*m) }})
+		fs, _ := s.filters.([]filter.Filter[T])
+		s.filters = append(fs, filter.Filter[T]{Message: func(m *message.Published[T]) bool { return keep(*m) }})
 	}
 }
 
@@ -175,7 +176,7 @@ func NewDeadLetterQueue[T any](name string, options ...option) (*queue.Queue[T],
 
 func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...option) (*queue.Queue[T], error) {
 	s := set(options)
-	filters, _ := s.filters.([]queue.Filter[T])
+	filters, _ := s.filters.([]filter.Filter[T])
 	dead, _ := s.dead.(*queue.Queue[T])
 	return t.Open(ctx, name, s.queue, filters, dead)
 }

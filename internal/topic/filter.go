@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -41,7 +42,7 @@ func (t *Topic[T]) addFilteredLocked(q *queue.Queue[T]) {
 	f.Number = t.filtersMade
 	if p := f.All[0].Policy; p != nil {
 		t.policies.mu.Lock()
-		f.Entry = t.policies.Add(p, q)
+		q.Policy = t.policies.Add(p, q)
 		t.policies.mu.Unlock()
 	} else {
 		t.filters.add(q)
@@ -50,7 +51,7 @@ func (t *Topic[T]) addFilteredLocked(q *queue.Queue[T]) {
 }
 
 func (t *Topic[T]) removeFilteredLocked(q *queue.Queue[T]) {
-	if e := q.Filters.Entry; e != nil {
+	if e := q.Policy; e != nil {
 		t.policies.mu.Lock()
 		t.policies.Remove(e)
 		t.policies.mu.Unlock()
@@ -97,7 +98,7 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 			q = rest[0].q
 			from := len(o.indexes)
 			for len(rest) > 0 && rest[0].q == q {
-				if k := rest[0].k; queue.Accept(q.Filters.All[1:], &o.items[k], &o.seen[k]) {
+				if k := rest[0].k; filter.Accept(q.Filters.All[1:], &o.items[k], &o.seen[k]) {
 					o.indexes = append(o.indexes, k)
 				}
 				rest = rest[1:]
@@ -117,7 +118,7 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 			if fs.Body != nil { // what accept does, without the call
 				ok = fs.Body(o.items[k].Body)
 			} else {
-				ok = queue.Accept(fs.All, &o.items[k], &o.seen[k])
+				ok = filter.Accept(fs.All, &o.items[k], &o.seen[k])
 			}
 			if ok {
 				o.indexes = append(o.indexes, k)
@@ -137,7 +138,7 @@ func (t *Topic[T]) findByPolicies(o *offer[T]) {
 	t.policies.mu.RLock()
 	defer t.policies.mu.RUnlock()
 	for k := range o.items {
-		o.entries = t.policies.Match(queue.AttributesOf(&o.items[k]), o.entries[:0])
+		o.entries = t.policies.Match(filter.AttributesOf(&o.items[k]), o.entries[:0])
 		for _, e := range o.entries {
 			o.found = append(o.found, found[T]{e.Key, k})
 		}

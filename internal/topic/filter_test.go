@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
@@ -18,8 +19,8 @@ func withPolicy(t *testing.T, text string) option {
 	p, err := policy.Parse(text)
 	require.NoError(t, err)
 	return func(s *allSettings) {
-		fs, _ := s.filters.([]queue.Filter[int])
-		s.filters = append(fs, queue.Filter[int]{Policy: p})
+		fs, _ := s.filters.([]filter.Filter[int])
+		s.filters = append(fs, filter.Filter[int]{Policy: p})
 	}
 }
 
@@ -123,7 +124,7 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		want := map[string][]int{}
 		for name, q := range top.queues {
 			for k := range o.items {
-				if q.Accepts(&o.items[k]) {
+				if q.Filters.Accepts(&o.items[k]) {
 					want[name] = append(want[name], k)
 				}
 			}
@@ -152,7 +153,7 @@ func TestAnOfferThatIsUsedAgainIsEmpty(t *testing.T) {
 		require.Equal(t, row[*watched]{}, r)
 	}
 	for _, s := range o.seen[:cap(o.seen)] {
-		require.Equal(t, queue.Seen[*watched]{}, s)
+		require.Equal(t, filter.Seen[*watched]{}, s)
 	}
 	require.Empty(t, o.items)
 	require.Empty(t, o.rows)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -139,7 +140,7 @@ func testKept[T any](t *testing.T, n int) {
 				if ttl > 0 {
 					size += int64(unsafe.Sizeof(message.Extra{})) // is as much the message's as its body
 				}
-				most := int64(kept)*4*size + 8<<10 + queue.SegmentBytes // that of the topic's log
+				most := int64(kept)*4*size + 8<<10 + log.SegmentBytes // that of the topic's log
 				require.NoError(t, top.Close())
 				if pinned > most && isKnown {
 					faults++

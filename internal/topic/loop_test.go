@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -255,7 +256,7 @@ func TestARangeMakesRoom(t *testing.T) {
 			synctest.Wait()
 			if admitted {
 				require.Empty(t, published)
-				elapse(queue.CheckAge)
+				elapse(alarm.CheckAge)
 				require.Len(t, published, 1)
 				require.NoError(t, <-published)
 				return false
@@ -409,7 +410,7 @@ func TestARangePinsNothingThatIsAcknowledged(t *testing.T) {
 			for range 3 * queue.PrefetchLen { // the log gives up the segment that the lease is from
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
-			elapse(queue.CheckAge)
+			elapse(alarm.CheckAge)
 			require.LessOrEqual(t, alive(all[:got-1]), 1)
 			break
 		}

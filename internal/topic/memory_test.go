@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -95,7 +96,7 @@ func TestAMessageRetriedForAnHourPinsNoOther(t *testing.T) {
 		require.NotNil(t, all[0].Value(), "it is retried still")
 		// The rest of its segment was copied out or cleared, and a lease forgets
 		// what is done; no more than the newest segment of the log stays.
-		require.LessOrEqual(t, alive(all[:len(all)-queue.MaxSegment]), 1)
+		require.LessOrEqual(t, alive(all[:len(all)-log.MaxSegment]), 1)
 		require.NoError(t, top.Close())
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
@@ -29,7 +30,7 @@ type offer[T any] struct {
 	moved   int
 
 	// What the filters are asked with, and room for what they accept.
-	seen    []queue.Seen[T] // items
+	seen    []filter.Seen[T] // items
 	entries []*policy.Entry[*queue.Queue[T]]
 	found   []found[T]
 	indexes []int // of rows
@@ -48,7 +49,7 @@ func (t *Topic[T]) newOffer() *offer[T] {
 
 // doneWith says that nobody will look at o again, unless it waited.
 func (t *Topic[T]) doneWith(o *offer[T]) {
-	size := unsafe.Sizeof(message.Item[T]{}) + unsafe.Sizeof(queue.Seen[T]{})
+	size := unsafe.Sizeof(message.Item[T]{}) + unsafe.Sizeof(filter.Seen[T]{})
 	if o.waits || uintptr(cap(o.items)) > offerBytes/size || cap(o.found)+cap(o.indexes) > offerBytes/8 {
 		return
 	}
@@ -57,7 +58,7 @@ func (t *Topic[T]) doneWith(o *offer[T]) {
 	clear(o.found)
 	for k := range o.seen {
 		if o.seen[k].Made {
-			o.seen[k] = queue.Seen[T]{}
+			o.seen[k] = filter.Seen[T]{}
 		}
 	}
 	o.delayed, o.dedup, o.duplicates = false, false, 0

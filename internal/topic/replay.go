@@ -131,7 +131,7 @@ func (r *replaying[T]) accepted(ctx context.Context) (accepted []int, err error)
 		if ctx.Err() != nil {
 			return nil, message.ContextError(ctx)
 		}
-		if r.q.Accepts(&r.its[k]) {
+		if r.q.Filters.Accepts(&r.its[k]) {
 			accepted = append(accepted, k)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/dedup"
 	"github.com/gofanout/fanout/internal/enginequeue"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -116,7 +117,7 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 		log:      log.New[message.Item[T]](1),
 		retained: retained[T]{size: set.Retention},
 		limit:    math.MaxInt64,
-		segment:  queue.SegmentOf[T](),
+		segment:  log.SegmentOf[message.Item[T]](),
 		queues:   map[string]*queue.Queue[T]{},
 	}
 	t.Owner = t
@@ -135,7 +136,7 @@ func (t *Topic[T]) Name() string { return t.TopicName }
 
 // Open makes a queue that gets every message published from now on that its filters
 // accept. Its dead letters go to dead, if that is not nil.
-func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, filters []queue.Filter[T], dead *queue.Queue[T]) (*queue.Queue[T], error) {
+func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, filters []filter.Filter[T], dead *queue.Queue[T]) (*queue.Queue[T], error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
 	}
@@ -153,7 +154,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		return q, nil
 	}
 	q := queue.NewQueue(t.Core, &t.Home, name, &set.Limits)
-	q.Filters = queue.NewFilters(filters)
+	q.Filters = filter.New(filters)
 	switch {
 	case set.Delay > 0:
 		q.Direct = true
@@ -207,7 +208,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		t.limit = -1
 		return q, nil
 	}
-	if n := set.Capacity / 4; n < queue.SegmentOf[T]() {
+	if n := set.Capacity / 4; n < log.SegmentOf[message.Item[T]]() {
 		if t.short == nil {
 			t.short = make(map[int]int)
 		}
@@ -254,14 +255,14 @@ func (t *Topic[T]) removeOpenLocked(q *queue.Queue[T]) {
 		return
 	}
 	n := q.Set.Capacity / 4
-	if n >= queue.SegmentOf[T]() {
+	if n >= log.SegmentOf[message.Item[T]]() {
 		return
 	}
 	if t.short[n]--; t.short[n] > 0 {
 		return
 	}
 	delete(t.short, n)
-	t.segment = queue.SegmentOf[T]()
+	t.segment = log.SegmentOf[message.Item[T]]()
 	for n := range t.short {
 		t.segment = min(t.segment, n)
 	}

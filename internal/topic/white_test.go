@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -38,7 +39,7 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 			require.Equal(t, 1, s.Queue().Stats().Ready)
 			require.True(t, s.Queue().Alarm.Armed)
 			require.NoError(t, end(s), name)
-			time.Sleep(queue.CheckAge) // a timer that was armed for a moment goes by itself
+			time.Sleep(alarm.CheckAge) // a timer that was armed for a moment goes by itself
 			synctest.Wait()
 			require.False(t, s.Queue().Alarm.Armed, name)
 			check(t, top)

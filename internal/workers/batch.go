@@ -1,6 +1,7 @@
 package workers
 
 import (
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -105,7 +106,7 @@ func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 		}
 	}
 	q.Tally()
-	q.LookByLocked(now, queue.CheckAge)
+	q.LookByLocked(now, alarm.CheckAge)
 	if !q.Alarm.Armed || q.Alarm.At > message.After(now, s.visibility()) {
 		q.ArmLocked(now)
 	}
@@ -158,7 +159,7 @@ func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int)
 	}
 	if n > 0 {
 		q.Tally()
-		q.LookByLocked(now, queue.CheckAge)
+		q.LookByLocked(now, alarm.CheckAge)
 	}
 	return n
 }
@@ -174,7 +175,7 @@ func (w *Worker[T]) giveLocked(ds []queue.Delivery[T], now int64) {
 
 // cut returns a slice of n deliveries that nobody else has.
 func (s *slab[T]) cut(n int, now int64) []queue.Delivery[T] {
-	quick := now-s.cutAt < int64(queue.CheckAge)
+	quick := now-s.cutAt < int64(alarm.CheckAge)
 	s.cutAt = now
 	switch {
 	case len(s.room) >= n:

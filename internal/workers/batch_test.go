@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -216,7 +217,7 @@ func TestASlabIsDroppedWhenBatchesComeNoMore(t *testing.T) {
 		h.publish(from(0, 100)...)
 		synctest.Wait()
 		require.Equal(t, 9, rooms, "all but the first are cut from one slab")
-		elapse(queue.CheckAge)
+		elapse(alarm.CheckAge)
 		require.Nil(t, s.slab.room)
 		h.end(t)
 	})

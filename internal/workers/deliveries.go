@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -180,7 +181,7 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 		return false
 	}
 	run := q.Cursor.Run(n)
-	k := q.Joins(run, message.After(now, queue.CheckAge))
+	k := q.Joins(run, message.After(now, alarm.CheckAge))
 	if k < 2 {
 		return false
 	}
@@ -198,7 +199,7 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 	q.CopyOut(r.ds, run, first)
 	q.Cursor.Step(k)
 	q.BacklogsTurn = false
-	q.LookByLocked(now, min(queue.CheckAge, r.vis))
+	q.LookByLocked(now, min(alarm.CheckAge, r.vis))
 	return true
 }
 

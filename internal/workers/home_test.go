@@ -83,7 +83,7 @@ func newHome[T any](t *testing.T, ss ...setting) *home[T] {
 	top, set, _ := set(ss)
 	c, err := queue.NewCore("payments", top)
 	require.NoError(t, err)
-	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](queue.SegmentOf[T]())}
+	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](log.SegmentOf[message.Item[T]]())}
 	h.Owner = h
 	h.q = queue.NewQueue(c, &h.Home, "q", &set.Limits)
 	h.q.Log, h.q.Idle = h.log, &h.Idle

@@ -9,11 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // deliveriesOf is a range as package fanout makes it of a Range.
@@ -137,7 +139,7 @@ func TestWhatARangeIsSlowToBeginIsNotOvertakenForLong(t *testing.T) {
 				}
 				require.Equal(t, 60, waitingIn(q))
 				require.Equal(t, 64, receive(t, q).Body)
-				elapse(queue.CheckAge - 1)
+				elapse(alarm.CheckAge - 1)
 				require.Equal(t, 65, receive(t, q).Body)
 				elapse(1)
 				require.Equal(t, 4, receive(t, q).Body)
@@ -165,7 +167,7 @@ func TestARangedMessageTimesOut(t *testing.T) {
 						return true
 					}
 					began := time.Now()
-					late := queue.CheckAge
+					late := alarm.CheckAge
 					if asked || n == 0 {
 						late = time.Microsecond // of the first the instant is known
 					}
@@ -174,7 +176,7 @@ func TestARangedMessageTimesOut(t *testing.T) {
 					}
 					elapse(hide - late - 1)
 					require.Equal(t, 1, q.Stats().InFlight)
-					elapse(late + 1 + time.Duration(min(n, 1))*queue.CheckAge)
+					elapse(late + 1 + time.Duration(min(n, 1))*alarm.CheckAge)
 					require.Equal(t, 0, q.Stats().InFlight)
 					require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 					require.ErrorIs(t, d.Extend(ctx, hide), message.ErrStale)

@@ -3,6 +3,7 @@ package workers
 import (
 	"time"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
@@ -53,7 +54,7 @@ func (w *Worker[T]) prefetchLocked(now int64) bool {
 	run := q.Cursor.Run(min(n, w.sizeLocked(now, n)))
 	k := message.PlainRun(run)
 	if k < len(run) || q.Set.TTL > 0 {
-		k = q.Joins(run, message.After(now, queue.CheckAge))
+		k = q.Joins(run, message.After(now, alarm.CheckAge))
 	}
 	if k == 0 || w.timed != nil && !w.beginLocked(now) {
 		return false
@@ -65,7 +66,7 @@ func (w *Worker[T]) prefetchLocked(now int64) bool {
 	}
 	w.keepLocked(w.roomFor(k), run, now)
 	w.giveContextsLocked(k)
-	q.LookByLocked(now, min(queue.CheckAge, q.Set.Visibility))
+	q.LookByLocked(now, min(alarm.CheckAge, q.Set.Visibility))
 	return true
 }
 

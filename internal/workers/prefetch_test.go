@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -100,7 +101,7 @@ func TestWhatWaitsBehindASlowHandlerIsTakenBack(t *testing.T) {
 		require.Equal(t, from(21, 60), waiting(t, h.q))
 		h.end(t)
 	})
-	for _, wait := range []time.Duration{queue.CheckAge - 1, queue.CheckAge} {
+	for _, wait := range []time.Duration{alarm.CheckAge - 1, alarm.CheckAge} {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t)
 			h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
@@ -114,7 +115,7 @@ func TestWhatWaitsBehindASlowHandlerIsTakenBack(t *testing.T) {
 			newer := receive(t, h.q)
 			require.Greater(t, newer.Body, 21, "of the log")
 			elapse(wait)
-			if wait == queue.CheckAge {
+			if wait == alarm.CheckAge {
 				require.Equal(t, 21, receive(t, h.q).Body)
 			} else {
 				require.Equal(t, newer.Body+1, receive(t, h.q).Body)
@@ -184,7 +185,7 @@ func TestAPrefetchedMessageTimesOutInTime(t *testing.T) {
 			h.publish(from(0, 60)...)
 			elapse(time.Minute)
 			require.GreaterOrEqual(t, took, time.Second)
-			require.LessOrEqual(t, took, time.Second+queue.CheckAge)
+			require.LessOrEqual(t, took, time.Second+alarm.CheckAge)
 			require.Equal(t, []int{1, 2}, again)
 			require.EqualValues(t, 60, h.q.Stats().Acked)
 			h.end(t)
@@ -228,11 +229,11 @@ func TestWhatCannotBePrefetchedIsTakenByItself(t *testing.T) {
 			}
 			got = append(got, d.Body)
 			if d.Body == 3 {
-				elapse := ttl - queue.CheckAge
+				elapse := ttl - alarm.CheckAge
 				time.Sleep(elapse)
 			}
 			if d.Body == 5 {
-				time.Sleep(queue.CheckAge)
+				time.Sleep(alarm.CheckAge)
 			}
 			return nil
 		})

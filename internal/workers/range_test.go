@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -214,13 +215,13 @@ func TestAMessageOfARangeTimesOutInTime(t *testing.T) {
 				if d.Body < at {
 					time.Sleep(time.Microsecond)
 					if d.Body == 7 { // the last of a lease, of which the timer is done then
-						time.Sleep(2 * queue.CheckAge)
+						time.Sleep(2 * alarm.CheckAge)
 					}
 					return d.Ack(ctx) == nil
 				}
 				elapse(time.Second - 1)
 				require.EqualValues(t, 0, h.q.Stats().TimedOut, "message %d, early", at)
-				elapse(queue.CheckAge + 1)
+				elapse(alarm.CheckAge + 1)
 				require.EqualValues(t, 1, h.q.Stats().TimedOut, "message %d, late", at)
 				require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 				return false

@@ -1,7 +1,13 @@
-package queue
+// Package filter says which messages a queue gets.
+//
+// It promises that a message is accepted only if each filter of the queue accepts it, and that they are asked in
+// their order, until one does not. A message is made for those that want to see all of it once, and only if one does.
+//
+// It has no lock, clock or goroutine. Filters are the user's code: they are asked while no lock is held. They are not
+// changed once their queue is open, so they may be asked by many at once; a Seen belongs to one goroutine.
+package filter
 
 import (
-	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 )
@@ -13,35 +19,23 @@ type Filter[T any] struct {
 	Policy  *policy.Policy                     // one of SNS, which an engine may apply
 }
 
-// filters are those of one queue. They are not changed once it is open.
-type filters[T any] struct {
-	All    []Filter[T]              // all must accept a message
-	Body   func(body T) bool        // the only one, if it is of the body
-	Number uint64                   // of the queue among those with filters, as they were opened
-	Entry  *policy.Entry[*Queue[T]] // if the first is a policy: in the topic's index
+// A Set is the filters of one queue. It is not changed once that is open.
+type Set[T any] struct {
+	All    []Filter[T]       // all must accept a message
+	Body   func(body T) bool // the only one, if it is of the body
+	Number uint64            // of the queue among those with filters, as they were opened
 }
 
-func NewFilters[T any](all []Filter[T]) *filters[T] {
+// New returns the set of all filters of a queue, nil if there are none.
+func New[T any](all []Filter[T]) *Set[T] {
 	if all == nil {
 		return nil
 	}
-	fs := &filters[T]{All: all}
+	fs := &Set[T]{All: all}
 	if len(all) == 1 {
 		fs.Body = all[0].Body
 	}
 	return fs
-}
-
-// ownSegment is the most messages that a segment of a queue's own log holds: as many as a
-// worker prefetches. There may be many such queues.
-const ownSegment = PrefetchLen
-
-// ReadOwnLog gives q, which is being opened, a log of its own, whose memory it shares with
-// others.
-func (q *Queue[T]) ReadOwnLog(spare *log.Spare[message.Item[T]]) {
-	q.Log = log.NewSharing(min(ownSegment, SegmentOf[T](), q.Set.Capacity/4), spare)
-	q.Idle = new(IdleQueues[T])
-	q.Cursor = q.Log.Cursor()
 }
 
 // A Seen is a message as filters see it, made for the first that wants to see all of it.
@@ -84,9 +78,9 @@ func Accept[T any](fs []Filter[T], it *message.Item[T], s *Seen[T]) bool {
 	return true
 }
 
-// Accepts reports whether the queue's filters accept an item. No lock is held.
-func (q *Queue[T]) Accepts(it *message.Item[T]) bool {
-	return q.Filters == nil || Accept(q.Filters.All, it, nil)
+// Accepts reports whether all of the Set accept an item.
+func (fs *Set[T]) Accepts(it *message.Item[T]) bool {
+	return fs == nil || Accept(fs.All, it, nil)
 }
 
 // AttributesOf are an item's attributes, which must not be changed.

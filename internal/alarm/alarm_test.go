@@ -1,4 +1,4 @@
-package queue
+package alarm
 
 import (
 	"math"
@@ -14,37 +14,37 @@ import (
 type bell struct {
 	began time.Time
 	mu    sync.Mutex
-	alarm alarm
+	alarm Alarm
 	rings []time.Duration
 	next  time.Duration // what tick arms the alarm for; 0: nothing
 }
 
 func (b *bell) now() int64 { return int64(time.Since(b.began)) + 1 }
 
-func (b *bell) tick() {
+func (b *bell) Tick() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.alarm.begin()
+	b.alarm.Begin()
 	b.rings = append(b.rings, time.Since(b.began))
 	if b.next > 0 {
-		b.alarm.arm(b.now(), int64(b.next)+1, b)
+		b.alarm.Arm(b.now(), int64(b.next)+1, b)
 		b.next = 0
 	}
-	b.alarm.rest()
-	b.alarm.end()
+	b.alarm.Rest()
+	b.alarm.End()
 }
 
-func (b *bell) do(f func(a *alarm)) {
+func (b *bell) do(f func(a *Alarm)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f(&b.alarm)
 }
 
-func (b *bell) arm(at time.Duration) { b.do(func(a *alarm) { a.arm(b.now(), int64(at)+1, b) }) }
+func (b *bell) arm(at time.Duration) { b.do(func(a *Alarm) { a.Arm(b.now(), int64(at)+1, b) }) }
 func (b *bell) brief(at time.Duration) {
-	b.do(func(a *alarm) { a.armBriefly(b.now(), int64(at)+1, b) })
+	b.do(func(a *Alarm) { a.ArmBriefly(b.now(), int64(at)+1, b) })
 }
-func (b *bell) stop() { b.do((*alarm).stop) }
+func (b *bell) stop() { b.do((*Alarm).Stop) }
 
 func TestTheAlarmComesAtItsInstant(t *testing.T) {
 	const s = time.Second
@@ -64,7 +64,7 @@ func TestTheAlarmComesAtItsInstant(t *testing.T) {
 		{"a brief one comes soon", func(b *bell) { b.brief(3 * s) }, []time.Duration{CheckAge}},
 		{"but not late", func(b *bell) { b.brief(CheckAge / 2) }, []time.Duration{CheckAge / 2}},
 		{"a brief one waits for one that comes before", func(b *bell) { b.arm(CheckAge / 2); b.brief(s) }, []time.Duration{CheckAge / 2}},
-		{"at the end of time", func(b *bell) { b.do(func(a *alarm) { a.armBriefly(b.now(), math.MaxInt64, b) }) }, []time.Duration{CheckAge}},
+		{"at the end of time", func(b *bell) { b.do(func(a *Alarm) { a.ArmBriefly(b.now(), math.MaxInt64, b) }) }, []time.Duration{CheckAge}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -73,8 +73,8 @@ func TestTheAlarmComesAtItsInstant(t *testing.T) {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				require.Equal(t, row.rings, b.rings)
-				b.do(func(a *alarm) {
-					require.True(t, a.quiet())
+				b.do(func(a *Alarm) {
+					require.True(t, a.Quiet())
 					require.Nil(t, a.Timer, "a timer that has fired is not kept")
 				})
 			})
@@ -86,18 +86,18 @@ func TestABriefAlarmIsTouchedOnceAMillisecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bell{began: time.Now()}
 		b.brief(time.Hour)
-		b.do(func(a *alarm) {
+		b.do(func(a *Alarm) {
 			timer, at := a.Timer, a.At
 			require.True(t, a.Brief)
 			for range 100 {
-				a.armBriefly(b.now(), int64(time.Hour), b)
+				a.ArmBriefly(b.now(), int64(time.Hour), b)
 			}
 			require.Same(t, timer, a.Timer)
 			require.Equal(t, at, a.At)
-			require.False(t, a.quiet())
+			require.False(t, a.Quiet())
 		})
 		b.arm(CheckAge / 4)
-		b.do(func(a *alarm) { require.False(t, a.Brief) })
+		b.do(func(a *Alarm) { require.False(t, a.Brief) })
 		b.stop()
 	})
 }
@@ -109,23 +109,23 @@ func TestATimerThatIsAboutToRunIsLeftAlone(t *testing.T) {
 		b.arm(time.Second)
 		b.mu.Lock()
 		time.Sleep(time.Second) // tick waits for the lock
-		b.alarm.stop()
+		b.alarm.Stop()
 		require.True(t, b.alarm.Armed)
-		b.alarm.arm(b.now(), b.now()-5, b)
+		b.alarm.Arm(b.now(), b.now()-5, b)
 		require.True(t, b.alarm.Armed)
-		require.False(t, b.alarm.quiet())
+		require.False(t, b.alarm.Quiet())
 		b.mu.Unlock()
 		synctest.Wait()
 		require.Equal(t, []time.Duration{time.Second}, b.rings)
-		require.True(t, b.alarm.quiet())
+		require.True(t, b.alarm.Quiet())
 	})
 }
 
 func TestTheEarliestCheckCounts(t *testing.T) {
-	var a alarm
-	require.True(t, a.checkBy(10))
-	require.False(t, a.checkBy(10))
-	require.False(t, a.checkBy(11))
-	require.True(t, a.checkBy(9))
+	var a Alarm
+	require.True(t, a.CheckBy(10))
+	require.False(t, a.CheckBy(10))
+	require.False(t, a.CheckBy(11))
+	require.True(t, a.CheckBy(9))
 	require.EqualValues(t, 9, a.CheckAt)
 }
