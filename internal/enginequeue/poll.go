@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
 )
 
@@ -115,7 +115,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (r *Queue[T]) restLocked() {
 	q := r.q
 	q.Polling = false
-	if q.Closed || !q.ServesLocked() || !slices.ContainsFunc(q.Subs, func(s *queue.Pool[T]) bool { return !s.Stopping }) {
+	if q.Closed || !q.ServesLocked() || !slices.ContainsFunc(q.Subs, func(s *consumers.Pool[T]) bool { return !s.Stopping }) {
 		for i, ok := q.PopReady(); ok; i, ok = q.PopReady() {
 			r.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.Core.Now())
 		}

@@ -21,17 +21,8 @@ func (q *Queue[T]) CheckLocked() error {
 	if q.Closed {
 		return nil
 	}
-	consumers := 0
-	for _, sub := range q.Subs {
-		if !sub.Stopping {
-			consumers += sub.Set.Concurrency
-		}
-		if sub.mayStart() && sub.nextFree == nil {
-			return errors.New("a subscriber that may start a worker is not in the ring of those that may")
-		}
-	}
-	if consumers != q.Consumers {
-		return fmt.Errorf("subscribers have %d workers, the queue counts %d", consumers, q.Consumers)
+	if err := q.CheckConsumers(); err != nil {
+		return err
 	}
 	if err := q.Store.Check(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/store"
 )
@@ -44,7 +45,7 @@ func (q *Queue[T]) WaitState() (s handling.State) {
 func (q *Queue[T]) receivedLocked() int {
 	n := q.Leases.Counts().InFlight
 	for _, l := range q.Leases.Leases() {
-		if _, ok := l.Owner().(holder[T]); ok {
+		if _, ok := l.Owner().(consumers.Holder[T]); ok {
 			n -= q.Leases.InFlightOf(l)
 		}
 	}

@@ -171,9 +171,7 @@ func (q *Queue[T]) leftLocked() Left {
 		InFlight: q.In(store.InFlight) + q.In(store.InHandler), Parked: q.In(store.Parked), Released: q.In(store.Released),
 		Blocked: q.In(store.Blocked),
 	}
-	for _, s := range q.Subs {
-		l.Running += s.HandlersLocked()
-	}
+	l.Running = q.HandlersLocked()
 	return l
 }
 

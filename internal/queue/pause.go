@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -55,10 +56,10 @@ func (q *Queue[T]) PurgeLocked() (n int, err error) {
 	if q.Closed {
 		return 0, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
 	}
-	cause, find := fmt.Errorf("%w: queue %q was purged", message.ErrStale, q.QueueName), q.finder()
+	cause, find := fmt.Errorf("%w: queue %q was purged", message.ErrStale, q.QueueName), q.Finder()
 	now := q.Core.Now()
 	n = q.Store.Purge(now, func(stamp uint64, owner lease.Consumer[T]) {
-		w, ok := owner.(holder[T])
+		w, ok := owner.(consumers.Holder[T])
 		if owner == nil {
 			w = find(stamp)
 			ok = w != nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/log"
@@ -61,14 +62,8 @@ type Queue[T any] struct {
 
 	store.Store[T] // what it holds, and in which state; its own comments say what needs no lock
 
-	Receivers receivers
-	Subs      []*Pool[T]
-	Free      freePools[T]
-	Running   int32 // worker goroutines of all subscribers
-	Ranges    int32 // over Deliveries
-	Calls     int32 // of the engine, under way or pending
-	Serving   int32 // of running, those of subscribers that are not stopping
-	Consumers int   // how many there may be
+	consumers.Group[T]
+	Calls int32 // of the engine, under way or pending
 
 	Alarm   alarm.Alarm
 	Limited int64 // when a rate limit lets the next delivery start; 0: nobody waits for that

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -43,8 +44,8 @@ func (q *Queue[T]) Await(ctx context.Context, take func() (ok bool)) error {
 		return q.unreceived(ctx)
 	}
 	if !take() {
-		r := q.Receivers.make()
-		q.Receivers.add(r)
+		r := q.Receivers.Make()
+		q.Receivers.Add(r)
 		q.HandOnLocked()
 		return q.awaitTurn(ctx, r, take)
 	}
@@ -68,13 +69,13 @@ func (q *Queue[T]) unreceived(ctx context.Context) error {
 // awaitTurn is Await for r, which stands in line. It is called with Mu locked, and
 // unlocks it. It asks the user's context and calls hooks: if one of them ends the
 // goroutine, or panics, r gives up its place.
-func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (ok bool)) error {
+func (q *Queue[T]) awaitTurn(ctx context.Context, r *consumers.Receiver, take func() (ok bool)) error {
 	waiting := true
 	defer func() {
 		if waiting {
 			q.Mu.Lock()
 			if r != nil {
-				q.Receivers.remove(r)
+				q.Receivers.Remove(r)
 			}
 			q.HandOnLocked() // it may have been woken
 			q.Unlock()
@@ -86,35 +87,22 @@ func (q *Queue[T]) awaitTurn(ctx context.Context, r *receiver, take func() (ok b
 			waiting = false
 			return nil
 		}
-		r.wait(ctx)
+		r.Wait(ctx)
 		ended := ctx.Err() != nil
 		q.Mu.Lock()
-		q.Receivers.remove(r)
+		q.Receivers.Remove(r)
 		if q.Closed || ended {
 			waiting = false
-			q.Receivers.done(r)
+			q.Receivers.Done(r)
 			return q.unreceived(ctx)
 		}
 		if ok = take(); ok {
-			q.Receivers.done(r)
+			q.Receivers.Done(r)
 			r = nil
 		} else { // woken in vain: somebody was quicker, and it keeps its place
-			q.Receivers.addFirst(r)
+			q.Receivers.AddFirst(r)
 			q.HandOnLocked()
 		}
-	}
-}
-
-// wait waits until r has been woken or ctx has ended.
-func (r *receiver) wait(ctx context.Context) {
-	done := ctx.Done()
-	if done == nil { // a select costs several times as much
-		<-r.woken
-		return
-	}
-	select {
-	case <-r.woken:
-	case <-done:
 	}
 }
 
@@ -229,7 +217,7 @@ func (q *Queue[T]) nextLocked(now int64) (i int32, ok bool) {
 // is woken calls it again after taking a message, so that as many consumers
 // come as there are messages, one after the other.
 func (q *Queue[T]) HandOnLocked() {
-	sub, limited, idle := q.idleLocked()
+	sub, limited, idle := q.NextLocked()
 	if q.Limited > 0 && (limited == 0 || q.Ready() == 0 && q.Keeper == nil) {
 		q.Limited = 0 // nobody waits for that any more
 		q.ArmLocked(q.Core.Now())
@@ -243,8 +231,7 @@ func (q *Queue[T]) HandOnLocked() {
 				return
 			}
 			if sub != nil {
-				q.Free.last = sub
-				sub.Workers.StartLocked()
+				q.StartLocked(sub)
 			} else {
 				q.Limited = limited // until when the timer will come
 				q.ArmLocked(q.Core.Now())
@@ -264,18 +251,6 @@ func (q *Queue[T]) HandOnLocked() {
 			return // a later publish finds the queue in the list
 		}
 	}
-}
-
-// idleLocked reports whether any consumer could take a message, and which
-// subscriber's turn it would be; if only their rate limits keep subscribers from it,
-// until when.
-func (q *Queue[T]) idleLocked() (sub *Pool[T], limited int64, ok bool) {
-	if int(q.Serving) < q.Consumers {
-		if sub, limited = q.Free.first(); sub != nil {
-			return sub, 0, true
-		}
-	}
-	return nil, limited, limited > 0 || q.Receivers.N > 0
 }
 
 // ServesLocked reports whether the queue gives out messages: not while it is

@@ -55,7 +55,7 @@ func (q *Queue[T]) Tick() {
 	if q.RoomWanted.Load() != 0 {
 		q.lookForExpiryLocked(now)
 	}
-	find := q.finder()
+	find := q.Finder()
 	for n := 0; n < tickLen && !q.Closed; n++ {
 		if q.RoomWanted.Load() != 0 && q.expireFirstLocked(now) {
 			continue

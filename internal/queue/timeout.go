@@ -3,6 +3,7 @@ package queue
 import (
 	"time"
 
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/store"
@@ -27,7 +28,7 @@ func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
 	}
 	out := e.Out // escapes
 	v := message.Verdict{Cause: message.TimedOut}
-	if w, ok := e.Owner.(holder[T]); ok {
+	if w, ok := e.Owner.(consumers.Holder[T]); ok {
 		v = w.TimedOutLocked(&out.Item, int(out.Past.Spent)+1, out.Start, now, time.Duration(e.At-out.Start))
 	}
 	q.LandedLocked(&out, v, now)
@@ -38,9 +39,9 @@ func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
 // passed, or extends it if its subscriber says so. If a handler has it, its
 // context is cancelled and it counts as stuck until it returns. A handler that has
 // returned is not stuck: its worker is, with settling what it left.
-func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) holder[T]) {
+func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) consumers.Holder[T]) {
 	m, h := q.Win.Meta(i), q.Win.At(i)
-	var w holder[T]
+	var w consumers.Holder[T]
 	if m.State == store.InHandler {
 		w = find(m.Stamp)
 	}
@@ -58,24 +59,4 @@ func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) hol
 		v = w.TimedOutLocked(&h.Item, int(m.Spent)+1, h.Start, now, time.Duration(m.Deadline-h.Start))
 	}
 	q.endLocked(i, v, now)
-}
-
-// finder returns a function that finds the worker whose delivery has a stamp, or nil.
-// It looks at all workers once, when it is first called: it is good as long as the
-// queue's Mu is held.
-func (q *Queue[T]) finder() func(stamp uint64) holder[T] {
-	var workers map[uint64]holder[T]
-	return func(stamp uint64) holder[T] {
-		if workers == nil {
-			workers = make(map[uint64]holder[T])
-			for _, s := range q.Subs {
-				for _, w := range s.Busy {
-					for _, stamp := range w.StampsLocked() {
-						workers[stamp] = w
-					}
-				}
-			}
-		}
-		return workers[stamp]
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -401,7 +402,7 @@ func TestAStartInBulkSaysWhoseTurnIsNext(t *testing.T) {
 				waysToConsume[name](t, short, q, 7, func(d queue.Delivery[int]) { got = append(got, d.Body) })
 				elapse(time.Second)
 				cancel()
-				var subs []*queue.Pool[int]
+				var subs []*consumers.Pool[int]
 				q.Locked(func() { subs = slices.Clone(q.Subs) })
 				for _, s := range subs {
 					require.NoError(t, s.Workers.(*workers.Subscriber[int]).Shutdown(ctx))

@@ -5,15 +5,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // What a worker tells its queue of itself, see holder.
 
-func (w *Worker[T]) Pooled() *queue.Pool[T] { return &w.s.Pool }
+func (w *Worker[T]) Pooled() *consumers.Pool[T] { return &w.s.Pool }
 
 func (w *Worker[T]) Moved(place int) { w.place = place }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -21,9 +22,10 @@ type Subscriber[T any] struct {
 	// the handler on it, settles it and claims the next, until there is none. The
 	// queue starts it when something is ready (HandOnLocked) and it ends by itself.
 
-	queue.Pool[T]
+	consumers.Pool[T]
 
 	// Immutable.
+	Q *queue.Queue[T]
 	handlers[T]
 	prefetches bool // its workers prefetch messages
 	timed      bool // its workers are timed
@@ -66,8 +68,8 @@ func Start[T any](q *queue.Queue[T], one OneHandler[T], h BatchHandler[T], set s
 	if one != nil {
 		most, keeps = 1, false
 	}
-	s := &Subscriber[T]{handlers: handlers[T]{one, h}, keeps: keeps}
-	s.Pool = queue.Pool[T]{Workers: s, Q: q, Most: most, Set: set.Shared(), Site: callSite()}
+	s := &Subscriber[T]{Q: q, handlers: handlers[T]{one, h}, keeps: keeps}
+	s.Pool = consumers.Pool[T]{Workers: s, Clock: &q.Core.Clock, Most: most, Set: set.Shared(), Site: callSite()}
 	if is := append(slices.Clip(q.Core.Around), set.Interceptors...); len(is) > 0 {
 		s.interceptors = &is
 	}

@@ -1,4 +1,13 @@
-package queue
+// Package consumers has who waits for a queue's messages, and whose turn it is.
+//
+// It promises that receivers are woken in the order of their arrival, before any worker is
+// started; that subscribers take turns, each as often as it has workers to start and as its rate
+// limit lets it; and that nobody who can't take a message is woken.
+//
+// A Group is the receivers of a queue, its subscribers, as Pools, and their workers, as Holders of
+// messages. It has no lock: the queue's guards it, except that anyone may ask a Pool's rate limit.
+// It starts no goroutine: Workers do, which a subscriber is. It reads the clock for rate limits.
+package consumers
 
 import (
 	"sync/atomic"
@@ -18,8 +27,8 @@ import (
 //     delivery has timed out.
 type Pool[T any] struct {
 	// Immutable.
-	Workers workers[T]
-	Q       *Queue[T]
+	Workers Workers[T]
+	Clock   *message.Clock
 	Set     *settings.SubscriberLimits
 	Site    string // file and line that subscribed
 	Most    int    // messages that the handler gets
@@ -29,14 +38,14 @@ type Pool[T any] struct {
 	Stuck    int
 	Stopping bool
 	nextAt   atomic.Int64 // no delivery may start before, for the rate limit; written without Mu too
-	Busy     []holder[T]
+	Busy     []Holder[T]
 	Place    int // in the queue's pools
 
-	nextFree, previousFree *Pool[T] // see freePools
+	nextFree, previousFree *Pool[T] // see Ring
 }
 
-// workers are what a queue asks a subscriber for. It holds its Mu.
-type workers[T any] interface {
+// Workers are what a queue asks a subscriber for. It holds its Mu.
+type Workers[T any] interface {
 	// StartLocked starts one more worker.
 	StartLocked()
 	// StopLocked makes the workers end, and takes the pool from its queue once they have.
@@ -45,8 +54,8 @@ type workers[T any] interface {
 	TrimLocked()
 }
 
-// A holder is a worker that has messages. The queue holds its Mu.
-type holder[T any] interface {
+// A Holder is a worker that has messages. The queue holds its Mu.
+type Holder[T any] interface {
 	lease.Consumer[T]
 
 	Pooled() *Pool[T]
@@ -68,16 +77,16 @@ type holder[T any] interface {
 	Moved(place int) // in busy
 }
 
-// freePools is a ring of a queue's pools: each that may start one more
-// worker is in it, and others until first meets them. They take turns: last is the one
+// A Ring has a queue's pools: each that may start one more
+// worker is in it, and others until First meets them. They take turns: last is the one
 // that started the latest worker, and the next one follows it. Guarded by the queue's Mu.
-type freePools[T any] struct{ last *Pool[T] }
+type Ring[T any] struct{ last *Pool[T] }
 
-// mayStart reports whether the pool may start one more worker.
-func (s *Pool[T]) mayStart() bool { return !s.Stopping && s.Running < s.Set.Concurrency }
+// MayStart reports whether the pool may start one more worker.
+func (s *Pool[T]) MayStart() bool { return !s.Stopping && s.Running < s.Set.Concurrency }
 
 // Add puts a pool that may start a worker behind all others.
-func (f *freePools[T]) Add(s *Pool[T]) {
+func (f *Ring[T]) Add(s *Pool[T]) {
 	if s.nextFree != nil {
 		return
 	}
@@ -90,7 +99,7 @@ func (f *freePools[T]) Add(s *Pool[T]) {
 }
 
 // Remove takes a pool out, if it is in the ring.
-func (f *freePools[T]) Remove(s *Pool[T]) {
+func (f *Ring[T]) Remove(s *Pool[T]) {
 	if s.nextFree == nil {
 		return
 	}
@@ -104,16 +113,16 @@ func (f *freePools[T]) Remove(s *Pool[T]) {
 	s.nextFree, s.previousFree = nil, nil
 }
 
-// first returns the pool whose turn it is, of those that may start a worker and
+// First returns the pool whose turn it is, of those that may start a worker and
 // whose rate limits let a message start. If only rate limits prevent it, it returns
 // nil and until when.
-func (f *freePools[T]) first() (sub *Pool[T], limited int64) {
+func (f *Ring[T]) First() (sub *Pool[T], limited int64) {
 	if f.last == nil {
 		return nil, 0
 	}
 	for s, end := f.last.nextFree, f.last; ; {
 		next, atEnd := s.nextFree, s == end
-		if !s.mayStart() {
+		if !s.MayStart() {
 			f.Remove(s)
 		} else if at := s.LimitedLocked(); at == 0 {
 			return s, 0
@@ -133,7 +142,7 @@ func (s *Pool[T]) LimitedLocked() int64 {
 	if s.Set.Every == 0 {
 		return 0
 	}
-	if now, at := s.Q.Core.Now(), s.nextAt.Load(); !s.mayStartAt(now, at) {
+	if now, at := s.Clock.Now(), s.nextAt.Load(); !s.mayStartAt(now, at) {
 		return at
 	}
 	return 0
