@@ -64,17 +64,22 @@ type Acks[T any] struct {
 	open uint64 // of slot, without those that were added
 }
 
-// Add acknowledges a delivery as Ack does, at the latest with Done.
-func (a *Acks[T]) Add(t *Table[T], r *message.Ref) bool {
+// Next acknowledges a delivery, at the latest with Done, if it is of the block of the one
+// before it. It is all that most deliveries of a batch need, and small enough to be inlined.
+func (a *Acks[T]) Next(r *message.Ref) bool {
 	b := a.open & (1 << (r.Stamp - a.base))
 	if b == 0 || r.Block != a.id {
-		return a.other(t, *r)
+		return false
 	}
 	a.open &^= b
 	return true
 }
 
-func (a *Acks[T]) other(t *Table[T], r message.Ref) bool {
+// Add acknowledges a delivery as Ack does, at the latest with Done.
+func (a *Acks[T]) Add(t *Table[T], r message.Ref) bool {
+	if a.Next(&r) {
+		return true
+	}
 	a.Done(t)
 	s, b := t.find(r)
 	if b == 0 {

@@ -340,10 +340,10 @@ var steps = []struct {
 		var acks Acks[body]
 		for stamp := uint64(max(int(m.stamps)-m.arg(300), 1)); stamp <= uint64(m.stamps); stamp++ {
 			if x := m.held[stamp]; x != nil && (x.state == open || x.state == current) && m.arg(5) > 0 {
-				require.True(m.t, acks.Add(m.table, &x.ref))
+				require.True(m.t, acks.Add(m.table, x.ref))
 				m.ack(x)
 				if m.arg(10) == 0 {
-					require.False(m.t, acks.Add(m.table, &x.ref), "twice")
+					require.False(m.t, acks.Add(m.table, x.ref), "twice")
 				}
 			}
 		}
@@ -419,6 +419,11 @@ var steps = []struct {
 	}},
 	{"clean", func(m *model) { m.table.Clean() }},
 	{"trim", func(m *model) { m.table.Trim() }},
+	{"rest", func(m *model) {
+		if again := m.table.Rest(uint64(m.arg(2))); !again {
+			require.False(m.t, m.table.Spare(), "spare memory is left alone")
+		}
+	}},
 	{"settle all", func(m *model) {
 		if m.arg(6) == 0 {
 			m.settleAll()

@@ -86,6 +86,8 @@ type Table[T any] struct {
 	warm  bool // a block of callers' was filled: the next is a large one
 	bulky bool // a large block is more than a table that is idle may keep
 
+	rested uint64 // what Rest was told last
+
 	// room is where the first of each stand: a queue that is idle for a millisecond begins
 	// a new table, which should not be many allocations.
 	room struct {

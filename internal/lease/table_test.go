@@ -3,6 +3,7 @@ package lease
 import (
 	"math"
 	"runtime"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -326,6 +327,26 @@ func TestATableThatWasFullKeepsLittle(t *testing.T) {
 	require.NoError(t, f.Check())
 }
 
+func TestATableThatIsBusyKeepsItsMemoryUntilTheNextLook(t *testing.T) {
+	f := newFixture[*int](t)
+	look := func(now int64, delivered uint64) (again bool) {
+		for _, r := range f.receive(3*Len, 100, now) {
+			require.True(t, f.Ack(r))
+		}
+		return f.Rest(delivered)
+	}
+	require.True(t, look(0, 3*Len))
+	kept := slices.Clone(f.spare.slabs)
+	require.NotEmpty(t, kept)
+	require.True(t, look(1, 6*Len))
+	for _, b := range f.spare.slabs {
+		require.True(t, slices.ContainsFunc(kept, func(k slab[*int]) bool { return k.starts == b.starts }), "what it kept was used")
+	}
+	require.False(t, f.Rest(6*Len), "nothing was")
+	require.Zero(t, f.bytes())
+	require.False(t, (*Table[int])(nil).Rest(1))
+}
+
 func TestALeaseIsLeftOnlyWhenNothingWaits(t *testing.T) {
 	f := newFixture[int](t)
 	l := f.inStep(2, 100, 0)
@@ -589,7 +610,7 @@ func TestNoAllocationADelivery(t *testing.T) {
 			var acks Acks[*int]
 			for k := range n {
 				r := r.Next(k)
-				acks.Add(f.Table, &r)
+				acks.Add(f.Table, r)
 			}
 			acks.Done(f.Table)
 		},

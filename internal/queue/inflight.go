@@ -138,7 +138,7 @@ func (q *Queue[T]) AckAll(ctx context.Context, ds []Delivery[T]) (failed map[int
 		var acks lease.Acks[T]
 		leased := q.Local && q.Keys == nil && !q.Hooked(notice.Settled) // a settlement is not logged
 		for ; k < len(ds) && n < len(others); k++ {
-			if !leased || ds[k].Q != q || !acks.Add(q.Leases, &ds[k].Ref) {
+			if d := &ds[k]; !leased || d.Q != q || !acks.Next(&d.Ref) && !acks.Add(q.Leases, d.Ref) {
 				others[n] = k
 				n++
 			}

@@ -19,18 +19,19 @@ import (
 // A driver does with a store what a queue does, and the same with a model, and compares them.
 // Time is a number.
 type driver struct {
-	t     require.TestingT
-	arg   func(n int) int // the next choice, below n
-	s     Store[int]
-	m     *model
-	log   *log.Log[message.Item[int]] // nil: the store is direct
-	now   int64
-	seq   uint64
-	own   uint64 // the latest message that has a time to live of its own
-	each  bool   // somebody hears of each settlement
-	entry bool   // what is in flight is in entries
-	aside []aside
-	w     worker
+	t      require.TestingT
+	arg    func(n int) int // the next choice, below n
+	s      Store[int]
+	m      *model
+	log    *log.Log[message.Item[int]] // nil: the store is direct
+	now    int64
+	seq    uint64
+	own    uint64 // the latest message that has a time to live of its own
+	each   bool   // somebody hears of each settlement
+	entry  bool   // what is in flight is in entries
+	aside  []aside
+	w      worker
+	looked uint64 // m.began at the last look
 }
 
 // An aside is a message that is to be replayed, with the stamp that was reserved for it.

@@ -150,8 +150,19 @@ func (d *driver) timedOut(e *lease.Expired[int]) {
 // look is the timer's look at the leases.
 func (d *driver) look() {
 	want := d.w.look()
-	if again := d.s.Rest(d.now, checkAge); again != want {
-		d.failf("looks again at %d, want %d", again, want)
+	again := d.s.Rest(d.now, checkAge)
+	busy := d.m.began != d.looked
+	d.looked = d.m.began
+	soon := d.now + checkAge
+	switch {
+	case busy && again == soon && (want == 0 || want > soon): // for the memory that it has kept
+	case again != want:
+		d.failf("looks again at %d, want %d, busy %t", again, want, busy)
+	case again == 0 && d.s.Leases.Spare():
+		d.failf("keeps spare memory, and does not look again")
+	}
+	if again == 0 && d.s.Leases != nil && d.s.Leases.Held() == 0 && len(d.s.Leases.Leases()) == 0 {
+		d.failf("keeps an empty table, and does not look again")
 	}
 }
 

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"time"
+
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/settings"
@@ -96,8 +98,8 @@ func (s *Store[T]) TakeAllBack() bool {
 
 // Rest lets go of what the cursor has passed, and looks at the leases that consumers go
 // through. It detaches the current messages of those that have reached an age, and takes back
-// what waits there. It gives back memory that is not used. It returns when to look again;
-// 0: nothing has to be looked at.
+// what waits there. It gives back memory that is not used, unless something was delivered since
+// the last look. It returns when to look again; 0: nothing has to be looked at.
 func (s *Store[T]) Rest(now, age int64) (again int64) {
 	s.Cursor.Rest()
 	for _, l := range s.Leases.Leases() {
@@ -118,7 +120,12 @@ func (s *Store[T]) Rest(now, age int64) (again int64) {
 		s.TakeBack(l)
 	}
 	s.Tally()
-	s.Leases.Trim()
+	if s.Leases.Rest(s.Delivered) {
+		if at := message.After(now, time.Duration(age)); again == 0 || at < again {
+			again = at
+		}
+		return again
+	}
 	if s.Leases.Held() == 0 && len(s.Leases.Leases()) == 0 {
 		s.Leases = nil
 	}
