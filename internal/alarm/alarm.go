@@ -22,7 +22,7 @@ import (
 //
 // A brief alarm comes soon, whatever it is armed for, and finds most often that there is
 // nothing to wait for any more. So it is touched once a millisecond, not once a message,
-// and is gone a millisecond after the last.
+// and is gone two milliseconds after the last: the first time it finds that messages came.
 type Alarm struct {
 	Timer *time.Timer // nil while it is not armed
 	At    int64       // when it comes, while it is armed
