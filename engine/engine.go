@@ -100,7 +100,9 @@ type Topic interface {
 
 	// Close lets go of what the process holds of the topic. What is published stays
 	// where it is. It waits, for a few seconds at most, until what its queues had under
-	// way has ended: a request that a broker may still answer with messages, say. fanout
+	// way has ended: a request that a broker may still answer with messages, say. It returns
+	// an error if that has not ended by then: what such a request brings comes again only
+	// when its lease ends. fanout
 	// calls it last, after it has closed all queues, once, and keeps only those waiting
 	// who wait for fanout.Topic.Done.
 	Close() error
@@ -167,7 +169,9 @@ type Queue interface {
 	// engine keeps [State], state comes back with the next Receive; else fanout
 	// remembers it while it can. Called as Ack is, but for one thing: an engine that has
 	// no room for state returns [ErrTooLarge], the lease stays as it was, and fanout
-	// calls again with a shorter one, down to [MinState] bytes.
+	// calls again with a shorter one, down to [MinState] bytes. It works after the queue's
+	// Close too, until the topic's: what a Receive returned as the queue was closed fanout
+	// gives back. No other settlement does: they return [ErrClosed].
 	Return(ctx context.Context, r Receipt, wait time.Duration, state []byte) error
 
 	// Extend makes the lease end after lease, counted from now. fanout calls it
@@ -213,8 +217,8 @@ type Queue interface {
 	// Close lets go of what the process holds of the queue. The queue stays where
 	// it is, and gets messages. Receives that wait return [ErrClosed]. It does not wait
 	// for the broker: what it leaves under way the topic's Close waits for. What a broker
-	// hands out after it is given back, so that others get it soon. Calling it
-	// again does nothing. It closes the dead-letter queue's value too.
+	// hands out after it is given back, so that others get it soon; what Receive has
+	// returned can be given back by Return. Calling it again does nothing. It closes the dead-letter queue's value too.
 	Close() error
 }
 

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -247,6 +248,18 @@ var faults = map[string]*fault{
 	}, found: []string{"return after a wait", "wait of a dead letter"}},
 	"return is forgotten": {giveBack: func(*brokenQueue, context.Context, engine.Receipt, time.Duration, []byte) error { return nil },
 		found: []string{"return at once", "stale after a return"}},
+	"returns nothing after close": {giveBack: func(q *brokenQueue, ctx context.Context, r engine.Receipt, w time.Duration, s []byte) error {
+		if _, err := q.Queue.Stats(ctx); errors.Is(err, engine.ErrClosed) {
+			return err
+		}
+		return q.Queue.Return(ctx, r, w, s)
+	}, found: []string{"return after close"}},
+	"forgets a return after close": {giveBack: func(q *brokenQueue, ctx context.Context, r engine.Receipt, w time.Duration, s []byte) error {
+		if _, err := q.Queue.Stats(ctx); errors.Is(err, engine.ErrClosed) {
+			return nil
+		}
+		return q.Queue.Return(ctx, r, w, s)
+	}, found: []string{"return after close"}},
 	"drops state": {giveBack: func(q *brokenQueue, ctx context.Context, r engine.Receipt, w time.Duration, _ []byte) error {
 		return q.Queue.Return(ctx, r, w, nil)
 	}, found: []string{"state", "state of a letter", "reopen and state"}},

@@ -26,6 +26,7 @@ func topicChecks() []check {
 		{name: "published after open", rule: "Messages published after OpenQueue has returned are in the queue.", run: checkPublishedAfterOpen},
 		{name: "other settings", rule: "An existing queue with other settings is changed if that harms nobody, and else is ErrMismatch.", run: checkOtherSettings},
 		{name: "close queue", rule: "Receives that wait return ErrClosed. Calling Close again does nothing. It closes the dead-letter queue's value too.", run: checkCloseQueue},
+		{name: "return after close", rule: "Return works after the queue's Close too, until the topic's: what a Receive returned as the queue was closed fanout gives back.", run: checkReturnAfterClose},
 		{name: "closed queue gets messages", rule: "Close lets go of what the process holds of the queue. The queue stays where it is, and gets messages.", run: checkClosedQueueStays},
 		{name: "close topic", rule: "ErrClosed is returned after Close.", run: checkCloseTopic},
 		{name: "contexts", rule: "All methods end when their context does, and return its error then.", run: checkContexts},
@@ -191,6 +192,31 @@ func checkCloseQueue(x *fixture) {
 	_, err = q.Stats(x.ctx)
 	x.mustBe(err, engine.ErrClosed, "Stats after Close")
 	x.mustBe(q.Ack(x.ctx, held.Receipt), engine.ErrClosed, "Ack after Close")
+}
+
+// checkReturnAfterClose gives back what was received before Close, a letter too: others get
+// it long before its lease ends. Once the topic is closed it is too late.
+func checkReturnAfterClose(x *fixture) {
+	spec := engine.TopicSpec{Name: x.unique("topic")}
+	top := x.openTopic(x.e, spec)
+	q := x.open(top, "q")
+	dead := x.dead(q)
+	x.publish(top, messages("a", "b", "c")...)
+	x.bury(q, x.receive(q, x.long()), "")
+	held, kept := x.receive(q, x.long()), x.receive(q, x.long())
+	letter := x.receive(dead, x.long())
+	x.must(q.Close(), "Close")
+	x.must(q.Return(x.ctx, held.Receipt, 0, nil), "Return after Close")
+	x.must(dead.Return(x.ctx, letter.Receipt, 0, nil), "Return of a letter after Close")
+	x.mustBe(q.Ack(x.ctx, kept.Receipt), engine.ErrClosed, "Ack after Close")
+	if x.caps.Keeps(engine.Fencing, 0) {
+		x.mustBe(q.Return(x.ctx, held.Receipt, 0, nil), engine.ErrStale, "Return again, after Close")
+	}
+	x.must(top.Close(), "Close of the topic")
+	x.mustBe(q.Return(x.ctx, kept.Receipt, 0, nil), engine.ErrClosed, "Return after the topic's Close")
+	q = x.open(x.openTopic(x.e, spec), "q")
+	x.receiveID(q, x.long(), held.ID)
+	x.receiveID(x.dead(q), x.long(), letter.ID)
 }
 
 func checkClosedQueueStays(x *fixture) {

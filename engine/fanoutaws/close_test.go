@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
@@ -199,5 +200,92 @@ func TestAPollThatIsAnsweredAsItsQueueIsClosed(t *testing.T) {
 		require.Equal(t, fakeaws.Visible, fakeOf(t).Queue("p-q").Messages()[0].State)
 		require.False(t, p.deliver(polled{messages: messages}), "too late")
 		require.False(t, p.waited())
+	})
+}
+
+// slowChanges has each request that changes visibility timeouts take d, unless it is broken
+// off.
+func slowChanges(q *queue, d time.Duration) {
+	send := q.changes.send
+	q.changes.send = func(ctx context.Context, ss []*settlement) error {
+		select {
+		case <-time.After(d):
+			return send(ctx, ss)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// TestCloseBreaksNoReturnOff: what is being returned when its queue is closed, and what is
+// returned after that, is there for others at once, however slow SQS is.
+func TestCloseBreaksNoReturnOff(t *testing.T) {
+	inFake(t, func(t *testing.T) {
+		top := newTopic(t, newEngine(t), engine.TopicSpec{Name: "p"})
+		q := openQueue(t, top, engine.QueueSpec{Name: "q", Visibility: time.Hour})
+		publish(t, top, many(6)...)
+		var rs []engine.Received
+		for len(rs) < 6 {
+			got, err := q.Receive(t.Context(), 6-len(rs), 0)
+			require.NoError(t, err)
+			rs = append(rs, got...)
+		}
+		slowChanges(q, 2*time.Second)
+		began := time.Now()
+		ended := make(chan error, 6)
+		giveBack := func(k int) { ended <- q.Return(t.Context(), rs[k].Receipt, 0, nil) }
+		for k := range 3 { // two are sent, and one waits for them
+			go giveBack(k)
+		}
+		time.Sleep(time.Second)
+		require.NoError(t, q.Close())
+		for k := 3; k < 6; k++ {
+			go giveBack(k)
+		}
+		for range 6 {
+			require.NoError(t, <-ended)
+		}
+		require.LessOrEqual(t, time.Since(began), closeMost)
+		for _, m := range fakeOf(t).Queue("p-q").Messages() {
+			require.Equal(t, fakeaws.Visible, m.State)
+		}
+		require.NoError(t, top.Close())
+	})
+}
+
+// TestAReturnIsTriedAgainAfterClose, as before, while SQS has no time for it.
+func TestAReturnIsTriedAgainAfterClose(t *testing.T) {
+	inFake(t, func(t *testing.T) {
+		top := newTopic(t, newEngine(t), engine.TopicSpec{Name: "p"})
+		q := openQueue(t, top, engine.QueueSpec{Name: "q", Visibility: time.Hour})
+		publish(t, top, message("a", "1"))
+		rs, err := q.Receive(t.Context(), 1, 0)
+		require.NoError(t, err)
+		send, tries := q.changes.send, 0
+		q.changes.send = func(ctx context.Context, ss []*settlement) error {
+			if tries++; tries < 3 {
+				return &smithy.GenericAPIError{Code: "ThrottlingException"}
+			}
+			return send(ctx, ss)
+		}
+		require.NoError(t, q.Close())
+		require.NoError(t, q.Return(t.Context(), rs[0].Receipt, 0, nil))
+		require.Equal(t, 3, tries)
+		require.Equal(t, fakeaws.Visible, fakeOf(t).Queue("p-q").Messages()[0].State)
+	})
+}
+
+// TestAReturnWorksLongAfterClose, when no request of before may go on any more.
+func TestAReturnWorksLongAfterClose(t *testing.T) {
+	inFake(t, func(t *testing.T) {
+		top := newTopic(t, newEngine(t), engine.TopicSpec{Name: "p"})
+		q := openQueue(t, top, engine.QueueSpec{Name: "q", Visibility: time.Hour})
+		publish(t, top, message("a", "1"))
+		rs, err := q.Receive(t.Context(), 1, 0)
+		require.NoError(t, err)
+		require.NoError(t, q.Close())
+		time.Sleep(2 * closeMost)
+		require.NoError(t, q.Return(t.Context(), rs[0].Receipt, 0, nil))
+		require.Equal(t, fakeaws.Visible, fakeOf(t).Queue("p-q").Messages()[0].State)
 	})
 }

@@ -42,6 +42,7 @@ type collector struct {
 	q    *queue
 	most time.Duration                              // of one request
 	send func(context.Context, []*settlement) error // sets no done; may fail as a whole or by [entryErrors]
+	late bool                                       // it goes on after the queue's Close, for what is returned; set before use
 
 	mu       sync.Mutex // guards the fields below
 	pending  []*settlement
@@ -56,15 +57,22 @@ func newCollector(q *queue, most time.Duration, send func(context.Context, []*se
 // still be performed.
 func (c *collector) do(ctx context.Context, s settlement) error {
 	s.done = make(chan error, 1)
-	if c.add(&s) && !c.q.start(c.flush) {
-		return engine.ErrClosed
+	open, closed := c.q.ctx, c.q.ctx.Done()
+	if c.late {
+		open, closed = c.q.polls, nil // whoever flushes says how it ended
+	}
+	if c.add(&s) && !c.q.start(func() { c.flush(open) }) {
+		if !c.late {
+			return engine.ErrClosed
+		}
+		c.flush(context.WithoutCancel(ctx)) // no goroutine is begun any more
 	}
 	select {
 	case err := <-s.done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-c.q.ctx.Done():
+	case <-closed:
 		return engine.ErrClosed
 	}
 }
@@ -103,10 +111,11 @@ func (c *collector) take() []*settlement {
 	return ss
 }
 
-// flush sends what is pending. Started by do; ends when nothing is; joined by the queue's end.
-func (c *collector) flush() {
+// flush sends what is pending, with open for its time. Started by do; ends when nothing is;
+// joined by the queue's end. After Close the caller of do runs it.
+func (c *collector) flush(open context.Context) {
 	for ss := c.take(); ss != nil; ss = c.take() {
-		ctx, cancel := context.WithTimeout(c.q.ctx, c.most)
+		ctx, cancel := context.WithTimeout(open, c.most)
 		err := c.send(ctx, ss)
 		cancel()
 		failed, perEntry := err.(entryErrors)

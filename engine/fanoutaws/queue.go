@@ -103,6 +103,7 @@ func (e *Engine) newQueue(p place, fifo bool, visibility time.Duration) *queue {
 	q.polls, q.endPolls = context.WithCancel(context.Background())
 	q.home = new(sync.WaitGroup)
 	q.deletes, q.changes, q.sends = newCollector(q, settleMost, q.deleteBatch), newCollector(q, settleMost, q.changeBatch), newCollector(q, requestMost, q.sendBatch)
+	q.changes.late = true
 	return q
 }
 
@@ -122,16 +123,35 @@ func (q *queue) live(ctx context.Context, r engine.Receipt) (*receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if q.ctx.Err() != nil {
+		return nil, engine.ErrClosed
+	}
+	return q.leased(ctx, r)
+}
+
+// leased is live, also after Close, until the topic's.
+func (q *queue) leased(ctx context.Context, r engine.Receipt) (*receipt, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	own, ok := r.(*receipt)
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("fanoutaws: bug: a receipt of type %T", r)
-	case q.ctx.Err() != nil:
+	case q.topicClosed():
 		return nil, engine.ErrClosed
 	case time.Since(own.received) >= time.Duration(own.ends.Load()):
 		return nil, engine.ErrStale
 	}
 	return own, nil
+}
+
+func (q *queue) topicClosed() bool {
+	t := q.topic
+	if q.source != nil {
+		t = q.source.topic
+	}
+	return t != nil && t.closed.Load()
 }
 
 // Ack deletes the message.
@@ -150,14 +170,14 @@ func (q *queue) Ack(ctx context.Context, r engine.Receipt) error {
 // delete deletes a message. What SQS has no time for now, or gives no answer to, is
 // tried again while the lease has time: a message that is not deleted is handled twice.
 func (q *queue) delete(ctx context.Context, own *receipt) error {
-	return q.persist(ctx, own, passing, func(ctx context.Context) error {
+	return q.persist(ctx, q.ctx, own, passing, func(ctx context.Context) error {
 		return q.deletes.do(ctx, settlement{handle: own.handle})
 	})
 }
 
 // persist calls do again, after 100 ms and twice as long each time, while it fails in a
-// way that again knows and the lease of own has time.
-func (q *queue) persist(ctx context.Context, own *receipt, again func(error) bool, do func(ctx context.Context) error) error {
+// way that again knows and the lease of own has time, until open ends.
+func (q *queue) persist(ctx, open context.Context, own *receipt, again func(error) bool, do func(ctx context.Context) error) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := do(ctx)
 		if err == nil || !again(err) || time.Since(own.received)+wait >= time.Duration(own.ends.Load()) {
@@ -167,10 +187,10 @@ func (q *queue) persist(ctx context.Context, own *receipt, again func(error) boo
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-		case <-q.ctx.Done():
+		case <-open.Done():
 		}
 		timer.Stop()
-		if ctx.Err() != nil || q.ctx.Err() != nil {
+		if ctx.Err() != nil || open.Err() != nil {
 			return err
 		}
 	}
@@ -186,8 +206,10 @@ func (q *queue) forget(own *receipt) {
 
 // Return makes the message visible after wait, or as near to that as SQS lets
 // it: at the end of the 12 hours after the receipt. SQS has no place for state.
+// It works after Close, and Close breaks none off: what a Receive returned as the queue was
+// closed would be hidden until its lease ends.
 func (q *queue) Return(ctx context.Context, r engine.Receipt, wait time.Duration, _ []byte) error {
-	own, err := q.live(ctx, r)
+	own, err := q.leased(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -195,7 +217,7 @@ func (q *queue) Return(ctx context.Context, r engine.Receipt, wait time.Duration
 	wait = max(0, min(wait, visibleMost-time.Since(own.received)-2*time.Second))
 	// One that may have been done is not tried again: by now the message may be with
 	// somebody else.
-	if err := q.persist(ctx, own, busy, func(ctx context.Context) error {
+	if err := q.persist(ctx, context.Background(), own, busy, func(ctx context.Context) error {
 		return q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(wait)})
 	}); err != nil {
 		return q.wrap("return", err)
@@ -214,7 +236,7 @@ func (q *queue) Extend(ctx context.Context, r engine.Receipt, lease time.Duratio
 	if lease <= 0 || since+lease > visibleMost {
 		return q.wrap("extend", fmt.Errorf("by %v, %v after the receipt: SQS hides a message for 12 hours in all", lease, since))
 	}
-	if err := q.persist(ctx, own, passing, func(ctx context.Context) error {
+	if err := q.persist(ctx, q.ctx, own, passing, func(ctx context.Context) error {
 		since = time.Since(own.received) // not later than SQS counts from
 		return q.changes.do(ctx, settlement{handle: own.handle, seconds: seconds(min(lease, visibleMost-since))})
 	}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofanout/fanout/engine"
@@ -19,7 +20,8 @@ type Engine struct {
 	js jetstream.JetStream
 	nc *nats.Conn
 
-	settings settings
+	settings  settings
+	clustered atomic.Bool // the connection was to a server of a cluster
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -78,6 +80,15 @@ func ConnectOptions() []nats.Option {
 		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
 		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2),
 	}
+}
+
+// alone reports whether there is one server only. A connection that is being made again
+// knows of none: then it is what it was, and a cluster if that isn't known either.
+func (e *Engine) alone() bool {
+	if e.nc.ConnectedClusterName() != "" {
+		e.clustered.Store(true)
+	}
+	return !e.clustered.Load() && (e.nc.IsConnected() || e.nc.IsClosed())
 }
 
 // limit gives a context without a deadline the engine's timeout, since an answer

@@ -38,12 +38,6 @@ func TestAPullRequestLivesByItsHeartbeats(t *testing.T) {
 // In a cluster the word that a request has ended overtakes the messages that it brings: it
 // is not taken for the end, nor for a reason to ask again.
 func TestTheEndOfARequestMayComeBeforeItsMessages(t *testing.T) {
-	status := func(code, text string) *nats.Msg {
-		m := nats.NewMsg("inbox")
-		m.Header.Set("Status", code)
-		m.Header.Set("Description", text)
-		return m
-	}
 	for _, end := range []*nats.Msg{status("404", "No Messages"), status("409", "Batch Completed")} {
 		p := &pull{open: true, want: 1, heard: time.Now(), taken: true, news: make(chan struct{}, 1)}
 		p.arrived(end)

@@ -116,7 +116,7 @@ func (q *queue) take(r engine.Receipt) (*lease, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.aliveLocked(l); err != nil {
+	if err := q.leasedLocked(l); err != nil {
 		return nil, err
 	}
 	q.removeLocked(l)
@@ -128,7 +128,7 @@ func (q *queue) take(r engine.Receipt) (*lease, error) {
 func (q *queue) restore(l *lease) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.closed && q.leases[l.sequence] == nil && l.sequence > q.purged && time.Now().Before(l.end()) {
+	if q.leases[l.sequence] == nil && l.sequence > q.purged && time.Now().Before(l.end()) {
 		l.alive = true
 		q.leases[l.sequence] = l
 	}
@@ -147,6 +147,11 @@ func (q *queue) aliveLocked(l *lease) error {
 	if q.closed {
 		return engine.ErrClosed
 	}
+	return q.leasedLocked(l)
+}
+
+// leasedLocked is aliveLocked, also after Close.
+func (q *queue) leasedLocked(l *lease) error {
 	if !l.alive || !time.Now().Before(l.end()) {
 		return fmt.Errorf("fanoutnats: topic %q: queue %q: message %d, delivery %d: %w",
 			q.topic.spec.Name, q.spec.Name, l.sequence, l.deliveries, engine.ErrStale)

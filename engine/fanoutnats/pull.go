@@ -20,6 +20,10 @@ const (
 	silence   = 1500 * time.Millisecond
 )
 
+// lateMost is how long the answer is awaited to a request that was taken for lost: while
+// the topic's Close waits.
+const lateMost = lingers - rest
+
 // held is how long a message that came when nobody waited for it is kept for the
 // next Receive, before it is given back for anybody.
 const held = time.Second
@@ -49,7 +53,8 @@ type pull struct {
 	err      error       // why it ended, if it is a failure
 	taken    bool        // by a Receive
 	gone     bool        // nobody waits any more, and never will
-	asked    time.Time   // when the request was sent
+	until    time.Time   // a server may send messages until then, for this request or for those before
+	mixed    bool        // those before may still bring messages, too: want and the end of one say nothing of until
 	draining bool        // the inbox is about to be gone; set if gone
 	timer    *time.Timer // runs giveBack; nil if not taken and without messages
 
@@ -136,8 +141,10 @@ func (p *pull) request(most int) error {
 		p.mu.Unlock()
 		return nil
 	}
-	p.want, p.open, p.bringing, p.err, p.heard = most, true, false, nil, time.Now()
-	p.asked = p.heard
+	now := time.Now()
+	p.want, p.open, p.bringing, p.err, p.heard = most, true, false, nil, now
+	p.mixed = now.Before(p.until)
+	p.mayComeLocked(now.Add(pullExpires + rest))
 	p.mu.Unlock()
 	ask, err := json.Marshal(struct {
 		Batch    int           `json:"batch"`
@@ -164,7 +171,7 @@ func (p *pull) arrived(m *nats.Msg) {
 		} else {
 			p.endLocked(m.Header.Get("Status"), m.Header.Get("Description"))
 		}
-		over := !p.open && !p.bringing
+		over := !p.mayLocked()
 		p.mu.Unlock()
 		if message {
 			p.queue.giveBack(0, m)
@@ -195,15 +202,33 @@ func (p *pull) broughtLocked() {
 	p.want--
 	p.open = p.open && p.want > 0
 	p.bringing = p.bringing && p.want > 0
+	if p.want <= 0 && !p.mixed {
+		p.until = time.Time{} // all have come
+	}
 }
+
+// mayComeLocked notes that a server may send messages until then.
+func (p *pull) mayComeLocked(until time.Time) {
+	if until.After(p.until) {
+		p.until = until
+	}
+}
+
+// mayLocked reports whether a server may still send messages.
+func (p *pull) mayLocked() bool { return time.Now().Before(p.until) }
 
 // endLocked understands the end of a request, or that it goes on.
 func (p *pull) endLocked(status, text string) {
 	if status == "100" { // a heartbeat
 		p.heard = time.Now()
+		p.mayComeLocked(p.heard.Add(silence)) // longer, if the server got the request late
 		return
 	}
 	p.open = false
+	// In a cluster any end may overtake messages, which wait until replicas have them.
+	if late := time.Now().Add(rest); !p.mixed && late.Before(p.until) {
+		p.until = late
+	}
 	switch {
 	case status == "404":
 		// "No more messages": said only after the first. On a consumer with replicas
@@ -212,6 +237,9 @@ func (p *pull) endLocked(status, text string) {
 	case status == "408": // expired
 	case status == "503":
 		p.err = nats.ErrNoResponders
+		if !p.mixed {
+			p.until = time.Time{} // nobody has it
+		}
 	case status == "409" && strings.EqualFold(text, "batch completed"):
 		// It may overtake the messages, too.
 		p.bringing = p.want > 0
@@ -262,10 +290,14 @@ func (p *pull) refuse(err error) {
 	}
 }
 
-// lose forgets a request that the server says nothing of.
+// lose forgets a request that the server says nothing of. It may have it still, or get it
+// late, and answer it then: the inbox stays for that.
 func (p *pull) lose() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.open {
+		p.mayComeLocked(time.Now().Add(lateMost))
+	}
 	p.open, p.bringing = false, false
 }
 
@@ -284,25 +316,37 @@ func (p *pull) messages(most int) ([]*nats.Msg, time.Time) {
 
 // end gives up the inbox, for good. What still comes is given back. With one server it is
 // gone at once. In a cluster other servers know that later, and what they send meanwhile
-// would be lost, and hidden until AckWait has passed: there it stays until the request that
-// is open has ended.
+// would be lost, and hidden until AckWait has passed: there it stays as long as a server may
+// answer a request, one that was taken for lost and one that has ended included.
 func (p *pull) end() {
 	p.take()
 	p.queue.topic.under.begin()
-	alone := p.queue.topic.engine.nc.ConnectedClusterName() == ""
+	alone := p.queue.topic.engine.alone()
 	p.mu.Lock()
 	p.gone = true
 	msgs := p.msgs
 	p.msgs = nil
-	wait := !alone && (p.open || p.bringing)
+	wait := !alone && p.mayLocked()
 	if wait {
-		p.timer = time.AfterFunc(time.Until(p.asked)+pullExpires+rest, p.drain)
+		p.timer = time.AfterFunc(time.Until(p.until), p.drainInTime)
 	}
 	p.mu.Unlock()
 	p.queue.giveBack(0, msgs...)
 	if !wait {
 		p.drain()
 	}
+}
+
+// drainInTime drains the inbox, or waits again if more may come by now. Its timer runs it.
+func (p *pull) drainInTime() {
+	p.mu.Lock()
+	if wait := time.Until(p.until); wait > 0 && !p.draining {
+		p.timer.Reset(wait)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	p.drain()
 }
 
 // drain removes the inbox, once what has come was given back.

@@ -16,7 +16,7 @@ import (
 // has no goroutine: the server ends leases.
 //
 // Invariants: each lease is in leases, under its sequence, if and only if it is
-// alive; none is left when closed.
+// alive; none is added when closed.
 type queue struct {
 	topic    *topic
 	spec     engine.QueueSpec
@@ -250,7 +250,8 @@ func (q *queue) Purge(caller context.Context) (int, error) {
 }
 
 // Close ends what waits, and the subscriptions: the topic's Close waits for both. What is
-// leased stays so until its lease, or the server's AckWait, has passed. See [engine.Queue].
+// leased can be returned still; else it stays so until its lease, or the server's AckWait,
+// has passed. See [engine.Queue].
 func (q *queue) Close() error {
 	q.mu.Lock()
 	if q.closed {
@@ -263,7 +264,6 @@ func (q *queue) Close() error {
 	q.mu.Unlock()
 
 	close(q.closing)
-	q.dropLeases()
 	for _, p := range idle {
 		p.end()
 	}

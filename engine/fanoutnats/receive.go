@@ -115,7 +115,7 @@ func (q *queue) inbox() (*pull, error) {
 // that makes a difference at once, and no message of another receiver comes here: if
 // there is only one server.
 func (q *queue) leave(p *pull) {
-	alone := q.topic.engine.nc.ConnectedClusterName() == ""
+	alone := q.topic.engine.alone()
 	q.mu.Lock()
 	keep := !q.closed && (!alone || p.promising() != 1)
 	if keep {

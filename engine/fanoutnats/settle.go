@@ -20,9 +20,21 @@ func (q *queue) Ack(caller context.Context, r engine.Receipt) error {
 // settle takes the lease and ends it with end, in time for the server to take it
 // for that of this delivery.
 func (q *queue) settle(caller context.Context, what string, r engine.Receipt, end func(context.Context, *lease) error) error {
+	if q.isClosed() {
+		return engine.ErrClosed
+	}
+	return q.settleOpen(caller, what, r, end)
+}
+
+// settleOpen is settle, also after Close, until the topic's.
+func (q *queue) settleOpen(caller context.Context, what string, r engine.Receipt, end func(context.Context, *lease) error) error {
 	if err := caller.Err(); err != nil {
 		return err
 	}
+	if !q.topic.enter() {
+		return engine.ErrClosed
+	}
+	defer q.topic.under.end()
 	l, err := q.take(r)
 	if err != nil {
 		return err
@@ -69,14 +81,16 @@ func (q *queue) confirm(ctx context.Context, l *lease, data []byte) error {
 }
 
 // Return writes the state to the message's record, and then gives the message
-// back: a crash in between leaves the attempt counted. See [engine.Queue].
+// back: a crash in between leaves the attempt counted. It works after Close: what a
+// Receive returned as the queue was closed would be hidden until AckWait has passed. See
+// [engine.Queue].
 func (q *queue) Return(caller context.Context, r engine.Receipt, wait time.Duration, state []byte) error {
 	if l, err := q.own(r); err == nil && len(state) > 0 {
 		if _, err := q.recorded(l, wait, state); err != nil { // the lease stays
 			return q.wrap(caller, "return: its state", err)
 		}
 	}
-	return q.settle(caller, "return", r, func(ctx context.Context, l *lease) error {
+	return q.settleOpen(caller, "return", r, func(ctx context.Context, l *lease) error {
 		if len(state) > 0 || l.stateful { // an empty record takes the state away
 			if err := q.remember(ctx, l, wait, state); err != nil {
 				q.restore(l)

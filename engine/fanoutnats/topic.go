@@ -191,16 +191,31 @@ func (t *topic) widen(ctx context.Context, s jetstream.Stream, want jetstream.St
 // lingers is how long Close waits, at most, for what is under way.
 const lingers = 5 * time.Second
 
+// enter counts what is under way in a queue, for Close to wait for, unless Close has begun.
+func (t *topic) enter() bool {
+	t.under.begin()
+	if t.closed.Load() {
+		t.under.end()
+		return false
+	}
+	return true
+}
+
 // Close refuses what comes after it, and waits until no server can answer a request of the
-// queues any more, and what they got has been given back. See [engine.Topic].
+// queues any more, and what they got has been given back. It reports what has not ended by
+// then: what that brings is hidden until AckWait has passed. See [engine.Topic].
 func (t *topic) Close() error {
 	t.closed.Store(true)
 	began := time.Now()
-	t.under.wait(lingers)
+	left := t.under.wait(lingers)
 	ctx, cancel := context.WithTimeout(context.Background(), max(lingers-time.Since(began), time.Millisecond))
 	defer cancel()
 	// What is given back is sent and not answered. If this fails the connection is gone.
 	_ = t.engine.nc.FlushWithContext(ctx)
+	if left > 0 {
+		return fmt.Errorf("fanoutnats: topic %q: close: %d requests have not ended after %v: messages that they bring come again when their visibility timeouts have passed",
+			t.spec.Name, left, lingers)
+	}
 	return nil
 }
 

@@ -6,8 +6,8 @@ import (
 )
 
 // An underway counts what a topic's queues have under way, for the topic's Close to wait
-// for: Receives that end, and requests that a server may still answer with messages. The
-// zero underway has none.
+// for: Receives and settlements that end, and requests that a server may still answer with
+// messages. The zero underway has none.
 type underway struct {
 	mu   sync.Mutex // guards the fields below
 	n    int
@@ -29,12 +29,12 @@ func (u *underway) end() {
 	}
 }
 
-// wait waits until nothing is under way, for d at most.
-func (u *underway) wait(d time.Duration) {
+// wait waits until nothing is under way, for d at most, and returns how much still is.
+func (u *underway) wait(d time.Duration) (left int) {
 	u.mu.Lock()
 	if u.n == 0 {
 		u.mu.Unlock()
-		return
+		return 0
 	}
 	if u.idle == nil {
 		u.idle = make(chan struct{})
@@ -47,4 +47,7 @@ func (u *underway) wait(d time.Duration) {
 	case <-idle:
 	case <-timer.C:
 	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.n
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 func TestThePollerReceivesAsManyAsThereAreWorkersFree(t *testing.T) {
@@ -230,6 +231,50 @@ func TestAWorkersSettlementThatFailsIsTold(t *testing.T) {
 		require.Equal(t, []string{`0s: settle: queue "q": broken`}, y.read())
 		require.Equal(t, 2, n)
 		require.EqualValues(t, 1, q.Stats().Acked)
+		h.end(t)
+	})
+}
+
+// What was received and no worker has begun with when the queue is closed goes back at once.
+func TestWhatNoWorkerHasBegunWithGoesBackAtClose(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t, visible(time.Hour))
+		h.publish(t, "a", "b")
+		d := receive(t, q)
+		r := q.Keeper.(*Queue[string])
+		got, err := r.eq.Receive(ctx, 1, time.Hour)
+		require.NoError(t, err)
+		arrivals := r.decode(got)
+		q.Mu.Lock()
+		i, ok := r.enterLocked(&arrivals[0], q.Core.Now())
+		require.True(t, ok)
+		q.Put(i, store.Backlogged)
+		q.Unlock()
+		require.NoError(t, q.Close())
+		messages, _ := h.kept(t)
+		require.Equal(t, engine.Stats{Ready: 1, InFlight: 1}, messages, "who has a delivery keeps it")
+		require.ErrorIs(t, d.Ack(ctx), message.ErrClosed)
+		h.end(t)
+	})
+}
+
+// What the engine gives out as the queue is closed goes back at once: it comes to nobody
+// here, and would be hidden until its lease ends.
+func TestWhatComesAsTheQueueIsClosedGoesBack(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t, visible(time.Hour))
+		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Late: time.Second})
+		work(t, q, 1, func(context.Context, queue.Delivery[string]) error { t.Error("it is closed"); return nil })
+		h.publish(t, "a")
+		elapse(500 * time.Millisecond)
+		require.NoError(t, q.Close())
+		elapse(time.Second)
+		messages, _ := h.kept(t)
+		require.Equal(t, engine.Stats{Ready: 1}, messages)
 		h.end(t)
 	})
 }

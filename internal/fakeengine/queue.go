@@ -168,6 +168,9 @@ func (d *queueData) lease() time.Duration {
 // settle does something to the entry of a lease, if the lease is good.
 func (q *queue) settle(ctx context.Context, op Op, r engine.Receipt, do func(e *entry, f Fault) error) error {
 	c := q.closer(op)
+	if op == Return { // which works after Close
+		c.closed = c.closed[1:]
+	}
 	f, err := c.begin(ctx)
 	if err != nil {
 		return err
@@ -224,7 +227,7 @@ func (d *queueData) removeLocked(e *entry) {
 	d.entries = slices.DeleteFunc(d.entries, func(other *entry) bool { return other == e })
 }
 
-// Return makes the message ready after wait.
+// Return makes the message ready after wait, also after Close.
 func (q *queue) Return(ctx context.Context, r engine.Receipt, wait time.Duration, state []byte) error {
 	caps := q.topic.engine.caps
 	if !caps.Keeps(engine.RetryDelay, wait) && wait > 0 {

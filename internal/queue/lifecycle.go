@@ -110,6 +110,10 @@ func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
 	l = q.leftLocked()
 	switch {
 	case q.Keeper != nil:
+		// What no worker has begun with goes back: others get it at once.
+		for i, ok := q.PopReady(); ok; i, ok = q.PopReady() {
+			q.Keeper.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, now)
+		}
 		q.Empty()
 	case deleting:
 		q.dropAllLocked()
