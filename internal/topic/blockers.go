@@ -27,7 +27,7 @@ func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 				full = append(full, q)
 			}
 		}
-		for ahead := range t.lines.Ahead(o, t.open.n > 0, number) {
+		for ahead := range t.lines.Ahead(o, t.open.Len() > 0, number) {
 			if first := waiterOf[T](ahead); !seen[first] {
 				seen[first] = true
 				todo = append(todo, first)

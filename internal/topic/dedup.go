@@ -97,20 +97,7 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 	}
 	clear(o.items[len(kept):])
 	o.items = kept
-	rows := o.rows[:0]
-	for _, r := range o.rows {
-		accepted := r.accepted[:0]
-		for _, k := range r.accepted {
-			if moved[k] >= 0 {
-				accepted = append(accepted, moved[k])
-			}
-		}
-		if r.accepted = accepted; len(accepted) > 0 {
-			rows = append(rows, r)
-		}
-	}
-	clear(o.rows[len(rows):])
-	o.rows = rows
+	o.Renumber(moved)
 }
 
 // countDuplicatesLocked counts an offer's duplicates, now that the rest of it

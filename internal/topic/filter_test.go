@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -113,13 +114,13 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		}
 		o, err := top.offerOfAll([]message.Published[int]{{Body: 10, Attributes: map[string]string{"name": "a"}}, {Body: 2}, {Body: 3, Attributes: map[string]string{"name": "a"}}})
 		require.NoError(t, err)
-		require.NoError(t, top.applyFilters(o))
+		require.NoError(t, top.routes.Ask(o.items, &o.Answer))
 		got := map[string][]int{}
 		last := uint64(0)
-		for _, r := range o.rows {
-			require.Greater(t, r.q.Filters.Number, last)
-			last = r.q.Filters.Number
-			got[r.q.QueueName] = r.accepted
+		for _, r := range o.Rows {
+			require.Greater(t, r.Q.Filters.Number, last)
+			last = r.Q.Filters.Number
+			got[r.Q.QueueName] = r.Accepted
 		}
 		want := map[string][]int{}
 		for name, q := range top.queues {
@@ -133,8 +134,7 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		require.Contains(t, got["10"], 2)
 		require.NotContains(t, got["10"], 0)
 		require.NoError(t, top.Close())
-		require.Nil(t, top.filtered.Load())
-		require.Zero(t, top.policies.Len())
+		require.True(t, top.routes.None())
 	})
 }
 
@@ -144,19 +144,16 @@ func TestAnOfferThatIsUsedAgainIsEmpty(t *testing.T) {
 	o, err := top.offerOfAll([]message.Published[*watched]{{Body: new(watched), Attributes: map[string]string{"a": "b"}}, {Body: new(watched)}})
 	require.NoError(t, err)
 	require.NoError(t, top.tryAll(context.Background(), o, false))
-	require.Len(t, o.rows, 1)
+	require.Len(t, o.Rows, 1)
 	top.doneWith(o)
 	for _, it := range o.items[:cap(o.items)] {
 		require.Equal(t, message.Item[*watched]{}, it)
 	}
-	for _, r := range o.rows[:cap(o.rows)] {
-		require.Equal(t, row[*watched]{}, r)
-	}
-	for _, s := range o.seen[:cap(o.seen)] {
-		require.Equal(t, filter.Seen[*watched]{}, s)
+	for _, r := range o.Rows[:cap(o.Rows)] {
+		require.Equal(t, routing.Row[*watched]{}, r)
 	}
 	require.Empty(t, o.items)
-	require.Empty(t, o.rows)
+	require.Empty(t, o.Rows)
 	require.NoError(t, top.Close())
 }
 
@@ -195,7 +192,7 @@ func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
 	}
 	o, err := top.offerOfAll(ms)
 	require.NoError(t, err)
-	require.NoError(t, top.applyFilters(o))
+	require.NoError(t, top.routes.Ask(o.items, &o.Answer))
 	top.Mu.Lock()
 	top.stampLocked(o)
 	top.appendLocked(o)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/waitline"
 )
@@ -30,19 +31,19 @@ func (o *offer[T]) Queues() int {
 	if o.redrive != nil {
 		return 1
 	}
-	return len(o.rows)
+	return len(o.Rows)
 }
 
 // Queue returns the lines of one of o's queues, nil if it is closed or, of a publish, if
 // nobody has waited for room in it. The topic's Mu is held.
 func (o *offer[T]) Queue(k int) *waitline.Queue {
 	switch {
-	case o.redrive == nil && o.rows[k].q.Closing, o.redrive != nil && o.redrive.Closing:
+	case o.redrive == nil && o.Rows[k].Q.Closing, o.redrive != nil && o.redrive.Closing:
 		return nil
 	case o.redrive != nil:
 		return makeLines(o.redrive)
 	}
-	return o.rows[k].q.Wait
+	return o.Rows[k].Q.Wait
 }
 
 // waiterOf is the waiter that stands in line.
@@ -52,9 +53,9 @@ func waiterOf[T any](w *waitline.Waiter) *waiter[T] { return w.Of.(*waiter[T]) }
 func (t *Topic[T]) enterLocked(w *waiter[T]) {
 	var ids []string
 	if w.redrive == nil {
-		w.rows = slices.DeleteFunc(w.rows, func(r row[T]) bool { return r.q.Closing })
-		for _, r := range w.rows {
-			makeLines(r.q)
+		w.Rows = slices.DeleteFunc(w.Rows, func(r routing.Row[T]) bool { return r.Q.Closing })
+		for _, r := range w.Rows {
+			makeLines(r.Q)
 		}
 		for k := 0; w.dedup && k < len(w.items); k++ {
 			if x := w.items[k].Ext; x != nil && x.Dedup != "" {
@@ -93,12 +94,12 @@ func (t *Topic[T]) TurnsOfLocked(q *queue.Queue[T]) { t.lines.RoomMade(q.Wait, q
 
 // turnsWithoutLocked has those looked at who wait for q no longer, since it is gone.
 func (t *Topic[T]) turnsWithoutLocked(q *queue.Queue[T]) {
-	t.lines.Closed(q.Wait, q.Filters != nil, t.open.n > 0)
+	t.lines.Closed(q.Wait, q.Filters != nil, t.open.Len() > 0)
 }
 
 // standsBehind reports whether w has to wait for another to go on first.
 func (t *Topic[T]) standsBehind(w *waiter[T]) bool {
-	return t.lines.First(w.offer, t.open.n > 0, w.Number()) != nil
+	return t.lines.First(w.offer, t.open.Len() > 0, w.Number()) != nil
 }
 
 // everyWaiter yields all who wait. The topic's Mu is held.
@@ -119,7 +120,7 @@ func (t *Topic[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
 	if t.lines.InHandlers() == 0 {
 		return false
 	}
-	if w.redrive != nil || len(w.rows) > 0 {
+	if w.redrive != nil || len(w.Rows) > 0 {
 		return true // others may not want this queue, and have not looked at it
 	}
 	for q, n := range t.targets(w.offer) {

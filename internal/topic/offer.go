@@ -3,12 +3,10 @@ package topic
 import (
 	"context"
 	"fmt"
-	"unsafe"
 
-	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -16,24 +14,19 @@ import (
 // dead letters redriven to one queue. It is the call's until it waits for room, and
 // used again after a publish that did not.
 type offer[T any] struct {
+	routing.Answer[T] // of the filters, to items
+
 	items   []message.Item[T]
 	delayed bool // some item has a delay of its own
 	dedup   bool // some item has a deduplication ID
 	// duplicates counts the items taken out for theirs.
 	duplicates uint64
-	rows       []row[T]
 	waits      bool            // if there is no room, it will wait
 	wants      *queue.Queue[T] // whose RoomWanted says how much room it waits for; nil: none
 
 	redrive *queue.Queue[T]
 	letters []queue.Delivery[T]
 	moved   int
-
-	// What the filters are asked with, and room for what they accept.
-	seen    []filter.Seen[T] // items
-	entries []*policy.Entry[*queue.Queue[T]]
-	found   []found[T]
-	indexes []int // of rows
 }
 
 // offerBytes is about how much room an offer may have that is used again.
@@ -49,27 +42,14 @@ func (t *Topic[T]) newOffer() *offer[T] {
 
 // doneWith says that nobody will look at o again, unless it waited.
 func (t *Topic[T]) doneWith(o *offer[T]) {
-	size := unsafe.Sizeof(message.Item[T]{}) + unsafe.Sizeof(filter.Seen[T]{})
-	if o.waits || uintptr(cap(o.items)) > offerBytes/size || cap(o.found)+cap(o.indexes) > offerBytes/8 {
+	if o.waits || uintptr(cap(o.items)) > offerBytes/o.ItemBytes() || o.Words() > offerBytes/8 {
 		return
 	}
+	o.Reset()
 	clear(o.items)
-	clear(o.rows)
-	clear(o.found)
-	for k := range o.seen {
-		if o.seen[k].Made {
-			o.seen[k] = filter.Seen[T]{}
-		}
-	}
 	o.delayed, o.dedup, o.duplicates = false, false, 0
-	o.items, o.rows, o.seen, o.found, o.indexes = o.items[:0], o.rows[:0], o.seen[:0], o.found[:0], o.indexes[:0]
+	o.items = o.items[:0]
 	t.offers.Put(o)
-}
-
-// A row says which of an offer's items a queue's filter accepted.
-type row[T any] struct {
-	q        *queue.Queue[T]
-	accepted []int // indexes of items
 }
 
 // targets yields the queues that an offer goes to with the number of messages
@@ -82,13 +62,13 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int
 			}
 			return
 		}
-		for q := range t.open.all() {
+		for q := range t.open.All() {
 			if len(o.items) == 0 || !yield(q, len(o.items)) {
 				return
 			}
 		}
-		for _, r := range o.rows {
-			if !r.q.Closing && !yield(r.q, len(r.accepted)) {
+		for _, r := range o.Rows {
+			if !r.Q.Closing && !yield(r.Q, len(r.Accepted)) {
 				return
 			}
 		}
@@ -128,7 +108,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 		t.countDuplicatesLocked(o)
 		return nil, nil
 	}
-	if !o.delayed && t.log.Head()+int64(n) <= t.limit && o.fitsRows() {
+	if !o.delayed && t.log.Head()+int64(n) <= t.limit && o.Fit() {
 		t.stampLocked(o)
 		t.appendLocked(o)
 		t.showLocked(o)
@@ -150,7 +130,7 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 	if !o.delayed {
 		t.appendLocked(o)
 	}
-	for q := range t.open.all() {
+	for q := range t.open.All() {
 		switch {
 		case q.Direct || o.delayed:
 			q.Add(o.items, nil)
@@ -158,13 +138,13 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 			q.Overflow(o.items, nil)
 		}
 	}
-	for _, r := range o.rows {
+	for _, r := range o.Rows {
 		switch {
-		case r.q.Closing:
-		case r.q.Direct || o.delayed:
-			r.q.Add(o.items, r.accepted)
-		case r.q.Room() < 0:
-			r.q.Overflow(o.items, r.accepted)
+		case r.Q.Closing:
+		case r.Q.Direct || o.delayed:
+			r.Q.Add(o.items, r.Accepted)
+		case r.Q.Room() < 0:
+			r.Q.Overflow(o.items, r.Accepted)
 		}
 	}
 	t.showLocked(o)
@@ -175,17 +155,6 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 	}
 	t.relimitLocked()
 	return nil, nil
-}
-
-// fitsRows reports whether o can be appended to the logs of all queues whose filters
-// accept some of it, without looking at any of them.
-func (o *offer[T]) fitsRows() bool {
-	for _, r := range o.rows {
-		if !r.q.Closing && (r.q.Direct || r.q.Room() < int64(len(r.accepted))) {
-			return false
-		}
-	}
-	return true
 }
 
 // hasRoomOrWants reports whether there is room for n messages of o. If not, and o
@@ -212,7 +181,9 @@ func (o *offer[T]) hasRoomOrWants(q *queue.Queue[T], n int64) bool {
 }
 
 func (t *Topic[T]) stampLocked(o *offer[T]) {
-	t.unrouted += t.unroutedLocked(o)
+	if t.open.Len() == 0 {
+		t.unrouted += o.Unaccepted(len(o.items))
+	}
 	at := t.timeOf(t.Now())
 	for k := range o.items {
 		it := &o.items[k]
@@ -233,37 +204,6 @@ func (t *Topic[T]) stampLocked(o *offer[T]) {
 	}
 }
 
-// unroutedLocked counts o's items that no queue takes.
-func (t *Topic[T]) unroutedLocked(o *offer[T]) (n uint64) {
-	if t.open.n > 0 {
-		return 0
-	}
-	if len(o.items) == 1 { // in each row
-		for _, r := range o.rows {
-			if !r.q.Closing {
-				return 0
-			}
-		}
-		return 1
-	}
-	var few [16]bool // stays on the stack
-	taken := few[:min(len(o.items), len(few))]
-	if len(o.items) > len(few) {
-		taken = make([]bool, len(o.items))
-	}
-	for _, r := range o.rows {
-		for _, k := range r.accepted {
-			taken[k] = taken[k] || !r.q.Closing
-		}
-	}
-	for _, is := range taken {
-		if !is {
-			n++
-		}
-	}
-	return n
-}
-
 // appendLocked appends o's items to the log, if any queue reads it, and to those of the
 // queues whose filters accept them. None has a delay.
 func (t *Topic[T]) appendLocked(o *offer[T]) {
@@ -272,14 +212,7 @@ func (t *Topic[T]) appendLocked(o *offer[T]) {
 			t.log.Append(it)
 		}
 	}
-	for _, r := range o.rows {
-		if r.q.Direct || r.q.Closing {
-			continue
-		}
-		for _, k := range r.accepted {
-			r.q.Log.Append(o.items[k])
-		}
-	}
+	o.Append(o.items)
 }
 
 // RedriveLetters adds letters to q, and waits for room.
@@ -292,11 +225,7 @@ func (t *Topic[T]) RedriveLetters(ctx context.Context, q *queue.Queue[T], letter
 // showLocked shows consumers what was appended: all of it has been. Who finds a message in a
 // queue without filters finds it in those with filters, too.
 func (t *Topic[T]) showLocked(o *offer[T]) {
-	for _, r := range o.rows {
-		if !r.q.Direct && !r.q.Closing {
-			r.q.Log.Publish()
-		}
-	}
+	o.Show()
 	t.log.Publish()
 }
 

@@ -22,7 +22,7 @@ func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 // publishFast publishes one message when there is nothing to look at and
 // nobody to wait for: one short lock, one append. It reports whether it has.
 func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
-	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil {
+	if ctx == nil || ctx.Err() != nil || !t.plain || !t.routes.None() {
 		return false
 	}
 	now := t.Now()
@@ -33,7 +33,7 @@ func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
 	}
 	t.seq++
 	it := message.Item[T]{Seq: t.seq, At: t.timeOf(now), Body: body}
-	if t.open.n > 0 { // else nobody would read it
+	if t.open.Len() > 0 { // else nobody would read it
 		t.log.Append(it)
 		t.log.Publish()
 	} else {
@@ -83,7 +83,7 @@ func (t *Topic[T]) TryPublishBatch(ctx context.Context, messages []message.Publi
 // publishPlain is publishFast for a batch of messages that are nothing but
 // their bodies.
 func (t *Topic[T]) publishPlain(ctx context.Context, messages []message.Published[T]) (done bool) {
-	if ctx == nil || ctx.Err() != nil || !t.plain || t.filtered.Load() != nil || t.Core.Hooked[notice.Published] || t.retained.size > 0 {
+	if ctx == nil || ctx.Err() != nil || !t.plain || !t.routes.None() || t.Core.Hooked[notice.Published] || t.retained.size > 0 {
 		return false
 	}
 	for k := range messages {
@@ -100,7 +100,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []message.Publishe
 	}
 	at, seq := t.timeOf(now), t.seq
 	t.seq += uint64(n)
-	for rest := messages; len(rest) > 0 && t.open.n > 0; { // else nobody would read them
+	for rest := messages; len(rest) > 0 && t.open.Len() > 0; { // else nobody would read them
 		room := t.log.Extend(len(rest))
 		for k := range room {
 			seq++
@@ -108,7 +108,7 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []message.Publishe
 		}
 		rest = rest[len(room):]
 	}
-	if t.open.n == 0 {
+	if t.open.Len() == 0 {
 		t.unrouted += uint64(n)
 	}
 	t.log.Publish()
@@ -242,7 +242,7 @@ func (t *Topic[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
 			o.dedup = o.dedup || x.Dedup != ""
 		}
 	}
-	if err := t.applyFilters(o); err != nil {
+	if err := t.routes.Ask(o.items, &o.Answer); err != nil {
 		return err
 	}
 	err := t.offer(ctx, o, try)

@@ -59,7 +59,7 @@ func (t *Topic[T]) removeLocked(q *queue.Queue[T]) {
 	}
 	delete(t.queues, q.QueueName)
 	if q.Filters != nil {
-		t.removeFilteredLocked(q)
+		t.routes.Remove(q)
 	} else {
 		t.removeOpenLocked(q)
 	}

@@ -63,7 +63,7 @@ func (t *Topic[T]) beginReplayLocked(q *queue.Queue[T]) *replaying[T] {
 		t.opening = make(map[string]*queue.Queue[T])
 	}
 	t.opening[q.QueueName] = q
-	t.addFilteredLocked(q)
+	t.routes.Add(q)
 	return r
 }
 
@@ -101,7 +101,7 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 	q.Closing = true
 	d := q.DeadIfAny() // what expired meanwhile is there
 	if t.state != topicClosed {
-		t.removeFilteredLocked(q)
+		t.routes.Remove(q)
 		if d != nil {
 			t.keepOrphanLocked(d)
 			d = nil

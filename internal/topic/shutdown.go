@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/routing"
 )
 
 // An endingOf is a topic that is being ended, with its queues.
@@ -205,8 +206,8 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	orphans := t.orphansLocked()
 	t.orphans, t.endsWith = nil, nil
 	t.lines.Forget()
-	t.open, t.directs, t.short = queueList[T]{}, 0, nil
-	t.forgetFilteredLocked()
+	t.open, t.directs, t.short = routing.List[T]{}, 0, nil
+	t.routes.Forget()
 	clear(t.queues)
 	t.stopDedupLocked()
 	t.retained.ring, t.retained.next = nil, 0 // OpenQueue reads the size without the lock

@@ -21,6 +21,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/waitline"
 )
@@ -30,7 +31,7 @@ import (
 type Topic[T any] struct {
 	// A topic is a log, a queue is a window over it: one append puts a message
 	// into every queue, all at once and in one order. A queue with filters has a
-	// log of its own, see filter.go. Whether messages may be appended is decided
+	// log of its own, see package routing. Whether messages may be appended is decided
 	// under Mu; see offer.go. The lock order is topic, queue, dead-letter queue;
 	// the mutexes of policies, lists of idle queues, reporters and handler contexts are
 	// leaves. Nothing waits under any of them.
@@ -46,10 +47,9 @@ type Topic[T any] struct {
 
 	remote   *enginequeue.Topic[T] // nil in memory
 	ordering bool
-	before   []intercept.Interceptor     // around publishes
-	plain    bool                        // made, and nothing stands around publishes
-	log      *log.Log[message.Item[T]]   // appended to under Mu
-	filtered atomic.Pointer[filtered[T]] // nil: no queue has filters. Replaced under Mu
+	before   []intercept.Interceptor   // around publishes
+	plain    bool                      // made, and nothing stands around publishes
+	log      *log.Log[message.Item[T]] // appended to under Mu
 
 	// Guarded by Mu.
 	state    topicState
@@ -68,10 +68,10 @@ type Topic[T any] struct {
 	queues  map[string]*queue.Queue[T]
 	opening map[string]*queue.Queue[T] // those whose filters are asked about what they replay
 	limits  *settings.Limits           // of the queue opened last
-	open    queueList[T]               // without a filter
+	open    routing.List[T]            // without a filter
+	routes  routing.Routes[T]          // to the queues with filters; what is shown is read without Mu
 	directs int                        // how many of open are direct
 	short   map[int]int                // how many of the others want which segments, if that is less than most
-	filters queueList[T]               // those with filters that are asked one by one, see filter.go
 	orphans map[string]*queue.Queue[T] // dead-letter queues that outlived their queue, by their names
 	closedQ []*queue.Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
 
@@ -84,11 +84,9 @@ type Topic[T any] struct {
 	ids atomic.Uint64 // IDs made before publication, for interceptors
 
 	// At the end, as a publish of one plain message needs none of them.
-	filtersMade uint64                     // queues with filters that were opened; Mu guards it
-	policies    policies[T]                // see filter.go
-	spare       log.Spare[message.Item[T]] // of the logs of queues
-	offers      sync.Pool                  // not in use: *offer[T]
-	offereds    sync.Pool                  // not in use: *offered[T]
+	spare    log.Spare[message.Item[T]] // of the logs of queues
+	offers   sync.Pool                  // not in use: *offer[T]
+	offereds sync.Pool                  // not in use: *offered[T]
 }
 
 type topicState uint8
@@ -199,10 +197,10 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		q.ReplayLocked(t.retained.all())
 	}
 	if q.Filters != nil {
-		t.addFilteredLocked(q)
+		t.routes.Add(q)
 		return q, nil
 	}
-	t.open.add(q)
+	t.open.Add(q)
 	if q.Direct {
 		t.directs++
 		t.limit = -1
@@ -244,7 +242,7 @@ func nameExists(name string) error {
 // may stay as it is, if it is not that of direct queues: it is below what any of the
 // others allows, and chosen anew when the log has grown to it.
 func (t *Topic[T]) removeOpenLocked(q *queue.Queue[T]) {
-	t.open.remove(q)
+	t.open.Remove(q)
 	if !t.log.Read() {
 		t.log.Forget()
 	}
@@ -283,7 +281,7 @@ func (t *Topic[T]) relimitLocked() {
 		t.limit = -1
 		return
 	}
-	for q := range t.open.all() {
+	for q := range t.open.All() {
 		t.limit = min(t.limit, q.Allow.Load())
 	}
 }

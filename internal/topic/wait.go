@@ -157,7 +157,7 @@ func (t *Topic[T]) firstLookLocked(o *offer[T], r *handling.Run) (full *queue.Qu
 	}
 	t.dropDuplicatesLocked(o)
 	if t.lines.Waiting() > 0 && (o.redrive != nil || len(o.items) > 0) {
-		if w := t.lines.First(o, t.open.n > 0, math.MaxUint64); w != nil {
+		if w := t.lines.First(o, t.open.Len() > 0, math.MaxUint64); w != nil {
 			if err = t.refusedLocked(o); err != nil {
 				return nil, err
 			}
@@ -177,9 +177,9 @@ func (t *Topic[T]) after(o *offer[T]) {
 	if o.redrive != nil {
 		return
 	}
-	for _, r := range o.rows {
-		if r.q.Idle != nil { // else it is direct
-			t.WakeAll(r.q.Idle)
+	for _, r := range o.Rows {
+		if r.Q.Idle != nil { // else it is direct
+			t.WakeAll(r.Q.Idle)
 		}
 	}
 	t.WakeAll(&t.Idle)

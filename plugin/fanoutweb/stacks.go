@@ -149,7 +149,7 @@ func stackOf(text string) (parts []stackPart) {
 
 // library are the beginnings of functions of the library, and of those below it.
 var library = []string{
-	"github.com/gofanout/fanout.", "github.com/gofanout/fanout/internal/callback.", "github.com/gofanout/fanout/internal/topic.", "github.com/gofanout/fanout/internal/queue.", "github.com/gofanout/fanout/internal/workers.", "github.com/gofanout/fanout/internal/enginequeue.",
+	"github.com/gofanout/fanout.", "github.com/gofanout/fanout/internal/callback.", "github.com/gofanout/fanout/internal/topic.", "github.com/gofanout/fanout/internal/queue.", "github.com/gofanout/fanout/internal/routing.", "github.com/gofanout/fanout/internal/workers.", "github.com/gofanout/fanout/internal/enginequeue.",
 	"runtime.", "runtime/debug.", "runtime/pprof.", "sync.(*WaitGroup)",
 }
 

@@ -1,4 +1,4 @@
-package topic
+package routing
 
 import (
 	"iter"
@@ -7,17 +7,18 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 )
 
-// A queueList holds queues in the order in which they were added. Adding one and
+// A List holds queues in the order in which they were added. Adding one and
 // removing one cost the same however many there are: who is removed leaves a gap, and
 // the list is made anew when there are more gaps than queues. The topic's Mu guards it,
 // but what places held at some instant can be read without: it is only added to, and
 // gaps are made in it. A queue is in one list at most.
-type queueList[T any] struct {
+type List[T any] struct {
 	places []atomic.Pointer[queue.Queue[T]] // nil: a gap
 	n      int                              // queues
 }
 
-func (l *queueList[T]) add(q *queue.Queue[T]) {
+// Add puts q at the end.
+func (l *List[T]) Add(q *queue.Queue[T]) {
 	if len(l.places) == cap(l.places) {
 		l.renew()
 	}
@@ -26,13 +27,14 @@ func (l *queueList[T]) add(q *queue.Queue[T]) {
 }
 
 // append puts q at the end. There is room for it.
-func (l *queueList[T]) append(q *queue.Queue[T]) {
+func (l *List[T]) append(q *queue.Queue[T]) {
 	q.Place = int32(len(l.places))
 	l.places = l.places[:q.Place+1]
 	l.places[q.Place].Store(q)
 }
 
-func (l *queueList[T]) remove(q *queue.Queue[T]) {
+// Remove takes q out. It is in the list.
+func (l *List[T]) Remove(q *queue.Queue[T]) {
 	l.places[q.Place].Store(nil)
 	switch l.n--; {
 	case l.n == 0:
@@ -43,15 +45,16 @@ func (l *queueList[T]) remove(q *queue.Queue[T]) {
 }
 
 // renew closes the gaps, and makes room for an eighth more queues.
-func (l *queueList[T]) renew() {
+func (l *List[T]) renew() {
 	old := *l
 	l.places = make([]atomic.Pointer[queue.Queue[T]], 0, l.n+l.n/8+4)
-	for q := range old.all() {
+	for q := range old.All() {
 		l.append(q)
 	}
 }
 
-func (l *queueList[T]) all() iter.Seq[*queue.Queue[T]] {
+// All yields the queues in their order.
+func (l *List[T]) All() iter.Seq[*queue.Queue[T]] {
 	return func(yield func(*queue.Queue[T]) bool) {
 		for k := range l.places {
 			if q := l.places[k].Load(); q != nil && !yield(q) {
@@ -60,3 +63,6 @@ func (l *queueList[T]) all() iter.Seq[*queue.Queue[T]] {
 		}
 	}
 }
+
+// Len is how many queues there are.
+func (l *List[T]) Len() int { return l.n }

@@ -1,4 +1,4 @@
-package topic
+package routing
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/filter"
+	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -21,6 +22,17 @@ import (
 //
 // Publishers ask filters before they take any lock. Queues whose first filter is a policy are
 // found in an index; all others are asked one by one.
+
+// Routes are a topic's queues with filters.
+type Routes[T any] struct {
+	shown    atomic.Pointer[filtered[T]] // nil: no queue has filters. Replaced under the topic's lock
+	filters  List[T]                     // those that are asked one by one
+	made     uint64                      // queues with filters that were opened
+	policies policies[T]
+}
+
+// None reports whether no queue has filters.
+func (r *Routes[T]) None() bool { return r.shown.Load() == nil }
 
 // A filtered is the topic's queues with filters as publishers find them.
 type filtered[T any] struct {
@@ -35,53 +47,55 @@ type policies[T any] struct {
 	policy.Index[*queue.Queue[T]]
 }
 
-// addFilteredLocked adds q to the queues with filters.
-func (t *Topic[T]) addFilteredLocked(q *queue.Queue[T]) {
+// Add adds q, which has filters. The topic's lock is held.
+func (r *Routes[T]) Add(q *queue.Queue[T]) {
 	f := q.Filters
-	t.filtersMade++
-	f.Number = t.filtersMade
+	r.made++
+	f.Number = r.made
 	if p := f.All[0].Policy; p != nil {
-		t.policies.mu.Lock()
-		q.Policy = t.policies.Add(p, q)
-		t.policies.mu.Unlock()
+		r.policies.mu.Lock()
+		q.Policy = r.policies.Add(p, q)
+		r.policies.mu.Unlock()
 	} else {
-		t.filters.add(q)
+		r.filters.Add(q)
 	}
-	t.showFilteredLocked()
+	r.show()
 }
 
-func (t *Topic[T]) removeFilteredLocked(q *queue.Queue[T]) {
+// Remove takes q out. The topic's lock is held.
+func (r *Routes[T]) Remove(q *queue.Queue[T]) {
 	if e := q.Policy; e != nil {
-		t.policies.mu.Lock()
-		t.policies.Remove(e)
-		t.policies.mu.Unlock()
+		r.policies.mu.Lock()
+		r.policies.Remove(e)
+		r.policies.mu.Unlock()
 	} else {
-		t.filters.remove(q)
+		r.filters.Remove(q)
 	}
-	t.showFilteredLocked()
+	r.show()
 }
 
-// showFilteredLocked shows publishers the queues with filters.
-func (t *Topic[T]) showFilteredLocked() {
-	f := &filtered[T]{places: t.filters.places, indexed: t.policies.Len() > 0}
-	if t.filters.n == 0 && !f.indexed {
+// show shows publishers the queues with filters.
+func (r *Routes[T]) show() {
+	f := &filtered[T]{places: r.filters.places, indexed: r.policies.Len() > 0}
+	if r.filters.n == 0 && !f.indexed {
 		f = nil
 	}
-	t.filtered.Store(f)
+	r.shown.Store(f)
 }
 
-// forgetFilteredLocked removes all queues with filters.
-func (t *Topic[T]) forgetFilteredLocked() {
-	t.filters = queueList[T]{}
-	t.policies.mu.Lock()
-	t.policies.Index = policy.Index[*queue.Queue[T]]{}
-	t.policies.mu.Unlock()
-	t.filtered.Store(nil)
+// Forget removes all queues. The topic's lock is held.
+func (r *Routes[T]) Forget() {
+	r.filters = List[T]{}
+	r.policies.mu.Lock()
+	r.policies.Index = policy.Index[*queue.Queue[T]]{}
+	r.policies.mu.Unlock()
+	r.shown.Store(nil)
 }
 
-// applyFilters asks the filters of the queues that have some. No lock is held.
-func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
-	f := t.filtered.Load()
+// Ask asks the filters of all queues about items, and has o.Rows say what they accept. No lock
+// is held.
+func (r *Routes[T]) Ask(items []message.Item[T], o *Answer[T]) (err error) {
+	f := r.shown.Load()
 	if f == nil {
 		return nil
 	}
@@ -91,14 +105,14 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 			err = fmt.Errorf("filter of queue %q: %w", q.QueueName, callback.Error(r))
 		}
 	}()
-	o.seen = slices.Grow(o.seen, len(o.items))[:len(o.items)]
+	o.seen = slices.Grow(o.seen, len(items))[:len(items)]
 	if f.indexed {
-		t.findByPolicies(o)
+		r.findByPolicies(items, o)
 		for rest := o.found; len(rest) > 0; {
 			q = rest[0].q
 			from := len(o.indexes)
 			for len(rest) > 0 && rest[0].q == q {
-				if k := rest[0].k; filter.Accept(q.Filters.All[1:], &o.items[k], &o.seen[k]) {
+				if k := rest[0].k; filter.Accept(q.Filters.All[1:], &items[k], &o.seen[k]) {
 					o.indexes = append(o.indexes, k)
 				}
 				rest = rest[1:]
@@ -106,19 +120,19 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 			o.addRow(q, from)
 		}
 	}
-	indexed := len(o.rows)
+	indexed := len(o.Rows)
 	for i := range f.places {
 		if q = f.places[i].Load(); q == nil { // it is closed
 			continue
 		}
 		from := len(o.indexes)
 		fs := q.Filters
-		for k := range o.items {
+		for k := range items {
 			ok := false
 			if fs.Body != nil { // what accept does, without the call
-				ok = fs.Body(o.items[k].Body)
+				ok = fs.Body(items[k].Body)
 			} else {
-				ok = filter.Accept(fs.All, &o.items[k], &o.seen[k])
+				ok = filter.Accept(fs.All, &items[k], &o.seen[k])
 			}
 			if ok {
 				o.indexes = append(o.indexes, k)
@@ -126,38 +140,25 @@ func (t *Topic[T]) applyFilters(o *offer[T]) (err error) {
 		}
 		o.addRow(q, from)
 	}
-	if indexed > 0 && indexed < len(o.rows) {
-		slices.SortFunc(o.rows, func(a, b row[T]) int { return cmp.Compare(a.q.Filters.Number, b.q.Filters.Number) })
+	if indexed > 0 && indexed < len(o.Rows) {
+		slices.SortFunc(o.Rows, func(a, b Row[T]) int { return cmp.Compare(a.Q.Filters.Number, b.Q.Filters.Number) })
 	}
 	return nil
 }
 
 // findByPolicies finds the queues whose first filter is a policy that accepts some of the
 // items, in the order in which they were opened.
-func (t *Topic[T]) findByPolicies(o *offer[T]) {
-	t.policies.mu.RLock()
-	defer t.policies.mu.RUnlock()
-	for k := range o.items {
-		o.entries = t.policies.Match(filter.AttributesOf(&o.items[k]), o.entries[:0])
+func (r *Routes[T]) findByPolicies(items []message.Item[T], o *Answer[T]) {
+	r.policies.mu.RLock()
+	defer r.policies.mu.RUnlock()
+	for k := range items {
+		o.entries = r.policies.Match(filter.AttributesOf(&items[k]), o.entries[:0])
 		for _, e := range o.entries {
 			o.found = append(o.found, found[T]{e.Key, k})
 		}
 		clear(o.entries)
 	}
-	if len(o.items) > 1 {
+	if len(items) > 1 {
 		slices.SortStableFunc(o.found, func(a, b found[T]) int { return cmp.Compare(a.q.Filters.Number, b.q.Filters.Number) })
-	}
-}
-
-// A found is an item that a queue's first filter, a policy, accepts.
-type found[T any] struct {
-	q *queue.Queue[T]
-	k int // index of the item
-}
-
-// addRow adds what q accepted: the indexes from the given one on.
-func (o *offer[T]) addRow(q *queue.Queue[T], from int) {
-	if n := len(o.indexes); n > from {
-		o.rows = append(o.rows, row[T]{q, o.indexes[from:n:n]})
 	}
 }
