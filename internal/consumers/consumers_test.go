@@ -65,7 +65,7 @@ func group(t *testing.T, limits ...settings.SubscriberLimits) (g *Group[int], al
 		all = append(all, c)
 		g.Subs = append(g.Subs, &c.Pool)
 		g.Free.Add(&c.Pool)
-		g.Consumers += limits[k].Concurrency
+		g.Consumers += int32(limits[k].Concurrency)
 	}
 	require.NoError(t, g.CheckConsumers())
 	return g, all

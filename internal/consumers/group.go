@@ -17,14 +17,14 @@ type Group[T any] struct {
 	Running   int32 // worker goroutines of all pools
 	Ranges    int32 // over Deliveries
 	Serving   int32 // of running, those of pools that are not stopping
-	Consumers int   // how many workers there may be
+	Consumers int32 // how many workers there may be
 }
 
 // NextLocked reports whether any consumer could take a message, and which
 // subscriber's turn it would be; if only their rate limits keep subscribers from it,
 // until when.
 func (g *Group[T]) NextLocked() (sub *Pool[T], limited int64, ok bool) {
-	if int(g.Serving) < g.Consumers {
+	if g.Serving < g.Consumers {
 		if sub, limited = g.Free.First(); sub != nil {
 			return sub, 0, true
 		}
@@ -68,10 +68,10 @@ func (g *Group[T]) Finder() func(stamp uint64) Holder[T] {
 
 // CheckConsumers checks the invariants.
 func (g *Group[T]) CheckConsumers() error {
-	consumers := 0
+	consumers := int32(0)
 	for _, sub := range g.Subs {
 		if !sub.Stopping {
-			consumers += sub.Set.Concurrency
+			consumers += int32(sub.Set.Concurrency)
 		}
 		if sub.MayStart() && sub.nextFree == nil {
 			return errors.New("a subscriber that may start a worker is not in the ring of those that may")

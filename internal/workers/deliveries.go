@@ -214,7 +214,7 @@ func (r *Range[T]) sizeLocked(now int64) int {
 	}
 	r.takenAt = now
 	n := q.InLog()
-	if c := q.Consumers + int(q.Receivers.N) + int(q.Ranges); c > 1 {
+	if c := int(q.Consumers + q.Receivers.N + q.Ranges); c > 1 {
 		n /= 2 * c
 	}
 	return min(r.size, n)

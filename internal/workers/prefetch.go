@@ -117,7 +117,7 @@ func (w *Worker[T]) sizeLocked(now int64, ready int) int {
 	default:
 		w.size = max(w.size/4, 1)
 	}
-	if c := w.s.Q.Consumers + int(w.s.Q.Receivers.N) + int(w.s.Q.Ranges); c > 1 {
+	if c := int(w.s.Q.Consumers + w.s.Q.Receivers.N + w.s.Q.Ranges); c > 1 {
 		return min(w.size, max(ready/(2*c), 1))
 	}
 	return w.size

@@ -85,7 +85,7 @@ func Start[T any](q *queue.Queue[T], one OneHandler[T], h BatchHandler[T], set s
 	s.Place = len(q.Subs)
 	q.Subs = append(q.Subs, &s.Pool)
 	q.Free.Add(&s.Pool)
-	q.Consumers += set.Concurrency
+	q.Consumers += int32(set.Concurrency)
 	q.HandOnLocked()
 	return s, nil
 }
@@ -164,7 +164,7 @@ func (s *Subscriber[T]) StopLocked() {
 		return
 	}
 	s.Stopping = true
-	s.Q.Consumers -= s.Set.Concurrency
+	s.Q.Consumers -= int32(s.Set.Concurrency)
 	s.Q.Serving -= int32(s.Running)
 	for _, w := range s.Busy {
 		w.ReturnWaitingLocked()
