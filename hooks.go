@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // Hooks are functions that are called when things happen, as those of net/http/httptrace
@@ -150,7 +150,7 @@ func (h *Hooks) byKind() (all [notice.Kinds]func(*notice.Event)) {
 
 // eventOf is what a hook is told of e.
 func eventOf(e *notice.Event) Event {
-	stats, _ := e.Stats.(*queue.Stats)
+	stats, _ := e.Stats.(*view.Stats)
 	return Event{
 		Topic: e.Topic, Queue: e.Queue, Seq: e.Seq, Time: e.Time, MessageID: e.MessageID, PublishedAt: e.PublishedAt, Attempt: e.Attempt,
 		Cause: Cause(e.Cause), Err: e.Err, Elapsed: e.Elapsed, Wait: e.Wait, Reason: DropReason(e.Reason), Subscriber: e.Subscriber, Stack: e.Stack,

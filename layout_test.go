@@ -17,6 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/topic"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -39,7 +40,7 @@ func TestCausesAndReasonsAreThoseBelow(t *testing.T) {
 func TestAnEventIsToldWhole(t *testing.T) {
 	e := notice.Event{
 		Topic: "t", Queue: "q", Seq: 1, Time: time.Unix(2, 0), MessageID: "id", PublishedAt: time.Unix(3, 0), Attempt: 4, Cause: message.Nacked,
-		Err: errors.New("5"), Elapsed: 6, Wait: 7, Reason: notice.DroppedByPurge, Subscriber: "file:8", Stack: "9", Stats: &queue.Stats{Ready: 10}, Count: 11,
+		Err: errors.New("5"), Elapsed: 6, Wait: 7, Reason: notice.DroppedByPurge, Subscriber: "file:8", Stack: "9", Stats: &view.Stats{Ready: 10}, Count: 11,
 	}
 	ours, theirs := reflect.ValueOf(fanout.EventOf(&e)), reflect.ValueOf(e)
 	for k := range ours.NumField() {
@@ -50,7 +51,7 @@ func TestAnEventIsToldWhole(t *testing.T) {
 			their = their.Elem()
 		}
 		if field.Name == "Stats" {
-			that := fanout.Stats(*their.Interface().(*queue.Stats))
+			that := fanout.Stats(*their.Interface().(*view.Stats))
 			their = reflect.ValueOf(&that)
 		}
 		require.Equal(t, their.Convert(field.Type).Interface(), ours.Field(k).Interface(), field.Name)
@@ -105,8 +106,8 @@ func TestTypesAreLaidOutAsThoseBelow(t *testing.T) {
 		{reflect.TypeFor[fanout.Message[odd]](), reflect.TypeFor[message.Published[odd]]()},
 		{reflect.TypeFor[fanout.Left](), reflect.TypeFor[queue.Left]()},
 		{reflect.TypeFor[fanout.Attempt](), reflect.TypeFor[message.Attempt]()},
-		{reflect.TypeFor[fanout.MessageView](), reflect.TypeFor[queue.MessageView]()},
-		{reflect.TypeFor[fanout.Depth](), reflect.TypeFor[queue.Depth]()},
+		{reflect.TypeFor[fanout.MessageView](), reflect.TypeFor[view.MessageView]()},
+		{reflect.TypeFor[fanout.Depth](), reflect.TypeFor[view.Depth]()},
 		{reflect.TypeFor[fanout.Info](), reflect.TypeFor[intercept.Info]()},
 	} {
 		require.Equal(t, row.theirs.Size(), row.ours.Size())

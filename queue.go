@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -204,7 +206,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("fanout: peek at %q: %w", q.Name(), message.ContextError(ctx))
 	}
-	ds, err := q.core.Peek(ctx, most)
+	ds, err := view.Peek(&q.core, ctx, most)
 	return deliveries(ds), err
 }
 
@@ -248,12 +250,12 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 	if err != nil {
 		return 0, err
 	}
-	return q.core.RedriveLetters(ctx, c)
+	return deadletter.Redrive(&q.core, ctx, c)
 }
 
 // chooseLetters checks the options and the context of a call about the queue's letters,
 // which does what.
-func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options []RedriveOption) (*queue.LetterChoice[T], error) {
+func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options []RedriveOption) (*deadletter.Choice[T], error) {
 	if err := q.made(); err != nil {
 		return nil, err
 	}
@@ -274,7 +276,7 @@ func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("fanout: %s of %q: %w", what, q.Name(), message.ContextError(ctx))
 	}
-	c := &queue.LetterChoice[T]{Letters: set.Letters}
+	c := &deadletter.Choice[T]{Letters: set.Letters}
 	for _, keep := range preds {
 		c.Keep = append(c.Keep, func(d *queue.Delivery[T]) bool { return keep(*deliveryOf(d)) })
 	}
@@ -436,7 +438,7 @@ func (s Stats) Unsettled() int {
 }
 
 // Stats returns a snapshot of the queue's counters.
-func (q *Queue[T]) Stats() Stats { return Stats(q.core.Stats()) }
+func (q *Queue[T]) Stats() Stats { return Stats(view.StatsOf(&q.core)) }
 
 // A Depth is what a queue holds, see [Queue.Depth] and [Topic.ListQueues]. Numbers that an
 // engine does not know are [Unknown].
@@ -497,7 +499,7 @@ func (q *Queue[T]) Depth(ctx context.Context) (Depth, error) {
 	if err := q.made(); err != nil {
 		return Depth{}, err
 	}
-	d, err := q.core.Depth(ctx)
+	d, err := view.DepthOf(&q.core, ctx)
 	return Depth(d), err
 }
 

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // A TopicView is a [*Topic] of any type, seen without its T, for a page, metrics or a tool
@@ -168,7 +169,7 @@ type QueueSettings struct {
 }
 
 func (v queueView[T]) Settings() QueueSettings {
-	s := v.core.Settings()
+	s := view.SettingsOf(&v.core)
 	return QueueSettings{
 		Capacity: s.Capacity, Overflow: Overflow(s.Overflow), VisibilityTimeout: s.Visibility, MaxAttempts: s.MaxAttempts,
 		Backoff: s.Backoff.String(), Delay: s.Delay, TimeToLive: s.TTL, Filtered: s.Filtered,
@@ -193,7 +194,7 @@ type SubscriberView struct {
 }
 
 func (v queueView[T]) Subscribers() []SubscriberView {
-	subs := v.core.Subscribers()
+	subs := view.Subscribers(&v.core)
 	views := make([]SubscriberView, len(subs))
 	for k := range subs {
 		s := &subs[k]
@@ -210,7 +211,7 @@ func (v queueView[T]) DeleteLetters(ctx context.Context, options ...RedriveOptio
 	if err != nil {
 		return 0, err
 	}
-	return v.core.DeleteLetters(ctx, c)
+	return deadletter.Delete(&v.core, ctx, c)
 }
 
 // PeekOptions say what [QueueView].Peek returns.
@@ -261,6 +262,6 @@ func (v queueView[T]) Peek(ctx context.Context, o PeekOptions) (page []MessageVi
 	if err := v.made(); err != nil {
 		return nil, "", err
 	}
-	seen, next, err := v.core.PeekAt(ctx, queue.PeekOptions(o))
+	seen, next, err := view.PeekAt(&v.core, ctx, view.PeekOptions(o))
 	return sliceOf[MessageView](seen), next, err
 }

@@ -8,12 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/stretchr/testify/require"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // Attempts that failed are counted by the engine's state, also in another process.
@@ -56,7 +58,7 @@ func TestWhatFindsNoRoomAmongTheDeadLettersIsParked(t *testing.T) {
 			require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
 		}
 		require.Equal(t, 1, parked)
-		require.Equal(t, []uint64{1, 1}, []uint64{q.Stats().DeadLettered, q.Stats().TimesParked})
+		require.Equal(t, []uint64{1, 1}, []uint64{view.StatsOf(q).DeadLettered, view.StatsOf(q).TimesParked})
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{InFlight: 1}, messages)
 		elapse(parkedWait)
@@ -68,7 +70,7 @@ func TestWhatFindsNoRoomAmongTheDeadLettersIsParked(t *testing.T) {
 		letter := receive(t, q.DeadLetters())
 		require.Equal(t, "b", letter.Body)
 		require.Len(t, letter.History(), 1)
-		require.EqualValues(t, 2, q.Stats().DeadLettered)
+		require.EqualValues(t, 2, view.StatsOf(q).DeadLettered)
 		require.Empty(t, failed.read(), "no room is no failure")
 		h.end(t)
 	})

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -56,7 +57,7 @@ type letterEnd[T any] struct {
 }
 
 // Redrive moves dead letters back to the queue.
-func (r *Queue[T]) Redrive(ctx context.Context, c *queue.LetterChoice[T]) (moved int, err error) {
+func (r *Queue[T]) Redrive(ctx context.Context, c *deadletter.Choice[T]) (moved int, err error) {
 	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).moveEach, q: r.q, not: "moved", count: func(l *heldLetter[T]) {
 		r.q.Counters().Redriven++
 		r.q.NoteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
@@ -64,7 +65,7 @@ func (r *Queue[T]) Redrive(ctx context.Context, c *queue.LetterChoice[T]) (moved
 }
 
 // DeleteLetters acknowledges dead letters.
-func (r *Queue[T]) DeleteLetters(ctx context.Context, c *queue.LetterChoice[T]) (deleted int, err error) {
+func (r *Queue[T]) DeleteLetters(ctx context.Context, c *deadletter.Choice[T]) (deleted int, err error) {
 	d := r.q.Dead
 	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).ackEach, q: d, not: "deleted", count: func(l *heldLetter[T]) {
 		d.Counters().Dropped++
@@ -79,7 +80,7 @@ func (h *holding[T]) ackEach(ctx context.Context, ls []*heldLetter[T]) []error {
 
 // end ends dead letters, a part of them at a time: none waits for so long that its
 // lease ends.
-func (r *Queue[T]) end(ctx context.Context, c *queue.LetterChoice[T], how letterEnd[T]) (ended int, err error) {
+func (r *Queue[T]) end(ctx context.Context, c *deadletter.Choice[T], how letterEnd[T]) (ended int, err error) {
 	h := r.dead.hold()
 	over := false
 	defer func() {
@@ -119,9 +120,9 @@ func (r *Queue[T]) end(ctx context.Context, c *queue.LetterChoice[T], how letter
 }
 
 // choose returns those that the options select.
-func (h *holding[T]) choose(ls []*heldLetter[T], c *queue.LetterChoice[T]) (chosen []*heldLetter[T], err error) {
+func (h *holding[T]) choose(ls []*heldLetter[T], c *deadletter.Choice[T]) (chosen []*heldLetter[T], err error) {
 	for _, l := range ls {
-		some, err := queue.SelectLetters([]queue.Delivery[T]{h.delivery(l)}, c)
+		some, err := deadletter.Select([]queue.Delivery[T]{h.delivery(l)}, c)
 		if err != nil {
 			return nil, err
 		}

@@ -12,11 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // buried opens a queue with n dead letters, 000 and so on.
@@ -47,8 +49,8 @@ func (h *host) requireKept(t *testing.T, messages, letters int) {
 	require.Equal(t, []engine.Stats{{Ready: messages}, {Ready: letters}}, []engine.Stats{m, l})
 }
 
-func chosen(f func(d *queue.Delivery[string]) bool) *queue.LetterChoice[string] {
-	return &queue.LetterChoice[string]{Keep: []func(*queue.Delivery[string]) bool{f}}
+func chosen(f func(d *queue.Delivery[string]) bool) *deadletter.Choice[string] {
+	return &deadletter.Choice[string]{Keep: []func(*queue.Delivery[string]) bool{f}}
 }
 
 func TestLettersAreLookedAtAndGivenBack(t *testing.T) {
@@ -58,7 +60,7 @@ func TestLettersAreLookedAtAndGivenBack(t *testing.T) {
 		q := h.buried(t, 10)
 		d := q.DeadLetters()
 		for most, want := range map[int]int{4: 4, 10: 10, 100: 10} {
-			ds, err := d.Peek(ctx, most)
+			ds, err := view.Peek(d, ctx, most)
 			require.NoError(t, err)
 			require.Len(t, ds, want)
 			require.Equal(t, names(10)[:want], bodies(ds))
@@ -68,14 +70,14 @@ func TestLettersAreLookedAtAndGivenBack(t *testing.T) {
 			require.ErrorIs(t, ds[0].Ack(ctx), message.ErrStale, "it is there to be looked at")
 			h.requireKept(t, 0, 10)
 		}
-		seen, more, err := d.At().Look(ctx, queue.Seat{}, queue.PeekOptions{Most: 2})
+		seen, more, err := d.Keeper.(view.Elsewhere[string]).Look(ctx, view.Seat{}, view.PeekOptions{Most: 2})
 		require.NoError(t, err)
 		require.Len(t, seen, 2)
 		require.False(t, more)
-		_, _, err = d.At().Look(ctx, queue.Seat{}, queue.PeekOptions{Most: 2, After: "x"})
+		_, _, err = d.Keeper.(view.Elsewhere[string]).Look(ctx, view.Seat{}, view.PeekOptions{Most: 2, After: "x"})
 		require.ErrorIs(t, err, message.ErrUnsupported)
 		require.ErrorContains(t, err, `PeekOptions.After("x")`)
-		_, err = q.Peek(ctx, 1)
+		_, err = view.Peek(q, ctx, 1)
 		require.ErrorIs(t, err, message.ErrUnsupported, "those of the queue would be hidden from others")
 		h.end(t)
 	})
@@ -87,7 +89,7 @@ func TestARedriveMovesThoseThatAreChosen(t *testing.T) {
 		h := newHost(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), hooked(notice.Redriven, func(e notice.Event) { told = append(told, e.MessageID) }))
 		q := h.buried(t, 200)
 		asked := map[string]int{}
-		moved, err := q.RedriveLetters(ctx, chosen(func(d *queue.Delivery[string]) bool {
+		moved, err := deadletter.Redrive(q, ctx, chosen(func(d *queue.Delivery[string]) bool {
 			asked[d.Body]++
 			return d.Body < "070"
 		}))
@@ -98,35 +100,35 @@ func TestARedriveMovesThoseThatAreChosen(t *testing.T) {
 			require.Equal(t, 1, times, body)
 		}
 		require.ElementsMatch(t, names(70), told)
-		require.EqualValues(t, 70, q.Stats().Redriven)
+		require.EqualValues(t, 70, view.StatsOf(q).Redriven)
 		h.requireKept(t, 70, 130)
 		d := receive(t, q)
 		require.Equal(t, 1, d.Attempt(), "it has spent nothing")
 		require.Len(t, d.History(), 1)
 		require.NoError(t, d.Release(ctx))
 
-		c := &queue.LetterChoice[string]{Letters: settings.Letters{IDs: map[string]bool{"100": false, "no such": false}}}
-		moved, err = q.RedriveLetters(ctx, c)
+		c := &deadletter.Choice[string]{Letters: settings.Letters{IDs: map[string]bool{"100": false, "no such": false}}}
+		moved, err = deadletter.Redrive(q, ctx, c)
 		require.ErrorIs(t, err, message.ErrUnknownID)
 		require.ErrorContains(t, err, `"no such"`)
 		require.Equal(t, 1, moved)
-		_, err = q.RedriveLetters(ctx, chosen(func(*queue.Delivery[string]) bool { panic("boom") }))
+		_, err = deadletter.Redrive(q, ctx, chosen(func(*queue.Delivery[string]) bool { panic("boom") }))
 		require.ErrorContains(t, err, "boom")
 		h.requireKept(t, 71, 129)
 
 		ended := make(chan bool)
 		go func() { // the user's code ends the goroutine
 			defer close(ended)
-			_, _ = q.RedriveLetters(ctx, chosen(func(*queue.Delivery[string]) bool { runtime.Goexit(); return false }))
+			_, _ = deadletter.Redrive(q, ctx, chosen(func(*queue.Delivery[string]) bool { runtime.Goexit(); return false }))
 		}()
 		<-ended
 		h.requireKept(t, 71, 129)
 
 		dropped := 0
-		deleted, err := q.DeleteLetters(ctx, chosen(func(d *queue.Delivery[string]) bool { dropped++; return d.Body >= "150" }))
+		deleted, err := deadletter.Delete(q, ctx, chosen(func(d *queue.Delivery[string]) bool { dropped++; return d.Body >= "150" }))
 		require.NoError(t, err)
 		require.Equal(t, []int{50, 129}, []int{deleted, dropped})
-		require.EqualValues(t, 50, q.DeadLetters().Stats().Dropped)
+		require.EqualValues(t, 50, view.StatsOf(q.DeadLetters()).Dropped)
 		h.requireKept(t, 71, 79)
 		h.end(t)
 	})
@@ -142,7 +144,7 @@ func TestARedriveDoesNotChaseWhatDiesAgain(t *testing.T) {
 		deaths := 0
 		work(t, q, 1, func(context.Context, queue.Delivery[string]) error { deaths++; return message.Permanent(errBroken) })
 		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Latency: time.Second})
-		moved, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		moved, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.NoError(t, err)
 		require.Equal(t, 5, moved)
 		synctest.Wait()
@@ -160,7 +162,7 @@ func TestLettersAreMetOnceThoughTheirLeasesAreShort(t *testing.T) {
 		q := h.buried(t, 40, visible(time.Second))
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: 500 * time.Millisecond})
 		began := time.Now()
-		ds, err := q.DeadLetters().Peek(ctx, 100)
+		ds, err := view.Peek(q.DeadLetters(), ctx, 100)
 		require.NoError(t, err)
 		require.Equal(t, names(40), bodies(ds))
 		require.Equal(t, 40*500*time.Millisecond+probeTime, time.Since(began), "and a second to know that there are no more")
@@ -179,7 +181,7 @@ func TestLeasesThatEndTooEarlyAreAnError(t *testing.T) {
 		q := h.buried(t, 20, visible(time.Second))
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: 900 * time.Millisecond})
 		e.Inject(fakeengine.Fault{Op: fakeengine.Extend, Err: errBroken})
-		ds, err := q.DeadLetters().Peek(ctx, 100)
+		ds, err := view.Peek(q.DeadLetters(), ctx, 100)
 		require.ErrorContains(t, err, "letters come again before all are received: the engine is too slow for a visibility timeout of 1s")
 		require.NotEmpty(t, ds)
 		seen := map[string]bool{}
@@ -190,7 +192,7 @@ func TestLeasesThatEndTooEarlyAreAnError(t *testing.T) {
 		e.Heal()
 		elapse(time.Minute)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Latency: time.Minute})
-		moved, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		moved, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.ErrorContains(t, err, "too slow for a visibility timeout of 1s")
 		require.Zero(t, moved)
 		elapse(time.Minute)
@@ -206,7 +208,7 @@ func TestALetterThatIsSomebodyElsesIsLeftAlone(t *testing.T) {
 		q := h.buried(t, 10)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1, Err: engine.ErrStale})
 		returned := e.Calls(fakeengine.Return)
-		moved, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		moved, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.ErrorIs(t, err, message.ErrStale)
 		require.ErrorContains(t, err, "1 letters were not moved, and are in other hands")
 		require.Equal(t, 9, moved)
@@ -218,7 +220,7 @@ func TestALetterThatIsSomebodyElsesIsLeftAlone(t *testing.T) {
 		h := newHost(t, e)
 		q := h.buried(t, 10)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1, Latency: time.Minute})
-		moved, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		moved, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.NoError(t, err)
 		require.Equal(t, 10, moved)
 		h.requireKept(t, 10, 0)
@@ -230,7 +232,7 @@ func TestALetterThatIsSomebodyElsesIsLeftAlone(t *testing.T) {
 		q := h.buried(t, 2, visible(time.Second))
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: 700 * time.Millisecond})
 		e.Inject(fakeengine.Fault{Op: fakeengine.Extend, Nth: 1, Err: engine.ErrStale})
-		ds, err := q.DeadLetters().Peek(ctx, 100)
+		ds, err := view.Peek(q.DeadLetters(), ctx, 100)
 		require.NoError(t, err)
 		require.Equal(t, names(2), bodies(ds))
 		require.Equal(t, []int{1, 1}, []int{e.Calls(fakeengine.Extend), e.Calls(fakeengine.Return)}, "nor given back")
@@ -244,7 +246,7 @@ func TestALetterThatIsSomebodyElsesIsLeftAlone(t *testing.T) {
 		q := h.buried(t, 10, visible(time.Second))
 		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1, Halfway: true})
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: 500 * time.Millisecond})
-		moved, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		moved, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.NoError(t, err)
 		require.Equal(t, 10, moved)
 		h.requireKept(t, 10, 1)
@@ -262,7 +264,7 @@ func TestLettersThatAreNotMovedAreAnError(t *testing.T) {
 		for k := range 7 {
 			e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1 + 5*k, Err: fmt.Errorf("failure %d", k)})
 		}
-		moved, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		moved, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.ErrorContains(t, err, `fanout: redrive of "q": 7 letters were not moved: failure`)
 		require.Equal(t, 43, moved)
 		h.requireKept(t, 43, 7)
@@ -278,11 +280,11 @@ func TestLettersThatAreNotMovedAreAnError(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Nth: 1, Err: errors.New("no room")})
-		moved, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		moved, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.ErrorContains(t, err, "no room")
 		require.Contains(t, []int{2, 3}, moved, "those of the other key")
 		e.Heal()
-		more, err := q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		more, err := deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.NoError(t, err)
 		require.Equal(t, 5, moved+more)
 		last := map[string]string{}
@@ -304,7 +306,7 @@ func TestAnEngineThatDoesNotAnswerIsNotAskedForEachLetter(t *testing.T) {
 		q := h.buried(t, 100)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Return, Latency: time.Hour})
 		began := time.Now()
-		ds, err := q.DeadLetters().Peek(ctx, 100)
+		ds, err := view.Peek(q.DeadLetters(), ctx, 100)
 		require.ErrorContains(t, err, "100 letters were not given back, and are hidden until their leases end")
 		require.Equal(t, atOnce, e.Calls(fakeengine.Return), "the others are not tried")
 		require.Len(t, ds, 100)
@@ -317,17 +319,17 @@ func TestAnEngineThatDoesNotAnswerIsNotAskedForEachLetter(t *testing.T) {
 		calls := e.Calls(fakeengine.Receive)
 		soon, cancel := context.WithTimeout(ctx, 48*time.Second)
 		defer cancel()
-		_, err = q.DeadLetters().Peek(soon, 1)
+		_, err = view.Peek(q.DeadLetters(), soon, 1)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, 7, e.Calls(fakeengine.Receive)-calls, "for 1, 2, 4, 8, 16 and 16 seconds, and the last one")
 		e.Heal()
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Err: errBroken})
-		_, err = q.DeadLetters().Peek(ctx, 1)
+		_, err = view.Peek(q.DeadLetters(), ctx, 1)
 		require.ErrorIs(t, err, errBroken)
 		e.Heal()
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Latency: time.Hour})
 		e.Inject(fakeengine.Fault{Op: fakeengine.Stats, Err: errBroken})
-		_, err = q.RedriveLetters(ctx, new(queue.LetterChoice[string]))
+		_, err = deadletter.Redrive(q, ctx, new(deadletter.Choice[string]))
 		require.ErrorIs(t, err, errBroken)
 		e.Heal()
 		h.end(t)

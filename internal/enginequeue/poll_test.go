@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/store"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func TestThePollerReceivesAsManyAsThereAreWorkersFree(t *testing.T) {
@@ -138,8 +139,8 @@ func TestWhatNobodyIsThereForGoesBackToTheEngine(t *testing.T) {
 				elapse(time.Second)
 				messages, _ = h.kept(t)
 				require.Equal(t, engine.Stats{Ready: 2}, messages)
-				require.EqualValues(t, 2, q.Stats().ReleasedCount)
-				require.Zero(t, q.Stats().Delivered)
+				require.EqualValues(t, 2, view.StatsOf(q).ReleasedCount)
+				require.Zero(t, view.StatsOf(q).Delivered)
 				other := newHost(t, e.Sibling())
 				require.Equal(t, 1, receive(t, other.open(t)).Attempt())
 				other.end(t)
@@ -209,8 +210,8 @@ func TestAutomaticExtensionRenewsTheEnginesLease(t *testing.T) {
 		require.Equal(t, engine.Stats{InFlight: 1}, messages)
 		elapse(time.Minute)
 		require.Equal(t, 25*time.Second, took)
-		require.EqualValues(t, 1, q.Stats().TimedOut)
-		require.EqualValues(t, 1, q.Stats().Acked)
+		require.EqualValues(t, 1, view.StatsOf(q).TimedOut)
+		require.EqualValues(t, 1, view.StatsOf(q).Acked)
 		h.end(t)
 	})
 }
@@ -230,7 +231,7 @@ func TestAWorkersSettlementThatFailsIsTold(t *testing.T) {
 		elapse(time.Minute)
 		require.Equal(t, []string{`0s: settle: queue "q": broken`}, y.read())
 		require.Equal(t, 2, n)
-		require.EqualValues(t, 1, q.Stats().Acked)
+		require.EqualValues(t, 1, view.StatsOf(q).Acked)
 		h.end(t)
 	})
 }

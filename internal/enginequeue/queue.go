@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // A Queue is what a queue has of its engine. The queue's Mu guards the
@@ -76,7 +77,7 @@ func (r *Queue[T]) ChangedLocked() {
 }
 
 // Hide makes unknown what only the engine knows.
-func (r *Queue[T]) Hide(s *queue.Stats) {
+func (r *Queue[T]) Hide(s *view.Stats) {
 	s.InFlight += s.Ready // received, and with no worker yet
 	s.Capacity = r.asked
 	for _, n := range []*int{&s.Ready, &s.Delayed, &s.Retrying, &s.Parked, &s.Released, &s.Blocked, &s.Published} {
@@ -252,18 +253,18 @@ func (r *Queue[T]) Left() (ready, inFlight int) { return r.found.Ready, r.found.
 func (r *Queue[T]) LetGo() { _ = r.eq.Close() }
 
 // Look returns dead letters. They can't be looked at page by page.
-func (r *Queue[T]) Look(ctx context.Context, _ queue.Seat, o queue.PeekOptions) (seen []queue.Sight[T], more bool, err error) {
+func (r *Queue[T]) Look(ctx context.Context, _ view.Seat, o view.PeekOptions) (seen []view.Sight[T], more bool, err error) {
 	if o.After != "" {
 		return nil, false, r.on.Refuse(fmt.Sprintf("PeekOptions.After(%q)", o.After), "letters are received to be looked at; ask for more at a time")
 	}
 	ds, err := r.Peek(ctx, o.Most)
 	for _, d := range ds {
-		seen = append(seen, queue.Sight[T]{D: d, State: store.Due})
+		seen = append(seen, view.Sight[T]{D: d, State: store.Due})
 	}
 	return seen, false, err
 }
 
-func (r *Queue[T]) Depth(ctx context.Context) (d queue.Depth, err error) {
+func (r *Queue[T]) Depth(ctx context.Context) (d view.Depth, err error) {
 	info := engine.QueueInfo{Name: r.q.QueueName}
 	if info.Stats, err = r.eq.Stats(ctx); err == nil && !r.q.Letters {
 		info.Letters, err = r.dead.eq.Stats(ctx)
@@ -272,8 +273,8 @@ func (r *Queue[T]) Depth(ctx context.Context) (d queue.Depth, err error) {
 }
 
 // DepthOf is what an engine says of a queue.
-func DepthOf(i engine.QueueInfo) queue.Depth {
-	return queue.Depth{
+func DepthOf(i engine.QueueInfo) view.Depth {
+	return view.Depth{
 		Queue: i.Name, Ready: i.Stats.Ready, Delayed: i.Stats.Delayed, InFlight: i.Stats.InFlight,
 		Dead: i.Letters.Sum(), OldestAge: i.Stats.OldestAge,
 	}

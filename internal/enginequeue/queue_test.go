@@ -14,6 +14,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // However a message has left, nothing of it is kept here.
@@ -25,18 +26,18 @@ func TestAQueueForgetsWhatHasLeft(t *testing.T) {
 		ds, err := q.TakeBatch(ctx, 6, q.Visibility())
 		require.NoError(t, err)
 		require.Len(t, ds, 5, "one that nobody wants does not hide those behind it")
-		require.Equal(t, 5, q.Stats().InFlight)
+		require.Equal(t, 5, view.StatsOf(q).InFlight)
 		for k, result := range []error{nil, errBroken, message.Snooze(time.Minute)} {
 			require.NoError(t, ds[k].Settle(ctx, result))
 		}
 		elapse(30 * time.Second)
 		require.Zero(t, q.Held())
-		s := q.Stats()
+		s := view.StatsOf(q)
 		require.EqualValues(t, []uint64{5, 1, 1, 1, 2}, []uint64{s.Delivered, s.Acked, s.Failed, s.Snoozed, s.TimedOut})
 		elapse(time.Hour)
 		requireNone(t, q)
 		require.Zero(t, q.Held())
-		require.EqualValues(t, 4, q.Stats().Expired)
+		require.EqualValues(t, 4, view.StatsOf(q).Expired)
 		h.end(t)
 	})
 }
@@ -49,20 +50,20 @@ func TestTheNumbersOfAQueueAreThoseThatItKnows(t *testing.T) {
 		h.publish(t, "a", "b", "c")
 		receive(t, q)
 		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
-		s := q.Stats()
+		s := view.StatsOf(q)
 		for _, n := range []int{s.Ready, s.Delayed, s.Retrying, s.Parked, s.Released, s.Blocked, s.Published, s.Dead, s.Unsettled(), s.Capacity, int(s.OldestAge)} {
 			require.Equal(t, queue.Unknown, n)
 		}
 		require.Equal(t, 1, s.InFlight)
-		require.Zero(t, q.DeadLetters().Stats().Dead)
-		d, err := q.Depth(ctx)
+		require.Zero(t, view.StatsOf(q.DeadLetters()).Dead)
+		d, err := view.DepthOf(q, ctx)
 		require.NoError(t, err)
 		require.Equal(t, []int{1, 1, 1}, []int{d.Ready, d.InFlight, d.Dead})
-		d, err = q.DeadLetters().Depth(ctx)
+		d, err = view.DepthOf(q.DeadLetters(), ctx)
 		require.NoError(t, err)
 		require.Equal(t, []int{1, 0}, []int{d.Ready, d.Dead})
 		e.Inject(fakeengine.Fault{Op: fakeengine.Stats, Err: errBroken})
-		_, err = q.Depth(ctx)
+		_, err = view.DepthOf(q, ctx)
 		require.ErrorIs(t, err, errBroken)
 		h.end(t)
 	})
@@ -80,7 +81,7 @@ func TestAPurgeDropsWhatTheEngineHoldsAndWhatIsInFlightHere(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 3, n)
 		require.ElementsMatch(t, []int{1, 2}, told)
-		require.EqualValues(t, 3, q.Stats().Dropped)
+		require.EqualValues(t, 3, view.StatsOf(q).Dropped)
 		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 		h.requireKept(t, 0, 0)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Purge, Err: errBroken})

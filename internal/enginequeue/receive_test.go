@@ -14,6 +14,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func TestAReceiverWaitsForAMessage(t *testing.T) {
@@ -31,7 +32,7 @@ func TestAReceiverWaitsForAMessage(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"b", "c"}, bodies(ds))
 		require.Equal(t, time.Now().Add(time.Minute), ds[0].Deadline(), "its own visibility timeout")
-		s := q.Stats()
+		s := view.StatsOf(q)
 		require.Equal(t, []int{3, 3, queue.Unknown}, []int{s.InFlight, int(s.Delivered), s.Ready})
 		h.end(t)
 	})
@@ -66,7 +67,7 @@ func TestNobodyElseGetsAMessageWhileItsVisibilityTimeoutRuns(t *testing.T) {
 		require.Equal(t, 2, receive(t, q).Attempt())
 		require.Equal(t, 30*time.Second, time.Since(began))
 		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
-		require.EqualValues(t, 1, q.Stats().TimedOut)
+		require.EqualValues(t, 1, view.StatsOf(q).TimedOut)
 		h.end(t)
 	})
 }
@@ -171,13 +172,13 @@ func TestWhatArrivesIsDecodedAndFiltered(t *testing.T) {
 		acked   int
 		letters int
 		again   bool
-		count   func(s queue.Stats) uint64
+		count   func(s view.Stats) uint64
 	}{
-		"unwanted":           {"unwanted", 1, 0, false, func(s queue.Stats) uint64 { return 1 - s.Delivered }},
-		"not decodable":      {"not decodable", 0, 1, false, func(s queue.Stats) uint64 { return s.PermanentlyFailed }},
-		"a codec panics":     {"decoding panics", 0, 0, true, func(s queue.Stats) uint64 { return s.Panicked }},
-		"a filter panics":    {"the filter panics", 0, 0, true, func(s queue.Stats) uint64 { return s.Panicked }},
-		"a filter calls end": {"the filter exits", 0, 0, true, func(s queue.Stats) uint64 { return s.Exited }},
+		"unwanted":           {"unwanted", 1, 0, false, func(s view.Stats) uint64 { return 1 - s.Delivered }},
+		"not decodable":      {"not decodable", 0, 1, false, func(s view.Stats) uint64 { return s.PermanentlyFailed }},
+		"a codec panics":     {"decoding panics", 0, 0, true, func(s view.Stats) uint64 { return s.Panicked }},
+		"a filter panics":    {"the filter panics", 0, 0, true, func(s view.Stats) uint64 { return s.Panicked }},
+		"a filter calls end": {"the filter exits", 0, 0, true, func(s view.Stats) uint64 { return s.Exited }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
@@ -196,7 +197,7 @@ func TestWhatArrivesIsDecodedAndFiltered(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, []string{"fine"}, bodies(ds))
 				require.NoError(t, ds[0].Ack(ctx))
-				s := q.Stats()
+				s := view.StatsOf(q)
 				if name == "unwanted" {
 					require.EqualValues(t, 1, s.Delivered)
 				} else {
@@ -210,7 +211,7 @@ func TestWhatArrivesIsDecodedAndFiltered(t *testing.T) {
 					messages, _ = h.kept(t)
 					require.Equal(t, engine.Stats{Ready: 1}, messages, "after the backoff")
 					requireNone(t, q)
-					require.EqualValues(t, 2, row.count(q.Stats()))
+					require.EqualValues(t, 2, row.count(view.StatsOf(q)))
 				} else {
 					require.Zero(t, messages.Sum())
 				}
@@ -220,7 +221,7 @@ func TestWhatArrivesIsDecodedAndFiltered(t *testing.T) {
 					require.Equal(t, `"not decodable"`, string(l.Encoded()))
 					require.ErrorContains(t, l.History()[0].Err, "decode: broken")
 				}
-				require.Zero(t, q.Stats().InFlight)
+				require.Zero(t, view.StatsOf(q).InFlight)
 				h.end(t)
 			})
 		})
@@ -237,8 +238,8 @@ func TestWhatIsTooLateOrSpentOnArrivalIsDead(t *testing.T) {
 		requireNone(t, q)
 		_, letters := h.kept(t)
 		require.Equal(t, 1, letters.Ready)
-		require.EqualValues(t, 1, q.Stats().Expired)
-		require.EqualValues(t, 1, q.Stats().DeadLettered)
+		require.EqualValues(t, 1, view.StatsOf(q).Expired)
+		require.EqualValues(t, 1, view.StatsOf(q).DeadLettered)
 		h.end(t)
 	})
 	bubble(t, func(t *testing.T, ctx context.Context) { // each process dies of it

@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // What ends here is told to the engine: in which call, and when the message comes again.
@@ -22,25 +23,25 @@ func TestASettlementReachesTheEngine(t *testing.T) {
 		op      fakeengine.Op
 		again   time.Duration // 0: never
 		attempt int           // of the next delivery
-		count   func(s queue.Stats) uint64
+		count   func(s view.Stats) uint64
 	}{
-		"Ack":       {func(ctx context.Context, d queue.Delivery[string]) error { return d.Ack(ctx) }, fakeengine.Ack, 0, 0, func(s queue.Stats) uint64 { return s.Acked }},
-		"Nack":      {func(ctx context.Context, d queue.Delivery[string]) error { return d.Nack(ctx) }, fakeengine.Return, time.Second, 2, func(s queue.Stats) uint64 { return s.Nacked }},
-		"NackAfter": {func(ctx context.Context, d queue.Delivery[string]) error { return d.NackAfter(ctx, time.Minute) }, fakeengine.Return, time.Minute, 2, func(s queue.Stats) uint64 { return s.Nacked }},
-		"Release":   {func(ctx context.Context, d queue.Delivery[string]) error { return d.Release(ctx) }, fakeengine.Return, 1, 1, func(s queue.Stats) uint64 { return s.ReleasedCount }},
-		"an error":  {func(ctx context.Context, d queue.Delivery[string]) error { return d.Settle(ctx, errBroken) }, fakeengine.Return, time.Second, 2, func(s queue.Stats) uint64 { return s.Failed }},
+		"Ack":       {func(ctx context.Context, d queue.Delivery[string]) error { return d.Ack(ctx) }, fakeengine.Ack, 0, 0, func(s view.Stats) uint64 { return s.Acked }},
+		"Nack":      {func(ctx context.Context, d queue.Delivery[string]) error { return d.Nack(ctx) }, fakeengine.Return, time.Second, 2, func(s view.Stats) uint64 { return s.Nacked }},
+		"NackAfter": {func(ctx context.Context, d queue.Delivery[string]) error { return d.NackAfter(ctx, time.Minute) }, fakeengine.Return, time.Minute, 2, func(s view.Stats) uint64 { return s.Nacked }},
+		"Release":   {func(ctx context.Context, d queue.Delivery[string]) error { return d.Release(ctx) }, fakeengine.Return, 1, 1, func(s view.Stats) uint64 { return s.ReleasedCount }},
+		"an error":  {func(ctx context.Context, d queue.Delivery[string]) error { return d.Settle(ctx, errBroken) }, fakeengine.Return, time.Second, 2, func(s view.Stats) uint64 { return s.Failed }},
 		"Snooze": {func(ctx context.Context, d queue.Delivery[string]) error {
 			return d.Settle(ctx, message.Snooze(time.Hour))
-		}, fakeengine.Return, time.Hour, 1, func(s queue.Stats) uint64 { return s.Snoozed }},
+		}, fakeengine.Return, time.Hour, 1, func(s view.Stats) uint64 { return s.Snoozed }},
 		"Permanent": {func(ctx context.Context, d queue.Delivery[string]) error {
 			return d.Settle(ctx, message.Permanent(errBroken))
-		}, fakeengine.DeadLetter, 0, 0, func(s queue.Stats) uint64 { return s.PermanentlyFailed }},
+		}, fakeengine.DeadLetter, 0, 0, func(s view.Stats) uint64 { return s.PermanentlyFailed }},
 		"the batch's": {func(_ context.Context, d queue.Delivery[string]) error {
 			for _, err := range d.Q.AckAll(context.Background(), []queue.Delivery[string]{d}) {
 				return err
 			}
 			return nil
-		}, fakeengine.Ack, 0, 0, func(s queue.Stats) uint64 { return s.Acked }},
+		}, fakeengine.Ack, 0, 0, func(s view.Stats) uint64 { return s.Acked }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
@@ -53,8 +54,8 @@ func TestASettlementReachesTheEngine(t *testing.T) {
 				time.Sleep(time.Second)
 				require.NoError(t, row.settle(ctx, d))
 				require.Equal(t, 1, e.Calls(row.op))
-				require.EqualValues(t, 1, row.count(q.Stats()))
-				require.Zero(t, q.Stats().InFlight)
+				require.EqualValues(t, 1, row.count(view.StatsOf(q)))
+				require.Zero(t, view.StatsOf(q).InFlight)
 				require.Len(t, told, 1)
 				require.Equal(t, time.Second, told[0].Elapsed)
 				require.Equal(t, 1, told[0].Attempt)
@@ -101,11 +102,11 @@ func TestASettlementThatTheEngineDidNotTakeLeavesTheDeliveryAsItWas(t *testing.T
 			require.ErrorIs(t, err, errBroken, op)
 			require.ErrorContains(t, err, `queue "q": `, op)
 			require.Equal(t, deadline, d.Deadline(), op)
-			require.Equal(t, 1, q.Stats().InFlight)
+			require.Equal(t, 1, view.StatsOf(q).InFlight)
 		}
 		e.Heal()
 		require.NoError(t, d.Ack(ctx))
-		s := q.Stats()
+		s := view.StatsOf(q)
 		require.Equal(t, []uint64{1, 0, 0}, []uint64{s.Acked, s.Nacked, s.DeadLettered}, "only what was done is counted")
 		require.Empty(t, y.read(), "whoever settles is told by his own error")
 		h.end(t)
@@ -126,7 +127,7 @@ func TestASettlementThatTheEngineDidNotTakeLeavesTheDeliveryAsItWas(t *testing.T
 				defer cancel()
 				require.ErrorIs(t, d.Ack(long), errBroken)
 				elapse(time.Minute)
-				require.EqualValues(t, 1, q.Stats().TimedOut)
+				require.EqualValues(t, 1, view.StatsOf(q).TimedOut)
 				require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 				require.Equal(t, 2, receive(t, q).Attempt())
 				h.end(t)
@@ -225,7 +226,7 @@ func TestASettlementOfWhatIsGoneIsStale(t *testing.T) {
 					require.ErrorIs(t, err, message.ErrStale)
 					require.ErrorIs(t, d.Ack(ctx), message.ErrStale, "and stays so")
 				}
-				require.Zero(t, q.Stats().Acked)
+				require.Zero(t, view.StatsOf(q).Acked)
 				h.end(t)
 			})
 		})
@@ -241,7 +242,7 @@ func TestASettlementOfWhatIsGoneIsStale(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
-		require.Zero(t, q.Stats().InFlight)
+		require.Zero(t, view.StatsOf(q).InFlight)
 		other.end(t)
 		h.end(t)
 	})
@@ -265,11 +266,11 @@ func TestAnExtensionMovesTheDeadlineHereAndInTheEngine(t *testing.T) {
 		require.ErrorIs(t, err, message.ErrUnsupported)
 		require.ErrorContains(t, err, "Extend(2h0m0s)")
 		elapse(time.Minute - 1)
-		require.Equal(t, 1, q.Stats().InFlight)
+		require.Equal(t, 1, view.StatsOf(q).InFlight)
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{InFlight: 1}, messages)
 		elapse(1)
-		require.Zero(t, q.Stats().InFlight)
+		require.Zero(t, view.StatsOf(q).InFlight)
 		require.ErrorIs(t, d.Extend(ctx, time.Minute), message.ErrStale)
 		h.end(t)
 	})

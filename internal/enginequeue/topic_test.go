@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func TestAPublishReachesTheEngineWithAllThatTheMessageHas(t *testing.T) {
@@ -89,7 +90,7 @@ func TestAPublishThatTheEngineDoesNotTakeIsAnError(t *testing.T) {
 		q := h.open(t, func(s *settings.Queue) { s.Capacity, s.Asked.Capacity = 1, true })
 		require.NoError(t, h.on.Publish(ctx, one("a"), false))
 		require.ErrorIs(t, h.on.Publish(ctx, one("b"), false), message.ErrQueueFull)
-		require.Equal(t, 1, q.Stats().Capacity)
+		require.Equal(t, 1, view.StatsOf(q).Capacity)
 
 		// If the context ends under way nobody knows what the engine has.
 		e.Inject(fakeengine.Fault{Op: fakeengine.Publish, Latency: time.Hour})
@@ -118,8 +119,8 @@ func TestAQueueIsOpenedAsItsSettingsSay(t *testing.T) {
 			s.Policies = []string{`{"for": ["q"]}`}
 		})
 		require.Equal(t, 10*time.Second, q.Visibility(), "nobody asked for the default, which is longer than it can be")
-		require.Equal(t, queue.Unknown, q.Stats().Capacity)
-		require.Equal(t, 7, q.Dead.Stats().Capacity)
+		require.Equal(t, queue.Unknown, view.StatsOf(q).Capacity)
+		require.Equal(t, 7, view.StatsOf(q.Dead).Capacity)
 		require.Equal(t, "q/dead", q.Dead.Name())
 		require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: "others"}, {Body: "mine", Ext: &message.Extra{Attributes: map[string]string{"for": "q"}}}}, false))
 		began := time.Now()

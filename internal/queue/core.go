@@ -18,7 +18,7 @@ type Core struct {
 	TopicName string
 	Clock     message.Clock           // all instants are of it
 	Around    []intercept.Interceptor // around handlers
-	calls     []intercept.Interceptor // around what callers do with queues
+	Calls     []intercept.Interceptor // around what callers do with queues
 	Hooked    [notice.Kinds]bool      // kinds of events that there are hooks for
 	Singly    bool                    // what callers receive is looked at one by one: by hooks or interceptors
 
@@ -32,7 +32,7 @@ func NewCore(name string, s settings.Topic) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{TopicName: name, Clock: *clock, Around: s.Handling, calls: s.Calls}
+	c := &Core{TopicName: name, Clock: *clock, Around: s.Handling, Calls: s.Calls}
 	c.To.Topic, c.To.Clock, c.To.Alive, c.To.Logger = name, &c.Clock, &c.Live, s.Logger
 	for _, listen := range s.Listen {
 		listen(&c.To)
@@ -40,7 +40,7 @@ func NewCore(name string, s settings.Topic) (*Core, error) {
 	for k := range c.Hooked {
 		c.Hooked[k] = c.To.Hooked(notice.Kind(k))
 	}
-	c.Singly = c.calls != nil || c.Hooked[notice.Delivered]
+	c.Singly = c.Calls != nil || c.Hooked[notice.Delivered]
 	c.Live.Add(1)
 	return c, nil
 }

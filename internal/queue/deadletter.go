@@ -1,10 +1,7 @@
 package queue
 
 import (
-	"cmp"
-	"context"
 	"fmt"
-	"slices"
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -42,9 +39,9 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 }
 
 // shared reports whether a dead-letter queue belongs to no topic.
-func (q *Queue[T]) shared() bool { return q.T == nil }
+func (q *Queue[T]) Shared() bool { return q.T == nil }
 
-func (q *Queue[T]) origin() origin { return origin{q.Core, q.QueueName} }
+func (q *Queue[T]) Origin() origin { return origin{q.Core, q.QueueName} }
 
 // AdoptLocked makes q, which is being opened, the owner of the dead-letter queue
 // that a closed queue of its name has left, if there is one. Others may be using
@@ -104,12 +101,12 @@ func (q *Queue[T]) sendLocked(i int32) bool {
 	d := q.deadLocked()
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
-	return q.sendBothLocked(d, i)
+	return q.SendBothLocked(d, i)
 }
 
 // sendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
 // What is pending in d then is left to q's unlock.
-func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
+func (q *Queue[T]) SendBothLocked(d *Queue[T], i int32) bool {
 	if d.Closed {
 		return false
 	}
@@ -141,12 +138,12 @@ func (q *Queue[T]) sendBothLocked(d *Queue[T], i int32) bool {
 // shared, times, numbers and IDs of several topics come together: they become
 // d's own, and the message takes its ID and its origin along.
 func (q *Queue[T]) toLetter(d *Queue[T], it message.Item[T]) message.Item[T] {
-	if !d.shared() {
+	if !d.Shared() {
 		return it
 	}
 	it.Ext = it.Ext.With(func(x *message.Extra) {
 		x.ID = q.Core.IDOf(it.Seq, it.At, it.Ext)
-		x.Source, x.Seq = q.origin(), it.Seq
+		x.Source, x.Seq = q.Origin(), it.Seq
 	})
 	it.At = d.Core.Clock.At(q.Core.Time(it.At))
 	it.Seq = d.Offered
@@ -154,8 +151,8 @@ func (q *Queue[T]) toLetter(d *Queue[T], it message.Item[T]) message.Item[T] {
 }
 
 // fromLetter is the reverse of toLetter, for a message whose time to live begins anew.
-func (q *Queue[T]) fromLetter(d *Queue[T], it message.Item[T], now int64) message.Item[T] {
-	if d.shared() {
+func (q *Queue[T]) FromLetter(d *Queue[T], it message.Item[T], now int64) message.Item[T] {
+	if d.Shared() {
 		it.Seq = it.Ext.Seq
 		it.At = q.Core.Clock.At(d.Core.Time(it.At))
 	}
@@ -187,57 +184,13 @@ func (q *Queue[T]) unpark(p *notice.Pending) {
 	q.unlockTo(p)
 }
 
-// Peek returns up to most of the queue's messages in the order of publication. It takes none.
-// ctx has not ended.
-func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
-	ds, err := q.At().Peek(ctx, most)
-	if err != nil {
-		return ds, fmt.Errorf("fanout: peek at %q: %w", q.QueueName, err)
-	}
-	return ds, nil
-}
-
-// peekHere is Peek in memory.
-func (q *Queue[T]) peekHere(most int) []Delivery[T] {
-	q.Mu.Lock()
-	q.TakeAllBack()
-	ds := q.peekLocked()
-	if !q.Direct && !q.Closed {
-		q.Cursor.Scan(func(it *message.Item[T]) bool {
-			ds = append(ds, q.inLogDelivery(it))
-			return len(ds) < most
-		})
-	}
-	q.Unlock() // what was taken back was tallied
-	return ds[:min(most, len(ds))]
-}
-
-// peekLocked returns what of the window is neither in flight nor parked, in
-// the order of publication.
-func (q *Queue[T]) peekLocked() []Delivery[T] {
-	q.UnfoldAll()
-	var ds []Delivery[T]
-	q.Win.All(func(i int32) bool {
-		if m := q.Win.Meta(i); m.State != store.Parked && !q.InFlight(i) {
-			ds = append(ds, q.peekedLocked(i))
-		}
-		return true
-	})
-	inOrder(ds)
-	return ds
-}
-
-func inOrder[T any](ds []Delivery[T]) {
-	slices.SortFunc(ds, func(a, b Delivery[T]) int { return cmp.Compare(a.Seq, b.Seq) })
-}
-
 // peekedLocked is entry i for those who look at it.
-func (q *Queue[T]) peekedLocked(i int32) Delivery[T] {
+func (q *Queue[T]) PeekedLocked(i int32) Delivery[T] {
 	m, h := q.Win.Meta(i), q.Win.At(i)
 	return q.Delivery(&h.Item, h.Hist, message.Ref{Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
 }
 
 // inLogDelivery is a message of the log for those who look at it.
-func (q *Queue[T]) inLogDelivery(it *message.Item[T]) Delivery[T] {
+func (q *Queue[T]) InLogDelivery(it *message.Item[T]) Delivery[T] {
 	return q.Delivery(it, nil, message.Ref{Attempt: 1})
 }

@@ -34,7 +34,7 @@ func (q *Queue[T]) Delivery(it *message.Item[T], hist *message.History, ref mess
 
 // Encoded returns the body as the engine carried it; nil in memory.
 func (d Receipt[T]) Encoded() []byte {
-	data, _ := encodedOf(d.Ext)
+	data, _ := EncodedOf(d.Ext)
 	return data
 }
 
@@ -42,7 +42,7 @@ func (d Receipt[T]) Encoded() []byte {
 type encoded interface{ Encoded() []byte }
 
 // encodedOf returns a body as the engine carried it. ok is false in memory.
-func encodedOf(x *message.Extra) (data []byte, ok bool) {
+func EncodedOf(x *message.Extra) (data []byte, ok bool) {
 	if x == nil || x.Receipt == nil {
 		return nil, false
 	}

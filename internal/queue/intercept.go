@@ -85,7 +85,7 @@ func (q *Queue[T]) tryReceiveOther(ctx context.Context, vis time.Duration) (d De
 
 // receiveAround calls receive with the interceptors around it.
 func (q *Queue[T]) receiveAround(ctx context.Context, most int, receive func(context.Context) ([]Delivery[T], error)) ([]Delivery[T], error) {
-	if q.Core.calls == nil {
+	if q.Core.Calls == nil {
 		return receive(ctx)
 	}
 	got := &Handed[T]{Q: q}
@@ -96,7 +96,7 @@ func (q *Queue[T]) receiveAround(ctx context.Context, most int, receive func(con
 		}
 	}()
 	info := intercept.Info{Operation: intercept.OpReceive, Topic: q.Core.TopicName, Queue: q.QueueName, Messages: most, About: got}
-	err := intercept.Call(ctx, q.Core.calls, info, func(ctx context.Context) (err error) {
+	err := intercept.Call(ctx, q.Core.Calls, info, func(ctx context.Context) (err error) {
 		if ctx == nil {
 			return fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
 		}
@@ -124,55 +124,20 @@ func (h *Handed[T]) release() {
 func (d *Delivery[T]) settleOther(ctx context.Context, v message.Verdict) error {
 	q, ref := d.Q, d.Ref // not d: it stays on the stack
 	settle := func(ctx context.Context) error { return q.Settle(ctx, ref, v) }
-	if d.Q.Core.calls == nil {
+	if d.Q.Core.Calls == nil {
 		return settle(ctx)
 	}
 	info := d.Q.called(d).info(intercept.OpSettle)
 	info.Cause = v.Cause
-	return intercept.Call(ctx, d.Q.Core.calls, info, settle)
+	return intercept.Call(ctx, d.Q.Core.Calls, info, settle)
 }
 
 // extendOther extends the delivery of such a queue.
 func (d *Delivery[T]) extendOther(ctx context.Context, by time.Duration) error {
 	q, ref := d.Q, d.Ref // not d: it stays on the stack
 	extend := func(ctx context.Context) error { return q.extend(ctx, ref, by) }
-	if d.Q.Core.calls == nil {
+	if d.Q.Core.Calls == nil {
 		return extend(ctx)
 	}
-	return intercept.Call(ctx, d.Q.Core.calls, d.Q.called(d).info(intercept.OpExtend), extend)
+	return intercept.Call(ctx, d.Q.Core.Calls, d.Q.called(d).info(intercept.OpExtend), extend)
 }
-
-// redriveAround calls redriveTo with the interceptors around it.
-func (q *Queue[T]) redriveAround(ctx context.Context, c *LetterChoice[T]) (moved int, err error) {
-	if q.Core.calls == nil {
-		return q.redriveTo(ctx, c)
-	}
-	m := new(redrivenCount)
-	info := intercept.Info{Operation: intercept.OpRedrive, Topic: q.Core.TopicName, Queue: q.QueueName, About: m}
-	err = intercept.Call(ctx, q.Core.calls, info, func(ctx context.Context) error {
-		if ctx == nil {
-			return fmt.Errorf("%w: Redrive: %w", message.ErrInvalidOption, message.ErrNilContext)
-		}
-		n, err := q.redriveTo(ctx, c)
-		*m += redrivenCount(n)
-		return err
-	})
-	return m.Count(), err
-}
-
-// A redrivenCount is what is known of letters that have moved.
-type redrivenCount int
-
-func (m *redrivenCount) Count() int { return int(*m) }
-
-func (*redrivenCount) Body(int) any { return nil }
-
-func (*redrivenCount) ID(int) string { return "" }
-
-func (*redrivenCount) Ext(int) *message.Extra { return nil }
-
-func (*redrivenCount) Attempt(int) int { return 0 }
-
-func (*redrivenCount) PublishedAt(int) time.Time { return time.Time{} }
-
-func (*redrivenCount) Set(int, string, string) bool { return false }

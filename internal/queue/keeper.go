@@ -16,12 +16,6 @@ type place[T any] interface {
 	Settle(ctx context.Context, ref message.Ref, v message.Verdict) error
 	Extend(ctx context.Context, ref message.Ref, by time.Duration) error
 
-	Depth(ctx context.Context) (Depth, error)
-	Peek(ctx context.Context, most int) ([]Delivery[T], error)
-	// Look returns a page of messages behind a seat, and whether there are more.
-	Look(ctx context.Context, after Seat, o PeekOptions) (seen []Sight[T], more bool, err error)
-	Redrive(ctx context.Context, c *LetterChoice[T]) (moved int, err error)
-	DeleteLetters(ctx context.Context, c *LetterChoice[T]) (deleted int, err error)
 	Purge(ctx context.Context) (dropped int, err error)
 	Close() error
 	Delete(ctx context.Context) error
@@ -60,8 +54,6 @@ type keeper[T any] interface {
 	// Failed tells that the engine failed at a worker's settlement, unless err says
 	// that the worker came too late, and reports which it is.
 	Failed(err error) bool
-	// Hide makes unknown what only the engine knows.
-	Hide(s *Stats)
 	// Capacity is what the user asked for, Unknown if he asked for nothing.
 	Capacity() int
 }
@@ -91,30 +83,6 @@ func (m memory[T]) Settle(_ context.Context, ref message.Ref, v message.Verdict)
 
 func (m memory[T]) Extend(_ context.Context, ref message.Ref, by time.Duration) error {
 	return m.q.extendHere(ref, by)
-}
-
-func (m memory[T]) Depth(context.Context) (Depth, error) { return m.q.DepthHere(), nil }
-
-func (m memory[T]) Peek(_ context.Context, most int) ([]Delivery[T], error) {
-	return m.q.peekHere(most), nil
-}
-
-func (m memory[T]) Look(ctx context.Context, after Seat, o PeekOptions) ([]Sight[T], bool, error) {
-	return m.q.lookHere(ctx, after, o.Most)
-}
-
-func (m memory[T]) Redrive(ctx context.Context, c *LetterChoice[T]) (int, error) {
-	if c.dead == nil {
-		return 0, c.Unknown()
-	}
-	return m.q.redriveFrom(ctx, c)
-}
-
-func (m memory[T]) DeleteLetters(ctx context.Context, c *LetterChoice[T]) (int, error) {
-	if c.dead == nil {
-		return 0, c.Unknown()
-	}
-	return m.q.deleteFrom(ctx, c)
 }
 
 func (m memory[T]) Purge(context.Context) (int, error) { return m.q.purgeHere() }

@@ -62,7 +62,7 @@ func SourceIsOpen[T any](d *Queue[T], deleting bool) error {
 func (q *Queue[T]) DeadIfAny() *Queue[T] {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	if q.Dead == nil || q.Dead.shared() {
+	if q.Dead == nil || q.Dead.Shared() {
 		return nil
 	}
 	return q.Dead
@@ -72,10 +72,10 @@ func (q *Queue[T]) DeadIfAny() *Queue[T] {
 func (q *Queue[T]) Leftovers() []message.Published[T] {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	return slices.Clone(q.leftoversLocked())
+	return slices.Clone(q.LeftoversLocked())
 }
 
-func (q *Queue[T]) leftoversLocked() []message.Published[T] {
+func (q *Queue[T]) LeftoversLocked() []message.Published[T] {
 	if q.onDemand != nil && len(q.onDemand.left) > 0 {
 		return q.onDemand.left
 	}
@@ -272,7 +272,7 @@ func (q *Queue[T]) CheckEndedLocked() {
 }
 
 func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
-	q := &Queue[T]{Core: c, T: t, IdleAt: NotIdle, Local: c.calls == nil}
+	q := &Queue[T]{Core: c, T: t, IdleAt: NotIdle, Local: c.Calls == nil}
 	q.Init(name, set, &c.Clock)
 	q.Report.Init(&c.To, name)
 	return q

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"log/slog"
 	"time"
 
 	"github.com/gofanout/fanout/internal/message"
@@ -50,17 +49,6 @@ func (q *Queue[T]) DeliveredLocked(d *Delivery[T]) {
 	if q.Hooked(notice.Delivered) {
 		q.NoteLocked(notice.Delivered, notice.Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
 	}
-}
-
-// ReportStall tells that a publish has been waiting for room.
-func (q *Queue[T]) ReportStall(waited time.Duration) {
-	s := q.Stats()
-	q.Mu.Lock()
-	q.NoteLocked(notice.Stalled, notice.Event{Elapsed: waited, Count: 1, Stats: &s, Logged: []slog.Attr{
-		slog.Int("depth", s.Unsettled()), slog.Int("ready", s.Ready), slog.Int("in_flight", s.InFlight),
-		slog.Int("workers", s.Workers), slog.Int("stuck", s.Stuck),
-	}})
-	q.Unlock()
 }
 
 // DroppedByDelete counts what an engine says that it dropped, and leaves in p what has to

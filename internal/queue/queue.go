@@ -3,7 +3,6 @@ package queue
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/consumers"
@@ -110,77 +109,5 @@ func (q *Queue[T]) OnDemandLocked() *onDemand[T] {
 	return q.onDemand
 }
 
-// Stats is a snapshot of a queue. Package fanout explains the numbers.
-type Stats struct {
-	Topic, Queue string
-	Capacity     int
-
-	Ready, Delayed, Retrying, InFlight, Parked, Released, Blocked int
-
-	Paused         bool
-	OldestAge      time.Duration
-	Dead           int
-	Workers, Stuck int
-
-	Published                                                     int
-	Delivered, DeadLettered, Redriven, Dropped, Left, TimesParked uint64
-
-	WorkersStarted uint64
-
-	Acked, Failed, Panicked, Exited, TimedOut, Nacked  uint64
-	PermanentlyFailed, Expired, Snoozed, ReleasedCount uint64
-}
-
-// Unsettled is the number of messages that count against the capacity; on an engine it is
-// [Unknown].
-func (s Stats) Unsettled() int {
-	if s.Ready == Unknown {
-		return Unknown
-	}
-	return s.Ready + s.Delayed + s.Retrying + s.InFlight + s.Parked + s.Released + s.Blocked
-}
-
 // Name is the queue's name.
 func (q *Queue[T]) Name() string { return q.QueueName }
-
-// Stats returns a snapshot of the queue's counters.
-func (q *Queue[T]) Stats() Stats {
-	now := q.Core.Now()
-	q.Mu.Lock()
-	inLog := q.InLog()
-	leased := q.Leases.Counts()
-	q.Tally()
-	c := q.Totals()
-	s := Stats{
-		Topic: q.Core.TopicName, Queue: q.QueueName, Capacity: q.Set.Capacity,
-		Ready: q.In(store.Due) + q.In(store.Backlogged) + inLog + leased.Waiting + leased.Expired, Delayed: q.In(store.Delayed), Retrying: q.In(store.Retrying),
-		InFlight: q.In(store.InFlight) + q.In(store.InHandler) + leased.InFlight, Parked: q.In(store.Parked), Released: q.In(store.Released),
-		Blocked: q.In(store.Blocked), Paused: q.Paused,
-		Workers: int(q.Running), WorkersStarted: q.Started,
-		Published:    int(q.Published(inLog)),
-		Delivered:    q.Delivered,
-		DeadLettered: c.DeadLettered, Redriven: c.Redriven,
-		Dropped: c.Dropped, Left: uint64(len(q.leftoversLocked())), TimesParked: c.Parked,
-	}
-	if s.Ready > 0 {
-		s.OldestAge = time.Duration(max(now-q.Oldest(), 0))
-	}
-	e := c.Ended
-	s.Acked, s.Failed, s.Panicked, s.Exited, s.TimedOut = q.Acked, e[message.Failed], e[message.Panicked], e[message.Exited], e[message.TimedOut]
-	s.Nacked, s.PermanentlyFailed, s.Expired, s.Snoozed = e[message.Nacked], e[message.PermanentlyFailed], e[message.Expired], e[message.Snoozed]
-	s.ReleasedCount = e[message.Released]
-	for _, sub := range q.Subs {
-		s.Stuck += sub.Stuck
-	}
-	d := q.Dead
-	if d != nil {
-		d.Mu.Lock()
-		s.Dead = d.Held()
-		d.Mu.Unlock()
-	}
-	q.Unlock() // what handlers and ranges have acknowledged was tallied
-	if q.Keeper != nil {
-		q.Keeper.Hide(&s)
-	}
-	return s
-}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/intercept"
@@ -287,7 +288,7 @@ func ackBatchOf[T any](q *queue.Queue[T], ctx context.Context, ds ...queue.Deliv
 
 func redriveTo[T any](q *queue.Queue[T], ctx context.Context, options ...option) (int, error) {
 	s := set(options)
-	c := &queue.LetterChoice[T]{Letters: s.letters}
+	c := &deadletter.Choice[T]{Letters: s.letters}
 	c.Keep, _ = s.keep.([]func(*queue.Delivery[T]) bool)
-	return q.RedriveLetters(ctx, c)
+	return deadletter.Redrive(q, ctx, c)
 }

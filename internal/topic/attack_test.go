@@ -20,6 +20,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // The tests in this file are interleavings that went wrong once, or could. Most
@@ -60,8 +61,8 @@ func TestPromise03TheBooksBalanceWhileAPublishDrops(t *testing.T) {
 				defer close(done)
 				_ = top.Publish(context.Background(), 2)
 			}()
-			require.Eventually(t, func() bool { return q.Stats().Dropped == 1 }, 10*time.Second, time.Millisecond)
-			s := q.Stats()
+			require.Eventually(t, func() bool { return view.StatsOf(q).Dropped == 1 }, 10*time.Second, time.Millisecond)
+			s := view.StatsOf(q)
 			next.Mu.Unlock()
 			<-done
 			require.Equal(t, uint64(s.Published), s.Dropped+uint64(s.Unsettled()), "%+v", s)
@@ -97,7 +98,7 @@ func TestPromise05AnErrorThatPanicsWhenItIsLookedAtFailsItsAttemptOnly(t *testin
 		}, WithMaxAttempts(1))
 		publish(t, top, 1, 2, 3, 4)
 		synctest.Wait()
-		st := s.Queue().Stats()
+		st := view.StatsOf(s.Queue())
 		require.Equal(t, [2]uint64{2, 2}, [2]uint64{st.Acked, st.Panicked})
 		require.Equal(t, 2, st.Dead)
 		check(t, top)
@@ -142,7 +143,7 @@ func TestPromise05ATimeoutCancelsNoLaterRun(t *testing.T) {
 	held := make(chan struct{})
 	go first.Load().Hold(func() { close(held); <-hold })
 	<-held
-	for q.Stats().TimedOut < 2 {
+	for view.StatsOf(q).TimedOut < 2 {
 		runtime.Gosched()
 	}
 	publish(t, top, 3)
@@ -192,7 +193,7 @@ func TestPromise11WhatIsReplayedCanBeDueBeforeItsQueueIsOpen(t *testing.T) {
 	}
 	for range 300 {
 		q := openQueue(t, top, "q", WithReplay(100))
-		require.Eventually(t, func() bool { return q.Stats().Ready == 1 }, 10*time.Second, 100*time.Microsecond)
+		require.Eventually(t, func() bool { return view.StatsOf(q).Ready == 1 }, 10*time.Second, 100*time.Microsecond)
 		check(t, top)
 		require.NoError(t, q.Close())
 	}
@@ -281,7 +282,7 @@ func dump[T any](top *Topic[T]) string {
 	line := func(format string, args ...any) { s += fmt.Sprintf(format, args...) + "\n" }
 	line("%+v; alive: %d", top.Stats(), top.Live.N.Load())
 	for _, q := range top.Queues() {
-		line("%+v", q.Stats())
+		line("%+v", view.StatsOf(q))
 		q.Mu.Lock()
 		line("  allow %d, room wanted %d, receivers %d, subscribers %d, armed %t, asleep at %d",
 			q.Allow.Load(), q.RoomWanted.Load(), q.Receivers.N, len(q.Subs), q.Alarm.Armed, q.IdleAt)
@@ -319,7 +320,7 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 			publishOnce(t, top, ofPrefetched)
 			consume(q)
 			require.NoError(t, top.Shutdown(ctx))
-			letters, err := q.DeadLetters().Peek(ctx, message.Unlimited)
+			letters, err := view.Peek(q.DeadLetters(), ctx, message.Unlimited)
 			require.NoError(t, err)
 			require.Len(t, letters, ofPrefetched)
 			for _, l := range letters {

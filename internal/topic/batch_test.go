@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -46,7 +47,7 @@ func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
 			batch := 0
 			q = subscribeBatch(t, top, "q", func(_ context.Context, ds []queue.Delivery[int]) error {
 				require.Len(t, ds, 100)
-				require.Equal(t, 100, q.Stats().InFlight)
+				require.Equal(t, 100, view.StatsOf(q).InFlight)
 				require.Zero(t, inWindow(q), "nothing of a batch is kept apart")
 				batch++
 				return nil
@@ -56,7 +57,7 @@ func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
 			require.NoError(t, top.PublishMessages(ctx, ms...))
 			synctest.Wait()
 			require.Equal(t, 3, batch)
-			require.EqualValues(t, ofPrefetched, q.Stats().Acked)
+			require.EqualValues(t, ofPrefetched, view.StatsOf(q).Acked)
 			check(t, top)
 			require.NoError(t, top.Close())
 		})
@@ -69,15 +70,15 @@ func TestAQuietBatchNeverEntersTheWindow(t *testing.T) {
 			top := newTopic[int](t)
 			var q *queue.Queue[int]
 			q = subscribeBatch(t, top, "q", func(context.Context, []queue.Delivery[int]) error {
-				require.Equal(t, 100, q.Stats().InFlight)
+				require.Equal(t, 100, view.StatsOf(q).InFlight)
 				time.Sleep(took)
 				require.Zero(t, inWindow(q))
-				require.Equal(t, 100, q.Stats().InFlight)
+				require.Equal(t, 100, view.StatsOf(q).InFlight)
 				return nil
 			}, WithBatchSize(100))
 			publishOnce(t, top, 300)
 			elapse(3 * took)
-			s := q.Stats()
+			s := view.StatsOf(q)
 			require.Equal(t, []uint64{300, 300, 0}, []uint64{s.Delivered, s.Acked, s.TimedOut})
 			require.Zero(t, s.Workers)
 			check(t, top)
@@ -118,7 +119,7 @@ func TestPromise11ABatchTimesOutAtTheExactInstant(t *testing.T) {
 				require.Equal(t, []time.Duration{timeout}, took)
 				after := fmt.Sprintf("%v: 64 of attempt 2", timeout)
 				require.Equal(t, []string{"0s: 64 of attempt 1", "0s: 64 of attempt 1", after}, y.read())
-				require.EqualValues(t, 64, q.Stats().TimedOut)
+				require.EqualValues(t, 64, view.StatsOf(q).TimedOut)
 				check(t, top)
 				require.NoError(t, top.Close())
 			})
@@ -214,7 +215,7 @@ func TestABatchPinsNothingAMillisecondAfterItIsDone(t *testing.T) {
 			}
 			all := publishWatched(t, top, 60)
 			elapse(time.Millisecond)
-			require.EqualValues(t, 60, q.Stats().Acked)
+			require.EqualValues(t, 60, view.StatsOf(q).Acked)
 			require.LessOrEqual(t, alive(all[:39]), 1, "the last ones stand in the log's last segment")
 			check(t, top)
 			require.NoError(t, top.Close())

@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -53,7 +54,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 			awaitReceivers(q, 1)
 			publish(t, top, 1)
 			require.NoError(t, <-got)
-			for q.Stats().Unsettled() > 0 {
+			for view.StatsOf(q).Unsettled() > 0 {
 				time.Sleep(time.Millisecond)
 			}
 		}},
@@ -143,7 +144,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 						if s != nil {
 							require.NoError(t, s.Shutdown(t.Context()))
 						}
-						require.Zero(t, q.Stats().Unsettled())
+						require.Zero(t, view.StatsOf(q).Unsettled())
 						awaitTimer(q)
 						check(t, top)
 					}
@@ -182,7 +183,7 @@ func TestBubblesUseASubscriberInTurn(t *testing.T) {
 					require.Equal(t, n+1, <-ran)
 				}
 				q := s.Queue()
-				for q.Stats().Workers > 0 {
+				for view.StatsOf(q).Workers > 0 {
 					time.Sleep(time.Millisecond)
 				}
 				awaitTimer(q)
@@ -214,7 +215,7 @@ func TestAShutdownThatRanOutInABubbleIsCalledAgainOutside(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
 		close(release)
-		for s.Queue().Stats().Workers > 0 {
+		for view.StatsOf(s.Queue()).Workers > 0 {
 			time.Sleep(time.Millisecond)
 		}
 		awaitTimer(s.Queue())

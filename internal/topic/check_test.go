@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -58,7 +59,7 @@ func receive[T any](t *testing.T, q *queue.Queue[T], options ...ReceiveOption) q
 	t.Helper()
 	d, ok, err := tryReceiveFrom(q, context.Background(), options...)
 	require.NoError(t, err)
-	require.True(t, ok, "queue %q has nothing ready: %+v", q.Name(), q.Stats())
+	require.True(t, ok, "queue %q has nothing ready: %+v", q.Name(), view.StatsOf(q))
 	return d
 }
 
@@ -72,7 +73,7 @@ func requireEmpty[T any](t *testing.T, q *queue.Queue[T]) {
 // bodies peeks at what is ready, delayed or retrying.
 func bodies[T any](t *testing.T, q *queue.Queue[T]) []T {
 	t.Helper()
-	ds, err := q.Peek(context.Background(), math.MaxInt)
+	ds, err := view.Peek(q, context.Background(), math.MaxInt)
 	require.NoError(t, err)
 	bs := []T{}
 	for _, d := range ds {

@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // A handler's context is of its run alone.
@@ -52,7 +53,7 @@ func TestAPublishWithTheContextOfAHandlerThatHasReturnedWaits(t *testing.T) {
 				elapse(time.Second)
 				require.NoError(t, <-published)
 				elapse(time.Minute)
-				require.EqualValues(t, 4, q.Stats().Acked)
+				require.EqualValues(t, 4, view.StatsOf(q).Acked)
 				top.Close()
 			})
 		})

@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // until requires that f returns nil after exactly d.
@@ -87,7 +88,7 @@ func TestAWaitingPublishGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 				until(t, time.Until(start.Add(time.Second)), func() error { return top.Publish(ctx, 100) })
 				require.Equal(t, append(row.left, 100), bodies(t, q))
 				dead := len(row.messages) - len(row.left)
-				require.EqualValues(t, dead, q.Stats().Expired)
+				require.EqualValues(t, dead, view.StatsOf(q).Expired)
 				for _, d := range peek(t, q.DeadLetters()) {
 					h := d.History()
 					require.Equal(t, message.Expired, h[len(h)-1].Cause)
@@ -103,7 +104,7 @@ func TestAWaitingPublishGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 
 func peek(t *testing.T, q *queue.Queue[int]) []queue.Delivery[int] {
 	t.Helper()
-	ds, err := q.Peek(t.Context(), message.Unlimited)
+	ds, err := view.Peek(q, t.Context(), message.Unlimited)
 	require.NoError(t, err)
 	return ds
 }
@@ -128,7 +129,7 @@ func TestAWaitingRedriveGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 				require.Equal(t, 1, moved)
 				require.Equal(t, []int{1, 2}, bodies(t, q))
 				require.Equal(t, []int{3}, bodies(t, q.DeadLetters()))
-				require.Zero(t, q.Stats().Dropped)
+				require.Zero(t, view.StatsOf(q).Dropped)
 				check(t, top)
 				requireNoTimer(t, q)
 				require.NoError(t, top.Close())
@@ -156,7 +157,7 @@ func TestARedriveWaitsForWhatIsPublishedMeanwhile(t *testing.T) {
 		publishAll(t, top, message.Published[int]{Body: 4, TimeToLive: soon}) // drops 2
 		until(t, soon, func() error { return <-redriven })
 		require.Equal(t, []int{1, 3}, bodies(t, q))
-		require.EqualValues(t, 1, q.Stats().Dropped)
+		require.EqualValues(t, 1, view.StatsOf(q).Dropped)
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -179,13 +180,13 @@ func TestWhatHasExpiredMakesRoomForWhoDoesNotWait(t *testing.T) {
 					require.NoError(t, top.TryPublishMessages(ctx, message.Published[int]{Body: 4}, message.Published[int]{Body: 5}))
 					require.Equal(t, []time.Time{time.Now(), time.Now()}, expired)
 					require.Equal(t, []int{2, 4, 5}, bodies(t, q))
-					require.Zero(t, q.Stats().Dropped)
+					require.Zero(t, view.StatsOf(q).Dropped)
 					require.Equal(t, []int{1, 3}, bodies(t, q.DeadLetters()))
 					if err := top.TryPublish(ctx, 6); !o.Drops() {
 						require.ErrorIs(t, err, message.ErrQueueFull)
 					} else {
 						require.NoError(t, err)
-						require.EqualValues(t, 1, q.Stats().Dropped, "all of it is alive")
+						require.EqualValues(t, 1, view.StatsOf(q).Dropped, "all of it is alive")
 					}
 					check(t, top)
 					require.NoError(t, top.Close())
@@ -272,12 +273,12 @@ func TestWhatIsInFlightOrParkedMakesNoRoom(t *testing.T) {
 		elapse(time.Minute)
 		require.Empty(t, published)
 		require.ErrorIs(t, top.TryPublish(ctx, 5), message.ErrQueueFull)
-		require.Equal(t, 2, q.Stats().Parked, "they are parked at the instant they expire")
+		require.Equal(t, 2, view.StatsOf(q).Parked, "they are parked at the instant they expire")
 		q.Locked(func() { require.False(t, q.Alarm.Armed) })
 		require.NoError(t, receive(t, q.DeadLetters()).Ack(ctx))
 		require.NoError(t, <-published)
 		require.Equal(t, []int{2}, bodies(t, q.DeadLetters()))
-		require.Equal(t, 1, q.Stats().Parked)
+		require.Equal(t, 1, view.StatsOf(q).Parked)
 		check(t, top)
 		require.NoError(t, top.Close())
 	})

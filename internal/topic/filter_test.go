@@ -14,6 +14,7 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func withPolicy(t *testing.T, text string) option {
@@ -52,7 +53,7 @@ func TestAPublishWakesOnlyTheQueuesThatGetIt(t *testing.T) {
 		publish(t, top, 7)
 		synctest.Wait()
 		require.Equal(t, 1, handled[7])
-		require.EqualValues(t, 1, plain.Queue().Stats().Acked)
+		require.EqualValues(t, 1, view.StatsOf(plain.Queue()).Acked)
 		for k := range n {
 			q := top.Queue(strconv.Itoa(k))
 			q.Idle.Mu.Lock()
@@ -185,7 +186,9 @@ func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
 	plain := openQueue(t, top, "plain")
 	even := openQueue(t, top, "even", WithFilter(func(body int) bool { return body%2 == 0 }))
 	all := openQueue(t, top, "all", WithFilter(func(int) bool { return true }))
-	ready := func() [3]int { return [3]int{plain.Stats().Ready, even.Stats().Ready, all.Stats().Ready} }
+	ready := func() [3]int {
+		return [3]int{view.StatsOf(plain).Ready, view.StatsOf(even).Ready, view.StatsOf(all).Ready}
+	}
 	ms := make([]message.Published[int], 100)
 	for k := range ms {
 		ms[k].Body = k

@@ -15,6 +15,7 @@ import (
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // A million messages received, extended and acknowledged: nothing of them is left
@@ -50,7 +51,7 @@ func TestAQueueGivesBackWhatAFloodNeeded(t *testing.T) {
 			once(1)
 			before := heapInUse()
 			once(n)
-			require.Zero(t, q.Stats().Unsettled())
+			require.Zero(t, view.StatsOf(q).Unsettled())
 			check(t, top)
 			left := heapInUse() - before
 			for range 4 { // what the queue's timer and other tests let go of meanwhile is not its own
@@ -129,7 +130,7 @@ func testKept[T any](t *testing.T, n int) {
 						require.NoError(t, late[k].Ack(ctx))
 					}
 				}()
-				require.Equal(t, kept, q.Stats().InFlight)
+				require.Equal(t, kept, view.StatsOf(q).InFlight)
 				check(t, top)
 				for looked := false; !looked; runtime.Gosched() { // what is spare is given back then
 					q.Locked(func() { looked = q.Alarm.CheckAt == 0 })

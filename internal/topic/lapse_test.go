@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // How what has timed out together is taken again.
@@ -51,7 +52,7 @@ var takings = map[string]func(t *testing.T, q *queue.Queue[int], n int) []queue.
 	"after a peek": func(t *testing.T, q *queue.Queue[int], n int) (ds []queue.Delivery[int]) {
 		for k := range n {
 			if k == n/2 {
-				seen, err := q.Peek(t.Context(), message.Unlimited)
+				seen, err := view.Peek(q, t.Context(), message.Unlimited)
 				require.NoError(t, err)
 				require.Len(t, seen, n-k)
 				for _, d := range seen {
@@ -118,9 +119,9 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 						}
 						check(t, top)
 						delivered += len(ds)
-						require.EqualValues(t, delivered, q.Stats().Delivered)
+						require.EqualValues(t, delivered, view.StatsOf(q).Delivered)
 						elapse(vis - 1)
-						require.Equal(t, len(left), q.Stats().InFlight)
+						require.Equal(t, len(left), view.StatsOf(q).InFlight)
 						elapse(1)
 						check(t, top)
 						for _, d := range left {
@@ -129,15 +130,15 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 							require.True(t, d.Deadline().IsZero())
 						}
 						timedOut += len(left)
-						require.EqualValues(t, timedOut, q.Stats().TimedOut)
+						require.EqualValues(t, timedOut, view.StatsOf(q).TimedOut)
 						if a+1 < attempts {
-							require.Equal(t, len(left), q.Stats().Ready)
+							require.Equal(t, len(left), view.StatsOf(q).Ready)
 						}
 					}
-					s := q.Stats()
+					s := view.StatsOf(q)
 					require.Equal(t, ofLeases-len(acked), s.Dead)
 					require.Zero(t, s.Unsettled())
-					letters, err := q.DeadLetters().Peek(ctx, message.Unlimited)
+					letters, err := view.Peek(q.DeadLetters(), ctx, message.Unlimited)
 					require.NoError(t, err)
 					for _, l := range letters {
 						require.Len(t, l.History(), attempts)
@@ -194,7 +195,7 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 						break
 					}
 				case n == 6:
-					_, err := q.Peek(ctx, message.Unlimited)
+					_, err := view.Peek(q, ctx, message.Unlimited)
 					require.NoError(t, err)
 				default:
 					elapse(time.Duration(rnd.IntN(2000)) * time.Millisecond)
@@ -221,8 +222,8 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 					ready = append(ready, k)
 					stays[k] = stay{times: stays[k].times + 1}
 				}
-				require.Equal(t, len(ready)+len(backlog), q.Stats().Ready)
-				require.Equal(t, len(inFlight), q.Stats().InFlight)
+				require.Equal(t, len(ready)+len(backlog), view.StatsOf(q).Ready)
+				require.Equal(t, len(inFlight), view.StatsOf(q).InFlight)
 				check(t, top)
 			}
 			for k, d := range inFlight {
@@ -244,7 +245,7 @@ func TestWhatHappensToMessagesThatTimedOutTogether(t *testing.T) {
 			n, err := q.Purge(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, left, n)
-			require.Zero(t, q.Stats().Unsettled())
+			require.Zero(t, view.StatsOf(q).Unsettled())
 		},
 		"left by the queue": func(t *testing.T, q *queue.Queue[int], left int) {
 			require.NoError(t, q.Close())
@@ -370,7 +371,7 @@ func TestWhatTimedOutTogetherPinsNothingThatWasTaken(t *testing.T) {
 			require.NoError(t, d.Ack(ctx))
 		}()
 		require.Zero(t, alive(all[:2*lease.Len]))
-		require.Equal(t, lease.Len-1, q.Stats().Ready)
+		require.Equal(t, lease.Len-1, view.StatsOf(q).Ready)
 		check(t, top)
 		require.NoError(t, top.Close())
 	})
@@ -394,7 +395,7 @@ func TestWhatTimedOutTogetherCountsInAFullQueue(t *testing.T) {
 					want := append(from(0, ofLeases), 1000, 1001, 1002)
 					want = slices.DeleteFunc(want, func(k int) bool { return slices.Contains(dropped, k) })
 					require.Equal(t, want, bodies(t, q))
-					require.EqualValues(t, 3, q.Stats().Dropped)
+					require.EqualValues(t, 3, view.StatsOf(q).Dropped)
 					require.NoError(t, top.Close())
 				})
 			})

@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // receiveAll receives n messages, singly or in batches of odd lengths.
@@ -61,7 +62,7 @@ func TestALeaseIsAcknowledgedInAnyOrder(t *testing.T) {
 					ds := receiveAll(t, q, ofLeases)
 					for n, k := range order(ofLeases) {
 						require.NoError(t, ds[k].Ack(ctx))
-						require.Equal(t, ofLeases-n-1, q.Stats().InFlight)
+						require.Equal(t, ofLeases-n-1, view.StatsOf(q).InFlight)
 						check(t, top)
 						require.ErrorIs(t, ds[k].Ack(ctx), message.ErrSettled)
 						require.ErrorIs(t, ds[k].Nack(ctx), message.ErrSettled)
@@ -69,8 +70,8 @@ func TestALeaseIsAcknowledgedInAnyOrder(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Hour)
-				require.Zero(t, q.Stats().Unsettled())
-				require.Zero(t, q.Stats().TimedOut)
+				require.Zero(t, view.StatsOf(q).Unsettled())
+				require.Zero(t, view.StatsOf(q).TimedOut)
 				require.NoError(t, top.Close())
 			})
 		})
@@ -101,7 +102,7 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 			},
 			"timed out": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
 				elapse(vis - 1)
-				require.Equal(t, 1, q.Stats().InFlight)
+				require.Equal(t, 1, view.StatsOf(q).InFlight)
 				elapse(1)
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrStale)
 				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrStale)
@@ -139,7 +140,7 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 					check(t, top)
 					if !q.Closed {
 						requireEmpty(t, q)
-						require.Zero(t, q.Stats().Unsettled())
+						require.Zero(t, view.StatsOf(q).Unsettled())
 					}
 					elapse(time.Hour)
 					require.NoError(t, top.Close())
@@ -159,14 +160,14 @@ func TestLeasesTimeOutEachAtItsInstant(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		synctest.Wait()
-		require.Equal(t, ofLeases, q.Stats().InFlight)
+		require.Equal(t, ofLeases, view.StatsOf(q).InFlight)
 		time.Sleep(10*time.Second - ofLeases*time.Millisecond - 1)
 		for k := range ofLeases {
 			synctest.Wait()
-			require.EqualValues(t, k, q.Stats().TimedOut)
+			require.EqualValues(t, k, view.StatsOf(q).TimedOut)
 			check(t, top)
 			elapse(1)
-			require.EqualValues(t, k+1, q.Stats().TimedOut)
+			require.EqualValues(t, k+1, view.StatsOf(q).TimedOut)
 			time.Sleep(time.Millisecond - 1)
 		}
 		require.NoError(t, top.Close())
@@ -194,8 +195,8 @@ func TestAckBatchSaysWhichItCouldNot(t *testing.T) {
 		require.Contains(t, err.Error(), foreign.ID())
 		require.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), 6, "stale, foreign, zero, 7 twice more, 3")
 		check(t, top)
-		require.EqualValues(t, 50, q.Stats().Acked)
-		require.Equal(t, 50, q.Stats().Unsettled())
+		require.EqualValues(t, 50, view.StatsOf(q).Acked)
+		require.Equal(t, 50, view.StatsOf(q).Unsettled())
 		require.NoError(t, foreign.Ack(ctx), "it was left alone")
 		require.NoError(t, ackBatchOf(q, ctx))
 		require.NoError(t, top.Close())
@@ -210,7 +211,7 @@ func TestAckBatchTakesNoDeliveryOfAnotherQueueForOneOfItsOwn(t *testing.T) {
 		own, foreign := receiveAll(t, q, 3), receiveAll(t, other, 3)
 		require.Equal(t, own[1].Ref, foreign[1].Ref, "they look alike")
 		require.ErrorIs(t, ackBatchOf(q, ctx, own[0], foreign[1]), message.ErrInvalidOption)
-		require.Equal(t, []int{2, 3}, []int{q.Stats().InFlight, other.Stats().InFlight})
+		require.Equal(t, []int{2, 3}, []int{view.StatsOf(q).InFlight, view.StatsOf(other).InFlight})
 		require.NoError(t, own[1].Ack(ctx))
 		require.NoError(t, foreign[1].Ack(ctx))
 		check(t, top)

@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func TestAckBatchAcknowledgesAllThatItCanAndNamesTheOthers(t *testing.T) {
@@ -45,10 +46,10 @@ func TestAckBatchAcknowledgesAllThatItCanAndNamesTheOthers(t *testing.T) {
 		require.NotContains(t, err.Error(), ds[0].ID())
 		require.NotContains(t, err.Error(), ds[3].ID())
 		require.ErrorContains(t, err, `a delivery of queue "foreign"`)
-		s := q.Stats()
+		s := view.StatsOf(q)
 		require.Equal(t, []uint64{4, 1}, []uint64{s.Acked, s.Nacked})
 		require.Equal(t, 3, s.InFlight)
-		require.Equal(t, 8, foreign.Stats().InFlight, "left alone")
+		require.Equal(t, 8, view.StatsOf(foreign).InFlight, "left alone")
 		require.False(t, ds[7].Deadline().IsZero(), "and so is its neighbour here")
 		check(t, top)
 
@@ -152,7 +153,7 @@ func TestWhatIsReceivedTogetherIsSettledApart(t *testing.T) {
 				}
 				time.Sleep(time.Duration(rnd.IntN(3)) * 10 * time.Millisecond)
 			}
-			require.Equal(t, len(hand), q.Stats().InFlight)
+			require.Equal(t, len(hand), view.StatsOf(q).InFlight)
 			// The others time out, each at its instant.
 			for now := time.Now(); len(hand) > 0; now = time.Now() {
 				next := hand[0].until
@@ -163,7 +164,7 @@ func TestWhatIsReceivedTogetherIsSettledApart(t *testing.T) {
 				}
 				time.Sleep(next.Sub(now) - 1)
 				synctest.Wait()
-				require.Equal(t, len(hand), q.Stats().InFlight)
+				require.Equal(t, len(hand), view.StatsOf(q).InFlight)
 				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				left := hand[:0]
@@ -176,7 +177,7 @@ func TestWhatIsReceivedTogetherIsSettledApart(t *testing.T) {
 					}
 				}
 				hand = left
-				require.Equal(t, len(hand), q.Stats().InFlight)
+				require.Equal(t, len(hand), view.StatsOf(q).InFlight)
 				check(t, top)
 			}
 			for _, d := range over {
@@ -186,7 +187,7 @@ func TestWhatIsReceivedTogetherIsSettledApart(t *testing.T) {
 			for _, c := range want {
 				counts[c]++
 			}
-			s := q.Stats()
+			s := view.StatsOf(q)
 			require.Equal(t, []uint64{counts[message.Acked], counts[message.Nacked], counts[message.TimedOut]}, []uint64{s.Acked, s.Nacked, s.TimedOut})
 			require.Positive(t, s.TimedOut)
 			check(t, top)
@@ -226,7 +227,7 @@ func TestWholeBlocksOfReceivedMessagesEndInAnyOrder(t *testing.T) {
 					left--
 				}
 				check(t, top)
-				require.Equal(t, left, q.Stats().InFlight)
+				require.Equal(t, left, view.StatsOf(q).InFlight)
 				publish(t, top, -1) // another one is received in between
 				require.NoError(t, receive(t, q).Ack(ctx))
 				check(t, top)
@@ -244,11 +245,11 @@ func TestWholeBlocksOfReceivedMessagesEndInAnyOrder(t *testing.T) {
 				require.Equal(t, deadline, ds[n].Deadline())
 				time.Sleep(time.Until(deadline) - 1)
 				synctest.Wait()
-				require.Equal(t, left, q.Stats().InFlight)
+				require.Equal(t, left, view.StatsOf(q).InFlight)
 				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				left--
-				require.Equal(t, left, q.Stats().InFlight)
+				require.Equal(t, left, view.StatsOf(q).InFlight)
 				require.ErrorIs(t, ds[n].Ack(ctx), message.ErrStale)
 				check(t, top)
 			}
@@ -278,10 +279,10 @@ func TestReceivesThatHideForDifferentTimesDoNotMix(t *testing.T) {
 			left int
 		}{{time.Second, 5}, {time.Minute, 2}, {2 * time.Minute, 1}, {time.Hour, 0}} {
 			time.Sleep(time.Until(began.Add(step.at)) - 1)
-			require.Less(t, step.left, q.Stats().InFlight)
+			require.Less(t, step.left, view.StatsOf(q).InFlight)
 			time.Sleep(time.Nanosecond)
 			synctest.Wait()
-			require.Equal(t, step.left, q.Stats().InFlight)
+			require.Equal(t, step.left, view.StatsOf(q).InFlight)
 			check(t, top)
 		}
 		top.Close()

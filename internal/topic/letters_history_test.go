@@ -17,6 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // TestAnAttemptInADeadLetterQueueCutsNoHistory: what a message has been through in
@@ -132,7 +133,7 @@ func TestTextsInHistoriesAreBounded(t *testing.T) {
 					publish(t, top, 1)
 					elapse(time.Hour)
 					q := top.Queue("q")
-					ds, err := q.DeadLetters().Peek(ctx, 1)
+					ds, err := view.Peek(q.DeadLetters(), ctx, 1)
 					require.NoError(t, err)
 					require.Len(t, ds, 1)
 					h := ds[0].History()
@@ -195,7 +196,7 @@ func TestLettersOfLoudPanicsPinLittle(t *testing.T) {
 			publish(t, top, n)
 		}
 		elapse(24 * time.Hour)
-		require.Equal(t, 20, q.DeadLetters().Stats().Unsettled())
+		require.Equal(t, 20, view.StatsOf(q.DeadLetters()).Unsettled())
 		require.Len(t, receive(t, q.DeadLetters()).History(), 20)
 		require.Less(t, heapInUse()-before, int64(20*2*(256<<10)))
 		runtime.KeepAlive(top)

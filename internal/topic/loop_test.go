@@ -17,6 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/store"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // waitingIn is how many messages wait for the range that took some last, and
@@ -86,7 +87,7 @@ func TestARangeInTheMidstOf(t *testing.T) {
 		}, 4, nil},
 		{"a settlement", func(t *testing.T, s stage) {
 			require.NoError(t, s.d.Settle(s.ctx, message.Snooze(time.Hour)))
-			require.Equal(t, 1, s.q.Stats().Delayed)
+			require.Equal(t, 1, view.StatsOf(s.q).Delayed)
 		}, 4, message.ErrSettled},
 		{"a look at what is ready", func(t *testing.T, s stage) {
 			publish(t, s.top, to(20, 219)...)
@@ -117,7 +118,7 @@ func TestARangeInTheMidstOf(t *testing.T) {
 		}, 4, nil},
 		{"a flood that drops the oldest", func(t *testing.T, s stage) {
 			publish(t, s.top, to(20, 20+1023-1)...)
-			require.EqualValues(t, 16, s.q.Stats().Dropped)
+			require.EqualValues(t, 16, view.StatsOf(s.q).Dropped)
 		}, 20, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -179,7 +180,7 @@ func TestARangeYieldsNothingThatHasExpired(t *testing.T) {
 				break
 			}
 		}
-		require.EqualValues(t, 50, q.Stats().Expired)
+		require.EqualValues(t, 50, view.StatsOf(q).Expired)
 		require.NoError(t, top.Close())
 	})
 }
@@ -349,7 +350,7 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 		require.NoError(t, top.Publish(ctx, k))
 		if k%1000 == 0 {
 			require.NoError(t, q.Pause(ctx))
-			_ = q.Stats()
+			_ = view.StatsOf(q)
 			require.NoError(t, q.Resume(ctx))
 		}
 	}
@@ -360,7 +361,7 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 	for k := range counts {
 		require.EqualValues(t, 1, counts[k].Load(), "message %d", k)
 	}
-	s := q.Stats()
+	s := view.StatsOf(q)
 	require.EqualValues(t, n, s.Acked)
 	require.Zero(t, s.Unsettled())
 }
@@ -510,7 +511,7 @@ func TestARangeThatIsWokenWakesOthers(t *testing.T) {
 		require.NoError(t, (<-got).Ack(ctx))
 		close(release)
 		synctest.Wait()
-		require.Zero(t, q.Stats().Unsettled())
+		require.Zero(t, view.StatsOf(q).Unsettled())
 		require.NoError(t, top.Close())
 	})
 }

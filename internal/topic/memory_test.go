@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // heapInUse is what the heap holds once garbage is gone.
@@ -110,7 +111,7 @@ func TestAPausedQueuePinsNoMoreThanItHolds(t *testing.T) {
 		all := publishWatched(t, top, 5000)
 		elapse(time.Minute)
 		require.LessOrEqual(t, alive(all), 64+64/4+1, "its own, and the segment that they begin in")
-		require.Equal(t, 64, q.Stats().Ready)
+		require.Equal(t, 64, view.StatsOf(q).Ready)
 		require.NoError(t, top.Close())
 	})
 }

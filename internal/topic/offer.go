@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/routing"
@@ -236,7 +237,7 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *queue.Queue[T], err er
 	}
 	for again := true; again; again = len(o.letters) > 0 && (o.hasRoomOrWants(q, 1) || q.CanSwap()) {
 		var moved int
-		o.letters, moved = q.RedriveLocked(o.letters)
+		o.letters, moved = deadletter.RedriveLocked(q, o.letters)
 		o.moved += moved
 	}
 	if t.limit >= 0 && q.Log == t.log { // it can only have become less

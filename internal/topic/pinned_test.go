@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // pinnedAfter counts what is alive once the collector has had its turns: what pools
@@ -84,16 +85,16 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 			require.NoError(t, err)
 		}},
 		"receives": {consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched]) {
-			for q.Stats().Ready > 0 {
+			for view.StatsOf(q).Ready > 0 {
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
 		}},
 		"receives that time out first": {queue: []QueueOption{WithVisibilityTimeout(time.Second)}, consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched]) {
-			for q.Stats().Ready > 0 {
+			for view.StatsOf(q).Ready > 0 {
 				receive(t, q)
 			}
 			elapse(time.Second)
-			for q.Stats().Ready > 0 {
+			for view.StatsOf(q).Ready > 0 {
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
 		}},
@@ -119,17 +120,17 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 			require.Equal(t, n, dropped)
 		}},
 		"DropOldest": {queue: []QueueOption{WithCapacity(16), WithOverflow(settings.DropOldest)}, consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched]) {
-			for q.Stats().Ready > 0 {
+			for view.StatsOf(q).Ready > 0 {
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
 		}},
 		"DropNewest": {queue: []QueueOption{WithCapacity(16), WithOverflow(settings.DropNewest)}, consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched]) {
-			for q.Stats().Ready > 0 {
+			for view.StatsOf(q).Ready > 0 {
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
 		}},
 		"Close of the queue": {consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched]) {
-			for q.Stats().Ready > 1 {
+			for view.StatsOf(q).Ready > 1 {
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
 			require.NoError(t, receive(t, q).Ack(ctx))
@@ -140,7 +141,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 			publish(t, top, new(watched))
 			elapse(1)
 			require.NoError(t, receive(t, top.Queue("delayed")).Ack(ctx))
-			for q.Stats().Ready > 0 {
+			for view.StatsOf(q).Ready > 0 {
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
 		}},
@@ -222,7 +223,7 @@ func TestARunningHandlerPinsNothingThatWasDoneBefore(t *testing.T) {
 				most = 50 // and those that wait behind it
 			}
 			require.LessOrEqual(t, alive(all), most)
-			require.Equal(t, 1, top.Queue("q").Stats().InFlight)
+			require.Equal(t, 1, view.StatsOf(top.Queue("q")).InFlight)
 			close(release)
 			elapse(time.Millisecond)
 			require.Zero(t, pinnedAfter(all))
@@ -260,7 +261,7 @@ func TestAnEndedTopicPinsWhatItHandsOut(t *testing.T) {
 				<-top.Done()
 				require.Zero(t, pinnedAfter(all))
 				require.Len(t, top.Leftovers()["direct"], 1)
-				letters, err := failing.Queue().DeadLetters().Peek(ctx, 10)
+				letters, err := view.Peek(failing.Queue().DeadLetters(), ctx, 10)
 				require.NoError(t, err)
 				require.Len(t, letters, 1)
 				runtime.KeepAlive([]any{top, s, b, failing, direct})
@@ -287,7 +288,7 @@ func TestLargeBodiesByValueAreLetGo(t *testing.T) {
 			}()
 		}
 	}
-	require.Zero(t, q.Stats().Unsettled())
+	require.Zero(t, view.StatsOf(q).Unsettled())
 	require.Less(t, heapInUse()-before, int64(2<<20), "an idle open topic keeps one body at most")
 	require.NoError(t, top.Close())
 	<-top.Done()

@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -57,13 +58,13 @@ func plainOnes(n int) []message.Published[int] {
 
 func TestAHookInTheMiddleOfALeaseFindsNothingInFlight(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
-		var stats []queue.Stats
+		var stats []view.Stats
 		var err error
 		q := newPit(t, at, func(q *queue.Queue[int], d queue.Delivery[int]) {
-			stats = append(stats, q.Stats())
+			stats = append(stats, view.StatsOf(q))
 			err = d.Ack(ctx)
 			time.Sleep(5 * time.Millisecond) // longer than a lease is left alone
-			stats = append(stats, q.Stats())
+			stats = append(stats, view.StatsOf(q))
 		})
 		time.Sleep(time.Hour) // longer than any timeout
 		synctest.Wait()
@@ -72,8 +73,8 @@ func TestAHookInTheMiddleOfALeaseFindsNothingInFlight(t *testing.T) {
 		for _, s := range stats {
 			require.Equal(t, []int{0, 19 - at}, []int{s.InFlight, s.Ready})
 		}
-		require.EqualValues(t, 19, q.Stats().Acked)
-		require.Zero(t, q.Stats().Unsettled())
+		require.EqualValues(t, 19, view.StatsOf(q).Acked)
+		require.Zero(t, view.StatsOf(q).Unsettled())
 		check(t, topicOf(q))
 		topicOf(q).Close()
 	})
@@ -84,8 +85,8 @@ func TestAHookInTheMiddleOfALeasePurgesOnlyWhatIsLeft(t *testing.T) {
 		var dropped int
 		q := newPit(t, at, func(q *queue.Queue[int], _ queue.Delivery[int]) { dropped, _ = q.Purge(ctx) })
 		require.Equal(t, 19-at, dropped)
-		require.EqualValues(t, at, q.Stats().Acked)
-		require.Zero(t, q.Stats().Unsettled())
+		require.EqualValues(t, at, view.StatsOf(q).Acked)
+		require.Zero(t, view.StatsOf(q).Unsettled())
 		check(t, topicOf(q))
 		topicOf(q).Close()
 	})
@@ -94,9 +95,9 @@ func TestAHookInTheMiddleOfALeasePurgesOnlyWhatIsLeft(t *testing.T) {
 func TestAHookThatExitsInTheMiddleOfALeaseLosesNothing(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		q := newPit(t, at, func(*queue.Queue[int], queue.Delivery[int]) { runtime.Goexit() })
-		require.EqualValues(t, 19, q.Stats().Acked)
-		require.Equal(t, 1, q.Stats().Dead)
-		require.Zero(t, q.Stats().Unsettled())
+		require.EqualValues(t, 19, view.StatsOf(q).Acked)
+		require.Equal(t, 1, view.StatsOf(q).Dead)
+		require.Zero(t, view.StatsOf(q).Unsettled())
 		check(t, topicOf(q))
 		topicOf(q).Close()
 		<-topicOf(q).Done()
@@ -197,7 +198,7 @@ func TestATimeoutInALeaseIsInTimeBehindAMessageThatWasExtended(t *testing.T) {
 			synctest.Wait()
 			require.NoError(t, extended)
 			requireInTime(t, started, told)
-			require.EqualValues(t, 20, s.Queue().Stats().Acked)
+			require.EqualValues(t, 20, view.StatsOf(s.Queue()).Acked)
 			check(t, top)
 			top.Close()
 			<-top.Done()
@@ -294,7 +295,7 @@ func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			close(first.release)
 			close(second.release)
 			synctest.Wait()
-			require.EqualValues(t, 300, q.Stats().Acked)
+			require.EqualValues(t, 300, view.StatsOf(q).Acked)
 			check(t, top)
 			top.Close()
 			<-top.Done()
@@ -331,8 +332,8 @@ func TestAReceiveBesideALeaseEndsThoughAllThatWasReadyHasExpired(t *testing.T) {
 		require.NoError(t, g.top.PublishMessages(ctx, message.Published[int]{Body: 1, TimeToLive: 1}, message.Published[int]{Body: 2, TimeToLive: 1}))
 		time.Sleep(time.Nanosecond)
 		requireEmpty(t, g.q)
-		require.EqualValues(t, 2, g.q.Stats().Expired)
-		require.Equal(t, 1, g.q.Stats().InFlight)
+		require.EqualValues(t, 2, view.StatsOf(g.q).Expired)
+		require.Equal(t, 1, view.StatsOf(g.q).InFlight)
 		check(t, g.top)
 		g.end()
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // A lease is 1 message long, then 2, 4 and so on up to 64, as long as handlers
@@ -84,7 +85,7 @@ func TestPromise11TheTimeoutOfAMessageInALeaseIsNeverEarlyAndAMillisecondLateAtM
 				require.GreaterOrEqual(t, took, timeout)
 				require.LessOrEqual(t, took, timeout+time.Millisecond)
 				require.Len(t, g.when[slow], 2, "it is delivered again")
-				stats := s.Queue().Stats()
+				stats := view.StatsOf(s.Queue())
 				require.EqualValues(t, ofPrefetched, stats.Acked)
 				require.EqualValues(t, 1, stats.TimedOut)
 				check(t, top)

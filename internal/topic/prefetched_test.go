@@ -17,6 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -99,7 +100,7 @@ func (g *grip) end() {
 func TestWhatWaitsInALeaseIsReadyToAllWhoLook(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
-		s := g.q.Stats()
+		s := view.StatsOf(g.q)
 		require.Equal(t, []int{9, 1}, []int{s.Ready, s.InFlight})
 		require.Equal(t, []uint64{20, 11, 10}, []uint64{uint64(s.Published), s.Delivered, s.Acked})
 		require.Equal(t, to(11, 19), bodies(t, g.q))
@@ -123,7 +124,7 @@ func TestAReceiverTakesWhatWaitsInALease(t *testing.T) {
 		g.release <- nil
 		synctest.Wait()
 		require.Equal(t, to(0, 10), g.order())
-		require.EqualValues(t, 20, g.q.Stats().Acked)
+		require.EqualValues(t, 20, view.StatsOf(g.q).Acked)
 		g.end()
 	})
 }
@@ -168,7 +169,7 @@ func TestNoMessageWaitsInALeaseWhileAnotherWorkerIsIdle(t *testing.T) {
 				}
 				synctest.Wait()
 				require.ElementsMatch(t, to(0, 19), g.order())
-				require.EqualValues(t, 19, g.q.Stats().Acked)
+				require.EqualValues(t, 19, view.StatsOf(g.q).Acked)
 				check(t, g.top)
 				g.end()
 			})
@@ -183,7 +184,7 @@ func TestAPausedQueueStartsNothingThatWaitsInALease(t *testing.T) {
 		g.release <- nil
 		synctest.Wait()
 		require.Equal(t, to(0, 10), g.order())
-		require.Equal(t, 9, g.q.Stats().Ready)
+		require.Equal(t, 9, view.StatsOf(g.q).Ready)
 		check(t, g.top)
 		require.NoError(t, g.q.Resume(ctx))
 		synctest.Wait()
@@ -204,7 +205,7 @@ func TestAPurgeTakesWhatWaitsInALeaseToo(t *testing.T) {
 		g.release <- nil
 		synctest.Wait()
 		require.Equal(t, to(0, 10), g.order())
-		require.Zero(t, g.q.Stats().Unsettled())
+		require.Zero(t, view.StatsOf(g.q).Unsettled())
 		publish(t, g.top, 20)
 		synctest.Wait()
 		require.Equal(t, 20, g.order()[11], "the worker goes on with what comes")
@@ -271,7 +272,7 @@ func TestAHandlerThatIsTooSlowKeepsNothingInItsLease(t *testing.T) {
 				require.True(t, 0 <= late && late <= time.Millisecond, "%v late", late)
 				synctest.Wait()
 				require.ErrorIs(t, context.Cause(g.ctx), message.ErrStale)
-				s := g.q.Stats()
+				s := view.StatsOf(g.q)
 				require.Equal(t, []int{1, 10}, []int{s.Stuck, s.Ready})
 				require.ErrorIs(t, g.held.Ack(ctx), message.ErrStale)
 				d := receive(t, g.q)
@@ -282,7 +283,7 @@ func TestAHandlerThatIsTooSlowKeepsNothingInItsLease(t *testing.T) {
 				g.release <- nil
 				synctest.Wait()
 				require.Equal(t, to(0, 19), g.order())
-				require.Zero(t, g.q.Stats().Stuck)
+				require.Zero(t, view.StatsOf(g.q).Stuck)
 				g.end()
 			})
 		})
@@ -330,7 +331,7 @@ func TestEachHandlerOfALeaseHasItsOwnTimeoutAndContext(t *testing.T) {
 		for n, c := range contexts[gripAt+2:] {
 			require.NoError(t, c.Err(), "the context of message %d", n+gripAt+2)
 		}
-		require.EqualValues(t, 20, q.Stats().Acked)
+		require.EqualValues(t, 20, view.StatsOf(q).Acked)
 		check(t, top)
 		top.Close()
 		<-s.Done()
@@ -398,9 +399,9 @@ func TestWhatSeveralLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 		inPrefetched := q.Leases.Waiting()
 		q.Mu.Unlock()
 		require.Positive(t, inPrefetched)
-		logged := q.Stats().Ready - inPrefetched
+		logged := view.StatsOf(q).Ready - inPrefetched
 		var got []int
-		for q.Stats().Ready > 0 {
+		for view.StatsOf(q).Ready > 0 {
 			d := receive(t, q)
 			got = append(got, d.Body)
 			require.NoError(t, d.Ack(ctx))
@@ -454,7 +455,7 @@ func TestAFailureInTheMiddleOfALeaseIsTriedAgainAndTheRestGoesOn(t *testing.T) {
 				h := again.History()
 				require.Len(t, h, 1)
 				require.Equal(t, row.is, h[0].Cause)
-				require.EqualValues(t, 20, q.Stats().Acked)
+				require.EqualValues(t, 20, view.StatsOf(q).Acked)
 				check(t, top)
 				top.Close()
 				<-top.Done()
@@ -506,7 +507,7 @@ func TestEachMessageOfALeaseIsSettledExtendedAndAskedOnItsOwn(t *testing.T) {
 			require.ErrorIs(t, d.Extend(ctx, time.Second), message.ErrSettled)
 			require.ErrorIs(t, d.Nack(ctx), message.ErrSettled)
 		}
-		require.EqualValues(t, 100, q.Stats().Acked)
+		require.EqualValues(t, 100, view.StatsOf(q).Acked)
 		check(t, top)
 		top.Close()
 		<-top.Done()
@@ -519,7 +520,7 @@ func TestRoomThatALeaseMakesIsSeenByPublishers(t *testing.T) {
 		require.NoError(t, g.top.Publish(ctx, 20)) // 10 are done, though nobody has asked yet
 		require.NoError(t, g.top.PublishMessages(ctx, make([]message.Published[int], 9)...))
 		require.ErrorIs(t, g.top.Publish(ctx, 0), message.ErrQueueFull)
-		require.Equal(t, 20, g.q.Stats().Unsettled())
+		require.Equal(t, 20, view.StatsOf(g.q).Unsettled())
 		check(t, g.top)
 		g.end()
 	})
@@ -529,7 +530,7 @@ func TestDropOldestDropsWhatWaitsInALeaseFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20, WithCapacity(20), WithOverflow(settings.DropOldest))
 		publish(t, g.top, to(20, 32)...) // 10 that find room, and 3 more
-		require.EqualValues(t, 3, g.q.Stats().Dropped)
+		require.EqualValues(t, 3, view.StatsOf(g.q).Dropped)
 		check(t, g.top)
 		g.release <- nil
 		synctest.Wait()

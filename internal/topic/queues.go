@@ -8,6 +8,7 @@ import (
 	"github.com/gofanout/fanout/internal/enginequeue"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // EndQueue closes a queue in memory. If it is to be deleted nothing of it is left.
@@ -89,11 +90,11 @@ func (t *Topic[T]) forgetOrphanLocked(d *queue.Queue[T]) {
 
 // ListQueues returns what each of the topic's queues holds, in the order of their names. On
 // an engine it asks the engine.
-func (t *Topic[T]) ListQueues(ctx context.Context) ([]queue.Depth, error) {
-	var ds []queue.Depth
+func (t *Topic[T]) ListQueues(ctx context.Context) ([]view.Depth, error) {
+	var ds []view.Depth
 	if t.remote == nil {
 		for _, q := range t.Queues() {
-			ds = append(ds, q.DepthHere())
+			ds = append(ds, view.DepthHere(q))
 		}
 		return ds, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // Who gets which room: what counts as room, what is dropped for want of it, and
@@ -36,8 +37,8 @@ func TestTheRoomThatAHandMakesIsSeenByWhoeverNeedsIt(t *testing.T) {
 							ms[k] = row.message
 						}
 						require.NoError(t, g.top.TryPublishMessages(ctx, ms...)) // nobody has asked yet
-						require.Equal(t, 20, g.q.Stats().Unsettled())
-						require.Zero(t, g.q.Stats().Dropped)
+						require.Equal(t, 20, view.StatsOf(g.q).Unsettled())
+						require.Zero(t, view.StatsOf(g.q).Dropped)
 						check(t, g.top)
 						g.end()
 					})
@@ -55,7 +56,7 @@ func TestMessagesWithADelayDropTheOldestThatWaitsInAHand(t *testing.T) {
 			ms[k].Body, ms[k].Delay = 20+k, time.Hour
 		}
 		require.NoError(t, g.top.PublishMessages(ctx, ms...)) // 10 find room, and 3 more
-		require.EqualValues(t, 3, g.q.Stats().Dropped)
+		require.EqualValues(t, 3, view.StatsOf(g.q).Dropped)
 		require.Equal(t, to(14, 32), bodies(t, g.q))
 		check(t, g.top)
 		g.end()
@@ -102,7 +103,7 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, errs, 1, "it waits for ever")
 		require.ErrorIs(t, errs[0], message.ErrWouldDeadlock)
-		require.EqualValues(t, 3, q.Stats().Acked)
+		require.EqualValues(t, 3, view.StatsOf(q).Acked)
 		top.Close()
 	})
 }

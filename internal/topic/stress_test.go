@@ -18,6 +18,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -200,7 +201,7 @@ func (s *stressTest) check() {
 		time.Sleep(time.Millisecond)
 	}
 	for _, q := range s.top.Queues() {
-		st := q.Stats()
+		st := view.StatsOf(q)
 		require.LessOrEqual(s.t, st.Unsettled(), st.Capacity, "%+v", st)
 		require.Equal(s.t, uint64(st.Published)+st.Redriven,
 			st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled()), "%+v", st)
@@ -480,7 +481,7 @@ func (s *stressTest) redrive(l *ledger, k int) {
 	for !stopped(s.stop) {
 		ctx, cancel := s.context(r)
 		var err error
-		if ds, _ := l.q.DeadLetters().Peek(ctx, 1); len(ds) > 0 && r.IntN(4) == 0 {
+		if ds, _ := view.Peek(l.q.DeadLetters(), ctx, 1); len(ds) > 0 && r.IntN(4) == 0 {
 			_, err = redriveTo(l.q, ctx, RedriveIDs(ds[0].ID()))
 		} else {
 			_, err = redriveTo(l.q, ctx)
@@ -577,7 +578,7 @@ func (s *stressTest) comeAndGo(n int) {
 		if r.IntN(2) == 0 {
 			_ = q.DeadLetters().Close()
 		}
-		st := q.Stats()
+		st := view.StatsOf(q)
 		if uint64(st.Published)+st.Redriven != st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled()) {
 			s.problem("the books of a closed queue don't balance: %+v", st)
 		}
@@ -606,13 +607,13 @@ func (s *stressTest) settleUp() {
 	}
 	require.Equal(t, uint64(confirmed), s.top.Stats().Published)
 	for _, l := range s.ledgers {
-		st := l.q.Stats()
+		st := view.StatsOf(l.q)
 		dead := l.q.DeadLetters()
 		where := make([]int, ids) // how often the message is somewhere
 		for _, m := range l.q.Leftovers() {
 			where[m.Body]++
 		}
-		letters, err := dead.Peek(context.Background(), math.MaxInt)
+		letters, err := view.Peek(dead, context.Background(), math.MaxInt)
 		require.NoError(t, err)
 		for _, d := range letters {
 			where[d.Body]++
@@ -637,7 +638,7 @@ func (s *stressTest) settleUp() {
 		for id := range ids {
 			sum += uint64(l.acked[id].Load())
 		}
-		require.Equal(t, st.Acked+dead.Stats().Acked, sum+returned, "acknowledged by a call or by a handler that returned nil: %+v", st)
+		require.Equal(t, st.Acked+view.StatsOf(dead).Acked, sum+returned, "acknowledged by a call or by a handler that returned nil: %+v", st)
 		require.Equal(t, uint64(st.Published)+st.Redriven, st.Acked+st.DeadLettered+st.Dropped+st.Left, "%+v", st)
 		t.Logf("%s: %d published, %d acked, %d dead, %d redriven, %d left, %d timed out, %d parked",
 			l.q.QueueName, st.Published, st.Acked, st.Dead, st.Redriven, st.Left, st.TimedOut, st.TimesParked)

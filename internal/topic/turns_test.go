@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -212,7 +213,7 @@ func TestWhatIsDueAndTheBacklogTakeTurns(t *testing.T) {
 						}
 						publishAll(t, top, numbered(n, n, keys, message.Published[int]{})...)
 						elapse(time.Second)
-						require.Equal(t, 2*n, q.Stats().Ready)
+						require.Equal(t, 2*n, view.StatsOf(q).Ready)
 						var s starts
 						consume(t, ctx, q, 2*n, s.claimed)
 						elapse(900 * time.Millisecond) // before any times out again

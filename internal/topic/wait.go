@@ -10,6 +10,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/waitline"
 )
 
@@ -142,7 +143,7 @@ func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *queue.Queue[T]
 			if qs := t.blockersOf(w); len(qs) > 0 {
 				full = qs[0].(*queue.Queue[T]) // it may have become another
 			}
-			full.ReportStall(time.Duration(t.Now() - since))
+			view.ReportStall(full, time.Duration(t.Now()-since))
 			stalled.Reset(stallAfter)
 		}
 	}

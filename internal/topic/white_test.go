@@ -22,6 +22,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
 )
 
@@ -36,7 +37,7 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 			s := subscribe(t, top, "q", func(context.Context, queue.Delivery[int]) error { return nil }, WithRateLimit(0.001))
 			publish(t, top, 1, 2)
 			synctest.Wait()
-			require.Equal(t, 1, s.Queue().Stats().Ready)
+			require.Equal(t, 1, view.StatsOf(s.Queue()).Ready)
 			require.True(t, s.Queue().Alarm.Armed)
 			require.NoError(t, end(s), name)
 			time.Sleep(alarm.CheckAge) // a timer that was armed for a moment goes by itself
@@ -281,7 +282,7 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 			top.log.Publish()
 			top.seq++
 			top.Mu.Unlock()
-			require.Zero(t, q.Stats().Dropped)
+			require.Zero(t, view.StatsOf(q).Dropped)
 			require.Zero(t, q.Win.Len(), "it stays in the log")
 			require.Equal(t, []int{1, 2}, bodies(t, q))
 			check(t, top)
@@ -443,8 +444,8 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 		q.Mu.Lock()
 		require.Nil(t, q.Keys)
 		q.Mu.Unlock()
-		require.Zero(t, q.Stats().Unsettled())
-		require.Zero(t, q.Stats().Dead)
+		require.Zero(t, view.StatsOf(q).Unsettled())
+		require.Zero(t, view.StatsOf(q).Dead)
 		top.Mu.Lock()
 		require.Zero(t, top.dedup.Len())
 		top.Mu.Unlock()
@@ -479,8 +480,8 @@ func TestMessagesWithADelayOfTheirOwnFindTheRoomThatALeaseHasMade(t *testing.T) 
 					}
 					check(t, g.top)
 				}
-				require.Equal(t, 20, g.q.Stats().Unsettled())
-				require.EqualValues(t, len(row.dropped), g.q.Stats().Dropped)
+				require.Equal(t, 20, view.StatsOf(g.q).Unsettled())
+				require.EqualValues(t, len(row.dropped), view.StatsOf(g.q).Dropped)
 				g.release <- nil
 				time.Sleep(time.Second)
 				synctest.Wait()
@@ -561,7 +562,7 @@ func TestWhatADeliveryReleasesIsReadyAtItsPlace(t *testing.T) {
 						require.ErrorIs(t, ds[k].Release(ctx), message.ErrSettled)
 					}
 					check(t, top)
-					require.Equal(t, 5, q.Stats().Ready)
+					require.Equal(t, 5, view.StatsOf(q).Ready)
 					for _, want := range []int{1, 2, 4, 5, 6} {
 						d := receive(t, q)
 						require.Equal(t, []int{want, 1}, []int{d.Body, d.Attempt()})
@@ -647,10 +648,10 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 						require.Equal(t, at, q.Alarm.At, "the timer comes before")
 					})
 					elapse(longest - 3*time.Millisecond - 1)
-					require.Equal(t, 1, q.Stats().InFlight)
+					require.Equal(t, 1, view.StatsOf(q).InFlight)
 					require.Zero(t, stuck.Load())
 					elapse(1)
-					require.Equal(t, uint64(1), q.Stats().TimedOut)
+					require.Equal(t, uint64(1), view.StatsOf(q).TimedOut)
 					synctest.Wait()
 					require.EqualValues(t, 1, stuck.Load())
 					close(release)
@@ -724,10 +725,10 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 				require.False(t, started.IsZero())
 				time.Sleep(time.Until(started.Add(time.Second)) - 1)
 				synctest.Wait()
-				require.Zero(t, q.Stats().TimedOut, "a nanosecond before its time")
+				require.Zero(t, view.StatsOf(q).TimedOut, "a nanosecond before its time")
 				time.Sleep(late + 1)
 				synctest.Wait()
-				require.EqualValues(t, 1, q.Stats().TimedOut, "a millisecond after it")
+				require.EqualValues(t, 1, view.StatsOf(q).TimedOut, "a millisecond after it")
 				close(over)
 				require.NoError(t, top.Close())
 			})
@@ -745,7 +746,7 @@ func TestOldestAgeCountsWhatWaitsInALease(t *testing.T) {
 		g.q.Mu.Unlock()
 		require.Equal(t, []int{1, 3}, []int{inLog, waiting})
 		time.Sleep(100 * time.Microsecond)
-		require.Equal(t, 200*time.Microsecond, g.q.Stats().OldestAge)
+		require.Equal(t, 200*time.Microsecond, view.StatsOf(g.q).OldestAge)
 		g.end()
 	})
 }
@@ -766,7 +767,7 @@ func TestOldestAgeCountsWhatALoopHasNotYielded(t *testing.T) {
 				q.Mu.Unlock()
 				require.Positive(t, waiting)
 				time.Sleep(100 * time.Microsecond)
-				require.Equal(t, 200*time.Microsecond, q.Stats().OldestAge)
+				require.Equal(t, 200*time.Microsecond, view.StatsOf(q).OldestAge)
 				break
 			}
 			require.NoError(t, d.Ack(ctx))
@@ -785,7 +786,7 @@ func TestAMessageTimesOutBesideOneThatWasExtended(t *testing.T) {
 		require.NoError(t, ds[1].Extend(ctx, time.Hour))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.Equal(t, []int{2, 1}, []int{q.Stats().Ready, q.Stats().InFlight})
+		require.Equal(t, []int{2, 1}, []int{view.StatsOf(q).Ready, view.StatsOf(q).InFlight})
 		require.ErrorIs(t, ds[0].Ack(ctx), message.ErrStale)
 		require.NoError(t, ds[1].Ack(ctx))
 		require.ErrorIs(t, ds[2].Ack(ctx), message.ErrStale)
@@ -803,7 +804,7 @@ func TestAPurgeLeavesNoTimerOfARateLimit(t *testing.T) {
 		publish(t, top, 1, 2)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.EqualValues(t, 1, q.Stats().Acked)
+		require.EqualValues(t, 1, view.StatsOf(q).Acked)
 		check(t, top)
 		n, err := q.Purge(ctx)
 		require.NoError(t, err)
@@ -827,7 +828,7 @@ func TestTheTimerOfARateLimitComesOnceItIsTime(t *testing.T) {
 		require.Equal(t, time.Hour, at.Sub(began), "it comes in between, for nothing")
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		require.EqualValues(t, 2, q.Stats().Acked)
+		require.EqualValues(t, 2, view.StatsOf(q).Acked)
 		top.Close()
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func TestABatchIsWhatIsThereUpToItsSize(t *testing.T) {
@@ -26,7 +27,7 @@ func TestABatchIsWhatIsThereUpToItsSize(t *testing.T) {
 					var got [][]int
 					h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error {
 						got = append(got, bodiesOf(ds))
-						require.Equal(t, len(ds), h.q.Stats().InFlight)
+						require.Equal(t, len(ds), view.StatsOf(h.q).InFlight)
 						return nil
 					}, batchesOf(size))
 					is := make([]message.Item[int], n)
@@ -37,8 +38,8 @@ func TestABatchIsWhatIsThereUpToItsSize(t *testing.T) {
 					h.items(is...)
 					synctest.Wait()
 					require.Equal(t, slices.Collect(slices.Chunk(from(0, n), size)), got)
-					require.EqualValues(t, n, h.q.Stats().Acked)
-					require.Zero(t, h.q.Stats().Workers)
+					require.EqualValues(t, n, view.StatsOf(h.q).Acked)
+					require.Zero(t, view.StatsOf(h.q).Workers)
 					h.end(t)
 				})
 			}
@@ -79,7 +80,7 @@ func TestABatchHandlerSettlesAPartOfItsBatch(t *testing.T) {
 				h.publish(from(0, 10)...)
 				elapse(time.Hour)
 				require.Equal(t, append([]string{"0s: [0 1 2 3 4 5 6 7 8 9]"}, row.want...), y.read())
-				s := h.q.Stats()
+				s := view.StatsOf(h.q)
 				require.Equal(t, []uint64{9, 1, 1}, []uint64{s.Acked, s.DeadLettered, s.PermanentlyFailed})
 				require.Equal(t, row.late, late, "what it has settled itself is not late")
 				h.end(t)
@@ -125,7 +126,7 @@ func TestTheSliceOfABatchIsTheHandlersToKeepAndToChange(t *testing.T) {
 				h.items(is...)
 				elapse(time.Hour)
 				require.Equal(t, copies, kept)
-				s := h.q.Stats()
+				s := view.StatsOf(h.q)
 				require.EqualValues(t, n, s.Acked)
 				require.Zero(t, s.TimedOut, "a message that the handler took from its slice was forgotten")
 				h.end(t)
@@ -158,8 +159,8 @@ func TestABatchTimesOutAtTheExactInstant(t *testing.T) {
 			require.ElementsMatch(t, []string{"1s: over", lines[0], lines[2]}, lines)
 			require.Contains(t, lines[2], "1s: ")
 			require.Contains(t, lines[2], "of attempt 2")
-			require.EqualValues(t, size, h.q.Stats().TimedOut)
-			require.EqualValues(t, size, h.q.Stats().Acked)
+			require.EqualValues(t, size, view.StatsOf(h.q).TimedOut)
+			require.EqualValues(t, size, view.StatsOf(h.q).Acked)
 			h.end(t)
 		})
 	}
@@ -185,7 +186,7 @@ func TestABatchLeavesOutWhatHasExpired(t *testing.T) {
 		elapse(time.Minute)
 		require.Equal(t, append(from(0, 10), 25, 26), got)
 		require.Equal(t, 15, died)
-		require.EqualValues(t, 15, h.q.Stats().Expired)
+		require.EqualValues(t, 15, view.StatsOf(h.q).Expired)
 		h.end(t)
 	})
 	bubble(t, func(t *testing.T, ctx context.Context) { // nothing is left of it
@@ -196,8 +197,8 @@ func TestABatchLeavesOutWhatHasExpired(t *testing.T) {
 		}, batchesOf(1), every(time.Second))
 		h.publish(from(0, 5)...)
 		elapse(time.Hour)
-		require.EqualValues(t, 4, h.q.Stats().Expired)
-		require.Zero(t, h.q.Stats().Workers)
+		require.EqualValues(t, 4, view.StatsOf(h.q).Expired)
+		require.Zero(t, view.StatsOf(h.q).Workers)
 		h.end(t)
 	})
 }
@@ -254,7 +255,7 @@ func TestABatchOfDeadLetters(t *testing.T) {
 					want = append(want, "1s: 10", "1s: 10", "1s: 5")
 				}
 				require.Equal(t, want, y.read())
-				require.EqualValues(t, 25, d.Stats().Acked)
+				require.EqualValues(t, 25, view.StatsOf(d).Acked)
 				require.NoError(t, d.Check())
 				h.end(t)
 			})
@@ -288,7 +289,7 @@ func TestABatchOfWhatTimedOutAndOfWhatIsNew(t *testing.T) {
 		for k, attempt := range attempts {
 			require.Equal(t, map[bool]int{true: 2, false: 1}[k < 100], attempt, k)
 		}
-		require.EqualValues(t, 200, h.q.Stats().Acked)
+		require.EqualValues(t, 200, view.StatsOf(h.q).Acked)
 		h.end(t)
 	})
 }

@@ -6,12 +6,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
-	"github.com/stretchr/testify/require"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // A handler whose visibility timeout has passed is stuck until it returns. It hears of that,
@@ -35,11 +37,11 @@ func TestAHandlerWhoseVisibilityTimeoutHasPassedIsStuck(t *testing.T) {
 		elapse(time.Second)
 		require.ErrorIs(t, cause, message.ErrStale)
 		require.ErrorContains(t, cause, "the visibility timeout of 1s has passed")
-		require.Equal(t, 1, h.q.Stats().Stuck)
+		require.Equal(t, 1, view.StatsOf(h.q).Stuck)
 		require.ElementsMatch(t, []string{"1s: attempt 1 stuck for 1s", "1s: attempt 2"}, y.read())
 		elapse(time.Minute)
-		require.Zero(t, h.q.Stats().Stuck)
-		s := h.q.Stats()
+		require.Zero(t, view.StatsOf(h.q).Stuck)
+		s := view.StatsOf(h.q)
 		require.Equal(t, []uint64{1, 1}, []uint64{s.Acked, s.TimedOut})
 		h.end(t)
 	})
@@ -70,7 +72,7 @@ func TestAutomaticExtensionMakesTheVisibilityTimeoutLonger(t *testing.T) {
 				h.publish(1)
 				elapse(time.Hour)
 				require.Equal(t, want, took)
-				require.EqualValues(t, 1, h.q.Stats().Acked)
+				require.EqualValues(t, 1, view.StatsOf(h.q).Acked)
 				h.end(t)
 			})
 		}
@@ -151,12 +153,12 @@ func TestAHandlerIsStuckAlsoBehindOneThatFailed(t *testing.T) {
 		h.publish(1, 2)
 		elapse(2 * time.Second)
 		require.ErrorIs(t, cause, message.ErrStale)
-		require.Equal(t, 1, h.q.Stats().Stuck)
+		require.Equal(t, 1, view.StatsOf(h.q).Stuck)
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		require.ErrorContains(t, s.Shutdown(ended), "1 handler still running")
 		elapse(time.Minute)
-		require.Zero(t, h.q.Stats().Stuck)
+		require.Zero(t, view.StatsOf(h.q).Stuck)
 		h.end(t)
 	})
 }

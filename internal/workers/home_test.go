@@ -20,6 +20,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 var errBusy = errors.New("busy")
@@ -172,14 +173,14 @@ func receive[T any](t *testing.T, q *queue.Queue[T]) (d queue.Delivery[T]) {
 	t.Helper()
 	ok, err := q.TryTake(t.Context(), &d, q.Visibility())
 	require.NoError(t, err)
-	require.True(t, ok, "nothing is ready: %+v", q.Stats())
+	require.True(t, ok, "nothing is ready: %+v", view.StatsOf(q))
 	return d
 }
 
 // waiting returns what is ready, delayed or retrying.
 func waiting[T any](t *testing.T, q *queue.Queue[T]) []T {
 	t.Helper()
-	ds, err := q.Peek(t.Context(), 1<<20)
+	ds, err := view.Peek(q, t.Context(), 1<<20)
 	require.NoError(t, err)
 	return bodiesOf(ds)
 }

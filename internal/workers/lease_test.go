@@ -9,9 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
-	"github.com/stretchr/testify/require"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // A lease is 1 message long, then 2, 4 and so on up to 64, as long as handlers
@@ -81,7 +83,7 @@ func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
 					g.add(d.Body)
 					require.NoError(t, d.Ack(t.Context()))
 				}
-				require.Zero(t, q.Stats().Ready)
+				require.Zero(t, view.StatsOf(q).Ready)
 			},
 			"one who receives batches": func(t *testing.T, q *queue.Queue[int], g *got) {
 				for left := ofPrefetched - 1 - slow; left > 0; {
@@ -93,7 +95,7 @@ func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
 					require.Empty(t, q.AckAll(t.Context(), ds))
 					left -= len(ds)
 				}
-				require.Zero(t, q.Stats().Ready)
+				require.Zero(t, view.StatsOf(q).Ready)
 			},
 		} {
 			bubble(t, func(t *testing.T, ctx context.Context) {
@@ -140,7 +142,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 		}{
 			"stats": {
 				func(t *testing.T, c *scene, _ queue.Delivery[int]) error {
-					s := c.q.Stats()
+					s := view.StatsOf(c.q)
 					require.Equal(t, []int{at, 1, n - at - 1}, []int{int(s.Acked), s.InFlight, s.Ready})
 					require.EqualValues(t, at+1, s.Delivered)
 					return nil
@@ -158,7 +160,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				func(t *testing.T, c *scene, _ queue.Delivery[int]) error { return c.q.Pause(t.Context()) },
 				func(t *testing.T, c *scene) {
 					require.Equal(t, from(0, at+1), c.g.what)
-					require.Equal(t, n-at-1, c.q.Stats().Ready)
+					require.Equal(t, n-at-1, view.StatsOf(c.q).Ready)
 					require.NoError(t, c.q.Resume(t.Context()))
 					synctest.Wait()
 					require.Equal(t, from(0, n), c.g.what)
@@ -230,7 +232,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 					require.NoError(t, d.Extend(t.Context(), time.Minute))
 					require.Equal(t, time.Now().Add(time.Minute), d.Deadline())
 					time.Sleep(59 * time.Second)
-					require.Equal(t, 1, c.q.Stats().InFlight)
+					require.Equal(t, 1, view.StatsOf(c.q).InFlight)
 					return nil
 				},
 				func(t *testing.T, c *scene) { require.Equal(t, from(0, n), c.g.what) },
@@ -273,7 +275,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 					} else {
 						require.Equal(t, append(from(0, n), at), c.g.what, "it comes again, and holds up no other")
 						require.Equal(t, []time.Duration{0, time.Second}, c.g.when[at])
-						require.EqualValues(t, n, c.q.Stats().Acked)
+						require.EqualValues(t, n, view.StatsOf(c.q).Acked)
 					}
 					synctest.Wait()
 					h.end(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // deliveriesOf is a range as package fanout makes it of a Range.
@@ -75,14 +76,14 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 		q := h.q
 		const n = 150
 		warm(t, h, n, func(d queue.Delivery[int]) bool {
-			s := q.Stats()
+			s := view.StatsOf(q)
 			done := d.Body
 			require.Equal(t, []int{n - 1 - done, 1}, []int{s.Ready, s.InFlight})
 			require.Equal(t, []uint64{4*queue.PrefetchLen + uint64(done), 4*queue.PrefetchLen + uint64(done) + 1}, []uint64{s.Acked, s.Delivered})
 			require.Equal(t, 1, d.Attempt())
 			require.NoError(t, q.Check())
 			require.NoError(t, d.Ack(ctx))
-			s = q.Stats()
+			s = view.StatsOf(q)
 			require.Equal(t, []int{n - 1 - done, 0}, []int{s.Ready, s.InFlight}, "the next one is not delivered yet")
 			require.ErrorIs(t, d.Ack(ctx), message.ErrSettled)
 			require.ErrorIs(t, d.Nack(ctx), message.ErrSettled)
@@ -109,14 +110,14 @@ func TestWhatARangeHasNotBegunIsTakenByOthersAtOnce(t *testing.T) {
 					require.Equal(t, want, other.Body)
 					require.NoError(t, other.Ack(ctx))
 				}
-				require.Zero(t, q.Stats().Ready)
+				require.Zero(t, view.StatsOf(q).Ready)
 				require.NoError(t, q.Check())
 				h.publish(10)
 			}
 			require.NoError(t, d.Ack(ctx))
 			return d.Body < 10
 		})
-		require.EqualValues(t, 4*queue.PrefetchLen+11, q.Stats().Acked)
+		require.EqualValues(t, 4*queue.PrefetchLen+11, view.StatsOf(q).Acked)
 		require.NoError(t, q.Check())
 		h.end(t)
 	})
@@ -175,9 +176,9 @@ func TestARangedMessageTimesOut(t *testing.T) {
 						require.WithinRange(t, d.Deadline(), began.Add(hide-late), began.Add(hide))
 					}
 					elapse(hide - late - 1)
-					require.Equal(t, 1, q.Stats().InFlight)
+					require.Equal(t, 1, view.StatsOf(q).InFlight)
 					elapse(late + 1 + time.Duration(min(n, 1))*alarm.CheckAge)
-					require.Equal(t, 0, q.Stats().InFlight)
+					require.Equal(t, 0, view.StatsOf(q).InFlight)
 					require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 					require.ErrorIs(t, d.Extend(ctx, hide), message.ErrStale)
 					again := receive(t, q)
@@ -202,11 +203,11 @@ func TestARangeMaySettleLater(t *testing.T) {
 		var ds []queue.Delivery[int]
 		warm(t, h, n, func(d queue.Delivery[int]) bool {
 			ds = append(ds, d)
-			require.Equal(t, len(ds), q.Stats().InFlight)
+			require.Equal(t, len(ds), view.StatsOf(q).InFlight)
 			require.NoError(t, q.Check())
 			return len(ds) < n
 		})
-		require.Equal(t, n, q.Stats().InFlight)
+		require.Equal(t, n, view.StatsOf(q).InFlight)
 		want := map[message.Cause]uint64{}
 		for k, d := range ds {
 			require.Equal(t, k, d.Body)
@@ -243,7 +244,7 @@ func TestARangeMaySettleLater(t *testing.T) {
 				want[message.Acked]++
 			}
 		}
-		s := q.Stats()
+		s := view.StatsOf(q)
 		require.Equal(t, []uint64{want[message.Acked] + 4*queue.PrefetchLen, want[message.Nacked], want[message.TimedOut]}, []uint64{s.Acked, s.Nacked, s.TimedOut})
 		require.NoError(t, q.Check())
 		h.end(t)
@@ -277,7 +278,7 @@ func TestARangeThatEndsGivesBackWhatItHasNotBegun(t *testing.T) {
 				wg.Wait()
 				require.NoError(t, q.Check())
 				require.Nil(t, q.Ranging.Load())
-				s := q.Stats()
+				s := view.StatsOf(q)
 				require.Equal(t, []int{94, 1}, []int{s.Ready, s.InFlight})
 				require.Equal(t, to(6, 99), waiting(t, q))
 				require.NoError(t, last.Ack(ctx))

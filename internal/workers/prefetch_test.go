@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // busy is the first of the subscriber's workers whose handler runs.
@@ -31,7 +32,7 @@ func leases(t *testing.T, n int, each time.Duration) (lens []int) {
 		})
 		h.publish(from(0, n)...)
 		elapse(time.Duration(n) * each)
-		require.EqualValues(t, n, h.q.Stats().Acked)
+		require.EqualValues(t, n, view.StatsOf(h.q).Acked)
 		h.end(t)
 	})
 	return lens
@@ -157,7 +158,7 @@ func TestAnIdleWorkerTakesWhatWaitsInTheLeaseOfAnother(t *testing.T) {
 				want = []string{"0s: 21", "0s: 22", "0s: 23"}
 			}
 			require.Equal(t, want, y.read())
-			require.EqualValues(t, n, h.q.Stats().Acked)
+			require.EqualValues(t, n, view.StatsOf(h.q).Acked)
 			h.end(t)
 		})
 	}
@@ -187,7 +188,7 @@ func TestAPrefetchedMessageTimesOutInTime(t *testing.T) {
 			require.GreaterOrEqual(t, took, time.Second)
 			require.LessOrEqual(t, took, time.Second+alarm.CheckAge)
 			require.Equal(t, []int{1, 2}, again)
-			require.EqualValues(t, 60, h.q.Stats().Acked)
+			require.EqualValues(t, 60, view.StatsOf(h.q).Acked)
 			h.end(t)
 		})
 	}
@@ -214,7 +215,7 @@ func TestWhatCannotBePrefetchedIsTakenByItself(t *testing.T) {
 		h.items(is...)
 		synctest.Wait()
 		require.Equal(t, map[int]bool{10: true, 20: true}, alone)
-		require.EqualValues(t, 30, h.q.Stats().Acked)
+		require.EqualValues(t, 30, view.StatsOf(h.q).Acked)
 		h.end(t)
 	})
 	bubble(t, func(t *testing.T, ctx context.Context) {
@@ -241,7 +242,7 @@ func TestWhatCannotBePrefetchedIsTakenByItself(t *testing.T) {
 		elapse(time.Second)
 		require.Equal(t, from(0, 6), got)
 		require.Positive(t, alone)
-		require.EqualValues(t, 2, h.q.Stats().Expired)
+		require.EqualValues(t, 2, view.StatsOf(h.q).Expired)
 		h.end(t)
 	})
 }
@@ -264,7 +265,7 @@ func TestAFailureInTheMiddleOfALeaseIsOfItsMessage(t *testing.T) {
 		h.publish(from(0, 40)...)
 		elapse(time.Hour)
 		require.Equal(t, []string{"3s: 3", "10s: 10", "17s: 17", "24s: 24", "31s: 31", "38s: 38"}, y.read())
-		require.EqualValues(t, 40, h.q.Stats().Acked)
+		require.EqualValues(t, 40, view.StatsOf(h.q).Acked)
 		h.end(t)
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // over ranges over n messages, and calls body with each until it returns false.
@@ -34,7 +35,7 @@ func TestARangeYieldsEachMessageOnceAndInOrder(t *testing.T) {
 		n, most := 0, 0
 		over(t, r, 300, func(d *queue.Delivery[int]) bool {
 			require.Equal(t, n, d.Body)
-			s := h.q.Stats()
+			s := view.StatsOf(h.q)
 			require.Equal(t, []int{n, 1, 300 - n - 1}, []int{int(s.Acked), s.InFlight, s.Ready}, "one at a time is in flight")
 			n++
 			most = max(most, len(r.ds))
@@ -129,7 +130,7 @@ func TestARangeUnderAClosePauseOrPurge(t *testing.T) {
 				_, err := r.Next(soon)
 				require.Error(t, err)
 				require.Equal(t, row.over, r.IsOver(err))
-				require.Equal(t, row.left, h.q.Stats().Ready)
+				require.Equal(t, row.left, view.StatsOf(h.q).Ready)
 				h.end(t)
 			})
 		})
@@ -154,12 +155,12 @@ func TestARangeTakesWhatItCannotPrefetchByItself(t *testing.T) {
 			n++
 			return d.Ack(ctx) == nil
 		})
-		require.EqualValues(t, 30, h.q.Stats().Acked)
+		require.EqualValues(t, 30, view.StatsOf(h.q).Acked)
 		h.publish(1, 2, 3)
 		over(t, NewRange(h.q, time.Second), 1, func(d *queue.Delivery[int]) bool {
 			require.Equal(t, time.Now().Add(time.Second), d.Deadline())
 			elapse(time.Second)
-			require.EqualValues(t, 1, h.q.Stats().TimedOut)
+			require.EqualValues(t, 1, view.StatsOf(h.q).TimedOut)
 			return false
 		})
 		h.end(t)
@@ -198,7 +199,7 @@ func TestARangeOverDeadLetters(t *testing.T) {
 			n++
 			return d.Ack(ctx) == nil
 		})
-		require.Zero(t, d.Stats().Unsettled())
+		require.Zero(t, view.StatsOf(d).Unsettled())
 		require.NoError(t, d.Check())
 		h.end(t)
 	})
@@ -220,9 +221,9 @@ func TestAMessageOfARangeTimesOutInTime(t *testing.T) {
 					return d.Ack(ctx) == nil
 				}
 				elapse(time.Second - 1)
-				require.EqualValues(t, 0, h.q.Stats().TimedOut, "message %d, early", at)
+				require.EqualValues(t, 0, view.StatsOf(h.q).TimedOut, "message %d, early", at)
 				elapse(alarm.CheckAge + 1)
-				require.EqualValues(t, 1, h.q.Stats().TimedOut, "message %d, late", at)
+				require.EqualValues(t, 1, view.StatsOf(h.q).TimedOut, "message %d, late", at)
 				require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 				return false
 			})

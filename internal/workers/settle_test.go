@@ -9,9 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
-	"github.com/stretchr/testify/require"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func TestWhatHappensToABatch(t *testing.T) {
@@ -32,7 +34,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 		"nothing": {func(t *testing.T, c *scene, _ context.Context, ds []queue.Delivery[int]) error { return nil }, quiet, n, nil},
 		"stats and a peek": {func(t *testing.T, c *scene, _ context.Context, ds []queue.Delivery[int]) error {
 			homeOf(c.q).publish(n)
-			s := c.q.Stats()
+			s := view.StatsOf(c.q)
 			require.Equal(t, []int{20, 20, 1, 40}, []int{int(s.Acked), s.InFlight, s.Ready, int(s.Delivered)})
 			require.Equal(t, []int{n}, waiting(t, c.q))
 			return nil
@@ -46,7 +48,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 		"a nack of one": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
 			require.NoError(t, ds[5].Nack(ctx))
 			require.ErrorIs(t, ds[5].Ack(ctx), message.ErrSettled)
-			s := c.q.Stats()
+			s := view.StatsOf(c.q)
 			require.Equal(t, []int{19, 1}, []int{s.InFlight, s.Retrying})
 			return nil
 		}, append(slices.Clone(quiet), "1s: 25-25"), n, nil},
@@ -61,8 +63,8 @@ func TestWhatHappensToABatch(t *testing.T) {
 			require.Equal(t, time.Now().Add(time.Hour), ds[5].Deadline())
 			require.Equal(t, time.Now().Add(10*time.Second), ds[6].Deadline())
 			<-ctx.Done()
-			require.Equal(t, 1, c.q.Stats().InFlight)
-			require.EqualValues(t, 19, c.q.Stats().TimedOut)
+			require.Equal(t, 1, view.StatsOf(c.q).InFlight)
+			require.EqualValues(t, 19, view.StatsOf(c.q).TimedOut)
 			return nil
 		}, append(slices.Clone(quiet), "10s: 20-39"), n, nil},
 		"another goroutine that settles": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
@@ -71,13 +73,13 @@ func TestWhatHappensToABatch(t *testing.T) {
 				wg.Go(func() { require.NoError(t, d.Ack(ctx)) })
 			}
 			wg.Wait()
-			require.EqualValues(t, n, c.q.Stats().Acked)
+			require.EqualValues(t, n, view.StatsOf(c.q).Acked)
 			return errBusy // too late
 		}, quiet, n, nil},
 		"a pause": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
 			homeOf(c.q).publish(n)
 			return c.q.Pause(ctx)
-		}, quiet, n, func(t *testing.T, c *scene) { require.Equal(t, 1, c.q.Stats().Ready) }},
+		}, quiet, n, func(t *testing.T, c *scene) { require.Equal(t, 1, view.StatsOf(c.q).Ready) }},
 		"a purge": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
 			dropped, err := c.q.Purge(ctx)
 			require.NoError(t, err)
@@ -101,7 +103,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 			return nil
 		}, quiet, n, func(t *testing.T, c *scene) {
 			require.False(t, isOpen(c.s.Done()))
-			require.Zero(t, c.q.Stats().Ready)
+			require.Zero(t, view.StatsOf(c.q).Ready)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +125,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 				h.publish(from(0, n)...)
 				elapse(2 * time.Minute)
 				require.Equal(t, row.want, c.y.read())
-				require.EqualValues(t, row.acked, c.q.Stats().Acked)
+				require.EqualValues(t, row.acked, view.StatsOf(c.q).Acked)
 				if row.after != nil {
 					row.after(t, c)
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func isOpen(c <-chan struct{}) bool {
@@ -48,7 +49,7 @@ func TestShutdownWaitsForTheRunningHandlersAndStartsNoOther(t *testing.T) {
 		require.False(t, isOpen(done))
 		require.False(t, isOpen(s.Done()))
 		require.NoError(t, s.Shutdown(ctx), "it has ended")
-		require.Equal(t, 2, h.q.Stats().Ready)
+		require.Equal(t, 2, view.StatsOf(h.q).Ready)
 		require.Zero(t, h.q.Consumers)
 		h.end(t)
 	})
@@ -67,7 +68,7 @@ func TestShutdownOfAnIdleSubscriberReturnsAtOnceAndLeavesTheOthers(t *testing.T)
 		h.publish(2)
 		synctest.Wait()
 		require.Zero(t, got[0])
-		require.EqualValues(t, 2, h.q.Stats().Acked)
+		require.EqualValues(t, 2, view.StatsOf(h.q).Acked)
 		require.NoError(t, subs[2].Shutdown(ctx))
 		require.NoError(t, subs[1].Shutdown(ctx))
 		h.publish(3)
@@ -114,15 +115,15 @@ func TestShutdownWhoseContextEndsCancelsTheHandlers(t *testing.T) {
 				require.ErrorIs(t, cause, message.ErrClosed)
 				require.ErrorContains(t, cause, `the subscriber of queue "q" was shut down`)
 			}
-			stats := h.q.Stats()
+			stats := view.StatsOf(h.q)
 			require.Equal(t, []int{1, 1}, []int{stats.Ready, stats.InFlight}, "what was given back is ready at once, and spends no attempt")
 			require.Equal(t, 1, receive(t, h.q).Attempt())
 			require.True(t, isOpen(s.Done()))
 			require.ErrorContains(t, s.Shutdown(soon), "1 handler still running")
 			require.NoError(t, s.Shutdown(ctx))
 			require.Equal(t, time.Minute+time.Second, time.Since(began))
-			require.Equal(t, 1, h.q.Stats().Retrying)
-			require.EqualValues(t, 1, h.q.Stats().Failed)
+			require.Equal(t, 1, view.StatsOf(h.q).Retrying)
+			require.EqualValues(t, 1, view.StatsOf(h.q).Failed)
 			h.end(t)
 		})
 	}
@@ -174,14 +175,14 @@ func TestASubscriberThatStopsGivesBackWhatItHasPrefetched(t *testing.T) {
 			ended, cancel := context.WithCancel(ctx)
 			cancel()
 			require.ErrorIs(t, s.Shutdown(ended), context.Canceled)
-			require.Equal(t, 9, h.q.Stats().Ready)
+			require.Equal(t, 9, view.StatsOf(h.q).Ready)
 			for k := 11; k < 20 && taken; k++ {
 				require.Equal(t, k, receive(t, h.q).Body)
 			}
 			close(release)
 			<-s.Done()
 			require.Equal(t, from(0, 11), got)
-			require.EqualValues(t, 11, h.q.Stats().Acked)
+			require.EqualValues(t, 11, view.StatsOf(h.q).Acked)
 			h.end(t)
 		})
 	}
@@ -202,7 +203,7 @@ func TestAPausedQueueStartsNoWorker(t *testing.T) {
 		elapse(time.Second)
 		require.Equal(t, []string{"0s: 0", "0s: 1", "0s: 2", "0s: 3"}, y.read())
 		require.Equal(t, from(4, 8), waiting(t, h.q))
-		require.Zero(t, h.q.Stats().Workers)
+		require.Zero(t, view.StatsOf(h.q).Workers)
 		require.NoError(t, h.q.Resume(ctx))
 		synctest.Wait()
 		require.Equal(t, []string{"1s: 4", "1s: 5", "1s: 6", "1s: 7"}, y.read())

@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 func TestARateLimitSpacesDeliveriesExactly(t *testing.T) {
@@ -143,7 +144,7 @@ func TestAHandlerTimeoutPassesAtTheExactInstant(t *testing.T) {
 				h.publish(from(0, 30)...)
 				elapse(time.Minute)
 				require.Equal(t, []string{"1.9s: 9", "3.8s: 19", "5.7s: 29"}, y.read(), "batch %v, hooks %v", batch, hooks)
-				require.EqualValues(t, 30, h.q.Stats().Acked)
+				require.EqualValues(t, 30, view.StatsOf(h.q).Acked)
 				h.end(t)
 			})
 		}
@@ -266,7 +267,7 @@ func TestInterceptorsStandAroundEachRun(t *testing.T) {
 				"0s: true payments/q: 1 of attempt 1", "0s: 0", "0s: true payments/q: 1 of attempt 1", "0s: true payments/q: 1 of attempt 1",
 				"0s: true payments/q: 1 of attempt 1", "0s: 3", "1s: true payments/q: 1 of attempt 2", "1s: 1",
 			}, y.read())
-			require.EqualValues(t, 4, h.q.Stats().Acked)
+			require.EqualValues(t, 4, view.StatsOf(h.q).Acked)
 			elapse(time.Hour)
 			require.Equal(t, []string{"1h0m0s: 2"}, y.read())
 			h.end(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
 )
 
 // kinds are the ways in which a worker takes a message and settles it.
@@ -59,18 +60,18 @@ func TestWhatTheHandlerSaysBecomesOfTheMessage(t *testing.T) {
 			again time.Duration // after which the message comes again; 0: never
 			tries int           // the number of that attempt
 			cause message.Cause // of the attempt before it
-			count func(s queue.Stats) uint64
+			count func(s view.Stats) uint64
 		}{
-			"nil":              {func() error { return nil }, 0, 0, 0, func(s queue.Stats) uint64 { return s.Acked - 9 }},
-			"an error":         {func() error { return errBusy }, time.Second, 2, message.Failed, func(s queue.Stats) uint64 { return s.Failed }},
-			"a panic":          {func() error { panic("boom") }, time.Second, 2, message.Panicked, func(s queue.Stats) uint64 { return s.Panicked }},
-			"Goexit":           {func() error { runtime.Goexit(); return nil }, time.Second, 2, message.Exited, func(s queue.Stats) uint64 { return s.Exited }},
-			"RetryAfter":       {func() error { return message.RetryAfter(errBusy, time.Minute) }, time.Minute, 2, message.Failed, func(s queue.Stats) uint64 { return s.Failed }},
-			"Snooze":           {func() error { return message.Snooze(time.Minute) }, time.Minute, 1, message.Snoozed, func(s queue.Stats) uint64 { return s.Snoozed }},
-			"Release":          {func() error { return message.Release(errBusy) }, time.Second, 1, message.Released, func(s queue.Stats) uint64 { return s.ReleasedCount }},
-			"Permanent":        {func() error { return message.Permanent(errBusy) }, 0, 0, 0, func(s queue.Stats) uint64 { return s.PermanentlyFailed }},
-			"a broken error":   {func() error { return brokenError{} }, time.Second, 2, message.Panicked, func(s queue.Stats) uint64 { return s.Panicked }},
-			"nil, from a Nack": {nil, time.Second, 2, message.Nacked, func(s queue.Stats) uint64 { return s.Nacked }},
+			"nil":              {func() error { return nil }, 0, 0, 0, func(s view.Stats) uint64 { return s.Acked - 9 }},
+			"an error":         {func() error { return errBusy }, time.Second, 2, message.Failed, func(s view.Stats) uint64 { return s.Failed }},
+			"a panic":          {func() error { panic("boom") }, time.Second, 2, message.Panicked, func(s view.Stats) uint64 { return s.Panicked }},
+			"Goexit":           {func() error { runtime.Goexit(); return nil }, time.Second, 2, message.Exited, func(s view.Stats) uint64 { return s.Exited }},
+			"RetryAfter":       {func() error { return message.RetryAfter(errBusy, time.Minute) }, time.Minute, 2, message.Failed, func(s view.Stats) uint64 { return s.Failed }},
+			"Snooze":           {func() error { return message.Snooze(time.Minute) }, time.Minute, 1, message.Snoozed, func(s view.Stats) uint64 { return s.Snoozed }},
+			"Release":          {func() error { return message.Release(errBusy) }, time.Second, 1, message.Released, func(s view.Stats) uint64 { return s.ReleasedCount }},
+			"Permanent":        {func() error { return message.Permanent(errBusy) }, 0, 0, 0, func(s view.Stats) uint64 { return s.PermanentlyFailed }},
+			"a broken error":   {func() error { return brokenError{} }, time.Second, 2, message.Panicked, func(s view.Stats) uint64 { return s.Panicked }},
+			"nil, from a Nack": {nil, time.Second, 2, message.Nacked, func(s view.Stats) uint64 { return s.Nacked }},
 		} {
 			if k.letters && name == "Permanent" {
 				continue // a letter has nowhere to go
@@ -131,7 +132,7 @@ func TestWhatTheHandlerSaysBecomesOfTheMessage(t *testing.T) {
 						require.Equal(t, []int{1, row.tries}, attempts)
 						require.Equal(t, row.again, began[1].Sub(began[0]))
 					}
-					s := q.Stats()
+					s := view.StatsOf(q)
 					require.EqualValues(t, 1, row.count(s), "%+v", s)
 					require.Zero(t, s.Unsettled())
 					require.Zero(t, s.Workers, "they end when nothing is there")
@@ -154,23 +155,23 @@ func TestAWorkerIsStartedWhenThereIsSomethingAndEndsWhenNot(t *testing.T) {
 		h := newHome[int](t)
 		s := h.subscribe(t, func(context.Context, queue.Delivery[int]) error { time.Sleep(time.Second); return nil }, concurrency(3))
 		synctest.Wait()
-		require.Zero(t, h.q.Stats().Workers, "none before the first message")
+		require.Zero(t, view.StatsOf(h.q).Workers, "none before the first message")
 		for n := 1; n <= 5; n++ {
 			h.publish(n)
 			synctest.Wait()
-			require.Equal(t, min(n, 3), h.q.Stats().Workers)
+			require.Equal(t, min(n, 3), view.StatsOf(h.q).Workers)
 		}
 		elapse(time.Second)
-		require.Equal(t, 2, h.q.Stats().Workers)
+		require.Equal(t, 2, view.StatsOf(h.q).Workers)
 		elapse(time.Second)
-		require.Zero(t, h.q.Stats().Workers)
-		require.EqualValues(t, 5, h.q.Stats().Acked)
+		require.Zero(t, view.StatsOf(h.q).Workers)
+		require.EqualValues(t, 5, view.StatsOf(h.q).Acked)
 		require.Same(t, h.q, s.Queue())
 		require.True(t, s.Made())
 		require.False(t, new(Subscriber[int]).Made())
 		h.publish(6)
 		synctest.Wait()
-		require.Equal(t, 1, h.q.Stats().Workers)
+		require.Equal(t, 1, view.StatsOf(h.q).Workers)
 		elapse(time.Second)
 		h.end(t)
 	})
@@ -194,9 +195,9 @@ func TestNoMoreWorkersRunThanTheSubscribersMayHave(t *testing.T) {
 		h.subscribe(t, handle(1), concurrency(1))
 		h.publish(from(0, 20)...)
 		elapse(10*time.Second - 1)
-		require.EqualValues(t, 18, h.q.Stats().Acked)
+		require.EqualValues(t, 18, view.StatsOf(h.q).Acked)
 		elapse(1)
-		require.EqualValues(t, 20, h.q.Stats().Acked)
+		require.EqualValues(t, 20, view.StatsOf(h.q).Acked)
 		require.Equal(t, [2]int{1, 1}, most)
 		h.end(t)
 	})
@@ -248,7 +249,7 @@ func TestWhatAHandlerSaysTooLateIsTold(t *testing.T) {
 						require.Equal(t, s.Site, site)
 						require.Regexp(t, `^workers/home_test\.go:\d+$`, site)
 					}
-					require.EqualValues(t, 1, h.q.Stats().Acked)
+					require.EqualValues(t, 1, view.StatsOf(h.q).Acked)
 					h.end(t)
 				})
 			})
@@ -280,8 +281,8 @@ func TestAHookThatEndsTheGoroutineLosesNothing(t *testing.T) {
 					h.items(is...)
 					synctest.Wait()
 					require.Equal(t, from(0, 20), got)
-					require.EqualValues(t, 20, h.q.Stats().Acked)
-					require.Zero(t, h.q.Stats().Workers)
+					require.EqualValues(t, 20, view.StatsOf(h.q).Acked)
+					require.Zero(t, view.StatsOf(h.q).Workers)
 					h.end(t)
 				})
 			}

@@ -1,4 +1,4 @@
-package queue
+package view
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
 )
 
@@ -40,7 +41,7 @@ type MessageView struct {
 
 // PeekAt returns a page of the queue's messages and the cursor of the next page, which is
 // empty after the last page.
-func (q *Queue[T]) PeekAt(ctx context.Context, o PeekOptions) (page []MessageView, next string, err error) {
+func PeekAt[T any](q *queue.Queue[T], ctx context.Context, o PeekOptions) (page []MessageView, next string, err error) {
 	after, err := o.check()
 	if err != nil {
 		return nil, "", err
@@ -52,8 +53,10 @@ func (q *Queue[T]) PeekAt(ctx context.Context, o PeekOptions) (page []MessageVie
 	var more bool
 	if ctx.Err() != nil {
 		err = message.ContextError(ctx)
+	} else if e, ok := elsewhere(q); ok {
+		seen, more, err = e.Look(ctx, after, o)
 	} else {
-		seen, more, err = q.At().Look(ctx, after, o)
+		seen, more, err = lookHere(q, ctx, after, o.Most)
 	}
 	page = slices.Grow(page, len(seen))
 	for k := range seen {
@@ -123,7 +126,7 @@ func (s Seat) here() string { return fmt.Sprintf("%d.%d", s.seq, int64(s.entry)-
 // A Sight is a message that was seen in a queue.
 type Sight[T any] struct {
 	place Seat
-	D     Delivery[T]
+	D     queue.Delivery[T]
 	State uint8
 	due   int64 // 0 if it waits for no instant
 }
@@ -151,13 +154,13 @@ func (s *Sight[T]) view(body int) MessageView {
 		v.DiedAt, v.Source = d.Hist.Died()
 	}
 	if body > 0 {
-		v.Body = d.text(body)
+		v.Body = text(d, body)
 	}
 	return v
 }
 
 // text is the body as text, at most most bytes, or a little more for a note.
-func (d *Delivery[T]) text(most int) (text string) {
+func text[T any](d *queue.Delivery[T], most int) (text string) {
 	switch body := any(d.Body).(type) {
 	case string:
 		text = body
@@ -167,7 +170,7 @@ func (d *Delivery[T]) text(most int) (text string) {
 			text = string(body[:most]) + fmt.Sprintf(message.NoteFormat, n+1)
 		}
 	default:
-		if data, ok := encodedOf(d.Ext); ok {
+		if data, ok := queue.EncodedOf(d.Ext); ok {
 			text = string(data)
 		} else if e := callback.Apart(func() { text = textOf(body) }); !e.Returned {
 			text = fmt.Sprintf("a %T, whose text could not be had", body)
@@ -181,107 +184,4 @@ func textOf(body any) string {
 		return string(data)
 	}
 	return fmt.Sprintf("%+v", body)
-}
-
-// lookLen is how many messages are looked at under one lock.
-const lookLen = 1024
-
-// lookHere returns the messages behind a seat, at most as many as are asked for, in the
-// order of publication, and whether there are more. It looks at the log before the window,
-// since that is the way that messages go.
-func (q *Queue[T]) lookHere(ctx context.Context, after Seat, most int) (seen []Sight[T], more bool, err error) {
-	s := sights[T]{after: after, most: min(most, math.MaxInt-1) + 1}
-	q.Mu.Lock()
-	q.TakeAllBack()
-	held := q.Win.Len()
-	q.Unlock() // what was taken back was tallied
-	s.seen = make([]Sight[T], 0, min(s.most, held)+min(lookLen, held))
-	pos, entry := int64(0), int32(0)
-	for _, step := range []func() bool{
-		func() bool { // what timed out together
-			q.Unfold(lookLen)
-			return q.Leases.Expired() > 0
-		},
-		func() bool { return q.seeLogLocked(&s, &pos) },
-		func() (more bool) {
-			entry, more = q.Win.Scan(entry, lookLen, func(i int32) { q.seeLocked(&s, i) })
-			return more
-		},
-	} {
-		for more := true; more; {
-			q.Locked(func() { more = step() })
-			s.trim()
-			if ctx.Err() != nil {
-				return nil, false, message.ContextError(ctx)
-			}
-		}
-	}
-	if len(s.seen) == s.most {
-		return s.seen[:most], true, nil
-	}
-	return s.seen, false, nil
-}
-
-// seeLogLocked looks at what stands in the log from pos on, and reports whether there may
-// be more that is wanted.
-func (q *Queue[T]) seeLogLocked(s *sights[T], pos *int64) (more bool) {
-	if q.Direct || q.Closed {
-		return false
-	}
-	*pos = max(*pos, q.Cursor.Pos())
-	n := 0
-	q.Cursor.ScanFrom(*pos, func(it *message.Item[T]) bool {
-		if at := (Seat{it.Seq, inLog}); s.wants(at) {
-			s.seen = append(s.seen, Sight[T]{place: at, D: q.inLogDelivery(it), State: store.Backlogged})
-		}
-		n++
-		return n < lookLen
-	})
-	*pos += int64(n)
-	return n == lookLen && len(s.seen) < s.most // they come in order
-}
-
-// seeLocked looks at an entry of the window.
-func (q *Queue[T]) seeLocked(s *sights[T], i int32) {
-	m, h := q.Win.Meta(i), q.Win.At(i)
-	at := Seat{h.Seq, i}
-	if !s.wants(at) || q.InFlight(i) {
-		return
-	}
-	seen := Sight[T]{place: at, D: q.peekedLocked(i), State: m.State}
-	if m.State == store.Delayed || m.State == store.Retrying {
-		seen.due = m.Deadline
-	}
-	s.seen = append(s.seen, seen)
-}
-
-// sights are the first messages behind a seat, as far as a queue was looked at. They
-// belong to one goroutine.
-type sights[T any] struct {
-	after   Seat
-	most    int
-	seen    []Sight[T]
-	trimmed int // how many of seen are in order, and the first of all
-}
-
-// wants reports whether a message is behind the seat and before the last that is wanted.
-func (s *sights[T]) wants(at Seat) bool {
-	return at.compare(s.after) > 0 && (s.trimmed < s.most || at.compare(s.seen[s.most-1].place) < 0)
-}
-
-// trim brings what was seen in order, and forgets what is too much. A message that was
-// seen twice, in the log and in the window or in two entries, is there once.
-func (s *sights[T]) trim() {
-	if len(s.seen) == s.trimmed {
-		return
-	}
-	slices.SortFunc(s.seen, func(a, b Sight[T]) int { return a.place.compare(b.place) })
-	s.seen = slices.CompactFunc(s.seen, func(a, b Sight[T]) bool {
-		return a.place.seq == b.place.seq && (a.place.entry == inLog || !a.D.Q.Letters)
-	})
-	if len(s.seen) > s.most {
-		clear(s.seen[s.most:])
-		s.seen = s.seen[:s.most]
-	}
-	s.trimmed = len(s.seen)
 }

@@ -1,0 +1,133 @@
+package deadletter
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
+)
+
+// redriveAround calls redriveTo with the interceptors around it.
+func redriveAround[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
+	if q.Core.Calls == nil {
+		return redriveTo(q, ctx, c)
+	}
+	m := new(redrivenCount)
+	info := intercept.Info{Operation: intercept.OpRedrive, Topic: q.Core.TopicName, Queue: q.QueueName, About: m}
+	err = intercept.Call(ctx, q.Core.Calls, info, func(ctx context.Context) error {
+		if ctx == nil {
+			return fmt.Errorf("%w: Redrive: %w", message.ErrInvalidOption, message.ErrNilContext)
+		}
+		n, err := redriveTo(q, ctx, c)
+		*m += redrivenCount(n)
+		return err
+	})
+	return m.Count(), err
+}
+
+// A redrivenCount is what is known of letters that have moved.
+type redrivenCount int
+
+func (m *redrivenCount) Count() int { return int(*m) }
+
+func (*redrivenCount) Body(int) any { return nil }
+
+func (*redrivenCount) ID(int) string { return "" }
+
+func (*redrivenCount) Ext(int) *message.Extra { return nil }
+
+func (*redrivenCount) Attempt(int) int { return 0 }
+
+func (*redrivenCount) PublishedAt(int) time.Time { return time.Time{} }
+
+func (*redrivenCount) Set(int, string, string) bool { return false }
+
+// Redrive sends dead letters back to this queue: those that c selects. It returns how many
+// moved.
+func Redrive[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
+	return redriveAround(q, ctx, c)
+}
+
+// redriveTo is Redrive with its options, and nothing around it.
+func redriveTo[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
+	if err := find(q, "redrive", c); err != nil {
+		return 0, err
+	}
+	if e, ok := q.Keeper.(Elsewhere[T]); ok {
+		moved, err = e.Redrive(ctx, c)
+	} else if c.dead == nil {
+		err = c.Unknown()
+	} else {
+		moved, err = redriveFrom(q, ctx, c)
+	}
+	if err != nil {
+		err = fmt.Errorf("fanout: redrive of %q: %w", q.QueueName, err)
+	}
+	return moved, err
+}
+
+// redriveFrom redrives letters in memory.
+func redriveFrom[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
+	letters, err := selectFrom(q, c)
+	if err != nil {
+		return 0, err
+	}
+	unknown := c.Unknown()
+	if len(letters) == 0 {
+		return 0, unknown
+	}
+	if moved, err = q.T.Owner.RedriveLetters(ctx, q, letters); err == nil {
+		err = unknown
+	} else if unknown != nil {
+		err = fmt.Errorf("%w; %w", err, unknown)
+	}
+	return moved, err
+}
+
+// RedriveLocked moves letters back as far as there is room. A letter takes the
+// place of a parked message if it must, which takes the letter's: a queue that
+// is full of parked messages and its full dead-letter queue could otherwise wait
+// for each other for ever. It returns the letters that remain, and how many
+// moved. The topic's Mu is held.
+func RedriveLocked[T any](q *queue.Queue[T], letters []queue.Delivery[T]) (rest []queue.Delivery[T], moved int) {
+	q.Mu.Lock()
+	defer q.UnlockUnder(q.T)
+	now := q.Core.Now()
+	d := q.Dead
+	d.Mu.Lock()
+	defer d.UnlockUnder(q.T)
+	for len(letters) > 0 && (q.Room() > 0 || q.In(store.Parked) > 0) {
+		l := letters[0]
+		letters = letters[1:]
+		if !hasLetterLocked(d, &l) {
+			continue
+		}
+		h := *d.Win.At(l.Ref.Block)
+		d.Discard(l.Ref.Block)
+		d.Counters().Redriven++
+		if q.Room() <= 0 {
+			p, _ := q.FirstParked()
+			q.SendBothLocked(d, p)
+			q.Discard(p)
+		}
+		q.Admit(store.Held[T]{Item: q.FromLetter(d, h.Item, now), Hist: h.Hist}, store.Due)
+		q.Counters().Redriven++
+		moved++
+		q.NoteItemLocked(notice.Redriven, &h.Item, notice.Event{})
+	}
+	d.ArmLocked(d.Core.Now())
+	d.HandOnLocked() // a letter that went may have been the head of its key
+	q.HandOnLocked()
+	return letters, moved
+}
+
+// hasLetterLocked reports whether a letter that was looked at is still there. It may
+// have been taken, settled or redriven meanwhile.
+func hasLetterLocked[T any](d *queue.Queue[T], l *queue.Delivery[T]) bool {
+	return !d.Closed && d.Win.Holds(l.Ref.Block) && d.Win.At(l.Ref.Block).Seq == l.Seq && !d.InFlight(l.Ref.Block)
+}
