@@ -34,12 +34,12 @@ type Pool[T any] struct {
 	Most    int    // messages that the handler gets
 
 	// Guarded by the queue's Mu.
-	Running  int
-	Stuck    int
+	Running  int32
+	Stuck    int32
+	Place    int32 // in the queue's pools
 	Stopping bool
 	nextAt   atomic.Int64 // no delivery may start before, for the rate limit; written without Mu too
 	Busy     []Holder[T]
-	Place    int // in the queue's pools
 
 	nextFree, previousFree *Pool[T] // see Ring
 }
@@ -83,7 +83,7 @@ type Holder[T any] interface {
 type Ring[T any] struct{ last *Pool[T] }
 
 // MayStart reports whether the pool may start one more worker.
-func (s *Pool[T]) MayStart() bool { return !s.Stopping && s.Running < s.Set.Concurrency }
+func (s *Pool[T]) MayStart() bool { return !s.Stopping && int(s.Running) < s.Set.Concurrency }
 
 // Add puts a pool that may start a worker behind all others.
 func (f *Ring[T]) Add(s *Pool[T]) {

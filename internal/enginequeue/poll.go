@@ -40,7 +40,7 @@ func (r *Queue[T]) wantedLocked() (n int) {
 		case s.Set.Every > 0:
 			n++
 		default:
-			n += min((s.Set.Concurrency-s.Running)*s.Most, mostPolled)
+			n += min((s.Set.Concurrency-int(s.Running))*s.Most, mostPolled)
 		}
 	}
 	return n - q.Ready()

@@ -53,7 +53,7 @@ func Subscribers[T any](q *queue.Queue[T]) []SubscriberView {
 	views := make([]SubscriberView, len(q.Subs))
 	for k, s := range q.Subs {
 		views[k] = SubscriberView{
-			SubscriberLimits: *s.Set, Site: s.Site, Most: s.Most, Workers: s.Running, Stuck: s.Stuck, Stopping: s.Stopping,
+			SubscriberLimits: *s.Set, Site: s.Site, Most: s.Most, Workers: int(s.Running), Stuck: int(s.Stuck), Stopping: s.Stopping,
 		}
 	}
 	return views

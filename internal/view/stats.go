@@ -118,7 +118,7 @@ func StatsOf[T any](q *queue.Queue[T]) Stats {
 	s.Nacked, s.PermanentlyFailed, s.Expired, s.Snoozed = e[message.Nacked], e[message.PermanentlyFailed], e[message.Expired], e[message.Snoozed]
 	s.ReleasedCount = e[message.Released]
 	for _, sub := range q.Subs {
-		s.Stuck += sub.Stuck
+		s.Stuck += int(sub.Stuck)
 	}
 	d := q.Dead
 	if d != nil {

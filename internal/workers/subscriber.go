@@ -82,7 +82,7 @@ func Start[T any](q *queue.Queue[T], one OneHandler[T], h BatchHandler[T], set s
 	if q.Closed {
 		return nil, fmt.Errorf("fanout: subscribe to %q: %w", q.QueueName, message.ErrClosed)
 	}
-	s.Place = len(q.Subs)
+	s.Place = int32(len(q.Subs))
 	q.Subs = append(q.Subs, &s.Pool)
 	q.Free.Add(&s.Pool)
 	q.Consumers += set.Concurrency
@@ -165,7 +165,7 @@ func (s *Subscriber[T]) StopLocked() {
 	}
 	s.Stopping = true
 	s.Q.Consumers -= s.Set.Concurrency
-	s.Q.Serving -= int32(s.Running)
+	s.Q.Serving -= s.Running
 	for _, w := range s.Busy {
 		w.ReturnWaitingLocked()
 	}
