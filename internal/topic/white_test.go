@@ -40,7 +40,7 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 			require.Equal(t, 1, view.StatsOf(s.Queue()).Ready)
 			require.True(t, s.Queue().Alarm.Armed)
 			require.NoError(t, end(s), name)
-			time.Sleep(alarm.CheckAge) // a timer that was armed for a moment goes by itself
+			time.Sleep(2 * alarm.CheckAge) // a timer that was armed for a moment goes by itself
 			synctest.Wait()
 			require.False(t, s.Queue().Alarm.Armed, name)
 			check(t, top)
