@@ -6,12 +6,19 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
 	"github.com/gofanout/fanout/internal/view"
+)
+
+// What it is asked for beside what a keeper is: these are found by their type.
+var (
+	_ view.Elsewhere[int]       = (*Queue[int])(nil)
+	_ deadletter.Elsewhere[int] = (*Queue[int])(nil)
 )
 
 // A Queue is what a queue has of its engine. The queue's Mu guards the
