@@ -206,7 +206,7 @@ func (q *Queue[T]) Peek(ctx context.Context, most int) ([]Delivery[T], error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("fanout: peek at %q: %w", q.Name(), message.ContextError(ctx))
 	}
-	ds, err := view.Peek(&q.core, ctx, most)
+	ds, err := view.Peek(ctx, &q.core, most)
 	return deliveries(ds), err
 }
 
@@ -250,7 +250,7 @@ func (q *Queue[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved
 	if err != nil {
 		return 0, err
 	}
-	return deadletter.Redrive(&q.core, ctx, c)
+	return deadletter.Redrive(ctx, &q.core, c)
 }
 
 // chooseLetters checks the options and the context of a call about the queue's letters,
@@ -499,7 +499,7 @@ func (q *Queue[T]) Depth(ctx context.Context) (Depth, error) {
 	if err := q.made(); err != nil {
 		return Depth{}, err
 	}
-	d, err := view.DepthOf(&q.core, ctx)
+	d, err := view.DepthOf(ctx, &q.core)
 	return Depth(d), err
 }
 

@@ -211,7 +211,7 @@ func (v queueView[T]) DeleteLetters(ctx context.Context, options ...RedriveOptio
 	if err != nil {
 		return 0, err
 	}
-	return deadletter.Delete(&v.core, ctx, c)
+	return deadletter.Delete(ctx, &v.core, c)
 }
 
 // PeekOptions say what [QueueView].Peek returns.
@@ -262,6 +262,6 @@ func (v queueView[T]) Peek(ctx context.Context, o PeekOptions) (page []MessageVi
 	if err := v.made(); err != nil {
 		return nil, "", err
 	}
-	seen, next, err := view.PeekAt(&v.core, ctx, view.PeekOptions(o))
+	seen, next, err := view.PeekAt(ctx, &v.core, view.PeekOptions(o))
 	return sliceOf[MessageView](seen), next, err
 }

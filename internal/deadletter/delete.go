@@ -12,7 +12,7 @@ import (
 )
 
 // Delete deletes dead letters of this queue: those that c selects. It returns how many.
-func Delete[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (deleted int, err error) {
+func Delete[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (deleted int, err error) {
 	if err := find(q, "delete letters", c); err != nil {
 		return 0, err
 	}
@@ -21,7 +21,7 @@ func Delete[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (delete
 	} else if c.dead == nil {
 		err = c.Unknown()
 	} else {
-		deleted, err = deleteFrom(q, ctx, c)
+		deleted, err = deleteFrom(ctx, q, c)
 	}
 	if err != nil {
 		err = fmt.Errorf("fanout: delete letters of %q: %w", q.QueueName, err)
@@ -30,7 +30,7 @@ func Delete[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (delete
 }
 
 // deleteFrom deletes letters in memory.
-func deleteFrom[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (deleted int, err error) {
+func deleteFrom[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (deleted int, err error) {
 	letters, err := selectFrom(q, c)
 	if err != nil {
 		return 0, err

@@ -13,9 +13,9 @@ import (
 )
 
 // redriveAround calls redriveTo with the interceptors around it.
-func redriveAround[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
+func redriveAround[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
 	if q.Core.Calls == nil {
-		return redriveTo(q, ctx, c)
+		return redriveTo(ctx, q, c)
 	}
 	m := new(redrivenCount)
 	info := intercept.Info{Operation: intercept.OpRedrive, Topic: q.Core.TopicName, Queue: q.QueueName, About: m}
@@ -23,7 +23,7 @@ func redriveAround[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) 
 		if ctx == nil {
 			return fmt.Errorf("%w: Redrive: %w", message.ErrInvalidOption, message.ErrNilContext)
 		}
-		n, err := redriveTo(q, ctx, c)
+		n, err := redriveTo(ctx, q, c)
 		*m += redrivenCount(n)
 		return err
 	})
@@ -49,12 +49,12 @@ func (*redrivenCount) Set(int, string, string) bool { return false }
 
 // Redrive sends dead letters back to this queue: those that c selects. It returns how many
 // moved.
-func Redrive[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
-	return redriveAround(q, ctx, c)
+func Redrive[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
+	return redriveAround(ctx, q, c)
 }
 
 // redriveTo is Redrive with its options, and nothing around it.
-func redriveTo[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
+func redriveTo[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
 	if err := find(q, "redrive", c); err != nil {
 		return 0, err
 	}
@@ -63,7 +63,7 @@ func redriveTo[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (mov
 	} else if c.dead == nil {
 		err = c.Unknown()
 	} else {
-		moved, err = redriveFrom(q, ctx, c)
+		moved, err = redriveFrom(ctx, q, c)
 	}
 	if err != nil {
 		err = fmt.Errorf("fanout: redrive of %q: %w", q.QueueName, err)
@@ -72,7 +72,7 @@ func redriveTo[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (mov
 }
 
 // redriveFrom redrives letters in memory.
-func redriveFrom[T any](q *queue.Queue[T], ctx context.Context, c *Choice[T]) (moved int, err error) {
+func redriveFrom[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
 	letters, err := selectFrom(q, c)
 	if err != nil {
 		return 0, err

@@ -290,5 +290,5 @@ func redriveTo[T any](q *queue.Queue[T], ctx context.Context, options ...option)
 	s := set(options)
 	c := &deadletter.Choice[T]{Letters: s.letters}
 	c.Keep, _ = s.keep.([]func(*queue.Delivery[T]) bool)
-	return deadletter.Redrive(q, ctx, c)
+	return deadletter.Redrive(ctx, q, c)
 }

@@ -320,7 +320,7 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 			publishOnce(t, top, ofPrefetched)
 			consume(q)
 			require.NoError(t, top.Shutdown(ctx))
-			letters, err := view.Peek(q.DeadLetters(), ctx, message.Unlimited)
+			letters, err := view.Peek(ctx, q.DeadLetters(), message.Unlimited)
 			require.NoError(t, err)
 			require.Len(t, letters, ofPrefetched)
 			for _, l := range letters {

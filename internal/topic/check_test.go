@@ -73,7 +73,7 @@ func requireEmpty[T any](t *testing.T, q *queue.Queue[T]) {
 // bodies peeks at what is ready, delayed or retrying.
 func bodies[T any](t *testing.T, q *queue.Queue[T]) []T {
 	t.Helper()
-	ds, err := view.Peek(q, context.Background(), math.MaxInt)
+	ds, err := view.Peek(context.Background(), q, math.MaxInt)
 	require.NoError(t, err)
 	bs := []T{}
 	for _, d := range ds {

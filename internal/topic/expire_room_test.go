@@ -104,7 +104,7 @@ func TestAWaitingPublishGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 
 func peek(t *testing.T, q *queue.Queue[int]) []queue.Delivery[int] {
 	t.Helper()
-	ds, err := view.Peek(q, t.Context(), message.Unlimited)
+	ds, err := view.Peek(t.Context(), q, message.Unlimited)
 	require.NoError(t, err)
 	return ds
 }

@@ -52,7 +52,7 @@ var takings = map[string]func(t *testing.T, q *queue.Queue[int], n int) []queue.
 	"after a peek": func(t *testing.T, q *queue.Queue[int], n int) (ds []queue.Delivery[int]) {
 		for k := range n {
 			if k == n/2 {
-				seen, err := view.Peek(q, t.Context(), message.Unlimited)
+				seen, err := view.Peek(t.Context(), q, message.Unlimited)
 				require.NoError(t, err)
 				require.Len(t, seen, n-k)
 				for _, d := range seen {
@@ -138,7 +138,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 					s := view.StatsOf(q)
 					require.Equal(t, ofLeases-len(acked), s.Dead)
 					require.Zero(t, s.Unsettled())
-					letters, err := view.Peek(q.DeadLetters(), ctx, message.Unlimited)
+					letters, err := view.Peek(ctx, q.DeadLetters(), message.Unlimited)
 					require.NoError(t, err)
 					for _, l := range letters {
 						require.Len(t, l.History(), attempts)
@@ -195,7 +195,7 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 						break
 					}
 				case n == 6:
-					_, err := view.Peek(q, ctx, message.Unlimited)
+					_, err := view.Peek(ctx, q, message.Unlimited)
 					require.NoError(t, err)
 				default:
 					elapse(time.Duration(rnd.IntN(2000)) * time.Millisecond)

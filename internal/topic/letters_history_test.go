@@ -133,7 +133,7 @@ func TestTextsInHistoriesAreBounded(t *testing.T) {
 					publish(t, top, 1)
 					elapse(time.Hour)
 					q := top.Queue("q")
-					ds, err := view.Peek(q.DeadLetters(), ctx, 1)
+					ds, err := view.Peek(ctx, q.DeadLetters(), 1)
 					require.NoError(t, err)
 					require.Len(t, ds, 1)
 					h := ds[0].History()

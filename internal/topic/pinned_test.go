@@ -261,7 +261,7 @@ func TestAnEndedTopicPinsWhatItHandsOut(t *testing.T) {
 				<-top.Done()
 				require.Zero(t, pinnedAfter(all))
 				require.Len(t, top.Leftovers()["direct"], 1)
-				letters, err := view.Peek(failing.Queue().DeadLetters(), ctx, 10)
+				letters, err := view.Peek(ctx, failing.Queue().DeadLetters(), 10)
 				require.NoError(t, err)
 				require.Len(t, letters, 1)
 				runtime.KeepAlive([]any{top, s, b, failing, direct})

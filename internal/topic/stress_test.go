@@ -481,7 +481,7 @@ func (s *stressTest) redrive(l *ledger, k int) {
 	for !stopped(s.stop) {
 		ctx, cancel := s.context(r)
 		var err error
-		if ds, _ := view.Peek(l.q.DeadLetters(), ctx, 1); len(ds) > 0 && r.IntN(4) == 0 {
+		if ds, _ := view.Peek(ctx, l.q.DeadLetters(), 1); len(ds) > 0 && r.IntN(4) == 0 {
 			_, err = redriveTo(l.q, ctx, RedriveIDs(ds[0].ID()))
 		} else {
 			_, err = redriveTo(l.q, ctx)
@@ -613,7 +613,7 @@ func (s *stressTest) settleUp() {
 		for _, m := range l.q.Leftovers() {
 			where[m.Body]++
 		}
-		letters, err := view.Peek(dead, context.Background(), math.MaxInt)
+		letters, err := view.Peek(context.Background(), dead, math.MaxInt)
 		require.NoError(t, err)
 		for _, d := range letters {
 			where[d.Body]++

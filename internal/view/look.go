@@ -14,7 +14,7 @@ import (
 
 // Peek returns up to most of the queue's messages in the order of publication. It takes none.
 // ctx has not ended.
-func Peek[T any](q *queue.Queue[T], ctx context.Context, most int) ([]queue.Delivery[T], error) {
+func Peek[T any](ctx context.Context, q *queue.Queue[T], most int) ([]queue.Delivery[T], error) {
 	e, ok := elsewhere(q)
 	if !ok {
 		return peekHere(q, most), nil
@@ -56,6 +56,7 @@ func peekLocked[T any](q *queue.Queue[T]) []queue.Delivery[T] {
 	return ds
 }
 
+// InOrder sorts deliveries by when their messages were published.
 func InOrder[T any](ds []queue.Delivery[T]) {
 	slices.SortFunc(ds, func(a, b queue.Delivery[T]) int { return cmp.Compare(a.Seq, b.Seq) })
 }
@@ -66,7 +67,7 @@ const LookLen = 1024
 // lookHere returns the messages behind a seat, at most as many as are asked for, in the
 // order of publication, and whether there are more. It looks at the log before the window,
 // since that is the way that messages go.
-func lookHere[T any](q *queue.Queue[T], ctx context.Context, after Seat, most int) (seen []Sight[T], more bool, err error) {
+func lookHere[T any](ctx context.Context, q *queue.Queue[T], after Seat, most int) (seen []Sight[T], more bool, err error) {
 	s := sights[T]{after: after, most: min(most, math.MaxInt-1) + 1}
 	q.Mu.Lock()
 	q.TakeAllBack()

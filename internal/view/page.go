@@ -41,7 +41,7 @@ type MessageView struct {
 
 // PeekAt returns a page of the queue's messages and the cursor of the next page, which is
 // empty after the last page.
-func PeekAt[T any](q *queue.Queue[T], ctx context.Context, o PeekOptions) (page []MessageView, next string, err error) {
+func PeekAt[T any](ctx context.Context, q *queue.Queue[T], o PeekOptions) (page []MessageView, next string, err error) {
 	after, err := o.check()
 	if err != nil {
 		return nil, "", err
@@ -56,7 +56,7 @@ func PeekAt[T any](q *queue.Queue[T], ctx context.Context, o PeekOptions) (page 
 	} else if e, ok := elsewhere(q); ok {
 		seen, more, err = e.Look(ctx, after, o)
 	} else {
-		seen, more, err = lookHere(q, ctx, after, o.Most)
+		seen, more, err = lookHere(ctx, q, after, o.Most)
 	}
 	page = slices.Grow(page, len(seen))
 	for k := range seen {

@@ -29,7 +29,7 @@ type Depth struct {
 }
 
 // DepthOf returns what the queue holds. On an engine it asks the engine.
-func DepthOf[T any](q *queue.Queue[T], ctx context.Context) (Depth, error) {
+func DepthOf[T any](ctx context.Context, q *queue.Queue[T]) (Depth, error) {
 	e, ok := elsewhere(q)
 	if !ok {
 		return DepthHere(q), nil

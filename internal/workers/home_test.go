@@ -180,7 +180,7 @@ func receive[T any](t *testing.T, q *queue.Queue[T]) (d queue.Delivery[T]) {
 // waiting returns what is ready, delayed or retrying.
 func waiting[T any](t *testing.T, q *queue.Queue[T]) []T {
 	t.Helper()
-	ds, err := view.Peek(q, t.Context(), 1<<20)
+	ds, err := view.Peek(t.Context(), q, 1<<20)
 	require.NoError(t, err)
 	return bodiesOf(ds)
 }
