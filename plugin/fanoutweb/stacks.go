@@ -149,7 +149,23 @@ func stackOf(text string) (parts []stackPart) {
 
 // library are the beginnings of functions of the library, and of those below it.
 var library = []string{
-	"github.com/gofanout/fanout.", "github.com/gofanout/fanout/internal/callback.", "github.com/gofanout/fanout/internal/topic.", "github.com/gofanout/fanout/internal/queue.", "github.com/gofanout/fanout/internal/routing.", "github.com/gofanout/fanout/internal/workers.", "github.com/gofanout/fanout/internal/enginequeue.",
+	"github.com/gofanout/fanout.",
+	"github.com/gofanout/fanout/internal/alarm.",
+	"github.com/gofanout/fanout/internal/callback.",
+	"github.com/gofanout/fanout/internal/consumers.",
+	"github.com/gofanout/fanout/internal/deadletter.",
+	"github.com/gofanout/fanout/internal/ending.",
+	"github.com/gofanout/fanout/internal/enginequeue.",
+	"github.com/gofanout/fanout/internal/filter.",
+	"github.com/gofanout/fanout/internal/handling.",
+	"github.com/gofanout/fanout/internal/intercept.",
+	"github.com/gofanout/fanout/internal/message.",
+	"github.com/gofanout/fanout/internal/notice.",
+	"github.com/gofanout/fanout/internal/queue.",
+	"github.com/gofanout/fanout/internal/routing.",
+	"github.com/gofanout/fanout/internal/topic.",
+	"github.com/gofanout/fanout/internal/view.",
+	"github.com/gofanout/fanout/internal/workers.",
 	"runtime.", "runtime/debug.", "runtime/pprof.", "sync.(*WaitGroup)",
 }
 
