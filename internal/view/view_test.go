@@ -159,7 +159,8 @@ func TestBadOptionsOfAPageAreNamed(t *testing.T) {
 		require.ErrorContains(t, err, option)
 		require.ErrorContains(t, err, value)
 	}
-	_, _, err := PeekAt(nil, q, PeekOptions{Most: 1}) //nolint:staticcheck // what it says of nil
+	var none context.Context
+	_, _, err := PeekAt(none, q, PeekOptions{Most: 1})
 	require.ErrorIs(t, err, message.ErrNilContext)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
