@@ -39,7 +39,7 @@ func find[T any](q *queue.Queue[T], what string, c *Choice[T]) error {
 }
 
 // selectFrom returns the queue's letters that are chosen, in the order of publication. It
-// looks at lookLen of them under one lock. One that came meanwhile, or that a consumer has
+// looks at view.LookLen of them under one lock. One that came meanwhile, or that a consumer has
 // taken, is not among them.
 func selectFrom[T any](q *queue.Queue[T], c *Choice[T]) (letters []queue.Delivery[T], err error) {
 	d := c.dead

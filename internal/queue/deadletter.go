@@ -38,7 +38,7 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 	return q.Dead
 }
 
-// shared reports whether a dead-letter queue belongs to no topic.
+// Shared reports whether a dead-letter queue belongs to no topic.
 func (q *Queue[T]) Shared() bool { return q.T == nil }
 
 func (q *Queue[T]) Origin() origin { return origin{q.Core, q.QueueName} }
@@ -104,7 +104,7 @@ func (q *Queue[T]) sendLocked(i int32) bool {
 	return q.SendBothLocked(d, i)
 }
 
-// sendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
+// SendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
 // What is pending in d then is left to q's unlock.
 func (q *Queue[T]) SendBothLocked(d *Queue[T], i int32) bool {
 	if d.Closed {
@@ -150,7 +150,7 @@ func (q *Queue[T]) toLetter(d *Queue[T], it message.Item[T]) message.Item[T] {
 	return it
 }
 
-// fromLetter is the reverse of toLetter, for a message whose time to live begins anew.
+// FromLetter is the reverse of toLetter, for a message whose time to live begins anew.
 func (q *Queue[T]) FromLetter(d *Queue[T], it message.Item[T], now int64) message.Item[T] {
 	if d.Shared() {
 		it.Seq = it.Ext.Seq
@@ -184,13 +184,13 @@ func (q *Queue[T]) unpark(p *notice.Pending) {
 	q.unlockTo(p)
 }
 
-// peekedLocked is entry i for those who look at it.
+// PeekedLocked is entry i for those who look at it.
 func (q *Queue[T]) PeekedLocked(i int32) Delivery[T] {
 	m, h := q.Win.Meta(i), q.Win.At(i)
 	return q.Delivery(&h.Item, h.Hist, message.Ref{Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
 }
 
-// inLogDelivery is a message of the log for those who look at it.
+// InLogDelivery is a message of the log for those who look at it.
 func (q *Queue[T]) InLogDelivery(it *message.Item[T]) Delivery[T] {
 	return q.Delivery(it, nil, message.Ref{Attempt: 1})
 }

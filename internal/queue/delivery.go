@@ -41,7 +41,7 @@ func (d Receipt[T]) Encoded() []byte {
 // An encoded is what an engine gave with a message.
 type encoded interface{ Encoded() []byte }
 
-// encodedOf returns a body as the engine carried it. ok is false in memory.
+// EncodedOf returns a body as the engine carried it. ok is false in memory.
 func EncodedOf(x *message.Extra) (data []byte, ok bool) {
 	if x == nil || x.Receipt == nil {
 		return nil, false

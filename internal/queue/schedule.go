@@ -35,7 +35,7 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 // again at once, so that none waits for the hooks of others.
 const tickLen = 1024
 
-// tick sees to those whose time has come: what waited for it is ready, and what
+// Tick sees to those whose time has come: what waited for it is ready, and what
 // was in flight has timed out. It runs in the timer's goroutine, which the
 // queue's close waits for through the alarm.
 func (q *Queue[T]) Tick() {
