@@ -12,8 +12,9 @@ import (
 	"github.com/gofanout/fanout/internal/store"
 )
 
-// redriveAround calls redriveTo with the interceptors around it.
-func redriveAround[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
+// Redrive sends dead letters back to this queue: those that c selects. It returns how many
+// moved. Interceptors are called around it.
+func Redrive[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
 	if q.Core.Calls == nil {
 		return redriveTo(ctx, q, c)
 	}
@@ -47,13 +48,7 @@ func (*redrivenCount) PublishedAt(int) time.Time { return time.Time{} }
 
 func (*redrivenCount) Set(int, string, string) bool { return false }
 
-// Redrive sends dead letters back to this queue: those that c selects. It returns how many
-// moved.
-func Redrive[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
-	return redriveAround(ctx, q, c)
-}
-
-// redriveTo is Redrive with its options, and nothing around it.
+// redriveTo is Redrive with nothing around it.
 func redriveTo[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
 	if err := find(q, "redrive", c); err != nil {
 		return 0, err
