@@ -43,8 +43,9 @@ func TestASecondSettlementWaitsForTheFirst(t *testing.T) {
 					require.NotErrorIs(t, err, fanout.ErrSettled)
 					require.Empty(t, acked)
 
+					begun := time.Now()
 					err = settle(t.Context(), d)
-					require.Len(t, acked, 1, "it has waited")
+					require.Equal(t, 999*time.Millisecond, time.Since(begun), "until the first has its answer")
 					if broken != nil {
 						require.ErrorIs(t, <-acked, errBroken)
 						require.NoError(t, err)
