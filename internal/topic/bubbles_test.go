@@ -254,7 +254,7 @@ func awaitLog(q *queue.Queue[int]) {
 func awaitForgotten(top *Topic[int]) {
 	for armed := true; armed; time.Sleep(time.Millisecond) {
 		top.Mu.Lock()
-		armed = top.dedup.armed
+		_, armed = top.IDsLocked()
 		top.Mu.Unlock()
 	}
 }

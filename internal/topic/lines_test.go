@@ -13,22 +13,6 @@ import (
 	"github.com/gofanout/fanout/internal/settings"
 )
 
-// checkGates checks that somebody will look at each who stands behind nobody. Nothing
-// else may run on the topic meanwhile.
-func checkGates[T any](t *testing.T, top *Topic[T]) {
-	t.Helper()
-	top.Mu.Lock()
-	defer top.Mu.Unlock()
-	require.False(t, top.lines.HasTurns())
-	for w := range top.everyWaiter() {
-		gated := top.standsBehind(w)
-		for q := range top.targets(w.offer) {
-			gated = gated || q.RoomWanted.Load() != 0
-		}
-		require.True(t, gated, "nobody will look at one who stands behind nobody")
-	}
-}
-
 // Redrives wait behind a publish that wants their queue, and publishes behind a
 // redrive, but not where the queue drops. When the first gives up, all who waited for
 // it alone go on at once, and in the order of their arrival.
@@ -105,7 +89,7 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 					}()
 					synctest.Wait()
 					check(t, top)
-					checkGates(t, top)
+					require.NoError(t, top.CheckTurns())
 				}
 				require.Empty(t, went, "one overtook the batch")
 				require.ErrorIs(t, <-gaveUp, context.DeadlineExceeded)
@@ -113,7 +97,7 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 				require.Len(t, went, len(row.behind)-row.still)
 				require.Equal(t, row.still, top.Stats().Waiting)
 				check(t, top)
-				checkGates(t, top)
+				require.NoError(t, top.CheckTurns())
 				require.NoError(t, top.Close())
 			})
 		})
@@ -153,7 +137,7 @@ func TestWhoWaitsWithAnIDThatAnotherPublishesWaitsNoLonger(t *testing.T) {
 		require.Empty(t, done)
 		require.Equal(t, 2, top.Stats().Waiting)
 		check(t, top)
-		checkGates(t, top)
+		require.NoError(t, top.CheckTurns())
 
 		require.NoError(t, receive(t, a).Ack(ctx))
 		synctest.Wait()

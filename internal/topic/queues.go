@@ -18,7 +18,7 @@ func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 		t.Mu.Unlock()
 		return queue.SourceIsOpen(q, deleting)
 	}
-	over := t.state == topicClosed // and q with it
+	over := t.IsClosedLocked() // and q with it
 	if !deleting && (over || q.Closing) {
 		t.Mu.Unlock()
 		return nil
@@ -42,7 +42,7 @@ func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 	}
 	if first {
 		t.removeLocked(q)
-		t.turnsWithoutLocked(q)
+		t.TurnsWithoutLocked(q)
 	}
 	if !over {
 		defer t.Release()
@@ -59,11 +59,7 @@ func (t *Topic[T]) removeLocked(q *queue.Queue[T]) {
 		return
 	}
 	delete(t.queues, q.QueueName)
-	if q.Filters != nil {
-		t.routes.Remove(q)
-	} else {
-		t.removeOpenLocked(q)
-	}
+	t.RemoveLocked(q)
 }
 
 // keepOrphanLocked keeps the dead-letter queue of a queue that was closed.

@@ -12,30 +12,6 @@ import (
 	"github.com/gofanout/fanout/internal/settings"
 )
 
-// retained is the last messages of a topic, for queues that are opened later:
-// a ring that grows up to its size. The topic's Mu guards it.
-type retained[T any] struct {
-	size int
-	ring []message.Item[T]
-	next int // where the next message goes, once the ring has its size
-}
-
-func (r *retained[T]) add(it message.Item[T]) {
-	switch {
-	case r.size == 0:
-	case len(r.ring) < r.size:
-		r.ring = append(r.ring, it)
-	default:
-		r.ring[r.next] = it
-		r.next = (r.next + 1) % r.size
-	}
-}
-
-// all returns a copy of what is retained, oldest first.
-func (r *retained[T]) all() []message.Item[T] {
-	return append(slices.Clone(r.ring[r.next:]), r.ring[:r.next]...)
-}
-
 // A replaying queue has filters, which are asked about what the topic retains
 // while others publish. They are asked without a lock, about one snapshot.
 // Meanwhile the queue is one of t.opening: it gets what is published, as any queue
@@ -52,7 +28,7 @@ type replaying[T any] struct {
 // so that q never holds more than its capacity. DropOldest needs none: it would
 // drop first what is replayed.
 func (t *Topic[T]) beginReplayLocked(q *queue.Queue[T]) *replaying[T] {
-	r := &replaying[T]{q: q, its: t.retained.all(), most: min(q.Set.Replay, q.Set.Capacity)}
+	r := &replaying[T]{q: q, its: t.RetainedLocked(), most: min(q.Set.Replay, q.Set.Capacity)}
 	if q.Set.Overflow != settings.DropOldest {
 		r.aside = min(r.most, len(r.its))
 	}
@@ -63,7 +39,7 @@ func (t *Topic[T]) beginReplayLocked(q *queue.Queue[T]) *replaying[T] {
 		t.opening = make(map[string]*queue.Queue[T])
 	}
 	t.opening[q.QueueName] = q
-	t.routes.Add(q)
+	t.AddLocked(q)
 	return r
 }
 
@@ -80,7 +56,7 @@ func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
 		return err
 	}
 	t.Mu.Lock()
-	if t.state != topicOpen {
+	if !t.IsOpenLocked() {
 		t.Mu.Unlock()
 		return message.ErrClosed
 	}
@@ -100,8 +76,8 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 	delete(t.opening, q.QueueName)
 	q.Closing = true
 	d := q.DeadIfAny() // what expired meanwhile is there
-	if t.state != topicClosed {
-		t.routes.Remove(q)
+	if !t.IsClosedLocked() {
+		t.RemoveLocked(q)
 		if d != nil {
 			t.keepOrphanLocked(d)
 			d = nil
@@ -110,7 +86,7 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 	if d != nil {
 		d.CloseNow(false)
 	}
-	t.turnsWithoutLocked(q)
+	t.TurnsWithoutLocked(q)
 	var p notice.Pending
 	t.UnlockTo(&p)
 	q.Report.Stop()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/admission"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -63,25 +64,6 @@ func TestMessagesWithADelayDropTheOldestThatWaitsInAHand(t *testing.T) {
 	})
 }
 
-// The two things happen at one instant, in either order.
-func TestAPublishThatIsAdmittedAsItIsReportedReturns(t *testing.T) {
-	for range 200 {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t)
-			q := openQueue(t, top, "q", WithCapacity(1))
-			publish(t, top, 1)
-			d := receive(t, q)
-			go func() {
-				time.Sleep(stallAfter)
-				require.NoError(t, d.Ack(ctx))
-			}()
-			publish(t, top, 2)
-			require.Equal(t, []int{2}, bodies(t, q))
-			top.Close()
-		})
-	}
-}
-
 // Waiting in vain.
 
 func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
@@ -99,7 +81,7 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 			return nil
 		}, WithConcurrency(2)) // the second finds nothing but what stands behind the first
 		require.NoError(t, err)
-		time.Sleep(stallAfter) // when it looks again, should it have looked before the second has
+		time.Sleep(admission.StallAfter) // when it looks again, should it have looked before the second has
 		synctest.Wait()
 		require.Len(t, errs, 1, "it waits for ever")
 		require.ErrorIs(t, errs[0], message.ErrWouldDeadlock)

@@ -8,11 +8,9 @@ import (
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/ending"
-	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
-	"github.com/gofanout/fanout/internal/routing"
 )
 
 // An endingOf is a topic that is being ended, with its queues.
@@ -29,46 +27,16 @@ func (t *Topic[T]) Identity() any { return t.Core }
 // topics in with, and drains its queues.
 func (t *Topic[T]) BeginShutdown(with map[any]bool) ending.Ending {
 	t.Mu.Lock()
-	var refused []*waiter[T]
-	if t.state != topicClosed {
-		t.state = topicClosing
-		t.endsWith = append(t.endsWith, with)
-		refused = t.refuseWaitersLocked()
-	}
+	tell := t.BeginClosingLocked(with)
 	qs := t.queuesLocked()
 	var p notice.Pending
-	t.UnlockTo(&p) // those behind them are admitted
-	for _, w := range refused {
-		close(w.decided)
-	}
+	t.UnlockTo(&p) // those behind the refused are admitted
+	tell()
 	for _, q := range qs {
 		q.Drain()
 	}
 	p.Perform()
 	return &endingOf[T]{Topic: t, qs: qs}
-}
-
-// mayPublishLocked reports whether the topic's state lets a publish in, whose
-// context comes from run r, nil if it comes from no handler.
-func (t *Topic[T]) mayPublishLocked(r *handling.Run) bool {
-	switch t.state {
-	case topicOpen:
-		return true
-	case topicClosing:
-		if r == nil {
-			return false
-		}
-		in := r.Topic()
-		return in != nil && slices.ContainsFunc(t.endsWith, func(with map[any]bool) bool { return with[in] })
-	}
-	return false
-}
-
-// Published counts the messages that the topic has accepted.
-func (e *endingOf[T]) Published() uint64 {
-	e.Mu.Lock()
-	defer e.Mu.Unlock()
-	return e.seq
 }
 
 // Await waits until the queues have been drained, each at some instant, and the engine, if
@@ -194,23 +162,17 @@ func (t *Topic[T]) Close() error {
 // lets the engine go: it calls hooks, and may block.
 func (t *Topic[T]) endNow(why error) (finish func()) {
 	t.Mu.Lock()
-	if t.state == topicClosed {
+	if t.IsClosedLocked() {
 		t.Mu.Unlock()
 		return func() {}
 	}
 	qs := t.queuesLocked()
-	t.state = topicClosed
+	tell := t.CloseLocked()
 	t.closedQ = qs
-	waiters := t.refuseWaitersLocked()
 	t.drainDeadLocked(qs) // what expires now is there to be looked at
 	orphans := t.orphansLocked()
-	t.orphans, t.endsWith = nil, nil
-	t.lines.Forget()
-	t.open, t.directs, t.short = routing.List[T]{}, 0, nil
-	t.routes.Forget()
+	t.orphans = nil
 	clear(t.queues)
-	t.stopDedupLocked()
-	t.retained.ring, t.retained.next = nil, 0 // OpenQueue reads the size without the lock
 	for _, q := range t.opening {
 		q.Closing = true
 	}
@@ -232,16 +194,13 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	for _, d := range orphans {
 		d.CloseNow(false)
 	}
-	t.log.Forget()
 	if len(left.Queues) > 0 {
 		t.shutdown = left
 	}
 	var p notice.Pending
 	t.UnlockTo(&p)
 
-	for _, w := range waiters {
-		close(w.decided)
-	}
+	tell()
 	p.CancelAll()
 	return func() {
 		// A hook may end the goroutine.

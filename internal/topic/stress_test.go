@@ -220,8 +220,8 @@ func (s *stressTest) tryCheck() error {
 			err = d.CheckLocked()
 			d.Mu.Unlock()
 		}
-		if err == nil && q.Log == top.log && top.limit > q.Allow.Load() {
-			err = fmt.Errorf("limit %d is beyond allow %d", top.limit, q.Allow.Load())
+		if err == nil {
+			err = top.CheckLimitLocked(q)
 		}
 		q.Mu.Unlock()
 		if err != nil {

@@ -17,46 +17,6 @@ import (
 
 // Who waits for room, who waits behind them, and what wakes them.
 
-// Who finds no room says that it waits, and then looks once more. Here it
-// can't look, because the test has the queue. So the room that is made meanwhile is
-// seen by its look, and whoever makes some after that is told that it waits.
-func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
-	for _, before := range []bool{true, false} {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t)
-			q := openQueue(t, top, "q", WithCapacity(1))
-			publish(t, top, 1)
-			d := receive(t, q)
-			q.Mu.Lock()
-			room := make(chan bool, 1)
-			go func() {
-				top.Mu.Lock()
-				defer top.Mu.Unlock()
-				room <- (&offer[int]{waits: true}).hasRoomOrWants(q, 1)
-			}()
-			for n := 0; n < 10_000_000 && q.RoomWanted.Load() == 0; n++ {
-				runtime.Gosched()
-			}
-			told := q.RoomWanted.Load() != 0
-			if before { // as by one who saw that no room is wanted
-				q.Leases.Ack(d.Ref)
-				q.AckedLocked()
-			}
-			q.Mu.Unlock()
-			require.True(t, told, "it looks for room, and nobody would tell it of what is made then")
-			require.Equal(t, before, <-room)
-			if before {
-				require.Zero(t, q.RoomWanted.Load(), "nobody waits")
-			} else {
-				require.NoError(t, d.Ack(ctx))
-				require.Zero(t, q.RoomWanted.Load(), "who waits was not told")
-			}
-			check(t, top)
-			require.NoError(t, top.Close())
-		})
-	}
-}
-
 // The list of idle queues holds queues that wait for a message, and no others.
 func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 	waitIn := map[string]func(ctx context.Context, t *testing.T, q *queue.Queue[int]){

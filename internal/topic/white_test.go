@@ -248,8 +248,9 @@ func TestRowDeduplication(t *testing.T) {
 			}
 			elapse(window + window/8)
 			top.Mu.Lock() // nobody asked, but the timer
-			require.Zero(t, top.dedup.Len())
-			require.False(t, top.dedup.armed)
+			remembered, armed := top.IDsLocked()
+			require.Zero(t, remembered)
+			require.False(t, armed)
 			top.Mu.Unlock()
 			top.Close()
 			<-top.Done()
@@ -265,30 +266,6 @@ func TestRowDeduplication(t *testing.T) {
 			require.Zero(t, time.Since(start))
 		})
 	})
-}
-
-func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
-	// A consumer may make room between a publisher's look and its lock.
-	for _, o := range []settings.Overflow{settings.DropOldest, settings.DropNewest} {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t)
-			q := openQueue(t, top, "q", WithCapacity(2), WithOverflow(o))
-			publish(t, top, 1)
-			top.Mu.Lock()
-			its := []message.Item[int]{{Body: 2, Seq: 2}}
-			top.log.Append(its[0])
-			q.Overflow(its, nil)
-			require.False(t, top.Pending.Any(), "something is to be told")
-			top.log.Publish()
-			top.seq++
-			top.Mu.Unlock()
-			require.Zero(t, view.StatsOf(q).Dropped)
-			require.Zero(t, q.Win.Len(), "it stays in the log")
-			require.Equal(t, []int{1, 2}, bodies(t, q))
-			check(t, top)
-			top.Close()
-		})
-	}
 }
 
 func TestDoneComesWhenTheLastOfManyThatAPublishWokeIsHome(t *testing.T) {
@@ -317,16 +294,6 @@ func TestDoneComesWhenTheLastOfManyThatAPublishWokeIsHome(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestSegmentsAreAQuarterOfTheSmallestCapacity(t *testing.T) {
-	top := newTopic[int](t)
-	openQueue(t, top, "large", WithCapacity(400))
-	small := openQueue(t, top, "small", WithCapacity(40))
-	require.Equal(t, 10, top.segment)
-	require.NoError(t, small.Close())
-	require.Equal(t, 100, top.segment)
-	top.Close()
 }
 
 func TestAQueueKeepsNoSubscriberThatWasShutDown(t *testing.T) {
@@ -447,7 +414,8 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 		require.Zero(t, view.StatsOf(q).Unsettled())
 		require.Zero(t, view.StatsOf(q).Dead)
 		top.Mu.Lock()
-		require.Zero(t, top.dedup.Len())
+		remembered, _ := top.IDsLocked()
+		require.Zero(t, remembered)
 		top.Mu.Unlock()
 		check(t, top)
 		top.Close()
@@ -512,33 +480,6 @@ func TestABlockQueueSeesTheRoomThatALeaseHasMadeAtOnce(t *testing.T) {
 		check(t, g.top)
 		g.end()
 	})
-}
-
-func TestSettingAnAttributeAllocatesAtMostTheMap(t *testing.T) {
-	top := newTopic[int](t)
-	one := func(x *message.Extra) *offered[int] { return &offered[int]{items: []message.Item[int]{{Ext: x}}} }
-	const runs = 100
-	var empty, full [runs + 1]*offered[int]
-	for k := range empty {
-		empty[k] = one(&message.Extra{ID: "a"})
-		full[k] = one(&message.Extra{ID: "a", Attributes: map[string]string{"a": "1"}})
-	}
-	set := func(os []*offered[int]) float64 {
-		n := 0
-		return testing.AllocsPerRun(runs, func() {
-			i := os[n].info("t").About
-			if !i.Set(0, "traceparent", "x") || i.Set(0, "traceparent", "y") {
-				panic("set wrongly")
-			}
-			n++
-		})
-	}
-	var m map[string]string
-	aMap := testing.AllocsPerRun(runs, func() { m = make(map[string]string); m["a"] = "1" })
-	require.NotNil(t, m)
-	require.Equal(t, aMap, set(empty[:]))
-	require.Zero(t, set(full[:]))
-	require.NoError(t, top.Close())
 }
 
 func TestWhatADeliveryReleasesIsReadyAtItsPlace(t *testing.T) {

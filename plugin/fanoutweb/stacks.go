@@ -150,6 +150,7 @@ func stackOf(text string) (parts []stackPart) {
 // library are the beginnings of functions of the library, and of those below it.
 var library = []string{
 	"github.com/gofanout/fanout.",
+	"github.com/gofanout/fanout/internal/admission.",
 	"github.com/gofanout/fanout/internal/alarm.",
 	"github.com/gofanout/fanout/internal/callback.",
 	"github.com/gofanout/fanout/internal/consumers.",

@@ -1,4 +1,4 @@
-package topic
+package admission
 
 import (
 	"github.com/gofanout/fanout/internal/handling"
@@ -8,9 +8,9 @@ import (
 // blockersOf returns the full queues that waiter w waits for: its own, and those
 // of the waiters that it stands behind, as far as they are the first of their lines.
 // Who stands in between is looked at when he is the first.
-func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
+func (a *Admission[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
 	if !w.Waits() {
 		return nil
 	}
@@ -18,7 +18,7 @@ func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 	for todo := []*waiter[T]{w}; len(todo) > 0; {
 		o, number := todo[0].offer, todo[0].Number()
 		todo = todo[1:]
-		for q, n := range t.targets(o) {
+		for q, n := range a.targets(o) {
 			switch {
 			case q.Set.Overflow != settings.Block && o.redrive == nil:
 			case q.HasRoom(int64(n)):
@@ -27,7 +27,7 @@ func (t *Topic[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 				full = append(full, q)
 			}
 		}
-		for ahead := range t.lines.Ahead(o, t.open.Len() > 0, number) {
+		for ahead := range a.lines.Ahead(o, a.open.Len() > 0, number) {
 			if first := waiterOf[T](ahead); !seen[first] {
 				seen[first] = true
 				todo = append(todo, first)

@@ -1,4 +1,4 @@
-package topic
+package admission
 
 import (
 	"context"
@@ -12,78 +12,78 @@ import (
 )
 
 // Publish publishes one message.
-func (t *Topic[T]) Publish(ctx context.Context, body T) error {
-	if t.publishFast(ctx, body) {
+func (a *Admission[T]) Publish(ctx context.Context, body T) error {
+	if a.publishFast(ctx, body) {
 		return nil
 	}
-	return t.publish(ctx, t.offerOf(body), false)
+	return a.publish(ctx, a.offerOf(body), false)
 }
 
 // publishFast publishes one message when there is nothing to look at and
 // nobody to wait for: one short lock, one append. It reports whether it has.
-func (t *Topic[T]) publishFast(ctx context.Context, body T) (done bool) {
-	if ctx == nil || ctx.Err() != nil || !t.plain || !t.routes.None() {
+func (a *Admission[T]) publishFast(ctx context.Context, body T) (done bool) {
+	if ctx == nil || ctx.Err() != nil || !a.plain || !a.routes.None() {
 		return false
 	}
-	now := t.Now()
-	t.Mu.Lock()
-	if t.state != topicOpen || t.lines.Waiting() > 0 || !t.fitsLocked(1) {
-		t.Mu.Unlock()
+	now := a.Now()
+	a.Mu.Lock()
+	if a.state != topicOpen || a.lines.Waiting() > 0 || !a.fitsLocked(1) {
+		a.Mu.Unlock()
 		return false
 	}
-	t.seq++
-	it := message.Item[T]{Seq: t.seq, At: t.timeOf(now), Body: body}
-	if t.open.Len() > 0 { // else nobody would read it
-		t.log.Append(it)
-		t.log.Publish()
+	a.seq++
+	it := message.Item[T]{Seq: a.seq, At: a.timeOf(now), Body: body}
+	if a.open.Len() > 0 { // else nobody would read it
+		a.log.Append(it)
+		a.log.Publish()
 	} else {
-		t.unrouted++
+		a.unrouted++
 	}
-	t.retained.add(it)
-	t.Mu.Unlock()
-	t.WakeAll(&t.Idle)
-	if t.Core.Hooked[notice.Published] {
-		t.TellPublished([]message.Item[T]{it})
+	a.retained.add(it)
+	a.Mu.Unlock()
+	a.WakeAll(&a.Idle)
+	if a.Core.Hooked[notice.Published] {
+		a.TellPublished([]message.Item[T]{it})
 	}
 	return true
 }
 
 // PublishBatch publishes a batch, all or none.
-func (t *Topic[T]) PublishBatch(ctx context.Context, messages []message.Published[T]) error {
-	if t.publishPlain(ctx, messages) {
+func (a *Admission[T]) PublishBatch(ctx context.Context, messages []message.Published[T]) error {
+	if a.publishPlain(ctx, messages) {
 		return nil
 	}
-	o, err := t.offerOfAll(messages)
+	o, err := a.offerOfAll(messages)
 	if err != nil {
-		return t.publishError(err)
+		return a.publishError(err)
 	}
-	return t.publish(ctx, o, false)
+	return a.publish(ctx, o, false)
 }
 
 // TryPublish is Publish without waiting.
-func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
-	if t.publishFast(ctx, body) {
+func (a *Admission[T]) TryPublish(ctx context.Context, body T) error {
+	if a.publishFast(ctx, body) {
 		return nil
 	}
-	return t.publish(ctx, t.offerOf(body), true)
+	return a.publish(ctx, a.offerOf(body), true)
 }
 
 // TryPublishBatch is PublishBatch without waiting.
-func (t *Topic[T]) TryPublishBatch(ctx context.Context, messages []message.Published[T]) error {
-	if t.publishPlain(ctx, messages) {
+func (a *Admission[T]) TryPublishBatch(ctx context.Context, messages []message.Published[T]) error {
+	if a.publishPlain(ctx, messages) {
 		return nil
 	}
-	o, err := t.offerOfAll(messages)
+	o, err := a.offerOfAll(messages)
 	if err != nil {
-		return t.publishError(err)
+		return a.publishError(err)
 	}
-	return t.publish(ctx, o, true)
+	return a.publish(ctx, o, true)
 }
 
 // publishPlain is publishFast for a batch of messages that are nothing but
 // their bodies.
-func (t *Topic[T]) publishPlain(ctx context.Context, messages []message.Published[T]) (done bool) {
-	if ctx == nil || ctx.Err() != nil || !t.plain || !t.routes.None() || t.Core.Hooked[notice.Published] || t.retained.size > 0 {
+func (a *Admission[T]) publishPlain(ctx context.Context, messages []message.Published[T]) (done bool) {
+	if ctx == nil || ctx.Err() != nil || !a.plain || !a.routes.None() || a.Core.Hooked[notice.Published] || a.retained.size > 0 {
 		return false
 	}
 	for k := range messages {
@@ -92,41 +92,41 @@ func (t *Topic[T]) publishPlain(ctx context.Context, messages []message.Publishe
 		}
 	}
 	n := int64(len(messages))
-	now := t.Now()
-	t.Mu.Lock()
-	if t.state != topicOpen || t.lines.Waiting() > 0 || !t.fitsLocked(n) {
-		t.Mu.Unlock()
+	now := a.Now()
+	a.Mu.Lock()
+	if a.state != topicOpen || a.lines.Waiting() > 0 || !a.fitsLocked(n) {
+		a.Mu.Unlock()
 		return false
 	}
-	at, seq := t.timeOf(now), t.seq
-	t.seq += uint64(n)
-	for rest := messages; len(rest) > 0 && t.open.Len() > 0; { // else nobody would read them
-		room := t.log.Extend(len(rest))
+	at, seq := a.timeOf(now), a.seq
+	a.seq += uint64(n)
+	for rest := messages; len(rest) > 0 && a.open.Len() > 0; { // else nobody would read them
+		room := a.log.Extend(len(rest))
 		for k := range room {
 			seq++
 			room[k] = message.Item[T]{Seq: seq, At: at, Body: rest[k].Body}
 		}
 		rest = rest[len(room):]
 	}
-	if t.open.Len() == 0 {
-		t.unrouted += uint64(n)
+	if a.open.Len() == 0 {
+		a.unrouted += uint64(n)
 	}
-	t.log.Publish()
-	t.Mu.Unlock()
-	t.WakeAll(&t.Idle)
+	a.log.Publish()
+	a.Mu.Unlock()
+	a.WakeAll(&a.Idle)
 	return true
 }
 
 // fitsLocked reports whether n messages can be appended without looking at any
 // queue. What the topic remembers of the queues may have become better since.
-func (t *Topic[T]) fitsLocked(n int64) bool {
-	if t.log.Head()+n <= t.limit {
+func (a *Admission[T]) fitsLocked(n int64) bool {
+	if a.log.Head()+n <= a.limit {
 		return true
 	}
-	if t.limit >= 0 {
-		t.relimitLocked()
+	if a.limit >= 0 {
+		a.relimitLocked()
 	}
-	return t.log.Head()+n <= t.limit
+	return a.log.Head()+n <= a.limit
 }
 
 // checkAttributes returns an error for attributes that no engine and no filter could
@@ -153,15 +153,15 @@ func checkAttribute(name, value string) error {
 }
 
 // offerOf returns an offer of one message that is nothing but its body.
-func (t *Topic[T]) offerOf(body T) *offer[T] {
-	o := t.newOffer()
+func (a *Admission[T]) offerOf(body T) *offer[T] {
+	o := a.newOffer()
 	o.items = append(o.items, message.Item[T]{Body: body})
 	return o
 }
 
 // offerOfAll checks messages and returns an offer with what the topic keeps of them.
-func (t *Topic[T]) offerOfAll(messages []message.Published[T]) (*offer[T], error) {
-	o := t.newOffer()
+func (a *Admission[T]) offerOfAll(messages []message.Published[T]) (*offer[T], error) {
+	o := a.newOffer()
 	o.items = slices.Grow(o.items, len(messages))
 	for k := range messages {
 		m := &messages[k]
@@ -174,12 +174,12 @@ func (t *Topic[T]) offerOfAll(messages []message.Published[T]) (*offer[T], error
 		switch {
 		case m.TimeToLive < 0:
 			return nil, fmt.Errorf("%w: message %d: TimeToLive is %v: want a duration that is not negative", message.ErrInvalidMessage, k, m.TimeToLive)
-		case m.OrderingKey != "" && !t.ordering:
-			return nil, t.lacks("WithOrdering", k, "OrderingKey", m.OrderingKey)
+		case m.OrderingKey != "" && !a.ordering:
+			return nil, a.lacks("WithOrdering", k, "OrderingKey", m.OrderingKey)
 		case m.OrderingKey != "" && m.Delay > 0:
 			return nil, fmt.Errorf("%w: message %d: Delay is %v and OrderingKey %q: with a key, delay the queue", message.ErrUnsupported, k, m.Delay, m.OrderingKey)
-		case m.DeduplicationID != "" && t.dedup == nil:
-			return nil, t.lacks("WithDeduplication", k, "DeduplicationID", m.DeduplicationID)
+		case m.DeduplicationID != "" && a.dedup == nil:
+			return nil, a.lacks("WithDeduplication", k, "DeduplicationID", m.DeduplicationID)
 		}
 		it := message.Item[T]{Body: m.Body}
 		if !m.Plain() {
@@ -194,47 +194,47 @@ func (t *Topic[T]) offerOfAll(messages []message.Published[T]) (*offer[T], error
 }
 
 // lacks returns the error of message k for a field that needs an option.
-func (t *Topic[T]) lacks(option string, k int, field, value string) error {
-	return fmt.Errorf("%w: message %d: %s is %q, but topic %q was not made %s", message.ErrUnsupported, k, field, value, t.TopicName, option)
+func (a *Admission[T]) lacks(option string, k int, field, value string) error {
+	return fmt.Errorf("%w: message %d: %s is %q, but topic %q was not made %s", message.ErrUnsupported, k, field, value, a.TopicName, option)
 }
 
 // publish publishes o, which is not its caller's any more.
-func (t *Topic[T]) publish(ctx context.Context, o *offer[T], try bool) error {
-	err := t.intercepted(ctx, o, try)
+func (a *Admission[T]) publish(ctx context.Context, o *offer[T], try bool) error {
+	err := a.intercepted(ctx, o, try)
 	if err == nil {
 		return nil
 	}
-	return t.publishError(err)
+	return a.publishError(err)
 }
 
-func (t *Topic[T]) publishError(err error) error {
-	return fmt.Errorf("fanout: publish to %q: %w", t.TopicName, err)
+func (a *Admission[T]) publishError(err error) error {
+	return fmt.Errorf("fanout: publish to %q: %w", a.TopicName, err)
 }
 
-func (t *Topic[T]) intercepted(ctx context.Context, o *offer[T], try bool) error {
-	if t.plain {
-		err := t.tryAll(ctx, o, try)
-		t.doneWith(o)
+func (a *Admission[T]) intercepted(ctx context.Context, o *offer[T], try bool) error {
+	if a.plain {
+		err := a.tryAll(ctx, o, try)
+		a.doneWith(o)
 		return err
 	}
-	s := t.fixed(o, try)
-	info := s.info(t.TopicName)
+	s := a.fixed(o, try)
+	info := s.info(a.TopicName)
 	s.chain.Info = info
-	err := t.before[0](ctx, info, s.chain.Next)
+	err := a.before[0](ctx, info, s.chain.Next)
 	s.release()
 	return err
 }
 
 // tryAll publishes o.
-func (t *Topic[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
+func (a *Admission[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
 	}
 	if ctx.Err() != nil {
 		return message.ContextError(ctx)
 	}
-	if t.remote != nil {
-		return t.remote.Publish(ctx, o.items, try)
+	if a.engine != nil {
+		return a.engine.Publish(ctx, o.items, try)
 	}
 	for k := range o.items {
 		if x := o.items[k].Ext; x != nil {
@@ -242,24 +242,24 @@ func (t *Topic[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
 			o.dedup = o.dedup || x.Dedup != ""
 		}
 	}
-	if err := t.routes.Ask(o.items, &o.Answer); err != nil {
+	if err := a.routes.Ask(o.items, &o.Answer); err != nil {
 		return err
 	}
-	err := t.offer(ctx, o, try)
-	if err == nil && t.Core.Hooked[notice.Published] {
-		t.TellPublished(o.items)
+	err := a.offer(ctx, o, try)
+	if err == nil && a.Core.Hooked[notice.Published] {
+		a.TellPublished(o.items)
 	}
 	return err
 }
 
 // TellPublished tells hooks of items that were published.
-func (t *Topic[T]) TellPublished(items []message.Item[T]) {
-	if !t.Core.Hooked[notice.Published] {
+func (a *Admission[T]) TellPublished(items []message.Item[T]) {
+	if !a.Core.Hooked[notice.Published] {
 		return
 	}
 	for _, it := range items {
-		t.To.Call(notice.Published, &notice.Event{
-			Topic: t.TopicName, Seq: it.Seq, Time: t.Time(it.At), MessageID: t.IDOf(it.Seq, it.At, it.Ext), PublishedAt: t.Time(it.At), Count: 1,
+		a.To.Call(notice.Published, &notice.Event{
+			Topic: a.TopicName, Seq: it.Seq, Time: a.Time(it.At), MessageID: a.IDOf(it.Seq, it.At, it.Ext), PublishedAt: a.Time(it.At), Count: 1,
 		})
 	}
 }

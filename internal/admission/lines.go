@@ -1,4 +1,4 @@
-package topic
+package admission
 
 import (
 	"iter"
@@ -50,7 +50,7 @@ func (o *offer[T]) Queue(k int) *waitline.Queue {
 func waiterOf[T any](w *waitline.Waiter) *waiter[T] { return w.Of.(*waiter[T]) }
 
 // enterLocked puts w at the end of its lines.
-func (t *Topic[T]) enterLocked(w *waiter[T]) {
+func (a *Admission[T]) enterLocked(w *waiter[T]) {
 	var ids []string
 	if w.redrive == nil {
 		w.Rows = slices.DeleteFunc(w.Rows, func(r routing.Row[T]) bool { return r.Q.Closing })
@@ -63,49 +63,49 @@ func (t *Topic[T]) enterLocked(w *waiter[T]) {
 			}
 		}
 	}
-	t.lines.Enter(&w.Waiter, w.offer, ids...)
+	a.lines.Enter(&w.Waiter, w.offer, ids...)
 }
 
 // leaveLocked takes w out of all its lines.
-func (t *Topic[T]) leaveLocked(w *waiter[T]) {
-	t.lines.Leave(&w.Waiter)
+func (a *Admission[T]) leaveLocked(w *waiter[T]) {
+	a.lines.Leave(&w.Waiter)
 	w.unwantLocked()
 }
 
 // nextTurnLocked returns the next who is to be looked at, or nil.
-func (t *Topic[T]) nextTurnLocked() *waiter[T] {
-	if w := t.lines.Next(); w != nil {
+func (a *Admission[T]) nextTurnLocked() *waiter[T] {
+	if w := a.lines.Next(); w != nil {
 		return waiterOf[T](w)
 	}
 	return nil
 }
 
 // LetIn is admitWaiters that returns what has to be told.
-func (t *Topic[T]) LetIn(room *queue.Queue[T]) (p notice.Pending) {
-	t.admitWaiters(room, &p)
+func (a *Admission[T]) LetIn(room *queue.Queue[T]) (p notice.Pending) {
+	a.admitWaiters(room, &p)
 	return p
 }
 
 // HasTurnsLocked reports whether anybody is to be looked at.
-func (t *Topic[T]) HasTurnsLocked() bool { return t.lines.HasTurns() }
+func (a *Admission[T]) HasTurnsLocked() bool { return a.lines.HasTurns() }
 
 // TurnsOfLocked has those looked at who may be waiting for room in q.
-func (t *Topic[T]) TurnsOfLocked(q *queue.Queue[T]) { t.lines.RoomMade(q.Wait, q.Filters != nil) }
+func (a *Admission[T]) TurnsOfLocked(q *queue.Queue[T]) { a.lines.RoomMade(q.Wait, q.Filters != nil) }
 
-// turnsWithoutLocked has those looked at who wait for q no longer, since it is gone.
-func (t *Topic[T]) turnsWithoutLocked(q *queue.Queue[T]) {
-	t.lines.Closed(q.Wait, q.Filters != nil, t.open.Len() > 0)
+// TurnsWithoutLocked has those looked at who wait for q no longer, since it is closed.
+func (a *Admission[T]) TurnsWithoutLocked(q *queue.Queue[T]) {
+	a.lines.Closed(q.Wait, q.Filters != nil, a.open.Len() > 0)
 }
 
 // standsBehind reports whether w has to wait for another to go on first.
-func (t *Topic[T]) standsBehind(w *waiter[T]) bool {
-	return t.lines.First(w.offer, t.open.Len() > 0, w.Number()) != nil
+func (a *Admission[T]) standsBehind(w *waiter[T]) bool {
+	return a.lines.First(w.offer, a.open.Len() > 0, w.Number()) != nil
 }
 
 // everyWaiter yields all who wait. The topic's Mu is held.
-func (t *Topic[T]) everyWaiter() iter.Seq[*waiter[T]] {
+func (a *Admission[T]) everyWaiter() iter.Seq[*waiter[T]] {
 	return func(yield func(*waiter[T]) bool) {
-		for w := range t.lines.All() {
+		for w := range a.lines.All() {
 			if !yield(waiterOf[T](w)) {
 				return
 			}
@@ -116,14 +116,14 @@ func (t *Topic[T]) everyWaiter() iter.Seq[*waiter[T]] {
 // blocksAnewLocked reports whether w, which stands behind nobody, may wait for a queue
 // that those in handlers were not known to wait for, so that they have to look for a
 // deadlock again. A queue is blocking if whoever has looked since has found it full.
-func (t *Topic[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
-	if t.lines.InHandlers() == 0 {
+func (a *Admission[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
+	if a.lines.InHandlers() == 0 {
 		return false
 	}
 	if w.redrive != nil || len(w.Rows) > 0 {
 		return true // others may not want this queue, and have not looked at it
 	}
-	for q, n := range t.targets(w.offer) {
+	for q, n := range a.targets(w.offer) {
 		if q.Set.Overflow == settings.Block && !q.Blocks && !q.HasRoom(int64(n)) {
 			q.Blocks, anew = true, true
 		}

@@ -1,4 +1,4 @@
-package topic
+package admission
 
 import (
 	"time"
@@ -18,44 +18,44 @@ type deduplicator struct {
 }
 
 // armDedupLocked sees to it that what is remembered will be forgotten.
-func (t *Topic[T]) armDedupLocked(now int64) {
-	d := t.dedup
+func (a *Admission[T]) armDedupLocked(now int64) {
+	d := a.dedup
 	wait, ok := d.Wait(now)
-	if d.armed || !ok || t.state == topicClosed {
+	if d.armed || !ok || a.state == topicClosed {
 		return
 	}
 	d.armed = true
-	t.Live.Add(1)
-	d.timer = time.AfterFunc(wait, t.forgetIDs)
+	a.Live.Add(1)
+	d.timer = time.AfterFunc(wait, a.forgetIDs)
 }
 
 // forgetIDs is the timer's function. Done waits for it.
-func (t *Topic[T]) forgetIDs() {
-	t.Mu.Lock()
-	t.dedup.armed = false
-	now := t.Now()
-	t.dedup.Expire(now)
-	t.armDedupLocked(now)
-	t.Mu.Unlock()
-	t.Release()
+func (a *Admission[T]) forgetIDs() {
+	a.Mu.Lock()
+	a.dedup.armed = false
+	now := a.Now()
+	a.dedup.Expire(now)
+	a.armDedupLocked(now)
+	a.Mu.Unlock()
+	a.Release()
 }
 
 // stopDedupLocked forgets everything.
-func (t *Topic[T]) stopDedupLocked() {
-	d := t.dedup
+func (a *Admission[T]) stopDedupLocked() {
+	d := a.dedup
 	if d == nil {
 		return
 	}
 	d.Clear()
 	if d.armed && d.timer.Stop() {
 		d.armed = false
-		t.Release() // not the last: the topic itself is still counted
+		a.Release() // not the last: the topic itself is still counted
 	}
 }
 
 // dropDuplicatesLocked takes out of an offer what was published before, or
 // stands earlier in the same batch. They count once the offer is published.
-func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
+func (a *Admission[T]) dropDuplicatesLocked(o *offer[T]) {
 	if !o.dedup {
 		return
 	}
@@ -67,8 +67,8 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 		duplicate := false
 		if it.Ext != nil && it.Ext.Dedup != "" {
 			id := it.Ext.Dedup
-			until := t.dedup.Until(id)
-			duplicate = batch[id] || until > 0 && t.Now() < until
+			until := a.dedup.Until(id)
+			duplicate = batch[id] || until > 0 && a.Now() < until
 			if len(o.items) > 1 && !duplicate {
 				if batch == nil {
 					batch = make(map[string]bool)
@@ -102,9 +102,9 @@ func (t *Topic[T]) dropDuplicatesLocked(o *offer[T]) {
 
 // countDuplicatesLocked counts an offer's duplicates, now that the rest of it
 // is published: one that is refused has changed nothing.
-func (t *Topic[T]) countDuplicatesLocked(o *offer[T]) {
+func (a *Admission[T]) countDuplicatesLocked(o *offer[T]) {
 	if o.dedup {
-		t.dedup.duplicates += o.duplicates
+		a.dedup.duplicates += o.duplicates
 		o.duplicates = 0
 	}
 }

@@ -1,4 +1,4 @@
-package topic
+package admission
 
 import (
 	"context"
@@ -34,15 +34,15 @@ type offer[T any] struct {
 const offerBytes = 64 << 10
 
 // newOffer returns an empty offer.
-func (t *Topic[T]) newOffer() *offer[T] {
-	if o, ok := t.offers.Get().(*offer[T]); ok {
+func (a *Admission[T]) newOffer() *offer[T] {
+	if o, ok := a.offers.Get().(*offer[T]); ok {
 		return o
 	}
 	return new(offer[T])
 }
 
 // doneWith says that nobody will look at o again, unless it waited.
-func (t *Topic[T]) doneWith(o *offer[T]) {
+func (a *Admission[T]) doneWith(o *offer[T]) {
 	if o.waits || uintptr(cap(o.items)) > offerBytes/o.ItemBytes() || o.Words() > offerBytes/8 {
 		return
 	}
@@ -50,12 +50,12 @@ func (t *Topic[T]) doneWith(o *offer[T]) {
 	clear(o.items)
 	o.delayed, o.dedup, o.duplicates = false, false, 0
 	o.items = o.items[:0]
-	t.offers.Put(o)
+	a.offers.Put(o)
 }
 
 // targets yields the queues that an offer goes to with the number of messages
 // that each would get. The topic's Mu is held.
-func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int) bool) {
+func (a *Admission[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int) bool) {
 	return func(yield func(*queue.Queue[T], int) bool) {
 		if o.redrive != nil {
 			if !o.redrive.Closing {
@@ -63,7 +63,7 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int
 			}
 			return
 		}
-		for q := range t.open.All() {
+		for q := range a.open.All() {
 			if len(o.items) == 0 || !yield(q, len(o.items)) {
 				return
 			}
@@ -78,11 +78,11 @@ func (t *Topic[T]) targets(o *offer[T]) func(yield func(q *queue.Queue[T], n int
 
 // refusedLocked returns the error of an offer that waiting would not help. What has
 // expired is dead then, whatever becomes of the offer.
-func (t *Topic[T]) refusedLocked(o *offer[T]) error {
+func (a *Admission[T]) refusedLocked(o *offer[T]) error {
 	if o.redrive != nil {
 		return nil
 	}
-	for q, n := range t.targets(o) {
+	for q, n := range a.targets(o) {
 		if q.Set.Overflow.Drops() {
 			continue
 		}
@@ -100,38 +100,38 @@ func (t *Topic[T]) refusedLocked(o *offer[T]) error {
 // returns a full one to wait for, or an error; then it has changed nothing, but
 // that a redrive may have moved some of its letters, and that what has expired may
 // be dead.
-func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
+func (a *Admission[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 	if o.redrive != nil {
-		return t.admitRedriveLocked(o)
+		return a.admitRedriveLocked(o)
 	}
 	n := len(o.items)
 	if n == 0 {
-		t.countDuplicatesLocked(o)
+		a.countDuplicatesLocked(o)
 		return nil, nil
 	}
-	if !o.delayed && t.log.Head()+int64(n) <= t.limit && o.Fit() {
-		t.stampLocked(o)
-		t.appendLocked(o)
-		t.showLocked(o)
+	if !o.delayed && a.log.Head()+int64(n) <= a.limit && o.Fit() {
+		a.stampLocked(o)
+		a.appendLocked(o)
+		a.showLocked(o)
 		return nil, nil
 	}
 
 	// Look at all before touching any.
-	if err = t.refusedLocked(o); err != nil {
+	if err = a.refusedLocked(o); err != nil {
 		return nil, err
 	}
-	for q, n := range t.targets(o) {
+	for q, n := range a.targets(o) {
 		if q.Set.Overflow == settings.Block && !o.hasRoomOrWants(q, int64(n)) {
 			return q, nil
 		}
 	}
 
 	// Nothing can fail from here on.
-	t.stampLocked(o)
+	a.stampLocked(o)
 	if !o.delayed {
-		t.appendLocked(o)
+		a.appendLocked(o)
 	}
-	for q := range t.open.All() {
+	for q := range a.open.All() {
 		switch {
 		case q.Direct || o.delayed:
 			q.Add(o.items, nil)
@@ -148,13 +148,13 @@ func (t *Topic[T]) admitLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 			r.Q.Overflow(o.items, r.Accepted)
 		}
 	}
-	t.showLocked(o)
-	for q := range t.targets(o) {
+	a.showLocked(o)
+	for q := range a.targets(o) {
 		if q.Set.Overflow.Drops() && q.RoomWanted.Load() != 0 { // a redrive waits for what expires
-			t.TurnsOfLocked(q)
+			a.TurnsOfLocked(q)
 		}
 	}
-	t.relimitLocked()
+	a.relimitLocked()
 	return nil, nil
 }
 
@@ -181,56 +181,56 @@ func (o *offer[T]) hasRoomOrWants(q *queue.Queue[T], n int64) bool {
 	return true
 }
 
-func (t *Topic[T]) stampLocked(o *offer[T]) {
-	if t.open.Len() == 0 {
-		t.unrouted += o.Unaccepted(len(o.items))
+func (a *Admission[T]) stampLocked(o *offer[T]) {
+	if a.open.Len() == 0 {
+		a.unrouted += o.Unaccepted(len(o.items))
 	}
-	at := t.timeOf(t.Now())
+	at := a.timeOf(a.Now())
 	for k := range o.items {
 		it := &o.items[k]
-		t.seq++
-		it.Seq, it.At = t.seq, at
-		t.retained.add(*it)
+		a.seq++
+		it.Seq, it.At = a.seq, at
+		a.retained.add(*it)
 		if it.Ext != nil && it.Ext.TTL > 0 {
-			t.Expiring.Store(it.Seq)
+			a.Expiring.Store(it.Seq)
 		}
 		if it.Ext != nil && it.Ext.Dedup != "" {
-			t.dedup.Remember(it.Ext.Dedup, at)
-			t.lines.Published(it.Ext.Dedup)
+			a.dedup.Remember(it.Ext.Dedup, at)
+			a.lines.Published(it.Ext.Dedup)
 		}
 	}
 	if o.dedup {
-		t.countDuplicatesLocked(o)
-		t.armDedupLocked(at)
+		a.countDuplicatesLocked(o)
+		a.armDedupLocked(at)
 	}
 }
 
 // appendLocked appends o's items to the log, if any queue reads it, and to those of the
 // queues whose filters accept them. None has a delay.
-func (t *Topic[T]) appendLocked(o *offer[T]) {
-	if t.log.Read() {
+func (a *Admission[T]) appendLocked(o *offer[T]) {
+	if a.log.Read() {
 		for _, it := range o.items {
-			t.log.Append(it)
+			a.log.Append(it)
 		}
 	}
 	o.Append(o.items)
 }
 
 // RedriveLetters adds letters to q, and waits for room.
-func (t *Topic[T]) RedriveLetters(ctx context.Context, q *queue.Queue[T], letters []queue.Delivery[T]) (moved int, err error) {
+func (a *Admission[T]) RedriveLetters(ctx context.Context, q *queue.Queue[T], letters []queue.Delivery[T]) (moved int, err error) {
 	o := &offer[T]{redrive: q, letters: letters}
-	err = t.offer(ctx, o, false)
+	err = a.offer(ctx, o, false)
 	return o.moved, err
 }
 
 // showLocked shows consumers what was appended: all of it has been. Who finds a message in a
 // queue without filters finds it in those with filters, too.
-func (t *Topic[T]) showLocked(o *offer[T]) {
+func (a *Admission[T]) showLocked(o *offer[T]) {
 	o.Show()
-	t.log.Publish()
+	a.log.Publish()
 }
 
-func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *queue.Queue[T], err error) {
+func (a *Admission[T]) admitRedriveLocked(o *offer[T]) (full *queue.Queue[T], err error) {
 	q := o.redrive
 	if q.Closing {
 		return nil, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
@@ -240,8 +240,8 @@ func (t *Topic[T]) admitRedriveLocked(o *offer[T]) (full *queue.Queue[T], err er
 		o.letters, moved = deadletter.RedriveLocked(q, o.letters)
 		o.moved += moved
 	}
-	if t.limit >= 0 && q.Log == t.log { // it can only have become less
-		t.limit = min(t.limit, q.Allow.Load())
+	if a.limit >= 0 && q.Log == a.log { // it can only have become less
+		a.limit = min(a.limit, q.Allow.Load())
 	}
 	if len(o.letters) > 0 {
 		return q, nil

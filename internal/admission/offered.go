@@ -1,4 +1,4 @@
-package topic
+package admission
 
 import (
 	"context"
@@ -12,20 +12,20 @@ import (
 
 // fixed makes the IDs of o's items that have none, and returns what interceptors are told
 // of their publish. o is its own from here on.
-func (t *Topic[T]) fixed(o *offer[T], try bool) *offered[T] {
+func (a *Admission[T]) fixed(o *offer[T], try bool) *offered[T] {
 	for k := range o.items {
 		it := &o.items[k]
 		if it.Ext == nil {
 			it.Ext = new(message.Extra)
 		}
 		if it.Ext.ID == "" {
-			it.Ext.ID = t.IDOf(t.ids.Add(1), t.Now(), nil)
+			it.Ext.ID = a.IDOf(a.ids.Add(1), a.Now(), nil)
 		}
 	}
-	s, ok := t.offereds.Get().(*offered[T])
+	s, ok := a.offereds.Get().(*offered[T])
 	if !ok {
-		s = &offered[T]{t: t}
-		s.chain = intercept.NewChain(t.before, s.publish)
+		s = &offered[T]{a: a}
+		s.chain = intercept.NewChain(a.before, s.publish)
 	}
 	s.offer, s.items, s.try = o, o.items, try
 	return s
@@ -36,7 +36,7 @@ func (t *Topic[T]) fixed(o *offer[T], try bool) *offered[T] {
 //
 // Invariant: one that is not in use is nobody's, as what a surrounded handler uses again.
 type offered[T any] struct {
-	t         *Topic[T]
+	a         *Admission[T]
 	offer     *offer[T] // whose the items are
 	items     []message.Item[T]
 	try       bool
@@ -51,10 +51,10 @@ func (o *offered[T]) publish(ctx context.Context) error {
 		return o.err
 	}
 	o.published = true
-	c := o.t.newOffer()
+	c := o.a.newOffer()
 	c.items = append(c.items, o.items...)
-	err := o.t.tryAll(ctx, c, o.try)
-	o.t.doneWith(c)
+	err := o.a.tryAll(ctx, c, o.try)
+	o.a.doneWith(c)
 	return err
 }
 
@@ -63,11 +63,11 @@ func (o *offered[T]) release() {
 	if !o.chain.Over() {
 		return
 	}
-	t := o.t
-	t.doneWith(o.offer)
+	a := o.a
+	a.doneWith(o.offer)
 	o.offer, o.items, o.published, o.err = nil, nil, false, nil
 	o.chain.Info = intercept.Info{}
-	t.offereds.Put(o)
+	a.offereds.Put(o)
 }
 
 func (o *offered[T]) info(topic string) intercept.Info {

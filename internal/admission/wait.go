@@ -1,4 +1,4 @@
-package topic
+package admission
 
 import (
 	"context"
@@ -40,34 +40,34 @@ func (w *waiter[T]) lookAgain() {
 }
 
 // offer adds o to the queues, and waits for its turn if it must and may.
-func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
+func (a *Admission[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 	var r *handling.Run
 	if o.redrive != nil { // before it has moved letters: it asks the user's context
 		r = handling.RunOf(ctx)
 		o.waits = true
 	}
-	t.Mu.Lock()
-	full, err := t.firstLookLocked(o, r)
-	if o.redrive == nil && (t.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
-		t.Unlock()              // tells of what had expired
+	a.Mu.Lock()
+	full, err := a.firstLookLocked(o, r)
+	if o.redrive == nil && (a.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
+		a.Unlock()              // tells of what had expired
 		r = handling.RunOf(ctx) // asks the user's context: without a lock
 		o.waits = !try
-		t.Mu.Lock()
-		full, err = t.firstLookLocked(o, r)
+		a.Mu.Lock()
+		full, err = a.firstLookLocked(o, r)
 	}
 	var w *waiter[T]
 	if full != nil && !try {
 		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
 		w.Of, w.InHandler = w, r != nil
-		t.enterLocked(w)
+		a.enterLocked(w)
 	}
 	var p notice.Pending
-	t.UnlockTo(&p) // admits those whose deduplication IDs are published now, or who wait where messages expired
+	a.UnlockTo(&p) // admits those whose deduplication IDs are published now, or who wait where messages expired
 	if w != nil {
-		return t.stand(ctx, w, full, &p)
+		return a.stand(ctx, w, full, &p)
 	}
 	if err == nil && full == nil {
-		t.after(o)
+		a.after(o)
 	}
 	p.Perform()
 	if err != nil {
@@ -82,17 +82,17 @@ func (t *Topic[T]) offer(ctx context.Context, o *offer[T], try bool) error {
 // stand performs p and waits for w's turn. It asks the user's context and calls hooks:
 // if one of them ends the goroutine, or panics, w gives up its place as if its context
 // had ended.
-func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *queue.Queue[T], p *notice.Pending) error {
+func (a *Admission[T]) stand(ctx context.Context, w *waiter[T], full *queue.Queue[T], p *notice.Pending) error {
 	awaited := false
 	defer func() {
 		if !awaited {
-			t.giveUp(w)
+			a.giveUp(w)
 		}
 	}()
 	p.Perform()
-	err := t.await(ctx, w, full)
+	err := a.await(ctx, w, full)
 	awaited = true
-	if t.giveUp(w) {
+	if a.giveUp(w) {
 		return err
 	}
 	<-w.decided // perhaps just now: what was decided is what happened
@@ -100,32 +100,32 @@ func (t *Topic[T]) stand(ctx context.Context, w *waiter[T], full *queue.Queue[T]
 }
 
 // giveUp takes w out of the line, and reports whether it was there still.
-func (t *Topic[T]) giveUp(w *waiter[T]) bool {
-	t.Mu.Lock()
+func (a *Admission[T]) giveUp(w *waiter[T]) bool {
+	a.Mu.Lock()
 	if !w.Waits() {
-		t.Mu.Unlock()
+		a.Mu.Unlock()
 		return false
 	}
-	t.leaveLocked(w)
-	t.Unlock() // admits those behind this one, who may not share the queue it waited for
+	a.leaveLocked(w)
+	a.Unlock() // admits those behind this one, who may not share the queue it waited for
 	return true
 }
 
-// stallAfter is how long a publish waits before it is reported, and how long
+// StallAfter is how long a publish waits before it is reported, and how long
 // until it is reported again.
-const stallAfter = 10 * time.Second
+const StallAfter = 10 * time.Second
 
 // await waits until w is decided, and returns early with an error if ctx ends
 // or if it would wait for ever.
-func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *queue.Queue[T]) error {
-	since := t.Now()
-	hw := &handling.Wait{Blockers: func() []handling.Queue { return t.blockersOf(w) }}
+func (a *Admission[T]) await(ctx context.Context, w *waiter[T], full *queue.Queue[T]) error {
+	since := a.Now()
+	hw := &handling.Wait{Blockers: func() []handling.Queue { return a.blockersOf(w) }}
 	run := w.run
 	if run != nil {
 		run.Add(hw)
 		defer run.Remove(hw)
 	}
-	stalled := time.NewTimer(stallAfter)
+	stalled := time.NewTimer(StallAfter)
 	defer stalled.Stop()
 	for {
 		if run != nil {
@@ -140,11 +140,11 @@ func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *queue.Queue[T]
 			return fmt.Errorf("%w while waiting for room in queue %q", message.ContextError(ctx), full.QueueName)
 		case <-w.again:
 		case <-stalled.C:
-			if qs := t.blockersOf(w); len(qs) > 0 {
+			if qs := a.blockersOf(w); len(qs) > 0 {
 				full = qs[0].(*queue.Queue[T]) // it may have become another
 			}
-			view.ReportStall(full, time.Duration(t.Now()-since))
-			stalled.Reset(stallAfter)
+			view.ReportStall(full, time.Duration(a.Now()-since))
+			stalled.Reset(StallAfter)
 		}
 	}
 }
@@ -152,38 +152,33 @@ func (t *Topic[T]) await(ctx context.Context, w *waiter[T], full *queue.Queue[T]
 // firstLookLocked admits a new offer, unless one that came before it waits for
 // a queue that this one wants too. It returns the queue to wait for. r is the run
 // that publishes, or nil.
-func (t *Topic[T]) firstLookLocked(o *offer[T], r *handling.Run) (full *queue.Queue[T], err error) {
-	if !t.takesLocked(o, r) {
+func (a *Admission[T]) firstLookLocked(o *offer[T], r *handling.Run) (full *queue.Queue[T], err error) {
+	if !a.takesLocked(o, r) {
 		return nil, message.ErrClosed
 	}
-	t.dropDuplicatesLocked(o)
-	if t.lines.Waiting() > 0 && (o.redrive != nil || len(o.items) > 0) {
-		if w := t.lines.First(o, t.open.Len() > 0, math.MaxUint64); w != nil {
-			if err = t.refusedLocked(o); err != nil {
+	a.dropDuplicatesLocked(o)
+	if a.lines.Waiting() > 0 && (o.redrive != nil || len(o.items) > 0) {
+		if w := a.lines.First(o, a.open.Len() > 0, math.MaxUint64); w != nil {
+			if err = a.refusedLocked(o); err != nil {
 				return nil, err
 			}
 			return waiterOf[T](w).full, nil
 		}
 	}
-	return t.admitLocked(o)
-}
-
-// takesLocked reports whether the topic's state lets an offer of run r in.
-func (t *Topic[T]) takesLocked(o *offer[T], r *handling.Run) bool {
-	return t.state == topicOpen || o.redrive == nil && t.mayPublishLocked(r)
+	return a.admitLocked(o)
 }
 
 // after does what remains once an offer was admitted. No lock is held.
-func (t *Topic[T]) after(o *offer[T]) {
+func (a *Admission[T]) after(o *offer[T]) {
 	if o.redrive != nil {
 		return
 	}
 	for _, r := range o.Rows {
 		if r.Q.Idle != nil { // else it is direct
-			t.WakeAll(r.Q.Idle)
+			a.WakeAll(r.Q.Idle)
 		}
 	}
-	t.WakeAll(&t.Idle)
+	a.WakeAll(&a.Idle)
 }
 
 // admitWaiters admits those whose turn it is to be looked at, in the order of their
@@ -191,37 +186,37 @@ func (t *Topic[T]) after(o *offer[T]) {
 // wait holds back those behind it that share a queue with it, and no others. A
 // redrive that moved some of its letters goes behind the others for the rest. No lock is
 // held; what has to be told is left in p.
-func (t *Topic[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
+func (a *Admission[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 	var admitted, decided []*waiter[T]
 	anew := false // somebody waits for what he did not wait for before
-	t.Mu.Lock()
+	a.Mu.Lock()
 	if room != nil {
-		t.TurnsOfLocked(room)
+		a.TurnsOfLocked(room)
 	}
-	for w := t.nextTurnLocked(); w != nil; w = t.nextTurnLocked() {
-		if !t.takesLocked(w.offer, w.run) { // its handler has returned, and Shutdown was called
+	for w := a.nextTurnLocked(); w != nil; w = a.nextTurnLocked() {
+		if !a.takesLocked(w.offer, w.run) { // its handler has returned, and Shutdown was called
 			w.err = message.ErrClosed
 			decided = append(decided, w)
-			t.leaveLocked(w)
+			a.leaveLocked(w)
 			continue
 		}
-		t.dropDuplicatesLocked(w.offer)
+		a.dropDuplicatesLocked(w.offer)
 		if w.redrive == nil && len(w.items) == 0 { // published by another meanwhile
-			t.countDuplicatesLocked(w.offer)
+			a.countDuplicatesLocked(w.offer)
 			decided = append(decided, w)
-			t.leaveLocked(w)
+			a.leaveLocked(w)
 			continue
 		}
 		if w.dedup { // duplicates were taken out of it
-			t.lines.Narrow(&w.Waiter, w.offer)
+			a.lines.Narrow(&w.Waiter, w.offer)
 		}
-		if t.standsBehind(w) {
+		if a.standsBehind(w) {
 			anew = true
 			continue
 		}
 		moved := w.moved
 		w.unwantLocked()
-		full, err := t.admitLocked(w.offer)
+		full, err := a.admitLocked(w.offer)
 		if full == nil && err == nil {
 			admitted = append(admitted, w)
 		}
@@ -229,26 +224,26 @@ func (t *Topic[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 		case full == nil:
 			w.err = err
 			decided = append(decided, w)
-			t.leaveLocked(w)
+			a.leaveLocked(w)
 		case w.moved > moved:
-			t.leaveLocked(w)
-			t.enterLocked(w)
-			t.lines.Turn(&w.Waiter) // if it is the first again, it has to say that it waits
+			a.leaveLocked(w)
+			a.enterLocked(w)
+			a.lines.Turn(&w.Waiter) // if it is the first again, it has to say that it waits
 		default:
 			w.full = full
-			anew = t.blocksAnewLocked(w) || anew
+			anew = a.blocksAnewLocked(w) || anew
 		}
 	}
 	var inHandlers []*waiter[T]
-	if anew && t.lines.InHandlers() > 0 {
-		for w := range t.everyWaiter() {
+	if anew && a.lines.InHandlers() > 0 {
+		for w := range a.everyWaiter() {
 			if w.run != nil {
 				inHandlers = append(inHandlers, w)
 			}
 		}
 	}
-	made := t.TakeLocked(p)
-	t.Mu.Unlock()
+	made := a.TakeLocked(p)
+	a.Mu.Unlock()
 	for _, w := range decided {
 		close(w.decided)
 	}
@@ -256,24 +251,9 @@ func (t *Topic[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 		w.lookAgain()
 	}
 	for _, w := range admitted {
-		t.after(w.offer)
+		a.after(w.offer)
 	}
 	for _, q := range made {
 		q.TellRoom(p)
 	}
-}
-
-// refuseWaitersLocked decides about the waiters whom the topic's state does not let
-// in that it is closed. The caller closes their decided.
-func (t *Topic[T]) refuseWaitersLocked() (refused []*waiter[T]) {
-	for w := range t.everyWaiter() {
-		if !t.takesLocked(w.offer, w.run) {
-			w.err = message.ErrClosed
-			refused = append(refused, w)
-		}
-	}
-	for _, w := range refused {
-		t.leaveLocked(w)
-	}
-	return refused
 }
