@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/offer"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
@@ -36,10 +37,9 @@ type Admission[T any] struct {
 	queue.Home[T]
 
 	// Immutable.
-	engine   Engine[T] // nil in memory
-	ordering bool
-	before   []intercept.Interceptor // around publishes
-	plain    bool                    // made, and nothing stands around publishes
+	engine Engine[T]               // nil in memory
+	before []intercept.Interceptor // around publishes
+	plain  bool                    // made, and nothing stands around publishes
 
 	log *log.Log[message.Item[T]] // appended to under Mu
 
@@ -70,8 +70,8 @@ type Admission[T any] struct {
 
 	// At the end, as a publish of one plain message needs none of them.
 	spare    log.Spare[message.Item[T]] // of the logs of queues
-	offers   sync.Pool                  // not in use: *offer[T]
-	offereds sync.Pool                  // not in use: *offered[T]
+	offers   offer.Maker[T]
+	offereds sync.Pool // not in use: *offered[T]
 }
 
 // An Engine gets what is published, if the topic is on one.
@@ -82,10 +82,10 @@ type Engine[T any] interface {
 // Init makes a zero Admission one that has no queues. Whoever has it sets Owner.
 func (a *Admission[T]) Init(c *queue.Core, set settings.Topic) {
 	a.Core = c
-	a.ordering = set.Ordering
 	a.before, a.plain = set.Publishing, len(set.Publishing) == 0
 	a.log, a.segment = log.New[message.Item[T]](1), log.SegmentOf[message.Item[T]]()
 	a.retained.size = set.Retention
+	a.offers.Topic, a.offers.Ordering, a.offers.Deduplication = c.TopicName, set.Ordering, set.DedupMax > 0
 	a.limit = math.MaxInt64
 	if set.DedupMax > 0 {
 		a.dedup = &deduplicator{IDs: dedup.New(set.DedupWindow, set.DedupMax)}

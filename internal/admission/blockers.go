@@ -16,11 +16,11 @@ func (a *Admission[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 	}
 	seen := map[*waiter[T]]bool{w: true}
 	for todo := []*waiter[T]{w}; len(todo) > 0; {
-		o, number := todo[0].offer, todo[0].Number()
+		o, number := todo[0].Offer, todo[0].Number()
 		todo = todo[1:]
-		for q, n := range a.targets(o) {
+		for q, n := range o.Targets(&a.open) {
 			switch {
-			case q.Set.Overflow != settings.Block && o.redrive == nil:
+			case q.Set.Overflow != settings.Block && o.Redrive == nil:
 			case q.HasRoom(int64(n)):
 				q.Blocks = false
 			default:

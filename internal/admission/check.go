@@ -47,7 +47,7 @@ func (a *Admission[T]) CheckTurns() error {
 	}
 	for w := range a.everyWaiter() {
 		gated := a.standsBehind(w)
-		for q := range a.targets(w.offer) {
+		for q := range w.Targets(&a.open) {
 			gated = gated || q.RoomWanted.Load() != 0
 		}
 		if !gated {

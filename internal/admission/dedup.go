@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/dedup"
+	"github.com/gofanout/fanout/internal/offer"
 )
 
 // A deduplicator is a topic's deduplication IDs, and the timer that gives back the memory
@@ -55,56 +56,21 @@ func (a *Admission[T]) stopDedupLocked() {
 
 // dropDuplicatesLocked takes out of an offer what was published before, or
 // stands earlier in the same batch. They count once the offer is published.
-func (a *Admission[T]) dropDuplicatesLocked(o *offer[T]) {
-	if !o.dedup {
+func (a *Admission[T]) dropDuplicatesLocked(o *offer.Offer[T]) {
+	if !o.Dedup {
 		return
 	}
-	var batch map[string]bool
-	var moved []int // the new index of each item, or -1; nil while none is taken out
-	kept := o.items[:0]
-	for k := range o.items {
-		it := &o.items[k]
-		duplicate := false
-		if it.Ext != nil && it.Ext.Dedup != "" {
-			id := it.Ext.Dedup
-			until := a.dedup.Until(id)
-			duplicate = batch[id] || until > 0 && a.Now() < until
-			if len(o.items) > 1 && !duplicate {
-				if batch == nil {
-					batch = make(map[string]bool)
-				}
-				batch[id] = true
-			}
-		}
-		switch {
-		case duplicate && moved == nil:
-			moved = make([]int, len(o.items))
-			for j := range k {
-				moved[j] = j
-			}
-			fallthrough
-		case duplicate:
-			o.duplicates++
-			moved[k] = -1
-			continue
-		case moved != nil:
-			moved[k] = len(kept)
-		}
-		kept = append(kept, *it)
-	}
-	if moved == nil {
-		return
-	}
-	clear(o.items[len(kept):])
-	o.items = kept
-	o.Renumber(moved)
+	o.DropDuplicates(func(id string) bool {
+		until := a.dedup.Until(id)
+		return until > 0 && a.Now() < until
+	})
 }
 
 // countDuplicatesLocked counts an offer's duplicates, now that the rest of it
 // is published: one that is refused has changed nothing.
-func (a *Admission[T]) countDuplicatesLocked(o *offer[T]) {
-	if o.dedup {
-		a.dedup.duplicates += o.duplicates
-		o.duplicates = 0
+func (a *Admission[T]) countDuplicatesLocked(o *offer.Offer[T]) {
+	if o.Dedup {
+		a.dedup.duplicates += o.Duplicates
+		o.Duplicates = 0
 	}
 }

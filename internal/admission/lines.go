@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/offer"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
@@ -15,61 +16,30 @@ import (
 // lines, those of a queue in its Wait. This file says which lines an offer wants, and who
 // is looked at when something changes.
 
-// makeLines returns a queue's lines, and makes them if there are none.
-func makeLines[T any](q *queue.Queue[T]) *waitline.Queue {
-	if q.Wait == nil {
-		q.Wait = &waitline.Queue{Filtered: q.Filters != nil, Drops: q.Set.Overflow.Drops()}
-	}
-	return q.Wait
-}
-
-// Redrives reports whether o is a redrive. It and what follows is for package waitline.
-func (o *offer[T]) Redrives() bool { return o.redrive != nil }
-
-// Queues is how many queues o names: a publish those with a filter.
-func (o *offer[T]) Queues() int {
-	if o.redrive != nil {
-		return 1
-	}
-	return len(o.Rows)
-}
-
-// Queue returns the lines of one of o's queues, nil if it is closed or, of a publish, if
-// nobody has waited for room in it. The topic's Mu is held.
-func (o *offer[T]) Queue(k int) *waitline.Queue {
-	switch {
-	case o.redrive == nil && o.Rows[k].Q.Closing, o.redrive != nil && o.redrive.Closing:
-		return nil
-	case o.redrive != nil:
-		return makeLines(o.redrive)
-	}
-	return o.Rows[k].Q.Wait
-}
-
 // waiterOf is the waiter that stands in line.
 func waiterOf[T any](w *waitline.Waiter) *waiter[T] { return w.Of.(*waiter[T]) }
 
 // enterLocked puts w at the end of its lines.
 func (a *Admission[T]) enterLocked(w *waiter[T]) {
 	var ids []string
-	if w.redrive == nil {
+	if w.Redrive == nil {
 		w.Rows = slices.DeleteFunc(w.Rows, func(r routing.Row[T]) bool { return r.Q.Closing })
 		for _, r := range w.Rows {
-			makeLines(r.Q)
+			offer.MakeLines(r.Q)
 		}
-		for k := 0; w.dedup && k < len(w.items); k++ {
-			if x := w.items[k].Ext; x != nil && x.Dedup != "" {
+		for k := 0; w.Dedup && k < len(w.Items); k++ {
+			if x := w.Items[k].Ext; x != nil && x.Dedup != "" {
 				ids = append(ids, x.Dedup)
 			}
 		}
 	}
-	a.lines.Enter(&w.Waiter, w.offer, ids...)
+	a.lines.Enter(&w.Waiter, w.Offer, ids...)
 }
 
 // leaveLocked takes w out of all its lines.
 func (a *Admission[T]) leaveLocked(w *waiter[T]) {
 	a.lines.Leave(&w.Waiter)
-	w.unwantLocked()
+	unwantLocked(w.Offer)
 }
 
 // nextTurnLocked returns the next who is to be looked at, or nil.
@@ -99,7 +69,7 @@ func (a *Admission[T]) TurnsWithoutLocked(q *queue.Queue[T]) {
 
 // standsBehind reports whether w has to wait for another to go on first.
 func (a *Admission[T]) standsBehind(w *waiter[T]) bool {
-	return a.lines.First(w.offer, a.open.Len() > 0, w.Number()) != nil
+	return a.lines.First(w.Offer, a.open.Len() > 0, w.Number()) != nil
 }
 
 // everyWaiter yields all who wait. The topic's Mu is held.
@@ -120,10 +90,10 @@ func (a *Admission[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
 	if a.lines.InHandlers() == 0 {
 		return false
 	}
-	if w.redrive != nil || len(w.Rows) > 0 {
+	if w.Redrive != nil || len(w.Rows) > 0 {
 		return true // others may not want this queue, and have not looked at it
 	}
-	for q, n := range a.targets(w.offer) {
+	for q, n := range w.Targets(&a.open) {
 		if q.Set.Overflow == settings.Block && !q.Blocks && !q.HasRoom(int64(n)) {
 			q.Blocks, anew = true, true
 		}

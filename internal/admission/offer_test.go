@@ -42,9 +42,9 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		for k := 3; k < 40; k += 5 {
 			require.NoError(t, opened[k].Close())
 		}
-		o, err := h.offerOfAll([]message.Published[int]{{Body: 10, Attributes: map[string]string{"name": "a"}}, {Body: 2}, {Body: 3, Attributes: map[string]string{"name": "a"}}})
+		o, err := h.offers.OfAll([]message.Published[int]{{Body: 10, Attributes: map[string]string{"name": "a"}}, {Body: 2}, {Body: 3, Attributes: map[string]string{"name": "a"}}})
 		require.NoError(t, err)
-		require.NoError(t, h.routes.Ask(o.items, &o.Answer))
+		require.NoError(t, h.routes.Ask(o.Items, &o.Answer))
 		got := map[string][]int{}
 		last := uint64(0)
 		for _, r := range o.Rows {
@@ -54,8 +54,8 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		}
 		want := map[string][]int{}
 		for _, q := range h.queues {
-			for k := range o.items {
-				if q.Filters.Accepts(&o.items[k]) {
+			for k := range o.Items {
+				if q.Filters.Accepts(&o.Items[k]) {
 					want[q.QueueName] = append(want[q.QueueName], k)
 				}
 			}
@@ -74,18 +74,18 @@ type watched struct{ _ [1 << 10]byte }
 func TestAnOfferThatIsUsedAgainIsEmpty(t *testing.T) {
 	h := newHome[*watched](t, settings.Topic{})
 	h.open("q", []filter.Filter[*watched]{{Message: func(m *message.Published[*watched]) bool { return m.Body != nil }}})
-	o, err := h.offerOfAll([]message.Published[*watched]{{Body: new(watched), Attributes: map[string]string{"a": "b"}}, {Body: new(watched)}})
+	o, err := h.offers.OfAll([]message.Published[*watched]{{Body: new(watched), Attributes: map[string]string{"a": "b"}}, {Body: new(watched)}})
 	require.NoError(t, err)
 	require.NoError(t, h.tryAll(context.Background(), o, false))
 	require.Len(t, o.Rows, 1)
-	h.doneWith(o)
-	for _, it := range o.items[:cap(o.items)] {
+	h.offers.Done(o)
+	for _, it := range o.Items[:cap(o.Items)] {
 		require.Equal(t, message.Item[*watched]{}, it)
 	}
 	for _, r := range o.Rows[:cap(o.Rows)] {
 		require.Equal(t, routing.Row[*watched]{}, r)
 	}
-	require.Empty(t, o.items)
+	require.Empty(t, o.Items)
 	require.Empty(t, o.Rows)
 	h.end(t)
 }
@@ -95,7 +95,7 @@ func TestAPublishThatWaitedIsNotUsedAgain(t *testing.T) {
 		h := newHome[int](t, settings.Topic{})
 		q := h.open("q", accepting(all), capacity(1))
 		h.publish(t, 1)
-		waited := h.offerOf(2)
+		waited := h.offers.Of(2)
 		go func() {
 			if err := h.Admission.publish(ctx, waited, false); err != nil {
 				t.Error(err)
@@ -107,7 +107,7 @@ func TestAPublishThatWaitedIsNotUsedAgain(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []int{2}, bodies(t, q))
 		for range 10 {
-			require.NotSame(t, waited, h.newOffer(), "others may look at it still")
+			require.NotSame(t, waited, h.offers.New(), "others may look at it still")
 		}
 		h.end(t)
 	})
@@ -125,9 +125,9 @@ func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
 	for k := range ms {
 		ms[k].Body = k
 	}
-	o, err := h.offerOfAll(ms)
+	o, err := h.offers.OfAll(ms)
 	require.NoError(t, err)
-	require.NoError(t, h.routes.Ask(o.items, &o.Answer))
+	require.NoError(t, h.routes.Ask(o.Items, &o.Answer))
 	h.Mu.Lock()
 	h.stampLocked(o)
 	h.appendLocked(o)

@@ -8,13 +8,14 @@ import (
 
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/offer"
 )
 
 // fixed makes the IDs of o's items that have none, and returns what interceptors are told
 // of their publish. o is its own from here on.
-func (a *Admission[T]) fixed(o *offer[T], try bool) *offered[T] {
-	for k := range o.items {
-		it := &o.items[k]
+func (a *Admission[T]) fixed(o *offer.Offer[T], try bool) *offered[T] {
+	for k := range o.Items {
+		it := &o.Items[k]
 		if it.Ext == nil {
 			it.Ext = new(message.Extra)
 		}
@@ -27,7 +28,7 @@ func (a *Admission[T]) fixed(o *offer[T], try bool) *offered[T] {
 		s = &offered[T]{a: a}
 		s.chain = intercept.NewChain(a.before, s.publish)
 	}
-	s.offer, s.items, s.try = o, o.items, try
+	s.offer, s.items, s.try = o, o.Items, try
 	return s
 }
 
@@ -37,7 +38,7 @@ func (a *Admission[T]) fixed(o *offer[T], try bool) *offered[T] {
 // Invariant: one that is not in use is nobody's, as what a surrounded handler uses again.
 type offered[T any] struct {
 	a         *Admission[T]
-	offer     *offer[T] // whose the items are
+	offer     *offer.Offer[T] // whose the items are
 	items     []message.Item[T]
 	try       bool
 	published bool
@@ -51,10 +52,10 @@ func (o *offered[T]) publish(ctx context.Context) error {
 		return o.err
 	}
 	o.published = true
-	c := o.a.newOffer()
-	c.items = append(c.items, o.items...)
+	c := o.a.offers.New()
+	c.Items = append(c.Items, o.items...)
 	err := o.a.tryAll(ctx, c, o.try)
-	o.a.doneWith(c)
+	o.a.offers.Done(c)
 	return err
 }
 
@@ -64,7 +65,7 @@ func (o *offered[T]) release() {
 		return
 	}
 	a := o.a
-	a.doneWith(o.offer)
+	a.offers.Done(o.offer)
 	o.offer, o.items, o.published, o.err = nil, nil, false, nil
 	o.chain.Info = intercept.Info{}
 	a.offereds.Put(o)
@@ -95,7 +96,7 @@ func (o *offered[T]) Set(k int, name, value string) (ok bool) {
 	if _, has := it.Ext.Attributes[name]; has {
 		return false
 	}
-	if err := checkAttribute(name, value); err != nil {
+	if err := offer.CheckAttribute(name, value); err != nil {
 		if o.err == nil {
 			o.err = fmt.Errorf("%w: message %d: an interceptor: %w", message.ErrInvalidMessage, k, err)
 		}

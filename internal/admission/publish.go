@@ -3,12 +3,10 @@ package admission
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"unicode/utf8"
 
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/offer"
 )
 
 // Publish publishes one message.
@@ -16,7 +14,7 @@ func (a *Admission[T]) Publish(ctx context.Context, body T) error {
 	if a.publishFast(ctx, body) {
 		return nil
 	}
-	return a.publish(ctx, a.offerOf(body), false)
+	return a.publish(ctx, a.offers.Of(body), false)
 }
 
 // publishFast publishes one message when there is nothing to look at and
@@ -53,7 +51,7 @@ func (a *Admission[T]) PublishBatch(ctx context.Context, messages []message.Publ
 	if a.publishPlain(ctx, messages) {
 		return nil
 	}
-	o, err := a.offerOfAll(messages)
+	o, err := a.offers.OfAll(messages)
 	if err != nil {
 		return a.publishError(err)
 	}
@@ -65,7 +63,7 @@ func (a *Admission[T]) TryPublish(ctx context.Context, body T) error {
 	if a.publishFast(ctx, body) {
 		return nil
 	}
-	return a.publish(ctx, a.offerOf(body), true)
+	return a.publish(ctx, a.offers.Of(body), true)
 }
 
 // TryPublishBatch is PublishBatch without waiting.
@@ -73,7 +71,7 @@ func (a *Admission[T]) TryPublishBatch(ctx context.Context, messages []message.P
 	if a.publishPlain(ctx, messages) {
 		return nil
 	}
-	o, err := a.offerOfAll(messages)
+	o, err := a.offers.OfAll(messages)
 	if err != nil {
 		return a.publishError(err)
 	}
@@ -129,77 +127,8 @@ func (a *Admission[T]) fitsLocked(n int64) bool {
 	return a.log.Head()+n <= a.limit
 }
 
-// checkAttributes returns an error for attributes that no engine and no filter could
-// take: without a name, or not of UTF-8.
-func checkAttributes(attributes map[string]string) error {
-	for name, value := range attributes {
-		if err := checkAttribute(name, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkAttribute(name, value string) error {
-	switch {
-	case name == "":
-		return fmt.Errorf("an attribute without a name has the value %q: want a name", value)
-	case !utf8.ValidString(name):
-		return fmt.Errorf("attribute %q: want a name of UTF-8", name)
-	case !utf8.ValidString(value):
-		return fmt.Errorf("attribute %q is %q: want a value of UTF-8", name, value)
-	}
-	return nil
-}
-
-// offerOf returns an offer of one message that is nothing but its body.
-func (a *Admission[T]) offerOf(body T) *offer[T] {
-	o := a.newOffer()
-	o.items = append(o.items, message.Item[T]{Body: body})
-	return o
-}
-
-// offerOfAll checks messages and returns an offer with what the topic keeps of them.
-func (a *Admission[T]) offerOfAll(messages []message.Published[T]) (*offer[T], error) {
-	o := a.newOffer()
-	o.items = slices.Grow(o.items, len(messages))
-	for k := range messages {
-		m := &messages[k]
-		if m.Delay < 0 {
-			return nil, fmt.Errorf("%w: message %d: Delay is %v: want a duration that is not negative", message.ErrInvalidMessage, k, m.Delay)
-		}
-		if err := checkAttributes(m.Attributes); err != nil {
-			return nil, fmt.Errorf("%w: message %d: %w", message.ErrInvalidMessage, k, err)
-		}
-		switch {
-		case m.TimeToLive < 0:
-			return nil, fmt.Errorf("%w: message %d: TimeToLive is %v: want a duration that is not negative", message.ErrInvalidMessage, k, m.TimeToLive)
-		case m.OrderingKey != "" && !a.ordering:
-			return nil, a.lacks("WithOrdering", k, "OrderingKey", m.OrderingKey)
-		case m.OrderingKey != "" && m.Delay > 0:
-			return nil, fmt.Errorf("%w: message %d: Delay is %v and OrderingKey %q: with a key, delay the queue", message.ErrUnsupported, k, m.Delay, m.OrderingKey)
-		case m.DeduplicationID != "" && a.dedup == nil:
-			return nil, a.lacks("WithDeduplication", k, "DeduplicationID", m.DeduplicationID)
-		}
-		it := message.Item[T]{Body: m.Body}
-		if !m.Plain() {
-			it.Ext = &message.Extra{
-				ID: m.ID, Attributes: maps.Clone(m.Attributes), Key: m.OrderingKey, Dedup: m.DeduplicationID,
-				Delay: m.Delay, TTL: m.TimeToLive,
-			}
-		}
-		o.items = append(o.items, it)
-	}
-	return o, nil
-}
-
-// lacks returns the error of message k for a field that needs an option.
-func (a *Admission[T]) lacks(option string, k int, field, value string) error {
-	return fmt.Errorf("%w: message %d: %s is %q, but topic %q was not made %s", message.ErrUnsupported, k, field, value, a.TopicName, option)
-}
-
 // publish publishes o, which is not its caller's any more.
-func (a *Admission[T]) publish(ctx context.Context, o *offer[T], try bool) error {
+func (a *Admission[T]) publish(ctx context.Context, o *offer.Offer[T], try bool) error {
 	err := a.intercepted(ctx, o, try)
 	if err == nil {
 		return nil
@@ -211,10 +140,10 @@ func (a *Admission[T]) publishError(err error) error {
 	return fmt.Errorf("fanout: publish to %q: %w", a.TopicName, err)
 }
 
-func (a *Admission[T]) intercepted(ctx context.Context, o *offer[T], try bool) error {
+func (a *Admission[T]) intercepted(ctx context.Context, o *offer.Offer[T], try bool) error {
 	if a.plain {
 		err := a.tryAll(ctx, o, try)
-		a.doneWith(o)
+		a.offers.Done(o)
 		return err
 	}
 	s := a.fixed(o, try)
@@ -226,7 +155,7 @@ func (a *Admission[T]) intercepted(ctx context.Context, o *offer[T], try bool) e
 }
 
 // tryAll publishes o.
-func (a *Admission[T]) tryAll(ctx context.Context, o *offer[T], try bool) error {
+func (a *Admission[T]) tryAll(ctx context.Context, o *offer.Offer[T], try bool) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
 	}
@@ -234,20 +163,15 @@ func (a *Admission[T]) tryAll(ctx context.Context, o *offer[T], try bool) error 
 		return message.ContextError(ctx)
 	}
 	if a.engine != nil {
-		return a.engine.Publish(ctx, o.items, try)
+		return a.engine.Publish(ctx, o.Items, try)
 	}
-	for k := range o.items {
-		if x := o.items[k].Ext; x != nil {
-			o.delayed = o.delayed || x.Delay > 0
-			o.dedup = o.dedup || x.Dedup != ""
-		}
-	}
-	if err := a.routes.Ask(o.items, &o.Answer); err != nil {
+	o.Look()
+	if err := a.routes.Ask(o.Items, &o.Answer); err != nil {
 		return err
 	}
 	err := a.offer(ctx, o, try)
 	if err == nil && a.Core.Hooked[notice.Published] {
-		a.TellPublished(o.items)
+		a.TellPublished(o.Items)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/offer"
 	"github.com/gofanout/fanout/internal/routing"
 )
 
@@ -42,8 +43,8 @@ func (a *Admission[T]) mayPublishLocked(r *handling.Run) bool {
 }
 
 // takesLocked reports whether the topic's state lets an offer of run r in.
-func (a *Admission[T]) takesLocked(o *offer[T], r *handling.Run) bool {
-	return a.state == topicOpen || o.redrive == nil && a.mayPublishLocked(r)
+func (a *Admission[T]) takesLocked(o *offer.Offer[T], r *handling.Run) bool {
+	return a.state == topicOpen || o.Redrive == nil && a.mayPublishLocked(r)
 }
 
 // BeginClosingLocked has publishes accepted from running handlers of the topics in with only,
@@ -78,7 +79,7 @@ func (a *Admission[T]) CloseLocked() (tell func()) {
 func (a *Admission[T]) refuseWaitersLocked() (tell func()) {
 	var refused []*waiter[T]
 	for w := range a.everyWaiter() {
-		if !a.takesLocked(w.offer, w.run) {
+		if !a.takesLocked(w.Offer, w.run) {
 			w.err = message.ErrClosed
 			refused = append(refused, w)
 		}

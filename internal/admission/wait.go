@@ -9,6 +9,7 @@ import (
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/offer"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/waitline"
@@ -17,7 +18,7 @@ import (
 // A waiter is an offer that waits for room. decided is closed, by whoever
 // decided about it, after err was set; both belong to the topic's Mu until then.
 type waiter[T any] struct {
-	*offer[T]
+	*offer.Offer[T]
 	waitline.Waiter
 
 	decided chan struct{}
@@ -40,24 +41,24 @@ func (w *waiter[T]) lookAgain() {
 }
 
 // offer adds o to the queues, and waits for its turn if it must and may.
-func (a *Admission[T]) offer(ctx context.Context, o *offer[T], try bool) error {
+func (a *Admission[T]) offer(ctx context.Context, o *offer.Offer[T], try bool) error {
 	var r *handling.Run
-	if o.redrive != nil { // before it has moved letters: it asks the user's context
+	if o.Redrive != nil { // before it has moved letters: it asks the user's context
 		r = handling.RunOf(ctx)
-		o.waits = true
+		o.MayWait = true
 	}
 	a.Mu.Lock()
 	full, err := a.firstLookLocked(o, r)
-	if o.redrive == nil && (a.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
+	if o.Redrive == nil && (a.state == topicClosing || full != nil && !try) { // it counts whether a handler publishes
 		a.Unlock()              // tells of what had expired
 		r = handling.RunOf(ctx) // asks the user's context: without a lock
-		o.waits = !try
+		o.MayWait = !try
 		a.Mu.Lock()
 		full, err = a.firstLookLocked(o, r)
 	}
 	var w *waiter[T]
 	if full != nil && !try {
-		w = &waiter[T]{offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
+		w = &waiter[T]{Offer: o, run: r, decided: make(chan struct{}), again: make(chan struct{}, 1), full: full}
 		w.Of, w.InHandler = w, r != nil
 		a.enterLocked(w)
 	}
@@ -152,12 +153,12 @@ func (a *Admission[T]) await(ctx context.Context, w *waiter[T], full *queue.Queu
 // firstLookLocked admits a new offer, unless one that came before it waits for
 // a queue that this one wants too. It returns the queue to wait for. r is the run
 // that publishes, or nil.
-func (a *Admission[T]) firstLookLocked(o *offer[T], r *handling.Run) (full *queue.Queue[T], err error) {
+func (a *Admission[T]) firstLookLocked(o *offer.Offer[T], r *handling.Run) (full *queue.Queue[T], err error) {
 	if !a.takesLocked(o, r) {
 		return nil, message.ErrClosed
 	}
 	a.dropDuplicatesLocked(o)
-	if a.lines.Waiting() > 0 && (o.redrive != nil || len(o.items) > 0) {
+	if a.lines.Waiting() > 0 && (o.Redrive != nil || len(o.Items) > 0) {
 		if w := a.lines.First(o, a.open.Len() > 0, math.MaxUint64); w != nil {
 			if err = a.refusedLocked(o); err != nil {
 				return nil, err
@@ -169,8 +170,8 @@ func (a *Admission[T]) firstLookLocked(o *offer[T], r *handling.Run) (full *queu
 }
 
 // after does what remains once an offer was admitted. No lock is held.
-func (a *Admission[T]) after(o *offer[T]) {
-	if o.redrive != nil {
+func (a *Admission[T]) after(o *offer.Offer[T]) {
+	if o.Redrive != nil {
 		return
 	}
 	for _, r := range o.Rows {
@@ -194,29 +195,29 @@ func (a *Admission[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 		a.TurnsOfLocked(room)
 	}
 	for w := a.nextTurnLocked(); w != nil; w = a.nextTurnLocked() {
-		if !a.takesLocked(w.offer, w.run) { // its handler has returned, and Shutdown was called
+		if !a.takesLocked(w.Offer, w.run) { // its handler has returned, and Shutdown was called
 			w.err = message.ErrClosed
 			decided = append(decided, w)
 			a.leaveLocked(w)
 			continue
 		}
-		a.dropDuplicatesLocked(w.offer)
-		if w.redrive == nil && len(w.items) == 0 { // published by another meanwhile
-			a.countDuplicatesLocked(w.offer)
+		a.dropDuplicatesLocked(w.Offer)
+		if w.Redrive == nil && len(w.Items) == 0 { // published by another meanwhile
+			a.countDuplicatesLocked(w.Offer)
 			decided = append(decided, w)
 			a.leaveLocked(w)
 			continue
 		}
-		if w.dedup { // duplicates were taken out of it
-			a.lines.Narrow(&w.Waiter, w.offer)
+		if w.Dedup { // duplicates were taken out of it
+			a.lines.Narrow(&w.Waiter, w.Offer)
 		}
 		if a.standsBehind(w) {
 			anew = true
 			continue
 		}
-		moved := w.moved
-		w.unwantLocked()
-		full, err := a.admitLocked(w.offer)
+		moved := w.Moved
+		unwantLocked(w.Offer)
+		full, err := a.admitLocked(w.Offer)
 		if full == nil && err == nil {
 			admitted = append(admitted, w)
 		}
@@ -225,7 +226,7 @@ func (a *Admission[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 			w.err = err
 			decided = append(decided, w)
 			a.leaveLocked(w)
-		case w.moved > moved:
+		case w.Moved > moved:
 			a.leaveLocked(w)
 			a.enterLocked(w)
 			a.lines.Turn(&w.Waiter) // if it is the first again, it has to say that it waits
@@ -251,7 +252,7 @@ func (a *Admission[T]) admitWaiters(room *queue.Queue[T], p *notice.Pending) {
 		w.lookAgain()
 	}
 	for _, w := range admitted {
-		a.after(w.offer)
+		a.after(w.Offer)
 	}
 	for _, q := range made {
 		q.TellRoom(p)

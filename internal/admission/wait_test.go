@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/offer"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -26,7 +27,7 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			go func() {
 				h.Mu.Lock()
 				defer h.Mu.Unlock()
-				room <- (&offer[int]{waits: true}).hasRoomOrWants(q, 1)
+				room <- hasRoomOrWants(&offer.Offer[int]{MayWait: true}, q, 1)
 			}()
 			for n := 0; n < 10_000_000 && q.RoomWanted.Load() == 0; n++ {
 				runtime.Gosched()
