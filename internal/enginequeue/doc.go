@@ -5,6 +5,7 @@
 // gets a message while its visibility timeout runs here, as the engine's lease is longer.
 //
 // A Topic publishes by the engine and opens queues on it. A Queue is the keeper of a queue of
-// package queue: it receives for callers, polls for workers, settles, and moves dead letters.
-// The queue's Mu guards its fields; no call of the engine is made under it.
+// package queue: it receives for callers, polls for workers, and settles. Its dead letters are
+// package engineletters'. The queue's Mu guards its fields; no call of the engine is made
+// under it.
 package enginequeue

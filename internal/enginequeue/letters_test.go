@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
@@ -165,7 +166,7 @@ func TestLettersAreMetOnceThoughTheirLeasesAreShort(t *testing.T) {
 		ds, err := view.Peek(ctx, q.DeadLetters(), 100)
 		require.NoError(t, err)
 		require.Equal(t, names(40), bodies(ds))
-		require.Equal(t, 40*500*time.Millisecond+probeTime, time.Since(began), "and a second to know that there are no more")
+		require.Equal(t, 40*500*time.Millisecond+onengine.ProbeTime, time.Since(began), "and a second to know that there are no more")
 		require.Positive(t, e.Calls(fakeengine.Extend))
 		require.LessOrEqual(t, e.Calls(fakeengine.Extend), 6*40, "each grows longer")
 		h.requireKept(t, 0, 40)
@@ -308,9 +309,9 @@ func TestAnEngineThatDoesNotAnswerIsNotAskedForEachLetter(t *testing.T) {
 		began := time.Now()
 		ds, err := view.Peek(ctx, q.DeadLetters(), 100)
 		require.ErrorContains(t, err, "100 letters were not given back, and are hidden until their leases end")
-		require.Equal(t, atOnce, e.Calls(fakeengine.Return), "the others are not tried")
+		require.Equal(t, 64, e.Calls(fakeengine.Return), "the others are not tried")
 		require.Len(t, ds, 100)
-		require.Equal(t, settleTime, time.Since(began), "64 at a time")
+		require.Equal(t, onengine.SettleTime, time.Since(began), "64 at a time")
 		e.Heal()
 		elapse(time.Minute)
 		h.requireKept(t, 0, 100)
@@ -334,23 +335,4 @@ func TestAnEngineThatDoesNotAnswerIsNotAskedForEachLetter(t *testing.T) {
 		e.Heal()
 		h.end(t)
 	})
-}
-
-func TestWhichLettersARedriveTakesForNew(t *testing.T) {
-	began := time.Unix(100, 0)
-	died := func(at time.Duration) *message.History {
-		return message.Restored([]message.Kept{{Attempt: message.Attempt{Start: began.Add(at - time.Second), Elapsed: time.Second}}})
-	}
-	for _, row := range []struct {
-		hist  *message.History
-		moved bool
-		want  bool
-	}{
-		{died(-1), false, false}, {died(-1), true, false},
-		{died(0), false, false}, {died(0), true, true}, // a clock that stands still
-		{died(1), false, true}, {died(1), true, true},
-		{nil, false, false}, {nil, true, true},
-	} {
-		require.Equal(t, row.want, DiedAfter(began, row.hist, row.moved), "%+v", row)
-	}
 }

@@ -40,7 +40,7 @@ func (r *Queue[T]) wantedLocked() (n int) {
 		case s.Set.Every > 0:
 			n++
 		default:
-			n += min((s.Set.Concurrency-int(s.Running))*s.Most, mostPolled)
+			n += min((s.Set.Concurrency-int(s.Running))*s.Most, onengine.MostPolled)
 		}
 	}
 	return n - q.Ready()
@@ -72,7 +72,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 			return
 		}
 		q.Mu.Unlock()
-		got, err := r.eq.Receive(ctx, min(n, mostPolled), r.lease(q.Set.Visibility))
+		got, err := r.eq.Receive(ctx, min(n, onengine.MostPolled), r.lease(q.Set.Visibility))
 		if err != nil && ctx.Err() == nil && !r.ended(err) {
 			r.failedAt("receive", onengine.Error(err))
 			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/engineletters"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -244,7 +245,7 @@ func (r *Queue[T]) AwaitEmpty(ctx context.Context) error {
 
 // AskLeft asks the engine what it holds of the queue, for the error of a Shutdown.
 func (r *Queue[T]) AskLeft() {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), onengine.ProbeTime)
 	defer cancel()
 	if s, err := r.eq.Stats(ctx); err == nil {
 		r.q.Mu.Lock()
@@ -269,6 +270,35 @@ func (r *Queue[T]) Look(ctx context.Context, _ view.Seat, o view.PeekOptions) (s
 		seen = append(seen, view.Sight[T]{D: d, State: store.Due})
 	}
 	return seen, false, err
+}
+
+// letters is the queue as dead letters that can be looked at.
+func (r *Queue[T]) letters() *engineletters.Source[T] {
+	return &engineletters.Source[T]{Q: r.q, Engine: r.eq, Lease: r.lease, Decode: func(got []engine.Received) []engineletters.Letter[T] {
+		ls := make([]engineletters.Letter[T], len(got))
+		for k, a := range r.decode(got) {
+			ls[k] = engineletters.Letter[T]{Held: a.Held, Spent: a.spent}
+		}
+		return ls
+	}}
+}
+
+// Peek looks at dead letters.
+func (r *Queue[T]) Peek(ctx context.Context, most int) (ds []queue.Delivery[T], err error) {
+	if !r.q.Letters {
+		return nil, r.on.Refuse("Peek", "only dead letters can be looked at there; Depth says how many messages there are")
+	}
+	return r.letters().Peek(ctx, most)
+}
+
+// Redrive moves dead letters back to the queue.
+func (r *Queue[T]) Redrive(ctx context.Context, c *deadletter.Choice[T]) (moved int, err error) {
+	return r.dead.letters().Redrive(ctx, r.q, c)
+}
+
+// DeleteLetters acknowledges dead letters.
+func (r *Queue[T]) DeleteLetters(ctx context.Context, c *deadletter.Choice[T]) (deleted int, err error) {
+	return r.dead.letters().Delete(ctx, r.q, c)
 }
 
 func (r *Queue[T]) Depth(ctx context.Context) (d view.Depth, err error) {

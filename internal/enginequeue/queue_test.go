@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
@@ -224,7 +225,7 @@ func TestAwaitEmptyWaitsForTheEngine(t *testing.T) {
 		e.Inject(fakeengine.Fault{Op: fakeengine.Stats, Nth: 1, Latency: time.Minute})
 		began = time.Now()
 		q.At().AskLeft()
-		require.Equal(t, probeTime, time.Since(began))
+		require.Equal(t, onengine.ProbeTime, time.Since(began))
 		time.AfterFunc(time.Minute, func() { require.NoError(t, receive(t, q).Ack(ctx)) })
 		require.NoError(t, q.At().AwaitEmpty(ctx))
 		h.publish(t, "c")

@@ -37,7 +37,7 @@ func (r *Queue[T]) Receive(ctx context.Context, most int, vis time.Duration) ([]
 // TryReceive is receive for one who does not want to wait.
 func (r *Queue[T]) TryReceive(ctx context.Context, vis time.Duration) (d queue.Delivery[T], ok bool, err error) {
 	q := r.q
-	soon, cancel := context.WithTimeout(ctx, probeTime)
+	soon, cancel := context.WithTimeout(ctx, onengine.ProbeTime)
 	defer cancel()
 	q.Mu.Lock()
 	paused := !q.Closed && !q.ServesLocked()

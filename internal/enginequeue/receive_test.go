@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
@@ -120,7 +121,7 @@ func TestATryAsksTheEngineForASecond(t *testing.T) {
 		q := h.open(t)
 		began := time.Now()
 		requireNone(t, q)
-		require.Equal(t, probeTime, time.Since(began))
+		require.Equal(t, onengine.ProbeTime, time.Since(began))
 		soon, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
 		var d queue.Delivery[string]

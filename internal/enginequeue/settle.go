@@ -128,7 +128,7 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 	q, i, stamp := r.q, ref.Block, ref.Stamp
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, settleTime)
+		ctx, cancel = context.WithTimeout(ctx, onengine.SettleTime)
 		defer cancel()
 	}
 	v = v.Told()
@@ -294,7 +294,7 @@ func (r *Queue[T]) later(what string, f func(ctx context.Context) (then func(), 
 	r.q.Calls++
 	r.q.Pending.Call(func() {
 		q := r.q
-		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+		ctx, cancel := context.WithTimeout(context.Background(), onengine.SettleTime)
 		defer cancel()
 		then, err := f(ctx)
 		q.Mu.Lock()

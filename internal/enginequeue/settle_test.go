@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -148,11 +149,11 @@ func TestASettlementDoesNotWaitForEver(t *testing.T) {
 		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Latency: time.Hour})
 		began := time.Now()
 		require.ErrorIs(t, d.Ack(ctx), context.DeadlineExceeded)
-		require.Equal(t, settleTime, time.Since(began))
+		require.Equal(t, onengine.SettleTime, time.Since(began))
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		require.ErrorIs(t, d.Ack(soon), context.DeadlineExceeded)
-		require.Equal(t, settleTime+time.Second, time.Since(began))
+		require.Equal(t, onengine.SettleTime+time.Second, time.Since(began))
 		e.Heal()
 		require.NoError(t, d.Ack(ctx))
 		h.end(t)
@@ -302,7 +303,7 @@ func TestAFailureInTheBackgroundIsTold(t *testing.T) {
 		require.Zero(t, time.Since(began), "it does not wait for the engine")
 		h.Release()
 		<-h.Live.Awaitable()
-		require.Equal(t, settleTime, time.Since(began), "but whoever waits for the end does")
+		require.Equal(t, onengine.SettleTime, time.Since(began), "but whoever waits for the end does")
 		require.Equal(t, []string{"40s: settle: context deadline exceeded"}, failed.read())
 		q.At().LetGo()
 		h.on.Close()

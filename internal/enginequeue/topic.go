@@ -30,16 +30,8 @@ import (
 // Whoever receives asks the engine himself. For a queue's workers one goroutine,
 // the poller, receives as many messages as there are workers free.
 
-const (
-	// leaseSlack is how much longer than the visibility timeout a lease is.
-	leaseSlack = 2 * time.Second
-	// probeTime is how long the engine is asked when nobody wants to wait.
-	probeTime = time.Second
-	// settleTime bounds what is told to an engine in the background.
-	settleTime = 10 * time.Second
-	// mostPolled is how many messages a poller asks for at a time, at most.
-	mostPolled = 64
-)
+// leaseSlack is how much longer than the visibility timeout a lease is.
+const leaseSlack = 2 * time.Second
 
 // A Topic is what a topic has of its engine. All methods may be called concurrently.
 type Topic[T any] struct {

@@ -20,6 +20,15 @@ import (
 	"github.com/gofanout/fanout/internal/settings"
 )
 
+const (
+	// ProbeTime is how long the engine is asked when nobody wants to wait.
+	ProbeTime = time.Second
+	// SettleTime bounds what is told to an engine in the background.
+	SettleTime = 10 * time.Second
+	// MostPolled is how many messages are asked for at a time, at most.
+	MostPolled = 64
+)
+
 // A Topic is what a topic has of its engine.
 //
 // Its mutex guards opened and is held for a few stores only; Turn is held, by

@@ -156,6 +156,7 @@ var library = []string{
 	"github.com/gofanout/fanout/internal/consumers.",
 	"github.com/gofanout/fanout/internal/deadletter.",
 	"github.com/gofanout/fanout/internal/ending.",
+	"github.com/gofanout/fanout/internal/engineletters.",
 	"github.com/gofanout/fanout/internal/enginequeue.",
 	"github.com/gofanout/fanout/internal/filter.",
 	"github.com/gofanout/fanout/internal/handling.",

@@ -1,4 +1,4 @@
-package enginequeue
+package engineletters
 
 import (
 	"cmp"
@@ -23,11 +23,11 @@ type letterKey struct {
 // A heldLetter is a letter that was received.
 type heldLetter[T any] struct {
 	engine.Received
-	key     letterKey
-	arrival arrival[T]
-	until   time.Time // its lease ends then, or later
-	lost    bool      // its lease has ended: there is nothing to give back
-	done    bool      // it was moved, or comes again as a new one
+	key    letterKey
+	letter Letter[T]
+	until  time.Time // its lease ends then, or later
+	lost   bool      // its lease has ended: there is nothing to give back
+	done   bool      // it was moved, or comes again as a new one
 }
 
 // A metLetter is what is known of a letter that was received.
@@ -43,7 +43,7 @@ type metLetter[T any] struct {
 // are kept up, so that they don't come again. If one does, of a slow engine, it takes
 // the place that it had; one that was moved stays where it is.
 type holding[T any] struct {
-	dead    *Queue[T]
+	dead    *Source[T]
 	lease   time.Duration // 0 is the engine's own, which can't be kept up
 	letters []*heldLetter[T]
 	met     map[letterKey]metLetter[T]
@@ -69,14 +69,14 @@ func (v *vain) progress(letters int, visibility time.Duration) error {
 	return fmt.Errorf("letters come again before all are received: the engine is too slow for a visibility timeout of %v", visibility)
 }
 
-func (r *Queue[T]) hold() *holding[T] {
-	return &holding[T]{dead: r, lease: r.lease(r.q.Set.Visibility), began: time.Now(), met: map[letterKey]metLetter[T]{}, late: map[letterKey]bool{}}
+func (s *Source[T]) hold() *holding[T] {
+	return &holding[T]{dead: s, lease: s.Lease(s.Q.Set.Visibility), began: time.Now(), met: map[letterKey]metLetter[T]{}, late: map[letterKey]bool{}}
 }
 
 // part receives as many letters as are moved at once, or fewer if that takes long,
 // and returns false if there are no more.
 func (h *holding[T]) part(ctx context.Context) (ls []*heldLetter[T], more bool, err error) {
-	began, patience := time.Now(), cmp.Or(h.lease, h.dead.q.Set.Visibility)/4
+	began, patience := time.Now(), cmp.Or(h.lease, h.dead.Q.Set.Visibility)/4
 	for more = true; more && err == nil && len(ls) < atOnce && time.Since(began) <= patience; {
 		var some []*heldLetter[T]
 		some, more, err = h.next(ctx, atOnce-len(ls))
@@ -89,18 +89,18 @@ func (h *holding[T]) part(ctx context.Context) (ls []*heldLetter[T], more bool, 
 // the engine says that nothing is ready. An engine may be slower than a question: an
 // empty answer alone proves nothing.
 func (h *holding[T]) next(ctx context.Context, most int) (fresh []*heldLetter[T], more bool, err error) {
-	eq := h.dead.eq
-	for wait := probeTime; ; wait = min(2*wait, 16*probeTime) {
+	eq := h.dead.Engine
+	for wait := onengine.ProbeTime; ; wait = min(2*wait, 16*onengine.ProbeTime) {
 		h.keepUp(ctx)
 		until := time.Now().Add(h.lease)
 		soon, cancel := context.WithTimeout(ctx, wait)
-		got, err := eq.Receive(soon, min(most, mostPolled), h.lease)
+		got, err := eq.Receive(soon, min(most, onengine.MostPolled), h.lease)
 		late := soon.Err() != nil
 		cancel()
 		switch {
 		case err == nil:
 			fresh = h.add(got, until)
-			return fresh, true, h.finds.progress(len(fresh), h.dead.q.Set.Visibility)
+			return fresh, true, h.finds.progress(len(fresh), h.dead.Q.Set.Visibility)
 		case ctx.Err() != nil:
 			return nil, false, message.ContextError(ctx)
 		case !late:
@@ -118,8 +118,8 @@ func (h *holding[T]) next(ctx context.Context, most int) (fresh []*heldLetter[T]
 
 // add enters what was received, and returns what of it is new.
 func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldLetter[T]) {
-	for j, a := range h.dead.decode(got) {
-		l := &heldLetter[T]{Received: got[j], arrival: a, until: until}
+	for j, a := range h.dead.Decode(got) {
+		l := &heldLetter[T]{Received: got[j], letter: a, until: until}
 		l.key = letterKey{id: l.ID, published: l.PublishedAt.UnixNano()}
 		if a.Hist != nil {
 			l.key.died = a.Hist.Last().Start.UnixNano()
@@ -145,8 +145,8 @@ func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldL
 
 // delivery is a letter for those who look at it.
 func (h *holding[T]) delivery(l *heldLetter[T]) queue.Delivery[T] {
-	a := &l.arrival
-	return h.dead.q.Delivery(&a.Item, a.Hist, message.Ref{Attempt: int32(a.spent + 1)})
+	a := &l.letter
+	return h.dead.Q.Delivery(&a.Item, a.Hist, message.Ref{Attempt: int32(a.Spent + 1)})
 }
 
 // keepUp extends leases of which two thirds are left, by as long as all has taken so
@@ -158,7 +158,7 @@ func (h *holding[T]) keepUp(ctx context.Context) {
 		return
 	}
 	h.kept = now
-	lease := h.dead.lease(time.Duration(message.After(int64(h.dead.q.Set.Visibility), now.Sub(h.began))))
+	lease := h.dead.Lease(time.Duration(message.After(int64(h.dead.Q.Set.Visibility), now.Sub(h.began))))
 	var old []*heldLetter[T]
 	for _, l := range h.letters {
 		if !l.lost && l.until.Sub(now) < h.lease*2/3 {
@@ -167,7 +167,7 @@ func (h *holding[T]) keepUp(ctx context.Context) {
 	}
 	together(len(old), func(k int) error {
 		now := time.Now()
-		err := h.dead.eq.Extend(ctx, old[k].Receipt, lease)
+		err := h.dead.Engine.Extend(ctx, old[k].Receipt, lease)
 		switch {
 		case err == nil:
 			old[k].until = now.Add(lease)
@@ -190,9 +190,9 @@ func (h *holding[T]) giveBack(ctx context.Context) error {
 		if hangs.Load() {
 			return errHangs
 		}
-		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), onengine.SettleTime)
 		defer cancel()
-		err := h.dead.eq.Return(soon, l.Receipt, 0, l.State)
+		err := h.dead.Engine.Return(soon, l.Receipt, 0, l.State)
 		if soon.Err() != nil {
 			hangs.Store(true)
 		}

@@ -1,4 +1,4 @@
-package enginequeue
+package engineletters
 
 import (
 	"cmp"
@@ -10,11 +10,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/store"
 )
 
 // Dead letters in an engine are looked at by receiving them, and then giving them
@@ -31,12 +33,25 @@ const (
 	fruitless = 8
 )
 
+// A Source is the dead letters of a queue on an engine.
+type Source[T any] struct {
+	Q      *queue.Queue[T] // the dead-letter queue
+	Engine engine.Queue    // the engine's
+	// Lease is what the engine is asked for a visibility timeout: 0, its own, if it keeps none.
+	Lease func(visibility time.Duration) time.Duration
+	// Decode decodes what was received. It calls the user's code: no lock is held.
+	Decode func(got []engine.Received) []Letter[T]
+}
+
+// A Letter is a dead letter that was received and decoded.
+type Letter[T any] struct {
+	store.Held[T]
+	Spent uint32 // attempts, since it died
+}
+
 // Peek looks at dead letters.
-func (r *Queue[T]) Peek(ctx context.Context, most int) (ds []queue.Delivery[T], err error) {
-	if !r.q.Letters {
-		return nil, r.on.Refuse("Peek", "only dead letters can be looked at there; Depth says how many messages there are")
-	}
-	h := r.hold()
+func (s *Source[T]) Peek(ctx context.Context, most int) (ds []queue.Delivery[T], err error) {
+	h := s.hold()
 	for more := true; more && err == nil && len(h.letters) < most; {
 		_, more, err = h.next(ctx, most-len(h.letters))
 	}
@@ -50,24 +65,25 @@ func (r *Queue[T]) Peek(ctx context.Context, most int) (ds []queue.Delivery[T], 
 // A letterEnd is what becomes of letters that were chosen.
 type letterEnd[T any] struct {
 	// each does it, and returns the error of each letter.
-	each  func(h *holding[T], ctx context.Context, ls []*heldLetter[T]) []error
-	q     *queue.Queue[T]        // whose event it is
-	count func(l *heldLetter[T]) // counts and notes it. q's Mu is held
-	not   string                 // what the others were not
+	each       func(h *holding[T], ctx context.Context, ls []*heldLetter[T]) []error
+	q          *queue.Queue[T]        // whose event it is
+	count      func(l *heldLetter[T]) // counts and notes it. q's Mu is held
+	not        string                 // what the others were not
+	visibility time.Duration          // of the queue whose letters they are
 }
 
-// Redrive moves dead letters back to the queue.
-func (r *Queue[T]) Redrive(ctx context.Context, c *deadletter.Choice[T]) (moved int, err error) {
-	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).moveEach, q: r.q, not: "moved", count: func(l *heldLetter[T]) {
-		r.q.Counters().Redriven++
-		r.q.NoteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
+// Redrive moves dead letters back to q, whose letters they are.
+func (s *Source[T]) Redrive(ctx context.Context, q *queue.Queue[T], c *deadletter.Choice[T]) (moved int, err error) {
+	return s.end(ctx, c, letterEnd[T]{each: (*holding[T]).moveEach, q: q, not: "moved", visibility: q.Set.Visibility, count: func(l *heldLetter[T]) {
+		q.Counters().Redriven++
+		q.NoteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
 	}})
 }
 
-// DeleteLetters acknowledges dead letters.
-func (r *Queue[T]) DeleteLetters(ctx context.Context, c *deadletter.Choice[T]) (deleted int, err error) {
-	d := r.q.Dead
-	return r.end(ctx, c, letterEnd[T]{each: (*holding[T]).ackEach, q: d, not: "deleted", count: func(l *heldLetter[T]) {
+// Delete acknowledges dead letters of q.
+func (s *Source[T]) Delete(ctx context.Context, q *queue.Queue[T], c *deadletter.Choice[T]) (deleted int, err error) {
+	d := s.Q
+	return s.end(ctx, c, letterEnd[T]{each: (*holding[T]).ackEach, q: d, not: "deleted", visibility: q.Set.Visibility, count: func(l *heldLetter[T]) {
 		d.Counters().Dropped++
 		d.NoteLocked(notice.Dropped, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1, Reason: notice.DroppedByDelete})
 	}})
@@ -75,13 +91,13 @@ func (r *Queue[T]) DeleteLetters(ctx context.Context, c *deadletter.Choice[T]) (
 
 // ackEach has the engine forget letters.
 func (h *holding[T]) ackEach(ctx context.Context, ls []*heldLetter[T]) []error {
-	return together(len(ls), func(k int) error { return onengine.Error(h.dead.eq.Ack(ctx, ls[k].Receipt)) })
+	return together(len(ls), func(k int) error { return onengine.Error(h.dead.Engine.Ack(ctx, ls[k].Receipt)) })
 }
 
 // end ends dead letters, a part of them at a time: none waits for so long that its
 // lease ends.
-func (r *Queue[T]) end(ctx context.Context, c *deadletter.Choice[T], how letterEnd[T]) (ended int, err error) {
-	h := r.dead.hold()
+func (s *Source[T]) end(ctx context.Context, c *deadletter.Choice[T], how letterEnd[T]) (ended int, err error) {
+	h := s.hold()
 	over := false
 	defer func() {
 		if !over { // the user's code has ended the goroutine
@@ -95,7 +111,7 @@ func (r *Queue[T]) end(ctx context.Context, c *deadletter.Choice[T], how letterE
 		if ls, more, err = h.part(ctx); err != nil {
 			break
 		}
-		ls = slices.DeleteFunc(ls, func(l *heldLetter[T]) bool { return DiedAfter(began, l.arrival.Hist, back[l.ID]) })
+		ls = slices.DeleteFunc(ls, func(l *heldLetter[T]) bool { return diedAfter(began, l.letter.Hist, back[l.ID]) })
 		if ls, err = h.choose(ls, c); err != nil {
 			break
 		}
@@ -106,7 +122,7 @@ func (r *Queue[T]) end(ctx context.Context, c *deadletter.Choice[T], how letterE
 		}
 		ended += len(done)
 		if late := len(ls) - len(done); late > 0 && err == nil {
-			more, err = true, ends.progress(len(done), r.q.Set.Visibility)
+			more, err = true, ends.progress(len(done), how.visibility)
 		}
 	}
 	if late := len(h.late); late > 0 && err == nil {
@@ -162,7 +178,7 @@ func (h *holding[T]) endAll(ctx context.Context, ls []*heldLetter[T], how letter
 // one after the other, in the order of publication, up to one that fails.
 func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error {
 	slices.SortStableFunc(ls, func(a, b *heldLetter[T]) int {
-		return cmp.Or(cmp.Compare(a.OrderingKey, b.OrderingKey), cmp.Compare(a.arrival.At, b.arrival.At))
+		return cmp.Or(cmp.Compare(a.OrderingKey, b.OrderingKey), cmp.Compare(a.letter.At, b.letter.At))
 	})
 	var bounds []int // of those of one key, or of one without
 	for k, l := range ls {
@@ -176,10 +192,10 @@ func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error 
 		for k := bounds[j]; k < bounds[j+1]; k++ {
 			if err == nil || errors.Is(err, message.ErrStale) {
 				m := ls[k].Message
-				s := onengine.Full{State: onengine.State{Born: time.Now()}, Hist: ls[k].arrival.Hist}
-				err = onengine.Error(s.Fit(func(data []byte) error {
+				state := onengine.Full{State: onengine.State{Born: time.Now()}, Hist: ls[k].letter.Hist}
+				err = onengine.Error(state.Fit(func(data []byte) error {
 					m.State = data
-					return h.dead.eq.Redrive(ctx, ls[k].Receipt, m)
+					return h.dead.Engine.Redrive(ctx, ls[k].Receipt, m)
 				}))
 			}
 			errs[k] = err
@@ -217,9 +233,9 @@ func together(n int, do func(k int) error) []error {
 	return errs
 }
 
-// DiedAfter reports whether a letter came after a redrive began: perhaps one that
+// diedAfter reports whether a letter came after a redrive began: perhaps one that
 // the redrive has moved, as it has one with the same ID if moved says so.
-func DiedAfter(began time.Time, h *message.History, moved bool) bool {
+func diedAfter(began time.Time, h *message.History, moved bool) bool {
 	if h == nil {
 		return moved
 	}
