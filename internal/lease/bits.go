@@ -55,48 +55,22 @@ func (t *Table[T]) Ack(r message.Ref) bool {
 	return false
 }
 
-// Acks acknowledges many deliveries: those that stand together in a block in one
-// step. The lock is held from the first Add to Done.
-type Acks[T any] struct {
-	slot *slot[T]
-	id   int32
-	base uint64
-	open uint64 // of slot, without those that were added
-}
-
-// Next acknowledges a delivery, at the latest with Done, if it is of the block of the one
-// before it. It is all that most deliveries of a batch need, and small enough to be inlined.
-func (a *Acks[T]) Next(r *message.Ref) bool {
-	b := a.open & (1 << (r.Stamp - a.base))
-	if b == 0 || r.Block != a.id {
-		return false
-	}
-	a.open &^= b
-	return true
-}
-
-// Add acknowledges a delivery as Ack does, at the latest with Done.
-func (a *Acks[T]) Add(t *Table[T], r message.Ref) bool {
-	if a.Next(&r) {
-		return true
-	}
-	a.Done(t)
+// Open returns the stamp of the first message of a delivery's block, and which of that
+// block are in flight by their bits; none if this delivery is not. A delivery of the block is
+// the bit that counts how far its stamp is from the first.
+func (t *Table[T]) Open(r message.Ref) (first, open uint64) {
 	s, b := t.find(r)
 	if b == 0 {
-		return t.Ack(r)
+		return 0, 0
 	}
-	a.slot, a.id, a.base, a.open = s, r.Block, s.base, s.open&^b
-	return true
+	return s.base, s.open
 }
 
-// Done acknowledges what is left of the deliveries added.
-func (a *Acks[T]) Done(t *Table[T]) {
-	if a.slot != nil {
-		acked := a.slot.open &^ a.open
-		t.acked += bits.OnesCount64(acked)
-		t.end(a.slot, acked)
-		a.slot, a.open = nil, 0
-	}
+// AckOpen acknowledges deliveries of a block, which are some of those that Open has returned
+// under the same lock.
+func (t *Table[T]) AckOpen(block int32, acked uint64) {
+	t.acked += bits.OnesCount64(acked)
+	t.end(t.slots.at(block), acked)
 }
 
 // Extract takes a message out of its block by its delivery, which thereby ends,

@@ -226,8 +226,10 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 			}
 		}
 	}
-	for j := p; j < p+n; j++ {
-		*l.startAt(j) = now
+	if s.open == 0 && n == bits.OnesCount64(s.expired) {
+		l.began, l.starts = now, nil
+	} else {
+		l.begin(p, n, len(l.items), now)
 	}
 	s.expired &^= mask(k, n)
 	s.open |= mask(k, n)
@@ -254,9 +256,9 @@ func (t *Table[T]) again(l *Lease[T], s *slot[T], vis int64) {
 // group is what all messages of a block that timed out have in common.
 func (l *Lease[T]) group(s *slot[T]) message.Group {
 	m := l.more
-	first := *l.startAt(s.place(bits.TrailingZeros64(s.expired)))
+	first := l.startAt(s.place(bits.TrailingZeros64(s.expired)))
 	g := message.Group{At: m.expiredAt, Start: first, Before: m.hist}
-	last := *l.startAt(s.place(63 - bits.LeadingZeros64(s.expired)))
+	last := l.startAt(s.place(63 - bits.LeadingZeros64(s.expired)))
 	own := m.pasts != nil && m.hist == nil
 	if first == last && !own {
 		return g
@@ -265,7 +267,7 @@ func (l *Lease[T]) group(s *slot[T]) message.Group {
 	g.Starts, g.Seqs = make([]int64, 0, n), make([]uint64, 0, n)
 	for b := s.expired; b != 0; b &= b - 1 {
 		p := s.place(bits.TrailingZeros64(b))
-		g.Starts = append(g.Starts, *l.startAt(p))
+		g.Starts = append(g.Starts, l.startAt(p))
 		g.Seqs = append(g.Seqs, l.items[p].Seq)
 		if own {
 			g.Befores = append(g.Befores, m.pasts[p].Hist)

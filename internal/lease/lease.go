@@ -25,11 +25,12 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/message"
 )
 
 // Len is the most messages of a lease.
-const Len = 64
+const Len = block.Len
 
 // A Place is where a consumer in step stands: the stamp of its current message,
 // how many wait behind it, and whether the current one is acknowledged or
@@ -82,10 +83,11 @@ type Consumer[T any] interface {
 // A Lease is a block of messages, taken for one consumer or for callers.
 //
 // Invariants, while it is in its table:
-//   - items, and starts as long, are the block's places. All places are taken in
+//   - items, and starts as long if there are any, are the block's places. All places are taken in
 //     order, but in a block that has shrunk: there, message k has the place that
 //     counts the messages of present below it. Without items the consumer keeps the
-//     messages, and those that are in flight by their bits all began at began;
+//     messages;
+//   - without starts, all that are in flight by their bits, or expired, began at began;
 //   - starts of messages in flight never decrease;
 //   - in step, the current message has no bit until the word says detached, and
 //     what waits has none; otherwise the word is zero;
@@ -106,7 +108,7 @@ type Lease[T any] struct {
 	dueBit     uint8 // the message that due belongs to
 
 	items   []message.Item[T]
-	starts  *int64 // the first
+	starts  *int64 // the first; nil: all are began
 	present uint64
 	vis     int64 // visibility timeout
 	due     int64
@@ -208,11 +210,34 @@ func (l *Lease[T]) start(s *slot[T], k int) int64 {
 	if l.starts == nil {
 		return l.began
 	}
-	return *l.startAt(s.place(k))
+	return l.startAt(s.place(k))
 }
 
-// startAt returns the start of place p of the block.
-func (l *Lease[T]) startAt(p int) *int64 { return &unsafe.Slice(l.starts, len(l.items))[p] }
+// startAt is when the message at place p began.
+func (l *Lease[T]) startAt(p int) int64 {
+	if l.starts == nil {
+		return l.began
+	}
+	return unsafe.Slice(l.starts, len(l.items))[p]
+}
+
+// begin says that n messages from place p on begin, of a block in which there are others up
+// to place end.
+func (l *Lease[T]) begin(p, n, end int, now int64) {
+	if l.starts == nil {
+		if now == l.began {
+			return
+		}
+		l.starts = block.Starts(l.items)
+		for k, starts := 0, unsafe.Slice(l.starts, end); k < end; k++ {
+			starts[k] = l.began
+		}
+	}
+	starts := unsafe.Slice(l.starts, p+n)[p:]
+	for k := range starts {
+		starts[k] = now
+	}
+}
 
 // item is message k.
 func (l *Lease[T]) item(s *slot[T], k int) message.Item[T] {

@@ -1,6 +1,10 @@
 package lease
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/gofanout/fanout/internal/block"
+)
 
 // bytes is what a table has allocated, as it was asked for.
 func (t *Table[T]) bytes() int {
@@ -12,9 +16,9 @@ func (t *Table[T]) bytes() int {
 		n += int(unsafe.Sizeof(*c))
 		for i := range c.slots {
 			if l := c.slots[i].lease; l != nil {
-				n += int(unsafe.Sizeof(*l)) + slab[T]{l.items, l.starts}.bytes()
+				n += int(unsafe.Sizeof(*l)) + cap(l.items)*block.PlaceLen[T]()
 			}
 		}
 	}
-	return n + t.spare.bytes + len(t.spare.heads)*int(unsafe.Sizeof(Lease[T]{})) + 8*cap(t.spare.heads) + int(unsafe.Sizeof(slab[T]{}))*cap(t.spare.slabs)
+	return n + len(t.heads)*int(unsafe.Sizeof(Lease[T]{})) + 8*cap(t.heads)
 }

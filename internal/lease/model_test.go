@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -101,7 +102,7 @@ type model struct {
 
 func newModel(t testing.TB, arg func(n int) int) *model {
 	m := &model{t: t, origin: origin(t), arg: arg, held: map[uint64]*msg{}, now: 1000}
-	m.table = New[body](&m.stamps, m.origin)
+	m.table = New[body](&m.stamps, new(block.Pool), m.origin)
 	return m
 }
 
@@ -337,17 +338,35 @@ var steps = []struct {
 		}
 	}},
 	{"ack many", func(m *model) {
-		var acks Acks[body]
+		acked := map[int32]uint64{}
+		var blocks []int32
+		var many []message.Ref
 		for stamp := uint64(max(int(m.stamps)-m.arg(300), 1)); stamp <= uint64(m.stamps); stamp++ {
-			if x := m.held[stamp]; x != nil && (x.state == open || x.state == current) && m.arg(5) > 0 {
-				require.True(m.t, acks.Add(m.table, x.ref))
-				m.ack(x)
-				if m.arg(10) == 0 {
-					require.False(m.t, acks.Add(m.table, x.ref), "twice")
-				}
+			x := m.held[stamp]
+			if x == nil || x.state != open && x.state != current || m.arg(5) == 0 {
+				continue
 			}
+			first, isOpen := m.table.Open(x.ref)
+			require.Equal(m.t, x.state == open, isOpen != 0)
+			if isOpen == 0 {
+				require.True(m.t, m.table.Ack(x.ref))
+			} else {
+				if acked[x.ref.Block] == 0 {
+					blocks = append(blocks, x.ref.Block)
+				}
+				acked[x.ref.Block] |= 1 << (stamp - first)
+				require.Zero(m.t, acked[x.ref.Block]&^isOpen)
+				many = append(many, x.ref)
+			}
+			m.ack(x)
 		}
-		acks.Done(m.table)
+		for _, id := range blocks {
+			m.table.AckOpen(id, acked[id])
+		}
+		for _, r := range many {
+			_, isOpen := m.table.Open(r)
+			require.Zero(m.t, isOpen, "twice")
+		}
 	}},
 	{"ack what is over", func(m *model) {
 		if len(m.ended) > 0 {

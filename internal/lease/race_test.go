@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -24,7 +25,7 @@ type queue struct {
 
 func newQueue(t *testing.T, n int) *queue {
 	q := &queue{}
-	q.table = New[int](&q.stamps, origin(t))
+	q.table = New[int](&q.stamps, new(block.Pool), origin(t))
 	for k := range n {
 		q.backlog = append(q.backlog, Out[int]{Item: message.Item[int]{Seq: uint64(k), Body: k}})
 	}

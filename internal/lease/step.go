@@ -113,7 +113,7 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	case l.items == nil:
 		l.began = l.owner.Began(now)
 	default:
-		*l.startAt(s.place(k)) = l.owner.Began(now)
+		l.begin(s.place(k), 1, len(l.items), l.owner.Began(now))
 	}
 	t.schedule(l, after(l.start(s, k), l.vis), k)
 	t.tidy(s)

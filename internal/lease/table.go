@@ -2,8 +2,8 @@ package lease
 
 import (
 	"math/bits"
-	"unsafe"
 
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -82,9 +82,10 @@ type Table[T any] struct {
 	inStep, open, expired int
 	began, acked          int // since they were last asked for
 
-	spare spares[T]
-	warm  bool // a block of callers' was filled: the next is a large one
-	bulky bool // a large block is more than a table that is idle may keep
+	pool  *block.Pool
+	heads []*Lease[T] // leases that are over, without places
+	warm  bool        // a block of callers' was filled: the next is a large one
+	bulky bool        // a large block is more than a table that is idle may keep
 
 	rested uint64 // what Rest was told last
 
@@ -100,14 +101,14 @@ type Table[T any] struct {
 	}
 }
 
-// New returns an empty table whose blocks get their stamps from stamps and whose
-// messages tell, in their histories, of the origin.
-func New[T any](stamps Stamps, origin *message.Origin) *Table[T] {
-	t := &Table[T]{stamps: stamps, origin: origin, bulky: Len*placeBytes[T]() > fewBytes}
+// New returns an empty table whose blocks get their stamps from stamps and their places from
+// pool, and whose messages tell, in their histories, of the origin.
+func New[T any](stamps Stamps, pool *block.Pool, origin *message.Origin) *Table[T] {
+	t := &Table[T]{stamps: stamps, pool: pool, origin: origin, bulky: Len*block.PlaceLen[T]() > fewBytes}
 	r := &t.room
 	r.chunk.free = 1<<chunkLen - 1
 	t.steps, t.slots.chunks, t.slots.roomy = r.steps[:0], append(r.chunks[:0], &r.chunk), append(r.roomy[:0], 0)
-	t.spare.heads = append(r.heads[:0], &r.head)
+	t.heads = append(r.heads[:0], &r.head)
 	return t
 }
 
@@ -116,7 +117,7 @@ func New[T any](stamps Stamps, origin *message.Origin) *Table[T] {
 // the others wait. None has an ordering key or a past. Each times out vis after it began, once
 // it is detached.
 func (t *Table[T]) InStep(c Consumer[T], n int, now, vis int64) *Lease[T] {
-	l := t.lend(c, t.spare.head(), vis, 0)
+	l := t.lend(c, t.head(), vis, 0)
 	t.keep(l, n, now, true)
 	return l
 }
@@ -124,7 +125,7 @@ func (t *Table[T]) InStep(c Consumer[T], n int, now, vis int64) *Lease[T] {
 // Whole opens a lease of n messages, at most [Len], for a consumer that keeps them and has
 // begun all of them. None has an ordering key or a past. Each is in flight by its bit.
 func (t *Table[T]) Whole(c Consumer[T], n int, now, vis int64) *Lease[T] {
-	l := t.lend(c, t.spare.head(), vis, 0)
+	l := t.lend(c, t.head(), vis, 0)
 	t.keep(l, n, now, false)
 	return l
 }
@@ -133,7 +134,7 @@ func (t *Table[T]) Whole(c Consumer[T], n int, now, vis int64) *Lease[T] {
 // begins each as it is added. Each is in flight by its bit.
 func (t *Table[T]) Gather(c Consumer[T], room int, vis int64) *Lease[T] {
 	room = min(max(room, 1), Len)
-	return t.lend(c, t.spare.take(room, 0), vis, room)
+	return t.lend(c, t.begin(room), vis, room)
 }
 
 func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[T] {
@@ -182,16 +183,16 @@ func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 // own copies messages of a lease that its consumer keeps into a block: those that are
 // given are all that is left of it.
 func (t *Table[T]) own(l *Lease[T], s *slot[T], left uint64) {
-	b := t.blockAgain(bits.OnesCount64(left))
+	items := t.places(bits.OnesCount64(left))
 	for n, x := 0, left; x != 0; x &= x - 1 {
 		k := bits.TrailingZeros64(x)
-		b.items[n], *b.at(n) = l.owner.Message(l, k), l.start(s, k)
-		if !b.items[n].Ext.Plain() {
+		items[n] = l.owner.Message(l, k)
+		if !items[n].Ext.Plain() {
 			l.moreOf().alone = true
 		}
 		n++
 	}
-	l.items, l.starts, l.present = b.items, b.starts, left
+	l.items, l.present = items, left
 	s.dead = 0
 }
 
@@ -210,7 +211,8 @@ func (t *Table[T]) Fill(wanted int, vis int64) *Lease[T] {
 		return l
 	}
 	t.unfill()
-	t.filling = t.begin(t.roomFor(wanted), 0, vis)
+	t.filling = t.begin(t.roomFor(wanted))
+	t.enter(t.filling, vis, t.filling.Room())
 	t.fillSlot = t.slot(t.filling)
 	return t.filling
 }
@@ -228,11 +230,10 @@ func (t *Table[T]) unfill() {
 	}
 }
 
-// begin returns a block with so many places, and a slot for it. Some of the first
-// places may keep what is over until it is overwritten.
-func (t *Table[T]) begin(room, dirty int, vis int64) *Lease[T] {
-	l := t.spare.take(room, dirty)
-	t.enter(l, vis, room)
+// begin returns a lease with so many places, which has no slot yet.
+func (t *Table[T]) begin(room int) *Lease[T] {
+	l := t.head()
+	l.items = block.Places[T](t.pool, max(room, least[T]()))[:room]
 	return l
 }
 
@@ -293,9 +294,10 @@ func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now 
 
 func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
 	l.n += uint8(n)
-	starts := unsafe.Slice(l.starts, len(l.items))[first : first+n]
-	for k := range starts {
-		starts[k] = now
+	if first == 0 {
+		l.began = now
+	} else {
+		l.begin(first, n, first, now)
 	}
 	s := t.fillSlot
 	if l != t.filling {

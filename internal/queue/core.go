@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/alive"
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -24,7 +25,8 @@ type Core struct {
 
 	To      notice.Listeners
 	Live    alive.Count
-	Buffers sync.Pool // of workers, not in use: *buffer[T]
+	Buffers sync.Pool  // of workers, not in use: *buffer[T]
+	Blocks  block.Pool // of leases
 }
 
 func NewCore(name string, s settings.Topic) (*Core, error) {

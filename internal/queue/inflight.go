@@ -135,15 +135,19 @@ func (q *Queue[T]) AckAll(ctx context.Context, ds []Delivery[T]) (failed map[int
 	for k := 0; k < len(ds); {
 		n := 0
 		q.Mu.Lock()
-		var acks lease.Acks[T]
 		leased := q.Local && q.Keys == nil && !q.Hooked(notice.Settled) // a settlement is not logged
-		for ; k < len(ds) && n < len(others); k++ {
-			if d := &ds[k]; !leased || d.Q != q || !acks.Next(&d.Ref) && !acks.Add(q.Leases, d.Ref) {
+		for k < len(ds) && n < len(others) {
+			done := 0
+			if leased && ds[k].Q == q {
+				done = q.ackSomeLocked(ds[k:])
+			}
+			if done == 0 {
 				others[n] = k
 				n++
+				done = 1
 			}
+			k += done
 		}
-		acks.Done(q.Leases)
 		q.AckedLocked()
 		q.Unlock()
 		for _, k := range others[:n] {
@@ -163,6 +167,30 @@ func (q *Queue[T]) AckAll(ctx context.Context, ds []Delivery[T]) (failed map[int
 		}
 	}
 	return failed
+}
+
+// ackSomeLocked acknowledges the first of the deliveries, of this queue, and those behind it
+// that are of its block, and returns how many.
+func (q *Queue[T]) ackSomeLocked(ds []Delivery[T]) int {
+	first, open := q.Leases.Open(ds[0].Ref)
+	if open == 0 {
+		if q.Leases.Ack(ds[0].Ref) {
+			return 1
+		}
+		return 0
+	}
+	block, left, n := ds[0].Ref.Block, open, 0
+	for n < len(ds) {
+		d := &ds[n]
+		b := left & (1 << (d.Ref.Stamp - first))
+		if b == 0 || d.Ref.Block != block || d.Q != q {
+			break
+		}
+		left &^= b
+		n++
+	}
+	q.Leases.AckOpen(block, open&^left)
+	return n
 }
 
 // LandedLocked ends the delivery of a message that has left its lease.

@@ -273,7 +273,7 @@ func (q *Queue[T]) CheckEndedLocked() {
 
 func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
 	q := &Queue[T]{Core: c, T: t, IdleAt: NotIdle, Local: c.Calls == nil}
-	q.Init(name, set, &c.Clock)
+	q.Init(name, set, &c.Clock, &c.Blocks)
 	q.Report.Init(&c.To, name)
 	return q
 }

@@ -17,7 +17,7 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 		}
 	}
 	if check := q.Alarm.CheckAt; check > 0 && (!ok || check < at) {
-		at, ok = check, true
+		at, ok, brief = check, true, true
 	}
 	switch {
 	case ok && !q.Closed && brief:

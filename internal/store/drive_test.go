@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -51,7 +52,7 @@ func newDriver(t require.TestingT, clock *message.Clock, arg func(n int) int) *d
 		MaxAttempts: []int{message.Unlimited, 1, 2, 4}[arg(4)], TTL: time.Duration([]int{0, 0, 30}[arg(3)]),
 	}
 	d.m = &model{set: set, heads: map[string]*record{}, lines: map[string][]*record{}, refs: map[uint64]string{}}
-	d.s.Init("q", &set, clock)
+	d.s.Init("q", &set, clock, new(block.Pool))
 	switch arg(4) {
 	case 0: // a dead-letter queue
 		d.s.Letters, d.s.Direct, d.s.Evicts = true, true, false

@@ -20,6 +20,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -128,6 +129,7 @@ type Store[T any] struct {
 
 	QueueName string         // immutable, as the clock
 	clock     *message.Clock // says which time an instant is
+	pool      *block.Pool
 }
 
 // Counters are the parts of the books that only grow, but for those of a message that is
@@ -138,9 +140,9 @@ type Counters struct {
 }
 
 // Init makes the zero Store that of a queue. The clock, which it does not read, says which
-// time an instant is.
-func (s *Store[T]) Init(name string, set *settings.Limits, clock *message.Clock) {
-	s.QueueName, s.Set, s.clock, s.Evicts = name, set, clock, true
+// time an instant is. Leases have their places from pool.
+func (s *Store[T]) Init(name string, set *settings.Limits, clock *message.Clock, pool *block.Pool) {
+	s.QueueName, s.Set, s.clock, s.pool, s.Evicts = name, set, clock, pool, true
 	s.Allow.Store(room(set.Capacity))
 }
 

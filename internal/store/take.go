@@ -17,7 +17,7 @@ import (
 // OpenLeases returns the leases, to take messages into them.
 func (s *Store[T]) OpenLeases() *lease.Table[T] {
 	if s.Leases == nil {
-		s.Leases = lease.New[T](&s.Win, &message.Origin{Clock: s.clock, Queue: s.QueueName, Letter: s.Letters})
+		s.Leases = lease.New[T](&s.Win, s.pool, &message.Origin{Clock: s.clock, Queue: s.QueueName, Letter: s.Letters})
 	}
 	return s.Leases
 }
