@@ -6,6 +6,7 @@ import (
 	"context"
 	"runtime"
 	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,8 +172,11 @@ func TestOfSeveralRateLimitsTheOneThatEndsFirstCounts(t *testing.T) {
 			top := kit.NewTopic[int](t)
 			q := kit.OpenQueue(t, top, "q")
 			began := time.Now()
+			var mu sync.Mutex // both subscribers call the handler
 			var at []time.Duration
 			handle := func(context.Context, fanout.Delivery[int]) error {
+				mu.Lock()
+				defer mu.Unlock()
 				at = append(at, time.Since(began))
 				return nil
 			}
