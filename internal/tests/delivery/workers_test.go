@@ -5,8 +5,8 @@ package delivery_test
 import (
 	"context"
 	"runtime"
-	"sync/atomic"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
