@@ -12,9 +12,9 @@ import (
 	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/ranges"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
-	"github.com/gofanout/fanout/internal/workers"
 )
 
 // A Queue is one subscription. It gets every message published to its topic that its filter
@@ -159,7 +159,7 @@ func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) ite
 			yield(Delivery[T]{}, err)
 			return
 		}
-		r := workers.NewRange(&q.core, vis)
+		r := ranges.New(&q.core, vis)
 		defer r.Leave()
 		for err == nil {
 			var d *queue.Delivery[T]

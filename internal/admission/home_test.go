@@ -4,7 +4,6 @@ package admission
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -19,8 +18,6 @@ import (
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
-
-var errBusy = errors.New("busy")
 
 // A home stands for the topic, which has an admission and opens and closes queues.
 type home[T any] struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/ranges"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/workers"
 )
@@ -259,7 +260,7 @@ func receiveBatch[T any](q *queue.Queue[T], ctx context.Context, most int, optio
 
 func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, options ...option) iter.Seq2[queue.Delivery[T], error] {
 	return func(yield func(queue.Delivery[T], error) bool) {
-		r := workers.NewRange(q, visOf(q, options))
+		r := ranges.New(q, visOf(q, options))
 		defer r.Leave()
 		var err error
 		for err == nil {

@@ -1,4 +1,4 @@
-// Package workers has what runs handlers over a queue: subscribers, their workers, and ranges.
+// Package workers has what runs handlers over a queue: subscribers and their workers.
 //
 // It promises that a handler runs on each message that its worker takes, and that what the
 // handler says becomes of the message, even if it panics or ends its goroutine; that no more

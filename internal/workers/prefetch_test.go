@@ -11,6 +11,7 @@ import (
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/ranges"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -56,7 +57,7 @@ func TestAWorkerPrefetchesLessIfThereAreOthers(t *testing.T) {
 		},
 		"a range": func(t *testing.T, h *home[int]) {
 			h.publish(-1)
-			_, err := NewRange(h.q, h.q.Visibility()).Next(t.Context())
+			_, err := ranges.New(h.q, h.q.Visibility()).Next(t.Context())
 			require.NoError(t, err)
 		},
 	} {

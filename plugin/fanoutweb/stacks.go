@@ -164,6 +164,7 @@ var library = []string{
 	"github.com/gofanout/fanout/internal/message.",
 	"github.com/gofanout/fanout/internal/notice.",
 	"github.com/gofanout/fanout/internal/queue.",
+	"github.com/gofanout/fanout/internal/ranges.",
 	"github.com/gofanout/fanout/internal/routing.",
 	"github.com/gofanout/fanout/internal/topic.",
 	"github.com/gofanout/fanout/internal/view.",

@@ -1,4 +1,4 @@
-package workers
+package ranges
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func over(t *testing.T, r *Range[int], n int, body func(d *queue.Delivery[int]) 
 func TestARangeYieldsEachMessageOnceAndInOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
-		r := NewRange(h.q, h.q.Visibility())
+		r := New(h.q, h.q.Visibility())
 		h.publish(from(0, 300)...)
 		n, most := 0, 0
 		over(t, r, 300, func(d *queue.Delivery[int]) bool {
@@ -56,7 +56,7 @@ func TestWhatARangeHasNotBegunIsForASubscriberAtOnce(t *testing.T) {
 		h := newHome[int](t)
 		h.publish(from(0, 8)...)
 		var got []int
-		over(t, NewRange(h.q, h.q.Visibility()), 8, func(d *queue.Delivery[int]) bool {
+		over(t, New(h.q, h.q.Visibility()), 8, func(d *queue.Delivery[int]) bool {
 			if d.Body < 2 {
 				return d.Ack(ctx) == nil
 			}
@@ -72,7 +72,7 @@ func TestWhatARangeHasNotBegunIsForASubscriberAtOnce(t *testing.T) {
 func TestARangeWaitsForAMessageAndForTheEndOfItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
-		r := NewRange(h.q, h.q.Visibility())
+		r := New(h.q, h.q.Visibility())
 		time.AfterFunc(time.Second, func() { h.publish(1) })
 		began := time.Now()
 		d, err := r.Next(ctx)
@@ -92,7 +92,7 @@ func TestARangeWaitsForAMessageAndForTheEndOfItsContext(t *testing.T) {
 		require.ErrorIs(t, err, message.ErrClosed)
 		require.True(t, r.IsOver(err))
 		r.Leave()
-		NewRange(h.q, h.q.Visibility()).Leave() // one that has taken nothing
+		New(h.q, h.q.Visibility()).Leave() // one that has taken nothing
 		h.end(t)
 	})
 }
@@ -113,7 +113,7 @@ func TestARangeUnderAClosePauseOrPurge(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t)
 				h.publish(from(0, 60)...)
-				r := NewRange(h.q, h.q.Visibility())
+				r := New(h.q, h.q.Visibility())
 				defer r.Leave()
 				for k := range 21 {
 					d, err := r.Next(ctx)
@@ -150,14 +150,14 @@ func TestARangeTakesWhatItCannotPrefetchByItself(t *testing.T) {
 		}
 		h.items(is...)
 		n := 0
-		over(t, NewRange(h.q, h.q.Visibility()), 30, func(d *queue.Delivery[int]) bool {
+		over(t, New(h.q, h.q.Visibility()), 30, func(d *queue.Delivery[int]) bool {
 			require.Equal(t, n, d.Body)
 			n++
 			return d.Ack(ctx) == nil
 		})
 		require.EqualValues(t, 30, view.StatsOf(h.q).Acked)
 		h.publish(1, 2, 3)
-		over(t, NewRange(h.q, time.Second), 1, func(d *queue.Delivery[int]) bool {
+		over(t, New(h.q, time.Second), 1, func(d *queue.Delivery[int]) bool {
 			require.Equal(t, time.Now().Add(time.Second), d.Deadline())
 			elapse(time.Second)
 			require.EqualValues(t, 1, view.StatsOf(h.q).TimedOut)
@@ -172,7 +172,7 @@ func TestASlowRangePrefetchesLess(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
 		h.publish(from(0, 60)...)
-		r := NewRange(h.q, h.q.Visibility())
+		r := New(h.q, h.q.Visibility())
 		over(t, r, 60, func(d *queue.Delivery[int]) bool {
 			if d.Body >= 10 {
 				require.LessOrEqual(t, len(r.ds), 4)
@@ -194,7 +194,7 @@ func TestARangeOverDeadLetters(t *testing.T) {
 		}
 		n := 0
 		d := h.q.DeadLetters()
-		over(t, NewRange(d, d.Visibility()), 5, func(d *queue.Delivery[int]) bool {
+		over(t, New(d, d.Visibility()), 5, func(d *queue.Delivery[int]) bool {
 			require.Equal(t, n, d.Body)
 			n++
 			return d.Ack(ctx) == nil
@@ -212,7 +212,7 @@ func TestAMessageOfARangeTimesOutInTime(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t, visible(time.Second))
 			h.publish(from(0, 60)...)
-			over(t, NewRange(h.q, h.q.Visibility()), 60, func(d *queue.Delivery[int]) bool {
+			over(t, New(h.q, h.q.Visibility()), 60, func(d *queue.Delivery[int]) bool {
 				if d.Body < at {
 					time.Sleep(time.Microsecond)
 					if d.Body == 7 { // the last of a lease, of which the timer is done then

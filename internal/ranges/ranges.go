@@ -1,4 +1,4 @@
-package workers
+package ranges
 
 import (
 	"context"
@@ -37,8 +37,8 @@ type Range[T any] struct {
 	one       [1]queue.Delivery[T] // what was received by itself
 }
 
-// NewRange returns a range over the queue's messages, each with the given visibility timeout.
-func NewRange[T any](q *queue.Queue[T], vis time.Duration) *Range[T] {
+// New returns a range over the queue's messages, each with the given visibility timeout.
+func New[T any](q *queue.Queue[T], vis time.Duration) *Range[T] {
 	return &Range[T]{q: q, vis: vis}
 }
 
@@ -202,6 +202,9 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 	q.LookByLocked(now, min(alarm.CheckAge, r.vis))
 	return true
 }
+
+// prefetchTime is how long what is prefetched should last.
+const prefetchTime = int64(50 * time.Microsecond)
 
 // sizeLocked says how many messages to take: more as long as the loop's body takes
 // microseconds, and never so many that other consumers find none.

@@ -1,4 +1,4 @@
-package workers
+package ranges
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 // deliveriesOf is a range as package fanout makes it of a Range.
 func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, vis time.Duration) iter.Seq2[queue.Delivery[T], error] {
 	return func(yield func(queue.Delivery[T], error) bool) {
-		r := NewRange(q, vis)
+		r := New(q, vis)
 		defer r.Leave()
 		var err error
 		for err == nil {

@@ -1,0 +1,188 @@
+// What the tests of this package share: a queue that has no topic above it.
+
+package ranges
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gofanout/fanout/internal/log"
+	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/settings"
+	"github.com/gofanout/fanout/internal/view"
+	"github.com/gofanout/fanout/internal/workers"
+)
+
+var errBusy = errors.New("busy")
+
+// A home stands for the topic above one queue: it has a log, and nobody waits for room in it.
+type home[T any] struct {
+	queue.Home[T]
+	log *log.Log[message.Item[T]]
+	seq uint64
+	q   *queue.Queue[T]
+}
+
+// A setting is one of a topic or a queue.
+type setting func(top *settings.Topic, q *settings.Queue)
+
+func topic(f func(top *settings.Topic)) setting {
+	return func(top *settings.Topic, _ *settings.Queue) { f(top) }
+}
+
+// hooked has f hear of events of one kind.
+func hooked(k notice.Kind, f func(e notice.Event)) setting {
+	return topic(func(top *settings.Topic) {
+		top.Listen = append(top.Listen, func(l *notice.Listeners) { l.Hook(k, func(e *notice.Event) { f(*e) }) })
+	})
+}
+
+func limits(f func(q *settings.Limits)) setting {
+	return func(_ *settings.Topic, q *settings.Queue) { f(&q.Limits) }
+}
+
+func visible(d time.Duration) setting { return limits(func(q *settings.Limits) { q.Visibility = d }) }
+func backoff(d time.Duration) setting {
+	return limits(func(q *settings.Limits) { q.Backoff = settings.Constant(d) })
+}
+
+func set(ss []setting) (top settings.Topic, q settings.Queue) {
+	top, q = settings.Topic{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}, settings.DefaultQueue()
+	q.Capacity = 1 << 20
+	for _, s := range ss {
+		s(&top, &q)
+	}
+	return top, q
+}
+
+// newHome opens a queue called q.
+func newHome[T any](t *testing.T, ss ...setting) *home[T] {
+	t.Helper()
+	top, set := set(ss)
+	c, err := queue.NewCore("payments", top)
+	require.NoError(t, err)
+	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](log.SegmentOf[message.Item[T]]())}
+	h.Owner = h
+	h.q = queue.NewQueue(c, &h.Home, "q", &set.Limits)
+	h.q.Log, h.q.Idle = h.log, &h.Idle
+	h.q.Cursor = h.log.Cursor()
+	h.Live.Add(1)
+	return h
+}
+
+func (h *home[T]) LetIn(*queue.Queue[T]) notice.Pending         { return notice.Pending{} }
+func (h *home[T]) HasTurnsLocked() bool                         { return false }
+func (h *home[T]) TurnsOfLocked(*queue.Queue[T])                {}
+func (h *home[T]) TakeOrphanLocked(name string) *queue.Queue[T] { return nil }
+
+func (h *home[T]) RedriveLetters(context.Context, *queue.Queue[T], []queue.Delivery[T]) (int, error) {
+	return 0, errors.ErrUnsupported
+}
+
+// EndQueue closes the queue, and its dead letters with it.
+func (h *home[T]) EndQueue(*queue.Queue[T], bool) error {
+	h.Mu.Lock()
+	h.Live.Add(1)
+	defer h.Release()
+	h.q.CloseNow(false)
+	defer h.q.Report.Stop()
+	if d := h.q.DeadIfAny(); d != nil {
+		d.CloseNow(false)
+		defer d.Report.Stop()
+	}
+	h.Unlock()
+	return nil
+}
+
+// end closes the queue, and waits until nothing of it runs.
+func (h *home[T]) end(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	require.NoError(t, h.q.Check())
+	require.NoError(t, h.q.Close())
+	h.Release()
+	<-h.Live.Awaitable()
+}
+
+// items publishes items in one step.
+func (h *home[T]) items(is ...message.Item[T]) {
+	h.Mu.Lock()
+	for _, it := range is {
+		h.seq++
+		it.Seq, it.At = h.seq, h.Now()
+		h.log.Append(it)
+	}
+	h.log.Publish()
+	h.Mu.Unlock()
+	h.WakeAll(&h.Idle)
+}
+
+// publish publishes bodies in one step.
+func (h *home[T]) publish(bodies ...T) {
+	is := make([]message.Item[T], len(bodies))
+	for k, b := range bodies {
+		is[k].Body = b
+	}
+	h.items(is...)
+}
+
+// subscribe starts a subscriber with a handler of single messages.
+func (h *home[T]) subscribe(t *testing.T, f workers.OneHandler[T]) {
+	t.Helper()
+	_, err := workers.Start(h.q, f, nil, settings.DefaultSubscriber())
+	require.NoError(t, err)
+}
+
+func receive[T any](t *testing.T, q *queue.Queue[T]) (d queue.Delivery[T]) {
+	t.Helper()
+	ok, err := q.TryTake(t.Context(), &d, q.Visibility())
+	require.NoError(t, err)
+	require.True(t, ok, "nothing is ready: %+v", view.StatsOf(q))
+	return d
+}
+
+// waiting returns what is ready, delayed or retrying.
+func waiting[T any](t *testing.T, q *queue.Queue[T]) []T {
+	t.Helper()
+	ds, err := view.Peek(t.Context(), q, 1<<20)
+	require.NoError(t, err)
+	return bodiesOf(ds)
+}
+
+func bodiesOf[T any](ds []queue.Delivery[T]) []T {
+	bs := []T{}
+	for _, d := range ds {
+		bs = append(bs, d.Body)
+	}
+	return bs
+}
+
+// from returns k to n-1.
+func from(k, n int) []int {
+	list := []int{}
+	for ; k < n; k++ {
+		list = append(list, k)
+	}
+	return list
+}
+
+// elapse lets d pass, and all that it brings about.
+func elapse(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// bubble runs f in virtual time. All goroutines of the bubble have ended when it returns.
+func bubble(t *testing.T, f func(t *testing.T, ctx context.Context)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, t.Context()) })
+}
