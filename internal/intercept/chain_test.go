@@ -3,6 +3,7 @@ package intercept
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,4 +78,30 @@ func TestAChainIsInUseWhileAnyNextRuns(t *testing.T) {
 	require.False(t, c.Over(), "the second interceptor reads its Info still")
 	close(goOn)
 	<-done
+}
+
+func TestACallGoesThroughAllInTheirOrder(t *testing.T) {
+	broken := errors.New("broken")
+	for n := range 4 {
+		var order []string
+		var is []Interceptor
+		for k := range n {
+			is = append(is, func(ctx context.Context, info Info, next func(context.Context) error) error {
+				order = append(order, fmt.Sprintf("%s before %d", info.Queue, k))
+				err := next(ctx)
+				order = append(order, fmt.Sprintf("after %d: %v", k, err))
+				return err
+			})
+		}
+		err := Call(t.Context(), is, Info{Queue: "q"}, func(context.Context) error {
+			order = append(order, "call")
+			return broken
+		})
+		require.ErrorIs(t, err, broken)
+		want := []string{"call"}
+		for k := n - 1; k >= 0; k-- {
+			want = append(append([]string{fmt.Sprintf("q before %d", k)}, want...), fmt.Sprintf("after %d: broken", k))
+		}
+		require.Equal(t, want, order)
+	}
 }
