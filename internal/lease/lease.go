@@ -9,16 +9,15 @@
 // nothing here is linear in what is in flight; and that a message left over keeps
 // little more than itself in memory.
 //
-// A Table owns its blocks and all that is in them. It has no lock, clock,
-// goroutine or hook: its owner's lock guards it and its leases, and its owner says
-// what time it is. The only exception is a lease's word, which a consumer that
-// goes through a block changes without the lock by Step and Advance, and whoever
-// acknowledges a range's current message by AckCurrent. So a consumer builds its
+// A Table owns its blocks and all that is in them; their places go back to the topic's
+// pool (package block), empty. It has no lock, clock, goroutine or hook: its owner's lock
+// guards it and its leases, and its owner says what time it is. Only a lease's word is
+// changed without the lock: by a consumer that goes through a block (Step, Advance), and by
+// whoever acknowledges a range's current message (AckCurrent). So a consumer builds its
 // deliveries while it holds the lock, and reads nothing of the block without.
 //
-// A consumer that prefetches keeps the messages in its deliveries, and the lease has no
-// copy: messages are copied once, and a lease that is over is used again at the cost of a
-// few stores. The table asks the consumer for what is wanted elsewhere.
+// A consumer that prefetches keeps the messages in its deliveries, and the lease has no copy.
+// So messages are copied once. The table asks the consumer for what is wanted elsewhere.
 package lease
 
 import (
