@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // Errors returned by this package, to be matched with [errors.Is]. What is
@@ -92,14 +92,14 @@ type Left struct {
 }
 
 // String returns what is left in one line, without the numbers that are 0.
-func (l Left) String() string { return queue.Left(l).String() }
+func (l Left) String() string { return ending.Left(l).String() }
 
 // Error names the topic, and says for each queue what is left.
 func (e *ShutdownError) Error() string { return e.core().Error() }
 
 // core is e, as it was made.
-func (e *ShutdownError) core() *queue.ShutdownError {
-	return &queue.ShutdownError{Topic: e.Topic, Queues: sliceOf[queue.Left](e.Queues), Err: e.Err}
+func (e *ShutdownError) core() *ending.ShutdownError {
+	return &ending.ShutdownError{Topic: e.Topic, Queues: sliceOf[ending.Left](e.Queues), Err: e.Err}
 }
 
 // Unwrap returns e.Err.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -104,7 +105,7 @@ func TestTypesAreLaidOutAsThoseBelow(t *testing.T) {
 		{reflect.TypeFor[fanout.Delivery[struct{}]](), reflect.TypeFor[queue.Delivery[struct{}]]()},
 		{reflect.TypeFor[fanout.Message[byte]](), reflect.TypeFor[message.Published[byte]]()},
 		{reflect.TypeFor[fanout.Message[odd]](), reflect.TypeFor[message.Published[odd]]()},
-		{reflect.TypeFor[fanout.Left](), reflect.TypeFor[queue.Left]()},
+		{reflect.TypeFor[fanout.Left](), reflect.TypeFor[ending.Left]()},
 		{reflect.TypeFor[fanout.Attempt](), reflect.TypeFor[message.Attempt]()},
 		{reflect.TypeFor[fanout.MessageView](), reflect.TypeFor[view.MessageView]()},
 		{reflect.TypeFor[fanout.Depth](), reflect.TypeFor[view.Depth]()},

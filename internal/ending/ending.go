@@ -11,7 +11,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/gofanout/fanout/internal/queue"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -46,12 +45,12 @@ type Ending interface {
 	// AwaitDone waits until what uses the engine is gone, or ctx ends.
 	AwaitDone(ctx context.Context)
 	// Result returns what ending the topic left, or nil.
-	Result() *queue.ShutdownError
+	Result() *ShutdownError
 }
 
 // End ends several topics as one, which package fanout explains. It returns what was
 // left in each. No topic is nil; one that is named twice counts once.
-func End(ctx context.Context, topics ...Topic) (left []*queue.ShutdownError) {
+func End(ctx context.Context, topics ...Topic) (left []*ShutdownError) {
 	with := make(map[any]bool, len(topics))
 	var distinct []Topic
 	for _, t := range topics {

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A story is what topics were asked, in that order.
@@ -57,7 +55,7 @@ type fake struct {
 	late     int // looks of the others until it has accepted one more
 	await    func(ctx context.Context) error
 	finish   func()
-	left     *queue.ShutdownError
+	left     *ShutdownError
 }
 
 func (f *fake) Identity() any { return f }
@@ -109,14 +107,14 @@ func (f *fake) CloseNow(why error) func() {
 	}
 }
 
-func (f *fake) AwaitDone(context.Context)    { f.tell(f.name + " is done") }
-func (f *fake) Result() *queue.ShutdownError { return f.left }
+func (f *fake) AwaitDone(context.Context) { f.tell(f.name + " is done") }
+func (f *fake) Result() *ShutdownError    { return f.left }
 
 func TestAllAreDrainedBeforeOneIsClosed(t *testing.T) {
 	s := &story{}
-	a, b := &fake{story: s, name: "a"}, &fake{story: s, name: "b", left: &queue.ShutdownError{Topic: "b"}}
+	a, b := &fake{story: s, name: "a"}, &fake{story: s, name: "b", left: &ShutdownError{Topic: "b"}}
 	left := End(context.Background(), a, b)
-	require.Equal(t, []*queue.ShutdownError{b.left}, left)
+	require.Equal(t, []*ShutdownError{b.left}, left)
 	require.Equal(t, map[any]bool{a: true, b: true}, a.with)
 	require.Equal(t, a.with, b.with)
 	for _, two := range [][2]string{
@@ -131,8 +129,8 @@ func TestAllAreDrainedBeforeOneIsClosed(t *testing.T) {
 
 func TestATopicThatIsNamedTwiceCountsOnce(t *testing.T) {
 	s := &story{}
-	a, b := &fake{story: s, name: "a", left: &queue.ShutdownError{Topic: "a"}}, &fake{story: s, name: "b", left: &queue.ShutdownError{Topic: "b"}}
-	require.Equal(t, []*queue.ShutdownError{a.left, b.left}, End(context.Background(), a, b, a))
+	a, b := &fake{story: s, name: "a", left: &ShutdownError{Topic: "a"}}, &fake{story: s, name: "b", left: &ShutdownError{Topic: "b"}}
+	require.Equal(t, []*ShutdownError{a.left, b.left}, End(context.Background(), a, b, a))
 	require.Equal(t, 1, s.count("a begins"))
 	require.Equal(t, 1, s.count("a closes"))
 }
@@ -195,4 +193,9 @@ func TestAHookThatEndsTheGoroutineKeepsNobodyFromBeingTold(t *testing.T) {
 	require.Equal(t, 1, s.count("a tells"))
 	require.Equal(t, 1, s.count("b tells"))
 	require.Less(t, slices.Index(s.lines, "a tells"), slices.Index(s.lines, "b tells"), "in the order of the topics")
+}
+
+func TestWhatIsLeftCountsNoHandlers(t *testing.T) {
+	left := Left{Ready: 1, Retrying: 2, Delayed: 3, InFlight: 4, Parked: 5, Released: 6, Running: 7}
+	require.Equal(t, 1+2+3+4+5+6, left.Messages(), "handlers are no messages")
 }

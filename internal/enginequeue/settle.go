@@ -11,7 +11,6 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
 )
 
@@ -305,7 +304,7 @@ func (r *Queue[T]) later(what string, f func(ctx context.Context) (then func(), 
 		q.CheckDrainedLocked()
 		q.CheckEndedLocked()
 		q.Unlock()
-		if err != nil && !queue.IsClosed(err) {
+		if err != nil && !message.IsClosed(err) {
 			r.failedAt(what, err)
 		}
 	})

@@ -59,3 +59,14 @@ func ContextError(ctx context.Context) error {
 	}
 	return fmt.Errorf("%w: %w", err, cause)
 }
+
+// IsClosed reports whether err is ErrClosed, or wraps it.
+func IsClosed(err error) bool { return errors.Is(err, ErrClosed) }
+
+// Plural counts things.
+func Plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
@@ -87,13 +88,13 @@ func (q *Queue[T]) LeftoversLocked() []message.Published[T] {
 
 // CloseNow closes the queue and says what was left in it. The topic's Mu is held. A
 // dead-letter queue keeps its letters, to be looked at, unless it is being deleted.
-func (q *Queue[T]) CloseNow(deleting bool) Left {
+func (q *Queue[T]) CloseNow(deleting bool) ending.Left {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
 	return q.closeLocked(deleting)
 }
 
-func (q *Queue[T]) closeLocked(deleting bool) (l Left) {
+func (q *Queue[T]) closeLocked(deleting bool) (l ending.Left) {
 	if q.Closed {
 		if deleting {
 			q.forgetLocked()
@@ -169,8 +170,8 @@ func (q *Queue[T]) forgetLocked() {
 	}
 }
 
-func (q *Queue[T]) leftLocked() Left {
-	l := Left{
+func (q *Queue[T]) leftLocked() ending.Left {
+	l := ending.Left{
 		Queue: q.QueueName, Ready: q.Ready(), Retrying: q.In(store.Retrying), Delayed: q.In(store.Delayed),
 		InFlight: q.In(store.InFlight) + q.In(store.InHandler), Parked: q.In(store.Parked), Released: q.In(store.Released),
 		Blocked: q.In(store.Blocked),

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 func TestWhatAHandlerReturnsIsJudged(t *testing.T) {
@@ -65,9 +64,4 @@ func TestAllCausesButAckedSnoozedAndReleasedSpendAnAttempt(t *testing.T) {
 	for c := message.Acked; int(c) < message.Causes; c++ {
 		require.Equal(t, !free[c], c.Spends(), "%v", c)
 	}
-}
-
-func TestWhatIsLeftCountsNoHandlers(t *testing.T) {
-	left := queue.Left{Ready: 1, Retrying: 2, Delayed: 3, InFlight: 4, Parked: 5, Released: 6, Running: 7}
-	require.Equal(t, 1+2+3+4+5+6, left.Messages(), "handlers are no messages")
 }

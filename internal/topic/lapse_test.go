@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -411,10 +412,10 @@ func TestAShutdownWaitsForNoneOfWhatTimedOutTogetherInAPausedQueue(t *testing.T)
 		receiveAll(t, q, ofLeases)
 		require.NoError(t, q.Pause(ctx))
 		began := time.Now()
-		var left *queue.ShutdownError
+		var left *ending.ShutdownError
 		require.ErrorAs(t, top.Shutdown(ctx), &left)
 		require.Equal(t, time.Second, time.Since(began))
-		require.Equal(t, []queue.Left{{Queue: "q", Ready: ofLeases}}, left.Queues)
+		require.Equal(t, []ending.Left{{Queue: "q", Ready: ofLeases}}, left.Queues)
 	})
 }
 

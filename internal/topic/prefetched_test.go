@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -544,7 +545,7 @@ func TestAShutdownOfTheTopicCountsWhatWaitsInALease(t *testing.T) {
 		g := newGrip(t, 20)
 		brief, cancel := context.WithTimeout(ctx, time.Microsecond)
 		defer cancel()
-		var left *queue.ShutdownError
+		var left *ending.ShutdownError
 		require.ErrorAs(t, g.top.Shutdown(brief), &left)
 		require.Len(t, left.Queues, 1)
 		require.Equal(t, 1, left.Queues[0].Running)

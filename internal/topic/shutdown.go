@@ -145,7 +145,7 @@ func (e *endingOf[T]) AwaitDone(ctx context.Context) {
 }
 
 // Result returns what ending the topic left, or nil.
-func (e *endingOf[T]) Result() *queue.ShutdownError {
+func (e *endingOf[T]) Result() *ending.ShutdownError {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	return e.shutdown
@@ -176,7 +176,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	for _, q := range t.opening {
 		q.Closing = true
 	}
-	left := &queue.ShutdownError{Topic: t.TopicName, Err: why}
+	left := &ending.ShutdownError{Topic: t.TopicName, Err: why}
 	for _, q := range qs {
 		q.Closing = true
 		l := q.CloseNow(false)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -131,7 +132,7 @@ func stress(t *testing.T, seed uint64, length time.Duration) {
 		s.check()
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		var left *queue.ShutdownError
+		var left *ending.ShutdownError
 		if err := s.top.Shutdown(ctx); errors.As(err, &left) {
 			require.NoError(t, left.Err, "%s", dump(s.top))
 		}

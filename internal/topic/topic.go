@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/gofanout/fanout/internal/admission"
+	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/enginequeue"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
@@ -32,7 +33,7 @@ type Topic[T any] struct {
 	orphans map[string]*queue.Queue[T] // dead-letter queues that outlived their queue, by their names
 	closedQ []*queue.Queue[T]          // the queues that Close or Shutdown closed, in the order of their names
 
-	shutdown *queue.ShutdownError // what ending the topic left; set once it is closed
+	shutdown *ending.ShutdownError // what ending the topic left; set once it is closed
 }
 
 // New returns a topic.

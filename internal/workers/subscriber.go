@@ -145,7 +145,7 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 		w.CancelLocked(fmt.Errorf("%w: the subscriber of queue %q was shut down", message.ErrClosed, q.QueueName))
 	}
 	q.Unlock()
-	what := queue.Plural(running, "handler")
+	what := message.Plural(running, "handler")
 	if running == 0 { // workers between two messages, or settling: on their way home, or a hook or an engine keeps them
 		select {
 		case <-done:

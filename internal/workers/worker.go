@@ -272,7 +272,7 @@ func (w *Worker[T]) settleFrom(k int, v message.Verdict) {
 		d := &ds[k]
 		k++
 		err := q.Settle(context.Background(), d.Ref, v)
-		if err == nil || queue.IsClosed(err) || q.Keeper != nil && q.Keeper.Failed(err) || v.Cause == message.Acked || len(ds) > 1 && errors.Is(err, message.ErrSettled) {
+		if err == nil || message.IsClosed(err) || q.Keeper != nil && q.Keeper.Failed(err) || v.Cause == message.Acked || len(ds) > 1 && errors.Is(err, message.ErrSettled) {
 			continue
 		}
 		w.late(*d, v)

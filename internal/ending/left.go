@@ -1,20 +1,11 @@
-package queue
+package ending
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/gofanout/fanout/internal/message"
 )
-
-// Plural counts things.
-func Plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
 
 // A ShutdownError is what ending a topic left.
 type ShutdownError struct {
@@ -48,6 +39,7 @@ type Left struct {
 	Ready, Retrying, Delayed, InFlight, Parked, Released, Blocked, Running int
 }
 
+// Messages counts them all; handlers are none.
 func (l Left) Messages() int {
 	return l.Ready + l.Retrying + l.Delayed + l.InFlight + l.Parked + l.Released + l.Blocked
 }
@@ -70,9 +62,7 @@ func (l Left) String() string {
 		}
 	}
 	if l.Running > 0 {
-		b.WriteString(sep + Plural(l.Running, "handler") + " running")
+		b.WriteString(sep + message.Plural(l.Running, "handler") + " running")
 	}
 	return b.String()
 }
-
-func IsClosed(err error) bool { return errors.Is(err, message.ErrClosed) }
