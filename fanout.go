@@ -105,8 +105,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // Unlimited is the value that stands for no limit, in [WithCapacity],
@@ -115,7 +115,7 @@ const Unlimited = int(^uint(0) >> 1)
 
 // Unknown, which is -1, stands in [Depth], [Stats] and [TopicStats] for a number that only
 // an engine knows, or that it can't tell. In memory nothing is unknown.
-const Unknown = queue.Unknown
+const Unknown = engine.Unknown
 
 // A Message is what a publisher publishes: a body and what belongs to it. A consumer gets a
 // [Delivery].

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/dedup"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/log"
@@ -80,7 +82,7 @@ type Engine[T any] interface {
 }
 
 // Init makes a zero Admission one that has no queues. Whoever has it sets Owner.
-func (a *Admission[T]) Init(c *queue.Core, set settings.Topic) {
+func (a *Admission[T]) Init(c *core.Core, set settings.Topic) {
 	a.Core = c
 	a.before, a.plain = set.Publishing, len(set.Publishing) == 0
 	a.log, a.segment = log.New[message.Item[T]](1), log.SegmentOf[message.Item[T]]()
@@ -212,7 +214,7 @@ func (a *Admission[T]) StatsLocked() Stats {
 	switch d := a.dedup; {
 	case d == nil:
 	case a.engine != nil:
-		s.Duplicates, s.Remembered, s.Forgotten = queue.Unknown, queue.Unknown, queue.Unknown
+		s.Duplicates, s.Remembered, s.Forgotten = engine.Unknown, engine.Unknown, engine.Unknown
 	default:
 		d.Expire(a.Now())
 		s.Duplicates, s.Remembered, s.Forgotten = int(d.duplicates), d.Len(), int(d.Forgotten())

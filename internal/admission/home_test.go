@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -29,7 +30,7 @@ type home[T any] struct {
 func newHome[T any](t *testing.T, set settings.Topic) *home[T] {
 	t.Helper()
 	set.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
-	c, err := queue.NewCore("payments", set)
+	c, err := core.New("payments", set)
 	require.NoError(t, err)
 	h := new(home[T])
 	h.Init(c, set)

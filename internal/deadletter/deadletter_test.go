@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -31,7 +32,7 @@ type home struct {
 
 // newHome has all of these messages dead, in this order.
 func newHome(t *testing.T, capacity int, bodies ...string) *home {
-	c, err := queue.NewCore("payments", settings.Topic{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	c, err := core.New("payments", settings.Topic{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
 	h, s := &home{Home: queue.Home[string]{Core: c}}, settings.DefaultQueue()
 	h.Owner = h

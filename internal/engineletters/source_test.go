@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
@@ -35,7 +36,7 @@ func buried(t *testing.T, e *fakeengine.Engine, n int) (*Source[string], *queue.
 		require.NoError(t, err)
 		require.NoError(t, eq.DeadLetter(ctx, got[0].Receipt, got[0].Message))
 	}
-	c, err := queue.NewCore("payments", settings.Topic{})
+	c, err := core.New("payments", settings.Topic{})
 	require.NoError(t, err)
 	home := &queue.Home[string]{Core: c}
 	set := settings.DefaultQueue()

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
@@ -58,7 +59,7 @@ func newHost(t *testing.T, e *fakeengine.Engine, change ...func(s *settings.Topi
 	}
 	on, err := onengine.New("payments", s, reflect.TypeFor[string]())
 	require.NoError(t, err)
-	c, err := queue.NewCore("payments", s)
+	c, err := core.New("payments", s)
 	require.NoError(t, err)
 	h := &host{Home: queue.Home[string]{Core: c}, e: e, queues: map[string]*queue.Queue[string]{}}
 	h.Owner = h

@@ -69,7 +69,7 @@ func leaseOf(x *message.Extra) *leased {
 }
 
 func newQueue[T any](t *Topic[T], q *queue.Queue[T], eq engine.Queue) *Queue[T] {
-	r := &Queue[T]{on: t, q: q, eq: eq, asked: queue.Unknown}
+	r := &Queue[T]{on: t, q: q, eq: eq, asked: engine.Unknown}
 	q.Keeper, q.Local, q.Entries, q.Renews, q.Evicts = r, false, true, true, false
 	return r
 }
@@ -89,11 +89,11 @@ func (r *Queue[T]) Hide(s *view.Stats) {
 	s.InFlight += s.Ready // received, and with no worker yet
 	s.Capacity = r.asked
 	for _, n := range []*int{&s.Ready, &s.Delayed, &s.Retrying, &s.Parked, &s.Released, &s.Blocked, &s.Published} {
-		*n = queue.Unknown
+		*n = engine.Unknown
 	}
-	s.OldestAge = queue.Unknown
+	s.OldestAge = engine.Unknown
 	if !r.q.Letters {
-		s.Dead = queue.Unknown
+		s.Dead = engine.Unknown
 	}
 }
 

@@ -53,7 +53,7 @@ func TestTheNumbersOfAQueueAreThoseThatItKnows(t *testing.T) {
 		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
 		s := view.StatsOf(q)
 		for _, n := range []int{s.Ready, s.Delayed, s.Retrying, s.Parked, s.Released, s.Blocked, s.Published, s.Dead, s.Unsettled(), s.Capacity, int(s.OldestAge)} {
-			require.Equal(t, queue.Unknown, n)
+			require.Equal(t, engine.Unknown, n)
 		}
 		require.Equal(t, 1, s.InFlight)
 		require.Zero(t, view.StatsOf(q.DeadLetters()).Dead)

@@ -34,7 +34,7 @@ func TestAReceiverWaitsForAMessage(t *testing.T) {
 		require.Equal(t, []string{"b", "c"}, bodies(ds))
 		require.Equal(t, time.Now().Add(time.Minute), ds[0].Deadline(), "its own visibility timeout")
 		s := view.StatsOf(q)
-		require.Equal(t, []int{3, 3, queue.Unknown}, []int{s.InFlight, int(s.Delivered), s.Ready})
+		require.Equal(t, []int{3, 3, engine.Unknown}, []int{s.InFlight, int(s.Delivered), s.Ready})
 		h.end(t)
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -119,7 +118,7 @@ func TestAQueueIsOpenedAsItsSettingsSay(t *testing.T) {
 			s.Policies = []string{`{"for": ["q"]}`}
 		})
 		require.Equal(t, 10*time.Second, q.Visibility(), "nobody asked for the default, which is longer than it can be")
-		require.Equal(t, queue.Unknown, view.StatsOf(q).Capacity)
+		require.Equal(t, engine.Unknown, view.StatsOf(q).Capacity)
 		require.Equal(t, 7, view.StatsOf(q.Dead).Capacity)
 		require.Equal(t, "q/dead", q.Dead.Name())
 		require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: "others"}, {Body: "mine", Ext: &message.Extra{Attributes: map[string]string{"for": "q"}}}}, false))

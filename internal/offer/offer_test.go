@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/routing"
@@ -22,7 +23,7 @@ import (
 )
 
 func newQueue(t *testing.T, name string) *queue.Queue[int] {
-	c, err := queue.NewCore("t", settings.Topic{})
+	c, err := core.New("t", settings.Topic{})
 	require.NoError(t, err)
 	set := settings.DefaultQueue()
 	return queue.NewQueue(c, &queue.Home[int]{Core: c}, name, &set.Limits)

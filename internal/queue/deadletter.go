@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/settings"
@@ -41,7 +42,7 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 // Shared reports whether a dead-letter queue belongs to no topic.
 func (q *Queue[T]) Shared() bool { return q.T == nil }
 
-func (q *Queue[T]) Origin() origin { return origin{q.Core, q.QueueName} }
+func (q *Queue[T]) Origin() core.Origin { return core.Origin{Topic: q.Core, Queue: q.QueueName} }
 
 // AdoptLocked makes q, which is being opened, the owner of the dead-letter queue
 // that a closed queue of its name has left, if there is one. Others may be using
@@ -61,7 +62,7 @@ func (q *Queue[T]) AdoptLocked() {
 	d.Resize(q.Set.DeadCapacity, q.Set.DeadOverflow)
 }
 
-func NewDeadLetterQueue[T any](c *Core, t *Home[T], name string, set settings.Limits) *Queue[T] {
+func NewDeadLetterQueue[T any](c *core.Core, t *Home[T], name string, set settings.Limits) *Queue[T] {
 	set.MaxAttempts = message.Unlimited
 	d := NewQueue(c, t, name, &set)
 	d.Letters, d.Direct, d.Entries, d.Evicts = true, true, true, false
@@ -71,7 +72,7 @@ func NewDeadLetterQueue[T any](c *Core, t *Home[T], name string, set settings.Li
 // NewLetters returns a dead-letter queue that belongs to no topic.
 func NewLetters[T any](name string, top settings.Topic, set settings.Queue) (*Queue[T], error) {
 	set.Capacity, set.Overflow = set.DeadCapacity, set.DeadOverflow
-	c, err := NewCore(name, top)
+	c, err := core.New(name, top)
 	if err != nil {
 		return nil, fmt.Errorf("fanout: dead-letter queue %q: %w", name, err)
 	}

@@ -5,13 +5,14 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/notice"
 )
 
 // A Home is what queues have of their topic, and all that they know of it: what they tell
 // it, and what they ask its owner for. A dead-letter queue that is shared has none.
 type Home[T any] struct {
-	*Core
+	*core.Core
 	Owner owner[T]
 
 	Idle     IdleQueues[T]

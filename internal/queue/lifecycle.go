@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -272,9 +273,19 @@ func (q *Queue[T]) CheckEndedLocked() {
 	}
 }
 
-func NewQueue[T any](c *Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
+func NewQueue[T any](c *core.Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
 	q := &Queue[T]{Core: c, T: t, IdleAt: NotIdle, Local: c.Calls == nil}
 	q.Init(name, set, &c.Clock, &c.Blocks)
 	q.Report.Init(&c.To, name)
 	return q
+}
+
+// messageOf returns what would have to be published to have it again.
+func messageOf[T any](c *core.Core, it *message.Item[T]) message.Published[T] {
+	m := message.Published[T]{Body: it.Body, ID: c.IDOf(it.Seq, it.At, it.Ext)}
+	if it.Ext != nil {
+		m.Fill(it.Ext)
+		m.DeduplicationID = ""
+	}
+	return m
 }

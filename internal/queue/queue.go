@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/consumers"
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/log"
@@ -26,7 +27,7 @@ type Queue[T any] struct {
 	//     once the last worker has ended.
 
 	// Immutable after OpenQueue.
-	Core    *Core
+	Core    *core.Core
 	T       *Home[T]                 // nil of a shared dead-letter queue
 	Idle    *IdleQueues[T]           // of its log
 	Filters *filter.Set[T]           // nil: none

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -68,7 +69,7 @@ func set(ss []setting) (top settings.Topic, q settings.Queue) {
 func newHome[T any](t *testing.T, ss ...setting) *home[T] {
 	t.Helper()
 	top, set := set(ss)
-	c, err := queue.NewCore("payments", top)
+	c, err := core.New("payments", top)
 	require.NoError(t, err)
 	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](log.SegmentOf[message.Item[T]]())}
 	h.Owner = h

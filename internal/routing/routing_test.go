@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -17,14 +18,14 @@ import (
 )
 
 type maker struct {
-	core  *queue.Core
+	core  *core.Core
 	home  *queue.Home[int]
 	spare log.Spare[message.Item[int]]
 	n     int
 }
 
 func newMaker(t *testing.T) *maker {
-	c, err := queue.NewCore("t", settings.Topic{})
+	c, err := core.New("t", settings.Topic{})
 	require.NoError(t, err)
 	return &maker{core: c, home: &queue.Home[int]{Core: c}}
 }

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/admission"
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/enginequeue"
 	"github.com/gofanout/fanout/internal/filter"
@@ -42,7 +44,7 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := queue.NewCore(name, set)
+	c, err := core.New(name, set)
 	if err != nil {
 		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
 	}
@@ -177,7 +179,7 @@ func (t *Topic[T]) Stats() admission.Stats {
 	s := t.StatsLocked()
 	s.Queues = len(t.queues)
 	if t.remote != nil {
-		s.Published, s.Unrouted = t.remote.Published.Load(), queue.Unknown
+		s.Published, s.Unrouted = t.remote.Published.Load(), engine.Unknown
 	}
 	return s
 }

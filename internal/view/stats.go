@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -85,8 +86,8 @@ type Stats struct {
 // Unsettled is the number of messages that count against the capacity; on an engine it is
 // [Unknown].
 func (s Stats) Unsettled() int {
-	if s.Ready == queue.Unknown {
-		return queue.Unknown
+	if s.Ready == engine.Unknown {
+		return engine.Unknown
 	}
 	return s.Ready + s.Delayed + s.Retrying + s.InFlight + s.Parked + s.Released + s.Blocked
 }

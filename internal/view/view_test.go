@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -26,7 +27,7 @@ type home[T any] struct {
 }
 
 func newQueue[T any](t *testing.T, set func(l *settings.Limits)) (*home[T], *queue.Queue[T]) {
-	c, err := queue.NewCore("payments", settings.Topic{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	c, err := core.New("payments", settings.Topic{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
 	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](64)}
 	h.Owner = h

@@ -1,4 +1,11 @@
-package queue
+// Package core has what of a topic does not depend on T.
+//
+// It promises that whatever is of one topic has one name, one clock, one list of whom it
+// tells, and one count of what runs.
+//
+// A Core is made once and never changed. What it has that changes has locks of its own, which
+// are leaves: the count of what is alive, and the pools.
+package core
 
 import (
 	"sync"
@@ -29,7 +36,8 @@ type Core struct {
 	Blocks  block.Pool // of leases
 }
 
-func NewCore(name string, s settings.Topic) (*Core, error) {
+// New returns the core of a topic, which counts as alive until its Release.
+func New(name string, s settings.Topic) (*Core, error) {
 	clock, err := message.NewClock()
 	if err != nil {
 		return nil, err
@@ -47,11 +55,13 @@ func NewCore(name string, s settings.Topic) (*Core, error) {
 	return c, nil
 }
 
+// Release ends what was counted as alive.
 func (c *Core) Release() { c.Live.Release() }
 
 // Now reads the topic's clock.
 func (c *Core) Now() int64 { return c.Clock.Now() }
 
+// Time is an instant of the clock.
 func (c *Core) Time(at int64) time.Time { return c.Clock.Time(at) }
 
 // IDOf is a message's ID: the publisher's, or one that the clock makes.
@@ -60,4 +70,11 @@ func (c *Core) IDOf(seq uint64, at int64, ext *message.Extra) string {
 		return ext.ID
 	}
 	return c.Clock.ID(seq, at, nil)
+}
+
+// An Origin names a queue: that, or the one that is opened again by its name in
+// the same topic, redrives its dead letters.
+type Origin struct {
+	Topic *Core
+	Queue string
 }
