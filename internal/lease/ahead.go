@@ -36,7 +36,7 @@ func (t *Table[T]) lookAhead(k int) int {
 	l := t.steps[k]
 	n := t.count(l).Waiting()
 	if n == 0 {
-		l.clearDone(t.slot(l), l.Place())
+		l.clearDone(t.slot(l), l.Word.Place())
 		t.ahead--
 		t.exchange(l, t.ahead)
 	}
@@ -106,7 +106,7 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 		}
 	}
 	for _, l := range t.steps[:t.ahead] {
-		if p := l.Place(); p.Waiting() > 0 {
+		if p := l.Word.Place(); p.Waiting() > 0 {
 			s := t.slot(l)
 			see(l, s, int(p.Stamp()-s.base)+1)
 		}

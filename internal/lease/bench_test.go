@@ -15,7 +15,7 @@ func BenchmarkInStep(b *testing.B) {
 	for b.Loop() {
 		now++
 		l := f.inStepOf(items, 1000, now)
-		for p, ok := l.Step(l.Place()); ok; p, ok = l.Step(p) {
+		for p, ok := l.Word.Step(l.Word.Place()); ok; p, ok = l.Word.Step(p) {
 		}
 		f.Ack(f.First(l).Next(63))
 		f.End(l, now)

@@ -25,7 +25,7 @@ func (t *Table[T]) current(s *slot[T], r message.Ref) *Lease[T] {
 	if s == nil || s.lease == nil {
 		return nil
 	}
-	if p := s.lease.Place(); p == 0 || p.Stamp() != r.Stamp || p&over != 0 {
+	if p := s.lease.Word.Place(); p == 0 || p.Stamp() != r.Stamp || p.Over() {
 		return nil
 	}
 	return s.lease
@@ -41,18 +41,11 @@ func (t *Table[T]) Ack(r message.Ref) bool {
 		return true
 	}
 	l := t.current(s, r)
-	if l == nil {
+	if l == nil || !l.Word.Ack(r.Stamp) {
 		return false
 	}
-	p := l.Place()
-	for p.Stamp() == r.Stamp && p&over == 0 {
-		if l.swap(p, p|acked) {
-			t.count(l)
-			return true
-		}
-		p = l.Place()
-	}
-	return false
+	t.count(l)
+	return true
 }
 
 // Open returns the stamp of the first message of a delivery's block, and which of that

@@ -3,6 +3,8 @@ package lease
 import (
 	"fmt"
 	"math/bits"
+
+	"github.com/gofanout/fanout/internal/instep"
 )
 
 // Check walks the invariants of a table and returns the first that does not hold.
@@ -32,10 +34,10 @@ func (t *Table[T]) Check() error {
 				return fmt.Errorf("block %d is not where it says among the consumers'", id)
 			}
 		}
-		if p := l.Place(); p.Waiting() > 0 && int(l.step) > t.ahead {
+		if p := l.Word.Place(); p.Waiting() > 0 && int(l.step) > t.ahead {
 			return fmt.Errorf("in block %d %d wait, and it is not ahead", id, p.Waiting())
 		}
-		if l.Place() != 0 {
+		if l.Word.Place() != 0 {
 			inStep += int(l.n) - int(l.counted)
 		}
 		if l.due != 0 {
@@ -56,7 +58,7 @@ func (t *Table[T]) Check() error {
 
 func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
 	live := s.open | s.expired
-	p := l.Place()
+	p := l.Word.Place()
 	switch left := bits.OnesCount64(live); {
 	case s.open&s.expired != 0 || live&s.dead != 0:
 		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.open, s.expired, s.dead)
@@ -95,7 +97,7 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
 }
 
 // checkPlace checks the word of a lease in step against the bits.
-func (l *Lease[T]) checkPlace(s *slot[T], p Place) error {
+func (l *Lease[T]) checkPlace(s *slot[T], p instep.Place) error {
 	if p == 0 {
 		return nil
 	}

@@ -11,9 +11,9 @@
 //
 // A Table owns its blocks and all that is in them; their places go back to the topic's
 // pool (package block), empty. It has no lock, clock, goroutine or hook: its owner's lock
-// guards it and its leases, and its owner says what time it is. Only a lease's word is
-// changed without the lock: by a consumer that goes through a block (Step, Advance), and by
-// whoever acknowledges a range's current message (AckCurrent). So a consumer builds its
+// guards it and its leases, and its owner says what time it is. Only a lease's word (package
+// instep) is changed without the lock: by a consumer that goes through a block, and by
+// whoever acknowledges a range's current message. So a consumer builds its
 // deliveries while it holds the lock, and reads nothing of the block without.
 //
 // A consumer that prefetches keeps the messages in its deliveries, and the lease has no copy.
@@ -21,49 +21,15 @@
 package lease
 
 import (
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
 )
 
 // Len is the most messages of a lease.
 const Len = block.Len
-
-// A Place is where a consumer in step stands: the stamp of its current message,
-// how many wait behind it, and whether the current one is acknowledged or
-// detached. Zero: the lease is not in step.
-type Place = place[struct{}]
-
-// A place is generic only so that the compiler inlines its methods in the programs of users:
-// of a package that they don't import themselves it inlines nothing but what is generic. The
-// same holds for the small functions below.
-type place[_ any] uint64
-
-const (
-	acked    = 1
-	detached = 2
-	over     = acked | detached
-	waiter   = 4
-	step     = 1024
-)
-
-// Stamp is that of the current message.
-func (p place[_]) Stamp() uint64 { return uint64(p / step) }
-
-// Waiting is how many messages wait behind the current one.
-func (p place[_]) Waiting() int { return int(p % step / waiter) }
-
-// Last is p as if nothing waited: there is no step from it.
-func (p place[T]) Last() place[T] { return p - p%step + p&over }
-
-// Acked reports whether the current message is acknowledged.
-func (p place[_]) Acked() bool { return p&over == acked }
-
-// Detached reports whether the current message is in flight by its bit: its
-// consumer has to settle it by its Ref.
-func (p place[_]) Detached() bool { return p&over == detached }
 
 // A Consumer keeps the messages that it has taken into its leases, until they are over
 // or it has left the lease.
@@ -94,7 +60,8 @@ type Consumer[T any] interface {
 //     message is in flight by its bit, and the block stands in the line or, if at is
 //     not 0, in the heap.
 type Lease[T any] struct {
-	word atomic.Uint64 // a Place
+	// Word says where a consumer in step stands.
+	Word instep.Word
 
 	// The owner's lock guards the rest.
 	id         int32 // number of its slot
@@ -130,46 +97,6 @@ type more struct {
 
 	extended uint64  // bit k: the deadline of message k is in until
 	until    []int64 // by message
-}
-
-// Place reads the lease's word. Anyone may call it.
-func (l *Lease[T]) Place() Place { return Place(l.word.Load()) }
-
-func (l *Lease[T]) swap(from, to Place) bool {
-	return l.word.CompareAndSwap(uint64(from), uint64(to))
-}
-
-// Step says that the current message is acknowledged and the next one begun: all
-// that a worker's message costs. It fails if p is no longer the lease's place, or
-// nothing waits: the consumer then has to look, under the lock. Only the lease's
-// consumer calls it; it needs no lock.
-func (l *Lease[T]) Step(p Place) (Place, bool) {
-	if p&over != 0 || p.Waiting() == 0 {
-		return p, false
-	}
-	to := p + step - waiter
-	return to, l.swap(p, to)
-}
-
-// AckCurrent acknowledges the current message, if it has the given stamp and
-// something waits behind it, and reports whether it has. The last message of a
-// lease is acknowledged by [Table.Ack]: somebody may wait for its end. Anyone may
-// call it without the lock, for a lease that has long been given to another
-// consumer too.
-func (l *Lease[T]) AckCurrent(stamp uint64) bool {
-	p := l.Place()
-	return p.Stamp() == stamp && p&over == 0 && p.Waiting() > 0 && l.swap(p, p|acked)
-}
-
-// Advance begins the next message if the current one is acknowledged and
-// something waits. Only the lease's consumer calls it; it needs no lock.
-func (l *Lease[T]) Advance() (Place, bool) {
-	p := l.Place()
-	if p&over != acked || p.Waiting() == 0 {
-		return p, false
-	}
-	to := p - acked - waiter + step
-	return to, l.swap(p, to)
 }
 
 // Owner is the consumer that the lease was opened for, nil if it has left it.
@@ -245,6 +172,8 @@ func (l *Lease[T]) item(s *slot[T], k int) message.Item[T] {
 	}
 	return l.items[s.place(k)]
 }
+
+// These are generic only so that the compiler inlines them in the programs of users: see instep.
 
 func bit[I int](k I) uint64        { return 1 << k }
 func mask[I int](from, n I) uint64 { return (1<<n - 1) << from }

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -79,8 +80,8 @@ func (t *Table[T]) tidy(s *slot[T]) {
 	if l.items == nil {
 		return // its consumer keeps the messages, and gives it back
 	}
-	if p := l.Place(); p != 0 {
-		if p.Waiting() > 0 || p&over == 0 {
+	if p := l.Word.Place(); p != 0 {
+		if p.Waiting() > 0 || !p.Over() {
 			return
 		}
 		s.dead |= gone(s)
@@ -189,7 +190,7 @@ func (l *Lease[T]) clear(s *slot[T], dead uint64) {
 
 // clearDone lets go of the messages of a lease in step that are over, of which the table
 // has a copy.
-func (l *Lease[T]) clearDone(s *slot[T], p Place) {
+func (l *Lease[T]) clearDone(s *slot[T], p instep.Place) {
 	if l.items == nil || p == 0 {
 		return
 	}
@@ -207,7 +208,7 @@ func (t *Table[T]) Clean() {
 		return
 	}
 	for _, l := range t.steps[:t.ahead] {
-		l.clearDone(t.slot(l), l.Place())
+		l.clearDone(t.slot(l), l.Word.Place())
 	}
 }
 

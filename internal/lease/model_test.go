@@ -503,23 +503,23 @@ func (m *model) goOn(c *consumer) {
 		return
 	}
 	went := false
-	switch p := c.lease.Place(); m.arg(4) {
+	switch p := c.lease.Word.Place(); m.arg(4) {
 	case 0:
-		_, went = c.lease.Step(p)
+		_, went = c.lease.Word.Step(p)
 		require.Equal(m.t, more && x.state == current, went)
 		if went {
 			m.ack(x)
 		}
 	case 1:
-		ok := c.lease.AckCurrent(x.ref.Stamp)
+		ok := c.lease.Word.AckCurrent(x.ref.Stamp)
 		require.Equal(m.t, more && x.state == current, ok)
 		if ok {
 			m.ack(x)
-			require.False(m.t, c.lease.AckCurrent(x.ref.Stamp), "twice")
+			require.False(m.t, c.lease.Word.AckCurrent(x.ref.Stamp), "twice")
 		}
 	case 2:
 		acked := p.Acked()
-		_, went = c.lease.Advance()
+		_, went = c.lease.Word.Advance()
 		require.Equal(m.t, more && acked, went)
 	default:
 		over := x.state != current

@@ -132,7 +132,7 @@ func (q *queue) look(expire bool) {
 }
 
 func (q *queue) ack(r message.Ref) bool {
-	if l := q.ranging.Load(); l != nil && l.AckCurrent(r.Stamp) {
+	if l := q.ranging.Load(); l != nil && l.Word.AckCurrent(r.Stamp) {
 		return true
 	}
 	q.mu.Lock()
@@ -189,6 +189,9 @@ func TestWorkersThatAreLookedAtAllTheTime(t *testing.T) {
 
 // worker takes and handles messages until there are none. Now and then it gives one
 // back, or settles it in another goroutine.
+// over has the bits of a place that say that its message is over.
+const over = 3
+
 func worker(q *queue, seed uint64, seen []atomic.Int32, nacked *atomic.Int64) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	var l *Lease[int]
@@ -208,7 +211,7 @@ func worker(q *queue, seed uint64, seen []atomic.Int32, nacked *atomic.Int64) {
 		q.mu.Unlock()
 		base := refs[0].Stamp
 		for more := true; more; {
-			p := l.Place()
+			p := l.Word.Place()
 			k := int(p.Stamp() - base)
 			switch how := rng.IntN(50); how {
 			case 0: // it fails
@@ -229,7 +232,7 @@ func worker(q *queue, seed uint64, seen []atomic.Int32, nacked *atomic.Int64) {
 				more = q.table.Next(l)
 				q.mu.Unlock()
 			default:
-				if _, ok := l.Step(p &^ over); ok {
+				if _, ok := l.Word.Step(p &^ over); ok {
 					seen[items[k].Body].Add(1)
 					continue
 				}
@@ -313,12 +316,12 @@ func TestARangeWhoseMessagesOthersAcknowledge(t *testing.T) {
 				}
 				acks.Add(1)
 			}
-			p, ok := l.Advance()
+			p, ok := l.Word.Advance()
 			if !ok {
 				q.mu.Lock()
 				q.table.Detach(l, q.now)
 				ok = q.table.Next(l)
-				p = l.Place()
+				p = l.Word.Place()
 				q.mu.Unlock()
 			}
 			if !ok {

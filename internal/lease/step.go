@@ -3,6 +3,7 @@ package lease
 import (
 	"math/bits"
 
+	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -12,8 +13,8 @@ import (
 
 // count counts what has begun and what is acknowledged of a lease in step, as of
 // the place that it returns.
-func (t *Table[T]) count(l *Lease[T]) Place {
-	p := l.Place()
+func (t *Table[T]) count(l *Lease[T]) instep.Place {
+	p := l.Word.Place()
 	if p == 0 {
 		return p
 	}
@@ -22,7 +23,7 @@ func (t *Table[T]) count(l *Lease[T]) Place {
 		l.begun = uint8(done + 1)
 		t.began += n
 	}
-	if p&acked != 0 {
+	if p.Acked() {
 		done++
 	}
 	if n := done - int(l.counted); n > 0 {
@@ -87,17 +88,14 @@ func (t *Table[T]) Leases() []*Lease[T] {
 // Its visibility timeout counts from when it began: now, if its consumer does not know
 // better, or when it was taken if it is the lease's first.
 func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
-	p := l.Place()
+	p, ok := l.Word.Detach()
 	if p == 0 {
 		return false
-	}
-	for p&over == 0 && !l.swap(p, p|detached) {
-		p = l.Place()
 	}
 	t.count(l)
 	s := t.slot(l)
 	l.clearDone(s, p)
-	if p&over != 0 {
+	if !ok {
 		return false
 	}
 	k := int(p.Stamp() - s.base)
@@ -123,38 +121,31 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 // extractCurrent takes the current message, of stamp, out of a lease in step. It reports
 // whether that was the current one, and not over.
 func (t *Table[T]) extractCurrent(l *Lease[T], stamp uint64, now int64) (out Out[T], ok bool) {
-	p := l.Place()
-	for p.Stamp() == stamp && p&over == 0 {
-		if !l.swap(p, p|detached) {
-			p = l.Place()
-			continue
-		}
-		t.count(l)
-		s := t.slot(l)
-		k := int(stamp - s.base)
-		l.counted++
-		t.inStep--
-		out = Out[T]{Item: l.item(s, k), Stamp: stamp, Start: l.taken}
-		if k > 0 {
-			out.Start = l.owner.Began(now)
-		}
-		s.dead |= bit(k) & l.present
-		t.tidy(s)
-		return out, true
+	if !l.Word.DetachOf(stamp) {
+		return out, false
 	}
-	return out, false
+	t.count(l)
+	s := t.slot(l)
+	k := int(stamp - s.base)
+	l.counted++
+	t.inStep--
+	out = Out[T]{Item: l.item(s, k), Stamp: stamp, Start: l.taken}
+	if k > 0 {
+		out.Start = l.owner.Began(now)
+	}
+	s.dead |= bit(k) & l.present
+	t.tidy(s)
+	return out, true
 }
 
 // Next begins the next message, if the current one is acknowledged or detached
 // and something waits: Advance for a consumer that holds the lock.
 func (t *Table[T]) Next(l *Lease[T]) bool {
-	p := l.Place()
-	if p&over == 0 || p.Waiting() == 0 {
+	if p := l.Word.Place(); !p.Over() || p.Waiting() == 0 {
 		return false
 	}
 	t.count(l)
-	l.word.Store(uint64(p&^over - waiter + step)) // nobody else changes a word that is over, but for TakeBack
-	return true
+	return l.Word.Next()
 }
 
 // An Out is a message that has left its block.
@@ -168,10 +159,7 @@ type Out[T any] struct {
 // TakeBack takes out of a lease what waits there, and gives it away in the order in
 // which it would have been delivered.
 func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
-	p := l.Place()
-	for p.Waiting() > 0 && !l.swap(p, p.Last()) {
-		p = l.Place()
-	}
+	p := l.Word.TakeBack()
 	n := p.Waiting()
 	if n == 0 {
 		return
@@ -216,7 +204,7 @@ func (l *Lease[T]) past(s *slot[T], k int) (past message.Past) {
 // now. Nothing waits any more: see TakeBack. The consumer forgets the lease.
 func (t *Table[T]) End(l *Lease[T], now int64) {
 	t.Detach(l, now)
-	if l.Place().Waiting() > 0 {
+	if l.Word.Place().Waiting() > 0 {
 		panic("fanout: bug: a lease is left while messages wait in it")
 	}
 	if int(l.step) <= t.ahead {
@@ -235,7 +223,7 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 		t.own(l, s, s.open)
 	}
 	l.step, l.owner = 0, nil
-	l.word.Store(0)
+	l.Word.Leave()
 	if s.open|s.expired != 0 {
 		if l.present == ^uint64(0) {
 			clear(l.items[l.n:])
@@ -256,7 +244,7 @@ func gone[T any](s *slot[T]) uint64 {
 // Done reports whether nothing of a lease is in flight, expired or waits.
 func (t *Table[T]) Done(l *Lease[T]) bool {
 	s, p := t.slot(l), t.count(l)
-	return s.open|s.expired == 0 && (p == 0 || p&over != 0 && p.Waiting() == 0)
+	return s.open|s.expired == 0 && (p == 0 || p.Over() && p.Waiting() == 0)
 }
 
 // AckWhole acknowledges all of a lease of which all has begun, if all of it is
@@ -275,7 +263,7 @@ func (t *Table[T]) AckWhole(l *Lease[T]) bool {
 // InFlightOf is how many messages of a lease are in flight.
 func (t *Table[T]) InFlightOf(l *Lease[T]) int {
 	n := bits.OnesCount64(t.slot(l).open)
-	if p := l.Place(); p != 0 && p&over == 0 {
+	if p := l.Word.Place(); p != 0 && !p.Over() {
 		n++
 	}
 	return n

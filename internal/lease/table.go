@@ -148,8 +148,8 @@ func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[
 // Again takes n more messages into a lease that InStep or Whole opened, as that did, if
 // nothing of it is left. If it returns false, the consumer ends the lease and opens another.
 func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
-	s, p := t.slot(l), l.Place()
-	if s.open|s.expired != 0 || l.items != nil || l.more != nil || p != 0 && (p&over == 0 || p.Waiting() > 0) {
+	s, p := t.slot(l), l.Word.Place()
+	if s.open|s.expired != 0 || l.items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
 		return false
 	}
 	t.count(l)
@@ -166,7 +166,7 @@ func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 	l.taken, l.began = now, now
 	if inStep {
 		t.inStep += n
-		l.word.Store(uint64(Place(s.base)*step + Place(n-1)*waiter))
+		l.Word.Begin(s.base, n-1)
 		if n > 1 {
 			t.goAhead(l)
 		} else {

@@ -83,7 +83,7 @@ func TestOfOneInstantTheLowerStampTimesOutFirst(t *testing.T) {
 	f := newFixture[int](t)
 	step := f.inStep(64, 100, 0) // stamps 1 to 64
 	callers := f.receive(3, 100, 5)
-	_, ok := step.Step(step.Place())
+	_, ok := step.Word.Step(step.Word.Place())
 	require.True(t, ok)
 	require.True(t, f.Detach(step, 5)) // 2: as late as the callers' in another block
 	late := f.receive(1, 100, 6)
@@ -252,12 +252,12 @@ func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
 	f.End(l, 0)
 	l = f.inStepOf(items, 100, 0)
 	for range 63 {
-		l.Step(l.Place())
+		l.Word.Step(l.Word.Place())
 	}
 	f.Count()
 	_, acked := f.Tally()
 	require.Equal(t, 1+63, acked)
-	f.Ack(message.Ref{Stamp: l.Place().Stamp(), Block: l.id})
+	f.Ack(message.Ref{Stamp: l.Word.Place().Stamp(), Block: l.id})
 	f.End(l, 0)
 	l = f.Gather(f, 64, 100)
 	f.Add(l, items, 0)
@@ -384,7 +384,7 @@ func TestAnAcknowledgementOfTheLastMessageInStepIsMadeUnderTheLock(t *testing.T)
 	f := newFixture[int](t)
 	l := f.inStep(1, 100, 0)
 	r := f.First(l)
-	require.False(t, l.AckCurrent(r.Stamp))
+	require.False(t, l.Word.AckCurrent(r.Stamp))
 	require.True(t, f.Ack(r))
 	require.False(t, f.Ack(r))
 	require.True(t, f.Done(l))
@@ -483,7 +483,7 @@ func TestABlockThatAConsumerHasIsNoExceptionOnceItIsLookedAt(t *testing.T) {
 	f := newFixture[[1024]byte](t)
 	l := f.inStep(64, 100, 0)
 	for range 20 {
-		_, ok := l.Step(l.Place())
+		_, ok := l.Word.Step(l.Word.Place())
 		require.True(t, ok)
 	}
 	f.Detach(l, 1)
@@ -532,7 +532,7 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 	first := f.slot(step).base
 	require.True(t, f.Next(step))
 	for range 17 {
-		require.True(t, f.Ack(message.Ref{Stamp: step.Place().Stamp(), Block: step.id}))
+		require.True(t, f.Ack(message.Ref{Stamp: step.Word.Place().Stamp(), Block: step.id}))
 		require.True(t, f.Next(step))
 	}
 	require.True(t, f.Ack(message.Ref{Stamp: first, Block: step.id}))
@@ -543,7 +543,7 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 	require.True(t, f.Ack(f.Run(batch, 3).First))
 	f.Clean()
 	require.Equal(t, 20, collect(), "a busy consumer's")
-	require.True(t, step.AckCurrent(step.Place().Stamp()))
+	require.True(t, step.Word.AckCurrent(step.Word.Place().Stamp()))
 	f.Clean()
 	require.Equal(t, 21, collect(), "the current one of a range is acknowledged")
 	f.TakeBack(step, func(Out[*[64]byte]) {})
@@ -582,9 +582,9 @@ func TestNoAllocationADelivery(t *testing.T) {
 	for name, round := range map[string]func(){
 		"in step": func() {
 			l := f.inStepOf(items, 1000, now)
-			for p, ok := l.Step(l.Place()); ok; p, ok = l.Step(p) {
+			for p, ok := l.Word.Step(l.Word.Place()); ok; p, ok = l.Word.Step(p) {
 			}
-			f.Ack(message.Ref{Stamp: l.Place().Stamp(), Block: l.id})
+			f.Ack(message.Ref{Stamp: l.Word.Place().Stamp(), Block: l.id})
 			f.End(l, now)
 		},
 		"in step, one by one": func() {
@@ -598,7 +598,7 @@ func TestNoAllocationADelivery(t *testing.T) {
 			} else {
 				require.True(t, f.Again(again, 64, now))
 			}
-			for p, ok := again.Step(again.Place()); ok; p, ok = again.Step(p) {
+			for p, ok := again.Word.Step(again.Word.Place()); ok; p, ok = again.Word.Step(p) {
 			}
 			f.Ack(f.First(again).Next(63))
 		},
@@ -608,7 +608,7 @@ func TestNoAllocationADelivery(t *testing.T) {
 				f.Detach(l, now)
 			}
 			for k := range 64 {
-				f.Ack(message.Ref{Stamp: l.Place().Stamp() - uint64(k), Block: l.id})
+				f.Ack(message.Ref{Stamp: l.Word.Place().Stamp() - uint64(k), Block: l.id})
 			}
 			f.End(l, now)
 		},

@@ -100,7 +100,7 @@ func (q *Queue[T]) DeliverLocked(ds []Delivery[T], r *lease.Run[T]) int {
 // ack acknowledges a message that is in flight, if nobody has to hear of that, and
 // reports whether it has. It is the fast path of Ack.
 func (q *Queue[T]) ack(ref message.Ref) bool {
-	if l := q.Ranging.Load(); l != nil && l.AckCurrent(ref.Stamp) {
+	if l := q.Ranging.Load(); l != nil && l.Word.AckCurrent(ref.Stamp) {
 		return true
 	}
 	q.Mu.Lock()

@@ -40,7 +40,7 @@ func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, vis time.Durati
 // waitingIn is how many messages wait for the range that took some last.
 func waitingIn[T any](q *queue.Queue[T]) int {
 	if l := q.Ranging.Load(); l != nil {
-		return l.Place().Waiting()
+		return l.Word.Place().Waiting()
 	}
 	return 0
 }

@@ -46,7 +46,7 @@ func New[T any](q *queue.Queue[T], vis time.Duration) *Range[T] {
 // until the next call.
 func (r *Range[T]) Next(ctx context.Context) (*queue.Delivery[T], error) {
 	if ctx.Err() == nil && r.lease != nil {
-		if p, ok := r.lease.Advance(); ok {
+		if p, ok := r.lease.Word.Advance(); ok {
 			k := p.Stamp() - r.base
 			r.ds[k-1].Forget()
 			return &r.ds[k], nil
@@ -62,7 +62,7 @@ func (r *Range[T]) Next(ctx context.Context) (*queue.Delivery[T], error) {
 		return nil, err
 	}
 	if r.lease != nil {
-		return &r.ds[r.lease.Place().Stamp()-r.base], nil
+		return &r.ds[r.lease.Word.Place().Stamp()-r.base], nil
 	}
 	return &r.one[0], nil
 }
@@ -101,7 +101,7 @@ func (r *Range[T]) detachLocked() {
 	if r.lease == nil {
 		return
 	}
-	q, p := r.q, r.lease.Place()
+	q, p := r.q, r.lease.Word.Place()
 	k := int(p.Stamp() - r.base)
 	if !p.Acked() && !p.Detached() {
 		now := q.Core.Now()

@@ -106,7 +106,7 @@ func (s *Store[T]) Rest(now, age int64) (again int64) {
 		if !s.Leases.Steps() {
 			break
 		}
-		p := l.Place()
+		p := l.Word.Place()
 		if p == 0 || p.Waiting() == 0 && (p.Acked() || p.Detached()) {
 			continue
 		}

@@ -66,12 +66,12 @@ func (w *worker) step() {
 	}
 	r, waits := w.records[w.current], w.current+1 < len(w.records) && w.records[w.current+1].waiting
 	owns := r.state == InFlight && r.ref == w.ref(w.current)
-	p := w.l.Place()
+	p := w.l.Word.Place()
 	if (owns && r.inStep) != (!p.Acked() && !p.Detached()) || waits != (p.Waiting() > 0) {
 		d.failf("the worker is at %d, waiting %d, acked %t, detached %t; want %v", p.Stamp(), p.Waiting(), p.Acked(), p.Detached(), r)
 	}
 	w.started = d.now
-	next, ok := w.l.Step(p)
+	next, ok := w.l.Word.Step(p)
 	if ok != (owns && r.inStep && waits) || ok && next.Stamp() != p.Stamp()+1 {
 		d.failf("the worker steps %t, want %v to wait %t", ok, r, waits)
 	}

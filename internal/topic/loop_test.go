@@ -24,7 +24,7 @@ import (
 // prefetchedIn how many it took.
 func waitingIn[T any](q *queue.Queue[T]) int {
 	if l := q.Ranging.Load(); l != nil {
-		return l.Place().Waiting()
+		return l.Word.Place().Waiting()
 	}
 	return 0
 }
@@ -570,7 +570,7 @@ func TestTheTimeoutsOfSeveralRangesAreInTime(t *testing.T) {
 			})
 			synctest.Wait()
 			require.Equal(t, 2, prefetchedIn(q))
-			p := q.Ranging.Load().Place()
+			p := q.Ranging.Load().Word.Place()
 			require.False(t, p.Acked() || p.Detached())
 			time.Sleep(after)
 		}

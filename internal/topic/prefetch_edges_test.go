@@ -275,7 +275,7 @@ func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			leases := 0
 			q.Mu.Lock()
 			for _, s := range q.Subs {
-				if s.Busy[0].(*workers.Worker[int]).Lease.Place().Waiting() > 0 {
+				if s.Busy[0].(*workers.Worker[int]).Lease.Word.Place().Waiting() > 0 {
 					leases++
 				}
 			}

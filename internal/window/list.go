@@ -4,7 +4,7 @@ package window
 type List = list[struct{}]
 
 // A list is generic only so that the compiler inlines its methods in the programs of users,
-// see lease.Place.
+// see instep.Place.
 type list[_ any] struct {
 	first, last int32 // an entry's number plus one; 0 is none
 	n           int32

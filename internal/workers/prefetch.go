@@ -201,7 +201,7 @@ func judgedRun(ctx *handling.Context, err error) *message.Verdict {
 // context. A timed worker runs the handler once, and steps on by itself.
 func (w *Worker[T]) handleLease() (ctx *handling.Context, err error) {
 	l, handler, ds := w.Lease, w.handlers.one, w.ds
-	p, ctxs := l.Place(), w.ctxs[:len(ds)]
+	p, ctxs := l.Word.Place(), w.ctxs[:len(ds)]
 	if w.timed != nil {
 		p = p.Last()
 	}
@@ -210,7 +210,7 @@ func (w *Worker[T]) handleLease() (ctx *handling.Context, err error) {
 		if err = handler(ctx, ds[k]); err != nil {
 			break
 		}
-		next, ok := l.Step(p)
+		next, ok := l.Word.Step(p)
 		if !ok {
 			break
 		}
@@ -292,7 +292,7 @@ func (w *Worker[T]) settleCurrent(v *message.Verdict) {
 // nextLocked begins the next message of the lease, or of a new one.
 func (w *Worker[T]) nextLocked() bool {
 	q := w.s.Q
-	if w.Lease.Place().Waiting() == 0 {
+	if w.Lease.Word.Place().Waiting() == 0 {
 		if q.InLog() == 0 || !w.prefetchLocked(q.Core.Now()) {
 			return false
 		}
@@ -313,7 +313,7 @@ func (w *Worker[T]) CurrentLocked() int {
 	if !w.stepping {
 		return 0
 	}
-	return int(w.Lease.Place().Stamp() - w.ds[0].Ref.Stamp)
+	return int(w.Lease.Word.Place().Stamp() - w.ds[0].Ref.Stamp)
 }
 
 // unstickLocked says that the handler does not run on the message any more.
@@ -330,7 +330,7 @@ func (w *Worker[T]) endLeasesLocked() {
 	if w.Lease == nil {
 		return
 	}
-	if w.Lease.Place().Waiting() > 0 {
+	if w.Lease.Word.Place().Waiting() > 0 {
 		q.TakeBack(w.Lease)
 	}
 	for _, l := range w.more {

@@ -74,8 +74,8 @@ func (w *Worker[T]) begin(now int64) {
 // stepTimed is a step of a timed worker, whose handler has acknowledged its message. If it
 // returns false, what is left of it is done under the lock.
 func (w *Worker[T]) stepTimed() bool {
-	s, q, stamp := w.s, w.s.Q, w.Lease.Place().Stamp()
-	if !w.Lease.AckCurrent(stamp) {
+	s, q, stamp := w.s, w.s.Q, w.Lease.Word.Place().Stamp()
+	if !w.Lease.Word.AckCurrent(stamp) {
 		return false
 	}
 	if q.Hooked(notice.Settled) {
@@ -91,7 +91,7 @@ func (w *Worker[T]) stepTimed() bool {
 		return false
 	}
 	w.begin(now)
-	if _, ok := w.Lease.Advance(); !ok {
+	if _, ok := w.Lease.Word.Advance(); !ok {
 		s.Unpass(now)
 		return false
 	}
@@ -219,9 +219,9 @@ func (w *Worker[T]) runsUntilLocked() (due int64, ctx *handling.Context) {
 	if !w.stepping {
 		return w.timed.due.Load(), &w.ctxs[0]
 	}
-	p := w.Lease.Place()
+	p := w.Lease.Word.Place()
 	due = w.timed.due.Load()
-	if p.Acked() || w.Lease.Place().Stamp() != p.Stamp() {
+	if p.Acked() || w.Lease.Word.Place().Stamp() != p.Stamp() {
 		return 0, nil
 	}
 	return due, &w.ctxs[int(p.Stamp()-w.ds[0].Ref.Stamp)]
