@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -72,7 +73,7 @@ func BenchmarkTimeOutAndTakeAgain(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now += 1000
-		if e, _ := f.Expire(now, Never, 1<<30); !e.Several { // it has a history of its own by now
+		if e, _ := f.Expire(now, due.Never, 1<<30); !e.Several { // it has a history of its own by now
 			for _, r := range f.InFlight() {
 				f.Ack(r)
 			}

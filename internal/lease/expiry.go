@@ -2,9 +2,9 @@ package lease
 
 import (
 	"iter"
-	"math"
 	"math/bits"
 
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -16,16 +16,6 @@ import (
 // together is how often messages may time out together. With the next time-out
 // each gets a history of its own.
 const together = 8
-
-// An Instant is a deadline and the stamp that it belongs to. Of two at one time the
-// lower stamp is first.
-type Instant struct {
-	At    int64
-	Stamp uint64
-}
-
-// Never is after every instant.
-var Never = Instant{math.MaxInt64, math.MaxUint64}
 
 // Expired says what timed out: one message, which has left its block, or several
 // that stay there.
@@ -72,31 +62,25 @@ func (e Expired[T]) Runs() iter.Seq2[uint64, int] {
 // Messages time out together if no consumer has their block, each is plain, none has
 // a deadline of its own, and with this attempt each has spent fewer than most. A most of 0 makes
 // each time out alone: then its owner can tell of it, count it, or let it die.
-func (t *Table[T]) Expire(now int64, until Instant, most int) (e Expired[T], ok bool) {
+func (t *Table[T]) Expire(now int64, until due.Instant, most int) (e Expired[T], ok bool) {
 	l, k := t.firstDue()
-	if l == nil || l.due > now {
+	if l == nil || l.due.When.At > now || !l.due.When.Before(until) {
 		return e, false
 	}
 	s := t.slot(l)
-	if d := l.due; d > until.At || d == until.At && s.base+uint64(k) >= until.Stamp {
-		return e, false
-	}
 	if !t.mayTogether(l, s, most) {
-		e.Owner, e.At = l.owner, l.due
+		e.Owner, e.At = l.owner, l.due.When.At
 		e.Out = t.extract(s, k)
 		return e, true
 	}
-	t.unschedule(l)
-	if m, j := t.firstDue(); m != nil && m.due <= until.At {
-		if i := (Instant{m.due, t.slot(m).base + uint64(j)}); i.At < until.At || i.Stamp < until.Stamp {
-			until = i
-		}
+	t.due.Leave(&l.due)
+	if m, _ := t.firstDue(); m != nil && m.due.When.Before(until) {
+		until = m.due.When
 	}
 	late := s.open
 	for { // deadlines never decrease
 		last := 63 - bits.LeadingZeros64(late)
-		at := l.deadline(s, last)
-		if at <= now && (at < until.At || at == until.At && s.base+uint64(last) < until.Stamp) {
+		if at := l.deadline(s, last); at <= now && (due.Instant{At: at, Stamp: s.base + uint64(last)}).Before(until) {
 			break
 		}
 		late &^= bit(last)
@@ -145,10 +129,10 @@ func (t *Table[T]) expire(l *Lease[T], s *slot[T], late uint64, now int64) {
 	t.expired += n
 	m := l.moreOf()
 	m.taken, m.expiredAt, m.rank = false, now, t.stamps.Reserve(Len)
-	t.ranked.add(ranked{l.id, m.rank})
+	t.ranked.add(ranked{l.due.ID, m.rank})
 	if s.open != 0 {
 		k := bits.TrailingZeros64(s.open)
-		t.schedule(l, l.deadline(s, k), k)
+		t.due.Enter(&l.due, l.deadline(s, k), s.base+uint64(k))
 	}
 	t.tidy(s)
 }
@@ -236,14 +220,14 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 	t.expired -= n
 	t.open += n
 	t.began += n
-	t.schedule(l, after(now, vis), k)
+	t.due.Enter(&l.due, after(now, vis), s.base+uint64(k))
 	return Run[T]{l.items[p : p+n], t.ref(s, k), m.hist}, true
 }
 
 // again gives a block whose messages have all timed out new stamps, and what they
 // went through to all of them.
 func (t *Table[T]) again(l *Lease[T], s *slot[T], vis int64) {
-	t.unschedule(l)
+	t.due.Leave(&l.due)
 	m := l.more
 	m.hist = message.Together(t.origin, l.group(s))
 	m.spent++

@@ -24,6 +24,7 @@ import (
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
 )
@@ -56,28 +57,23 @@ type Consumer[T any] interface {
 //   - starts of messages in flight never decrease;
 //   - in step, the current message has no bit until the word says detached, and
 //     what waits has none; otherwise the word is zero;
-//   - due is 0 or a lower bound of its first deadline; it is not 0 while any
-//     message is in flight by its bit, and the block stands in the line or, if at is
-//     not 0, in the heap.
+//   - due is scheduled for a lower bound of its first deadline, while any message is in
+//     flight by its bit.
 type Lease[T any] struct {
 	// Word says where a consumer in step stands.
 	Word instep.Word
 
 	// The owner's lock guards the rest.
-	id         int32 // number of its slot
-	at         int32 // place in the heap plus one
-	prev, next int32 // in the line: numbers plus one
-	step       int32 // place among the leases that a consumer has, plus one
-	n          uint8 // messages taken
-	begun      uint8 // of those in step: counted as begun
-	counted    uint8 // of those in step: counted as acknowledged, or detached
-	dueBit     uint8 // the message that due belongs to
+	due     due.Node // its ID is the number of the slot
+	step    int32    // place among the leases that a consumer has, plus one
+	n       uint8    // messages taken
+	begun   uint8    // of those in step: counted as begun
+	counted uint8    // of those in step: counted as acknowledged, or detached
 
 	items   []message.Item[T]
 	starts  *int64 // the first; nil: all are began
 	present uint64
 	vis     int64 // visibility timeout
-	due     int64
 	taken   int64 // when it was, for a consumer that keeps the messages
 	began   int64
 	more    *more       // nil for most

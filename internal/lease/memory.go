@@ -98,8 +98,8 @@ func (t *Table[T]) tidy(s *slot[T]) {
 // drop gives back a block of which nothing is left.
 func (t *Table[T]) drop(s *slot[T]) {
 	l := s.lease
-	t.unschedule(l)
-	t.slots.remove(l.id)
+	t.due.Leave(&l.due)
+	t.slots.remove(l.due.ID)
 	if l.items != nil {
 		if l.present == ^uint64(0) {
 			clear(l.items[:l.n])
@@ -167,7 +167,7 @@ func (t *Table[T]) head() *Lease[T] {
 // whoever acknowledges by its word knows it by a stamp of this queue.
 func (t *Table[T]) giveHead(l *Lease[T]) {
 	l.items, l.starts, l.more = nil, nil, nil
-	l.n, l.begun, l.counted, l.dueBit = 0, 0, 0, 0
+	l.n, l.begun, l.counted = 0, 0, 0
 	if len(t.heads) < headsLen {
 		t.heads = append(t.heads, l)
 	}

@@ -8,7 +8,7 @@ import (
 
 // bytes is what a table has allocated, as it was asked for.
 func (t *Table[T]) bytes() int {
-	n := 8*cap(t.slots.chunks) + 4*cap(t.slots.roomy) + 4*cap(t.slots.holes) + 16*cap(t.ranked.blocks) + 8*cap(t.heap) + 8*cap(t.steps)
+	n := 8*cap(t.slots.chunks) + 4*cap(t.slots.roomy) + 4*cap(t.slots.holes) + 16*cap(t.ranked.blocks) + t.due.Outside() + 8*cap(t.steps)
 	for _, c := range t.slots.chunks {
 		if c == nil {
 			continue

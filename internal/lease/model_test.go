@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -412,12 +413,14 @@ var steps = []struct {
 		}
 	}},
 	{"time", func(m *model) { m.now += int64(m.arg(40)) }},
-	{"expire", func(m *model) { m.expire(Instant{m.now - int64(m.arg(5)), m.held64()}, []int{0, 3, 1 << 30}[m.arg(3)]) }},
-	{"expire all", func(m *model) { m.expire(Never, 1<<30) }},
+	{"expire", func(m *model) {
+		m.expire(due.Instant{At: m.now - int64(m.arg(5)), Stamp: m.held64()}, []int{0, 3, 1 << 30}[m.arg(3)])
+	}},
+	{"expire all", func(m *model) { m.expire(due.Never, 1<<30) }},
 	{"a long time", func(m *model) {
 		if m.arg(8) == 0 {
 			m.now += 1000
-			m.expire(Never, 1<<30)
+			m.expire(due.Never, 1<<30)
 		}
 	}},
 	{"take expired", func(m *model) { m.takeExpired() }},
@@ -580,7 +583,7 @@ func (m *model) inOrder() []*msg {
 	return all
 }
 
-func (m *model) expire(until Instant, most int) {
+func (m *model) expire(until due.Instant, most int) {
 	all := m.inOrder()
 	for {
 		e, ok := m.table.Expire(m.now, until, most)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -116,7 +117,7 @@ func (q *queue) look(expire bool) {
 		q.table.TakeBack(l, func(o Out[int]) { q.backlog = append(q.backlog, o) })
 	}
 	for expire {
-		e, ok := q.table.Expire(q.now, Never, 1<<20)
+		e, ok := q.table.Expire(q.now, due.Never, 1<<20)
 		if !ok {
 			break
 		}

@@ -113,7 +113,7 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	default:
 		l.begin(s.place(k), 1, len(l.items), l.owner.Began(now))
 	}
-	t.schedule(l, after(l.start(s, k), l.vis), k)
+	t.due.Enter(&l.due, after(l.start(s, k), l.vis), s.base+uint64(k))
 	t.tidy(s)
 	return true
 }

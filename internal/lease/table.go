@@ -4,6 +4,7 @@ import (
 	"math/bits"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -61,8 +62,7 @@ func (s *slot[T]) place(k int) int {
 //   - inStep counts what waits or is current and not counted yet, open and
 //     expired the bits of all slots;
 //   - ranked lists each block with expired messages once, by rank. It may name
-//     blocks, or ranks of a block, that have nothing expired any more;
-//   - the line is in the order of (due, stamp), and so is the heap.
+//     blocks, or ranks of a block, that have nothing expired any more.
 //
 // A Table is made by [New]. A nil Table is empty: it can be asked what it holds.
 type Table[T any] struct {
@@ -73,8 +73,7 @@ type Table[T any] struct {
 	steps  []*Lease[T] // that a consumer has, in step or not
 	ahead  int         // see Table
 	ranked ranking
-	line   line
-	heap   []*Lease[T]
+	due    due.Schedule
 
 	filling  *Lease[T] // where callers' messages go; nil: begin another
 	fillSlot *slot[T]  // its slot
@@ -153,7 +152,7 @@ func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
 		return false
 	}
 	t.count(l)
-	t.unschedule(l)
+	t.due.Leave(&l.due)
 	t.keep(l, n, now, p != 0)
 	return true
 }
@@ -177,7 +176,7 @@ func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 	s.open = mask(0, n)
 	t.open += n
 	t.began += n
-	t.schedule(l, after(now, l.vis), 0)
+	t.due.Enter(&l.due, after(now, l.vis), s.base)
 }
 
 // own copies messages of a lease that its consumer keeps into a block: those that are
@@ -199,7 +198,7 @@ func (t *Table[T]) own(l *Lease[T], s *slot[T], left uint64) {
 // First names the delivery of the first message of a lease that its consumer keeps. The
 // others follow.
 func (t *Table[T]) First(l *Lease[T]) message.Ref {
-	return message.Ref{Stamp: t.slot(l).base, Block: l.id, Attempt: 1}
+	return message.Ref{Stamp: t.slot(l).base, Block: l.due.ID, Attempt: 1}
 }
 
 // Fill returns the lease that callers' messages go to, which has room for at
@@ -239,7 +238,7 @@ func (t *Table[T]) begin(room int) *Lease[T] {
 
 // enter gives a block a slot, and so many stamps.
 func (t *Table[T]) enter(l *Lease[T], vis int64, room int) {
-	l.id = t.slots.add(slot[T]{base: t.stamps.Reserve(room), lease: l})
+	l.due.ID = t.slots.add(slot[T]{base: t.stamps.Reserve(room), lease: l})
 	l.vis, l.present = vis, ^uint64(0)
 }
 
@@ -260,7 +259,7 @@ func (t *Table[T]) Take(r *Run[T], items []message.Item[T], wanted int, vis, now
 	}
 	// Field by field: a Run that is returned is copied before its parts have been stored.
 	r.Items, r.History = l.items[first:first+n], nil
-	r.First.Stamp, r.First.Block, r.First.Attempt = t.fillSlot.base+uint64(first), l.id, 1
+	r.First.Stamp, r.First.Block, r.First.Attempt = t.fillSlot.base+uint64(first), l.due.ID, 1
 }
 
 // Add takes items that are plain and have no past into a lease, as many as it has room for, and
@@ -306,8 +305,8 @@ func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
 	s.open |= mask(first, n)
 	t.open += n
 	t.began += n
-	if at := after(now, l.vis); n > 0 && (l.due == 0 || l.due >= at) { // else it comes up earlier
-		t.schedule(l, at, first)
+	if at := after(now, l.vis); n > 0 && (l.due.When.At == 0 || l.due.When.At >= at) { // else it comes up earlier
+		t.due.Enter(&l.due, at, s.base+uint64(first))
 	}
 }
 
@@ -324,7 +323,7 @@ func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
 	s, n := t.slot(l), int(l.n)
 	m := l.more
 	if m == nil { // most often
-		return Run[T]{l.items[k:n], message.Ref{Stamp: s.base + uint64(k), Block: l.id, Attempt: 1}, nil}
+		return Run[T]{l.items[k:n], message.Ref{Stamp: s.base + uint64(k), Block: l.due.ID, Attempt: 1}, nil}
 	}
 	if m.pasts != nil {
 		p := m.pasts[k]
@@ -337,7 +336,7 @@ func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
 // ref names the delivery of message k.
 func (t *Table[T]) ref(s *slot[T], k int) message.Ref {
 	l := s.lease
-	return message.Ref{Stamp: s.base + uint64(k), Block: l.id, Attempt: int32(min(l.spent(s.place(k))+1, 1<<31-1))}
+	return message.Ref{Stamp: s.base + uint64(k), Block: l.due.ID, Attempt: int32(min(l.spent(s.place(k))+1, 1<<31-1))}
 }
 
 // spent is how many attempts the message at place p has spent.
@@ -363,4 +362,4 @@ func (l *Lease[T]) history(p int) *message.History {
 	return nil
 }
 
-func (t *Table[T]) slot(l *Lease[T]) *slot[T] { return t.slots.at(l.id) }
+func (t *Table[T]) slot(l *Lease[T]) *slot[T] { return t.slots.at(l.due.ID) }

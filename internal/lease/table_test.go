@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -74,7 +75,7 @@ func (f *fixture[T]) whole(items []message.Item[T], vis, now int64) *Lease[T] {
 
 func (f *fixture[T]) expireOne(t *testing.T, now int64) message.Ref {
 	t.Helper()
-	e, ok := f.Expire(now, Never, 0)
+	e, ok := f.Expire(now, due.Never, 0)
 	require.True(t, ok)
 	return message.Ref{Stamp: e.Out.Stamp}
 }
@@ -94,9 +95,9 @@ func TestOfOneInstantTheLowerStampTimesOutFirst(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, int64(105), at)
 		require.Equal(t, want, stamp)
-		_, ok = f.Expire(104, Never, 0)
+		_, ok = f.Expire(104, due.Never, 0)
 		require.False(t, ok, "too early")
-		_, ok = f.Expire(200, Instant{105, want}, 0)
+		_, ok = f.Expire(200, due.Instant{At: 105, Stamp: want}, 0)
 		require.False(t, ok, "an entry of that instant with a lower stamp is first")
 		require.Equal(t, want, f.expireOne(t, 105).Stamp)
 		require.NoError(t, f.Check())
@@ -115,7 +116,7 @@ func TestBlocksThatTimeOutTogetherDoNotOvertakeEachOther(t *testing.T) {
 	require.Equal(t, a[0].Block, a[2].Block)
 
 	var order []uint64
-	for e, ok := f.Expire(1000, Never, math.MaxInt); ok; e, ok = f.Expire(1000, Never, math.MaxInt) {
+	for e, ok := f.Expire(1000, due.Never, math.MaxInt); ok; e, ok = f.Expire(1000, due.Never, math.MaxInt) {
 		for first, n := range e.Runs() {
 			for k := range n {
 				order = append(order, first+uint64(k))
@@ -131,7 +132,7 @@ func TestABlockOfWhichSomeAreInFlightStillIsNotTakenAgainInPlace(t *testing.T) {
 	f := newFixture[int](t)
 	refs := f.receive(2, 100, 0)
 	more := f.receive(2, 100, 50)
-	e, ok := f.Expire(100, Never, 10)
+	e, ok := f.Expire(100, due.Never, 10)
 	require.True(t, ok)
 	require.Equal(t, 2, e.Len())
 	_, ok = f.TakeExpired(10, 100, 100)
@@ -146,7 +147,7 @@ func TestABlockOfWhichSomeAreInFlightStillIsNotTakenAgainInPlace(t *testing.T) {
 	require.True(t, f.Ack(more[0]))
 	require.NoError(t, f.Check())
 
-	again, ok := f.Expire(150, Never, 10)
+	again, ok := f.Expire(150, due.Never, 10)
 	require.True(t, ok)
 	require.Equal(t, 1, again.Len())
 	r, ok := f.TakeExpired(10, 100, 150)
@@ -162,7 +163,7 @@ func TestAMessageThatTimesOutOverAndOverHasItsWholeHistory(t *testing.T) {
 	now := int64(0)
 	for attempt := 2; attempt <= together+1; attempt++ {
 		now += 100
-		e, ok := f.Expire(now, Never, math.MaxInt)
+		e, ok := f.Expire(now, due.Never, math.MaxInt)
 		require.True(t, ok)
 		require.Equal(t, 64, e.Len())
 		n := 0
@@ -181,7 +182,7 @@ func TestAMessageThatTimesOutOverAndOverHasItsWholeHistory(t *testing.T) {
 		require.Equal(t, 64, n)
 		require.NoError(t, f.Check())
 	}
-	e, ok := f.Expire(now+100, Never, math.MaxInt)
+	e, ok := f.Expire(now+100, due.Never, math.MaxInt)
 	require.True(t, ok)
 	require.False(t, e.Several, "after eight in a row each has a history of its own")
 	require.Equal(t, uint32(together), e.Out.Past.Spent)
@@ -208,7 +209,7 @@ func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
 	var outs []Out[int]
 	f.TakeBack(l, func(Out[int]) { require.Fail(t, "nothing waits: all has begun") })
 	for k := range l.Len() - 1 {
-		out, ok := f.Extract(message.Ref{Stamp: f.slot(l).base + uint64(k) + 1, Block: l.id}, 0)
+		out, ok := f.Extract(message.Ref{Stamp: f.slot(l).base + uint64(k) + 1, Block: l.due.ID}, 0)
 		require.True(t, ok)
 		outs = append(outs, out)
 	}
@@ -226,10 +227,10 @@ func TestMessagesOfDifferentAttemptsAreDifferentRuns(t *testing.T) {
 	}
 	require.Len(t, f.Run(l, 0).Items, 2)
 	require.Equal(t, int32(2), f.Run(l, 2).First.Attempt)
-	_, ok := f.Expire(100, Never, 5)
+	_, ok := f.Expire(100, due.Never, 5)
 	require.True(t, ok, "its consumer has it: one")
 	f.End(l, 100)
-	e, ok := f.Expire(100, Never, 5)
+	e, ok := f.Expire(100, due.Never, 5)
 	require.True(t, ok)
 	require.True(t, e.Several)
 	for want := range int32(2) {
@@ -257,7 +258,7 @@ func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
 	f.Count()
 	_, acked := f.Tally()
 	require.Equal(t, 1+63, acked)
-	f.Ack(message.Ref{Stamp: l.Word.Place().Stamp(), Block: l.id})
+	f.Ack(message.Ref{Stamp: l.Word.Place().Stamp(), Block: l.due.ID})
 	f.End(l, 0)
 	l = f.Gather(f, 64, 100)
 	f.Add(l, items, 0)
@@ -295,7 +296,7 @@ func TestWhatTimedOutIsForgottenAsItIsTaken(t *testing.T) {
 	for range 2000 {
 		now += 100
 		f.receive(64, 100, now)
-		_, ok := f.Expire(now+100, Never, 5)
+		_, ok := f.Expire(now+100, due.Never, 5)
 		require.True(t, ok)
 		if f.expired > 64 { // one block is always left
 			for range 64 {
@@ -310,7 +311,7 @@ func TestWhatTimedOutIsForgottenAsItIsTaken(t *testing.T) {
 		f.PopExpired()
 	}
 	f.receive(1, 100, now)
-	f.Expire(now+100, Never, 5)
+	f.Expire(now+100, due.Never, 5)
 	require.Len(t, f.ranked.blocks, 1)
 }
 
@@ -399,7 +400,7 @@ func TestADeadlineBeyondTheEndOfTimeIsTheEnd(t *testing.T) {
 	f.receive(1, math.MaxInt64, 10)
 	at, _, _ := f.NextDue()
 	require.Equal(t, int64(math.MaxInt64), at)
-	_, ok := f.Expire(math.MaxInt64-1, Never, 10)
+	_, ok := f.Expire(math.MaxInt64-1, due.Never, 10)
 	require.False(t, ok)
 }
 
@@ -427,19 +428,19 @@ func TestThirtyTwoThousandLeasesNeedNoWalk(t *testing.T) {
 		l := f.whole(f.items(1), int64(1_000_000-k), 0) // each is due before all others
 		ls = append(ls, l)
 	}
-	require.Empty(t, f.heap, "the line takes them at its front")
+	require.Zero(t, f.due.Outside(), "the line takes them at its front")
 	for k := range n {
 		l := f.whole(f.items(1), int64(970_000+k*7919%29_000), 0)
 		ls = append(ls, l)
 	}
-	require.NotEmpty(t, f.heap)
+	require.Positive(t, f.due.Outside())
 	for k := range ls {
 		l := ls[(k*7919)%len(ls)]
 		require.True(t, f.AckWhole(l))
 		f.End(l, 0)
 	}
 	require.Zero(t, f.Held())
-	require.Empty(t, f.heap)
+	require.Zero(t, f.due.Outside())
 	require.NoError(t, f.Check())
 }
 
@@ -532,11 +533,11 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 	first := f.slot(step).base
 	require.True(t, f.Next(step))
 	for range 17 {
-		require.True(t, f.Ack(message.Ref{Stamp: step.Word.Place().Stamp(), Block: step.id}))
+		require.True(t, f.Ack(message.Ref{Stamp: step.Word.Place().Stamp(), Block: step.due.ID}))
 		require.True(t, f.Next(step))
 	}
-	require.True(t, f.Ack(message.Ref{Stamp: first, Block: step.id}))
-	require.True(t, f.Ack(message.Ref{Stamp: first + 1, Block: step.id}))
+	require.True(t, f.Ack(message.Ref{Stamp: first, Block: step.due.ID}))
+	require.True(t, f.Ack(message.Ref{Stamp: first + 1, Block: step.due.ID}))
 	batch := f.Gather(f, 10, 100)
 	f.Add(batch, items(10), 0)
 	tenth := f.Run(batch, 0).First
@@ -569,7 +570,7 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	require.LessOrEqual(t, int(unsafe.Sizeof(Lease[*int]{})), 128)
+	require.LessOrEqual(t, int(unsafe.Sizeof(Lease[*int]{})), 144)
 	require.LessOrEqual(t, int(unsafe.Sizeof(slot[*int]{})), 40)
 	require.Equal(t, 16, int(unsafe.Sizeof(message.Ref{})))
 }
@@ -584,7 +585,7 @@ func TestNoAllocationADelivery(t *testing.T) {
 			l := f.inStepOf(items, 1000, now)
 			for p, ok := l.Word.Step(l.Word.Place()); ok; p, ok = l.Word.Step(p) {
 			}
-			f.Ack(message.Ref{Stamp: l.Word.Place().Stamp(), Block: l.id})
+			f.Ack(message.Ref{Stamp: l.Word.Place().Stamp(), Block: l.due.ID})
 			f.End(l, now)
 		},
 		"in step, one by one": func() {
@@ -608,7 +609,7 @@ func TestNoAllocationADelivery(t *testing.T) {
 				f.Detach(l, now)
 			}
 			for k := range 64 {
-				f.Ack(message.Ref{Stamp: l.Word.Place().Stamp() - uint64(k), Block: l.id})
+				f.Ack(message.Ref{Stamp: l.Word.Place().Stamp() - uint64(k), Block: l.due.ID})
 			}
 			f.End(l, now)
 		},

@@ -3,6 +3,7 @@ package store
 import (
 	"time"
 
+	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/settings"
@@ -22,9 +23,9 @@ func (s *Store[T]) NextDue() (at int64, ok bool) {
 // were delivered. One message that has left its lease is to be landed. Several stay there,
 // due; not if somebody wants to hear of each. ok is false if nothing is due.
 func (s *Store[T]) TimeOutLease(now int64, each bool) (e lease.Expired[T], ok bool) {
-	until := lease.Never
+	until := due.Never
 	if at, stamp, found := s.Win.FirstDue(); found {
-		until = lease.Instant{At: at, Stamp: stamp}
+		until = due.Instant{At: at, Stamp: stamp}
 	}
 	if e, ok = s.Leases.Expire(now, until, s.together(each)); !ok {
 		return e, false
