@@ -16,7 +16,7 @@ func TestThereIsNoLockClockOrGoroutine(t *testing.T) {
 	const own = "github.com/gofanout/fanout/internal/"
 	may := []string{
 		"cmp", "errors", "fmt", "math", "slices", "sync/atomic", "time",
-		own + "block", own + "lease", own + "log", own + "message", own + "settings", own + "window",
+		own + "block", own + "due", own + "lease", own + "log", own + "message", own + "settings", own + "window",
 	}
 	files, err := os.ReadDir(".")
 	require.NoError(t, err)
