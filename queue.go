@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/ranges"
@@ -291,7 +292,7 @@ func (q *Queue[T]) Pause(ctx context.Context) error {
 	if err := q.made(); err != nil {
 		return err
 	}
-	return q.core.Pause(ctx)
+	return lifecycle.Pause(ctx, &q.core)
 }
 
 // Resume ends a Pause. Resuming a queue that isn't paused does nothing. Resume returns
@@ -300,7 +301,7 @@ func (q *Queue[T]) Resume(ctx context.Context) error {
 	if err := q.made(); err != nil {
 		return err
 	}
-	return q.core.Resume(ctx)
+	return lifecycle.Resume(ctx, &q.core)
 }
 
 // Purge drops all that the queue holds, also what is in flight, as PurgeQueue in SQS does.
@@ -314,7 +315,7 @@ func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
 	if err := q.made(); err != nil {
 		return 0, err
 	}
-	return q.core.Purge(ctx)
+	return lifecycle.Purge(ctx, &q.core)
 }
 
 // Close ends the queue at once. It gets no more messages, and publishes no longer wait for
@@ -332,7 +333,7 @@ func (q *Queue[T]) Close() error {
 	if err := q.made(); err != nil {
 		return err
 	}
-	return q.core.Close()
+	return lifecycle.Close(&q.core)
 }
 
 // Delete ends the queue as [Queue.Close] does, and removes all that it held and its own dead
@@ -360,7 +361,7 @@ func (q *Queue[T]) Delete(ctx context.Context) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: Delete: %w", ErrInvalidOption, message.ErrNilContext)
 	}
-	return q.core.Delete(ctx)
+	return lifecycle.Delete(ctx, &q.core)
 }
 
 // Leftovers returns what the queue held when it was closed, in the order of publication, as
@@ -374,7 +375,7 @@ func (q *Queue[T]) Delete(ctx context.Context) error {
 //
 // Leftovers returns nil before the queue is closed, for a queue that was deleted, and on an
 // engine, where messages stay in the queue.
-func (q *Queue[T]) Leftovers() []Message[T] { return messages(q.core.Leftovers()) }
+func (q *Queue[T]) Leftovers() []Message[T] { return messages(lifecycle.Leftovers(&q.core)) }
 
 // Stats is a snapshot of a queue. All its numbers belong to one instant, and
 //

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/filter"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
@@ -82,9 +83,9 @@ func (h *home[T]) EndQueue(q *queue.Queue[T], _ bool) error {
 }
 
 func (h *home[T]) closeLocked(q *queue.Queue[T]) {
-	q.CloseNow(false)
-	if d := q.DeadIfAny(); d != nil {
-		d.CloseNow(false)
+	lifecycle.CloseNow(q, false)
+	if d := lifecycle.DeadIfAny(q); d != nil {
+		lifecycle.CloseNow(d, false)
 		d.Report.Stop()
 	}
 }

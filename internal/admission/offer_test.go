@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/filter"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/routing"
@@ -40,7 +41,7 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		}
 		opened := slices.Clone(h.queues)
 		for k := 3; k < 40; k += 5 {
-			require.NoError(t, opened[k].Close())
+			require.NoError(t, lifecycle.Close(opened[k]))
 		}
 		o, err := h.offers.OfAll([]message.Published[int]{{Body: 10, Attributes: map[string]string{"name": "a"}}, {Body: 2}, {Body: 3, Attributes: map[string]string{"name": "a"}}})
 		require.NoError(t, err)
@@ -168,7 +169,7 @@ func TestSegmentsAreAQuarterOfTheSmallestCapacity(t *testing.T) {
 	h.open("large", nil, capacity(400))
 	small := h.open("small", nil, capacity(40))
 	require.Equal(t, 10, h.segment)
-	require.NoError(t, small.Close())
+	require.NoError(t, lifecycle.Close(small))
 	require.Equal(t, 100, h.segment)
 	h.end(t)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -59,9 +60,9 @@ func newHome(t *testing.T, capacity int, bodies ...string) *home {
 func (h *home) end() {
 	h.Mu.Lock()
 	if d := h.q.Dead; d != nil {
-		d.CloseNow(true)
+		lifecycle.CloseNow(d, true)
 	}
-	h.q.CloseNow(true)
+	lifecycle.CloseNow(h.q, true)
 	h.Unlock()
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/filter"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -141,8 +142,8 @@ func (h *host) Leave(q *queue.Queue[string], deleting bool) (p notice.Pending, l
 	h.Live.Add(1)
 	q.Closing = true
 	delete(h.queues, q.QueueName)
-	q.CloseNow(deleting)
-	q.Dead.CloseNow(deleting)
+	lifecycle.CloseNow(q, deleting)
+	lifecycle.CloseNow(q.Dead, deleting)
 	h.UnlockTo(&p)
 	return p, true
 }
@@ -171,7 +172,7 @@ func (h *host) end(t *testing.T) {
 	}
 	h.Mu.Unlock()
 	for _, q := range qs {
-		require.NoError(t, q.Close())
+		require.NoError(t, lifecycle.Close(q))
 	}
 	h.Release()
 	<-h.Live.Awaitable()

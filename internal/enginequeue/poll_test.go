@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -83,7 +84,7 @@ func TestThePollerBacksOffFromAnEngineThatFails(t *testing.T) {
 		h.publish(t, "c")
 		elapse(time.Second)
 		began := time.Now()
-		require.NoError(t, q.Close())
+		require.NoError(t, lifecycle.Close(q))
 		h.end(t)
 		require.Zero(t, time.Since(began), "a pause ends with the queue")
 	})
@@ -97,16 +98,16 @@ func TestThePollerRestsWhileTheQueueIsPaused(t *testing.T) {
 		y := newDiary()
 		work(t, q, 1, func(_ context.Context, d queue.Delivery[string]) error { y.note("%s", d.Body); return nil })
 		synctest.Wait()
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		synctest.Wait()
 		h.publish(t, "a")
 		elapse(time.Minute)
 		require.Empty(t, y.read())
-		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, q))
 		synctest.Wait()
 		require.Equal(t, []string{"1m0s: a"}, y.read())
-		require.NoError(t, q.Pause(ctx)) // for no time
-		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q)) // for no time
+		require.NoError(t, lifecycle.Resume(ctx, q))
 		h.publish(t, "b")
 		synctest.Wait()
 		require.Equal(t, []string{"1m0s: b"}, y.read())
@@ -118,7 +119,7 @@ func TestThePollerRestsWhileTheQueueIsPaused(t *testing.T) {
 func TestWhatNobodyIsThereForGoesBackToTheEngine(t *testing.T) {
 	for name, leave := range map[string]func(ctx context.Context, q *queue.Queue[string], shutdown func(context.Context) error) error{
 		"paused": func(ctx context.Context, q *queue.Queue[string], _ func(context.Context) error) error {
-			return q.Pause(ctx)
+			return lifecycle.Pause(ctx, q)
 		},
 		"shut down": func(ctx context.Context, _ *queue.Queue[string], shutdown func(context.Context) error) error {
 			return shutdown(ctx)
@@ -253,7 +254,7 @@ func TestWhatNoWorkerHasBegunWithGoesBackAtClose(t *testing.T) {
 		require.True(t, ok)
 		q.Put(i, store.Backlogged)
 		q.Unlock()
-		require.NoError(t, q.Close())
+		require.NoError(t, lifecycle.Close(q))
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{Ready: 1, InFlight: 1}, messages, "who has a delivery keeps it")
 		require.ErrorIs(t, d.Ack(ctx), message.ErrClosed)
@@ -272,7 +273,7 @@ func TestWhatComesAsTheQueueIsClosedGoesBack(t *testing.T) {
 		work(t, q, 1, func(context.Context, queue.Delivery[string]) error { t.Error("it is closed"); return nil })
 		h.publish(t, "a")
 		elapse(500 * time.Millisecond)
-		require.NoError(t, q.Close())
+		require.NoError(t, lifecycle.Close(q))
 		elapse(time.Second)
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{Ready: 1}, messages)

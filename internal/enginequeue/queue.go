@@ -8,6 +8,7 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/engineletters"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -132,7 +133,7 @@ func (r *Queue[T]) lettersOpen(deleting bool) error {
 	if r.on.Host.HasEnded(r.q.Source) {
 		return nil
 	}
-	return queue.SourceIsOpen(r.q, deleting)
+	return lifecycle.SourceIsOpen(r.q, deleting)
 }
 
 // closeAfter closes the engine's queue once p was performed, even if a hook ends
@@ -208,7 +209,7 @@ func (r *Queue[T]) Purge(ctx context.Context) (int, error) {
 	// its depth roughly may have said less.
 	q.Mu.Lock()
 	defer q.Unlock()
-	here, err := q.PurgeLocked()
+	here, err := lifecycle.PurgeLocked(q)
 	if n -= here; n > 0 {
 		q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})
 		q.Counters().Dropped += uint64(n)

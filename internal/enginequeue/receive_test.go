@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
@@ -96,7 +97,7 @@ func TestAReceiveEndsWithItsContextItsQueueOrItsEngine(t *testing.T) {
 		_, err = q.TryTake(ctx, &d, q.Visibility())
 		require.ErrorIs(t, err, errBroken)
 
-		time.AfterFunc(time.Minute, func() { q.Close() })
+		time.AfterFunc(time.Minute, func() { lifecycle.Close(q) })
 		_, err = q.TakeBatch(ctx, 1, q.Visibility())
 		require.ErrorIs(t, err, message.ErrClosed)
 		_, err = q.TakeBatch(ctx, 1, q.Visibility())
@@ -129,12 +130,12 @@ func TestATryAsksTheEngineForASecond(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		h.publish(t, "a")
 		calls := e.Calls(fakeengine.Receive)
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		began = time.Now()
 		requireNone(t, q)
 		require.Zero(t, time.Since(began))
 		require.Equal(t, calls, e.Calls(fakeengine.Receive))
-		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, q))
 		ok, err := q.TryTake(ctx, &d, q.Visibility())
 		require.NoError(t, err)
 		require.True(t, ok)
@@ -148,17 +149,17 @@ func TestAReceiverOfAPausedQueueWaitsUntilItIsResumed(t *testing.T) {
 		h := newHost(t, fakeengine.New(fakeengine.Config{}))
 		q := h.open(t)
 		h.publish(t, "a")
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		_, err := q.TakeBatch(soon, 1, q.Visibility())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		time.AfterFunc(time.Minute, func() { q.Resume(ctx) })
+		time.AfterFunc(time.Minute, func() { lifecycle.Resume(ctx, q) })
 		began := time.Now()
 		require.Equal(t, "a", receive(t, q).Body)
 		require.Equal(t, time.Minute, time.Since(began))
-		require.NoError(t, q.Pause(ctx))
-		time.AfterFunc(time.Minute, func() { q.Close() })
+		require.NoError(t, lifecycle.Pause(ctx, q))
+		time.AfterFunc(time.Minute, func() { lifecycle.Close(q) })
 		_, err = q.TakeBatch(ctx, 1, q.Visibility())
 		require.ErrorIs(t, err, message.ErrClosed)
 		h.end(t)
@@ -307,7 +308,7 @@ func TestWhatComesAfterTheCloseGoesBack(t *testing.T) {
 		require.Equal(t, 1, e.Calls(fakeengine.Return))
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{Ready: 1}, messages)
-		q.At().LetGo()
+		q.Keeper.LetGo()
 		other := newHost(t, e.Sibling())
 		require.Equal(t, 1, receive(t, other.open(t)).Attempt(), "it has spent none")
 		other.end(t)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -200,10 +201,10 @@ func TestASecondSettlementWaitsForTheFirst(t *testing.T) {
 func TestASettlementOfWhatIsGoneIsStale(t *testing.T) {
 	for name, gone := range map[string]func(t *testing.T, ctx context.Context, q *queue.Queue[string]) error{
 		"purged": func(_ *testing.T, ctx context.Context, q *queue.Queue[string]) error {
-			_, err := q.Purge(ctx)
+			_, err := lifecycle.Purge(ctx, q)
 			return err
 		},
-		"closed": func(_ *testing.T, _ context.Context, q *queue.Queue[string]) error { return q.Close() },
+		"closed": func(_ *testing.T, _ context.Context, q *queue.Queue[string]) error { return lifecycle.Close(q) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
@@ -239,7 +240,7 @@ func TestASettlementOfWhatIsGoneIsStale(t *testing.T) {
 		h.publish(t, "a")
 		d := receive(t, q)
 		other := newHost(t, e.Sibling())
-		_, err := other.open(t).Purge(ctx)
+		_, err := lifecycle.Purge(ctx, other.open(t))
 		require.NoError(t, err)
 		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
@@ -305,7 +306,7 @@ func TestAFailureInTheBackgroundIsTold(t *testing.T) {
 		<-h.Live.Awaitable()
 		require.Equal(t, onengine.SettleTime, time.Since(began), "but whoever waits for the end does")
 		require.Equal(t, []string{"40s: settle: context deadline exceeded"}, failed.read())
-		q.At().LetGo()
+		q.Keeper.LetGo()
 		h.on.Close()
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
@@ -158,7 +159,7 @@ func TestWhoeverOpensAQueueWaitsForItsTurn(t *testing.T) {
 		h.refuse = message.ErrClosed // the topic was closed meanwhile
 		_, err = h.tryOpen(ctx, "other")
 		require.ErrorIs(t, err, message.ErrClosed)
-		require.NoError(t, q.Close())
+		require.NoError(t, lifecycle.Close(q))
 		h.end(t)
 	})
 }

@@ -113,7 +113,7 @@ func (q *Queue[T]) SendBothLocked(d *Queue[T], i int32) bool {
 	}
 	if d.Held() >= d.Set.Capacity {
 		if d.Set.Overflow != settings.DropOldest || !d.DropOldestLocked(0) {
-			if r := d.OnDemandLocked(); !r.isSource[q] {
+			if r := d.onDemandLocked(); !r.isSource[q] {
 				if r.isSource == nil {
 					r.isSource = make(map[*Queue[T]]bool)
 				}
@@ -182,7 +182,7 @@ func (q *Queue[T]) unpark(p *notice.Pending) {
 		q.Discard(i)
 	}
 	q.CheckDrainedLocked()
-	q.unlockTo(p)
+	q.UnlockTo(p)
 }
 
 // PeekedLocked is entry i for those who look at it.

@@ -60,7 +60,12 @@ func (h *Handed[T]) ID(k int) string {
 
 // ReceiveOther is ReceiveBatch for such a queue.
 func (q *Queue[T]) ReceiveOther(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
-	receive := func(ctx context.Context) ([]Delivery[T], error) { return q.At().Receive(ctx, most, vis) }
+	receive := func(ctx context.Context) ([]Delivery[T], error) {
+		if q.Keeper != nil {
+			return q.Keeper.Receive(ctx, most, vis)
+		}
+		return q.receiveHere(ctx, most, vis)
+	}
 	ds, err := q.receiveAround(ctx, most, receive)
 	if err == nil && len(ds) == 0 {
 		err = q.ReceiveError(fmt.Errorf("%w: an interceptor neither received nor returned an error", message.ErrUnsupported))
@@ -71,7 +76,11 @@ func (q *Queue[T]) ReceiveOther(ctx context.Context, most int, vis time.Duration
 // tryReceiveOther is TryReceive for such a queue.
 func (q *Queue[T]) tryReceiveOther(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error) {
 	ds, err := q.receiveAround(ctx, 1, func(ctx context.Context) ([]Delivery[T], error) {
-		d, ok, err := q.At().TryReceive(ctx, vis)
+		try := q.tryReceiveHere
+		if q.Keeper != nil {
+			try = q.Keeper.TryReceive
+		}
+		d, ok, err := try(ctx, vis)
 		if !ok {
 			return nil, err
 		}

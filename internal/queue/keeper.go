@@ -7,10 +7,16 @@ import (
 	"github.com/gofanout/fanout/internal/message"
 )
 
-// A place is where a queue's messages are: in memory, or with a keeper. These are the
-// calls that an engine has to be asked for. No lock is held; ctx is not nil and has
-// not ended.
-type place[T any] interface {
+// A keeper keeps the messages of a queue that is on an engine. What the queue has
+// received is in entries of its window, with the states and time-outs that all messages
+// have. What ends is told to the engine, which then forgets it, or delivers it again.
+//
+// What has "Locked" in its name is called with the queue's Mu held, and leaves calls of
+// the engine pending. calls and polling of the queue count what is under way.
+type keeper[T any] interface {
+	// What callers do with queues and deliveries. No lock is held; ctx is not nil and has
+	// not ended.
+
 	Receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error)
 	TryReceive(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error)
 	Settle(ctx context.Context, ref message.Ref, v message.Verdict) error
@@ -27,16 +33,6 @@ type place[T any] interface {
 	AskLeft()
 	Left() (ready, inFlight int)
 	LetGo()
-}
-
-// A keeper is the place of a queue whose messages an engine keeps. What the queue has
-// received is in entries of its window, with the states and time-outs that all messages
-// have. What ends is told to the engine, which then forgets it, or delivers it again.
-//
-// What has "Locked" in its name is called with the queue's Mu held, and leaves calls of
-// the engine pending. calls and polling of the queue count what is under way.
-type keeper[T any] interface {
-	place[T]
 
 	// WantLocked says that a worker is free and nothing is ready.
 	WantLocked()
@@ -57,38 +53,3 @@ type keeper[T any] interface {
 	// Capacity is what the user asked for, Unknown if he asked for nothing.
 	Capacity() int
 }
-
-// At returns where the queue's messages are.
-func (q *Queue[T]) At() place[T] {
-	if q.Keeper != nil {
-		return q.Keeper
-	}
-	return memory[T]{q}
-}
-
-// memory is the place of a queue whose messages are all here.
-type memory[T any] struct{ q *Queue[T] }
-
-func (m memory[T]) Receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
-	return m.q.receiveHere(ctx, most, vis)
-}
-
-func (m memory[T]) TryReceive(ctx context.Context, vis time.Duration) (Delivery[T], bool, error) {
-	return m.q.tryReceiveHere(ctx, vis)
-}
-
-func (m memory[T]) Settle(_ context.Context, ref message.Ref, v message.Verdict) error {
-	return m.q.settleHere(ref, v)
-}
-
-func (m memory[T]) Extend(_ context.Context, ref message.Ref, by time.Duration) error {
-	return m.q.extendHere(ref, by)
-}
-
-func (m memory[T]) Purge(context.Context) (int, error) { return m.q.purgeHere() }
-func (m memory[T]) Close() error                       { return m.q.end(false) }
-func (m memory[T]) Delete(context.Context) error       { return m.q.end(true) }
-func (m memory[T]) AwaitEmpty(context.Context) error   { return nil }
-func (m memory[T]) AskLeft()                           {}
-func (m memory[T]) Left() (ready, inFlight int)        { return 0, 0 }
-func (m memory[T]) LetGo()                             {}

@@ -60,5 +60,5 @@ func (q *Queue[T]) DroppedByDelete(n int, p *notice.Pending) {
 	q.Mu.Lock()
 	q.Counters().Dropped += uint64(n)
 	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
-	q.unlockTo(p)
+	q.UnlockTo(p)
 }

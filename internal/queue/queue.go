@@ -102,12 +102,27 @@ type onDemand[T any] struct {
 	isSource map[*Queue[T]]bool
 }
 
-// OnDemandLocked returns what is made on demand, to be changed.
-func (q *Queue[T]) OnDemandLocked() *onDemand[T] {
+// onDemandLocked returns what is made on demand, to be changed.
+func (q *Queue[T]) onDemandLocked() *onDemand[T] {
 	if q.onDemand == nil {
 		q.onDemand = new(onDemand[T])
 	}
 	return q.onDemand
+}
+
+// LeftLocked is what a closed queue held; it is changed by KeepLeftLocked.
+func (q *Queue[T]) LeftLocked() []message.Published[T] {
+	if q.onDemand == nil {
+		return nil
+	}
+	return q.onDemand.left
+}
+
+// KeepLeftLocked has the queue keep what it held when it closed, or nothing of it.
+func (q *Queue[T]) KeepLeftLocked(left []message.Published[T]) {
+	if len(left) > 0 || q.onDemand != nil {
+		q.onDemandLocked().left = left
+	}
 }
 
 // Name is the queue's name.

@@ -12,7 +12,10 @@ import (
 
 // Settle ends a delivery as v says.
 func (q *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdict) error {
-	return q.At().Settle(ctx, ref, v)
+	if q.Keeper != nil {
+		return q.Keeper.Settle(ctx, ref, v)
+	}
+	return q.settleHere(ref, v)
 }
 
 // settleHere is Settle in memory.
@@ -99,7 +102,10 @@ func (q *Queue[T]) ExpireLocked(i int32, now int64) {
 
 // extend moves the deadline of a delivery.
 func (q *Queue[T]) extend(ctx context.Context, ref message.Ref, by time.Duration) error {
-	return q.At().Extend(ctx, ref, by)
+	if q.Keeper != nil {
+		return q.Keeper.Extend(ctx, ref, by)
+	}
+	return q.extendHere(ref, by)
 }
 
 // extendHere is extend in memory.

@@ -23,7 +23,7 @@ func (q *Queue[T]) Unlock() {
 
 func (q *Queue[T]) unlockAndTell() {
 	var p notice.Pending
-	q.unlockTo(&p)
+	q.UnlockTo(&p)
 	p.Perform()
 }
 
@@ -34,8 +34,8 @@ func (q *Queue[T]) tell() {
 	p.Perform()
 }
 
-// unlockTo is unlock that leaves in p what is pending, to be performed by the caller.
-func (q *Queue[T]) unlockTo(p *notice.Pending) {
+// UnlockTo is unlock that leaves in p what is pending, to be performed by the caller.
+func (q *Queue[T]) UnlockTo(p *notice.Pending) {
 	p.Join(q.Pending.Take())
 	q.Mu.Unlock()
 	q.TellRoom(p)
@@ -64,7 +64,7 @@ func (q *Queue[T]) TellRoom(p *notice.Pending) {
 	}
 	if q.sourcesWait.Load() && q.sourcesWait.CompareAndSwap(true, false) {
 		q.Mu.Lock()
-		r := q.OnDemandLocked()
+		r := q.onDemandLocked()
 		sources := r.sources
 		r.sources, r.isSource = nil, nil
 		q.Mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -300,7 +301,7 @@ func TestARangeWakesOthersForWhatItGivesBack(t *testing.T) {
 		got := make(chan int, 1)
 		warm(t, h, 2, func(d queue.Delivery[int]) bool {
 			require.Equal(t, 1, waitingIn(q))
-			require.NoError(t, q.Pause(ctx))
+			require.NoError(t, lifecycle.Pause(ctx, q))
 			require.NoError(t, d.Ack(ctx))
 			go func() {
 				var other queue.Delivery[int]
@@ -309,7 +310,7 @@ func TestARangeWakesOthersForWhatItGivesBack(t *testing.T) {
 			}()
 			synctest.Wait()
 			require.Empty(t, got, "it is paused")
-			require.NoError(t, q.Resume(ctx))
+			require.NoError(t, lifecycle.Resume(ctx, q))
 			synctest.Wait()
 			require.Equal(t, 1, <-got)
 			return false

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
@@ -86,7 +87,7 @@ func TestARangeWaitsForAMessageAndForTheEndOfItsContext(t *testing.T) {
 		require.Equal(t, 2*time.Second, time.Since(began))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.False(t, r.IsOver(err))
-		time.AfterFunc(time.Second, func() { h.q.Close() })
+		time.AfterFunc(time.Second, func() { lifecycle.Close(h.q) })
 		_, err = r.Next(ctx)
 		require.Equal(t, 3*time.Second, time.Since(began))
 		require.ErrorIs(t, err, message.ErrClosed)
@@ -105,9 +106,9 @@ func TestARangeUnderAClosePauseOrPurge(t *testing.T) {
 		over bool
 		left int // that wait after it
 	}{
-		"close": {func(_ context.Context, q *queue.Queue[int]) error { return q.Close() }, message.ErrClosed, true, 0},
-		"pause": {func(ctx context.Context, q *queue.Queue[int]) error { return q.Pause(ctx) }, nil, false, 39},
-		"purge": {func(ctx context.Context, q *queue.Queue[int]) error { _, err := q.Purge(ctx); return err }, message.ErrStale, false, 0},
+		"close": {func(_ context.Context, q *queue.Queue[int]) error { return lifecycle.Close(q) }, message.ErrClosed, true, 0},
+		"pause": {func(ctx context.Context, q *queue.Queue[int]) error { return lifecycle.Pause(ctx, q) }, nil, false, 39},
+		"purge": {func(ctx context.Context, q *queue.Queue[int]) error { _, err := lifecycle.Purge(ctx, q); return err }, message.ErrStale, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -170,7 +171,7 @@ func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *test
 		closed := make(chan struct{})
 		go func() {
 			defer close(closed)
-			_ = d.Close()
+			_ = lifecycle.Close(d)
 		}()
 		for open := true; open; runtime.Gosched() {
 			d.Mu.Lock()
@@ -181,7 +182,7 @@ func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *test
 		mu.Unlock()
 		<-closed
 		require.Positive(t, alive, "a timer that the reporter arms now would be nobody's")
-		require.NoError(t, d.Close())
+		require.NoError(t, lifecycle.Close(d))
 		require.False(t, isOpen(d.Core.Live.Awaitable()))
 	})
 }
@@ -195,7 +196,7 @@ func TestPromise11WhatIsReplayedCanBeDueBeforeItsQueueIsOpen(t *testing.T) {
 		q := openQueue(t, top, "q", WithReplay(100))
 		require.Eventually(t, func() bool { return view.StatsOf(q).Ready == 1 }, 10*time.Second, 100*time.Microsecond)
 		check(t, top)
-		require.NoError(t, q.Close())
+		require.NoError(t, lifecycle.Close(q))
 	}
 	require.NoError(t, top.Close())
 	within(t, top, top.Done(), "the end")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -89,7 +90,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 		"log lines that wait for their second": {noWorker: true, orders: [][]bool{{true, true, false}}, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *queue.Queue[int], _ chan int) {
 			for range 3 {
 				publish(t, top, 1)
-				_, err := q.Purge(ctx)
+				_, err := lifecycle.Purge(ctx, q)
 				require.NoError(t, err)
 			}
 			if time.Now().Year() == 2000 { // outside the second is a real one

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -67,7 +68,7 @@ func TestAWaitingPublishGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 			elapse(time.Millisecond)
 		}, []int{2}},
 		"while paused": {nil, []message.Published[int]{{Body: 1}, mortal(2)}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
-			require.NoError(t, q.Pause(ctx))
+			require.NoError(t, lifecycle.Pause(ctx, q))
 		}, []int{1}},
 		"behind its ordering key": {nil, []message.Published[int]{{Body: 1, OrderingKey: "k"}, {Body: 2, OrderingKey: "k", TimeToLive: time.Second}}, func(t *testing.T, ctx context.Context, q *queue.Queue[int]) {
 			retryLater(t, ctx, q)
@@ -441,7 +442,7 @@ func TestWhatExpiresInAQueueThatIsBeingOpenedGoesToItsDeadLetters(t *testing.T) 
 				publish(t, top, 1)
 				require.NoError(t, receive(t, old).Settle(ctx, message.Permanent(errBusy)))
 				letters := old.DeadLetters()
-				require.NoError(t, old.Close())
+				require.NoError(t, lifecycle.Close(old))
 				asked, goOn := false, make(chan struct{})
 				opened := make(chan error, 1)
 				go func() {

@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -40,8 +41,8 @@ func (t *Topic[T]) Leave(q *queue.Queue[T], deleting bool) (p notice.Pending, le
 	t.Live.Add(1)
 	q.Closing = true
 	delete(t.queues, q.QueueName)
-	q.CloseNow(deleting)
-	q.Dead.CloseNow(deleting)
+	lifecycle.CloseNow(q, deleting)
+	lifecycle.CloseNow(q.Dead, deleting)
 	t.UnlockTo(&p)
 	return p, true
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -243,14 +244,14 @@ func TestWhatHappensToMessagesThatTimedOutTogether(t *testing.T) {
 	const vis = 10 * time.Second
 	for name, row := range map[string]func(t *testing.T, q *queue.Queue[int], left int){
 		"purged": func(t *testing.T, q *queue.Queue[int], left int) {
-			n, err := q.Purge(t.Context())
+			n, err := lifecycle.Purge(t.Context(), q)
 			require.NoError(t, err)
 			require.Equal(t, left, n)
 			require.Zero(t, view.StatsOf(q).Unsettled())
 		},
 		"left by the queue": func(t *testing.T, q *queue.Queue[int], left int) {
-			require.NoError(t, q.Close())
-			ms := q.Leftovers()
+			require.NoError(t, lifecycle.Close(q))
+			ms := lifecycle.Leftovers(q)
 			require.Len(t, ms, left)
 			for k, m := range ms {
 				require.Equal(t, ofLeases-left+k, m.Body)
@@ -410,7 +411,7 @@ func TestAShutdownWaitsForNoneOfWhatTimedOutTogetherInAPausedQueue(t *testing.T)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Second))
 		publishOnce(t, top, ofLeases)
 		receiveAll(t, q, ofLeases)
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		began := time.Now()
 		var left *ending.ShutdownError
 		require.ErrorAs(t, top.Shutdown(ctx), &left)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -113,18 +114,18 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 				require.NoError(t, again.Ack(t.Context()))
 			},
 			"purged": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
-				n, err := q.Purge(t.Context())
+				n, err := lifecycle.Purge(t.Context(), q)
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrStale)
 				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrStale)
 			},
 			"left by the queue": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
-				require.NoError(t, q.Close())
+				require.NoError(t, lifecycle.Close(q))
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrClosed)
 				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrClosed)
-				require.Len(t, q.Leftovers(), 1)
-				require.Equal(t, at, q.Leftovers()[0].Body)
+				require.Len(t, lifecycle.Leftovers(q), 1)
+				require.Equal(t, at, lifecycle.Leftovers(q)[0].Body)
 			},
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -143,7 +144,7 @@ func TestWhoWaitsWithAnIDThatAnotherPublishesWaitsNoLonger(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, "first", <-done)
 		require.Equal(t, 1, top.Stats().Waiting, "b is full, and all that it waits for")
-		require.NoError(t, top.Queue("b").Close())
+		require.NoError(t, lifecycle.Close(top.Queue("b")))
 		synctest.Wait()
 		require.Equal(t, "both", <-done)
 		check(t, top)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -94,16 +95,16 @@ func TestARangeInTheMidstOf(t *testing.T) {
 			require.Equal(t, to(4, 219), bodies(t, s.q))
 		}, 4, nil},
 		{"a pause", func(t *testing.T, s stage) {
-			require.NoError(t, s.q.Pause(s.ctx))
+			require.NoError(t, lifecycle.Pause(s.ctx, s.q))
 		}, -1, nil},
 		{"a purge", func(t *testing.T, s stage) {
-			n, err := s.q.Purge(s.ctx)
+			n, err := lifecycle.Purge(s.ctx, s.q)
 			require.NoError(t, err)
 			require.Equal(t, 17, n)
 		}, -1, message.ErrStale},
 		{"a close", func(t *testing.T, s stage) {
-			require.NoError(t, s.q.Close())
-			require.Len(t, s.q.Leftovers(), 17)
+			require.NoError(t, lifecycle.Close(s.q))
+			require.Len(t, lifecycle.Leftovers(s.q), 17)
 		}, -1, message.ErrClosed},
 		{"a message that becomes due", func(t *testing.T, s stage) {
 			other := receive(t, s.q)
@@ -349,9 +350,9 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 	for k := range n {
 		require.NoError(t, top.Publish(ctx, k))
 		if k%1000 == 0 {
-			require.NoError(t, q.Pause(ctx))
+			require.NoError(t, lifecycle.Pause(ctx, q))
 			_ = view.StatsOf(q)
-			require.NoError(t, q.Resume(ctx))
+			require.NoError(t, lifecycle.Resume(ctx, q))
 		}
 	}
 	require.NoError(t, top.Shutdown(ctx))

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/lease"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -106,7 +107,7 @@ func TestAPausedQueuePinsNoMoreThanItHolds(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[*watched](t)
 		q := openQueue(t, top, "paused", WithCapacity(64), WithOverflow(settings.DropOldest))
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		subscribe(t, top, "busy", func(context.Context, queue.Delivery[*watched]) error { return nil })
 		all := publishWatched(t, top, 5000)
 		elapse(time.Minute)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -115,7 +116,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 		}},
 		"Purge": {consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched]) {
 			receive(t, q)
-			dropped, err := q.Purge(ctx)
+			dropped, err := lifecycle.Purge(ctx, q)
 			require.NoError(t, err)
 			require.Equal(t, n, dropped)
 		}},
@@ -134,7 +135,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 				require.NoError(t, receive(t, q).Ack(ctx))
 			}
 			require.NoError(t, receive(t, q).Ack(ctx))
-			require.NoError(t, q.Close())
+			require.NoError(t, lifecycle.Close(q))
 		}},
 		"beside a delayed queue": {consume: func(t *testing.T, ctx context.Context, top *Topic[*watched], q *queue.Queue[*watched]) {
 			openQueue(t, top, "delayed", WithDelay(time.Nanosecond))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -83,7 +84,7 @@ func TestAHookInTheMiddleOfALeaseFindsNothingInFlight(t *testing.T) {
 func TestAHookInTheMiddleOfALeasePurgesOnlyWhatIsLeft(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var dropped int
-		q := newPit(t, at, func(q *queue.Queue[int], _ queue.Delivery[int]) { dropped, _ = q.Purge(ctx) })
+		q := newPit(t, at, func(q *queue.Queue[int], _ queue.Delivery[int]) { dropped, _ = lifecycle.Purge(ctx, q) })
 		require.Equal(t, 19-at, dropped)
 		require.EqualValues(t, at, view.StatsOf(q).Acked)
 		require.Zero(t, view.StatsOf(q).Unsettled())
@@ -113,7 +114,7 @@ func TestWhatAHandlerOfALeaseSaysTooLateIsToldIfItIsAFailure(t *testing.T) {
 	}{
 		{"a success after an Ack", func(d queue.Delivery[int], _ *queue.Queue[int]) error { return d.Ack(context.Background()) }, nil, 0},
 		{"a failure after an Ack", func(d queue.Delivery[int], _ *queue.Queue[int]) error { return d.Ack(context.Background()) }, errBusy, 1},
-		{"a failure after the end", func(_ queue.Delivery[int], q *queue.Queue[int]) error { return q.Close() }, errBusy, 0},
+		{"a failure after the end", func(_ queue.Delivery[int], q *queue.Queue[int]) error { return lifecycle.Close(q) }, errBusy, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
@@ -283,8 +284,8 @@ func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			if leases == 2 {
 				both++
 			}
-			require.NoError(t, q.Pause(ctx)) // both give back
-			require.NoError(t, q.Resume(ctx))
+			require.NoError(t, lifecycle.Pause(ctx, q)) // both give back
+			require.NoError(t, lifecycle.Resume(ctx, q))
 			ds, err := receiveBatch(q, ctx, 300)
 			require.NoError(t, err)
 			require.Len(t, ds, 300-2*nth)

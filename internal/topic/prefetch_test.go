@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
@@ -107,9 +108,9 @@ func TestALeaseForgetsWhatIsDone(t *testing.T) {
 			return nil
 		})
 		q := top.Queue("q")
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		all := publishWatched(t, top, 200)
-		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, q))
 		synctest.Wait()
 		require.Equal(t, 90, n)
 		func() { // others take the rest, so that the log has no use for the segment

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/ending"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -161,9 +162,9 @@ func TestNoMessageWaitsInALeaseWhileAnotherWorkerIsIdle(t *testing.T) {
 					g = &grip{top: newTopic[int](t), at: gripAt, release: make(chan error)}
 					g.s = subscribe(t, g.top, "q", g.handle, WithConcurrency(2))
 					g.q = g.s.Queue()
-					require.NoError(t, g.q.Pause(ctx))
+					require.NoError(t, lifecycle.Pause(ctx, g.q))
 					publish(t, g.top, to(0, 19)...)
-					require.NoError(t, g.q.Resume(ctx))
+					require.NoError(t, lifecycle.Resume(ctx, g.q))
 				} else {
 					g = newGrip(t, 20)
 					row.join(t, g)
@@ -181,13 +182,13 @@ func TestNoMessageWaitsInALeaseWhileAnotherWorkerIsIdle(t *testing.T) {
 func TestAPausedQueueStartsNothingThatWaitsInALease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
-		require.NoError(t, g.q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, g.q))
 		g.release <- nil
 		synctest.Wait()
 		require.Equal(t, to(0, 10), g.order())
 		require.Equal(t, 9, view.StatsOf(g.q).Ready)
 		check(t, g.top)
-		require.NoError(t, g.q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, g.q))
 		synctest.Wait()
 		require.Equal(t, to(0, 19), g.order())
 		g.end()
@@ -197,7 +198,7 @@ func TestAPausedQueueStartsNothingThatWaitsInALease(t *testing.T) {
 func TestAPurgeTakesWhatWaitsInALeaseToo(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
-		dropped, err := g.q.Purge(ctx)
+		dropped, err := lifecycle.Purge(ctx, g.q)
 		require.NoError(t, err)
 		require.Equal(t, 10, dropped)
 		require.ErrorIs(t, context.Cause(g.ctx), message.ErrStale)
@@ -217,9 +218,9 @@ func TestAPurgeTakesWhatWaitsInALeaseToo(t *testing.T) {
 func TestWhatAClosedQueueHeldInALeaseIsLeftOver(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20)
-		require.NoError(t, g.q.Close())
+		require.NoError(t, lifecycle.Close(g.q))
 		var left []int
-		for _, m := range g.q.Leftovers() {
+		for _, m := range lifecycle.Leftovers(g.q) {
 			left = append(left, m.Body)
 		}
 		require.Equal(t, to(10, 19), left)
@@ -299,7 +300,7 @@ func TestEachHandlerOfALeaseHasItsOwnTimeoutAndContext(t *testing.T) {
 		stuck, release := make(chan bool), make(chan bool)
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(visibility))
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		publish(t, top, to(0, 19)...)
 		s, err := subscribeTo(q, ctx, func(hctx context.Context, d queue.Delivery[int]) error {
 			if d.Attempt() > 1 {
@@ -319,7 +320,7 @@ func TestEachHandlerOfALeaseHasItsOwnTimeoutAndContext(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, q))
 		<-stuck
 		late := time.Since(started) - visibility
 		require.True(t, 0 <= late && late <= time.Millisecond, "%v late", late)
@@ -363,7 +364,7 @@ func TestALeaseKeepsNothingOfWhatIsDone(t *testing.T) {
 		require.NoError(t, top.PublishMessages(t.Context(), ms...))
 	}()
 	<-reached
-	dropped, err := s.Queue().Purge(t.Context())
+	dropped, err := lifecycle.Purge(t.Context(), s.Queue())
 	require.NoError(t, err)
 	require.LessOrEqual(t, dropped, 390)
 	close(release)
@@ -392,9 +393,9 @@ func TestWhatSeveralLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			return nil
 		}, WithConcurrency(3))
 		require.NoError(t, err)
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		publish(t, top, to(0, 199)...)
-		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, q))
 		synctest.Wait()
 		q.Mu.Lock()
 		inPrefetched := q.Leases.Waiting()
@@ -444,9 +445,9 @@ func TestAFailureInTheMiddleOfALeaseIsTriedAgainAndTheRestGoesOn(t *testing.T) {
 					}
 					return nil
 				}, WithBackoff(settings.Constant(time.Second))).Queue()
-				require.NoError(t, q.Pause(ctx))
+				require.NoError(t, lifecycle.Pause(ctx, q))
 				publish(t, top, to(0, 19)...)
-				require.NoError(t, q.Resume(ctx))
+				require.NoError(t, lifecycle.Resume(ctx, q))
 				synctest.Wait()
 				require.Equal(t, to(0, 19), order)
 				check(t, top)
@@ -495,9 +496,9 @@ func TestEachMessageOfALeaseIsSettledExtendedAndAskedOnItsOwn(t *testing.T) {
 			}
 			return nil
 		}).Queue()
-		require.NoError(t, q.Pause(ctx))
+		require.NoError(t, lifecycle.Pause(ctx, q))
 		publish(t, top, to(0, 99)...)
-		require.NoError(t, q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, q))
 		synctest.Wait()
 		require.Empty(t, problems)
 		require.Len(t, kept, 100)
@@ -550,7 +551,7 @@ func TestAShutdownOfTheTopicCountsWhatWaitsInALease(t *testing.T) {
 		require.Len(t, left.Queues, 1)
 		require.Equal(t, 1, left.Queues[0].Running)
 		require.Equal(t, 10, left.Queues[0].Ready+left.Queues[0].InFlight+left.Queues[0].Released)
-		require.Len(t, g.q.Leftovers(), 10)
+		require.Len(t, lifecycle.Leftovers(g.q), 10)
 		g.end()
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/enginequeue"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
@@ -16,7 +17,7 @@ func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 	t.Mu.Lock()
 	if q.Letters && !q.Source.Closing {
 		t.Mu.Unlock()
-		return queue.SourceIsOpen(q, deleting)
+		return lifecycle.SourceIsOpen(q, deleting)
 	}
 	over := t.IsClosedLocked() // and q with it
 	if !deleting && (over || q.Closing) {
@@ -28,12 +29,12 @@ func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 	}
 	first := !over && !q.Closing
 	q.Closing = true
-	q.CloseNow(deleting)
+	lifecycle.CloseNow(q, deleting)
 	ended := []*queue.Queue[T]{q}
-	if d := q.DeadIfAny(); d != nil && d.Source == q { // else it is another queue's now
+	if d := lifecycle.DeadIfAny(q); d != nil && d.Source == q { // else it is another queue's now
 		switch {
 		case deleting:
-			d.CloseNow(true)
+			lifecycle.CloseNow(d, true)
 			t.forgetOrphanLocked(d)
 			ended = append(ended, d)
 		case first:

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -75,7 +76,7 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 	t.Mu.Lock()
 	delete(t.opening, q.QueueName)
 	q.Closing = true
-	d := q.DeadIfAny() // what expired meanwhile is there
+	d := lifecycle.DeadIfAny(q) // what expired meanwhile is there
 	if !t.IsClosedLocked() {
 		t.RemoveLocked(q)
 		if d != nil {
@@ -84,7 +85,7 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 		}
 	}
 	if d != nil {
-		d.CloseNow(false)
+		lifecycle.CloseNow(d, false)
 	}
 	t.TurnsWithoutLocked(q)
 	var p notice.Pending

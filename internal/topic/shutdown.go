@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/callback"
 	"github.com/gofanout/fanout/internal/ending"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -33,7 +34,7 @@ func (t *Topic[T]) BeginShutdown(with map[any]bool) ending.Ending {
 	t.UnlockTo(&p) // those behind the refused are admitted
 	tell()
 	for _, q := range qs {
-		q.Drain()
+		lifecycle.Drain(q)
 	}
 	p.Perform()
 	return &endingOf[T]{Topic: t, qs: qs}
@@ -48,7 +49,7 @@ func (e *endingOf[T]) Await(ctx context.Context) error {
 	}
 	for _, q := range e.qs {
 		if err == nil {
-			err = q.At().AwaitEmpty(ctx)
+			err = q.Keeper.AwaitEmpty(ctx)
 		}
 	}
 	if err != nil {
@@ -61,7 +62,7 @@ func (e *endingOf[T]) Await(ctx context.Context) error {
 func awaitDrained[T any](ctx context.Context, lists ...[]*queue.Queue[T]) error {
 	for _, qs := range lists {
 		for _, q := range qs {
-			for ch := q.AwaitDrained(); ch != nil; ch = q.AwaitDrained() {
+			for ch := lifecycle.AwaitDrained(q); ch != nil; ch = lifecycle.AwaitDrained(q) {
 				select {
 				case <-ch:
 				case <-ctx.Done():
@@ -109,12 +110,12 @@ func (t *Topic[T]) drainDeadLocked(qs []*queue.Queue[T]) []*queue.Queue[T] {
 		q.Mu.Lock()
 		q.DrainingDead = true
 		q.Mu.Unlock()
-		if d := q.DeadIfAny(); d != nil {
+		if d := lifecycle.DeadIfAny(q); d != nil {
 			ds = append(ds, d)
 		}
 	}
 	for _, d := range ds {
-		d.Drain()
+		lifecycle.Drain(d)
 	}
 	return ds
 }
@@ -125,7 +126,7 @@ func (e *endingOf[T]) OnEngine() bool { return e.remote != nil }
 // AskLeft asks the engine what it holds.
 func (e *endingOf[T]) AskLeft() {
 	for _, q := range e.qs {
-		q.At().AskLeft()
+		q.Keeper.AskLeft()
 	}
 }
 
@@ -179,20 +180,20 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	left := &ending.ShutdownError{Topic: t.TopicName, Err: why}
 	for _, q := range qs {
 		q.Closing = true
-		l := q.CloseNow(false)
-		if why != nil { // what an engine holds was not waited for to the end
-			ready, inFlight := q.At().Left()
+		l := lifecycle.CloseNow(q, false)
+		if why != nil && t.remote != nil { // what an engine holds was not waited for to the end
+			ready, inFlight := q.Keeper.Left()
 			l.Ready, l.InFlight = max(l.Ready, ready), max(l.InFlight, inFlight)
 		}
 		if l.Messages() > 0 || l.Running > 0 {
 			left.Queues = append(left.Queues, l)
 		}
-		if d := q.DeadIfAny(); d != nil {
+		if d := lifecycle.DeadIfAny(q); d != nil {
 			orphans = append(orphans, d)
 		}
 	}
 	for _, d := range orphans {
-		d.CloseNow(false)
+		lifecycle.CloseNow(d, false)
 	}
 	if len(left.Queues) > 0 {
 		t.shutdown = left
@@ -211,7 +212,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 			t.Live.Add(1)
 			defer func() { go t.letGo() }()
 			for _, q := range qs {
-				defer q.At().LetGo()
+				defer q.Keeper.LetGo()
 			}
 		}
 		p.Perform()
@@ -236,7 +237,7 @@ func (t *Topic[T]) Leftovers() map[string][]message.Published[T] {
 	t.Mu.Unlock()
 	var left map[string][]message.Published[T]
 	for _, q := range qs {
-		if ms := q.Leftovers(); len(ms) > 0 {
+		if ms := lifecycle.Leftovers(q); len(ms) > 0 {
 			if left == nil {
 				left = make(map[string][]message.Published[T])
 			}

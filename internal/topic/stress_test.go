@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/ending"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -573,11 +574,11 @@ func (s *stressTest) comeAndGo(n int) {
 		}
 		s.pause(time.Duration(r.IntN(12000)) * time.Microsecond)
 		for range 1 + r.IntN(2) {
-			consumers.Go(func() { _ = q.Close() })
+			consumers.Go(func() { _ = lifecycle.Close(q) })
 		}
-		_ = q.Close()
+		_ = lifecycle.Close(q)
 		if r.IntN(2) == 0 {
-			_ = q.DeadLetters().Close()
+			_ = lifecycle.Close(q.DeadLetters())
 		}
 		st := view.StatsOf(q)
 		if uint64(st.Published)+st.Redriven != st.Acked+st.DeadLettered+st.Dropped+st.Left+uint64(st.Unsettled()) {
@@ -611,7 +612,7 @@ func (s *stressTest) settleUp() {
 		st := view.StatsOf(l.q)
 		dead := l.q.DeadLetters()
 		where := make([]int, ids) // how often the message is somewhere
-		for _, m := range l.q.Leftovers() {
+		for _, m := range lifecycle.Leftovers(l.q) {
 			where[m.Body]++
 		}
 		letters, err := view.Peek(context.Background(), dead, math.MaxInt)

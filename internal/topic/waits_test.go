@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -41,8 +42,8 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 	// closeOne closes the queue of a name, so that no variable of the caller's keeps it.
 	closeOne := func(t *testing.T, top *Topic[int], name string) weak.Pointer[queue.Queue[int]] {
 		q := top.Queue(name)
-		require.NoError(t, q.Close())
-		require.NoError(t, q.Close())
+		require.NoError(t, lifecycle.Close(q))
+		require.NoError(t, lifecycle.Close(q))
 		_, err := receiveFrom(q, context.Background())
 		require.ErrorIs(t, err, message.ErrClosed)
 		return weak.Make(q)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -30,7 +31,7 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		for name, end := range map[string]func(s *workers.Subscriber[int]) error{
 			"a receiver took it": func(s *workers.Subscriber[int]) error { return receive(t, s.Queue()).Ack(ctx) },
-			"purged":             func(s *workers.Subscriber[int]) error { _, err := s.Queue().Purge(ctx); return err },
+			"purged":             func(s *workers.Subscriber[int]) error { _, err := lifecycle.Purge(ctx, s.Queue()); return err },
 			"shut down":          func(s *workers.Subscriber[int]) error { return s.Shutdown(ctx) },
 		} {
 			top := newTopic[int](t)
@@ -141,14 +142,14 @@ func TestRowRateLimit(t *testing.T) {
 			q := s.Queue()
 			publish(t, top, 1, 2, 3)
 			synctest.Wait()
-			require.NoError(t, q.Pause(ctx))
+			require.NoError(t, lifecycle.Pause(ctx, q))
 			elapse(15 * time.Second)
-			require.NoError(t, q.Resume(ctx))
+			require.NoError(t, lifecycle.Resume(ctx, q))
 			elapse(time.Second)
 			require.Equal(t, []string{"0s: 1", "15s: 2"}, y.read())
 			elapse(9*time.Second - 1)
 			publish(t, top, 4)
-			require.NoError(t, q.Resume(ctx)) // looks for somebody to wake, before the time
+			require.NoError(t, lifecycle.Resume(ctx, q)) // looks for somebody to wake, before the time
 			synctest.Wait()
 			require.Empty(t, y.read())
 			elapse(1)
@@ -354,7 +355,7 @@ func TestWhatWasReceivedAndMovedIsForgottenOnceItIsOver(t *testing.T) {
 		require.Zero(t, q.Leases.Held())
 		publish(t, top, 101)
 		require.NoError(t, receive(t, q).Extend(ctx, time.Hour))
-		_, err := q.Purge(ctx)
+		_, err := lifecycle.Purge(ctx, q)
 		require.NoError(t, err)
 		require.Zero(t, q.Leases.Held())
 		top.Close()
@@ -530,10 +531,10 @@ func TestADeletedQueuePinsNothing(t *testing.T) {
 			require.NoError(t, receive(t, q).Settle(ctx, errBusy))
 			receive(t, q)
 			if !open {
-				require.NoError(t, q.Close())
+				require.NoError(t, lifecycle.Close(q))
 				require.NotEmpty(t, top.orphans)
 			}
-			require.NoError(t, q.Delete(ctx))
+			require.NoError(t, lifecycle.Delete(ctx, q))
 			require.Zero(t, q.Win.Len())
 			require.Zero(t, q.DeadLetters().Win.Len())
 			require.Empty(t, top.orphans)
@@ -747,7 +748,7 @@ func TestAPurgeLeavesNoTimerOfARateLimit(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, 1, view.StatsOf(q).Acked)
 		check(t, top)
-		n, err := q.Purge(ctx)
+		n, err := lifecycle.Purge(ctx, q)
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		check(t, top)

@@ -109,7 +109,7 @@ func StatsOf[T any](q *queue.Queue[T]) Stats {
 		Published:    int(q.Published(inLog)),
 		Delivered:    q.Delivered,
 		DeadLettered: c.DeadLettered, Redriven: c.Redriven,
-		Dropped: c.Dropped, Left: uint64(len(q.LeftoversLocked())), TimesParked: c.Parked,
+		Dropped: c.Dropped, Left: uint64(len(q.LeftLocked())), TimesParked: c.Parked,
 	}
 	if s.Ready > 0 {
 		s.OldestAge = time.Duration(max(now-q.Oldest(), 0))

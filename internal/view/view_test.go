@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -39,9 +40,9 @@ func newQueue[T any](t *testing.T, set func(l *settings.Limits)) (*home[T], *que
 	t.Cleanup(func() {
 		h.Mu.Lock()
 		if d := q.Dead; d != nil {
-			d.CloseNow(true)
+			lifecycle.CloseNow(d, true)
 		}
-		q.CloseNow(true)
+		lifecycle.CloseNow(q, true)
 		h.Unlock()
 	})
 	return h, q

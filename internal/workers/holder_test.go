@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -126,7 +127,7 @@ func TestARunHasItsTopicUntilItsHandlerReturns(t *testing.T) {
 		h.publish(1)
 		synctest.Wait()
 		require.Same(t, h.Core, run.Topic())
-		require.NoError(t, h.q.Close())
+		require.NoError(t, lifecycle.Close(h.q))
 		require.Nil(t, run.Topic(), "the queue is closed")
 		close(release)
 		h.end(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -108,10 +109,10 @@ func (h *home[T]) EndQueue(*queue.Queue[T], bool) error {
 	h.Mu.Lock()
 	h.Live.Add(1)
 	defer h.Release()
-	h.q.CloseNow(false)
+	lifecycle.CloseNow(h.q, false)
 	defer h.q.Report.Stop()
-	if d := h.q.DeadIfAny(); d != nil {
-		d.CloseNow(false)
+	if d := lifecycle.DeadIfAny(h.q); d != nil {
+		lifecycle.CloseNow(d, false)
 		defer d.Report.Stop()
 	}
 	h.Unlock()
@@ -123,7 +124,7 @@ func (h *home[T]) end(t *testing.T) {
 	t.Helper()
 	synctest.Wait()
 	require.NoError(t, h.q.Check())
-	require.NoError(t, h.q.Close())
+	require.NoError(t, lifecycle.Close(h.q))
 	h.Release()
 	<-h.Live.Awaitable()
 }

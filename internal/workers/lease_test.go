@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
@@ -157,18 +158,18 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				func(t *testing.T, c *scene) { require.Equal(t, from(0, n), c.g.what) },
 			},
 			"pause": {
-				func(t *testing.T, c *scene, _ queue.Delivery[int]) error { return c.q.Pause(t.Context()) },
+				func(t *testing.T, c *scene, _ queue.Delivery[int]) error { return lifecycle.Pause(t.Context(), c.q) },
 				func(t *testing.T, c *scene) {
 					require.Equal(t, from(0, at+1), c.g.what)
 					require.Equal(t, n-at-1, view.StatsOf(c.q).Ready)
-					require.NoError(t, c.q.Resume(t.Context()))
+					require.NoError(t, lifecycle.Resume(t.Context(), c.q))
 					synctest.Wait()
 					require.Equal(t, from(0, n), c.g.what)
 				},
 			},
 			"purge": {
 				func(t *testing.T, c *scene, d queue.Delivery[int]) error {
-					dropped, err := c.q.Purge(t.Context())
+					dropped, err := lifecycle.Purge(t.Context(), c.q)
 					require.Equal(t, n-at, dropped)
 					require.ErrorIs(t, d.Ack(t.Context()), message.ErrStale)
 					return err
@@ -182,14 +183,14 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 			},
 			"close": {
 				func(t *testing.T, c *scene, d queue.Delivery[int]) error {
-					require.NoError(t, c.q.Close())
+					require.NoError(t, lifecycle.Close(c.q))
 					require.ErrorIs(t, d.Ack(t.Context()), message.ErrClosed)
 					return nil
 				},
 				func(t *testing.T, c *scene) {
 					require.Equal(t, from(0, at+1), c.g.what)
 					var left []int
-					for _, m := range c.q.Leftovers() {
+					for _, m := range lifecycle.Leftovers(c.q) {
 						left = append(left, m.Body)
 					}
 					require.Equal(t, from(at, n), left)

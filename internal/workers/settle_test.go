@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
@@ -78,10 +79,10 @@ func TestWhatHappensToABatch(t *testing.T) {
 		}, quiet, n, nil},
 		"a pause": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
 			homeOf(c.q).publish(n)
-			return c.q.Pause(ctx)
+			return lifecycle.Pause(ctx, c.q)
 		}, quiet, n, func(t *testing.T, c *scene) { require.Equal(t, 1, view.StatsOf(c.q).Ready) }},
 		"a purge": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
-			dropped, err := c.q.Purge(ctx)
+			dropped, err := lifecycle.Purge(ctx, c.q)
 			require.NoError(t, err)
 			require.Equal(t, 20, dropped)
 			require.ErrorIs(t, context.Cause(ctx), message.ErrStale)
@@ -89,11 +90,11 @@ func TestWhatHappensToABatch(t *testing.T) {
 			return nil
 		}, quiet, 20, nil},
 		"a close": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
-			require.NoError(t, c.q.Close())
+			require.NoError(t, lifecycle.Close(c.q))
 			require.ErrorIs(t, context.Cause(ctx), message.ErrClosed)
 			require.ErrorIs(t, ds[3].Ack(ctx), message.ErrClosed)
 			return nil
-		}, quiet, 20, func(t *testing.T, c *scene) { require.Len(t, c.q.Leftovers(), 20) }},
+		}, quiet, 20, func(t *testing.T, c *scene) { require.Len(t, lifecycle.Leftovers(c.q), 20) }},
 		"a shutdown that ends early": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
 			ended, end := context.WithCancel(ctx)
 			end()

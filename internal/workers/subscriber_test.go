@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -141,7 +142,7 @@ func TestCloseOfTheQueueCancelsTheHandlersAndEndsTheSubscriber(t *testing.T) {
 		})
 		h.publish(1, 2, 3)
 		synctest.Wait()
-		require.NoError(t, h.q.Close())
+		require.NoError(t, lifecycle.Close(h.q))
 		synctest.Wait()
 		require.ErrorIs(t, cause, message.ErrClosed)
 		require.True(t, isOpen(s.Done()), "its handler runs")
@@ -195,7 +196,7 @@ func TestAPausedQueueStartsNoWorker(t *testing.T) {
 		h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
 			y.note("%d", d.Body)
 			if d.Body == 3 {
-				return h.q.Pause(ctx)
+				return lifecycle.Pause(ctx, h.q)
 			}
 			return nil
 		})
@@ -204,7 +205,7 @@ func TestAPausedQueueStartsNoWorker(t *testing.T) {
 		require.Equal(t, []string{"0s: 0", "0s: 1", "0s: 2", "0s: 3"}, y.read())
 		require.Equal(t, from(4, 8), waiting(t, h.q))
 		require.Zero(t, view.StatsOf(h.q).Workers)
-		require.NoError(t, h.q.Resume(ctx))
+		require.NoError(t, lifecycle.Resume(ctx, h.q))
 		synctest.Wait()
 		require.Equal(t, []string{"1s: 4", "1s: 5", "1s: 6", "1s: 7"}, y.read())
 		h.end(t)

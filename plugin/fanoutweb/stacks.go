@@ -161,6 +161,7 @@ var library = []string{
 	"github.com/gofanout/fanout/internal/filter.",
 	"github.com/gofanout/fanout/internal/handling.",
 	"github.com/gofanout/fanout/internal/intercept.",
+	"github.com/gofanout/fanout/internal/lifecycle.",
 	"github.com/gofanout/fanout/internal/message.",
 	"github.com/gofanout/fanout/internal/notice.",
 	"github.com/gofanout/fanout/internal/queue.",

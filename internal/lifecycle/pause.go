@@ -1,4 +1,4 @@
-package queue
+package lifecycle
 
 import (
 	"context"
@@ -8,15 +8,16 @@ import (
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
 )
 
 // Pause makes the queue give out no messages until Resume.
-func (q *Queue[T]) Pause(context.Context) error { return q.setPaused(true) }
+func Pause[T any](_ context.Context, q *queue.Queue[T]) error { return setPaused(q, true) }
 
 // Resume ends a Pause.
-func (q *Queue[T]) Resume(context.Context) error { return q.setPaused(false) }
+func Resume[T any](_ context.Context, q *queue.Queue[T]) error { return setPaused(q, false) }
 
-func (q *Queue[T]) setPaused(paused bool) error {
+func setPaused[T any](q *queue.Queue[T], paused bool) error {
 	q.Mu.Lock()
 	defer q.Unlock() // what is taken back was tallied
 	if q.Closed {
@@ -33,26 +34,29 @@ func (q *Queue[T]) setPaused(paused bool) error {
 }
 
 // Purge drops all that the queue holds, also what is in flight, and returns how much it was.
-func (q *Queue[T]) Purge(ctx context.Context) (dropped int, err error) {
-	return q.At().Purge(ctx)
+func Purge[T any](ctx context.Context, q *queue.Queue[T]) (dropped int, err error) {
+	if q.Keeper != nil {
+		return q.Keeper.Purge(ctx)
+	}
+	return purgeHere(q)
 }
 
 // purgeHere is Purge in memory.
-func (q *Queue[T]) purgeHere() (dropped int, err error) {
+func purgeHere[T any](q *queue.Queue[T]) (dropped int, err error) {
 	if q.T == nil { // a shared dead-letter queue, which reads no log
 		q.Mu.Lock()
 		defer q.Unlock()
-		return q.PurgeLocked()
+		return PurgeLocked(q)
 	}
 	q.T.Mu.Lock()
 	defer q.T.Unlock()
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
-	return q.PurgeLocked()
+	return PurgeLocked(q)
 }
 
 // PurgeLocked empties the queue. Of one that reads the log the topic's Mu is held, too.
-func (q *Queue[T]) PurgeLocked() (n int, err error) {
+func PurgeLocked[T any](q *queue.Queue[T]) (n int, err error) {
 	if q.Closed {
 		return 0, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
 	}
