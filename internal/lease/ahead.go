@@ -1,6 +1,10 @@
 package lease
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/gofanout/fanout/internal/slots"
+)
 
 // Nothing here is linear in how many consumers there are: a consumer in whose lease nothing
 // waits can't go on without the lock, so that all it has done is counted. Only those that
@@ -94,12 +98,12 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 	if t == nil {
 		return 0, false
 	}
-	see := func(l *Lease[T], s *slot[T], k int) {
+	see := func(l *Lease[T], s *slots.Slot[*Lease[T]], k int) {
 		var published int64
 		if l.items == nil {
 			published = l.owner.At(l, k)
 		} else {
-			published = l.items[s.place(k)].At
+			published = l.items[l.place(k)].At
 		}
 		if !ok || published < at {
 			at, ok = published, true
@@ -108,21 +112,15 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 	for _, l := range t.steps[:t.ahead] {
 		if p := l.Word.Place(); p.Waiting() > 0 {
 			s := t.slot(l)
-			see(l, s, int(p.Stamp()-s.base)+1)
+			see(l, s, int(p.Stamp()-s.Base)+1)
 		}
 	}
 	if t.expired == 0 {
 		return at, ok
 	}
-	for _, c := range t.slots.chunks {
-		if c == nil {
-			continue
-		}
-		for i := range c.slots {
-			s := &c.slots[i]
-			for b := s.expired; b != 0; b &= b - 1 {
-				see(s.lease, s, bits.TrailingZeros64(b))
-			}
+	for _, s := range t.slots.All {
+		for b := s.Expired; b != 0; b &= b - 1 {
+			see(s.Lease, s, bits.TrailingZeros64(b))
 		}
 	}
 	return at, ok

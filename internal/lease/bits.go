@@ -6,29 +6,30 @@ import (
 	"slices"
 
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // find returns the slot and the bit of a delivery that is in flight by its bit.
-func (t *Table[T]) find(r message.Ref) (*slot[T], uint64) {
+func (t *Table[T]) find(r message.Ref) (*slots.Slot[*Lease[T]], uint64) {
 	if t == nil {
 		return nil, 0
 	}
-	s := t.slots.find(r.Block)
+	s := t.slots.Find(r.Block)
 	if s == nil {
 		return nil, 0
 	}
-	return s, s.open & (1 << (r.Stamp - s.base)) // none beyond the block: it is shifted out
+	return s, s.Open & (1 << (r.Stamp - s.Base)) // none beyond the block: it is shifted out
 }
 
 // current returns the lease in step whose current message the delivery is.
-func (t *Table[T]) current(s *slot[T], r message.Ref) *Lease[T] {
-	if s == nil || s.lease == nil {
+func (t *Table[T]) current(s *slots.Slot[*Lease[T]], r message.Ref) *Lease[T] {
+	if s == nil || s.Lease == nil {
 		return nil
 	}
-	if p := s.lease.Word.Place(); p == 0 || p.Stamp() != r.Stamp || p.Over() {
+	if p := s.Lease.Word.Place(); p == 0 || p.Stamp() != r.Stamp || p.Over() {
 		return nil
 	}
-	return s.lease
+	return s.Lease
 }
 
 // Ack acknowledges a delivery, in flight by its bit or current, and reports
@@ -56,14 +57,14 @@ func (t *Table[T]) Open(r message.Ref) (first, open uint64) {
 	if b == 0 {
 		return 0, 0
 	}
-	return s.base, s.open
+	return s.Base, s.Open
 }
 
 // AckOpen acknowledges deliveries of a block, which are some of those that Open has returned
 // under the same lock.
 func (t *Table[T]) AckOpen(block int32, acked uint64) {
 	t.acked += bits.OnesCount64(acked)
-	t.end(t.slots.at(block), acked)
+	t.end(t.slots.At(block), acked)
 }
 
 // Extract takes a message out of its block by its delivery, which thereby ends,
@@ -81,7 +82,7 @@ func (t *Table[T]) Extract(r message.Ref, now int64) (Out[T], bool) {
 }
 
 // owned is find, for a current message too: that is detached.
-func (t *Table[T]) owned(r message.Ref, now int64) (*slot[T], uint64) {
+func (t *Table[T]) owned(r message.Ref, now int64) (*slots.Slot[*Lease[T]], uint64) {
 	s, b := t.find(r)
 	if b == 0 {
 		if l := t.current(s, r); l != nil && t.Detach(l, now) {
@@ -92,9 +93,9 @@ func (t *Table[T]) owned(r message.Ref, now int64) (*slot[T], uint64) {
 }
 
 // extract takes message k, which is open or expired, out of its block.
-func (t *Table[T]) extract(s *slot[T], k int) Out[T] {
-	l := s.lease
-	out := Out[T]{Item: l.item(s, k), Past: l.past(s, k), Stamp: s.base + uint64(k), Start: l.start(s, k)}
+func (t *Table[T]) extract(s *slots.Slot[*Lease[T]], k int) Out[T] {
+	l := s.Lease
+	out := Out[T]{Item: l.item(s, k), Past: l.past(s, k), Stamp: s.Base + uint64(k), Start: l.start(s, k)}
 	t.end(s, bit(k))
 	return out
 }
@@ -106,7 +107,7 @@ func (t *Table[T]) Deadline(r message.Ref, now int64) (at int64, ok bool) {
 	if b == 0 {
 		return 0, false
 	}
-	return s.lease.deadline(s, bits.TrailingZeros64(b)), true
+	return s.Lease.deadline(s, bits.TrailingZeros64(b)), true
 }
 
 // Extend makes a delivery time out at the given instant, or when it would have if
@@ -117,7 +118,7 @@ func (t *Table[T]) Extend(r message.Ref, until, now int64) bool {
 	if b == 0 {
 		return false
 	}
-	l, k := s.lease, bits.TrailingZeros64(b)
+	l, k := s.Lease, bits.TrailingZeros64(b)
 	if until > l.deadline(s, k) {
 		m := l.moreOf()
 		if m.until == nil {
@@ -136,7 +137,7 @@ func (t *Table[T]) Lookup(r message.Ref) (it message.Item[T], owner Consumer[T],
 	if b == 0 && t.current(s, r) == nil {
 		return it, nil, false
 	}
-	return s.lease.item(s, int(r.Stamp-s.base)), s.lease.owner, true
+	return s.Lease.item(s, int(r.Stamp-s.Base)), s.Lease.owner, true
 }
 
 // Past returns what the message of a delivery that owns it has been through.
@@ -145,27 +146,27 @@ func (t *Table[T]) Past(r message.Ref) (p message.Past, ok bool) {
 	if b == 0 && t.current(s, r) == nil {
 		return p, false
 	}
-	return s.lease.past(s, int(r.Stamp-s.base)), true
+	return s.Lease.past(s, int(r.Stamp-s.Base)), true
 }
 
 // end takes messages out of their block that were open or expired.
-func (t *Table[T]) end(s *slot[T], ended uint64) {
+func (t *Table[T]) end(s *slots.Slot[*Lease[T]], ended uint64) {
 	n := bits.OnesCount64(ended)
-	if x := bits.OnesCount64(ended & s.expired); x > 0 {
+	if x := bits.OnesCount64(ended & s.Expired); x > 0 {
 		t.expired -= x
 		n -= x
-		s.expired &^= ended
+		s.Expired &^= ended
 	}
 	t.open -= n
-	s.open &^= ended
-	s.dead |= ended
-	if l := s.lease; len(t.steps) > 0 && l.step != 0 && l.items != nil {
+	s.Open &^= ended
+	s.Dead |= ended
+	if l := s.Lease; len(t.steps) > 0 && l.step != 0 && l.items != nil {
 		l.clear(s, ended) // the others are tidied in time
 	}
 	switch {
 	case s == t.fillSlot:
 		t.tidyFilling(s)
-	case s.sparse():
+	case sparse(s):
 		t.tidy(s)
 	}
 }

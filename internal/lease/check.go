@@ -6,29 +6,26 @@ import (
 
 	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/instep"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // Check walks the invariants of a table and returns the first that does not hold.
 // No consumer in step may go on meanwhile. Tests call it.
 func (t *Table[T]) Check() error {
-	if err := t.slots.check(); err != nil {
+	if err := t.slots.Check(); err != nil {
 		return err
 	}
 	var open, expired, inStep, owned, scheduled int
-	for id := range int32(len(t.slots.chunks) * chunkLen) {
-		s := t.slots.find(id)
-		if s == nil || s.lease == nil {
-			continue
-		}
-		l := s.lease
+	for id, s := range t.slots.All {
+		l := s.Lease
 		if err := t.checkLease(l, s); err != nil {
 			return fmt.Errorf("block %d: %w", id, err)
 		}
 		if l.due.ID != id {
 			return fmt.Errorf("block %d has slot %d", l.due.ID, id)
 		}
-		open += bits.OnesCount64(s.open)
-		expired += bits.OnesCount64(s.expired)
+		open += bits.OnesCount64(s.Open)
+		expired += bits.OnesCount64(s.Expired)
 		if l.step != 0 {
 			owned++
 			if int(l.step) > len(t.steps) || t.steps[l.step-1] != l {
@@ -57,22 +54,22 @@ func (t *Table[T]) Check() error {
 	return t.checkRanking()
 }
 
-func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
-	live := s.open | s.expired
+func (t *Table[T]) checkLease(l *Lease[T], s *slots.Slot[*Lease[T]]) error {
+	live := s.Open | s.Expired
 	p := l.Word.Place()
 	switch left := bits.OnesCount64(live); {
-	case s.open&s.expired != 0 || live&s.dead != 0:
-		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.open, s.expired, s.dead)
-	case (live|s.dead)&^mask(0, int(l.n)) != 0 || (live|s.dead)&^l.present != 0:
-		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.dead, l.n, l.present)
+	case s.Open&s.Expired != 0 || live&s.Dead != 0:
+		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.Open, s.Expired, s.Dead)
+	case (live|s.Dead)&^mask(0, int(l.n)) != 0 || (live|s.Dead)&^l.present != 0:
+		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.Dead, l.n, l.present)
 	case l.items == nil && l.starts != nil:
 		return fmt.Errorf("starts without items")
 	case l.more != nil && l.more.pasts != nil && len(l.more.pasts) != len(l.items):
 		return fmt.Errorf("%d pasts for %d items", len(l.more.pasts), len(l.items))
 	case l.present != ^uint64(0) && bits.OnesCount64(l.present) != len(l.items):
 		return fmt.Errorf("%d places for present %x", len(l.items), l.present)
-	case s.open != 0 && l.due.When.At == 0:
-		return fmt.Errorf("open %x, and not scheduled", s.open)
+	case s.Open != 0 && l.due.When.At == 0:
+		return fmt.Errorf("open %x, and not scheduled", s.Open)
 	case p != 0 && l.step == 0:
 		return fmt.Errorf("in step without a consumer")
 	case l.step == 0 && l.items == nil:
@@ -83,14 +80,14 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
 		return fmt.Errorf("%d places for %d messages", cap(l.items), left)
 	}
 	start := int64(0)
-	for b := s.open; b != 0; b &= b - 1 {
+	for b := s.Open; b != 0; b &= b - 1 {
 		k := bits.TrailingZeros64(b)
 		if at := l.start(s, k); at < start {
 			return fmt.Errorf("message %d began at %d, one before it at %d", k, at, start)
 		} else {
 			start = at
 		}
-		if at := (due.Instant{At: l.deadline(s, k), Stamp: s.base + uint64(k)}); at.Before(l.due.When) {
+		if at := (due.Instant{At: l.deadline(s, k), Stamp: s.Base + uint64(k)}); at.Before(l.due.When) {
 			return fmt.Errorf("message %d is due at %v, the block at %v", k, at, l.due.When)
 		}
 	}
@@ -98,17 +95,17 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slot[T]) error {
 }
 
 // checkPlace checks the word of a lease in step against the bits.
-func (l *Lease[T]) checkPlace(s *slot[T], p instep.Place) error {
+func (l *Lease[T]) checkPlace(s *slots.Slot[*Lease[T]], p instep.Place) error {
 	if p == 0 {
 		return nil
 	}
-	k := int(p.Stamp() - s.base)
+	k := int(p.Stamp() - s.Base)
 	switch {
 	case k < 0 || k+1+p.Waiting() != int(l.n):
 		return fmt.Errorf("message %d is current and %d wait, of %d", k, p.Waiting(), l.n)
-	case p.Waiting() > 0 && s.open>>(k+1) != 0:
-		return fmt.Errorf("of what waits behind %d some is open: %x", k, s.open)
-	case !p.Detached() && s.open&bit(k) != 0:
+	case p.Waiting() > 0 && s.Open>>(k+1) != 0:
+		return fmt.Errorf("of what waits behind %d some is open: %x", k, s.Open)
+	case !p.Detached() && s.Open&bit(k) != 0:
 		return fmt.Errorf("message %d is current and open, and not detached", k)
 	}
 	return nil
@@ -121,39 +118,12 @@ func (t *Table[T]) checkRanking() error {
 			return fmt.Errorf("rank %d comes after %d", b.rank, rank)
 		}
 		rank = b.rank
-		if s := t.slots.find(b.id); s != nil && s.expired != 0 && s.lease.more.rank == rank {
-			left -= bits.OnesCount64(s.expired)
+		if s := t.slots.Find(b.id); s != nil && s.Expired != 0 && s.Lease.more.rank == rank {
+			left -= bits.OnesCount64(s.Expired)
 		}
 	}
 	if left != 0 {
 		return fmt.Errorf("%d of %d expired messages are in no ranked block", left, t.expired)
-	}
-	return nil
-}
-
-func (s *slots[T]) check() error {
-	roomy, holes := 0, 0
-	for ci, c := range s.chunks {
-		if c == nil {
-			holes++
-			continue
-		}
-		if c.free != 0 {
-			roomy++
-		}
-		for i := range c.slots {
-			if free := c.free&(1<<i) != 0; free != (c.slots[i].lease == nil) || free && c.slots[i] != (slot[T]{}) {
-				return fmt.Errorf("slot %d is free: %v, and has %+v", ci*chunkLen+i, free, c.slots[i])
-			}
-		}
-	}
-	if roomy != len(s.roomy) || holes != len(s.holes) {
-		return fmt.Errorf("%d chunks have room and %d are gone, known are %d and %d", roomy, holes, len(s.roomy), len(s.holes))
-	}
-	for _, ci := range s.roomy {
-		if s.chunks[ci] == nil || s.chunks[ci].free == 0 {
-			return fmt.Errorf("chunk %d has no room", ci)
-		}
 	}
 	return nil
 }

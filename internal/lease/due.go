@@ -11,19 +11,19 @@ func (t *Table[T]) firstDue() (l *Lease[T], k int) {
 		return nil, 0
 	}
 	for n := t.due.First(); n != nil; n = t.due.First() {
-		s := t.slots.at(n.ID)
-		l = s.lease
-		if s.open == 0 {
+		s := t.slots.At(n.ID)
+		l = s.Lease
+		if s.Open == 0 {
 			t.due.Leave(n)
 			continue
 		}
-		if k = int(n.When.Stamp - s.base); s.open&bit(k) != 0 && l.deadline(s, k) == n.When.At {
+		if k = int(n.When.Stamp - s.Base); s.Open&bit(k) != 0 && l.deadline(s, k) == n.When.At {
 			return l, k
 		}
-		k = bits.TrailingZeros64(s.open) // starts never decrease
+		k = bits.TrailingZeros64(s.Open) // starts never decrease
 		at := l.deadline(s, k)
-		if l.more != nil && l.more.extended&s.open != 0 {
-			for b := s.open; b != 0; b &= b - 1 {
+		if l.more != nil && l.more.extended&s.Open != 0 {
+			for b := s.Open; b != 0; b &= b - 1 {
 				j := bits.TrailingZeros64(b)
 				if d := l.deadline(s, j); d < at {
 					k, at = j, d
@@ -31,7 +31,7 @@ func (t *Table[T]) firstDue() (l *Lease[T], k int) {
 			}
 		}
 		t.due.Leave(n)
-		t.due.Enter(n, at, s.base+uint64(k))
+		t.due.Enter(n, at, s.Base+uint64(k))
 	}
 	return nil, 0
 }

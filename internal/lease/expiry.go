@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // What of a block times out in one step stays where it is, as expired: a million
@@ -77,34 +78,34 @@ func (t *Table[T]) Expire(now int64, until due.Instant, most int) (e Expired[T],
 	if m, _ := t.firstDue(); m != nil && m.due.When.Before(until) {
 		until = m.due.When
 	}
-	late := s.open
+	late := s.Open
 	for { // deadlines never decrease
 		last := 63 - bits.LeadingZeros64(late)
-		if at := l.deadline(s, last); at <= now && (due.Instant{At: at, Stamp: s.base + uint64(last)}).Before(until) {
+		if at := l.deadline(s, last); at <= now && (due.Instant{At: at, Stamp: s.Base + uint64(last)}).Before(until) {
 			break
 		}
 		late &^= bit(last)
 	}
 	t.expire(l, s, late, now)
-	return Expired[T]{Several: true, base: s.base, bits: late}, true
+	return Expired[T]{Several: true, base: s.Base, bits: late}, true
 }
 
 // mayTogether reports whether messages of a block may time out together.
-func (t *Table[T]) mayTogether(l *Lease[T], s *slot[T], most int) bool {
-	if most <= 0 || l.step != 0 || s.expired != 0 {
+func (t *Table[T]) mayTogether(l *Lease[T], s *slots.Slot[*Lease[T]], most int) bool {
+	if most <= 0 || l.step != 0 || s.Expired != 0 {
 		return false
 	}
 	m := l.more
 	if m == nil {
 		return most > 1
 	}
-	if m.alone || m.extended&s.open != 0 || m.spent >= together {
+	if m.alone || m.extended&s.Open != 0 || m.spent >= together {
 		return false
 	}
 	spent := uint32(0)
 	if m.pasts != nil {
-		for b := s.open; b != 0; b &= b - 1 {
-			p := &m.pasts[s.place(bits.TrailingZeros64(b))]
+		for b := s.Open; b != 0; b &= b - 1 {
+			p := &m.pasts[l.place(bits.TrailingZeros64(b))]
 			if len(p.Hist.Kept()) > 2*together { // it would be copied
 				return false
 			}
@@ -115,7 +116,7 @@ func (t *Table[T]) mayTogether(l *Lease[T], s *slot[T], most int) bool {
 }
 
 // expire lets some messages of a block wait there to be taken again.
-func (t *Table[T]) expire(l *Lease[T], s *slot[T], late uint64, now int64) {
+func (t *Table[T]) expire(l *Lease[T], s *slots.Slot[*Lease[T]], late uint64, now int64) {
 	if l == t.filling {
 		t.unfill()
 	}
@@ -123,16 +124,16 @@ func (t *Table[T]) expire(l *Lease[T], s *slot[T], late uint64, now int64) {
 		t.ranked = ranking{} // what it names is over
 	}
 	n := bits.OnesCount64(late)
-	s.open &^= late
-	s.expired = late
+	s.Open &^= late
+	s.Expired = late
 	t.open -= n
 	t.expired += n
 	m := l.moreOf()
 	m.taken, m.expiredAt, m.rank = false, now, t.stamps.Reserve(Len)
 	t.ranked.add(ranked{l.due.ID, m.rank})
-	if s.open != 0 {
-		k := bits.TrailingZeros64(s.open)
-		t.due.Enter(&l.due, l.deadline(s, k), s.base+uint64(k))
+	if s.Open != 0 {
+		k := bits.TrailingZeros64(s.Open)
+		t.due.Enter(&l.due, l.deadline(s, k), s.Base+uint64(k))
 	}
 	t.tidy(s)
 }
@@ -158,13 +159,13 @@ func (r *ranking) add(b ranked) {
 }
 
 // firstExpired returns the block that timed out first.
-func (t *Table[T]) firstExpired() (s *slot[T]) {
+func (t *Table[T]) firstExpired() (s *slots.Slot[*Lease[T]]) {
 	if t == nil || t.expired == 0 {
 		return nil
 	}
 	for r := &t.ranked; ; r.head++ {
 		b := r.blocks[r.head]
-		if s = t.slots.find(b.id); s != nil && s.lease != nil && s.expired != 0 && s.lease.more.rank == b.rank {
+		if s = t.slots.Find(b.id); s != nil && s.Lease != nil && s.Expired != 0 && s.Lease.more.rank == b.rank {
 			return s
 		}
 	}
@@ -179,7 +180,7 @@ func (t *Table[T]) FirstExpired() (rank uint64, ok bool) {
 	if s == nil {
 		return 0, false
 	}
-	return s.lease.more.rank + uint64(bits.TrailingZeros64(s.expired)), true
+	return s.Lease.more.rank + uint64(bits.TrailingZeros64(s.Expired)), true
 }
 
 // TakeExpired puts the first messages that timed out in flight again, for a caller:
@@ -190,19 +191,19 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 	if s == nil || most <= 0 {
 		return r, false
 	}
-	l := s.lease
+	l := s.Lease
 	m := l.more
 	if !m.taken {
-		if s.open != 0 || l.step != 0 {
+		if s.Open != 0 || l.step != 0 {
 			return r, false // the others of their block go on with their stamps
 		}
 		t.again(l, s, vis)
 	} else if l.vis != vis {
 		return r, false
 	}
-	k := bits.TrailingZeros64(s.expired)
-	n := min(bits.TrailingZeros64(^(s.expired >> k)), most)
-	p := s.place(k)
+	k := bits.TrailingZeros64(s.Expired)
+	n := min(bits.TrailingZeros64(^(s.Expired >> k)), most)
+	p := l.place(k)
 	if m.pasts != nil {
 		for j := 1; j < n; j++ {
 			if m.pasts[p+j].Spent != m.pasts[p].Spent {
@@ -210,47 +211,47 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 			}
 		}
 	}
-	if s.open == 0 && n == bits.OnesCount64(s.expired) {
+	if s.Open == 0 && n == bits.OnesCount64(s.Expired) {
 		l.began, l.starts = now, nil
 	} else {
 		l.begin(p, n, len(l.items), now)
 	}
-	s.expired &^= mask(k, n)
-	s.open |= mask(k, n)
+	s.Expired &^= mask(k, n)
+	s.Open |= mask(k, n)
 	t.expired -= n
 	t.open += n
 	t.began += n
-	t.due.Enter(&l.due, after(now, vis), s.base+uint64(k))
+	t.due.Enter(&l.due, after(now, vis), s.Base+uint64(k))
 	return Run[T]{l.items[p : p+n], t.ref(s, k), m.hist}, true
 }
 
 // again gives a block whose messages have all timed out new stamps, and what they
 // went through to all of them.
-func (t *Table[T]) again(l *Lease[T], s *slot[T], vis int64) {
+func (t *Table[T]) again(l *Lease[T], s *slots.Slot[*Lease[T]], vis int64) {
 	t.due.Leave(&l.due)
 	m := l.more
 	m.hist = message.Together(t.origin, l.group(s))
 	m.spent++
 	m.taken = true
-	l.clear(s, s.dead)
-	s.base = t.stamps.Reserve(64 - bits.LeadingZeros64(s.expired))
+	l.clear(s, s.Dead)
+	s.Base = t.stamps.Reserve(64 - bits.LeadingZeros64(s.Expired))
 	l.vis = vis
 }
 
 // group is what all messages of a block that timed out have in common.
-func (l *Lease[T]) group(s *slot[T]) message.Group {
+func (l *Lease[T]) group(s *slots.Slot[*Lease[T]]) message.Group {
 	m := l.more
-	first := l.startAt(s.place(bits.TrailingZeros64(s.expired)))
+	first := l.startAt(l.place(bits.TrailingZeros64(s.Expired)))
 	g := message.Group{At: m.expiredAt, Start: first, Before: m.hist}
-	last := l.startAt(s.place(63 - bits.LeadingZeros64(s.expired)))
+	last := l.startAt(l.place(63 - bits.LeadingZeros64(s.Expired)))
 	own := m.pasts != nil && m.hist == nil
 	if first == last && !own {
 		return g
 	}
-	n := bits.OnesCount64(s.expired)
+	n := bits.OnesCount64(s.Expired)
 	g.Starts, g.Seqs = make([]int64, 0, n), make([]uint64, 0, n)
-	for b := s.expired; b != 0; b &= b - 1 {
-		p := s.place(bits.TrailingZeros64(b))
+	for b := s.Expired; b != 0; b &= b - 1 {
+		p := l.place(bits.TrailingZeros64(b))
 		g.Starts = append(g.Starts, l.startAt(p))
 		g.Seqs = append(g.Seqs, l.items[p].Seq)
 		if own {
@@ -267,11 +268,11 @@ func (t *Table[T]) PopExpired() (out Out[T], ok bool) {
 	if s == nil {
 		return out, false
 	}
-	l := s.lease
+	l := s.Lease
 	m := l.more
 	fresh, at := !m.taken, m.expiredAt
-	rank := m.rank + uint64(bits.TrailingZeros64(s.expired))
-	out = t.extract(s, bits.TrailingZeros64(s.expired))
+	rank := m.rank + uint64(bits.TrailingZeros64(s.Expired))
+	out = t.extract(s, bits.TrailingZeros64(s.Expired))
 	if fresh {
 		out.Past.Spent++
 		out.Past.Hist = out.Past.Hist.With(message.TimeOut(t.origin, out.Start, at))

@@ -21,12 +21,14 @@
 package lease
 
 import (
+	"math/bits"
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // Len is the most messages of a lease.
@@ -120,7 +122,7 @@ func (l *Lease[T]) moreOf() *more {
 }
 
 // deadline is when message k times out.
-func (l *Lease[T]) deadline(s *slot[T], k int) int64 {
+func (l *Lease[T]) deadline(s *slots.Slot[*Lease[T]], k int) int64 {
 	if l.more != nil && l.more.extended&bit(k) != 0 {
 		return l.more.until[k]
 	}
@@ -128,11 +130,11 @@ func (l *Lease[T]) deadline(s *slot[T], k int) int64 {
 }
 
 // start is when message k, which is in flight by its bit, began.
-func (l *Lease[T]) start(s *slot[T], k int) int64 {
+func (l *Lease[T]) start(s *slots.Slot[*Lease[T]], k int) int64 {
 	if l.starts == nil {
 		return l.began
 	}
-	return l.startAt(s.place(k))
+	return l.startAt(l.place(k))
 }
 
 // startAt is when the message at place p began.
@@ -161,12 +163,20 @@ func (l *Lease[T]) begin(p, n, end int, now int64) {
 	}
 }
 
+// place is where message k is in the block.
+func (l *Lease[T]) place(k int) int {
+	if l.present == ^uint64(0) {
+		return k
+	}
+	return bits.OnesCount64(l.present & (bit(k) - 1))
+}
+
 // item is message k.
-func (l *Lease[T]) item(s *slot[T], k int) message.Item[T] {
+func (l *Lease[T]) item(s *slots.Slot[*Lease[T]], k int) message.Item[T] {
 	if l.items == nil {
 		return l.owner.Message(l, k)
 	}
-	return l.items[s.place(k)]
+	return l.items[l.place(k)]
 }
 
 // These are generic only so that the compiler inlines them in the programs of users: see instep.

@@ -7,6 +7,7 @@ import (
 	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // What is over must not pin much. A block has four sizes. One that has been taken
@@ -52,31 +53,31 @@ func (t *Table[T]) roomFor(wanted int) int {
 
 // sparse reports whether a block may have too many places for what is left of it.
 // It looks at the slot alone.
-func (s *slot[T]) sparse() bool {
-	left := bits.OnesCount64(s.open | s.expired)
-	return left <= 1 || 4*left <= int(block.SizeFor[left+bits.OnesCount64(s.dead)])
+func sparse[T any](s *slots.Slot[*Lease[T]]) bool {
+	left := bits.OnesCount64(s.Open | s.Expired)
+	return left <= 1 || 4*left <= int(block.SizeFor[left+bits.OnesCount64(s.Dead)])
 }
 
 // tidyFilling is tidy for the lease that is filled.
-func (t *Table[T]) tidyFilling(s *slot[T]) {
-	l, left := s.lease, bits.OnesCount64(s.open|s.expired)
+func (t *Table[T]) tidyFilling(s *slots.Slot[*Lease[T]]) {
+	l, left := s.Lease, bits.OnesCount64(s.Open|s.Expired)
 	if left == 0 && l.Room() == 0 {
 		t.filling, t.fillSlot = nil, nil
 		t.warm = true
 		t.tidy(s)
 		return
 	}
-	if left <= 1 || bits.OnesCount64(s.dead) >= deadEach*left {
-		l.clear(s, s.dead)
-		s.dead = 0
+	if left <= 1 || bits.OnesCount64(s.Dead) >= deadEach*left {
+		l.clear(s, s.Dead)
+		s.Dead = 0
 	}
 }
 
 // tidy sees that what is over of a block does not pin much, and gives the block
 // back if nothing is left of it. A lease in step is its consumer's as long as it has
 // a current message.
-func (t *Table[T]) tidy(s *slot[T]) {
-	l := s.lease
+func (t *Table[T]) tidy(s *slots.Slot[*Lease[T]]) {
+	l := s.Lease
 	if l.items == nil {
 		return // its consumer keeps the messages, and gives it back
 	}
@@ -84,9 +85,9 @@ func (t *Table[T]) tidy(s *slot[T]) {
 		if p.Waiting() > 0 || !p.Over() {
 			return
 		}
-		s.dead |= gone(s)
+		s.Dead |= gone(s)
 	}
-	left := bits.OnesCount64(s.open | s.expired)
+	left := bits.OnesCount64(s.Open | s.Expired)
 	switch n := cap(l.items); {
 	case left == 0 && l.step == 0:
 		t.drop(s)
@@ -96,10 +97,10 @@ func (t *Table[T]) tidy(s *slot[T]) {
 }
 
 // drop gives back a block of which nothing is left.
-func (t *Table[T]) drop(s *slot[T]) {
-	l := s.lease
+func (t *Table[T]) drop(s *slots.Slot[*Lease[T]]) {
+	l := s.Lease
 	t.due.Leave(&l.due)
-	t.slots.remove(l.due.ID)
+	t.slots.Remove(l.due.ID)
 	if l.items != nil {
 		if l.present == ^uint64(0) {
 			clear(l.items[:l.n])
@@ -112,19 +113,19 @@ func (t *Table[T]) drop(s *slot[T]) {
 }
 
 // shrink moves what is left of a block to one that is hardly larger.
-func (t *Table[T]) shrink(s *slot[T], left int) {
-	l, items := s.lease, t.places(left)
+func (t *Table[T]) shrink(s *slots.Slot[*Lease[T]], left int) {
+	l, items := s.Lease, t.places(left)
 	var pasts []message.Past
 	if l.more != nil && l.more.pasts != nil {
 		pasts = make([]message.Past, left)
 	}
-	live, n := s.open|s.expired, 0
+	live, n := s.Open|s.Expired, 0
 	var starts *int64
 	if l.starts != nil {
 		starts = block.Starts(items)
 	}
 	for x := live; x != 0; x &= x - 1 {
-		p := s.place(bits.TrailingZeros64(x))
+		p := l.place(bits.TrailingZeros64(x))
 		items[n] = l.items[p]
 		if starts != nil {
 			unsafe.Slice(starts, left)[n] = l.startAt(p)
@@ -137,7 +138,7 @@ func (t *Table[T]) shrink(s *slot[T], left int) {
 	clear(l.items)
 	block.Return(t.pool, l.items)
 	l.items, l.starts, l.present = items, starts, live
-	s.dead = 0
+	s.Dead = 0
 	if pasts != nil {
 		l.more.pasts = pasts
 	}
@@ -174,11 +175,11 @@ func (t *Table[T]) giveHead(l *Lease[T]) {
 }
 
 // clear lets go of the messages of some bits.
-func (l *Lease[T]) clear(s *slot[T], dead uint64) {
+func (l *Lease[T]) clear(s *slots.Slot[*Lease[T]], dead uint64) {
 	for dead != 0 {
 		k := bits.TrailingZeros64(dead)
 		n := bits.TrailingZeros64(^(dead >> k))
-		p := s.place(k)
+		p := l.place(k)
 		if n == 1 { // a call less
 			l.items[p] = message.Item[T]{}
 		} else {
@@ -190,15 +191,15 @@ func (l *Lease[T]) clear(s *slot[T], dead uint64) {
 
 // clearDone lets go of the messages of a lease in step that are over, of which the table
 // has a copy.
-func (l *Lease[T]) clearDone(s *slot[T], p instep.Place) {
+func (l *Lease[T]) clearDone(s *slots.Slot[*Lease[T]], p instep.Place) {
 	if l.items == nil || p == 0 {
 		return
 	}
-	done := int(p.Stamp() - s.base)
+	done := int(p.Stamp() - s.Base)
 	if p.Acked() {
 		done++
 	}
-	l.clear(s, mask(0, done)&l.present&^s.open&^s.expired)
+	l.clear(s, mask(0, done)&l.present&^s.Open&^s.Expired)
 }
 
 // Clean lets go of what is over in the leases that consumers have and go through without the

@@ -659,7 +659,7 @@ func (m *model) settleAll() {
 	require.Empty(m.t, m.held)
 	require.Zero(m.t, m.table.Held())
 	m.table.Trim()
-	require.Empty(m.t, m.table.slots.chunks)
+	require.Zero(m.t, m.table.slots)
 	require.Zero(m.t, m.table.bytes(), "an idle table keeps nothing")
 }
 
@@ -728,18 +728,17 @@ func (m *model) compareMemory() error {
 	for _, x := range m.held {
 		live[x.item.Seq] = true
 	}
-	for id := range int32(len(m.table.slots.chunks) * chunkLen) {
-		s := m.table.slots.find(id)
-		if s == nil || s.lease == nil || s.lease.step != 0 {
+	for id, s := range m.table.slots.All {
+		if s.Lease.step != 0 {
 			continue
 		}
 		over := 0
-		for p := range s.lease.items {
-			if it := &s.lease.items[p]; it.Body != nil && !live[it.Seq] {
+		for p := range s.Lease.items {
+			if it := &s.Lease.items[p]; it.Body != nil && !live[it.Seq] {
 				over++
 			}
 		}
-		if n := bitsOf(s.open | s.expired); over > 3*n && s.lease != m.table.filling || over >= deadEach*max(n, 1) || n < 2 && over > 0 {
+		if n := bitsOf(s.Open | s.Expired); over > 3*n && s.Lease != m.table.filling || over >= deadEach*max(n, 1) || n < 2 && over > 0 {
 			return fmt.Errorf("block %d keeps %d that are over, for %d", id, over, n)
 		}
 	}

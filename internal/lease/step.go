@@ -5,6 +5,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // What the owner of a lease in step, or whoever asks for what is in it, does under
@@ -18,7 +19,7 @@ func (t *Table[T]) count(l *Lease[T]) instep.Place {
 	if p == 0 {
 		return p
 	}
-	done := int(p.Stamp() - t.slot(l).base)
+	done := int(p.Stamp() - t.slot(l).Base)
 	if n := done + 1 - int(l.begun); n > 0 {
 		l.begun = uint8(done + 1)
 		t.began += n
@@ -98,22 +99,22 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	if !ok {
 		return false
 	}
-	k := int(p.Stamp() - s.base)
+	k := int(p.Stamp() - s.Base)
 	l.counted++
 	t.inStep--
-	if s.open != 0 && l.items == nil {
-		t.own(l, s, s.open|mask(k, 1+p.Waiting())) // it began at another time
+	if s.Open != 0 && l.items == nil {
+		t.own(l, s, s.Open|mask(k, 1+p.Waiting())) // it began at another time
 	}
 	t.open++
-	s.open |= bit(k)
+	s.Open |= bit(k)
 	switch {
 	case k == 0:
 	case l.items == nil:
 		l.began = l.owner.Began(now)
 	default:
-		l.begin(s.place(k), 1, len(l.items), l.owner.Began(now))
+		l.begin(l.place(k), 1, len(l.items), l.owner.Began(now))
 	}
-	t.due.Enter(&l.due, after(l.start(s, k), l.vis), s.base+uint64(k))
+	t.due.Enter(&l.due, after(l.start(s, k), l.vis), s.Base+uint64(k))
 	t.tidy(s)
 	return true
 }
@@ -126,14 +127,14 @@ func (t *Table[T]) extractCurrent(l *Lease[T], stamp uint64, now int64) (out Out
 	}
 	t.count(l)
 	s := t.slot(l)
-	k := int(stamp - s.base)
+	k := int(stamp - s.Base)
 	l.counted++
 	t.inStep--
 	out = Out[T]{Item: l.item(s, k), Stamp: stamp, Start: l.taken}
 	if k > 0 {
 		out.Start = l.owner.Began(now)
 	}
-	s.dead |= bit(k) & l.present
+	s.Dead |= bit(k) & l.present
 	t.tidy(s)
 	return out, true
 }
@@ -165,12 +166,12 @@ func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
 		return
 	}
 	s := t.slot(l)
-	first := int(p.Stamp()-s.base) + 1
+	first := int(p.Stamp()-s.Base) + 1
 	for k := first; k < first+n; k++ {
 		give(Out[T]{Item: l.item(s, k)})
 	}
 	if l.items != nil {
-		at := s.place(first)
+		at := l.place(first)
 		clear(l.items[at : at+n])
 	}
 	l.n = uint8(first)
@@ -180,12 +181,12 @@ func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
 }
 
 // past is what message k has been through, as its own.
-func (l *Lease[T]) past(s *slot[T], k int) (past message.Past) {
+func (l *Lease[T]) past(s *slots.Slot[*Lease[T]], k int) (past message.Past) {
 	m := l.more
 	if m == nil || l.items == nil {
 		return past
 	}
-	p := s.place(k)
+	p := l.place(k)
 	if m.pasts != nil {
 		past = m.pasts[p]
 		past.Spent += m.spent
@@ -219,16 +220,16 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 		t.steps = append(make([]*Lease[T], 0, cap(t.steps)/2), t.steps...)
 	}
 	s := t.slot(l)
-	if l.items == nil && s.open != 0 {
-		t.own(l, s, s.open)
+	if l.items == nil && s.Open != 0 {
+		t.own(l, s, s.Open)
 	}
 	l.step, l.owner = 0, nil
 	l.Word.Leave()
-	if s.open|s.expired != 0 {
+	if s.Open|s.Expired != 0 {
 		if l.present == ^uint64(0) {
 			clear(l.items[l.n:])
 		}
-		s.dead |= gone(s)
+		s.Dead |= gone(s)
 		t.tidy(s)
 		return
 	}
@@ -236,25 +237,25 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 }
 
 // gone has the bits of the messages that are over and still have a place.
-func gone[T any](s *slot[T]) uint64 {
-	l := s.lease
-	return mask(0, int(l.n)) & l.present &^ s.open &^ s.expired
+func gone[T any](s *slots.Slot[*Lease[T]]) uint64 {
+	l := s.Lease
+	return mask(0, int(l.n)) & l.present &^ s.Open &^ s.Expired
 }
 
 // Done reports whether nothing of a lease is in flight, expired or waits.
 func (t *Table[T]) Done(l *Lease[T]) bool {
 	s, p := t.slot(l), t.count(l)
-	return s.open|s.expired == 0 && (p == 0 || p.Over() && p.Waiting() == 0)
+	return s.Open|s.Expired == 0 && (p == 0 || p.Over() && p.Waiting() == 0)
 }
 
 // AckWhole acknowledges all of a lease of which all has begun, if all of it is
 // still in flight, and reports whether it has.
 func (t *Table[T]) AckWhole(l *Lease[T]) bool {
 	s, n := t.slot(l), int(l.n)
-	if n == 0 || s.open != mask(0, n) {
+	if n == 0 || s.Open != mask(0, n) {
 		return false
 	}
-	s.open = 0
+	s.Open = 0
 	t.open -= n
 	t.acked += n
 	return true
@@ -262,7 +263,7 @@ func (t *Table[T]) AckWhole(l *Lease[T]) bool {
 
 // InFlightOf is how many messages of a lease are in flight.
 func (t *Table[T]) InFlightOf(l *Lease[T]) int {
-	n := bits.OnesCount64(t.slot(l).open)
+	n := bits.OnesCount64(t.slot(l).Open)
 	if p := l.Word.Place(); p != 0 && !p.Over() {
 		n++
 	}
@@ -276,15 +277,9 @@ func (t *Table[T]) InFlight() []message.Ref {
 		return nil
 	}
 	refs := make([]message.Ref, 0, t.open)
-	for _, c := range t.slots.chunks {
-		if c == nil {
-			continue
-		}
-		for i := range c.slots {
-			s := &c.slots[i]
-			for b := s.open; b != 0; b &= b - 1 {
-				refs = append(refs, t.ref(s, bits.TrailingZeros64(b)))
-			}
+	for _, s := range t.slots.All {
+		for b := s.Open; b != 0; b &= b - 1 {
+			refs = append(refs, t.ref(s, bits.TrailingZeros64(b)))
 		}
 	}
 	sortRefs(refs)

@@ -6,6 +6,7 @@ import (
 	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // The life of a message in its block. What is waiting, current or has a bit is in
@@ -30,30 +31,9 @@ type Stamps interface {
 	Reserve(n int) (first uint64)
 }
 
-// A slot is what of a block is looked at most often: an acknowledgement out of
-// order reads the table of slots and little else.
-//
-// Invariants: open, expired and dead have no bit in common; none is beyond what
-// was taken; base to base+63 meets no stamp of another block that was given out.
-type slot[T any] struct {
-	base    uint64 // stamp of message 0
-	open    uint64 // bit k: message k is in flight
-	expired uint64 // bit k: it timed out and is to be taken again
-	dead    uint64 // bit k: it is over, and still has its place, which may not be cleared
-	lease   *Lease[T]
-}
-
-// place is where message k is in the block.
-func (s *slot[T]) place(k int) int {
-	if s.lease.present == ^uint64(0) {
-		return k
-	}
-	return bits.OnesCount64(s.lease.present & (bit(k) - 1))
-}
-
 // A Table is all leases of a queue.
 //
-// Invariants, beside those of Lease and slot:
+// Invariants, beside those of Lease and of its slots:
 //   - a lease has a slot from its opening until nothing of it is in flight or
 //     expired and no consumer has it; the lease that is filled keeps it longer;
 //   - the first ahead of steps are those whose consumers may go on without the lock: in
@@ -69,14 +49,14 @@ type Table[T any] struct {
 	stamps Stamps
 	origin *message.Origin
 
-	slots  slots[T]
+	slots  slots.Table[*Lease[T]]
 	steps  []*Lease[T] // that a consumer has, in step or not
 	ahead  int         // see Table
 	ranked ranking
 	due    due.Schedule
 
-	filling  *Lease[T] // where callers' messages go; nil: begin another
-	fillSlot *slot[T]  // its slot
+	filling  *Lease[T]              // where callers' messages go; nil: begin another
+	fillSlot *slots.Slot[*Lease[T]] // its slot
 
 	inStep, open, expired int
 	began, acked          int // since they were last asked for
@@ -91,12 +71,10 @@ type Table[T any] struct {
 	// room is where the first of each stand: a queue that was idle for two milliseconds begins
 	// a new table, which should not be many allocations.
 	room struct {
-		steps  [2]*Lease[T]
-		heads  [2]*Lease[T]
-		chunks [1]*chunk[T]
-		roomy  [1]int32
-		chunk  chunk[T]
-		head   Lease[T]
+		steps [2]*Lease[T]
+		heads [2]*Lease[T]
+		slots slots.First[*Lease[T]]
+		head  Lease[T]
 	}
 }
 
@@ -105,9 +83,8 @@ type Table[T any] struct {
 func New[T any](stamps Stamps, pool *block.Pool, origin *message.Origin) *Table[T] {
 	t := &Table[T]{stamps: stamps, pool: pool, origin: origin, bulky: Len*block.PlaceLen[T]() > fewBytes}
 	r := &t.room
-	r.chunk.free = 1<<chunkLen - 1
-	t.steps, t.slots.chunks, t.slots.roomy = r.steps[:0], append(r.chunks[:0], &r.chunk), append(r.roomy[:0], 0)
-	t.heads = append(r.heads[:0], &r.head)
+	t.slots.Begin(&r.slots)
+	t.steps, t.heads = r.steps[:0], append(r.heads[:0], &r.head)
 	return t
 }
 
@@ -148,7 +125,7 @@ func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[
 // nothing of it is left. If it returns false, the consumer ends the lease and opens another.
 func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
 	s, p := t.slot(l), l.Word.Place()
-	if s.open|s.expired != 0 || l.items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
+	if s.Open|s.Expired != 0 || l.items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
 		return false
 	}
 	t.count(l)
@@ -160,12 +137,12 @@ func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
 // keep says that a lease, of which nothing is left, has n messages that its consumer keeps.
 func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 	s := t.slot(l)
-	s.base, s.dead = t.stamps.Reserve(n), 0
+	s.Base, s.Dead = t.stamps.Reserve(n), 0
 	l.n, l.begun, l.counted = uint8(n), 0, 0
 	l.taken, l.began = now, now
 	if inStep {
 		t.inStep += n
-		l.Word.Begin(s.base, n-1)
+		l.Word.Begin(s.Base, n-1)
 		if n > 1 {
 			t.goAhead(l)
 		} else {
@@ -173,15 +150,15 @@ func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 		}
 		return
 	}
-	s.open = mask(0, n)
+	s.Open = mask(0, n)
 	t.open += n
 	t.began += n
-	t.due.Enter(&l.due, after(now, l.vis), s.base)
+	t.due.Enter(&l.due, after(now, l.vis), s.Base)
 }
 
 // own copies messages of a lease that its consumer keeps into a block: those that are
 // given are all that is left of it.
-func (t *Table[T]) own(l *Lease[T], s *slot[T], left uint64) {
+func (t *Table[T]) own(l *Lease[T], s *slots.Slot[*Lease[T]], left uint64) {
 	items := t.places(bits.OnesCount64(left))
 	for n, x := 0, left; x != 0; x &= x - 1 {
 		k := bits.TrailingZeros64(x)
@@ -192,13 +169,13 @@ func (t *Table[T]) own(l *Lease[T], s *slot[T], left uint64) {
 		n++
 	}
 	l.items, l.present = items, left
-	s.dead = 0
+	s.Dead = 0
 }
 
 // First names the delivery of the first message of a lease that its consumer keeps. The
 // others follow.
 func (t *Table[T]) First(l *Lease[T]) message.Ref {
-	return message.Ref{Stamp: t.slot(l).base, Block: l.due.ID, Attempt: 1}
+	return message.Ref{Stamp: t.slot(l).Base, Block: l.due.ID, Attempt: 1}
 }
 
 // Fill returns the lease that callers' messages go to, which has room for at
@@ -222,8 +199,8 @@ func (t *Table[T]) unfill() {
 		t.filling, t.fillSlot = nil, nil
 		t.warm = t.warm || l.Room() == 0
 		s := t.slot(l)
-		if s.open|s.expired != 0 {
-			s.dead |= gone(s) // those included that were cleared while it was filled
+		if s.Open|s.Expired != 0 {
+			s.Dead |= gone(s) // those included that were cleared while it was filled
 		}
 		t.tidy(s)
 	}
@@ -238,7 +215,7 @@ func (t *Table[T]) begin(room int) *Lease[T] {
 
 // enter gives a block a slot, and so many stamps.
 func (t *Table[T]) enter(l *Lease[T], vis int64, room int) {
-	l.due.ID = t.slots.add(slot[T]{base: t.stamps.Reserve(room), lease: l})
+	l.due.ID = t.slots.Add(slots.Slot[*Lease[T]]{Base: t.stamps.Reserve(room), Lease: l})
 	l.vis, l.present = vis, ^uint64(0)
 }
 
@@ -259,7 +236,7 @@ func (t *Table[T]) Take(r *Run[T], items []message.Item[T], wanted int, vis, now
 	}
 	// Field by field: a Run that is returned is copied before its parts have been stored.
 	r.Items, r.History = l.items[first:first+n], nil
-	r.First.Stamp, r.First.Block, r.First.Attempt = t.fillSlot.base+uint64(first), l.due.ID, 1
+	r.First.Stamp, r.First.Block, r.First.Attempt = t.fillSlot.Base+uint64(first), l.due.ID, 1
 }
 
 // Add takes items that are plain and have no past into a lease, as many as it has room for, and
@@ -302,11 +279,11 @@ func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
 	if l != t.filling {
 		s = t.slot(l)
 	}
-	s.open |= mask(first, n)
+	s.Open |= mask(first, n)
 	t.open += n
 	t.began += n
 	if at := after(now, l.vis); n > 0 && (l.due.When.At == 0 || l.due.When.At >= at) { // else it comes up earlier
-		t.due.Enter(&l.due, at, s.base+uint64(first))
+		t.due.Enter(&l.due, at, s.Base+uint64(first))
 	}
 }
 
@@ -323,7 +300,7 @@ func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
 	s, n := t.slot(l), int(l.n)
 	m := l.more
 	if m == nil { // most often
-		return Run[T]{l.items[k:n], message.Ref{Stamp: s.base + uint64(k), Block: l.due.ID, Attempt: 1}, nil}
+		return Run[T]{l.items[k:n], message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: 1}, nil}
 	}
 	if m.pasts != nil {
 		p := m.pasts[k]
@@ -334,9 +311,9 @@ func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
 }
 
 // ref names the delivery of message k.
-func (t *Table[T]) ref(s *slot[T], k int) message.Ref {
-	l := s.lease
-	return message.Ref{Stamp: s.base + uint64(k), Block: l.due.ID, Attempt: int32(min(l.spent(s.place(k))+1, 1<<31-1))}
+func (t *Table[T]) ref(s *slots.Slot[*Lease[T]], k int) message.Ref {
+	l := s.Lease
+	return message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: int32(min(l.spent(l.place(k))+1, 1<<31-1))}
 }
 
 // spent is how many attempts the message at place p has spent.
@@ -362,4 +339,4 @@ func (l *Lease[T]) history(p int) *message.History {
 	return nil
 }
 
-func (t *Table[T]) slot(l *Lease[T]) *slot[T] { return t.slots.at(l.due.ID) }
+func (t *Table[T]) slot(l *Lease[T]) *slots.Slot[*Lease[T]] { return t.slots.At(l.due.ID) }

@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/slots"
 )
 
 // A fixture is a table whose messages have numbers that count up.
@@ -209,7 +210,7 @@ func TestMessagesWithAPastAreInABlockWithOthers(t *testing.T) {
 	var outs []Out[int]
 	f.TakeBack(l, func(Out[int]) { require.Fail(t, "nothing waits: all has begun") })
 	for k := range l.Len() - 1 {
-		out, ok := f.Extract(message.Ref{Stamp: f.slot(l).base + uint64(k) + 1, Block: l.due.ID}, 0)
+		out, ok := f.Extract(message.Ref{Stamp: f.slot(l).Base + uint64(k) + 1, Block: l.due.ID}, 0)
 		require.True(t, ok)
 		outs = append(outs, out)
 	}
@@ -530,7 +531,7 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 	require.True(t, f.Next(step))
 	require.True(t, f.Detach(step, 0)) // with the second the lease has its messages in a block
 	delete(f.kept, step)               // the consumer has none of them any more
-	first := f.slot(step).base
+	first := f.slot(step).Base
 	require.True(t, f.Next(step))
 	for range 17 {
 		require.True(t, f.Ack(message.Ref{Stamp: step.Word.Place().Stamp(), Block: step.due.ID}))
@@ -571,7 +572,7 @@ func TestWhatIsOverIsLetGo(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	require.LessOrEqual(t, int(unsafe.Sizeof(Lease[*int]{})), 144)
-	require.LessOrEqual(t, int(unsafe.Sizeof(slot[*int]{})), 40)
+	require.LessOrEqual(t, int(unsafe.Sizeof(slots.Slot[*Lease[*int]]{})), 40)
 	require.Equal(t, 16, int(unsafe.Sizeof(message.Ref{})))
 }
 
