@@ -89,11 +89,7 @@ var known = map[string]bool{}
 
 // counted is the packages whose blocks are counted.
 var counted = []string{
-<<<<<<< HEAD
-	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/topic", "github.com/gofanout/fanout/internal/admission", "github.com/gofanout/fanout/internal/offer", "github.com/gofanout/fanout/internal/routing", "github.com/gofanout/fanout/internal/queue", "github.com/gofanout/fanout/internal/lifecycle", "github.com/gofanout/fanout/internal/store", "github.com/gofanout/fanout/internal/workers", "github.com/gofanout/fanout/internal/ranges", "github.com/gofanout/fanout/internal/lease", "github.com/gofanout/fanout/internal/due", "github.com/gofanout/fanout/internal/instep", "github.com/gofanout/fanout/internal/handling",
-=======
-	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/topic", "github.com/gofanout/fanout/internal/admission", "github.com/gofanout/fanout/internal/offer", "github.com/gofanout/fanout/internal/routing", "github.com/gofanout/fanout/internal/queue", "github.com/gofanout/fanout/internal/store", "github.com/gofanout/fanout/internal/workers", "github.com/gofanout/fanout/internal/ranges", "github.com/gofanout/fanout/internal/lease", "github.com/gofanout/fanout/internal/due", "github.com/gofanout/fanout/internal/instep", "github.com/gofanout/fanout/internal/slots", "github.com/gofanout/fanout/internal/handling",
->>>>>>> f609440 (slots: the table of leases, and the bits of each, are a package of its own)
+	"github.com/gofanout/fanout", "github.com/gofanout/fanout/internal/topic", "github.com/gofanout/fanout/internal/admission", "github.com/gofanout/fanout/internal/offer", "github.com/gofanout/fanout/internal/routing", "github.com/gofanout/fanout/internal/queue", "github.com/gofanout/fanout/internal/lifecycle", "github.com/gofanout/fanout/internal/store", "github.com/gofanout/fanout/internal/workers", "github.com/gofanout/fanout/internal/ranges", "github.com/gofanout/fanout/internal/lease", "github.com/gofanout/fanout/internal/due", "github.com/gofanout/fanout/internal/instep", "github.com/gofanout/fanout/internal/slots", "github.com/gofanout/fanout/internal/handling",
 	"github.com/gofanout/fanout/internal/log", "github.com/gofanout/fanout/internal/window",
 	"github.com/gofanout/fanout/internal/notice", "github.com/gofanout/fanout/internal/dedup", "github.com/gofanout/fanout/internal/callback", "github.com/gofanout/fanout/internal/message",
 	"github.com/gofanout/fanout/internal/policy",

@@ -19,13 +19,8 @@ var switchSource []byte
 
 // core are the packages that are mutated.
 var core = []string{
-<<<<<<< HEAD
 	".", "./internal/admission", "./internal/alarm", "./internal/alive", "./internal/block", "./internal/callback", "./internal/consumers", "./internal/core", "./internal/deadletter", "./internal/dedup", "./internal/due", "./internal/ending", "./internal/engineletters", "./internal/enginequeue", "./internal/filter", "./internal/handling", "./internal/instep", "./internal/intercept", "./internal/jsontype", "./internal/lease", "./internal/lifecycle",
-	"./internal/log", "./internal/message", "./internal/notice", "./internal/offer", "./internal/onengine", "./internal/policy", "./internal/queue", "./internal/ranges", "./internal/routing", "./internal/settings", "./internal/store", "./internal/topic", "./internal/view",
-=======
-	".", "./internal/admission", "./internal/alarm", "./internal/alive", "./internal/block", "./internal/callback", "./internal/consumers", "./internal/core", "./internal/deadletter", "./internal/dedup", "./internal/due", "./internal/ending", "./internal/engineletters", "./internal/enginequeue", "./internal/filter", "./internal/handling", "./internal/instep", "./internal/intercept", "./internal/jsontype", "./internal/lease",
 	"./internal/log", "./internal/message", "./internal/notice", "./internal/offer", "./internal/onengine", "./internal/policy", "./internal/queue", "./internal/ranges", "./internal/routing", "./internal/settings", "./internal/slots", "./internal/store", "./internal/topic", "./internal/view",
->>>>>>> f609440 (slots: the table of leases, and the bits of each, are a package of its own)
 	"./internal/waitline", "./internal/window", "./internal/workers",
 }
 
