@@ -4,128 +4,114 @@
 // back serve the next lease of any queue of the topic: one queue goes on with what another has
 // just left in the processor's cache. The garbage collector takes what nobody wants.
 //
-// A Pool owns the places that are not in use. It may be used concurrently; places belong to
-// whoever has them.
+// A Pool owns the places that are not in use. It may be used concurrently. A Block, and its
+// places, belong to whoever has them: there is no lock for these.
 package block
 
 import (
-	"sync"
+	"math/bits"
 	"unsafe"
 
 	"github.com/gofanout/fanout/internal/message"
 )
 
-// A block has one of four sizes: places for one message, for Small, for Medium or for Len.
-const (
-	Small  = 4
-	Medium = 16
-	Len    = 64
-)
-
-// SizeFor has the size of a block for so many messages.
-var SizeFor = func() (sizes [Len + 1]uint8) {
-	for n := range sizes {
-		switch {
-		case n <= 1:
-			sizes[n] = 1
-		case n <= Small:
-			sizes[n] = Small
-		case n <= Medium:
-			sizes[n] = Medium
-		default:
-			sizes[n] = Len
-		}
-	}
-	return sizes
-}()
-
-// A Pool has the places of blocks that are over, of messages of one type. The zero Pool is
-// empty.
-type Pool struct{ small, medium, large sync.Pool }
-
-// The places of a block, and when the deliveries there began, are in one piece.
-type (
-	one[T any] struct {
-		items  [1]message.Item[T]
-		starts [1]int64
-	}
-	few[T any] struct {
-		items  [Small]message.Item[T]
-		starts [Small]int64
-	}
-	some[T any] struct {
-		items  [Medium]message.Item[T]
-		starts [Medium]int64
-	}
-	many[T any] struct {
-		items  [Len]message.Item[T]
-		starts [Len]int64
-	}
-)
-
-// PlaceLen is the size of a place, in bytes.
-func PlaceLen[T any]() int { return int(unsafe.Sizeof(message.Item[T]{})) + 8 }
-
-// Places returns as many as SizeFor says for so many messages, at most Len.
-func Places[T any](p *Pool, wanted int) []message.Item[T] {
-	switch SizeFor[wanted] {
-	case 1:
-		return new(one[T]).items[:]
-	case Small:
-		b, ok := p.small.Get().(*few[T])
-		if !ok {
-			b = new(few[T])
-		}
-		return b.items[:]
-	case Medium:
-		b, ok := p.medium.Get().(*some[T])
-		if !ok {
-			b = new(some[T])
-		}
-		return b.items[:]
-	}
-	b, ok := p.large.Get().(*many[T])
-	if !ok {
-		b = new(many[T])
-	}
-	return b.items[:]
+// A Block is messages in their places, and when each of them began. The zero Block has no places.
+//
+// Invariants: all places are taken in order, but in a block that has shrunk: there, message k
+// has the place that counts the messages of Present below it. Without starts, all began at Began.
+type Block[T any] struct {
+	Items   []message.Item[T] // by place
+	Present uint64            // bit k: message k may have a place; all bits of one that did not shrink
+	Began   int64
+	starts  *int64 // the first of as many as there are places; nil: all are Began
 }
 
-// Exactly returns so many places, no more. The pool does not take them back, unless they are
-// as many as a block has.
-func Exactly[T any](p *Pool, n int) []message.Item[T] {
-	if int(SizeFor[n]) != n {
-		return make([]message.Item[T], n)
+// Place is where message k is in the block.
+func (b *Block[T]) Place(k int) int {
+	if b.Present == ^uint64(0) {
+		return k
 	}
-	return Places[T](p, n)
+	return bits.OnesCount64(b.Present & (1<<k - 1))
 }
 
-// Return gives back what Places or Exactly returned. The caller has emptied them.
-func Return[T any](p *Pool, items []message.Item[T]) {
-	first := unsafe.Pointer(unsafe.SliceData(items))
-	switch cap(items) {
-	case Small:
-		p.small.Put((*few[T])(first))
-	case Medium:
-		p.medium.Put((*some[T])(first))
-	case Len:
-		p.large.Put((*many[T])(first))
+// Start is when message k began.
+func (b *Block[T]) Start(k int) int64 {
+	if b.starts == nil {
+		return b.Began
+	}
+	return b.StartAt(b.Place(k))
+}
+
+// StartAt is when the message at place p began.
+func (b *Block[T]) StartAt(p int) int64 {
+	if b.starts == nil {
+		return b.Began
+	}
+	return unsafe.Slice(b.starts, len(b.Items))[p]
+}
+
+// Begin says that n messages from place p on begin, of a block in which there are others up
+// to place end.
+func (b *Block[T]) Begin(p, n, end int, now int64) {
+	if b.starts == nil {
+		if now == b.Began {
+			return
+		}
+		b.starts = Starts(b.Items)
+		for k, starts := 0, unsafe.Slice(b.starts, end); k < end; k++ {
+			starts[k] = b.Began
+		}
+	}
+	starts := unsafe.Slice(b.starts, p+n)[p:]
+	for k := range starts {
+		starts[k] = now
 	}
 }
 
-// Starts returns the first of as many instants as there are places. What they say is of
-// whoever had the places before.
-func Starts[T any](items []message.Item[T]) *int64 {
-	first := unsafe.Pointer(unsafe.SliceData(items))
-	switch cap(items) {
-	case 1:
-		return &(*one[T])(first).starts[0]
-	case Small:
-		return &(*few[T])(first).starts[0]
-	case Medium:
-		return &(*some[T])(first).starts[0]
-	case Len:
-		return &(*many[T])(first).starts[0]
+// BeginAll says that all messages begin.
+func (b *Block[T]) BeginAll(now int64) { b.Began, b.starts = now, nil }
+
+// Clear lets go of the messages of some bits.
+func (b *Block[T]) Clear(dead uint64) {
+	for dead != 0 {
+		k := bits.TrailingZeros64(dead)
+		n := bits.TrailingZeros64(^(dead >> k))
+		p := b.Place(k)
+		if n == 1 { // a call less
+			b.Items[p] = message.Item[T]{}
+		} else {
+			clear(b.Items[p : p+n])
+		}
+		dead &^= (1<<n - 1) << k
 	}
-	return &make([]int64, len(items))[0] // they came from Exactly
+}
+
+// Move moves the messages of some bits to other places, of which there are as many, and gives
+// those back that they had.
+func (b *Block[T]) Move(pool *Pool, to []message.Item[T], live uint64) {
+	var starts *int64
+	if b.starts != nil {
+		starts = Starts(to)
+	}
+	for n, x := 0, live; x != 0; n, x = n+1, x&(x-1) {
+		p := b.Place(bits.TrailingZeros64(x))
+		to[n] = b.Items[p]
+		if starts != nil {
+			unsafe.Slice(starts, len(to))[n] = b.StartAt(p)
+		}
+	}
+	clear(b.Items)
+	Return(pool, b.Items)
+	b.Items, b.starts, b.Present = to, starts, live
+}
+
+// Drop gives the places back. In none behind the first n is anything, unless the block has
+// shrunk.
+func (b *Block[T]) Drop(pool *Pool, n int) {
+	if b.Present != ^uint64(0) {
+		n = len(b.Items)
+	}
+	clear(b.Items[:n])
+	Return(pool, b.Items)
+	b.Items, b.starts = nil, nil
 }

@@ -100,10 +100,10 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 	}
 	see := func(l *Lease[T], s *slots.Slot[*Lease[T]], k int) {
 		var published int64
-		if l.items == nil {
+		if l.block.Items == nil {
 			published = l.owner.At(l, k)
 		} else {
-			published = l.items[l.place(k)].At
+			published = l.block.Items[l.block.Place(k)].At
 		}
 		if !ok || published < at {
 			at, ok = published, true

@@ -95,7 +95,7 @@ func (t *Table[T]) owned(r message.Ref, now int64) (*slots.Slot[*Lease[T]], uint
 // extract takes message k, which is open or expired, out of its block.
 func (t *Table[T]) extract(s *slots.Slot[*Lease[T]], k int) Out[T] {
 	l := s.Lease
-	out := Out[T]{Item: l.item(s, k), Past: l.past(s, k), Stamp: s.Base + uint64(k), Start: l.start(s, k)}
+	out := Out[T]{Item: l.item(k), Past: l.past(k), Stamp: s.Base + uint64(k), Start: l.block.Start(k)}
 	t.end(s, bit(k))
 	return out
 }
@@ -107,7 +107,7 @@ func (t *Table[T]) Deadline(r message.Ref, now int64) (at int64, ok bool) {
 	if b == 0 {
 		return 0, false
 	}
-	return s.Lease.deadline(s, bits.TrailingZeros64(b)), true
+	return s.Lease.deadline(bits.TrailingZeros64(b)), true
 }
 
 // Extend makes a delivery time out at the given instant, or when it would have if
@@ -119,7 +119,7 @@ func (t *Table[T]) Extend(r message.Ref, until, now int64) bool {
 		return false
 	}
 	l, k := s.Lease, bits.TrailingZeros64(b)
-	if until > l.deadline(s, k) {
+	if until > l.deadline(k) {
 		m := l.moreOf()
 		if m.until == nil {
 			m.until = make([]int64, Len)
@@ -137,7 +137,7 @@ func (t *Table[T]) Lookup(r message.Ref) (it message.Item[T], owner Consumer[T],
 	if b == 0 && t.current(s, r) == nil {
 		return it, nil, false
 	}
-	return s.Lease.item(s, int(r.Stamp-s.Base)), s.Lease.owner, true
+	return s.Lease.item(int(r.Stamp - s.Base)), s.Lease.owner, true
 }
 
 // Past returns what the message of a delivery that owns it has been through.
@@ -146,7 +146,7 @@ func (t *Table[T]) Past(r message.Ref) (p message.Past, ok bool) {
 	if b == 0 && t.current(s, r) == nil {
 		return p, false
 	}
-	return s.Lease.past(s, int(r.Stamp-s.Base)), true
+	return s.Lease.past(int(r.Stamp-s.Base)), true
 }
 
 // end takes messages out of their block that were open or expired.
@@ -160,8 +160,8 @@ func (t *Table[T]) end(s *slots.Slot[*Lease[T]], ended uint64) {
 	t.open -= n
 	s.Open &^= ended
 	s.Dead |= ended
-	if l := s.Lease; len(t.steps) > 0 && l.step != 0 && l.items != nil {
-		l.clear(s, ended) // the others are tidied in time
+	if l := s.Lease; len(t.steps) > 0 && l.step != 0 && l.block.Items != nil {
+		l.block.Clear(ended) // the others are tidied in time
 	}
 	switch {
 	case s == t.fillSlot:

@@ -60,34 +60,32 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slots.Slot[*Lease[T]]) error {
 	switch left := bits.OnesCount64(live); {
 	case s.Open&s.Expired != 0 || live&s.Dead != 0:
 		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.Open, s.Expired, s.Dead)
-	case (live|s.Dead)&^mask(0, int(l.n)) != 0 || (live|s.Dead)&^l.present != 0:
-		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.Dead, l.n, l.present)
-	case l.items == nil && l.starts != nil:
-		return fmt.Errorf("starts without items")
-	case l.more != nil && l.more.pasts != nil && len(l.more.pasts) != len(l.items):
-		return fmt.Errorf("%d pasts for %d items", len(l.more.pasts), len(l.items))
-	case l.present != ^uint64(0) && bits.OnesCount64(l.present) != len(l.items):
-		return fmt.Errorf("%d places for present %x", len(l.items), l.present)
+	case (live|s.Dead)&^mask(0, int(l.n)) != 0 || (live|s.Dead)&^l.block.Present != 0:
+		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.Dead, l.n, l.block.Present)
+	case l.more != nil && l.more.pasts != nil && len(l.more.pasts) != len(l.block.Items):
+		return fmt.Errorf("%d pasts for %d items", len(l.more.pasts), len(l.block.Items))
+	case l.block.Present != ^uint64(0) && bits.OnesCount64(l.block.Present) != len(l.block.Items):
+		return fmt.Errorf("%d places for present %x", len(l.block.Items), l.block.Present)
 	case s.Open != 0 && l.due.When.At == 0:
 		return fmt.Errorf("open %x, and not scheduled", s.Open)
 	case p != 0 && l.step == 0:
 		return fmt.Errorf("in step without a consumer")
-	case l.step == 0 && l.items == nil:
+	case l.step == 0 && l.block.Items == nil:
 		return fmt.Errorf("its messages are with nobody")
 	case l.step == 0 && left == 0 && (l != t.filling || l.Room() == 0):
 		return fmt.Errorf("nothing is left of it")
-	case l.step == 0 && l != t.filling && (cap(l.items) > 4*left || left == 1 && cap(l.items) > 1):
-		return fmt.Errorf("%d places for %d messages", cap(l.items), left)
+	case l.step == 0 && l != t.filling && (cap(l.block.Items) > 4*left || left == 1 && cap(l.block.Items) > 1):
+		return fmt.Errorf("%d places for %d messages", cap(l.block.Items), left)
 	}
 	start := int64(0)
 	for b := s.Open; b != 0; b &= b - 1 {
 		k := bits.TrailingZeros64(b)
-		if at := l.start(s, k); at < start {
+		if at := l.block.Start(k); at < start {
 			return fmt.Errorf("message %d began at %d, one before it at %d", k, at, start)
 		} else {
 			start = at
 		}
-		if at := (due.Instant{At: l.deadline(s, k), Stamp: s.Base + uint64(k)}); at.Before(l.due.When) {
+		if at := (due.Instant{At: l.deadline(k), Stamp: s.Base + uint64(k)}); at.Before(l.due.When) {
 			return fmt.Errorf("message %d is due at %v, the block at %v", k, at, l.due.When)
 		}
 	}

@@ -17,15 +17,15 @@ func (t *Table[T]) firstDue() (l *Lease[T], k int) {
 			t.due.Leave(n)
 			continue
 		}
-		if k = int(n.When.Stamp - s.Base); s.Open&bit(k) != 0 && l.deadline(s, k) == n.When.At {
+		if k = int(n.When.Stamp - s.Base); s.Open&bit(k) != 0 && l.deadline(k) == n.When.At {
 			return l, k
 		}
 		k = bits.TrailingZeros64(s.Open) // starts never decrease
-		at := l.deadline(s, k)
+		at := l.deadline(k)
 		if l.more != nil && l.more.extended&s.Open != 0 {
 			for b := s.Open; b != 0; b &= b - 1 {
 				j := bits.TrailingZeros64(b)
-				if d := l.deadline(s, j); d < at {
+				if d := l.deadline(j); d < at {
 					k, at = j, d
 				}
 			}

@@ -81,7 +81,7 @@ func (t *Table[T]) Expire(now int64, until due.Instant, most int) (e Expired[T],
 	late := s.Open
 	for { // deadlines never decrease
 		last := 63 - bits.LeadingZeros64(late)
-		if at := l.deadline(s, last); at <= now && (due.Instant{At: at, Stamp: s.Base + uint64(last)}).Before(until) {
+		if at := l.deadline(last); at <= now && (due.Instant{At: at, Stamp: s.Base + uint64(last)}).Before(until) {
 			break
 		}
 		late &^= bit(last)
@@ -105,7 +105,7 @@ func (t *Table[T]) mayTogether(l *Lease[T], s *slots.Slot[*Lease[T]], most int) 
 	spent := uint32(0)
 	if m.pasts != nil {
 		for b := s.Open; b != 0; b &= b - 1 {
-			p := &m.pasts[l.place(bits.TrailingZeros64(b))]
+			p := &m.pasts[l.block.Place(bits.TrailingZeros64(b))]
 			if len(p.Hist.Kept()) > 2*together { // it would be copied
 				return false
 			}
@@ -133,7 +133,7 @@ func (t *Table[T]) expire(l *Lease[T], s *slots.Slot[*Lease[T]], late uint64, no
 	t.ranked.add(ranked{l.due.ID, m.rank})
 	if s.Open != 0 {
 		k := bits.TrailingZeros64(s.Open)
-		t.due.Enter(&l.due, l.deadline(s, k), s.Base+uint64(k))
+		t.due.Enter(&l.due, l.deadline(k), s.Base+uint64(k))
 	}
 	t.tidy(s)
 }
@@ -203,7 +203,7 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 	}
 	k := bits.TrailingZeros64(s.Expired)
 	n := min(bits.TrailingZeros64(^(s.Expired >> k)), most)
-	p := l.place(k)
+	p := l.block.Place(k)
 	if m.pasts != nil {
 		for j := 1; j < n; j++ {
 			if m.pasts[p+j].Spent != m.pasts[p].Spent {
@@ -212,9 +212,9 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 		}
 	}
 	if s.Open == 0 && n == bits.OnesCount64(s.Expired) {
-		l.began, l.starts = now, nil
+		l.block.BeginAll(now)
 	} else {
-		l.begin(p, n, len(l.items), now)
+		l.block.Begin(p, n, len(l.block.Items), now)
 	}
 	s.Expired &^= mask(k, n)
 	s.Open |= mask(k, n)
@@ -222,7 +222,7 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 	t.open += n
 	t.began += n
 	t.due.Enter(&l.due, after(now, vis), s.Base+uint64(k))
-	return Run[T]{l.items[p : p+n], t.ref(s, k), m.hist}, true
+	return Run[T]{l.block.Items[p : p+n], t.ref(s, k), m.hist}, true
 }
 
 // again gives a block whose messages have all timed out new stamps, and what they
@@ -233,7 +233,7 @@ func (t *Table[T]) again(l *Lease[T], s *slots.Slot[*Lease[T]], vis int64) {
 	m.hist = message.Together(t.origin, l.group(s))
 	m.spent++
 	m.taken = true
-	l.clear(s, s.Dead)
+	l.block.Clear(s.Dead)
 	s.Base = t.stamps.Reserve(64 - bits.LeadingZeros64(s.Expired))
 	l.vis = vis
 }
@@ -241,9 +241,9 @@ func (t *Table[T]) again(l *Lease[T], s *slots.Slot[*Lease[T]], vis int64) {
 // group is what all messages of a block that timed out have in common.
 func (l *Lease[T]) group(s *slots.Slot[*Lease[T]]) message.Group {
 	m := l.more
-	first := l.startAt(l.place(bits.TrailingZeros64(s.Expired)))
+	first := l.block.StartAt(l.block.Place(bits.TrailingZeros64(s.Expired)))
 	g := message.Group{At: m.expiredAt, Start: first, Before: m.hist}
-	last := l.startAt(l.place(63 - bits.LeadingZeros64(s.Expired)))
+	last := l.block.StartAt(l.block.Place(63 - bits.LeadingZeros64(s.Expired)))
 	own := m.pasts != nil && m.hist == nil
 	if first == last && !own {
 		return g
@@ -251,9 +251,9 @@ func (l *Lease[T]) group(s *slots.Slot[*Lease[T]]) message.Group {
 	n := bits.OnesCount64(s.Expired)
 	g.Starts, g.Seqs = make([]int64, 0, n), make([]uint64, 0, n)
 	for b := s.Expired; b != 0; b &= b - 1 {
-		p := l.place(bits.TrailingZeros64(b))
-		g.Starts = append(g.Starts, l.startAt(p))
-		g.Seqs = append(g.Seqs, l.items[p].Seq)
+		p := l.block.Place(bits.TrailingZeros64(b))
+		g.Starts = append(g.Starts, l.block.StartAt(p))
+		g.Seqs = append(g.Seqs, l.block.Items[p].Seq)
 		if own {
 			g.Befores = append(g.Befores, m.pasts[p].Hist)
 		}

@@ -21,14 +21,10 @@
 package lease
 
 import (
-	"math/bits"
-	"unsafe"
-
 	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/instep"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/slots"
 )
 
 // Len is the most messages of a lease.
@@ -51,11 +47,8 @@ type Consumer[T any] interface {
 // A Lease is a block of messages, taken for one consumer or for callers.
 //
 // Invariants, while it is in its table:
-//   - items, and starts as long if there are any, are the block's places. All places are taken in
-//     order, but in a block that has shrunk: there, message k has the place that
-//     counts the messages of present below it. Without items the consumer keeps the
-//     messages;
-//   - without starts, all that are in flight by their bits, or expired, began at began;
+//   - without places in block the consumer keeps the messages;
+//   - all that are in flight by their bits, or expired, began when block says;
 //   - starts of messages in flight never decrease;
 //   - in step, the current message has no bit until the word says detached, and
 //     what waits has none; otherwise the word is zero;
@@ -72,14 +65,11 @@ type Lease[T any] struct {
 	begun   uint8    // of those in step: counted as begun
 	counted uint8    // of those in step: counted as acknowledged, or detached
 
-	items   []message.Item[T]
-	starts  *int64 // the first; nil: all are began
-	present uint64
-	vis     int64 // visibility timeout
-	taken   int64 // when it was, for a consumer that keeps the messages
-	began   int64
-	more    *more       // nil for most
-	owner   Consumer[T] // the consumer that has it; nil: none
+	block block.Block[T]
+	vis   int64       // visibility timeout
+	taken int64       // when it was, for a consumer that keeps the messages
+	more  *more       // nil for most
+	owner Consumer[T] // the consumer that has it; nil: none
 }
 
 // more is what few leases have.
@@ -101,7 +91,7 @@ type more struct {
 func (l *Lease[T]) Owner() Consumer[T] { return l.owner }
 
 // Kept reports whether the lease's messages are with its consumer.
-func (l *Lease[T]) Kept() bool { return l.items == nil }
+func (l *Lease[T]) Kept() bool { return l.block.Items == nil }
 
 // Len is how many messages were taken into the lease.
 func (l *Lease[T]) Len() int { return int(l.n) }
@@ -111,7 +101,7 @@ func (l *Lease[T]) Len() int { return int(l.n) }
 func (l *Lease[T]) CheckAt(age int64) int64 { return after(l.taken, min(age, l.vis)) }
 
 // Room is how many more messages the lease has places for.
-func (l *Lease[T]) Room() int { return max(len(l.items)-int(l.n), 0) }
+func (l *Lease[T]) Room() int { return max(len(l.block.Items)-int(l.n), 0) }
 
 // moreOf returns what few leases have, to be changed.
 func (l *Lease[T]) moreOf() *more {
@@ -122,61 +112,19 @@ func (l *Lease[T]) moreOf() *more {
 }
 
 // deadline is when message k times out.
-func (l *Lease[T]) deadline(s *slots.Slot[*Lease[T]], k int) int64 {
+func (l *Lease[T]) deadline(k int) int64 {
 	if l.more != nil && l.more.extended&bit(k) != 0 {
 		return l.more.until[k]
 	}
-	return after(l.start(s, k), l.vis)
-}
-
-// start is when message k, which is in flight by its bit, began.
-func (l *Lease[T]) start(s *slots.Slot[*Lease[T]], k int) int64 {
-	if l.starts == nil {
-		return l.began
-	}
-	return l.startAt(l.place(k))
-}
-
-// startAt is when the message at place p began.
-func (l *Lease[T]) startAt(p int) int64 {
-	if l.starts == nil {
-		return l.began
-	}
-	return unsafe.Slice(l.starts, len(l.items))[p]
-}
-
-// begin says that n messages from place p on begin, of a block in which there are others up
-// to place end.
-func (l *Lease[T]) begin(p, n, end int, now int64) {
-	if l.starts == nil {
-		if now == l.began {
-			return
-		}
-		l.starts = block.Starts(l.items)
-		for k, starts := 0, unsafe.Slice(l.starts, end); k < end; k++ {
-			starts[k] = l.began
-		}
-	}
-	starts := unsafe.Slice(l.starts, p+n)[p:]
-	for k := range starts {
-		starts[k] = now
-	}
-}
-
-// place is where message k is in the block.
-func (l *Lease[T]) place(k int) int {
-	if l.present == ^uint64(0) {
-		return k
-	}
-	return bits.OnesCount64(l.present & (bit(k) - 1))
+	return after(l.block.Start(k), l.vis)
 }
 
 // item is message k.
-func (l *Lease[T]) item(s *slots.Slot[*Lease[T]], k int) message.Item[T] {
-	if l.items == nil {
+func (l *Lease[T]) item(k int) message.Item[T] {
+	if l.block.Items == nil {
 		return l.owner.Message(l, k)
 	}
-	return l.items[l.place(k)]
+	return l.block.Items[l.block.Place(k)]
 }
 
 // These are generic only so that the compiler inlines them in the programs of users: see instep.

@@ -2,7 +2,6 @@ package lease
 
 import (
 	"math/bits"
-	"unsafe"
 
 	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/instep"
@@ -68,7 +67,7 @@ func (t *Table[T]) tidyFilling(s *slots.Slot[*Lease[T]]) {
 		return
 	}
 	if left <= 1 || bits.OnesCount64(s.Dead) >= deadEach*left {
-		l.clear(s, s.Dead)
+		l.block.Clear(s.Dead)
 		s.Dead = 0
 	}
 }
@@ -78,7 +77,7 @@ func (t *Table[T]) tidyFilling(s *slots.Slot[*Lease[T]]) {
 // a current message.
 func (t *Table[T]) tidy(s *slots.Slot[*Lease[T]]) {
 	l := s.Lease
-	if l.items == nil {
+	if l.block.Items == nil {
 		return // its consumer keeps the messages, and gives it back
 	}
 	if p := l.Word.Place(); p != 0 {
@@ -88,7 +87,7 @@ func (t *Table[T]) tidy(s *slots.Slot[*Lease[T]]) {
 		s.Dead |= gone(s)
 	}
 	left := bits.OnesCount64(s.Open | s.Expired)
-	switch n := cap(l.items); {
+	switch n := cap(l.block.Items); {
 	case left == 0 && l.step == 0:
 		t.drop(s)
 	case left > 0 && (n >= 4*left || left == 1 && n > 1 || n > int(block.SizeFor[l.n])):
@@ -101,47 +100,24 @@ func (t *Table[T]) drop(s *slots.Slot[*Lease[T]]) {
 	l := s.Lease
 	t.due.Leave(&l.due)
 	t.slots.Remove(l.due.ID)
-	if l.items != nil {
-		if l.present == ^uint64(0) {
-			clear(l.items[:l.n])
-		} else {
-			clear(l.items)
-		}
-		block.Return(t.pool, l.items)
+	if l.block.Items != nil {
+		l.block.Drop(t.pool, int(l.n))
 	}
 	t.giveHead(l)
 }
 
 // shrink moves what is left of a block to one that is hardly larger.
 func (t *Table[T]) shrink(s *slots.Slot[*Lease[T]], left int) {
-	l, items := s.Lease, t.places(left)
-	var pasts []message.Past
-	if l.more != nil && l.more.pasts != nil {
-		pasts = make([]message.Past, left)
-	}
-	live, n := s.Open|s.Expired, 0
-	var starts *int64
-	if l.starts != nil {
-		starts = block.Starts(items)
-	}
-	for x := live; x != 0; x &= x - 1 {
-		p := l.place(bits.TrailingZeros64(x))
-		items[n] = l.items[p]
-		if starts != nil {
-			unsafe.Slice(starts, left)[n] = l.startAt(p)
+	l, live := s.Lease, s.Open|s.Expired
+	if m := l.more; m != nil && m.pasts != nil {
+		pasts := make([]message.Past, 0, left)
+		for x := live; x != 0; x &= x - 1 {
+			pasts = append(pasts, m.pasts[l.block.Place(bits.TrailingZeros64(x))])
 		}
-		if pasts != nil {
-			pasts[n] = l.more.pasts[p]
-		}
-		n++
+		m.pasts = pasts
 	}
-	clear(l.items)
-	block.Return(t.pool, l.items)
-	l.items, l.starts, l.present = items, starts, live
+	l.block.Move(t.pool, t.places(left), live)
 	s.Dead = 0
-	if pasts != nil {
-		l.more.pasts = pasts
-	}
 }
 
 // places returns empty ones for so many messages: no more than that of large ones.
@@ -167,39 +143,24 @@ func (t *Table[T]) head() *Lease[T] {
 // giveHead keeps a lease that is over, without its places. It never becomes another table's:
 // whoever acknowledges by its word knows it by a stamp of this queue.
 func (t *Table[T]) giveHead(l *Lease[T]) {
-	l.items, l.starts, l.more = nil, nil, nil
+	l.more = nil
 	l.n, l.begun, l.counted = 0, 0, 0
 	if len(t.heads) < headsLen {
 		t.heads = append(t.heads, l)
 	}
 }
 
-// clear lets go of the messages of some bits.
-func (l *Lease[T]) clear(s *slots.Slot[*Lease[T]], dead uint64) {
-	for dead != 0 {
-		k := bits.TrailingZeros64(dead)
-		n := bits.TrailingZeros64(^(dead >> k))
-		p := l.place(k)
-		if n == 1 { // a call less
-			l.items[p] = message.Item[T]{}
-		} else {
-			clear(l.items[p : p+n])
-		}
-		dead &^= mask(k, n)
-	}
-}
-
 // clearDone lets go of the messages of a lease in step that are over, of which the table
 // has a copy.
 func (l *Lease[T]) clearDone(s *slots.Slot[*Lease[T]], p instep.Place) {
-	if l.items == nil || p == 0 {
+	if l.block.Items == nil || p == 0 {
 		return
 	}
 	done := int(p.Stamp() - s.Base)
 	if p.Acked() {
 		done++
 	}
-	l.clear(s, mask(0, done)&l.present&^s.Open&^s.Expired)
+	l.block.Clear(mask(0, done) & l.block.Present &^ s.Open &^ s.Expired)
 }
 
 // Clean lets go of what is over in the leases that consumers have and go through without the

@@ -10,7 +10,7 @@ import (
 func (t *Table[T]) bytes() int {
 	n := t.slots.Bytes() + 16*cap(t.ranked.blocks) + t.due.Outside() + 8*cap(t.steps)
 	for _, s := range t.slots.All {
-		n += int(unsafe.Sizeof(*s.Lease)) + cap(s.Lease.items)*block.PlaceLen[T]()
+		n += int(unsafe.Sizeof(*s.Lease)) + cap(s.Lease.block.Items)*block.PlaceLen[T]()
 	}
 	return n + len(t.heads)*int(unsafe.Sizeof(Lease[T]{})) + 8*cap(t.heads)
 }

@@ -733,8 +733,8 @@ func (m *model) compareMemory() error {
 			continue
 		}
 		over := 0
-		for p := range s.Lease.items {
-			if it := &s.Lease.items[p]; it.Body != nil && !live[it.Seq] {
+		for p := range s.Lease.block.Items {
+			if it := &s.Lease.block.Items[p]; it.Body != nil && !live[it.Seq] {
 				over++
 			}
 		}

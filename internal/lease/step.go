@@ -102,19 +102,19 @@ func (t *Table[T]) Detach(l *Lease[T], now int64) bool {
 	k := int(p.Stamp() - s.Base)
 	l.counted++
 	t.inStep--
-	if s.Open != 0 && l.items == nil {
+	if s.Open != 0 && l.block.Items == nil {
 		t.own(l, s, s.Open|mask(k, 1+p.Waiting())) // it began at another time
 	}
 	t.open++
 	s.Open |= bit(k)
 	switch {
 	case k == 0:
-	case l.items == nil:
-		l.began = l.owner.Began(now)
+	case l.block.Items == nil:
+		l.block.Began = l.owner.Began(now)
 	default:
-		l.begin(l.place(k), 1, len(l.items), l.owner.Began(now))
+		l.block.Begin(l.block.Place(k), 1, len(l.block.Items), l.owner.Began(now))
 	}
-	t.due.Enter(&l.due, after(l.start(s, k), l.vis), s.Base+uint64(k))
+	t.due.Enter(&l.due, after(l.block.Start(k), l.vis), s.Base+uint64(k))
 	t.tidy(s)
 	return true
 }
@@ -130,11 +130,11 @@ func (t *Table[T]) extractCurrent(l *Lease[T], stamp uint64, now int64) (out Out
 	k := int(stamp - s.Base)
 	l.counted++
 	t.inStep--
-	out = Out[T]{Item: l.item(s, k), Stamp: stamp, Start: l.taken}
+	out = Out[T]{Item: l.item(k), Stamp: stamp, Start: l.taken}
 	if k > 0 {
 		out.Start = l.owner.Began(now)
 	}
-	s.Dead |= bit(k) & l.present
+	s.Dead |= bit(k) & l.block.Present
 	t.tidy(s)
 	return out, true
 }
@@ -168,11 +168,11 @@ func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
 	s := t.slot(l)
 	first := int(p.Stamp()-s.Base) + 1
 	for k := first; k < first+n; k++ {
-		give(Out[T]{Item: l.item(s, k)})
+		give(Out[T]{Item: l.item(k)})
 	}
-	if l.items != nil {
-		at := l.place(first)
-		clear(l.items[at : at+n])
+	if l.block.Items != nil {
+		at := l.block.Place(first)
+		clear(l.block.Items[at : at+n])
 	}
 	l.n = uint8(first)
 	t.inStep -= n
@@ -181,12 +181,12 @@ func (t *Table[T]) TakeBack(l *Lease[T], give func(Out[T])) {
 }
 
 // past is what message k has been through, as its own.
-func (l *Lease[T]) past(s *slots.Slot[*Lease[T]], k int) (past message.Past) {
+func (l *Lease[T]) past(k int) (past message.Past) {
 	m := l.more
-	if m == nil || l.items == nil {
+	if m == nil || l.block.Items == nil {
 		return past
 	}
-	p := l.place(k)
+	p := l.block.Place(k)
 	if m.pasts != nil {
 		past = m.pasts[p]
 		past.Spent += m.spent
@@ -196,7 +196,7 @@ func (l *Lease[T]) past(s *slots.Slot[*Lease[T]], k int) (past message.Past) {
 	if m.hist != nil {
 		past.Hist = m.hist
 	}
-	past.Hist = past.Hist.Of(l.items[p].Seq)
+	past.Hist = past.Hist.Of(l.block.Items[p].Seq)
 	return past
 }
 
@@ -220,14 +220,14 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 		t.steps = append(make([]*Lease[T], 0, cap(t.steps)/2), t.steps...)
 	}
 	s := t.slot(l)
-	if l.items == nil && s.Open != 0 {
+	if l.block.Items == nil && s.Open != 0 {
 		t.own(l, s, s.Open)
 	}
 	l.step, l.owner = 0, nil
 	l.Word.Leave()
 	if s.Open|s.Expired != 0 {
-		if l.present == ^uint64(0) {
-			clear(l.items[l.n:])
+		if l.block.Present == ^uint64(0) {
+			clear(l.block.Items[l.n:])
 		}
 		s.Dead |= gone(s)
 		t.tidy(s)
@@ -239,7 +239,7 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 // gone has the bits of the messages that are over and still have a place.
 func gone[T any](s *slots.Slot[*Lease[T]]) uint64 {
 	l := s.Lease
-	return mask(0, int(l.n)) & l.present &^ s.Open &^ s.Expired
+	return mask(0, int(l.n)) & l.block.Present &^ s.Open &^ s.Expired
 }
 
 // Done reports whether nothing of a lease is in flight, expired or waits.

@@ -125,7 +125,7 @@ func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[
 // nothing of it is left. If it returns false, the consumer ends the lease and opens another.
 func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
 	s, p := t.slot(l), l.Word.Place()
-	if s.Open|s.Expired != 0 || l.items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
+	if s.Open|s.Expired != 0 || l.block.Items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
 		return false
 	}
 	t.count(l)
@@ -139,7 +139,7 @@ func (t *Table[T]) keep(l *Lease[T], n int, now int64, inStep bool) {
 	s := t.slot(l)
 	s.Base, s.Dead = t.stamps.Reserve(n), 0
 	l.n, l.begun, l.counted = uint8(n), 0, 0
-	l.taken, l.began = now, now
+	l.taken, l.block.Began = now, now
 	if inStep {
 		t.inStep += n
 		l.Word.Begin(s.Base, n-1)
@@ -168,7 +168,7 @@ func (t *Table[T]) own(l *Lease[T], s *slots.Slot[*Lease[T]], left uint64) {
 		}
 		n++
 	}
-	l.items, l.present = items, left
+	l.block.Items, l.block.Present = items, left
 	s.Dead = 0
 }
 
@@ -209,14 +209,14 @@ func (t *Table[T]) unfill() {
 // begin returns a lease with so many places, which has no slot yet.
 func (t *Table[T]) begin(room int) *Lease[T] {
 	l := t.head()
-	l.items = block.Places[T](t.pool, max(room, least[T]()))[:room]
+	l.block.Items = block.Places[T](t.pool, max(room, least[T]()))[:room]
 	return l
 }
 
 // enter gives a block a slot, and so many stamps.
 func (t *Table[T]) enter(l *Lease[T], vis int64, room int) {
 	l.due.ID = t.slots.Add(slots.Slot[*Lease[T]]{Base: t.stamps.Reserve(room), Lease: l})
-	l.vis, l.present = vis, ^uint64(0)
+	l.vis, l.block.Present = vis, ^uint64(0)
 }
 
 // Take adds items that are plain and have no past to the lease that is filled, as many as
@@ -225,9 +225,9 @@ func (t *Table[T]) Take(r *Run[T], items []message.Item[T], wanted int, vis, now
 	l := t.Fill(wanted, vis)
 	first, n := int(l.n), 1
 	if len(items) == 1 { // a call less
-		l.items[first] = items[0]
+		l.block.Items[first] = items[0]
 	} else {
-		n = copy(l.items[first:], items)
+		n = copy(l.block.Items[first:], items)
 	}
 	t.added(l, first, n, now)
 	if l.more != nil {
@@ -235,7 +235,7 @@ func (t *Table[T]) Take(r *Run[T], items []message.Item[T], wanted int, vis, now
 		return
 	}
 	// Field by field: a Run that is returned is copied before its parts have been stored.
-	r.Items, r.History = l.items[first:first+n], nil
+	r.Items, r.History = l.block.Items[first:first+n], nil
 	r.First.Stamp, r.First.Block, r.First.Attempt = t.fillSlot.Base+uint64(first), l.due.ID, 1
 }
 
@@ -243,7 +243,7 @@ func (t *Table[T]) Take(r *Run[T], items []message.Item[T], wanted int, vis, now
 // returns how many. The lease is one that gathers, or is filled. Now never decreases.
 func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
 	first := int(l.n)
-	n := copy(l.items[first:], items)
+	n := copy(l.block.Items[first:], items)
 	t.added(l, first, n, now)
 	return n
 }
@@ -252,7 +252,7 @@ func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
 // redriven, or timed out alone) or is not plain. The lease has room.
 func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now int64) {
 	k := int(l.n)
-	l.items[k] = it
+	l.block.Items[k] = it
 	if !it.Ext.Plain() {
 		l.moreOf().alone = true
 	}
@@ -262,7 +262,7 @@ func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now 
 	}
 	m := l.moreOf()
 	if m.pasts == nil {
-		m.pasts = make([]message.Past, len(l.items))
+		m.pasts = make([]message.Past, len(l.block.Items))
 	}
 	m.pasts[k] = p
 	t.added(l, k, 1, now)
@@ -271,9 +271,9 @@ func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now 
 func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
 	l.n += uint8(n)
 	if first == 0 {
-		l.began = now
+		l.block.Began = now
 	} else {
-		l.begin(first, n, first, now)
+		l.block.Begin(first, n, first, now)
 	}
 	s := t.fillSlot
 	if l != t.filling {
@@ -300,20 +300,20 @@ func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
 	s, n := t.slot(l), int(l.n)
 	m := l.more
 	if m == nil { // most often
-		return Run[T]{l.items[k:n], message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: 1}, nil}
+		return Run[T]{l.block.Items[k:n], message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: 1}, nil}
 	}
 	if m.pasts != nil {
 		p := m.pasts[k]
 		for n = k + 1; n < int(l.n) && m.pasts[n].Hist == p.Hist && m.pasts[n].Spent == p.Spent; n++ {
 		}
 	}
-	return Run[T]{l.items[k:n], t.ref(s, k), l.history(k)}
+	return Run[T]{l.block.Items[k:n], t.ref(s, k), l.history(k)}
 }
 
 // ref names the delivery of message k.
 func (t *Table[T]) ref(s *slots.Slot[*Lease[T]], k int) message.Ref {
 	l := s.Lease
-	return message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: int32(min(l.spent(l.place(k))+1, 1<<31-1))}
+	return message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: int32(min(l.spent(l.block.Place(k))+1, 1<<31-1))}
 }
 
 // spent is how many attempts the message at place p has spent.

@@ -268,7 +268,7 @@ func TestWhatABlockHeldBeforeIsLetGoWhenItIsLeft(t *testing.T) {
 	l = f.Gather(f, 64, 100)
 	f.Add(l, items[:20], 0)
 	f.End(l, 0)
-	for _, it := range l.items[l.n:] {
+	for _, it := range l.block.Items[l.n:] {
 		require.Nil(t, it.Body)
 	}
 }
@@ -284,10 +284,10 @@ func TestABlockThatWasClearedWhileItWasFilledShrinksToo(t *testing.T) {
 	}
 	f.Add(l, f.items(12), 0) // seventeen are left
 	f.Fill(1, 100)
-	require.Equal(t, Len, cap(l.items))
+	require.Equal(t, Len, cap(l.block.Items))
 	require.True(t, f.Ack(r.Next(35)))
 	require.NoError(t, f.Check())
-	require.Equal(t, block.Medium, cap(l.items))
+	require.Equal(t, block.Medium, cap(l.block.Items))
 	require.True(t, f.Ack(refs[0]))
 }
 

@@ -44,7 +44,7 @@ func TestASlotIsFoundUntilItIsGivenBack(t *testing.T) {
 				s.Remove(number)
 				delete(want, number)
 			}
-			if step%16 != 0 {
+			if step%64 != 0 {
 				continue
 			}
 			require.NoError(t, s.Check())
