@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A Delivery gives one message to one consumer. It is a value: copies are the same delivery,
@@ -28,12 +28,12 @@ type Delivery[T any] struct {
 	// message, and should not be changed.
 	Body T
 
-	receipt queue.Receipt[T] // all but the body, see layout.go
+	receipt delivery.Receipt[T] // all but the body, see layout.go
 }
 
 // core is the delivery as package queue has it.
-func (d *Delivery[T]) core() *queue.Delivery[T] {
-	return &queue.Delivery[T]{Body: d.Body, Receipt: d.receipt}
+func (d *Delivery[T]) core() *delivery.Delivery[T] {
+	return &delivery.Delivery[T]{Body: d.Body, Receipt: d.receipt}
 }
 
 // Encoded returns the body as the engine carried it. It is for dead letters that can't be
@@ -89,7 +89,7 @@ func (d Delivery[T]) Deadline() time.Time { return d.receipt.Deadline() }
 // Ack acknowledges the message: this queue is done with it.
 // It returns [ErrStale], [ErrSettled] or [ErrClosed].
 func (d Delivery[T]) Ack(ctx context.Context) error {
-	if d.receipt.Q.AckHere(d.receipt.Ref) {
+	if delivery.AckHere(d.receipt.Q, d.receipt.Ref) {
 		return nil
 	}
 	return d.core().Ack(ctx)

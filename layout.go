@@ -4,6 +4,7 @@ import (
 	"slices"
 	"unsafe"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -26,11 +27,13 @@ func subscriberOf[T any](s *workers.Subscriber[T]) *Subscriber[T] {
 	return (*Subscriber[T])(unsafe.Pointer(s))
 }
 
-func deliveryOf[T any](d *queue.Delivery[T]) *Delivery[T] { return (*Delivery[T])(unsafe.Pointer(d)) }
+func deliveryOf[T any](d *delivery.Delivery[T]) *Delivery[T] {
+	return (*Delivery[T])(unsafe.Pointer(d))
+}
 
 // laid is where package queue lays a delivery: one that is made elsewhere and then copied
 // costs a quarter of receiving it.
-func (d *Delivery[T]) laid() *queue.Delivery[T] { return (*queue.Delivery[T])(unsafe.Pointer(d)) }
+func (d *Delivery[T]) laid() *delivery.Delivery[T] { return (*delivery.Delivery[T])(unsafe.Pointer(d)) }
 
 // sliceOf is a slice of elements that are laid out as those of s.
 func sliceOf[To, From any](s []From) []To {
@@ -40,10 +43,10 @@ func sliceOf[To, From any](s []From) []To {
 	return unsafe.Slice((*To)(unsafe.Pointer(unsafe.SliceData(s))), cap(s))[:len(s)]
 }
 
-func deliveries[T any](ds []queue.Delivery[T]) []Delivery[T] { return sliceOf[Delivery[T]](ds) }
+func deliveries[T any](ds []delivery.Delivery[T]) []Delivery[T] { return sliceOf[Delivery[T]](ds) }
 
-func coreDeliveries[T any](ds []Delivery[T]) []queue.Delivery[T] {
-	return sliceOf[queue.Delivery[T]](ds)
+func coreDeliveries[T any](ds []Delivery[T]) []delivery.Delivery[T] {
+	return sliceOf[delivery.Delivery[T]](ds)
 }
 
 func messages[T any](ms []message.Published[T]) []Message[T] { return sliceOf[Message[T]](ms) }

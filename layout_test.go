@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
@@ -100,9 +101,9 @@ func TestTypesAreLaidOutAsThoseBelow(t *testing.T) {
 		require.Equal(t, row.theirs, row.ours.Field(0).Type)
 	}
 	for _, row := range []struct{ ours, theirs reflect.Type }{
-		{reflect.TypeFor[fanout.Delivery[byte]](), reflect.TypeFor[queue.Delivery[byte]]()},
-		{reflect.TypeFor[fanout.Delivery[odd]](), reflect.TypeFor[queue.Delivery[odd]]()},
-		{reflect.TypeFor[fanout.Delivery[struct{}]](), reflect.TypeFor[queue.Delivery[struct{}]]()},
+		{reflect.TypeFor[fanout.Delivery[byte]](), reflect.TypeFor[delivery.Delivery[byte]]()},
+		{reflect.TypeFor[fanout.Delivery[odd]](), reflect.TypeFor[delivery.Delivery[odd]]()},
+		{reflect.TypeFor[fanout.Delivery[struct{}]](), reflect.TypeFor[delivery.Delivery[struct{}]]()},
 		{reflect.TypeFor[fanout.Message[byte]](), reflect.TypeFor[message.Published[byte]]()},
 		{reflect.TypeFor[fanout.Message[odd]](), reflect.TypeFor[message.Published[odd]]()},
 		{reflect.TypeFor[fanout.Left](), reflect.TypeFor[ending.Left]()},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -75,7 +76,7 @@ func (q *Queue[T]) Receive(ctx context.Context, options ...ReceiveOption) (d Del
 	if err != nil {
 		return d, err
 	}
-	err = q.core.TakeOne(ctx, d.laid(), vis)
+	err = delivery.TakeOne(ctx, &q.core, d.laid(), vis)
 	return d, err
 }
 
@@ -103,7 +104,7 @@ func (q *Queue[T]) TryReceive(ctx context.Context, options ...ReceiveOption) (d 
 	if err != nil {
 		return d, false, err
 	}
-	ok, err = q.core.TryTake(ctx, d.laid(), vis)
+	ok, err = delivery.TryTake(ctx, &q.core, d.laid(), vis)
 	return d, ok, err
 }
 
@@ -121,7 +122,7 @@ func (q *Queue[T]) ReceiveInto(ctx context.Context, ds []Delivery[T], options ..
 	if err != nil {
 		return 0, err
 	}
-	return q.core.TakeInto(ctx, coreDeliveries(ds), vis)
+	return delivery.TakeInto(ctx, &q.core, coreDeliveries(ds), vis)
 }
 
 // ReceiveBatch takes up to most messages. It waits until there is one, and then returns what
@@ -134,7 +135,7 @@ func (q *Queue[T]) ReceiveBatch(ctx context.Context, most int, options ...Receiv
 	if err != nil {
 		return nil, err
 	}
-	ds, err := q.core.TakeBatch(ctx, most, vis)
+	ds, err := delivery.TakeBatch(ctx, &q.core, most, vis)
 	return deliveries(ds), err
 }
 
@@ -163,7 +164,7 @@ func (q *Queue[T]) Deliveries(ctx context.Context, options ...ReceiveOption) ite
 		r := ranges.New(&q.core, vis)
 		defer r.Leave()
 		for err == nil {
-			var d *queue.Delivery[T]
+			var d *delivery.Delivery[T]
 			if d, err = r.Next(ctx); err == nil && !yield(*deliveryOf(d), nil) {
 				return
 			}
@@ -184,7 +185,7 @@ func (q *Queue[T]) AckBatch(ctx context.Context, ds ...Delivery[T]) error {
 	if err := q.made(); err != nil {
 		return err
 	}
-	if failed := q.core.AckAll(ctx, coreDeliveries(ds)); failed != nil {
+	if failed := delivery.AckAll(ctx, &q.core, coreDeliveries(ds)); failed != nil {
 		return &BatchError{Queue: q.Name(), Failed: failed}
 	}
 	return nil
@@ -279,7 +280,7 @@ func (q *Queue[T]) chooseLetters(ctx context.Context, call, what string, options
 	}
 	c := &deadletter.Choice[T]{Letters: set.Letters}
 	for _, keep := range preds {
-		c.Keep = append(c.Keep, func(d *queue.Delivery[T]) bool { return keep(*deliveryOf(d)) })
+		c.Keep = append(c.Keep, func(d *delivery.Delivery[T]) bool { return keep(*deliveryOf(d)) })
 	}
 	return c, nil
 }

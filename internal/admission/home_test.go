@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/queue"
@@ -120,10 +121,10 @@ func (h *home[T]) publish(t *testing.T, bodies ...T) {
 	}
 }
 
-func receive[T any](t *testing.T, q *queue.Queue[T]) queue.Delivery[T] {
+func receive[T any](t *testing.T, q *queue.Queue[T]) delivery.Delivery[T] {
 	t.Helper()
-	var d queue.Delivery[T]
-	ok, err := q.TryTake(context.Background(), &d, q.Visibility())
+	var d delivery.Delivery[T]
+	ok, err := delivery.TryTake(context.Background(), q, &d, q.Visibility())
 	require.NoError(t, err)
 	require.True(t, ok, "queue %q has nothing ready: %+v", q.Name(), view.StatsOf(q))
 	return d

@@ -152,7 +152,7 @@ func (a *Admission[T]) appendLocked(o *offer.Offer[T]) {
 }
 
 // RedriveLetters adds letters to q, and waits for room.
-func (a *Admission[T]) RedriveLetters(ctx context.Context, q *queue.Queue[T], letters []queue.Delivery[T]) (moved int, err error) {
+func (a *Admission[T]) RedriveLetters(ctx context.Context, q *queue.Queue[T], letters []queue.Letter) (moved int, err error) {
 	o := &offer.Offer[T]{Redrive: q, Letters: letters}
 	err = a.offer(ctx, o, false)
 	return o.Moved, err

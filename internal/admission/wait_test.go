@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/offer"
 	"github.com/gofanout/fanout/internal/settings"
 )
@@ -35,7 +36,7 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			told := q.RoomWanted.Load() != 0
 			if before { // as by one who saw that no room is wanted
 				q.Leases.Ack(d.Ref)
-				q.AckedLocked()
+				delivery.AckedLocked(q)
 			}
 			q.Mu.Unlock()
 			require.True(t, told, "it looks for room, and nobody would tell it of what is made then")

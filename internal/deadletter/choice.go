@@ -14,6 +14,7 @@ import (
 	"fmt"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -24,7 +25,7 @@ import (
 type Choice[T any] struct {
 	dead *queue.Queue[T] // nil: none has died
 	settings.Letters
-	Keep []func(*queue.Delivery[T]) bool // all must accept a letter
+	Keep []func(*delivery.Delivery[T]) bool // all must accept a letter
 }
 
 // find finds the dead-letter queue of c, for a call that does what.
@@ -41,18 +42,18 @@ func find[T any](q *queue.Queue[T], what string, c *Choice[T]) error {
 // selectFrom returns the queue's letters that are chosen, in the order of publication. It
 // looks at view.LookLen of them under one lock. One that came meanwhile, or that a consumer has
 // taken, is not among them.
-func selectFrom[T any](q *queue.Queue[T], c *Choice[T]) (letters []queue.Delivery[T], err error) {
+func selectFrom[T any](q *queue.Queue[T], c *Choice[T]) (letters []delivery.Delivery[T], err error) {
 	d := c.dead
 	var newer uint64 // stamp of what is
 	for from, more := int32(0), true; more; {
-		var some []queue.Delivery[T]
+		var some []delivery.Delivery[T]
 		d.Mu.Lock()
 		if newer == 0 {
 			newer = d.Win.Reserve(1)
 		}
 		from, more = d.Win.Scan(from, view.LookLen, func(i int32) {
 			if d.Win.Meta(i).Stamp < newer && !d.InFlight(i) && (!d.Shared() || d.Win.At(i).Ext.Source == q.Origin()) {
-				some = append(some, d.PeekedLocked(i))
+				some = append(some, delivery.PeekedLocked(d, i))
 			}
 		})
 		d.Mu.Unlock()
@@ -67,7 +68,7 @@ func selectFrom[T any](q *queue.Queue[T], c *Choice[T]) (letters []queue.Deliver
 
 // Select applies the options, with no lock held. Of the IDs asked for it notes
 // those that a letter has.
-func Select[T any](letters []queue.Delivery[T], c *Choice[T]) (kept []queue.Delivery[T], err error) {
+func Select[T any](letters []delivery.Delivery[T], c *Choice[T]) (kept []delivery.Delivery[T], err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			kept, err = nil, fmt.Errorf("fanout: RedriveIf: %w", callback.Error(p))

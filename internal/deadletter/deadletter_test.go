@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -46,7 +47,7 @@ func newHome(t *testing.T, capacity int, bodies ...string) *home {
 		l.Append(message.Item[string]{Seq: uint64(k) + 1, At: h.Now(), Body: b})
 	}
 	l.Publish()
-	ds, err := h.q.TakeBatch(t.Context(), len(bodies), h.q.Visibility())
+	ds, err := delivery.TakeBatch(t.Context(), h.q, len(bodies), h.q.Visibility())
 	require.NoError(t, err)
 	for _, d := range ds {
 		time.Sleep(time.Second)
@@ -71,7 +72,7 @@ func (h *home) HasTurnsLocked() bool                         { return false }
 func (h *home) TurnsOfLocked(*queue.Queue[string])           {}
 func (h *home) TakeOrphanLocked(string) *queue.Queue[string] { return nil }
 func (h *home) EndQueue(*queue.Queue[string], bool) error    { return nil }
-func (h *home) RedriveLetters(_ context.Context, q *queue.Queue[string], letters []queue.Delivery[string]) (int, error) {
+func (h *home) RedriveLetters(_ context.Context, q *queue.Queue[string], letters []queue.Letter) (int, error) {
 	h.Mu.Lock()
 	defer h.Unlock()
 	rest, moved := RedriveLocked(q, letters)
@@ -91,7 +92,7 @@ func seen(t *testing.T, q *queue.Queue[string]) (bodies []string) {
 }
 
 func chosen(keep ...string) *Choice[string] {
-	return &Choice[string]{Keep: []func(*queue.Delivery[string]) bool{func(d *queue.Delivery[string]) bool { return slices.Contains(keep, d.Body) }}}
+	return &Choice[string]{Keep: []func(*delivery.Delivery[string]) bool{func(d *delivery.Delivery[string]) bool { return slices.Contains(keep, d.Body) }}}
 }
 
 // What is chosen moves, in the order of publication, and nothing else.
@@ -158,13 +159,13 @@ func TestALetterThatIsGoneIsNotMoved(t *testing.T) {
 		defer h.end()
 		letters, err := selectFrom(h.q, &Choice[string]{dead: h.q.Dead})
 		require.NoError(t, err)
-		var d queue.Delivery[string]
-		ok, err := h.q.Dead.TryTake(t.Context(), &d, time.Minute) // a is in flight
+		var d delivery.Delivery[string]
+		ok, err := delivery.TryTake(t.Context(), h.q.Dead, &d, time.Minute) // a is in flight
 		require.True(t, ok)
 		require.NoError(t, err)
 		_, err = Delete(t.Context(), h.q, chosen("b"))
 		require.NoError(t, err)
-		moved, err := h.RedriveLetters(t.Context(), h.q, letters)
+		moved, err := h.RedriveLetters(t.Context(), h.q, lettersOf(letters))
 		require.NoError(t, err)
 		require.Equal(t, 1, moved)
 		require.Equal(t, []string{"c"}, seen(t, h.q))
@@ -181,7 +182,7 @@ func TestWhatCannotBeChosenIsSaid(t *testing.T) {
 			n, err := call(&Choice[string]{Letters: settings.Letters{IDs: map[string]bool{"nobody": false}}})
 			require.Zero(t, n)
 			require.ErrorContains(t, err, "nobody", name)
-			n, err = call(&Choice[string]{Keep: []func(*queue.Delivery[string]) bool{func(*queue.Delivery[string]) bool { panic("boom") }}})
+			n, err = call(&Choice[string]{Keep: []func(*delivery.Delivery[string]) bool{func(*delivery.Delivery[string]) bool { panic("boom") }}})
 			require.Zero(t, n)
 			require.ErrorContains(t, err, "boom", name)
 		}

@@ -35,7 +35,7 @@ func deleteFrom[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (de
 	if err != nil {
 		return 0, err
 	}
-	for some := range slices.Chunk(letters, view.LookLen) {
+	for some := range slices.Chunk(lettersOf(letters), view.LookLen) {
 		if ctx.Err() != nil {
 			return deleted, message.ContextError(ctx)
 		}
@@ -45,16 +45,15 @@ func deleteFrom[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (de
 }
 
 // drop deletes letters that are still in this dead-letter queue, and not in flight.
-func drop[T any](d *queue.Queue[T], letters []queue.Delivery[T]) (n int) {
+func drop[T any](d *queue.Queue[T], letters []queue.Letter) (n int) {
 	d.Mu.Lock()
 	defer d.Unlock()
-	for k := range letters {
-		l := &letters[k]
+	for _, l := range letters {
 		if !hasLetterLocked(d, l) {
 			continue
 		}
-		it := d.Win.At(l.Ref.Block).Item
-		d.Discard(l.Ref.Block)
+		it := d.Win.At(l.Entry).Item
+		d.Discard(l.Entry)
 		d.Counters().Dropped++
 		d.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedByDelete})
 		n++

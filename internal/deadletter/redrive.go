@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -68,10 +69,11 @@ func redriveTo[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (mov
 
 // redriveFrom redrives letters in memory.
 func redriveFrom[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved int, err error) {
-	letters, err := selectFrom(q, c)
+	chosen, err := selectFrom(q, c)
 	if err != nil {
 		return 0, err
 	}
+	letters := lettersOf(chosen)
 	unknown := c.Unknown()
 	if len(letters) == 0 {
 		return 0, unknown
@@ -89,7 +91,7 @@ func redriveFrom[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (m
 // is full of parked messages and its full dead-letter queue could otherwise wait
 // for each other for ever. It returns the letters that remain, and how many
 // moved. The topic's Mu is held.
-func RedriveLocked[T any](q *queue.Queue[T], letters []queue.Delivery[T]) (rest []queue.Delivery[T], moved int) {
+func RedriveLocked[T any](q *queue.Queue[T], letters []queue.Letter) (rest []queue.Letter, moved int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
 	now := q.Core.Now()
@@ -99,11 +101,11 @@ func RedriveLocked[T any](q *queue.Queue[T], letters []queue.Delivery[T]) (rest 
 	for len(letters) > 0 && (q.Room() > 0 || q.In(store.Parked) > 0) {
 		l := letters[0]
 		letters = letters[1:]
-		if !hasLetterLocked(d, &l) {
+		if !hasLetterLocked(d, l) {
 			continue
 		}
-		h := *d.Win.At(l.Ref.Block)
-		d.Discard(l.Ref.Block)
+		h := *d.Win.At(l.Entry)
+		d.Discard(l.Entry)
 		d.Counters().Redriven++
 		if q.Room() <= 0 {
 			p, _ := q.FirstParked()
@@ -121,8 +123,17 @@ func RedriveLocked[T any](q *queue.Queue[T], letters []queue.Delivery[T]) (rest 
 	return letters, moved
 }
 
+// lettersOf names letters that were looked at.
+func lettersOf[T any](ds []delivery.Delivery[T]) []queue.Letter {
+	letters := make([]queue.Letter, len(ds))
+	for k := range ds {
+		letters[k] = queue.Letter{Seq: ds[k].Seq, Entry: ds[k].Ref.Block}
+	}
+	return letters
+}
+
 // hasLetterLocked reports whether a letter that was looked at is still there. It may
 // have been taken, settled or redriven meanwhile.
-func hasLetterLocked[T any](d *queue.Queue[T], l *queue.Delivery[T]) bool {
-	return !d.Closed && d.Win.Holds(l.Ref.Block) && d.Win.At(l.Ref.Block).Seq == l.Seq && !d.InFlight(l.Ref.Block)
+func hasLetterLocked[T any](d *queue.Queue[T], l queue.Letter) bool {
+	return !d.Closed && d.Win.Holds(l.Entry) && d.Win.At(l.Entry).Seq == l.Seq && !d.InFlight(l.Entry)
 }

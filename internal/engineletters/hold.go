@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A letterKey tells a letter from others, the same message's next death included.
@@ -144,9 +144,9 @@ func (h *holding[T]) add(got []engine.Received, until time.Time) (fresh []*heldL
 }
 
 // delivery is a letter for those who look at it.
-func (h *holding[T]) delivery(l *heldLetter[T]) queue.Delivery[T] {
+func (h *holding[T]) delivery(l *heldLetter[T]) delivery.Delivery[T] {
 	a := &l.letter
-	return h.dead.Q.Delivery(&a.Item, a.Hist, message.Ref{Attempt: int32(a.Spent + 1)})
+	return delivery.Of(h.dead.Q, &a.Item, a.Hist, message.Ref{Attempt: int32(a.Spent + 1)})
 }
 
 // keepUp extends leases of which two thirds are left, by as long as all has taken so

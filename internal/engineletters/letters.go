@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -50,7 +51,7 @@ type Letter[T any] struct {
 }
 
 // Peek looks at dead letters.
-func (s *Source[T]) Peek(ctx context.Context, most int) (ds []queue.Delivery[T], err error) {
+func (s *Source[T]) Peek(ctx context.Context, most int) (ds []delivery.Delivery[T], err error) {
 	h := s.hold()
 	for more := true; more && err == nil && len(h.letters) < most; {
 		_, more, err = h.next(ctx, most-len(h.letters))
@@ -58,7 +59,7 @@ func (s *Source[T]) Peek(ctx context.Context, most int) (ds []queue.Delivery[T],
 	for _, l := range h.letters {
 		ds = append(ds, h.delivery(l))
 	}
-	slices.SortStableFunc(ds, func(a, b queue.Delivery[T]) int { return cmp.Compare(a.At, b.At) })
+	slices.SortStableFunc(ds, func(a, b delivery.Delivery[T]) int { return cmp.Compare(a.At, b.At) })
 	return ds, errors.Join(err, h.giveBack(ctx))
 }
 
@@ -138,7 +139,7 @@ func (s *Source[T]) end(ctx context.Context, c *deadletter.Choice[T], how letter
 // choose returns those that the options select.
 func (h *holding[T]) choose(ls []*heldLetter[T], c *deadletter.Choice[T]) (chosen []*heldLetter[T], err error) {
 	for _, l := range ls {
-		some, err := deadletter.Select([]queue.Delivery[T]{h.delivery(l)}, c)
+		some, err := deadletter.Select([]delivery.Delivery[T]{h.delivery(l)}, c)
 		if err != nil {
 			return nil, err
 		}

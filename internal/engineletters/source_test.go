@@ -13,6 +13,7 @@ import (
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -79,7 +80,7 @@ func TestEachLetterIsMetOnceAndNoneIsLost(t *testing.T) {
 					want[name] = r.IntN(3) == 0
 				}
 				asked := map[string]int{}
-				c := &deadletter.Choice[string]{Keep: []func(*queue.Delivery[string]) bool{func(d *queue.Delivery[string]) bool {
+				c := &deadletter.Choice[string]{Keep: []func(*delivery.Delivery[string]) bool{func(d *delivery.Delivery[string]) bool {
 					asked[d.Body]++
 					return want[d.Body]
 				}}}
@@ -139,7 +140,7 @@ func TestEachLetterIsMetOnceAndNoneIsLost(t *testing.T) {
 func TestLettersAreGivenBackHoweverTheChoiceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, q, eq := buried(t, fakeengine.New(fakeengine.Config{}), 5)
-		_, err := s.Redrive(t.Context(), q, &deadletter.Choice[string]{Keep: []func(*queue.Delivery[string]) bool{func(*queue.Delivery[string]) bool { panic("boom") }}})
+		_, err := s.Redrive(t.Context(), q, &deadletter.Choice[string]{Keep: []func(*delivery.Delivery[string]) bool{func(*delivery.Delivery[string]) bool { panic("boom") }}})
 		require.ErrorContains(t, err, "boom")
 		letters, err := s.Engine.Stats(context.Background())
 		require.NoError(t, err)

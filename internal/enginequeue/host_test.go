@@ -18,6 +18,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/lifecycle"
@@ -85,7 +86,7 @@ func (h *host) HasTurnsLocked() bool                         { return false }
 func (h *host) TurnsOfLocked(*queue.Queue[string])           {}
 func (h *host) TakeOrphanLocked(string) *queue.Queue[string] { return nil }
 func (h *host) EndQueue(*queue.Queue[string], bool) error    { return errors.ErrUnsupported }
-func (h *host) RedriveLetters(context.Context, *queue.Queue[string], []queue.Delivery[string]) (int, error) {
+func (h *host) RedriveLetters(context.Context, *queue.Queue[string], []queue.Letter) (int, error) {
 	return 0, errors.ErrUnsupported
 }
 
@@ -222,9 +223,9 @@ func (h *host) publish(t *testing.T, bodies ...string) {
 }
 
 // receive receives one message.
-func receive(t *testing.T, q *queue.Queue[string]) queue.Delivery[string] {
+func receive(t *testing.T, q *queue.Queue[string]) delivery.Delivery[string] {
 	t.Helper()
-	ds, err := q.TakeBatch(t.Context(), 1, q.Visibility())
+	ds, err := delivery.TakeBatch(t.Context(), q, 1, q.Visibility())
 	require.NoError(t, err)
 	require.Len(t, ds, 1)
 	return ds[0]
@@ -233,8 +234,8 @@ func receive(t *testing.T, q *queue.Queue[string]) queue.Delivery[string] {
 // requireNone requires that nothing is ready for a caller.
 func requireNone(t *testing.T, q *queue.Queue[string]) {
 	t.Helper()
-	var d queue.Delivery[string]
-	ok, err := q.TryTake(t.Context(), &d, q.Visibility())
+	var d delivery.Delivery[string]
+	ok, err := delivery.TryTake(t.Context(), q, &d, q.Visibility())
 	require.NoError(t, err)
 	require.False(t, ok, "%s is ready", d.Body)
 }
@@ -255,7 +256,7 @@ func (h *host) kept(t *testing.T) (messages, letters engine.Stats) {
 }
 
 // work has n workers run f on the queue's messages.
-func work(t *testing.T, q *queue.Queue[string], n int, f func(ctx context.Context, d queue.Delivery[string]) error, change ...func(s *settings.Subscriber)) *workers.Subscriber[string] {
+func work(t *testing.T, q *queue.Queue[string], n int, f func(ctx context.Context, d delivery.Delivery[string]) error, change ...func(s *settings.Subscriber)) *workers.Subscriber[string] {
 	t.Helper()
 	set := settings.DefaultSubscriber()
 	set.Concurrency = n
@@ -268,7 +269,7 @@ func work(t *testing.T, q *queue.Queue[string], n int, f func(ctx context.Contex
 }
 
 // bodies are in order.
-func bodies(ds []queue.Delivery[string]) (bs []string) {
+func bodies(ds []delivery.Delivery[string]) (bs []string) {
 	for _, d := range ds {
 		bs = append(bs, d.Body)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -50,8 +51,8 @@ func (h *host) requireKept(t *testing.T, messages, letters int) {
 	require.Equal(t, []engine.Stats{{Ready: messages}, {Ready: letters}}, []engine.Stats{m, l})
 }
 
-func chosen(f func(d *queue.Delivery[string]) bool) *deadletter.Choice[string] {
-	return &deadletter.Choice[string]{Keep: []func(*queue.Delivery[string]) bool{f}}
+func chosen(f func(d *delivery.Delivery[string]) bool) *deadletter.Choice[string] {
+	return &deadletter.Choice[string]{Keep: []func(*delivery.Delivery[string]) bool{f}}
 }
 
 func TestLettersAreLookedAtAndGivenBack(t *testing.T) {
@@ -90,7 +91,7 @@ func TestARedriveMovesThoseThatAreChosen(t *testing.T) {
 		h := newHost(t, fakeengine.New(fakeengine.Config{MaxReceive: 10}), hooked(notice.Redriven, func(e notice.Event) { told = append(told, e.MessageID) }))
 		q := h.buried(t, 200)
 		asked := map[string]int{}
-		moved, err := deadletter.Redrive(ctx, q, chosen(func(d *queue.Delivery[string]) bool {
+		moved, err := deadletter.Redrive(ctx, q, chosen(func(d *delivery.Delivery[string]) bool {
 			asked[d.Body]++
 			return d.Body < "070"
 		}))
@@ -113,20 +114,20 @@ func TestARedriveMovesThoseThatAreChosen(t *testing.T) {
 		require.ErrorIs(t, err, message.ErrUnknownID)
 		require.ErrorContains(t, err, `"no such"`)
 		require.Equal(t, 1, moved)
-		_, err = deadletter.Redrive(ctx, q, chosen(func(*queue.Delivery[string]) bool { panic("boom") }))
+		_, err = deadletter.Redrive(ctx, q, chosen(func(*delivery.Delivery[string]) bool { panic("boom") }))
 		require.ErrorContains(t, err, "boom")
 		h.requireKept(t, 71, 129)
 
 		ended := make(chan bool)
 		go func() { // the user's code ends the goroutine
 			defer close(ended)
-			_, _ = deadletter.Redrive(ctx, q, chosen(func(*queue.Delivery[string]) bool { runtime.Goexit(); return false }))
+			_, _ = deadletter.Redrive(ctx, q, chosen(func(*delivery.Delivery[string]) bool { runtime.Goexit(); return false }))
 		}()
 		<-ended
 		h.requireKept(t, 71, 129)
 
 		dropped := 0
-		deleted, err := deadletter.Delete(ctx, q, chosen(func(d *queue.Delivery[string]) bool { dropped++; return d.Body >= "150" }))
+		deleted, err := deadletter.Delete(ctx, q, chosen(func(d *delivery.Delivery[string]) bool { dropped++; return d.Body >= "150" }))
 		require.NoError(t, err)
 		require.Equal(t, []int{50, 129}, []int{deleted, dropped})
 		require.EqualValues(t, 50, view.StatsOf(q.DeadLetters()).Dropped)
@@ -143,7 +144,7 @@ func TestARedriveDoesNotChaseWhatDiesAgain(t *testing.T) {
 		q := h.buried(t, 5)
 		time.Sleep(time.Second)
 		deaths := 0
-		work(t, q, 1, func(context.Context, queue.Delivery[string]) error { deaths++; return message.Permanent(errBroken) })
+		work(t, q, 1, func(context.Context, delivery.Delivery[string]) error { deaths++; return message.Permanent(errBroken) })
 		e.Inject(fakeengine.Fault{Op: fakeengine.Redrive, Latency: time.Second})
 		moved, err := deadletter.Redrive(ctx, q, new(deadletter.Choice[string]))
 		require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -28,7 +29,7 @@ func TestThePollerReceivesAsManyAsThereAreWorkersFree(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, e.Calls(fakeengine.Receive), "there is no worker")
 		y := newDiary()
-		s := work(t, q, 3, func(_ context.Context, d queue.Delivery[string]) error {
+		s := work(t, q, 3, func(_ context.Context, d delivery.Delivery[string]) error {
 			y.note("%s", d.Body)
 			time.Sleep(time.Second)
 			return nil
@@ -66,7 +67,7 @@ func TestThePollerBacksOffFromAnEngineThatFails(t *testing.T) {
 		h := newHost(t, e, failures(y))
 		q := h.open(t)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Err: errBroken})
-		work(t, q, 3, func(_ context.Context, d queue.Delivery[string]) error { y.note("%s", d.Body); return nil })
+		work(t, q, 3, func(_ context.Context, d delivery.Delivery[string]) error { y.note("%s", d.Body); return nil })
 		elapse(35 * time.Second)
 		require.Equal(t, []string{
 			"0s: receive: broken", "100ms: receive: broken", "300ms: receive: broken", "700ms: receive: broken", "1.5s: receive: broken", "3.1s: receive: broken",
@@ -96,7 +97,7 @@ func TestThePollerRestsWhileTheQueueIsPaused(t *testing.T) {
 		h := newHost(t, e)
 		q := h.open(t)
 		y := newDiary()
-		work(t, q, 1, func(_ context.Context, d queue.Delivery[string]) error { y.note("%s", d.Body); return nil })
+		work(t, q, 1, func(_ context.Context, d delivery.Delivery[string]) error { y.note("%s", d.Body); return nil })
 		synctest.Wait()
 		require.NoError(t, lifecycle.Pause(ctx, q))
 		synctest.Wait()
@@ -132,7 +133,7 @@ func TestWhatNobodyIsThereForGoesBackToTheEngine(t *testing.T) {
 				q := h.open(t)
 				h.publish(t, "a", "b")
 				e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Late: time.Second})
-				s := work(t, q, 2, func(context.Context, queue.Delivery[string]) error { t.Error("handled"); return nil })
+				s := work(t, q, 2, func(context.Context, delivery.Delivery[string]) error { t.Error("handled"); return nil })
 				synctest.Wait()
 				messages, _ := h.kept(t)
 				require.Equal(t, engine.Stats{InFlight: 2}, messages)
@@ -158,7 +159,7 @@ func TestThePollerReceivesOneAtATimeForARateLimit(t *testing.T) {
 		q := h.open(t)
 		h.publish(t, "a", "b", "c")
 		y := newDiary()
-		work(t, q, 5, func(_ context.Context, d queue.Delivery[string]) error { y.note("%s", d.Body); return nil },
+		work(t, q, 5, func(_ context.Context, d delivery.Delivery[string]) error { y.note("%s", d.Body); return nil },
 			func(s *settings.Subscriber) { s.Every = time.Minute })
 		synctest.Wait()
 		messages, _ := h.kept(t)
@@ -179,7 +180,7 @@ func TestAHookThatEndsTheGoroutineDoesNotEndThePoller(t *testing.T) {
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
 		h.publish(t, "a")
 		got := make(chan string, 1)
-		work(t, q, 1, func(_ context.Context, d queue.Delivery[string]) error { got <- d.Body; return nil })
+		work(t, q, 1, func(_ context.Context, d delivery.Delivery[string]) error { got <- d.Body; return nil })
 		require.Equal(t, "a", <-got)
 		require.Equal(t, 1, exits)
 		h.end(t)
@@ -194,7 +195,7 @@ func TestAutomaticExtensionRenewsTheEnginesLease(t *testing.T) {
 		h := newHost(t, e)
 		q := h.open(t, visible(10*time.Second))
 		var took time.Duration
-		work(t, q, 1, func(ctx context.Context, d queue.Delivery[string]) error {
+		work(t, q, 1, func(ctx context.Context, d delivery.Delivery[string]) error {
 			if d.Attempt() > 1 {
 				return nil
 			}
@@ -226,7 +227,7 @@ func TestAWorkersSettlementThatFailsIsTold(t *testing.T) {
 		h := newHost(t, e, failures(y))
 		q := h.open(t)
 		n := 0
-		work(t, q, 1, func(context.Context, queue.Delivery[string]) error { n++; return nil })
+		work(t, q, 1, func(context.Context, delivery.Delivery[string]) error { n++; return nil })
 		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Err: errBroken})
 		h.publish(t, "a")
 		elapse(time.Minute)
@@ -270,7 +271,7 @@ func TestWhatComesAsTheQueueIsClosedGoesBack(t *testing.T) {
 		h := newHost(t, e)
 		q := h.open(t, visible(time.Hour))
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Late: time.Second})
-		work(t, q, 1, func(context.Context, queue.Delivery[string]) error { t.Error("it is closed"); return nil })
+		work(t, q, 1, func(context.Context, delivery.Delivery[string]) error { t.Error("it is closed"); return nil })
 		h.publish(t, "a")
 		elapse(500 * time.Millisecond)
 		require.NoError(t, lifecycle.Close(q))

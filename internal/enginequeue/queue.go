@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/engineletters"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -19,6 +20,7 @@ import (
 
 // What it is asked for beside what a keeper is: these are found by their type.
 var (
+	_ delivery.Elsewhere[int]   = (*Queue[int])(nil)
 	_ view.Elsewhere[int]       = (*Queue[int])(nil)
 	_ deadletter.Elsewhere[int] = (*Queue[int])(nil)
 )
@@ -285,7 +287,7 @@ func (r *Queue[T]) letters() *engineletters.Source[T] {
 }
 
 // Peek looks at dead letters.
-func (r *Queue[T]) Peek(ctx context.Context, most int) (ds []queue.Delivery[T], err error) {
+func (r *Queue[T]) Peek(ctx context.Context, most int) (ds []delivery.Delivery[T], err error) {
 	if !r.q.Letters {
 		return nil, r.on.Refuse("Peek", "only dead letters can be looked at there; Depth says how many messages there are")
 	}

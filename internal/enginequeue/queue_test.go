@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -25,7 +26,7 @@ func TestAQueueForgetsWhatHasLeft(t *testing.T) {
 		h := newHost(t, fakeengine.New(fakeengine.Config{}))
 		q := h.open(t, attempts(2), func(s *settings.Queue) { s.TTL = time.Hour }, wanted(func(body string) bool { return body != "unwanted" }))
 		h.publish(t, "unwanted", "acked", "failed", "snoozed", "timed out", "expired")
-		ds, err := q.TakeBatch(ctx, 6, q.Visibility())
+		ds, err := delivery.TakeBatch(ctx, q, 6, q.Visibility())
 		require.NoError(t, err)
 		require.Len(t, ds, 5, "one that nobody wants does not hide those behind it")
 		require.Equal(t, 5, view.StatsOf(q).InFlight)

@@ -8,25 +8,25 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
 )
 
 // Receive asks the engine for messages, for a caller.
-func (r *Queue[T]) Receive(ctx context.Context, most int, vis time.Duration) ([]queue.Delivery[T], error) {
+func (r *Queue[T]) Receive(ctx context.Context, most int, vis time.Duration) ([]delivery.Delivery[T], error) {
 	q := r.q
 	if err := r.on.Need(vis != q.Set.Visibility, fmt.Sprintf("WithVisibilityTimeout(%v)", vis), engine.Visibility, vis); err != nil {
 		return nil, err
 	}
 	for {
 		if err := r.awaitServing(ctx); err != nil {
-			return nil, q.ReceiveError(err)
+			return nil, delivery.ReceiveError(q, err)
 		}
 		got, err := r.eq.Receive(ctx, most, r.lease(vis))
 		if err != nil {
-			return nil, q.ReceiveError(r.receiveError(ctx, err))
+			return nil, delivery.ReceiveError(q, r.receiveError(ctx, err))
 		}
 		if ds := r.deliver(got, vis); len(ds) > 0 {
 			return ds, nil
@@ -35,7 +35,7 @@ func (r *Queue[T]) Receive(ctx context.Context, most int, vis time.Duration) ([]
 }
 
 // TryReceive is receive for one who does not want to wait.
-func (r *Queue[T]) TryReceive(ctx context.Context, vis time.Duration) (d queue.Delivery[T], ok bool, err error) {
+func (r *Queue[T]) TryReceive(ctx context.Context, vis time.Duration) (d delivery.Delivery[T], ok bool, err error) {
 	q := r.q
 	soon, cancel := context.WithTimeout(ctx, onengine.ProbeTime)
 	defer cancel()
@@ -58,7 +58,7 @@ func (r *Queue[T]) TryReceive(ctx context.Context, vis time.Duration) (d queue.D
 func (r *Queue[T]) receiveError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, engine.ErrClosed):
-		return queue.ErrQueueClosed
+		return delivery.ErrQueueClosed
 	case ctx.Err() != nil:
 		return message.ContextError(ctx)
 	}
@@ -73,7 +73,7 @@ func (r *Queue[T]) awaitServing(ctx context.Context) error {
 		q.Mu.Lock()
 		if q.Closed {
 			q.Mu.Unlock()
-			return queue.ErrQueueClosed
+			return delivery.ErrQueueClosed
 		}
 		if ended || q.ServesLocked() {
 			q.Mu.Unlock()
@@ -103,7 +103,7 @@ func (r *Queue[T]) resumeLocked() {
 }
 
 // deliver puts what was received in flight, for a caller.
-func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []queue.Delivery[T]) {
+func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []delivery.Delivery[T]) {
 	q := r.q
 	arrivals := r.decode(got)
 	q.Mu.Lock()
@@ -117,8 +117,8 @@ func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []queue
 		q.CountIn(i)
 		q.Delivered++
 		q.Win.Schedule(i, message.After(now, vis))
-		d := q.Delivery(&h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(m.Spent + 1)})
-		q.DeliveredLocked(&d)
+		d := delivery.Of(q, &h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(m.Spent + 1)})
+		delivery.DeliveredLocked(q, &d)
 		ds = append(ds, d)
 	}
 	q.ArmLocked(now)
@@ -166,7 +166,7 @@ func (r *Queue[T]) decode(got []engine.Received) []arrival[T] {
 			a.broken.Err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.QueueName, callback.Error(e.Panicked))
 		}
 		a.broken = a.broken.Told()
-		a.broken.Wait = r.q.WaitAfter(message.Verdict{Cause: message.CauseOfEnd(e), Wait: message.FromBackoff}, int32(a.spent+1))
+		a.broken.Wait = delivery.WaitAfter(r.q, message.Verdict{Cause: message.CauseOfEnd(e), Wait: message.FromBackoff}, int32(a.spent+1))
 	}
 	return as
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -30,7 +30,7 @@ func TestAReceiverWaitsForAMessage(t *testing.T) {
 		require.Equal(t, []any{"a", 1}, []any{d.Body, d.Attempt()})
 		require.Equal(t, time.Now().Add(30*time.Second), d.Deadline())
 		synctest.Wait() // for the others
-		ds, err := q.TakeBatch(ctx, 10, time.Minute)
+		ds, err := delivery.TakeBatch(ctx, q, 10, time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, []string{"b", "c"}, bodies(ds))
 		require.Equal(t, time.Now().Add(time.Minute), ds[0].Deadline(), "its own visibility timeout")
@@ -82,32 +82,32 @@ func TestAReceiveEndsWithItsContextItsQueueOrItsEngine(t *testing.T) {
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		began := time.Now()
-		_, err := q.TakeBatch(soon, 1, q.Visibility())
+		_, err := delivery.TakeBatch(soon, q, 1, q.Visibility())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, `fanout: receive from "q": `)
 		require.Equal(t, time.Second, time.Since(began))
-		_, err = q.TakeBatch(soon, 1, q.Visibility())
+		_, err = delivery.TakeBatch(soon, q, 1, q.Visibility())
 		require.ErrorIs(t, err, context.DeadlineExceeded, "it had ended before")
 
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
-		_, err = q.TakeBatch(ctx, 1, q.Visibility())
+		_, err = delivery.TakeBatch(ctx, q, 1, q.Visibility())
 		require.ErrorIs(t, err, errBroken)
-		var d queue.Delivery[string]
+		var d delivery.Delivery[string]
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
-		_, err = q.TryTake(ctx, &d, q.Visibility())
+		_, err = delivery.TryTake(ctx, q, &d, q.Visibility())
 		require.ErrorIs(t, err, errBroken)
 
 		time.AfterFunc(time.Minute, func() { lifecycle.Close(q) })
-		_, err = q.TakeBatch(ctx, 1, q.Visibility())
+		_, err = delivery.TakeBatch(ctx, q, 1, q.Visibility())
 		require.ErrorIs(t, err, message.ErrClosed)
-		_, err = q.TakeBatch(ctx, 1, q.Visibility())
+		_, err = delivery.TakeBatch(ctx, q, 1, q.Visibility())
 		require.ErrorIs(t, err, message.ErrClosed)
 		h.end(t)
 	})
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHost(t, fakeengine.New(fakeengine.Config{Most: map[engine.Feature]time.Duration{engine.Visibility: time.Minute}}))
 		q := h.open(t)
-		_, err := q.TakeBatch(ctx, 1, time.Hour)
+		_, err := delivery.TakeBatch(ctx, q, 1, time.Hour)
 		require.ErrorIs(t, err, message.ErrUnsupported)
 		require.ErrorContains(t, err, "WithVisibilityTimeout(1h0m0s)")
 		h.end(t)
@@ -125,8 +125,8 @@ func TestATryAsksTheEngineForASecond(t *testing.T) {
 		require.Equal(t, onengine.ProbeTime, time.Since(began))
 		soon, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
-		var d queue.Delivery[string]
-		_, err := q.TryTake(soon, &d, q.Visibility())
+		var d delivery.Delivery[string]
+		_, err := delivery.TryTake(soon, q, &d, q.Visibility())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		h.publish(t, "a")
 		calls := e.Calls(fakeengine.Receive)
@@ -136,7 +136,7 @@ func TestATryAsksTheEngineForASecond(t *testing.T) {
 		require.Zero(t, time.Since(began))
 		require.Equal(t, calls, e.Calls(fakeengine.Receive))
 		require.NoError(t, lifecycle.Resume(ctx, q))
-		ok, err := q.TryTake(ctx, &d, q.Visibility())
+		ok, err := delivery.TryTake(ctx, q, &d, q.Visibility())
 		require.NoError(t, err)
 		require.True(t, ok)
 		require.Equal(t, "a", d.Body)
@@ -152,7 +152,7 @@ func TestAReceiverOfAPausedQueueWaitsUntilItIsResumed(t *testing.T) {
 		require.NoError(t, lifecycle.Pause(ctx, q))
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		_, err := q.TakeBatch(soon, 1, q.Visibility())
+		_, err := delivery.TakeBatch(soon, q, 1, q.Visibility())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		time.AfterFunc(time.Minute, func() { lifecycle.Resume(ctx, q) })
 		began := time.Now()
@@ -160,7 +160,7 @@ func TestAReceiverOfAPausedQueueWaitsUntilItIsResumed(t *testing.T) {
 		require.Equal(t, time.Minute, time.Since(began))
 		require.NoError(t, lifecycle.Pause(ctx, q))
 		time.AfterFunc(time.Minute, func() { lifecycle.Close(q) })
-		_, err = q.TakeBatch(ctx, 1, q.Visibility())
+		_, err = delivery.TakeBatch(ctx, q, 1, q.Visibility())
 		require.ErrorIs(t, err, message.ErrClosed)
 		h.end(t)
 	})
@@ -195,7 +195,7 @@ func TestWhatArrivesIsDecodedAndFiltered(t *testing.T) {
 					return body != "unwanted"
 				}))
 				h.publish(t, row.body, "fine")
-				ds, err := q.TakeBatch(ctx, 2, q.Visibility())
+				ds, err := delivery.TakeBatch(ctx, q, 2, q.Visibility())
 				require.NoError(t, err)
 				require.Equal(t, []string{"fine"}, bodies(ds))
 				require.NoError(t, ds[0].Ack(ctx))
@@ -300,7 +300,7 @@ func TestWhatComesAfterTheCloseGoesBack(t *testing.T) {
 		h.publish(t, "a")
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Late: time.Second})
 		got := make(chan error, 1)
-		go func() { _, err := q.TakeBatch(context.Background(), 1, q.Visibility()); got <- err }()
+		go func() { _, err := delivery.TakeBatch(context.Background(), q, 1, q.Visibility()); got <- err }()
 		synctest.Wait()
 		leave(h, q)
 		require.ErrorIs(t, <-got, message.ErrClosed)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -131,7 +132,7 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 		defer cancel()
 	}
 	v = v.Told()
-	v.Wait = q.WaitAfter(v, q.CountFor(v, ref))
+	v.Wait = delivery.WaitAfter(q, v, delivery.CountFor(q, v, ref))
 	q.Mu.Lock()
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	if err != nil {

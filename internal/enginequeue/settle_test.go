@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -21,25 +22,25 @@ import (
 // What ends here is told to the engine: in which call, and when the message comes again.
 func TestASettlementReachesTheEngine(t *testing.T) {
 	for name, row := range map[string]struct {
-		settle  func(ctx context.Context, d queue.Delivery[string]) error
+		settle  func(ctx context.Context, d delivery.Delivery[string]) error
 		op      fakeengine.Op
 		again   time.Duration // 0: never
 		attempt int           // of the next delivery
 		count   func(s view.Stats) uint64
 	}{
-		"Ack":       {func(ctx context.Context, d queue.Delivery[string]) error { return d.Ack(ctx) }, fakeengine.Ack, 0, 0, func(s view.Stats) uint64 { return s.Acked }},
-		"Nack":      {func(ctx context.Context, d queue.Delivery[string]) error { return d.Nack(ctx) }, fakeengine.Return, time.Second, 2, func(s view.Stats) uint64 { return s.Nacked }},
-		"NackAfter": {func(ctx context.Context, d queue.Delivery[string]) error { return d.NackAfter(ctx, time.Minute) }, fakeengine.Return, time.Minute, 2, func(s view.Stats) uint64 { return s.Nacked }},
-		"Release":   {func(ctx context.Context, d queue.Delivery[string]) error { return d.Release(ctx) }, fakeengine.Return, 1, 1, func(s view.Stats) uint64 { return s.ReleasedCount }},
-		"an error":  {func(ctx context.Context, d queue.Delivery[string]) error { return d.Settle(ctx, errBroken) }, fakeengine.Return, time.Second, 2, func(s view.Stats) uint64 { return s.Failed }},
-		"Snooze": {func(ctx context.Context, d queue.Delivery[string]) error {
+		"Ack":       {func(ctx context.Context, d delivery.Delivery[string]) error { return d.Ack(ctx) }, fakeengine.Ack, 0, 0, func(s view.Stats) uint64 { return s.Acked }},
+		"Nack":      {func(ctx context.Context, d delivery.Delivery[string]) error { return d.Nack(ctx) }, fakeengine.Return, time.Second, 2, func(s view.Stats) uint64 { return s.Nacked }},
+		"NackAfter": {func(ctx context.Context, d delivery.Delivery[string]) error { return d.NackAfter(ctx, time.Minute) }, fakeengine.Return, time.Minute, 2, func(s view.Stats) uint64 { return s.Nacked }},
+		"Release":   {func(ctx context.Context, d delivery.Delivery[string]) error { return d.Release(ctx) }, fakeengine.Return, 1, 1, func(s view.Stats) uint64 { return s.ReleasedCount }},
+		"an error":  {func(ctx context.Context, d delivery.Delivery[string]) error { return d.Settle(ctx, errBroken) }, fakeengine.Return, time.Second, 2, func(s view.Stats) uint64 { return s.Failed }},
+		"Snooze": {func(ctx context.Context, d delivery.Delivery[string]) error {
 			return d.Settle(ctx, message.Snooze(time.Hour))
 		}, fakeengine.Return, time.Hour, 1, func(s view.Stats) uint64 { return s.Snoozed }},
-		"Permanent": {func(ctx context.Context, d queue.Delivery[string]) error {
+		"Permanent": {func(ctx context.Context, d delivery.Delivery[string]) error {
 			return d.Settle(ctx, message.Permanent(errBroken))
 		}, fakeengine.DeadLetter, 0, 0, func(s view.Stats) uint64 { return s.PermanentlyFailed }},
-		"the batch's": {func(_ context.Context, d queue.Delivery[string]) error {
-			for _, err := range d.Q.AckAll(context.Background(), []queue.Delivery[string]{d}) {
+		"the batch's": {func(_ context.Context, d delivery.Delivery[string]) error {
+			for _, err := range delivery.AckAll(context.Background(), d.Q, []delivery.Delivery[string]{d}) {
 				return err
 			}
 			return nil

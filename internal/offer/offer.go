@@ -22,7 +22,7 @@ type Offer[T any] struct {
 	Wants      *queue.Queue[T] // whose RoomWanted says how much room it waits for; nil: none
 
 	Redrive *queue.Queue[T]
-	Letters []queue.Delivery[T]
+	Letters []queue.Letter
 	Moved   int
 }
 

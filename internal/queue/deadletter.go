@@ -184,14 +184,3 @@ func (q *Queue[T]) unpark(p *notice.Pending) {
 	q.CheckDrainedLocked()
 	q.UnlockTo(p)
 }
-
-// PeekedLocked is entry i for those who look at it.
-func (q *Queue[T]) PeekedLocked(i int32) Delivery[T] {
-	m, h := q.Win.Meta(i), q.Win.At(i)
-	return q.Delivery(&h.Item, h.Hist, message.Ref{Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
-}
-
-// InLogDelivery is a message of the log for those who look at it.
-func (q *Queue[T]) InLogDelivery(it *message.Item[T]) Delivery[T] {
-	return q.Delivery(it, nil, message.Ref{Attempt: 1})
-}

@@ -34,10 +34,16 @@ type owner[T any] interface {
 	TurnsOfLocked(q *Queue[T])
 
 	// RedriveLetters adds letters to q, and waits for room. It returns how many moved.
-	RedriveLetters(ctx context.Context, q *Queue[T], letters []Delivery[T]) (moved int, err error)
+	RedriveLetters(ctx context.Context, q *Queue[T], letters []Letter) (moved int, err error)
 	// EndQueue closes a queue. If it is to be deleted nothing of it is left.
 	EndQueue(q *Queue[T], deleting bool) error
 	// TakeOrphanLocked returns a dead-letter queue that has outlived its queue, nil if
 	// there is none, which is then no orphan any more.
 	TakeOrphanLocked(name string) *Queue[T]
+}
+
+// A Letter names a message of a dead-letter queue that was looked at, and may be gone since.
+type Letter struct {
+	Seq   uint64
+	Entry int32
 }

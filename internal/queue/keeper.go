@@ -17,8 +17,6 @@ type keeper[T any] interface {
 	// What callers do with queues and deliveries. No lock is held; ctx is not nil and has
 	// not ended.
 
-	Receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error)
-	TryReceive(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error)
 	Settle(ctx context.Context, ref message.Ref, v message.Verdict) error
 	Extend(ctx context.Context, ref message.Ref, by time.Duration) error
 

@@ -44,13 +44,6 @@ func (q *Queue[T]) NoteUnreturnedLocked(it *message.Item[T], v message.Verdict, 
 	q.NoteItemLocked(k, it, notice.Event{Attempt: attempt, Cause: message.Cause(v.Cause), Err: v.Err, Stack: v.Stack, Elapsed: elapsed})
 }
 
-// DeliveredLocked notes that d was made.
-func (q *Queue[T]) DeliveredLocked(d *Delivery[T]) {
-	if q.Hooked(notice.Delivered) {
-		q.NoteLocked(notice.Delivered, notice.Event{MessageID: d.ID(), PublishedAt: d.PublishedAt(), Attempt: d.Attempt(), Count: 1})
-	}
-}
-
 // DroppedByDelete counts what an engine says that it dropped, and leaves in p what has to
 // be told of it.
 func (q *Queue[T]) DroppedByDelete(n int, p *notice.Pending) {

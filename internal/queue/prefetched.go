@@ -23,23 +23,6 @@ func (q *Queue[T]) Locked(f func()) {
 	f()
 }
 
-// CopyOut makes deliveries of what stands in the log, of which the first has the given
-// name, and the others follow.
-func (q *Queue[T]) CopyOut(ds []Delivery[T], run []message.Item[T], first message.Ref) {
-	run = run[:len(ds)]
-	for j := range ds {
-		d, it := &ds[j], &run[j] // field by field: a literal would be copied, which costs more than all of this
-		d.Body, d.Ext, d.Seq, d.At = it.Body, it.Ext, it.Seq, it.At
-		d.Q, d.Hist = q, nil
-		d.Ref.Stamp, d.Ref.Block, d.Ref.Attempt = first.Stamp+uint64(j), first.Block, 1
-	}
-}
-
-// Item is the message that was delivered.
-func (d *Delivery[T]) Item() message.Item[T] {
-	return message.Item[T]{Seq: d.Seq, At: d.At, Ext: d.Ext, Body: d.Body}
-}
-
 // LookByLocked sees to it that the timer looks at leases when age has passed, and
 // lets go of what the cursor has passed. Who moves the cursor calls it.
 func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
@@ -49,12 +32,6 @@ func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
 	if q.Alarm.CheckBy(message.After(now, age)) {
 		q.ArmLocked(now)
 	}
-}
-
-// Forget lets go of the message, so that what is done is not kept.
-func (d *Delivery[T]) Forget() {
-	var none T
-	d.Body, d.Ext = none, nil
 }
 
 // countDone counts what consumers in step have done, for one who needs the room.

@@ -1,5 +1,7 @@
 package queue
 
+import "time"
+
 // What follows is for those who look after topics and queues, and for package fanout, whose
 // types stand before those of this package.
 
@@ -22,3 +24,6 @@ func (q *Queue[T]) DeadNow() *Queue[T] {
 	defer q.Mu.Unlock()
 	return q.Dead
 }
+
+// Visibility is how long a delivery hides its message, if a receive says nothing else.
+func (q *Queue[T]) Visibility() time.Duration { return q.Set.Visibility }

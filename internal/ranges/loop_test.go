@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -21,19 +22,19 @@ import (
 )
 
 // deliveriesOf is a range as package fanout makes it of a Range.
-func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, vis time.Duration) iter.Seq2[queue.Delivery[T], error] {
-	return func(yield func(queue.Delivery[T], error) bool) {
+func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, vis time.Duration) iter.Seq2[delivery.Delivery[T], error] {
+	return func(yield func(delivery.Delivery[T], error) bool) {
 		r := New(q, vis)
 		defer r.Leave()
 		var err error
 		for err == nil {
-			var d *queue.Delivery[T]
+			var d *delivery.Delivery[T]
 			if d, err = r.Next(ctx); err == nil && !yield(*d, nil) {
 				return
 			}
 		}
 		if !r.IsOver(err) {
-			yield(queue.Delivery[T]{}, err)
+			yield(delivery.Delivery[T]{}, err)
 		}
 	}
 }
@@ -52,7 +53,7 @@ func to(k, n int) []int { return from(k, n+1) }
 // warm ranges over n messages and acknowledges them, so that the next lease is as
 // large as it can be; then it publishes more and calls body with each of them.
 // body returns whether to go on.
-func warm(t *testing.T, h *home[int], more int, body func(d queue.Delivery[int]) bool) {
+func warm(t *testing.T, h *home[int], more int, body func(d delivery.Delivery[int]) bool) {
 	t.Helper()
 	const n = 4 * queue.PrefetchLen
 	h.publish(to(-n, -1)...)
@@ -76,7 +77,7 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 		h := newHome[int](t)
 		q := h.q
 		const n = 150
-		warm(t, h, n, func(d queue.Delivery[int]) bool {
+		warm(t, h, n, func(d delivery.Delivery[int]) bool {
 			s := view.StatsOf(q)
 			done := d.Body
 			require.Equal(t, []int{n - 1 - done, 1}, []int{s.Ready, s.InFlight})
@@ -103,7 +104,7 @@ func TestWhatARangeHasNotBegunIsTakenByOthersAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
 		q := h.q
-		warm(t, h, 10, func(d queue.Delivery[int]) bool {
+		warm(t, h, 10, func(d delivery.Delivery[int]) bool {
 			if d.Body == 3 {
 				require.Equal(t, 6, waitingIn(q))
 				for want := 4; want < 10; want++ {
@@ -131,7 +132,7 @@ func TestWhatARangeIsSlowToBeginIsNotOvertakenForLong(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t)
 			q := h.q
-			warm(t, h, 100, func(d queue.Delivery[int]) bool {
+			warm(t, h, 100, func(d delivery.Delivery[int]) bool {
 				if d.Body != 3 {
 					require.NoError(t, d.Ack(ctx))
 					return true
@@ -162,7 +163,7 @@ func TestARangedMessageTimesOut(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t, visible(hide))
 				q := h.q
-				warm(t, h, 40, func(d queue.Delivery[int]) bool {
+				warm(t, h, 40, func(d delivery.Delivery[int]) bool {
 					time.Sleep(time.Microsecond)
 					if d.Body < n {
 						require.NoError(t, d.Ack(ctx))
@@ -201,8 +202,8 @@ func TestARangeMaySettleLater(t *testing.T) {
 		h := newHome[int](t, visible(time.Minute), backoff(time.Hour))
 		q := h.q
 		const n = 100
-		var ds []queue.Delivery[int]
-		warm(t, h, n, func(d queue.Delivery[int]) bool {
+		var ds []delivery.Delivery[int]
+		warm(t, h, n, func(d delivery.Delivery[int]) bool {
 			ds = append(ds, d)
 			require.Equal(t, len(ds), view.StatsOf(q).InFlight)
 			require.NoError(t, q.Check())
@@ -224,7 +225,7 @@ func TestARangeMaySettleLater(t *testing.T) {
 			case 2:
 				err = d.Extend(ctx, time.Hour)
 			case 3:
-				err = q.AckAll(ctx, []queue.Delivery[int]{d})[0]
+				err = delivery.AckAll(ctx, q, []delivery.Delivery[int]{d})[0]
 				want[message.Acked]++
 			case 4:
 				continue
@@ -264,11 +265,11 @@ func TestARangeThatEndsGivesBackWhatItHasNotBegun(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t, visible(time.Minute))
 				q := h.q
-				var last queue.Delivery[int]
+				var last delivery.Delivery[int]
 				var wg sync.WaitGroup
 				wg.Go(func() {
 					defer func() { _ = recover() }()
-					warm(t, h, 100, func(d queue.Delivery[int]) bool {
+					warm(t, h, 100, func(d delivery.Delivery[int]) bool {
 						if last = d; d.Body == 5 {
 							end()
 							return false
@@ -299,13 +300,13 @@ func TestARangeWakesOthersForWhatItGivesBack(t *testing.T) {
 		h := newHome[int](t)
 		q := h.q
 		got := make(chan int, 1)
-		warm(t, h, 2, func(d queue.Delivery[int]) bool {
+		warm(t, h, 2, func(d delivery.Delivery[int]) bool {
 			require.Equal(t, 1, waitingIn(q))
 			require.NoError(t, lifecycle.Pause(ctx, q))
 			require.NoError(t, d.Ack(ctx))
 			go func() {
-				var other queue.Delivery[int]
-				assert.NoError(t, q.TakeOne(ctx, &other, q.Visibility()))
+				var other delivery.Delivery[int]
+				assert.NoError(t, delivery.TakeOne(ctx, q, &other, q.Visibility()))
 				got <- other.Body
 			}()
 			synctest.Wait()

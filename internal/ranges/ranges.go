@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -25,16 +26,16 @@ type Range[T any] struct {
 	vis time.Duration
 
 	// The loop's goroutine's; it changes lease and entered under the queue's Mu.
-	lease   *lease.Lease[T]     // nil: the last message was received by itself
-	entered bool                // it is counted among the queue's ranges
-	base    uint64              // stamp of ds[0]
-	ds      []queue.Delivery[T] // what is in the lease
+	lease   *lease.Lease[T]        // nil: the last message was received by itself
+	entered bool                   // it is counted among the queue's ranges
+	base    uint64                 // stamp of ds[0]
+	ds      []delivery.Delivery[T] // what is in the lease
 	// forgotten is how many of ds were let go of for good, once the lease has them.
 	forgotten int
 	takenAt   int64
 	size      int // how many to take next
-	buffer    []queue.Delivery[T]
-	one       [1]queue.Delivery[T] // what was received by itself
+	buffer    []delivery.Delivery[T]
+	one       [1]delivery.Delivery[T] // what was received by itself
 }
 
 // New returns a range over the queue's messages, each with the given visibility timeout.
@@ -44,7 +45,7 @@ func New[T any](q *queue.Queue[T], vis time.Duration) *Range[T] {
 
 // Next returns the next message, and waits for one if there is none. It is valid
 // until the next call.
-func (r *Range[T]) Next(ctx context.Context) (*queue.Delivery[T], error) {
+func (r *Range[T]) Next(ctx context.Context) (*delivery.Delivery[T], error) {
 	if ctx.Err() == nil && r.lease != nil {
 		if p, ok := r.lease.Word.Advance(); ok {
 			k := p.Stamp() - r.base
@@ -54,11 +55,11 @@ func (r *Range[T]) Next(ctx context.Context) (*queue.Delivery[T], error) {
 	}
 	q := r.q
 	if !q.Local {
-		ds, err := q.ReceiveOther(ctx, 1, r.vis)
+		ds, err := delivery.ReceiveOther(ctx, q, 1, r.vis)
 		copy(r.one[:], ds)
 		return &r.one[0], err
 	}
-	if err := q.Await(ctx, r.takeLocked); err != nil {
+	if err := delivery.Await(ctx, q, r.takeLocked); err != nil {
 		return nil, err
 	}
 	if r.lease != nil {
@@ -91,7 +92,7 @@ func (r *Range[T]) takeLocked() (ok bool) {
 		return true
 	}
 	r.restLocked()
-	return q.TakeAtLocked(r.one[:], now, r.vis) > 0
+	return delivery.TakeAtLocked(q, r.one[:], now, r.vis) > 0
 }
 
 // detachLocked ends what the range has to do with its current message. If it is not
@@ -186,7 +187,7 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 		return false
 	}
 	if r.buffer == nil {
-		r.buffer = make([]queue.Delivery[T], lease.Len)
+		r.buffer = make([]delivery.Delivery[T], lease.Len)
 	}
 	t := q.OpenLeases()
 	if r.lease == nil || !t.Again(r.lease, k, now) {
@@ -196,7 +197,7 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 	}
 	first := t.First(r.lease)
 	r.ds, r.base, r.forgotten = r.buffer[:k], first.Stamp, 0
-	q.CopyOut(r.ds, run, first)
+	delivery.CopyOut(q, r.ds, run, first)
 	q.Cursor.Step(k)
 	q.BacklogsTurn = false
 	q.LookByLocked(now, min(alarm.CheckAge, r.vis))
@@ -224,4 +225,4 @@ func (r *Range[T]) sizeLocked(now int64) int {
 }
 
 // IsOver reports whether err, of Next, says that the queue is closed.
-func (r *Range[T]) IsOver(err error) bool { return errors.Is(err, queue.ErrQueueClosed) }
+func (r *Range[T]) IsOver(err error) bool { return errors.Is(err, delivery.ErrQueueClosed) }

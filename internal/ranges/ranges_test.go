@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -16,7 +17,7 @@ import (
 )
 
 // over ranges over n messages, and calls body with each until it returns false.
-func over(t *testing.T, r *Range[int], n int, body func(d *queue.Delivery[int]) bool) {
+func over(t *testing.T, r *Range[int], n int, body func(d *delivery.Delivery[int]) bool) {
 	t.Helper()
 	defer r.Leave()
 	for range n {
@@ -34,7 +35,7 @@ func TestARangeYieldsEachMessageOnceAndInOrder(t *testing.T) {
 		r := New(h.q, h.q.Visibility())
 		h.publish(from(0, 300)...)
 		n, most := 0, 0
-		over(t, r, 300, func(d *queue.Delivery[int]) bool {
+		over(t, r, 300, func(d *delivery.Delivery[int]) bool {
 			require.Equal(t, n, d.Body)
 			s := view.StatsOf(h.q)
 			require.Equal(t, []int{n, 1, 300 - n - 1}, []int{int(s.Acked), s.InFlight, s.Ready}, "one at a time is in flight")
@@ -57,11 +58,11 @@ func TestWhatARangeHasNotBegunIsForASubscriberAtOnce(t *testing.T) {
 		h := newHome[int](t)
 		h.publish(from(0, 8)...)
 		var got []int
-		over(t, New(h.q, h.q.Visibility()), 8, func(d *queue.Delivery[int]) bool {
+		over(t, New(h.q, h.q.Visibility()), 8, func(d *delivery.Delivery[int]) bool {
 			if d.Body < 2 {
 				return d.Ack(ctx) == nil
 			}
-			h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { got = append(got, d.Body); return nil })
+			h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error { got = append(got, d.Body); return nil })
 			synctest.Wait()
 			require.Equal(t, from(3, 8), got)
 			return false
@@ -151,14 +152,14 @@ func TestARangeTakesWhatItCannotPrefetchByItself(t *testing.T) {
 		}
 		h.items(is...)
 		n := 0
-		over(t, New(h.q, h.q.Visibility()), 30, func(d *queue.Delivery[int]) bool {
+		over(t, New(h.q, h.q.Visibility()), 30, func(d *delivery.Delivery[int]) bool {
 			require.Equal(t, n, d.Body)
 			n++
 			return d.Ack(ctx) == nil
 		})
 		require.EqualValues(t, 30, view.StatsOf(h.q).Acked)
 		h.publish(1, 2, 3)
-		over(t, New(h.q, time.Second), 1, func(d *queue.Delivery[int]) bool {
+		over(t, New(h.q, time.Second), 1, func(d *delivery.Delivery[int]) bool {
 			require.Equal(t, time.Now().Add(time.Second), d.Deadline())
 			elapse(time.Second)
 			require.EqualValues(t, 1, view.StatsOf(h.q).TimedOut)
@@ -174,7 +175,7 @@ func TestASlowRangePrefetchesLess(t *testing.T) {
 		h := newHome[int](t)
 		h.publish(from(0, 60)...)
 		r := New(h.q, h.q.Visibility())
-		over(t, r, 60, func(d *queue.Delivery[int]) bool {
+		over(t, r, 60, func(d *delivery.Delivery[int]) bool {
 			if d.Body >= 10 {
 				require.LessOrEqual(t, len(r.ds), 4)
 			}
@@ -195,7 +196,7 @@ func TestARangeOverDeadLetters(t *testing.T) {
 		}
 		n := 0
 		d := h.q.DeadLetters()
-		over(t, New(d, d.Visibility()), 5, func(d *queue.Delivery[int]) bool {
+		over(t, New(d, d.Visibility()), 5, func(d *delivery.Delivery[int]) bool {
 			require.Equal(t, n, d.Body)
 			n++
 			return d.Ack(ctx) == nil
@@ -213,7 +214,7 @@ func TestAMessageOfARangeTimesOutInTime(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t, visible(time.Second))
 			h.publish(from(0, 60)...)
-			over(t, New(h.q, h.q.Visibility()), 60, func(d *queue.Delivery[int]) bool {
+			over(t, New(h.q, h.q.Visibility()), 60, func(d *delivery.Delivery[int]) bool {
 				if d.Body < at {
 					time.Sleep(time.Microsecond)
 					if d.Body == 7 { // the last of a lease, of which the timer is done then

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/deadletter"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/intercept"
@@ -31,7 +32,7 @@ import (
 const amortised = 0.013
 
 // A Handler is a OneHandler that is given a copy.
-type Handler[T any] func(ctx context.Context, d queue.Delivery[T]) error
+type Handler[T any] func(ctx context.Context, d delivery.Delivery[T]) error
 
 // allSettings is all that an option can set.
 type allSettings struct {
@@ -138,10 +139,10 @@ func RedriveIDs(ids ...string) option {
 		}
 	}
 }
-func RedriveIf[T any](keep func(queue.Delivery[T]) bool) option {
+func RedriveIf[T any](keep func(delivery.Delivery[T]) bool) option {
 	return func(s *allSettings) {
-		k, _ := s.keep.([]func(*queue.Delivery[T]) bool)
-		s.keep = append(k, func(d *queue.Delivery[T]) bool { return keep(*d) })
+		k, _ := s.keep.([]func(*delivery.Delivery[T]) bool)
+		s.keep = append(k, func(d *delivery.Delivery[T]) bool { return keep(*d) })
 	}
 }
 
@@ -238,45 +239,45 @@ func visOf[T any](q *queue.Queue[T], options []option) time.Duration {
 	return q.Visibility()
 }
 
-func receiveFrom[T any](q *queue.Queue[T], ctx context.Context, options ...option) (queue.Delivery[T], error) {
-	var d queue.Delivery[T]
-	err := q.TakeOne(ctx, &d, visOf(q, options))
+func receiveFrom[T any](q *queue.Queue[T], ctx context.Context, options ...option) (delivery.Delivery[T], error) {
+	var d delivery.Delivery[T]
+	err := delivery.TakeOne(ctx, q, &d, visOf(q, options))
 	return d, err
 }
 
-func tryReceiveFrom[T any](q *queue.Queue[T], ctx context.Context, options ...option) (queue.Delivery[T], bool, error) {
-	var d queue.Delivery[T]
-	ok, err := q.TryTake(ctx, &d, visOf(q, options))
+func tryReceiveFrom[T any](q *queue.Queue[T], ctx context.Context, options ...option) (delivery.Delivery[T], bool, error) {
+	var d delivery.Delivery[T]
+	ok, err := delivery.TryTake(ctx, q, &d, visOf(q, options))
 	return d, ok, err
 }
 
-func receiveInto[T any](q *queue.Queue[T], ctx context.Context, ds []queue.Delivery[T], options ...option) (int, error) {
-	return q.TakeInto(ctx, ds, visOf(q, options))
+func receiveInto[T any](q *queue.Queue[T], ctx context.Context, ds []delivery.Delivery[T], options ...option) (int, error) {
+	return delivery.TakeInto(ctx, q, ds, visOf(q, options))
 }
 
-func receiveBatch[T any](q *queue.Queue[T], ctx context.Context, most int, options ...option) ([]queue.Delivery[T], error) {
-	return q.TakeBatch(ctx, most, visOf(q, options))
+func receiveBatch[T any](q *queue.Queue[T], ctx context.Context, most int, options ...option) ([]delivery.Delivery[T], error) {
+	return delivery.TakeBatch(ctx, q, most, visOf(q, options))
 }
 
-func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, options ...option) iter.Seq2[queue.Delivery[T], error] {
-	return func(yield func(queue.Delivery[T], error) bool) {
+func deliveriesOf[T any](q *queue.Queue[T], ctx context.Context, options ...option) iter.Seq2[delivery.Delivery[T], error] {
+	return func(yield func(delivery.Delivery[T], error) bool) {
 		r := ranges.New(q, visOf(q, options))
 		defer r.Leave()
 		var err error
 		for err == nil {
-			var d *queue.Delivery[T]
+			var d *delivery.Delivery[T]
 			if d, err = r.Next(ctx); err == nil && !yield(*d, nil) {
 				return
 			}
 		}
 		if !r.IsOver(err) {
-			yield(queue.Delivery[T]{}, err)
+			yield(delivery.Delivery[T]{}, err)
 		}
 	}
 }
 
-func ackBatchOf[T any](q *queue.Queue[T], ctx context.Context, ds ...queue.Delivery[T]) error {
-	failed := q.AckAll(ctx, ds)
+func ackBatchOf[T any](q *queue.Queue[T], ctx context.Context, ds ...delivery.Delivery[T]) error {
+	failed := delivery.AckAll(ctx, q, ds)
 	if failed == nil {
 		return nil
 	}
@@ -290,6 +291,6 @@ func ackBatchOf[T any](q *queue.Queue[T], ctx context.Context, ds ...queue.Deliv
 func redriveTo[T any](q *queue.Queue[T], ctx context.Context, options ...option) (int, error) {
 	s := set(options)
 	c := &deadletter.Choice[T]{Letters: s.letters}
-	c.Keep, _ = s.keep.([]func(*queue.Delivery[T]) bool)
+	c.Keep, _ = s.keep.([]func(*delivery.Delivery[T]) bool)
 	return deadletter.Redrive(ctx, q, c)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -82,7 +83,7 @@ func (e *deref) Unwrap() error { return e.err }
 func TestPromise05AnErrorThatPanicsWhenItIsLookedAtFailsItsAttemptOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
-		s := subscribe(t, top, "q", func(_ context.Context, d queue.Delivery[int]) error {
+		s := subscribe(t, top, "q", func(_ context.Context, d delivery.Delivery[int]) error {
 			switch d.Body {
 			case 1:
 				var e *deref
@@ -117,7 +118,7 @@ func TestPromise05ATimeoutCancelsNoLaterRun(t *testing.T) {
 	causes := make(chan error, 10)
 	var first atomic.Pointer[handling.Context]
 	q := openQueue(t, top, "q", WithVisibilityTimeout(100*time.Millisecond), WithMaxAttempts(1))
-	_, err := subscribeTo(q, context.Background(), func(ctx context.Context, d queue.Delivery[int]) error {
+	_, err := subscribeTo(q, context.Background(), func(ctx context.Context, d delivery.Delivery[int]) error {
 		r := run{d.Body, make(chan struct{})}
 		if d.Body == 1 {
 			first.Store(ctx.(*handling.Context))
@@ -299,13 +300,13 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 	ctx := t.Context()
 	for name, consume := range map[string]func(q *queue.Queue[int]){
 		"a handler that fails": func(q *queue.Queue[int]) {
-			_, _ = subscribeTo(q, ctx, func(context.Context, queue.Delivery[int]) error { return errBusy })
+			_, _ = subscribeTo(q, ctx, func(context.Context, delivery.Delivery[int]) error { return errBusy })
 		},
 		"a handler that settles": func(q *queue.Queue[int]) {
-			_, _ = subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error { return d.Nack(ctx) })
+			_, _ = subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error { return d.Nack(ctx) })
 		},
 		"a batch handler that fails": func(q *queue.Queue[int]) {
-			_, _ = subscribeBatchTo(q, ctx, func(context.Context, []queue.Delivery[int]) error { return errBusy })
+			_, _ = subscribeBatchTo(q, ctx, func(context.Context, []delivery.Delivery[int]) error { return errBusy })
 		},
 		"a range": func(q *queue.Queue[int]) {
 			for d, err := range deliveriesOf(q, ctx) {
@@ -336,19 +337,22 @@ func TestNoAttemptEndsBeforeItStarts(t *testing.T) {
 // A worker whose messages never end does not come to ask for what waits in
 // another's lease, whatever became of the message before it: the timer does.
 func TestNothingWaitsForLongInAHandBesideAWorkerThatIsBusy(t *testing.T) {
-	for name, slow := range map[string]func(ctx context.Context, d queue.Delivery[int]) error{
-		"its handler only waits":   func(context.Context, queue.Delivery[int]) error { time.Sleep(time.Hour); return nil },
-		"its handler acknowledges": func(ctx context.Context, d queue.Delivery[int]) error { defer time.Sleep(time.Hour); return d.Ack(ctx) },
-		"its handler extends": func(ctx context.Context, d queue.Delivery[int]) error {
+	for name, slow := range map[string]func(ctx context.Context, d delivery.Delivery[int]) error{
+		"its handler only waits": func(context.Context, delivery.Delivery[int]) error { time.Sleep(time.Hour); return nil },
+		"its handler acknowledges": func(ctx context.Context, d delivery.Delivery[int]) error {
+			defer time.Sleep(time.Hour)
+			return d.Ack(ctx)
+		},
+		"its handler extends": func(ctx context.Context, d delivery.Delivery[int]) error {
 			defer time.Sleep(time.Hour)
 			return d.Extend(ctx, 2*time.Hour)
 		},
-		"its handler looks": func(ctx context.Context, d queue.Delivery[int]) error {
+		"its handler looks": func(ctx context.Context, d delivery.Delivery[int]) error {
 			d.Deadline()
 			time.Sleep(time.Hour)
 			return nil
 		},
-		"it is dead, and a hook waits": func(context.Context, queue.Delivery[int]) error { return message.Permanent(errBusy) },
+		"it is dead, and a hook waits": func(context.Context, delivery.Delivery[int]) error { return message.Permanent(errBusy) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
@@ -356,7 +360,7 @@ func TestNothingWaitsForLongInAHandBesideAWorkerThatIsBusy(t *testing.T) {
 				g := newGot()
 				const at = 100
 				more := make(chan struct{})
-				subscribe(t, top, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+				subscribe(t, top, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 					g.add(d.Body)
 					switch {
 					case d.Body == at:

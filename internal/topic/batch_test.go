@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -25,7 +26,7 @@ func subscribeBatch[T any](t *testing.T, top *Topic[T], name string, h workers.B
 }
 
 // bodiesOf returns what ds are deliveries of.
-func bodiesOf[T any](ds []queue.Delivery[T]) (bs []T) {
+func bodiesOf[T any](ds []delivery.Delivery[T]) (bs []T) {
 	for _, d := range ds {
 		bs = append(bs, d.Body)
 	}
@@ -45,7 +46,7 @@ func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
 			top := newTopic[int](t, WithOrdering())
 			var q *queue.Queue[int]
 			batch := 0
-			q = subscribeBatch(t, top, "q", func(_ context.Context, ds []queue.Delivery[int]) error {
+			q = subscribeBatch(t, top, "q", func(_ context.Context, ds []delivery.Delivery[int]) error {
 				require.Len(t, ds, 100)
 				require.Equal(t, 100, view.StatsOf(q).InFlight)
 				require.Zero(t, inWindow(q), "nothing of a batch is kept apart")
@@ -69,7 +70,7 @@ func TestAQuietBatchNeverEntersTheWindow(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t)
 			var q *queue.Queue[int]
-			q = subscribeBatch(t, top, "q", func(context.Context, []queue.Delivery[int]) error {
+			q = subscribeBatch(t, top, "q", func(context.Context, []delivery.Delivery[int]) error {
 				require.Equal(t, 100, view.StatsOf(q).InFlight)
 				time.Sleep(took)
 				require.Zero(t, inWindow(q))
@@ -94,7 +95,7 @@ func TestPromise11ABatchTimesOutAtTheExactInstant(t *testing.T) {
 				top := newTopic[int](t)
 				var took []time.Duration
 				y := newDiary()
-				q := subscribeBatch(t, top, "q", func(ctx context.Context, ds []queue.Delivery[int]) error {
+				q := subscribeBatch(t, top, "q", func(ctx context.Context, ds []delivery.Delivery[int]) error {
 					y.note("%d of attempt %d", len(ds), ds[0].Attempt())
 					if ds[0].Attempt() == 1 && ds[0].Body >= 64 {
 						began := time.Now()
@@ -109,7 +110,7 @@ func TestPromise11ABatchTimesOutAtTheExactInstant(t *testing.T) {
 				publishOnce(t, top, 128)
 				synctest.Wait()
 				if single {
-					s, err := subscribeTo(q, ctx, func(context.Context, queue.Delivery[int]) error { return nil })
+					s, err := subscribeTo(q, ctx, func(context.Context, delivery.Delivery[int]) error { return nil })
 					require.NoError(t, err)
 					publish(t, top, 128, 129)
 					synctest.Wait()
@@ -131,14 +132,14 @@ func TestLeasesAreLookedAtInTimeBesideABatch(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		const visibility = time.Second
 		top := newTopic[int](t)
-		q := subscribeBatch(t, top, "q", func(context.Context, []queue.Delivery[int]) error {
+		q := subscribeBatch(t, top, "q", func(context.Context, []delivery.Delivery[int]) error {
 			time.Sleep(visibility / 2)
 			return nil
 		}, WithVisibilityTimeout(visibility), WithBatchSize(1))
 		publish(t, top, 0)
 		elapse(visibility / 4)
 		var took time.Duration
-		_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 			if d.Body == 20 && d.Attempt() == 1 {
 				began := time.Now()
 				<-ctx.Done()
@@ -164,7 +165,7 @@ func TestABatchBeginsWithWhatWaitsInAnotherConsumersLease(t *testing.T) {
 		g.q.Mu.Unlock()
 		require.Positive(t, inLog, "nothing is in the log")
 		var got []int
-		_, err := subscribeBatchTo(g.q, ctx, func(_ context.Context, ds []queue.Delivery[int]) error {
+		_, err := subscribeBatchTo(g.q, ctx, func(_ context.Context, ds []delivery.Delivery[int]) error {
 			got = append(got, bodiesOf(ds)...)
 			return nil
 		}, WithBatchSize(100))
@@ -180,7 +181,7 @@ func TestRoomThatABatchMakesIsSeenByPublishers(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		var got [][]int
-		subscribeBatch(t, top, "q", func(_ context.Context, ds []queue.Delivery[int]) error {
+		subscribeBatch(t, top, "q", func(_ context.Context, ds []delivery.Delivery[int]) error {
 			got = append(got, bodiesOf(ds))
 			time.Sleep(time.Second)
 			return nil
@@ -202,7 +203,7 @@ func TestABatchPinsNothingAMillisecondAfterItIsDone(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[*watched](t)
 			fails := waits
-			q := subscribeBatch(t, top, "q", func(context.Context, []queue.Delivery[*watched]) error {
+			q := subscribeBatch(t, top, "q", func(context.Context, []delivery.Delivery[*watched]) error {
 				if fails {
 					fails = false
 					return errBusy
@@ -234,7 +235,7 @@ func TestABatchAllocatesNothingForADelivery(t *testing.T) {
 				const n = 1000
 				for k := range queues {
 					count := 0
-					subscribeBatch(t, top, fmt.Sprint(k), func(_ context.Context, ds []queue.Delivery[*int]) error {
+					subscribeBatch(t, top, fmt.Sprint(k), func(_ context.Context, ds []delivery.Delivery[*int]) error {
 						if count += len(ds); count%n == 0 {
 							handled <- struct{}{}
 						}

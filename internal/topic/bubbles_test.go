@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -132,7 +133,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 						var s *workers.Subscriber[int]
 						if !c.noWorker {
 							var err error
-							s, err = subscribeTo(q, t.Context(), func(_ context.Context, d queue.Delivery[int]) error {
+							s, err = subscribeTo(q, t.Context(), func(_ context.Context, d delivery.Delivery[int]) error {
 								ran <- d.Body
 								if d.Body < 0 && d.Attempt() == 1 {
 									return errBusy
@@ -171,7 +172,7 @@ func TestBubblesUseASubscriberInTurn(t *testing.T) {
 		if every > 0 {
 			options = append(options, WithRateLimit(float64(time.Second/every)))
 		}
-		s := subscribe(t, top, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+		s := subscribe(t, top, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 			require.NoError(t, ctx.Err()) // makes the context a real one
 			ran <- d.Body
 			return nil
@@ -204,7 +205,7 @@ func TestBubblesUseASubscriberInTurn(t *testing.T) {
 func TestAShutdownThatRanOutInABubbleIsCalledAgainOutside(t *testing.T) {
 	top := newTopic[int](t)
 	var release chan struct{}
-	s := subscribe(t, top, "q", func(context.Context, queue.Delivery[int]) error {
+	s := subscribe(t, top, "q", func(context.Context, delivery.Delivery[int]) error {
 		<-release
 		return nil
 	})

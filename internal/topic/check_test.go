@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
 	"github.com/gofanout/fanout/internal/workers"
@@ -55,7 +56,7 @@ func publish[T any](t *testing.T, top *Topic[T], bodies ...T) {
 	}
 }
 
-func receive[T any](t *testing.T, q *queue.Queue[T], options ...ReceiveOption) queue.Delivery[T] {
+func receive[T any](t *testing.T, q *queue.Queue[T], options ...ReceiveOption) delivery.Delivery[T] {
 	t.Helper()
 	d, ok, err := tryReceiveFrom(q, context.Background(), options...)
 	require.NoError(t, err)

@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -24,7 +24,7 @@ func TestAPublishWithTheContextOfAHandlerThatHasReturnedWaits(t *testing.T) {
 				top := newTopic[int](t, w.topic...)
 				published := make(chan error, 1)
 				release := make(chan bool)
-				handle := func(ctx context.Context, d queue.Delivery[int]) error {
+				handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 					if d.Body == 1 {
 						go func() {
 							<-release
@@ -39,7 +39,7 @@ func TestAPublishWithTheContextOfAHandlerThatHasReturnedWaits(t *testing.T) {
 				publish(t, top, 1, 2)
 				var err error
 				if w.batch {
-					_, err = subscribeBatchTo(q, ctx, func(ctx context.Context, ds []queue.Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
+					_, err = subscribeBatchTo(q, ctx, func(ctx context.Context, ds []delivery.Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
 				} else {
 					_, err = subscribeTo(q, ctx, handle, workerOptions(w.options)...)
 				}
@@ -76,7 +76,7 @@ func TestAContextSeesNothingOfALaterRun(t *testing.T) {
 					const n = 40
 					top := newTopic[int](t, w.topic...)
 					var ctxs []context.Context
-					handle := func(ctx context.Context, d queue.Delivery[int]) error {
+					handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 						ctxs = append(ctxs, ctx)
 						looks(ctx)
 						if d.Body%10 == 9 && d.Attempt() == 1 {
@@ -92,7 +92,7 @@ func TestAContextSeesNothingOfALaterRun(t *testing.T) {
 					publishAll(t, top, ms...)
 					var err error
 					if w.batch {
-						_, err = subscribeBatchTo(q, ctx, func(ctx context.Context, ds []queue.Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
+						_, err = subscribeBatchTo(q, ctx, func(ctx context.Context, ds []delivery.Delivery[int]) error { return handle(ctx, ds[0]) }, WithBatchSize(1))
 					} else {
 						_, err = subscribeTo(q, ctx, handle, workerOptions(w.options)...)
 					}
@@ -130,7 +130,7 @@ func TestContextsDerivedFromAHandlersStartNoGoroutine(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		goroutines := make(chan string, 1)
-		subscribe(t, top, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+		subscribe(t, top, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 			for range 100 {
 				child, cancel := context.WithTimeout(ctx, time.Hour)
 				defer cancel()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -103,7 +104,7 @@ func TestAWaitingPublishGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 	}
 }
 
-func peek(t *testing.T, q *queue.Queue[int]) []queue.Delivery[int] {
+func peek(t *testing.T, q *queue.Queue[int]) []delivery.Delivery[int] {
 	t.Helper()
 	ds, err := view.Peek(t.Context(), q, message.Unlimited)
 	require.NoError(t, err)
@@ -315,7 +316,7 @@ func TestTheNextOfAKeyGoesOnWhenItsHeadExpires(t *testing.T) {
 		publishAll(t, top, message.Published[int]{Body: 1, OrderingKey: "k", TimeToLive: time.Second}, message.Published[int]{Body: 2, OrderingKey: "k"})
 		require.NoError(t, receive(t, q).NackAfter(ctx, time.Hour))
 		requireEmpty(t, q)
-		got := make(chan queue.Delivery[int], 1)
+		got := make(chan delivery.Delivery[int], 1)
 		go func() {
 			d, err := receiveFrom(q, ctx)
 			if err == nil {
@@ -414,7 +415,7 @@ func TestAHandlerMayWaitForWhatExpires(t *testing.T) {
 				q := openQueue(t, top, "audit", append(options, WithCapacity(2))...)
 				publishAll(t, top, message.Published[int]{Body: 1}, waiting)
 				published := make(chan error, 1)
-				_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
+				_, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 					if d.Body == 1 {
 						published <- top.Publish(ctx, 3)
 					}
@@ -550,7 +551,7 @@ func TestAQueueIsDrainedByWhatExpires(t *testing.T) {
 				handling := openQueue(t, top, "handling", is(3), WithVisibilityTimeout(time.Hour))
 				publish(t, top, 1, 2, 3)
 				failed := make(chan error, 1)
-				_, err := subscribeTo(handling, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
+				_, err := subscribeTo(handling, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 					if waits {
 						ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 						defer cancel()
@@ -612,7 +613,7 @@ func TestTheNextOfAKeyGoesOnThoughThePublishFails(t *testing.T) {
 		publishAll(t, top, message.Published[int]{Body: 1, OrderingKey: "k", TimeToLive: time.Hour}, message.Published[int]{Body: 2, OrderingKey: "k"})
 		require.NoError(t, receive(t, q).NackAfter(ctx, 24*time.Hour))
 		requireEmpty(t, q)
-		got := make(chan queue.Delivery[int], 1)
+		got := make(chan delivery.Delivery[int], 1)
 		go func() {
 			if d, err := receiveFrom(q, ctx); err == nil {
 				got <- d

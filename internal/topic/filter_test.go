@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -18,12 +18,12 @@ func TestAPublishWakesOnlyTheQueuesThatGetIt(t *testing.T) {
 		top := newTopic[int](t)
 		handled := make([]int, n)
 		for k := range n {
-			subscribe(t, top, strconv.Itoa(k), func(context.Context, queue.Delivery[int]) error {
+			subscribe(t, top, strconv.Itoa(k), func(context.Context, delivery.Delivery[int]) error {
 				handled[k]++
 				return nil
 			}, WithFilter(func(body int) bool { return body == k }))
 		}
-		plain := subscribe(t, top, "plain", func(context.Context, queue.Delivery[int]) error { return nil })
+		plain := subscribe(t, top, "plain", func(context.Context, delivery.Delivery[int]) error { return nil })
 		synctest.Wait()
 		sleeping := func() (names []string) {
 			for _, q := range top.Queues() {
@@ -66,7 +66,7 @@ func TestAnIdleQueueWithAFilterIsSmall(t *testing.T) {
 	}
 	before := heapInUse()
 	for k, name := range names {
-		_, err := top.Subscribe(ctx, name, func(context.Context, queue.Delivery[*int]) error { return nil }, WithFilter(func(body *int) bool { return *body == k }))
+		_, err := top.Subscribe(ctx, name, func(context.Context, delivery.Delivery[*int]) error { return nil }, WithFilter(func(body *int) bool { return *body == k }))
 		require.NoError(t, err)
 	}
 	each := (heapInUse() - before) / queues

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 )
@@ -95,7 +96,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-func handleNothing(context.Context, queue.Delivery[int]) error { return nil }
+func handleNothing(context.Context, delivery.Delivery[int]) error { return nil }
 
 // topicOf is a queue's topic.
 func topicOf[T any](q *queue.Queue[T]) *Topic[T] { return q.T.Owner.(*Topic[T]) }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -26,10 +27,10 @@ func TestAQueueGivesBackWhatAFloodNeeded(t *testing.T) {
 		n = 1_000_000
 	}
 	ctx := context.Background()
-	floods := map[string]func(t *testing.T, q *queue.Queue[int], ds []queue.Delivery[int]){
-		"extended":     func(t *testing.T, q *queue.Queue[int], ds []queue.Delivery[int]) { extendAll(t, ds) },
-		"acknowledged": func(t *testing.T, q *queue.Queue[int], ds []queue.Delivery[int]) {},
-		"acknowledged out of order": func(t *testing.T, q *queue.Queue[int], ds []queue.Delivery[int]) {
+	floods := map[string]func(t *testing.T, q *queue.Queue[int], ds []delivery.Delivery[int]){
+		"extended":     func(t *testing.T, q *queue.Queue[int], ds []delivery.Delivery[int]) { extendAll(t, ds) },
+		"acknowledged": func(t *testing.T, q *queue.Queue[int], ds []delivery.Delivery[int]) {},
+		"acknowledged out of order": func(t *testing.T, q *queue.Queue[int], ds []delivery.Delivery[int]) {
 			rand.New(rand.NewPCG(1, 2)).Shuffle(len(ds), func(a, b int) { ds[a], ds[b] = ds[b], ds[a] })
 		},
 	}
@@ -64,7 +65,7 @@ func TestAQueueGivesBackWhatAFloodNeeded(t *testing.T) {
 	}
 }
 
-func extendAll(t *testing.T, ds []queue.Delivery[int]) {
+func extendAll(t *testing.T, ds []delivery.Delivery[int]) {
 	for k := range ds {
 		require.NoError(t, ds[k].Extend(context.Background(), 2*time.Hour))
 	}
@@ -103,8 +104,8 @@ func testKept[T any](t *testing.T, n int) {
 				before := heapInUse()
 				kept := 0
 				func() {
-					room := make([]queue.Delivery[T], 64)
-					var late []queue.Delivery[T]
+					room := make([]delivery.Delivery[T], 64)
+					var late []delivery.Delivery[T]
 					for k := 0; k < n; {
 						messages := make([]message.Published[T], min(len(room), n-k))
 						for j := range messages {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/lifecycle"
@@ -22,15 +23,15 @@ import (
 )
 
 // How what has timed out together is taken again.
-var takings = map[string]func(t *testing.T, q *queue.Queue[int], n int) []queue.Delivery[int]{
-	"one by one": func(t *testing.T, q *queue.Queue[int], n int) (ds []queue.Delivery[int]) {
+var takings = map[string]func(t *testing.T, q *queue.Queue[int], n int) []delivery.Delivery[int]{
+	"one by one": func(t *testing.T, q *queue.Queue[int], n int) (ds []delivery.Delivery[int]) {
 		for range n {
 			ds = append(ds, receive(t, q))
 			check(t, topicOf(q))
 		}
 		return ds
 	},
-	"in batches": func(t *testing.T, q *queue.Queue[int], n int) (ds []queue.Delivery[int]) {
+	"in batches": func(t *testing.T, q *queue.Queue[int], n int) (ds []delivery.Delivery[int]) {
 		for len(ds) < n {
 			more, err := receiveBatch(q, t.Context(), min(37, n-len(ds)))
 			require.NoError(t, err)
@@ -39,7 +40,7 @@ var takings = map[string]func(t *testing.T, q *queue.Queue[int], n int) []queue.
 		}
 		return ds
 	},
-	"with another time-out now and then": func(t *testing.T, q *queue.Queue[int], n int) (ds []queue.Delivery[int]) {
+	"with another time-out now and then": func(t *testing.T, q *queue.Queue[int], n int) (ds []delivery.Delivery[int]) {
 		for k := range n {
 			if k%5 == 2 {
 				ds = append(ds, receive(t, q, WithVisibilityTimeout(q.Set.Visibility-1)))
@@ -51,7 +52,7 @@ var takings = map[string]func(t *testing.T, q *queue.Queue[int], n int) []queue.
 		}
 		return ds
 	},
-	"after a peek": func(t *testing.T, q *queue.Queue[int], n int) (ds []queue.Delivery[int]) {
+	"after a peek": func(t *testing.T, q *queue.Queue[int], n int) (ds []delivery.Delivery[int]) {
 		for k := range n {
 			if k == n/2 {
 				seen, err := view.Peek(t.Context(), q, message.Unlimited)
@@ -91,7 +92,7 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 					began := time.Now()
 					for a := range attempts {
 						ds := take(t, q, ofLeases-len(acked))
-						var left []queue.Delivery[int]
+						var left []delivery.Delivery[int]
 						next := 0
 						seen := map[int]bool{}
 						for _, d := range ds {
@@ -172,7 +173,7 @@ func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 			var ready []int // in the order in which they must come, in turn with the backlog
 			wasDue := false
 			backlog := from(0, ofLeases)
-			inFlight := map[int]queue.Delivery[int]{}
+			inFlight := map[int]delivery.Delivery[int]{}
 			for range 1500 {
 				switch n := rnd.IntN(10); {
 				case n < 5 && len(ready)+len(backlog) > 0:
@@ -259,7 +260,7 @@ func TestWhatHappensToMessagesThatTimedOutTogether(t *testing.T) {
 		},
 		"given to a handler": func(t *testing.T, q *queue.Queue[int], left int) {
 			next := ofLeases - left
-			_, err := subscribeTo(q, t.Context(), func(_ context.Context, d queue.Delivery[int]) error {
+			_, err := subscribeTo(q, t.Context(), func(_ context.Context, d delivery.Delivery[int]) error {
 				if d.Body != next || d.Attempt() != 2 || len(d.History()) != 1 {
 					t.Errorf("got %d, attempt %d, want %d", d.Body, d.Attempt(), next)
 				}
@@ -429,7 +430,7 @@ func TestADeliveryKeepsItsHistoryWhenTheLeaseBeforeItIsUsedAgain(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithVisibilityTimeout(vis))
 		publish(t, top, 0, 1, 2)
-		take := func(n int) []queue.Delivery[int] {
+		take := func(n int) []delivery.Delivery[int] {
 			ds, err := receiveBatch(q, ctx, n)
 			require.NoError(t, err)
 			require.Len(t, ds, n)

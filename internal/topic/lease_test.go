@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -18,7 +19,7 @@ import (
 )
 
 // receiveAll receives n messages, singly or in batches of odd lengths.
-func receiveAll(t *testing.T, q *queue.Queue[int], n int) (ds []queue.Delivery[int]) {
+func receiveAll(t *testing.T, q *queue.Queue[int], n int) (ds []delivery.Delivery[int]) {
 	t.Helper()
 	for len(ds) < n {
 		if len(ds)%2 == 0 {
@@ -82,8 +83,8 @@ func TestALeaseIsAcknowledgedInAnyOrder(t *testing.T) {
 func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 	const vis = 10 * time.Second
 	for _, at := range []int{0, 1, 63, 64, 100, ofLeases - 1} {
-		for name, row := range map[string]func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]){
-			"nacked": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
+		for name, row := range map[string]func(t *testing.T, q *queue.Queue[int], d delivery.Delivery[int]){
+			"nacked": func(t *testing.T, q *queue.Queue[int], d delivery.Delivery[int]) {
 				require.NoError(t, d.NackAfter(t.Context(), time.Second))
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrSettled)
 				elapse(time.Second)
@@ -93,7 +94,7 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 				require.NoError(t, again.Ack(t.Context()))
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrSettled)
 			},
-			"extended": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
+			"extended": func(t *testing.T, q *queue.Queue[int], d delivery.Delivery[int]) {
 				require.Equal(t, time.Now().Add(vis), d.Deadline())
 				require.NoError(t, d.Extend(t.Context(), time.Minute))
 				require.Equal(t, time.Now().Add(time.Minute), d.Deadline())
@@ -101,7 +102,7 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 				require.NoError(t, d.Ack(t.Context()))
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrSettled)
 			},
-			"timed out": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
+			"timed out": func(t *testing.T, q *queue.Queue[int], d delivery.Delivery[int]) {
 				elapse(vis - 1)
 				require.Equal(t, 1, view.StatsOf(q).InFlight)
 				elapse(1)
@@ -113,14 +114,14 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 				require.Equal(t, vis, again.History()[0].Elapsed)
 				require.NoError(t, again.Ack(t.Context()))
 			},
-			"purged": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
+			"purged": func(t *testing.T, q *queue.Queue[int], d delivery.Delivery[int]) {
 				n, err := lifecycle.Purge(t.Context(), q)
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrStale)
 				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrStale)
 			},
-			"left by the queue": func(t *testing.T, q *queue.Queue[int], d queue.Delivery[int]) {
+			"left by the queue": func(t *testing.T, q *queue.Queue[int], d delivery.Delivery[int]) {
 				require.NoError(t, lifecycle.Close(q))
 				require.ErrorIs(t, d.Ack(t.Context()), message.ErrClosed)
 				require.ErrorIs(t, ackBatchOf(q, t.Context(), d), message.ErrClosed)
@@ -187,7 +188,7 @@ func TestAckBatchSaysWhichItCouldNot(t *testing.T) {
 		require.Equal(t, 0, ds[0].Body, "the one that was stale, again")
 		foreign := receive(t, other)
 		require.NoError(t, ds[3].Ack(ctx))
-		batch := append([]queue.Delivery[int]{stale, foreign, {}, ds[7], ds[7]}, ds...)
+		batch := append([]delivery.Delivery[int]{stale, foreign, {}, ds[7], ds[7]}, ds...)
 		err = ackBatchOf(q, ctx, batch...)
 		require.ErrorIs(t, err, message.ErrStale)
 		require.ErrorIs(t, err, message.ErrSettled)
@@ -226,7 +227,7 @@ func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithBackoff(settings.Constant(time.Second)))
-		room := make([]queue.Delivery[int], 3)
+		room := make([]delivery.Delivery[int], 3)
 		got := make(chan int, 1)
 		go func() {
 			n, err := receiveInto(q, ctx, room)
@@ -239,7 +240,7 @@ func TestReceiveIntoFillsTheCallersSlice(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 1, <-got, "and not for more")
 		require.Equal(t, 1, room[0].Body)
-		require.Equal(t, make([]queue.Delivery[int], 2), room[1:])
+		require.Equal(t, make([]delivery.Delivery[int], 2), room[1:])
 		require.NoError(t, room[0].Nack(ctx))
 		elapse(time.Second)
 
@@ -283,7 +284,7 @@ func receivingIntoOneSlice(t *testing.T, ctx context.Context) {
 	for k := range batch {
 		batch[k].Body = new(int)
 	}
-	room := make([]queue.Delivery[*int], lease.Len)
+	room := make([]delivery.Delivery[*int], lease.Len)
 	each := testing.AllocsPerRun(100, func() {
 		if err := top.PublishMessages(ctx, batch...); err != nil {
 			t.Error(err)

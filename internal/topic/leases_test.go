@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -22,25 +22,25 @@ func TestAckBatchAcknowledgesAllThatItCanAndNamesTheOthers(t *testing.T) {
 		q := openQueue(t, top, "q", WithVisibilityTimeout(time.Minute))
 		foreign := openQueue(t, top, "foreign")
 		publish(t, top, to(0, 7)...)
-		var ds []queue.Delivery[int]
+		var ds []delivery.Delivery[int]
 		for range 8 {
 			ds = append(ds, receive(t, q))
 		}
 		require.NoError(t, ds[1].Ack(ctx))
 		require.NoError(t, ds[2].Nack(ctx))
 		require.NoError(t, ds[3].Extend(ctx, time.Hour)) // no longer as it was received
-		var other queue.Delivery[int]
+		var other delivery.Delivery[int]
 		for range 8 {
 			other = receive(t, foreign) // the last has the place there that ds[7] has here
 		}
 		time.Sleep(time.Second)
 
-		err := ackBatchOf(q, ctx, ds[0], ds[1], ds[2], ds[3], other, queue.Delivery[int]{}, ds[4], ds[4])
+		err := ackBatchOf(q, ctx, ds[0], ds[1], ds[2], ds[3], other, delivery.Delivery[int]{}, ds[4], ds[4])
 		require.ErrorIs(t, err, message.ErrSettled)
 		require.ErrorIs(t, err, message.ErrStale)
 		require.ErrorIs(t, err, message.ErrInvalidOption)
 		require.NotErrorIs(t, err, message.ErrClosed)
-		for _, d := range []queue.Delivery[int]{ds[1], ds[2], ds[4], other} {
+		for _, d := range []delivery.Delivery[int]{ds[1], ds[2], ds[4], other} {
 			require.ErrorContains(t, err, d.ID())
 		}
 		require.NotContains(t, err.Error(), ds[0].ID())
@@ -117,11 +117,11 @@ func TestWhatIsReceivedTogetherIsSettledApart(t *testing.T) {
 			q := openQueue(t, top, "q", WithCapacity(10_000), WithMaxAttempts(message.Unlimited), WithVisibilityTimeout(time.Minute), WithBackoff(settings.Constant(time.Hour)))
 			want := map[int]message.Cause{}
 			type open struct {
-				queue.Delivery[int]
+				delivery.Delivery[int]
 				until time.Time
 			}
 			var hand []open
-			var over []queue.Delivery[int]
+			var over []delivery.Delivery[int]
 			for n := range 400 {
 				publish(t, top, n)
 				d := receive(t, q)
@@ -207,7 +207,7 @@ func TestWholeBlocksOfReceivedMessagesEndInAnyOrder(t *testing.T) {
 			top := newTopic[int](t)
 			q := openQueue(t, top, "q", WithCapacity(10_000), WithVisibilityTimeout(time.Minute))
 			began := time.Now()
-			var ds []queue.Delivery[int]
+			var ds []delivery.Delivery[int]
 			for n := range 4 + blocks*length {
 				publish(t, top, n)
 				ds = append(ds, receive(t, q))
@@ -266,7 +266,7 @@ func TestReceivesThatHideForDifferentTimesDoNotMix(t *testing.T) {
 		publish(t, top, to(0, 5)...)
 		hide := []time.Duration{time.Minute, 2 * time.Minute, time.Minute, time.Second, time.Minute, time.Hour}
 		began := time.Now()
-		var ds []queue.Delivery[int]
+		var ds []delivery.Delivery[int]
 		for _, d := range hide {
 			ds = append(ds, receive(t, q, WithVisibilityTimeout(d)))
 		}

@@ -13,9 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -101,18 +101,20 @@ func TestTextsInHistoriesAreBounded(t *testing.T) {
 		handle Handler[int]
 		is     error
 	}{
-		"an error":  {func(context.Context, queue.Delivery[int]) error { return fmt.Errorf("%s: %w", huge, io.EOF) }, io.EOF},
-		"of a type": {func(context.Context, queue.Delivery[int]) error { return wordy{io.EOF} }, io.EOF},
-		"deep":      {func(context.Context, queue.Delivery[int]) error { return fmt.Errorf("%w", wordy{wordy{io.EOF}}) }, io.EOF},
-		"joined":    {func(context.Context, queue.Delivery[int]) error { return errors.Join(errors.New(huge), io.EOF) }, io.EOF},
-		"to be retried": {func(context.Context, queue.Delivery[int]) error {
+		"an error":  {func(context.Context, delivery.Delivery[int]) error { return fmt.Errorf("%s: %w", huge, io.EOF) }, io.EOF},
+		"of a type": {func(context.Context, delivery.Delivery[int]) error { return wordy{io.EOF} }, io.EOF},
+		"deep":      {func(context.Context, delivery.Delivery[int]) error { return fmt.Errorf("%w", wordy{wordy{io.EOF}}) }, io.EOF},
+		"joined":    {func(context.Context, delivery.Delivery[int]) error { return errors.Join(errors.New(huge), io.EOF) }, io.EOF},
+		"to be retried": {func(context.Context, delivery.Delivery[int]) error {
 			return message.RetryAfter(wordy{io.EOF}, time.Second)
 		}, io.EOF},
-		"a panic":                  {func(context.Context, queue.Delivery[int]) error { panic(huge) }, nil},
-		"a panic with an error":    {func(context.Context, queue.Delivery[int]) error { panic(wordy{io.EOF}) }, io.EOF},
-		"a panic with a structure": {func(context.Context, queue.Delivery[int]) error { panic(struct{ text string }{huge}) }, nil},
-		"a deep stack":             {func(context.Context, queue.Delivery[int]) error { deep(200); return nil }, nil},
-		"a release":                {func(context.Context, queue.Delivery[int]) error { return fmt.Errorf("%s: %w", huge, message.ErrClosed) }, message.ErrClosed},
+		"a panic":                  {func(context.Context, delivery.Delivery[int]) error { panic(huge) }, nil},
+		"a panic with an error":    {func(context.Context, delivery.Delivery[int]) error { panic(wordy{io.EOF}) }, io.EOF},
+		"a panic with a structure": {func(context.Context, delivery.Delivery[int]) error { panic(struct{ text string }{huge}) }, nil},
+		"a deep stack":             {func(context.Context, delivery.Delivery[int]) error { deep(200); return nil }, nil},
+		"a release": {func(context.Context, delivery.Delivery[int]) error {
+			return fmt.Errorf("%s: %w", huge, message.ErrClosed)
+		}, message.ErrClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
@@ -123,7 +125,7 @@ func TestTextsInHistoriesAreBounded(t *testing.T) {
 						}
 					}}))...)
 					n := 0
-					_, err := top.Subscribe(ctx, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+					_, err := top.Subscribe(ctx, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 						if n++; n > 2 {
 							return message.Permanent(errBusy)
 						}
@@ -190,7 +192,7 @@ func TestLettersOfLoudPanicsPinLittle(t *testing.T) {
 		before := heapInUse()
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithMaxAttempts(20))
-		_, err := subscribeTo(q, ctx, func(context.Context, queue.Delivery[int]) error { panic(strings.Repeat("x", 1<<20)) })
+		_, err := subscribeTo(q, ctx, func(context.Context, delivery.Delivery[int]) error { panic(strings.Repeat("x", 1<<20)) })
 		require.NoError(t, err)
 		for n := range 20 {
 			publish(t, top, n)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -45,7 +46,7 @@ func prefetchedLocked[T any](q *queue.Queue[T]) int {
 // warm ranges over n messages and acknowledges them, so that the next lease is as
 // large as it can be; then it publishes more and calls body with each of them.
 // body returns whether to go on.
-func warm(t *testing.T, top *Topic[int], q *queue.Queue[int], more int, body func(d queue.Delivery[int]) bool) {
+func warm(t *testing.T, top *Topic[int], q *queue.Queue[int], more int, body func(d delivery.Delivery[int]) bool) {
 	t.Helper()
 	const n = 4 * queue.PrefetchLen
 	publish(t, top, to(-n, -1)...)
@@ -69,7 +70,7 @@ func TestARangeInTheMidstOf(t *testing.T) {
 	type stage struct {
 		top *Topic[int]
 		q   *queue.Queue[int]
-		d   queue.Delivery[int]
+		d   delivery.Delivery[int]
 		ctx context.Context
 	}
 	for _, row := range []struct {
@@ -190,8 +191,8 @@ func TestARangeGetsOneMessageOfAKeyAtATime(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t, WithOrdering())
 		q := openQueue(t, top, "q")
-		var first queue.Delivery[int]
-		warm(t, top, q, 1, func(d queue.Delivery[int]) bool {
+		var first delivery.Delivery[int]
+		warm(t, top, q, 1, func(d delivery.Delivery[int]) bool {
 			switch d.Body {
 			case 0:
 				publishAll(t, top, message.Published[int]{Body: 1, OrderingKey: "a"}, message.Published[int]{Body: 2, OrderingKey: "a"}, message.Published[int]{Body: 3})
@@ -218,7 +219,7 @@ func TestARangeLetsAShutdownEndAtOnce(t *testing.T) {
 			top := newTopic[int](t)
 			q := openQueue(t, top, "q")
 			done := make(chan error, 1)
-			warm(t, top, q, 40, func(d queue.Delivery[int]) bool {
+			warm(t, top, q, 40, func(d delivery.Delivery[int]) bool {
 				if d.Body == from {
 					go func() { done <- top.Shutdown(ctx) }()
 					synctest.Wait()
@@ -249,7 +250,7 @@ func TestARangeMakesRoom(t *testing.T) {
 			require.Empty(t, published)
 		}
 		admitted := false
-		warm(t, top, q, 4*queue.PrefetchLen, func(d queue.Delivery[int]) bool {
+		warm(t, top, q, 4*queue.PrefetchLen, func(d delivery.Delivery[int]) bool {
 			if d.Body == 0 {
 				wait(1000)
 			}
@@ -287,12 +288,12 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 	top := newTopic[int](t)
 	q := openQueue(t, top, "q", WithCapacity(500), WithVisibilityTimeout(time.Hour))
 	var counts [n]atomic.Int32
-	settle := func(d queue.Delivery[int]) {
+	settle := func(d delivery.Delivery[int]) {
 		if d.Ack(ctx) == nil {
 			counts[d.Body].Add(1)
 		}
 	}
-	late := make(chan queue.Delivery[int], 100)
+	late := make(chan delivery.Delivery[int], 100)
 	var wg, settlers sync.WaitGroup
 	for range 2 {
 		settlers.Go(func() {
@@ -342,7 +343,7 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 			settle(d)
 		}
 	})
-	_, err := subscribeTo(q, ctx, func(_ context.Context, d queue.Delivery[int]) error {
+	_, err := subscribeTo(q, ctx, func(_ context.Context, d delivery.Delivery[int]) error {
 		settle(d)
 		return nil
 	})
@@ -438,7 +439,7 @@ func TestARangeMayFreeAHandlerThatWaits(t *testing.T) {
 		publish(t, top, 1)
 		synctest.Wait()
 		published := make(chan error, 2)
-		s, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
+		s, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 			if d.Body == 2 {
 				published <- top.Publish(ctx, 3)
 				published <- top.Publish(ctx, 4)
@@ -463,7 +464,7 @@ func TestARangeThatIsLeftMakesRoomAtOnce(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q", WithCapacity(4*queue.PrefetchLen))
 		published := make(chan error, 1)
-		warm(t, top, q, 4*queue.PrefetchLen, func(d queue.Delivery[int]) bool {
+		warm(t, top, q, 4*queue.PrefetchLen, func(d delivery.Delivery[int]) bool {
 			go func() { published <- top.Publish(ctx, 1000) }()
 			synctest.Wait()
 			require.Positive(t, waitingIn(q))
@@ -498,7 +499,7 @@ func TestARangeThatIsWokenWakesOthers(t *testing.T) {
 		}()
 		publish(t, top, to(-4*queue.PrefetchLen, -1)...)
 		synctest.Wait()
-		got := make(chan queue.Delivery[int], 1)
+		got := make(chan delivery.Delivery[int], 1)
 		go func() {
 			if d, err := receiveFrom(q, ctx); err == nil {
 				got <- d
@@ -523,13 +524,13 @@ func TestARangeIsLookedAtInTimeBesideABatch(t *testing.T) {
 		top := newTopic[int](t)
 		release := make(chan struct{})
 		defer close(release)
-		q := subscribeBatch(t, top, "q", func(context.Context, []queue.Delivery[int]) error {
+		q := subscribeBatch(t, top, "q", func(context.Context, []delivery.Delivery[int]) error {
 			<-release
 			return nil
 		}, WithVisibilityTimeout(visibility), WithBatchSize(1))
 		publish(t, top, -1000)
 		elapse(visibility / 2) // the timer is armed for the batch's end
-		warm(t, top, q, 100, func(d queue.Delivery[int]) bool {
+		warm(t, top, q, 100, func(d delivery.Delivery[int]) bool {
 			if d.Body < 5 {
 				require.NoError(t, d.Ack(ctx))
 				return true

@@ -11,11 +11,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -40,7 +40,7 @@ func TestAnIdleQueueWithASubscriberIsSmall(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	before := heapInUse()
 	for _, name := range names {
-		_, err := top.Subscribe(ctx, name, func(context.Context, queue.Delivery[*int]) error { return nil }, WithCapacity(2048))
+		_, err := top.Subscribe(ctx, name, func(context.Context, delivery.Delivery[*int]) error { return nil }, WithCapacity(2048))
 		require.NoError(t, err)
 	}
 	each := (heapInUse() - before) / queues
@@ -80,7 +80,7 @@ func TestAMessageRetriedForAnHourPinsNoOther(t *testing.T) {
 		top := newTopic[*watched](t)
 		first := true
 		var stubborn *watched
-		subscribe(t, top, "q", func(_ context.Context, d queue.Delivery[*watched]) error {
+		subscribe(t, top, "q", func(_ context.Context, d delivery.Delivery[*watched]) error {
 			if first {
 				first, stubborn = false, d.Body
 			}
@@ -108,7 +108,7 @@ func TestAPausedQueuePinsNoMoreThanItHolds(t *testing.T) {
 		top := newTopic[*watched](t)
 		q := openQueue(t, top, "paused", WithCapacity(64), WithOverflow(settings.DropOldest))
 		require.NoError(t, lifecycle.Pause(ctx, q))
-		subscribe(t, top, "busy", func(context.Context, queue.Delivery[*watched]) error { return nil })
+		subscribe(t, top, "busy", func(context.Context, delivery.Delivery[*watched]) error { return nil })
 		all := publishWatched(t, top, 5000)
 		elapse(time.Minute)
 		require.LessOrEqual(t, alive(all), 64+64/4+1, "its own, and the segment that they begin in")
@@ -139,7 +139,7 @@ func TestAnIdleWorkerKeepsNothingOfItsLastMessage(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[*watched](t)
 		release := make(chan struct{})
-		subscribe(t, top, "q", func(_ context.Context, d queue.Delivery[*watched]) error {
+		subscribe(t, top, "q", func(_ context.Context, d delivery.Delivery[*watched]) error {
 			<-release
 			return nil
 		}, WithConcurrency(2), WithCapacity(8))

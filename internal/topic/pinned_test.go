@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -32,7 +33,7 @@ func pinnedAfter(ps []weak.Pointer[watched]) int {
 // nothing unsettled keeps one body at most.
 func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 	const n = 300
-	drain := func(_ context.Context, d queue.Delivery[*watched]) error { return nil }
+	drain := func(_ context.Context, d delivery.Delivery[*watched]) error { return nil }
 	ways := map[string]struct {
 		topic   []TopicOption
 		queue   []QueueOption
@@ -53,7 +54,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 			subscribe(t, topicOf(q), "second", drain)
 		}},
 		"batches": {before: func(t *testing.T, ctx context.Context, q *queue.Queue[*watched]) {
-			_, err := subscribeBatchTo(q, ctx, func(context.Context, []queue.Delivery[*watched]) error { return nil }, WithBatchSize(10))
+			_, err := subscribeBatchTo(q, ctx, func(context.Context, []delivery.Delivery[*watched]) error { return nil }, WithBatchSize(10))
 			require.NoError(t, err)
 		}},
 		"handlers with hooks": {topic: []TopicOption{WithHooks(Hooks{Settled: func(Event) {}})}, before: func(t *testing.T, ctx context.Context, q *queue.Queue[*watched]) {
@@ -77,7 +78,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 			require.NoError(t, err)
 		}},
 		"handlers that are tried again": {queue: []QueueOption{WithMaxAttempts(3)}, before: func(t *testing.T, ctx context.Context, q *queue.Queue[*watched]) {
-			_, err := subscribeTo(q, ctx, func(_ context.Context, d queue.Delivery[*watched]) error {
+			_, err := subscribeTo(q, ctx, func(_ context.Context, d delivery.Delivery[*watched]) error {
 				if d.Attempt() < 3 {
 					return errBusy
 				}
@@ -199,7 +200,7 @@ func TestARunningHandlerPinsNothingThatWasDoneBefore(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[*watched](t)
 			stop, release := make(chan struct{}, 1), make(chan struct{})
-			subscribe(t, top, "q", func(_ context.Context, d queue.Delivery[*watched]) error {
+			subscribe(t, top, "q", func(_ context.Context, d delivery.Delivery[*watched]) error {
 				select {
 				case <-stop:
 					<-release
@@ -248,10 +249,10 @@ func TestAnEndedTopicPinsWhatItHandsOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				top := newTopic[*watched](t, WithRetention(20))
-				s := subscribe(t, top, "q", func(context.Context, queue.Delivery[*watched]) error { return nil }, WithConcurrency(2))
-				b, err := subscribeBatchTo(s.Queue(), ctx, func(context.Context, []queue.Delivery[*watched]) error { return nil })
+				s := subscribe(t, top, "q", func(context.Context, delivery.Delivery[*watched]) error { return nil }, WithConcurrency(2))
+				b, err := subscribeBatchTo(s.Queue(), ctx, func(context.Context, []delivery.Delivery[*watched]) error { return nil })
 				require.NoError(t, err)
-				failing := subscribe(t, top, "failing", func(_ context.Context, d queue.Delivery[*watched]) error { return message.Permanent(errBusy) }, WithMessageFilter(func(m message.Published[*watched]) bool { return m.Attributes["fail"] != "" }))
+				failing := subscribe(t, top, "failing", func(_ context.Context, d delivery.Delivery[*watched]) error { return message.Permanent(errBusy) }, WithMessageFilter(func(m message.Published[*watched]) bool { return m.Attributes["fail"] != "" }))
 				direct := openQueue(t, top, "direct", WithMessageFilter(func(m message.Published[*watched]) bool { return m.Attributes["keep"] != "" }))
 				all := publishWatched(t, top, 300)
 				for _, attribute := range []string{"fail", "keep"} {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -31,12 +32,12 @@ func eachPlace(t *testing.T, f func(t *testing.T, ctx context.Context, at int)) 
 
 // A pit is a queue whose handler fails for good at one message of 20, so that
 // a hook runs between that message and the next.
-func newPit(t *testing.T, at int, hook func(q *queue.Queue[int], d queue.Delivery[int])) *queue.Queue[int] {
+func newPit(t *testing.T, at int, hook func(q *queue.Queue[int], d delivery.Delivery[int])) *queue.Queue[int] {
 	var q *queue.Queue[int]
-	var dead queue.Delivery[int]
+	var dead delivery.Delivery[int]
 	top := newTopic[int](t, WithHooks(Hooks{DeadLettered: func(Event) { hook(q, dead) }}))
 	q = openQueue(t, top, "q")
-	_, err := subscribeTo(q, t.Context(), func(_ context.Context, d queue.Delivery[int]) error {
+	_, err := subscribeTo(q, t.Context(), func(_ context.Context, d delivery.Delivery[int]) error {
 		if d.Body == at {
 			dead = d
 			return message.Permanent(errBusy)
@@ -61,7 +62,7 @@ func TestAHookInTheMiddleOfALeaseFindsNothingInFlight(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var stats []view.Stats
 		var err error
-		q := newPit(t, at, func(q *queue.Queue[int], d queue.Delivery[int]) {
+		q := newPit(t, at, func(q *queue.Queue[int], d delivery.Delivery[int]) {
 			stats = append(stats, view.StatsOf(q))
 			err = d.Ack(ctx)
 			time.Sleep(5 * time.Millisecond) // longer than a lease is left alone
@@ -84,7 +85,7 @@ func TestAHookInTheMiddleOfALeaseFindsNothingInFlight(t *testing.T) {
 func TestAHookInTheMiddleOfALeasePurgesOnlyWhatIsLeft(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var dropped int
-		q := newPit(t, at, func(q *queue.Queue[int], _ queue.Delivery[int]) { dropped, _ = lifecycle.Purge(ctx, q) })
+		q := newPit(t, at, func(q *queue.Queue[int], _ delivery.Delivery[int]) { dropped, _ = lifecycle.Purge(ctx, q) })
 		require.Equal(t, 19-at, dropped)
 		require.EqualValues(t, at, view.StatsOf(q).Acked)
 		require.Zero(t, view.StatsOf(q).Unsettled())
@@ -95,7 +96,7 @@ func TestAHookInTheMiddleOfALeasePurgesOnlyWhatIsLeft(t *testing.T) {
 
 func TestAHookThatExitsInTheMiddleOfALeaseLosesNothing(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
-		q := newPit(t, at, func(*queue.Queue[int], queue.Delivery[int]) { runtime.Goexit() })
+		q := newPit(t, at, func(*queue.Queue[int], delivery.Delivery[int]) { runtime.Goexit() })
 		require.EqualValues(t, 19, view.StatsOf(q).Acked)
 		require.Equal(t, 1, view.StatsOf(q).Dead)
 		require.Zero(t, view.StatsOf(q).Unsettled())
@@ -108,13 +109,13 @@ func TestAHookThatExitsInTheMiddleOfALeaseLosesNothing(t *testing.T) {
 func TestWhatAHandlerOfALeaseSaysTooLateIsToldIfItIsAFailure(t *testing.T) {
 	for _, row := range []struct {
 		name    string
-		first   func(d queue.Delivery[int], q *queue.Queue[int]) error
+		first   func(d delivery.Delivery[int], q *queue.Queue[int]) error
 		returns error
 		late    int
 	}{
-		{"a success after an Ack", func(d queue.Delivery[int], _ *queue.Queue[int]) error { return d.Ack(context.Background()) }, nil, 0},
-		{"a failure after an Ack", func(d queue.Delivery[int], _ *queue.Queue[int]) error { return d.Ack(context.Background()) }, errBusy, 1},
-		{"a failure after the end", func(_ queue.Delivery[int], q *queue.Queue[int]) error { return lifecycle.Close(q) }, errBusy, 0},
+		{"a success after an Ack", func(d delivery.Delivery[int], _ *queue.Queue[int]) error { return d.Ack(context.Background()) }, nil, 0},
+		{"a failure after an Ack", func(d delivery.Delivery[int], _ *queue.Queue[int]) error { return d.Ack(context.Background()) }, errBusy, 1},
+		{"a failure after the end", func(_ delivery.Delivery[int], q *queue.Queue[int]) error { return lifecycle.Close(q) }, errBusy, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
@@ -122,7 +123,7 @@ func TestWhatAHandlerOfALeaseSaysTooLateIsToldIfItIsAFailure(t *testing.T) {
 				top := newTopic[int](t, WithHooks(Hooks{Late: func(Event) { told++ }}))
 				q := openQueue(t, top, "q")
 				var first error
-				_, err := subscribeTo(q, ctx, func(_ context.Context, d queue.Delivery[int]) error {
+				_, err := subscribeTo(q, ctx, func(_ context.Context, d delivery.Delivery[int]) error {
 					if d.Body != at {
 						return nil
 					}
@@ -144,7 +145,7 @@ func TestTheContextOfAHandlerOfALeaseIsNotTheNextOnes(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var done, timedOut context.Context
 		top := newTopic[int](t)
-		subscribe(t, top, "q", func(hctx context.Context, d queue.Delivery[int]) error {
+		subscribe(t, top, "q", func(hctx context.Context, d delivery.Delivery[int]) error {
 			switch {
 			case d.Attempt() > 1:
 			case d.Body == at:
@@ -181,7 +182,7 @@ func TestATimeoutInALeaseIsInTimeBehindAMessageThatWasExtended(t *testing.T) {
 			var started, told time.Time
 			var extended error
 			top := newTopic[int](t)
-			s := subscribe(t, top, "q", func(hctx context.Context, d queue.Delivery[int]) error {
+			s := subscribe(t, top, "q", func(hctx context.Context, d delivery.Delivery[int]) error {
 				switch {
 				case d.Attempt() > 1:
 				case d.Body == at:
@@ -213,7 +214,7 @@ func TestATimeoutInALeaseIsInTimeBesideARetryThatIsFar(t *testing.T) {
 	eachPlace(t, func(t *testing.T, ctx context.Context, at int) {
 		var started, told time.Time
 		top := newTopic[int](t)
-		subscribe(t, top, "q", func(hctx context.Context, d queue.Delivery[int]) error {
+		subscribe(t, top, "q", func(hctx context.Context, d delivery.Delivery[int]) error {
 			switch {
 			case d.Body < 0:
 				return errBusy
@@ -246,7 +247,7 @@ type hoard struct {
 
 func newHoard(t *testing.T, q *queue.Queue[int], nth int) *hoard {
 	h := &hoard{release: make(chan bool)}
-	_, err := subscribeTo(q, t.Context(), func(ctx context.Context, d queue.Delivery[int]) error {
+	_, err := subscribeTo(q, t.Context(), func(ctx context.Context, d delivery.Delivery[int]) error {
 		if h.got++; h.got == nth {
 			h.at, h.started = d.Body, time.Now()
 			select {

@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -67,7 +67,7 @@ func TestPromise11TheTimeoutOfAMessageInALeaseIsNeverEarlyAndAMillisecondLateAtM
 				top := newTopic[int](t)
 				var took time.Duration
 				g := newGot()
-				s := subscribe(t, top, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+				s := subscribe(t, top, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 					g.add(d.Body)
 					if d.Body == slow && took == 0 {
 						began := time.Now()
@@ -101,7 +101,7 @@ func TestALeaseForgetsWhatIsDone(t *testing.T) {
 		top := newTopic[*watched](t)
 		n := 0
 		hold := make(chan struct{})
-		subscribe(t, top, "q", func(_ context.Context, d queue.Delivery[*watched]) error {
+		subscribe(t, top, "q", func(_ context.Context, d delivery.Delivery[*watched]) error {
 			if n++; n == 90 { // of the lease from 63 to 126
 				<-hold
 			}
@@ -139,7 +139,7 @@ func TestAPublishAllocatesOnceAtMostAndADeliveryNothing(t *testing.T) {
 			const n = 1000
 			for k := range queues {
 				count := 0
-				subscribe(t, top, fmt.Sprint(k), func(context.Context, queue.Delivery[*int]) error {
+				subscribe(t, top, fmt.Sprint(k), func(context.Context, delivery.Delivery[*int]) error {
 					if count++; count%n == 0 {
 						handled <- struct{}{}
 					}

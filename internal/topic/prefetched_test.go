@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -37,7 +38,7 @@ type grip struct {
 	mu      sync.Mutex
 	handled []int // in the order of their starts
 	ctx     context.Context
-	held    queue.Delivery[int] // the message in flight
+	held    delivery.Delivery[int] // the message in flight
 }
 
 const gripAt = 10
@@ -65,7 +66,7 @@ func newGripAt(t *testing.T, at, messages int, options ...SubscribeOption) *grip
 	return g
 }
 
-func (g *grip) handle(ctx context.Context, d queue.Delivery[int]) error {
+func (g *grip) handle(ctx context.Context, d delivery.Delivery[int]) error {
 	g.mu.Lock()
 	g.handled = append(g.handled, d.Body)
 	first := d.Body == g.at && d.Attempt() == 1
@@ -302,7 +303,7 @@ func TestEachHandlerOfALeaseHasItsOwnTimeoutAndContext(t *testing.T) {
 		q := openQueue(t, top, "q", WithVisibilityTimeout(visibility))
 		require.NoError(t, lifecycle.Pause(ctx, q))
 		publish(t, top, to(0, 19)...)
-		s, err := subscribeTo(q, ctx, func(hctx context.Context, d queue.Delivery[int]) error {
+		s, err := subscribeTo(q, ctx, func(hctx context.Context, d delivery.Delivery[int]) error {
 			if d.Attempt() > 1 {
 				return nil
 			}
@@ -347,7 +348,7 @@ func TestALeaseKeepsNothingOfWhatIsDone(t *testing.T) {
 	}
 	top := newTopic[*body](t)
 	reached, release := make(chan bool), make(chan bool)
-	s := subscribe(t, top, "q", func(_ context.Context, d queue.Delivery[*body]) error {
+	s := subscribe(t, top, "q", func(_ context.Context, d delivery.Delivery[*body]) error {
 		if d.Body.n == gripAt {
 			reached <- true
 			<-release
@@ -386,7 +387,7 @@ func TestWhatSeveralLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q")
 		release := make(chan bool)
-		_, err := subscribeTo(q, ctx, func(_ context.Context, d queue.Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(_ context.Context, d delivery.Delivery[int]) error {
 			if d.Body >= 40 {
 				<-release
 			}
@@ -420,21 +421,21 @@ func TestWhatSeveralLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 func TestAFailureInTheMiddleOfALeaseIsTriedAgainAndTheRestGoesOn(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		fail func(d queue.Delivery[int]) error
+		fail func(d delivery.Delivery[int]) error
 		is   message.Cause
 	}{
-		{"an error", func(queue.Delivery[int]) error { return errBusy }, message.Failed},
-		{"a panic", func(queue.Delivery[int]) error { panic(errBusy) }, message.Panicked},
-		{"an exit", func(queue.Delivery[int]) error { runtime.Goexit(); return nil }, message.Exited},
-		{"a nack", func(d queue.Delivery[int]) error { return d.Nack(context.Background()) }, message.Nacked},
-		{"a snooze", func(queue.Delivery[int]) error { return message.Snooze(time.Second) }, message.Snoozed},
+		{"an error", func(delivery.Delivery[int]) error { return errBusy }, message.Failed},
+		{"a panic", func(delivery.Delivery[int]) error { panic(errBusy) }, message.Panicked},
+		{"an exit", func(delivery.Delivery[int]) error { runtime.Goexit(); return nil }, message.Exited},
+		{"a nack", func(d delivery.Delivery[int]) error { return d.Nack(context.Background()) }, message.Nacked},
+		{"a snooze", func(delivery.Delivery[int]) error { return message.Snooze(time.Second) }, message.Snoozed},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
-				var again queue.Delivery[int]
+				var again delivery.Delivery[int]
 				var order []int
 				top := newTopic[int](t)
-				q := subscribe(t, top, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+				q := subscribe(t, top, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 					order = append(order, d.Body)
 					switch {
 					case d.Body != gripAt:
@@ -468,15 +469,15 @@ func TestAFailureInTheMiddleOfALeaseIsTriedAgainAndTheRestGoesOn(t *testing.T) {
 
 func TestEachMessageOfALeaseIsSettledExtendedAndAskedOnItsOwn(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		var kept []queue.Delivery[int]
+		var kept []delivery.Delivery[int]
 		var problems []error
-		expect := func(d queue.Delivery[int], err, want error) {
+		expect := func(d delivery.Delivery[int], err, want error) {
 			if !errors.Is(err, want) {
 				problems = append(problems, fmt.Errorf("message %d: %v, want %v", d.Body, err, want))
 			}
 		}
 		top := newTopic[int](t)
-		q := subscribe(t, top, "q", func(hctx context.Context, d queue.Delivery[int]) error {
+		q := subscribe(t, top, "q", func(hctx context.Context, d delivery.Delivery[int]) error {
 			kept = append(kept, d)
 			if d.Deadline().IsZero() || d.Body%7 == 3 && hctx.Err() != nil {
 				problems = append(problems, fmt.Errorf("message %d is not this handler's", d.Body))

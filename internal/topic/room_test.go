@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/admission"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -74,7 +74,7 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 			require.NoError(t, top.PublishMessages(ctx, message.Published[int]{Body: n, OrderingKey: "k"}))
 		}
 		var errs []error
-		_, err := subscribeTo(q, ctx, func(hctx context.Context, d queue.Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(hctx context.Context, d delivery.Delivery[int]) error {
 			if d.Body == 0 {
 				errs = append(errs, top.Publish(hctx, 3))
 			}

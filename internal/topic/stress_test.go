@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/ending"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -301,7 +302,7 @@ func (s *stressTest) publish(n int) {
 
 // saw notes a delivery, and that it does not come after the message's end. A
 // delivery that was late to start may no longer own its message: then it is none.
-func (s *stressTest) saw(l *ledger, d queue.Delivery[int]) {
+func (s *stressTest) saw(l *ledger, d delivery.Delivery[int]) {
 	s.seen[d.Body].Store(true)
 	if l == nil {
 		return
@@ -314,7 +315,7 @@ func (s *stressTest) saw(l *ledger, d queue.Delivery[int]) {
 	}
 }
 
-func (s *stressTest) ack(l *ledger, d queue.Delivery[int]) error {
+func (s *stressTest) ack(l *ledger, d delivery.Delivery[int]) error {
 	err := d.Ack(context.Background())
 	if err == nil && l != nil && l.acked[d.Body].Add(1) > 1 {
 		s.problem("queue %q: %d was acknowledged twice", d.Queue(), d.Body)
@@ -325,7 +326,7 @@ func (s *stressTest) ack(l *ledger, d queue.Delivery[int]) error {
 // handler does what handlers do. l is nil for a queue that comes and goes.
 func (s *stressTest) handler(l *ledger, salt int) Handler[int] {
 	var runs atomic.Int64
-	return func(ctx context.Context, d queue.Delivery[int]) error {
+	return func(ctx context.Context, d delivery.Delivery[int]) error {
 		s.saw(l, d)
 		r := s.rand(2, salt, int(runs.Add(1)))
 		done := func() error {
@@ -430,7 +431,7 @@ func (s *stressTest) receive(l *ledger, k, n int) {
 	r := s.rand(4, k, n)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.IntN(2000))*time.Microsecond)
-		var ds []queue.Delivery[int]
+		var ds []delivery.Delivery[int]
 		var err error
 		switch r.IntN(4) {
 		case 0:

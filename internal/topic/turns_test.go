@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/consumers"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
@@ -39,7 +40,7 @@ func (s *starts) add(number uint64, body int) {
 
 // claimed takes down a delivery by the stamp that it got when it was claimed: several
 // consumers may begin in another order than that in which they claimed.
-func (s *starts) claimed(d queue.Delivery[int]) { s.add(d.Ref.Stamp, d.Body) }
+func (s *starts) claimed(d delivery.Delivery[int]) { s.add(d.Ref.Stamp, d.Body) }
 
 // inTurn checks starts of bodies of which the first n were due and the next n were the
 // backlog, all of which waited at the first start.
@@ -84,7 +85,7 @@ var waysToBeDue = map[string]struct {
 		}
 	}},
 	"snoozed": {make: func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int) {
-		s, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error { return message.Snooze(time.Second) })
+		s, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error { return message.Snooze(time.Second) })
 		require.NoError(t, err)
 		elapse(0)
 		require.NoError(t, s.Shutdown(ctx))
@@ -98,15 +99,15 @@ var waysToBeDue = map[string]struct {
 }
 
 // waysToConsume return when all messages have been started, or arrange for it.
-var waysToConsume = map[string]func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])){
-	"Receive": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
+var waysToConsume = map[string]func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])){
+	"Receive": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
 		for range n {
 			d := receive(t, q)
 			start(d)
 			require.NoError(t, d.Ack(ctx))
 		}
 	},
-	"ReceiveBatch": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
+	"ReceiveBatch": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
 		for got := 0; got < n; {
 			ds, err := receiveBatch(q, ctx, 7)
 			require.NoError(t, err)
@@ -117,10 +118,10 @@ var waysToConsume = map[string]func(t *testing.T, ctx context.Context, q *queue.
 			got += len(ds)
 		}
 	},
-	"range": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
+	"range": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
 		rangeOver(t, ctx, q, n, start)
 	},
-	"range without acknowledgements": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
+	"range without acknowledgements": func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
 		for d, err := range deliveriesOf(q, ctx) {
 			require.NoError(t, err)
 			start(d)
@@ -139,7 +140,7 @@ var waysToConsume = map[string]func(t *testing.T, ctx context.Context, q *queue.
 	"handler with a rate limit": handled(0, WithRateLimit(1000)),
 }
 
-func rangeOver(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
+func rangeOver(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
 	for d, err := range deliveriesOf(q, ctx) {
 		require.NoError(t, err)
 		start(d)
@@ -150,9 +151,9 @@ func rangeOver(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, st
 	}
 }
 
-func handled(takes time.Duration, options ...WorkerOption) func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
-	return func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
-		_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
+func handled(takes time.Duration, options ...WorkerOption) func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
+	return func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 			start(d)
 			time.Sleep(takes)
 			return nil
@@ -161,9 +162,9 @@ func handled(takes time.Duration, options ...WorkerOption) func(t *testing.T, ct
 	}
 }
 
-func handledInBatches(takes time.Duration, options ...WorkerOption) func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
-	return func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])) {
-		_, err := subscribeBatchTo(q, ctx, func(ctx context.Context, ds []queue.Delivery[int]) error {
+func handledInBatches(takes time.Duration, options ...WorkerOption) func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
+	return func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])) {
+		_, err := subscribeBatchTo(q, ctx, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 			for _, d := range ds {
 				start(d)
 			}
@@ -244,7 +245,7 @@ func TestConsumersOfAllKindsTogetherTakeTurns(t *testing.T) {
 		elapse(time.Second)
 		var wg sync.WaitGroup
 		for range 2 {
-			wg.Go(func() { rangeOver(t, ctx, q, 10, func(queue.Delivery[int]) { time.Sleep(time.Millisecond) }) })
+			wg.Go(func() { rangeOver(t, ctx, q, 10, func(delivery.Delivery[int]) { time.Sleep(time.Millisecond) }) })
 			wg.Go(func() {
 				for range 10 {
 					ds, err := receiveBatch(q, ctx, 3)
@@ -254,8 +255,8 @@ func TestConsumersOfAllKindsTogetherTakeTurns(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 			})
-			handled(time.Millisecond, WithConcurrency(2))(t, ctx, q, 0, func(queue.Delivery[int]) {})
-			handledInBatches(time.Millisecond, WithBatchSize(5))(t, ctx, q, 0, func(queue.Delivery[int]) {})
+			handled(time.Millisecond, WithConcurrency(2))(t, ctx, q, 0, func(delivery.Delivery[int]) {})
+			handledInBatches(time.Millisecond, WithBatchSize(5))(t, ctx, q, 0, func(delivery.Delivery[int]) {})
 		}
 		wg.Wait()
 		elapse(time.Minute)
@@ -271,7 +272,7 @@ func TestWhatWasGivenBackUnstartedIsBacklog(t *testing.T) {
 		due, busy, n = 20, 110, 200
 		pause        = 300 * time.Microsecond // a lease is taken back after a millisecond only
 	)
-	for name, consume := range map[string]func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d queue.Delivery[int])){
+	for name, consume := range map[string]func(t *testing.T, ctx context.Context, q *queue.Queue[int], n int, start func(d delivery.Delivery[int])){
 		"handler": waysToConsume["handler"], "range": waysToConsume["range"],
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -286,7 +287,7 @@ func TestWhatWasGivenBackUnstartedIsBacklog(t *testing.T) {
 				publishAll(t, top, numbered(0, n, false, message.Published[int]{})...)
 				var got []int
 				waited := 0 // in leases, when something became due
-				consume(t, ctx, q, n+due, func(d queue.Delivery[int]) {
+				consume(t, ctx, q, n+due, func(d delivery.Delivery[int]) {
 					got = append(got, d.Body)
 					switch d.Body {
 					case busy - 100: // so that leases have become large again by the next pause
@@ -347,7 +348,7 @@ func TestNeitherRetriesNorTheBacklogStarveTheOther(t *testing.T) {
 		q := openQueue(t, top, "q")
 		publishAll(t, top, numbered(1, 100, false, message.Published[int]{})...)
 		var got []int
-		_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 			got = append(got, d.Body)
 			time.Sleep(20 * time.Millisecond)
 			if d.Body == 0 {
@@ -369,7 +370,7 @@ func TestNeitherRetriesNorTheBacklogStarveTheOther(t *testing.T) {
 		q := openQueue(t, top, "q", WithBackoff(settings.Constant(time.Second)))
 		publishAll(t, top, numbered(0, 1000, false, message.Published[int]{})...)
 		var got []int
-		_, err := subscribeTo(q, ctx, func(ctx context.Context, d queue.Delivery[int]) error {
+		_, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 			got = append(got, d.Body)
 			time.Sleep(20 * time.Millisecond)
 			if d.Body == 0 && d.Attempt() == 1 {
@@ -400,7 +401,7 @@ func TestAStartInBulkSaysWhoseTurnIsNext(t *testing.T) {
 				publish(t, top, 1, 2, 3, 4, 5, 6)
 				var got []int
 				short, cancel := context.WithCancel(ctx)
-				waysToConsume[name](t, short, q, 7, func(d queue.Delivery[int]) { got = append(got, d.Body) })
+				waysToConsume[name](t, short, q, 7, func(d delivery.Delivery[int]) { got = append(got, d.Body) })
 				elapse(time.Second)
 				cancel()
 				var subs []*consumers.Pool[int]

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -42,7 +43,7 @@ func TestUnlockTellsLast(t *testing.T) {
 		}
 		require.Empty(t, told, "nothing is told under the lock")
 		q.Pending.Cancel(newTestContext(q).Cancel, errBusy)
-		_, ok := q.ClaimAtLocked(q.Core.Now(), q.Set.Visibility, store.InFlight)
+		_, ok := delivery.ClaimAtLocked(q, q.Core.Now(), q.Set.Visibility, store.InFlight)
 		require.True(t, ok)
 		i, _ := q.Win.PopDue(1<<63 - 1)
 		q.CountOut(i)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -27,11 +28,11 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 			}()
 		},
 		"subscriber": func(ctx context.Context, t *testing.T, q *queue.Queue[int]) {
-			_, err := subscribeTo(q, ctx, func(context.Context, queue.Delivery[int]) error { return nil })
+			_, err := subscribeTo(q, ctx, func(context.Context, delivery.Delivery[int]) error { return nil })
 			require.NoError(t, err)
 		},
 		"both": func(ctx context.Context, t *testing.T, q *queue.Queue[int]) {
-			_, err := subscribeTo(q, ctx, func(context.Context, queue.Delivery[int]) error { return nil })
+			_, err := subscribeTo(q, ctx, func(context.Context, delivery.Delivery[int]) error { return nil })
 			require.NoError(t, err)
 			go func() {
 				_, _ = receiveFrom(q, ctx)

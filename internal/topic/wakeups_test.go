@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/queue"
 )
 
@@ -38,7 +39,7 @@ func TestPromise03NoWakeUpIsLostBetweenALookAndASleep(t *testing.T) {
 			}()
 		}},
 		{"of a subscriber", func(_ context.Context, t *testing.T, top *Topic[int], took func()) {
-			subscribe(t, top, "q", func(context.Context, queue.Delivery[int]) error {
+			subscribe(t, top, "q", func(context.Context, delivery.Delivery[int]) error {
 				took()
 				return nil
 			})

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -35,7 +36,7 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 			"shut down":          func(s *workers.Subscriber[int]) error { return s.Shutdown(ctx) },
 		} {
 			top := newTopic[int](t)
-			s := subscribe(t, top, "q", func(context.Context, queue.Delivery[int]) error { return nil }, WithRateLimit(0.001))
+			s := subscribe(t, top, "q", func(context.Context, delivery.Delivery[int]) error { return nil }, WithRateLimit(0.001))
 			publish(t, top, 1, 2)
 			synctest.Wait()
 			require.Equal(t, 1, view.StatsOf(s.Queue()).Ready)
@@ -76,7 +77,7 @@ func TestRowRateLimit(t *testing.T) {
 				var mu sync.Mutex
 				var got []string
 				start := time.Now()
-				_, err := subscribeBatchTo(q, ctx, func(ctx context.Context, ds []queue.Delivery[int]) error {
+				_, err := subscribeBatchTo(q, ctx, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 					mu.Lock()
 					for range ds {
 						got = append(got, time.Since(start).Round(time.Microsecond).String())
@@ -104,7 +105,7 @@ func TestRowRateLimit(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t)
 			y := newDiary()
-			s := subscribe(t, top, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+			s := subscribe(t, top, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 				y.note("%d", d.Body)
 				return nil
 			}, WithRateLimit(1))
@@ -135,7 +136,7 @@ func TestRowRateLimit(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			top := newTopic[int](t)
 			y := newDiary()
-			s := subscribe(t, top, "q", func(ctx context.Context, d queue.Delivery[int]) error {
+			s := subscribe(t, top, "q", func(ctx context.Context, d delivery.Delivery[int]) error {
 				y.note("%d", d.Body)
 				return nil
 			}, WithRateLimit(0.1))
@@ -276,7 +277,7 @@ func TestDoneComesWhenTheLastOfManyThatAPublishWokeIsHome(t *testing.T) {
 				top := newTopic[int](t)
 				var handled atomic.Int64
 				for k := range n {
-					subscribe(t, top, strconv.Itoa(k), func(context.Context, queue.Delivery[int]) error {
+					subscribe(t, top, strconv.Itoa(k), func(context.Context, delivery.Delivery[int]) error {
 						handled.Add(1)
 						return nil
 					})
@@ -316,7 +317,7 @@ func TestAHandlerKeepsNothingOfThePublishesThatItWaitedFor(t *testing.T) {
 		in, out := newTopic[int](t), newTopic[int](t)
 		q := openQueue(t, out, "out", WithCapacity(1))
 		kept := make(chan int, 1)
-		subscribe(t, in, "in", func(ctx context.Context, d queue.Delivery[int]) error {
+		subscribe(t, in, "in", func(ctx context.Context, d delivery.Delivery[int]) error {
 			for n := range 10 {
 				if err := out.Publish(ctx, n); err != nil {
 					return err
@@ -571,9 +572,9 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 					release := make(chan struct{})
 					var err error
 					if c.batch {
-						_, err = subscribeBatchTo(q, ctx, func(context.Context, []queue.Delivery[int]) error { <-release; return nil }, options...)
+						_, err = subscribeBatchTo(q, ctx, func(context.Context, []delivery.Delivery[int]) error { <-release; return nil }, options...)
 					} else {
-						_, err = subscribeTo(q, ctx, func(context.Context, queue.Delivery[int]) error { <-release; return nil }, options...)
+						_, err = subscribeTo(q, ctx, func(context.Context, delivery.Delivery[int]) error { <-release; return nil }, options...)
 					}
 					require.NoError(t, err)
 					publish(t, top, 1)
@@ -610,9 +611,9 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 // taken. The visibility timeout of a message is never shorter for that.
 func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 	const step, late = 300 * time.Microsecond, time.Millisecond
-	consumers := map[string]func(ctx context.Context, q *queue.Queue[int], do func(d queue.Delivery[int], place int)){
-		"a worker": func(ctx context.Context, q *queue.Queue[int], do func(d queue.Delivery[int], place int)) {
-			_, _ = subscribeTo(q, ctx, func(_ context.Context, d queue.Delivery[int]) error {
+	consumers := map[string]func(ctx context.Context, q *queue.Queue[int], do func(d delivery.Delivery[int], place int)){
+		"a worker": func(ctx context.Context, q *queue.Queue[int], do func(d delivery.Delivery[int], place int)) {
+			_, _ = subscribeTo(q, ctx, func(_ context.Context, d delivery.Delivery[int]) error {
 				q.Mu.Lock()
 				place := q.Subs[0].Busy[0].(*workers.Worker[int]).CurrentLocked() + 1
 				q.Mu.Unlock()
@@ -620,7 +621,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 				return nil
 			})
 		},
-		"a range": func(ctx context.Context, q *queue.Queue[int], do func(d queue.Delivery[int], place int)) {
+		"a range": func(ctx context.Context, q *queue.Queue[int], do func(d delivery.Delivery[int], place int)) {
 			for d, err := range deliveriesOf(q, ctx) {
 				if err != nil {
 					return
@@ -641,7 +642,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 				var started time.Time
 				over := make(chan struct{})
 				first, slept := 0, 0
-				go consume(ctx, q, func(d queue.Delivery[int], place int) {
+				go consume(ctx, q, func(d delivery.Delivery[int], place int) {
 					if d.Body > 150 && place == 1 && first == 0 {
 						first = d.Body
 					}
@@ -737,7 +738,7 @@ func TestAMessageTimesOutBesideOneThatWasExtended(t *testing.T) {
 	})
 }
 
-func hourly(context.Context, queue.Delivery[int]) error { return nil }
+func hourly(context.Context, delivery.Delivery[int]) error { return nil }
 
 func TestAPurgeLeavesNoTimerOfARateLimit(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {

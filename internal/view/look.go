@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
@@ -14,7 +15,7 @@ import (
 
 // Peek returns up to most of the queue's messages in the order of publication. It takes none.
 // ctx has not ended.
-func Peek[T any](ctx context.Context, q *queue.Queue[T], most int) ([]queue.Delivery[T], error) {
+func Peek[T any](ctx context.Context, q *queue.Queue[T], most int) ([]delivery.Delivery[T], error) {
 	e, ok := elsewhere(q)
 	if !ok {
 		return peekHere(q, most), nil
@@ -27,13 +28,13 @@ func Peek[T any](ctx context.Context, q *queue.Queue[T], most int) ([]queue.Deli
 }
 
 // peekHere is Peek in memory.
-func peekHere[T any](q *queue.Queue[T], most int) []queue.Delivery[T] {
+func peekHere[T any](q *queue.Queue[T], most int) []delivery.Delivery[T] {
 	q.Mu.Lock()
 	q.TakeAllBack()
 	ds := peekLocked(q)
 	if !q.Direct && !q.Closed {
 		q.Cursor.Scan(func(it *message.Item[T]) bool {
-			ds = append(ds, q.InLogDelivery(it))
+			ds = append(ds, delivery.InLog(q, it))
 			return len(ds) < most
 		})
 	}
@@ -43,12 +44,12 @@ func peekHere[T any](q *queue.Queue[T], most int) []queue.Delivery[T] {
 
 // peekLocked returns what of the window is neither in flight nor parked, in
 // the order of publication.
-func peekLocked[T any](q *queue.Queue[T]) []queue.Delivery[T] {
+func peekLocked[T any](q *queue.Queue[T]) []delivery.Delivery[T] {
 	q.UnfoldAll()
-	var ds []queue.Delivery[T]
+	var ds []delivery.Delivery[T]
 	q.Win.All(func(i int32) bool {
 		if m := q.Win.Meta(i); m.State != store.Parked && !q.InFlight(i) {
-			ds = append(ds, q.PeekedLocked(i))
+			ds = append(ds, delivery.PeekedLocked(q, i))
 		}
 		return true
 	})
@@ -57,8 +58,8 @@ func peekLocked[T any](q *queue.Queue[T]) []queue.Delivery[T] {
 }
 
 // InOrder sorts deliveries by when their messages were published.
-func InOrder[T any](ds []queue.Delivery[T]) {
-	slices.SortFunc(ds, func(a, b queue.Delivery[T]) int { return cmp.Compare(a.Seq, b.Seq) })
+func InOrder[T any](ds []delivery.Delivery[T]) {
+	slices.SortFunc(ds, func(a, b delivery.Delivery[T]) int { return cmp.Compare(a.Seq, b.Seq) })
 }
 
 // LookLen is how many messages are looked at under one lock.
@@ -110,7 +111,7 @@ func seeLogLocked[T any](q *queue.Queue[T], s *sights[T], pos *int64) (more bool
 	n := 0
 	q.Cursor.ScanFrom(*pos, func(it *message.Item[T]) bool {
 		if at := (Seat{it.Seq, inLog}); s.wants(at) {
-			s.seen = append(s.seen, Sight[T]{place: at, D: q.InLogDelivery(it), State: store.Backlogged})
+			s.seen = append(s.seen, Sight[T]{place: at, D: delivery.InLog(q, it), State: store.Backlogged})
 		}
 		n++
 		return n < LookLen
@@ -126,7 +127,7 @@ func seeLocked[T any](q *queue.Queue[T], s *sights[T], i int32) {
 	if !s.wants(at) || q.InFlight(i) {
 		return
 	}
-	seen := Sight[T]{place: at, D: q.PeekedLocked(i), State: m.State}
+	seen := Sight[T]{place: at, D: delivery.PeekedLocked(q, i), State: m.State}
 	if m.State == store.Delayed || m.State == store.Retrying {
 		seen.due = m.Deadline
 	}

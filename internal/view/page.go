@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
@@ -126,7 +127,7 @@ func (s Seat) here() string { return fmt.Sprintf("%d.%d", s.seq, int64(s.entry)-
 // A Sight is a message that was seen in a queue.
 type Sight[T any] struct {
 	place Seat
-	D     queue.Delivery[T]
+	D     delivery.Delivery[T]
 	State uint8
 	due   int64 // 0 if it waits for no instant
 }
@@ -160,7 +161,7 @@ func (s *Sight[T]) view(body int) MessageView {
 }
 
 // text is the body as text, at most most bytes, or a little more for a note.
-func text[T any](d *queue.Delivery[T], most int) (text string) {
+func text[T any](d *delivery.Delivery[T], most int) (text string) {
 	switch body := any(d.Body).(type) {
 	case string:
 		text = body
@@ -170,7 +171,7 @@ func text[T any](d *queue.Delivery[T], most int) (text string) {
 			text = string(body[:most]) + fmt.Sprintf(message.NoteFormat, n+1)
 		}
 	default:
-		if data, ok := queue.EncodedOf(d.Ext); ok {
+		if data, ok := delivery.EncodedOf(d.Ext); ok {
 			text = string(data)
 		} else if e := callback.Apart(func() { text = textOf(body) }); !e.Returned {
 			text = fmt.Sprintf("a %T, whose text could not be had", body)

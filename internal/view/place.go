@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/queue"
 )
 
@@ -10,7 +11,7 @@ import (
 // what these are. No lock is held; ctx is not nil and has not ended.
 type Elsewhere[T any] interface {
 	Depth(ctx context.Context) (Depth, error)
-	Peek(ctx context.Context, most int) ([]queue.Delivery[T], error)
+	Peek(ctx context.Context, most int) ([]delivery.Delivery[T], error)
 	// Look returns a page of messages behind a seat, and whether there are more.
 	Look(ctx context.Context, after Seat, o PeekOptions) (seen []Sight[T], more bool, err error)
 	// Hide makes unknown what only the engine knows.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -53,7 +54,7 @@ func (h *home[T]) HasTurnsLocked() bool                    { return false }
 func (h *home[T]) TurnsOfLocked(*queue.Queue[T])           {}
 func (h *home[T]) TakeOrphanLocked(string) *queue.Queue[T] { return nil }
 func (h *home[T]) EndQueue(*queue.Queue[T], bool) error    { return nil }
-func (h *home[T]) RedriveLetters(context.Context, *queue.Queue[T], []queue.Delivery[T]) (int, error) {
+func (h *home[T]) RedriveLetters(context.Context, *queue.Queue[T], []queue.Letter) (int, error) {
 	return 0, nil
 }
 
@@ -67,8 +68,8 @@ func (h *home[T]) publish(bodies ...T) {
 	h.Mu.Unlock()
 }
 
-func take[T any](t *testing.T, q *queue.Queue[T], n int) []queue.Delivery[T] {
-	ds, err := q.TakeBatch(t.Context(), n, q.Visibility())
+func take[T any](t *testing.T, q *queue.Queue[T], n int) []delivery.Delivery[T] {
+	ds, err := delivery.TakeBatch(t.Context(), q, n, q.Visibility())
 	require.NoError(t, err)
 	require.Len(t, ds, n)
 	return ds
@@ -177,7 +178,7 @@ func (secret) MarshalJSON() ([]byte, error) { panic("not for you") }
 // A body's text is short, of valid UTF-8, and no body can break the page.
 func TestABodysTextIsShort(t *testing.T) {
 	textIn := func(q *queue.Queue[any], body any, most int) string {
-		return text(&queue.Delivery[any]{Body: body, Receipt: queue.Receipt[any]{Q: q}}, most)
+		return text(&delivery.Delivery[any]{Body: body, Receipt: delivery.Receipt[any]{Q: q}}, most)
 	}
 	_, q := newQueue[any](t, func(*settings.Limits) {})
 	require.Equal(t, "short", textIn(q, "short", 5))

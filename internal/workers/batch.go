@@ -2,6 +2,7 @@ package workers
 
 import (
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -22,7 +23,7 @@ const slabLen = 4 * queue.PrefetchLen
 
 // A slab is room for batches to come. The queue's Mu guards it.
 type slab[T any] struct {
-	room  []queue.Delivery[T]
+	room  []delivery.Delivery[T]
 	cutAt int64 // when the last batch was cut from it
 }
 
@@ -72,7 +73,7 @@ func (w *Worker[T]) claimLocked() bool {
 
 // takeBatchLocked takes messages from the log into leases, if all are there and can be taken together. That
 // is what claimLeasesLocked would do, but at a lower price.
-func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
+func (w *Worker[T]) takeBatchLocked(ds []delivery.Delivery[T], now int64) bool {
 	s, q := w.s, w.s.Q
 	if !s.prefetches || q.Due() > 0 || q.In(store.Backlogged) > 0 || q.InLog() < len(ds) || !q.AllJoin(len(ds), now) {
 		return false
@@ -94,7 +95,7 @@ func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 		first := t.First(l)
 		for k := 0; k < len(part); {
 			run := q.Cursor.Run(len(part) - k)
-			q.CopyOut(part[k:k+len(run)], run, first.Next(k))
+			delivery.CopyOut(q, part[k:k+len(run)], run, first.Next(k))
 			q.Cursor.Step(len(run))
 			k += len(run)
 		}
@@ -102,7 +103,7 @@ func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 	w.tookLocked(ds, now)
 	if q.Hooked(notice.Delivered) {
 		for k := range ds {
-			q.DeliveredLocked(&ds[k])
+			delivery.DeliveredLocked(q, &ds[k])
 		}
 	}
 	q.Tally()
@@ -114,9 +115,9 @@ func (w *Worker[T]) takeBatchLocked(ds []queue.Delivery[T], now int64) bool {
 }
 
 // claimEntriesLocked claims messages that are entries of the window all the time.
-func (w *Worker[T]) claimEntriesLocked(ds []queue.Delivery[T], now int64) (n int) {
+func (w *Worker[T]) claimEntriesLocked(ds []delivery.Delivery[T], now int64) (n int) {
 	for ; n < len(ds); n++ {
-		d, ok := w.s.Q.ClaimAtLocked(now, w.s.visibility(), store.InHandler)
+		d, ok := delivery.ClaimAtLocked(w.s.Q, now, w.s.visibility(), store.InHandler)
 		if !ok {
 			break
 		}
@@ -126,7 +127,7 @@ func (w *Worker[T]) claimEntriesLocked(ds []queue.Delivery[T], now int64) (n int
 }
 
 // claimLeasesLocked claims messages in leases.
-func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int) {
+func (w *Worker[T]) claimLeasesLocked(ds []delivery.Delivery[T], now int64) (n int) {
 	q := w.s.Q
 	t := q.OpenLeases()
 	for n < len(ds) {
@@ -134,7 +135,7 @@ func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int)
 		for l.Room() > 0 {
 			if run := q.PlainRun(l.Room(), now); len(run) > 0 {
 				q.Took(t.Add(l, run, now))
-			} else if !q.FillLocked(l, now) {
+			} else if !delivery.FillLocked(q, l, now) {
 				break
 			}
 		}
@@ -149,7 +150,7 @@ func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int)
 		}
 		for k := 0; k < l.Len(); {
 			r := t.Run(l, k)
-			q.DeliverLocked(ds[n:], &r)
+			delivery.DeliverLocked(q, ds[n:], &r)
 			k += len(r.Items)
 			n += len(r.Items)
 		}
@@ -165,7 +166,7 @@ func (w *Worker[T]) claimLeasesLocked(ds []queue.Delivery[T], now int64) (n int)
 }
 
 // giveLocked makes ds the worker's deliveries, and what its handler is given.
-func (w *Worker[T]) giveLocked(ds []queue.Delivery[T], now int64) {
+func (w *Worker[T]) giveLocked(ds []delivery.Delivery[T], now int64) {
 	w.ds, w.given = ds, ds
 	if w.s.keeps {
 		w.given = w.s.slab.cut(len(ds), now)
@@ -174,15 +175,15 @@ func (w *Worker[T]) giveLocked(ds []queue.Delivery[T], now int64) {
 }
 
 // cut returns a slice of n deliveries that nobody else has.
-func (s *slab[T]) cut(n int, now int64) []queue.Delivery[T] {
+func (s *slab[T]) cut(n int, now int64) []delivery.Delivery[T] {
 	quick := now-s.cutAt < int64(alarm.CheckAge)
 	s.cutAt = now
 	switch {
 	case len(s.room) >= n:
 	case !quick || n > slabLen/2:
-		return make([]queue.Delivery[T], n)
+		return make([]delivery.Delivery[T], n)
 	default:
-		s.room = make([]queue.Delivery[T], slabLen)
+		s.room = make([]delivery.Delivery[T], slabLen)
 	}
 	ds := s.room[:n:n]
 	s.room = s.room[n:]
@@ -212,7 +213,7 @@ func (w *Worker[T]) ackBatch() bool {
 	for _, l := range w.more {
 		ok = q.Leases.AckWhole(l) && ok
 	}
-	q.AckedLocked()
+	delivery.AckedLocked(q)
 	q.Unlock()
 	return ok
 }

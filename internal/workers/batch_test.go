@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -25,7 +25,7 @@ func TestABatchIsWhatIsThereUpToItsSize(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					h := newHome[int](t)
 					var got [][]int
-					h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error {
+					h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
 						got = append(got, bodiesOf(ds))
 						require.Equal(t, len(ds), view.StatsOf(h.q).InFlight)
 						return nil
@@ -49,7 +49,7 @@ func TestABatchIsWhatIsThereUpToItsSize(t *testing.T) {
 
 // What a batch handler says is about all that it has not settled itself.
 func TestABatchHandlerSettlesAPartOfItsBatch(t *testing.T) {
-	settles := func(t *testing.T, ctx context.Context, ds []queue.Delivery[int]) {
+	settles := func(t *testing.T, ctx context.Context, ds []delivery.Delivery[int]) {
 		require.NoError(t, ds[1].Ack(ctx))
 		require.NoError(t, ds[3].Settle(ctx, message.RetryAfter(errBusy, time.Minute)))
 		require.NoError(t, ds[5].Settle(ctx, message.Permanent(errBusy)))
@@ -69,7 +69,7 @@ func TestABatchHandlerSettlesAPartOfItsBatch(t *testing.T) {
 				late := 0
 				h := newHome[int](t, backoff(time.Second), visible(time.Hour), hooked(notice.Late, func(notice.Event) { late++ }))
 				y := newDiary()
-				h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
+				h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 					y.note("%v", bodiesOf(ds))
 					if ds[0].Attempt() > 1 {
 						return nil
@@ -96,13 +96,13 @@ func TestTheSliceOfABatchIsTheHandlersToKeepAndToChange(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				const n = 500
 				h := newHome[int](t, backoff(time.Second))
-				var kept, copies [][]queue.Delivery[int]
-				h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
+				var kept, copies [][]delivery.Delivery[int]
+				h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 					switch {
 					case ds[0].Attempt() > 1:
 						return nil
 					case len(kept)%3 == 1: // what is left of it must not matter
-						ds = slices.DeleteFunc(ds, func(d queue.Delivery[int]) bool { return d.Body%2 == 0 })
+						ds = slices.DeleteFunc(ds, func(d delivery.Delivery[int]) bool { return d.Body%2 == 0 })
 						_ = append(ds, ds...)
 						clear(ds)
 					case len(kept)%3 == 2:
@@ -140,7 +140,7 @@ func TestABatchTimesOutAtTheExactInstant(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t, visible(time.Second))
 			y := newDiary()
-			h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
+			h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 				y.note("%d of attempt %d", len(ds), ds[0].Attempt())
 				if ds[0].Attempt() > 1 {
 					return nil
@@ -172,7 +172,7 @@ func TestABatchLeavesOutWhatHasExpired(t *testing.T) {
 		died := 0
 		h := newHome[int](t, limitsTTL(time.Second), hooked(notice.DeadLettered, func(notice.Event) { died++ }))
 		var got []int
-		h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error {
+		h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
 			got = append(got, bodiesOf(ds)...)
 			if ds[0].Body == 0 {
 				time.Sleep(time.Second)
@@ -191,7 +191,7 @@ func TestABatchLeavesOutWhatHasExpired(t *testing.T) {
 	})
 	bubble(t, func(t *testing.T, ctx context.Context) { // nothing is left of it
 		h := newHome[int](t, limitsTTL(time.Second))
-		h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error {
+		h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
 			time.Sleep(2 * time.Second)
 			return nil
 		}, batchesOf(1), every(time.Second))
@@ -209,7 +209,7 @@ func TestASlabIsDroppedWhenBatchesComeNoMore(t *testing.T) {
 		h := newHome[int](t)
 		var s *Subscriber[int]
 		rooms := 0
-		s = h.subscribeBatch(t, func(context.Context, []queue.Delivery[int]) error {
+		s = h.subscribeBatch(t, func(context.Context, []delivery.Delivery[int]) error {
 			if s.slab.room != nil {
 				rooms++
 			}
@@ -242,7 +242,7 @@ func TestABatchOfDeadLetters(t *testing.T) {
 				}
 				y := newDiary()
 				d := h.q.DeadLetters()
-				start(t, d, nil, func(_ context.Context, ds []queue.Delivery[int]) error {
+				start(t, d, nil, func(_ context.Context, ds []delivery.Delivery[int]) error {
 					y.note("%d", len(ds))
 					if ds[0].Attempt() > 1 {
 						return nil
@@ -268,15 +268,15 @@ func TestABatchOfWhatTimedOutAndOfWhatIsNew(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t, visible(time.Second))
 		h.publish(from(0, 100)...)
-		ds := make([]queue.Delivery[int], 100)
-		n, err := h.q.TakeInto(ctx, ds, time.Second)
+		ds := make([]delivery.Delivery[int], 100)
+		n, err := delivery.TakeInto(ctx, h.q, ds, time.Second)
 		require.NoError(t, err)
 		require.Equal(t, 100, n)
 		elapse(time.Second)
 		h.publish(from(100, 200)...)
 		attempts := map[int]int{}
 		most := 0
-		h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error {
+		h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
 			most = max(most, len(ds))
 			for _, d := range ds {
 				attempts[d.Body] = d.Attempt()

@@ -8,11 +8,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -24,7 +24,7 @@ func TestAHandlerWhoseVisibilityTimeoutHasPassedIsStuck(t *testing.T) {
 		y := newDiary()
 		h := newHome[int](t, visible(time.Second), hooked(notice.Stuck, func(e notice.Event) { y.note("attempt %d stuck for %v", e.Attempt, e.Elapsed) }))
 		var cause error
-		h.subscribe(t, func(ctx context.Context, d queue.Delivery[int]) error {
+		h.subscribe(t, func(ctx context.Context, d delivery.Delivery[int]) error {
 			if d.Attempt() > 1 {
 				y.note("attempt %d", d.Attempt())
 				return nil
@@ -56,7 +56,7 @@ func TestAutomaticExtensionMakesTheVisibilityTimeoutLonger(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t, visible(time.Second))
 				var took time.Duration
-				handle := func(ctx context.Context, d queue.Delivery[int]) error {
+				handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 					if d.Attempt() == 1 {
 						began := time.Now()
 						<-ctx.Done()
@@ -66,7 +66,7 @@ func TestAutomaticExtensionMakesTheVisibilityTimeoutLonger(t *testing.T) {
 				}
 				extended := sub(func(sub *settings.Subscriber) { sub.AutoExtend = extend })
 				if batch {
-					h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error { return handle(ctx, ds[0]) }, extended)
+					h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error { return handle(ctx, ds[0]) }, extended)
 				} else {
 					h.subscribe(t, handle, extended)
 				}
@@ -86,7 +86,7 @@ func TestAWorkerTellsItsQueueWhatItHas(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
 		release := make(chan bool)
-		s := h.subscribeBatch(t, func(context.Context, []queue.Delivery[int]) error { <-release; return nil }, batchesOf(3))
+		s := h.subscribeBatch(t, func(context.Context, []delivery.Delivery[int]) error { <-release; return nil }, batchesOf(3))
 		h.publish(1, 2, 3, 4)
 		synctest.Wait()
 		w := busy(s)
@@ -108,7 +108,7 @@ func TestARunHasItsTopicUntilItsHandlerReturns(t *testing.T) {
 		h := newHome[int](t)
 		var run *handling.Run
 		release := make(chan bool)
-		h.subscribe(t, func(ctx context.Context, d queue.Delivery[int]) error {
+		h.subscribe(t, func(ctx context.Context, d delivery.Delivery[int]) error {
 			if d.Body == 1 {
 				run = handling.RunOf(ctx)
 			}
@@ -140,7 +140,7 @@ func TestAHandlerIsStuckAlsoBehindOneThatFailed(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t, visible(time.Second), backoff(time.Hour))
 		var cause error
-		s := h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
+		s := h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 			if ds[0].Body == 1 {
 				return errBusy
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -100,7 +101,7 @@ func (h *home[T]) HasTurnsLocked() bool                         { return false }
 func (h *home[T]) TurnsOfLocked(*queue.Queue[T])                {}
 func (h *home[T]) TakeOrphanLocked(name string) *queue.Queue[T] { return nil }
 
-func (h *home[T]) RedriveLetters(context.Context, *queue.Queue[T], []queue.Delivery[T]) (int, error) {
+func (h *home[T]) RedriveLetters(context.Context, *queue.Queue[T], []queue.Letter) (int, error) {
 	return 0, errors.ErrUnsupported
 }
 
@@ -171,9 +172,9 @@ func start[T any](t *testing.T, q *queue.Queue[T], one OneHandler[T], batch Batc
 	return s
 }
 
-func receive[T any](t *testing.T, q *queue.Queue[T]) (d queue.Delivery[T]) {
+func receive[T any](t *testing.T, q *queue.Queue[T]) (d delivery.Delivery[T]) {
 	t.Helper()
-	ok, err := q.TryTake(t.Context(), &d, q.Visibility())
+	ok, err := delivery.TryTake(t.Context(), q, &d, q.Visibility())
 	require.NoError(t, err)
 	require.True(t, ok, "nothing is ready: %+v", view.StatsOf(q))
 	return d
@@ -187,7 +188,7 @@ func waiting[T any](t *testing.T, q *queue.Queue[T]) []T {
 	return bodiesOf(ds)
 }
 
-func bodiesOf[T any](ds []queue.Delivery[T]) []T {
+func bodiesOf[T any](ds []delivery.Delivery[T]) []T {
 	bs := []T{}
 	for _, d := range ds {
 		bs = append(bs, d.Body)

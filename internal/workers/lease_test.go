@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -53,7 +54,7 @@ func TestNoMessageWaitsBehindASlowHandlerWhileAnotherWorkerIsIdle(t *testing.T) 
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t)
 				g := newGot()
-				h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+				h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 					g.add(d.Body)
 					if d.Body == slow {
 						time.Sleep(10 * time.Second)
@@ -76,7 +77,7 @@ func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
 	for _, slow := range inPrefetched {
 		for name, come := range map[string]func(t *testing.T, q *queue.Queue[int], g *got){
 			"a subscriber": func(t *testing.T, q *queue.Queue[int], g *got) {
-				start(t, q, func(_ context.Context, d queue.Delivery[int]) error { g.add(d.Body); return nil }, nil)
+				start(t, q, func(_ context.Context, d delivery.Delivery[int]) error { g.add(d.Body); return nil }, nil)
 			},
 			"one who receives": func(t *testing.T, q *queue.Queue[int], g *got) {
 				for range ofPrefetched - 1 - slow {
@@ -88,12 +89,12 @@ func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
 			},
 			"one who receives batches": func(t *testing.T, q *queue.Queue[int], g *got) {
 				for left := ofPrefetched - 1 - slow; left > 0; {
-					ds, err := q.TakeBatch(t.Context(), 17, q.Visibility())
+					ds, err := delivery.TakeBatch(t.Context(), q, 17, q.Visibility())
 					require.NoError(t, err)
 					for _, d := range ds {
 						g.add(d.Body)
 					}
-					require.Empty(t, q.AckAll(t.Context(), ds))
+					require.Empty(t, delivery.AckAll(t.Context(), q, ds))
 					left -= len(ds)
 				}
 				require.Zero(t, view.StatsOf(q).Ready)
@@ -102,7 +103,7 @@ func TestWhoComesWhileALeaseWaitsTakesFromIt(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t)
 				g := newGot()
-				h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+				h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 					g.add(d.Body)
 					if d.Body == slow {
 						time.Sleep(20 * time.Second)
@@ -138,11 +139,11 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 			g *got
 		}
 		for name, row := range map[string]struct {
-			inHandler func(t *testing.T, c *scene, d queue.Delivery[int]) error // with message at
-			after     func(t *testing.T, c *scene)                              // when nothing moves any more
+			inHandler func(t *testing.T, c *scene, d delivery.Delivery[int]) error // with message at
+			after     func(t *testing.T, c *scene)                                 // when nothing moves any more
 		}{
 			"stats": {
-				func(t *testing.T, c *scene, _ queue.Delivery[int]) error {
+				func(t *testing.T, c *scene, _ delivery.Delivery[int]) error {
 					s := view.StatsOf(c.q)
 					require.Equal(t, []int{at, 1, n - at - 1}, []int{int(s.Acked), s.InFlight, s.Ready})
 					require.EqualValues(t, at+1, s.Delivered)
@@ -151,14 +152,14 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				func(t *testing.T, c *scene) { require.Equal(t, from(0, n), c.g.what) },
 			},
 			"peek": {
-				func(t *testing.T, c *scene, _ queue.Delivery[int]) error {
+				func(t *testing.T, c *scene, _ delivery.Delivery[int]) error {
 					require.Equal(t, append([]int{}, from(at+1, n)...), waiting(t, c.q))
 					return nil
 				},
 				func(t *testing.T, c *scene) { require.Equal(t, from(0, n), c.g.what) },
 			},
 			"pause": {
-				func(t *testing.T, c *scene, _ queue.Delivery[int]) error { return lifecycle.Pause(t.Context(), c.q) },
+				func(t *testing.T, c *scene, _ delivery.Delivery[int]) error { return lifecycle.Pause(t.Context(), c.q) },
 				func(t *testing.T, c *scene) {
 					require.Equal(t, from(0, at+1), c.g.what)
 					require.Equal(t, n-at-1, view.StatsOf(c.q).Ready)
@@ -168,7 +169,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				},
 			},
 			"purge": {
-				func(t *testing.T, c *scene, d queue.Delivery[int]) error {
+				func(t *testing.T, c *scene, d delivery.Delivery[int]) error {
 					dropped, err := lifecycle.Purge(t.Context(), c.q)
 					require.Equal(t, n-at, dropped)
 					require.ErrorIs(t, d.Ack(t.Context()), message.ErrStale)
@@ -182,7 +183,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				},
 			},
 			"close": {
-				func(t *testing.T, c *scene, d queue.Delivery[int]) error {
+				func(t *testing.T, c *scene, d delivery.Delivery[int]) error {
 					require.NoError(t, lifecycle.Close(c.q))
 					require.ErrorIs(t, d.Ack(t.Context()), message.ErrClosed)
 					return nil
@@ -197,7 +198,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				},
 			},
 			"shutdown of the subscriber": {
-				func(t *testing.T, c *scene, d queue.Delivery[int]) error {
+				func(t *testing.T, c *scene, d delivery.Delivery[int]) error {
 					ended, end := context.WithCancel(t.Context())
 					end()
 					require.ErrorIs(t, c.s.Shutdown(ended), context.Canceled)
@@ -214,12 +215,12 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 					}
 				},
 			},
-			"a panic":   {func(*testing.T, *scene, queue.Delivery[int]) error { panic("boom") }, nil},
-			"Goexit":    {func(*testing.T, *scene, queue.Delivery[int]) error { runtime.Goexit(); return nil }, nil},
-			"a failure": {func(*testing.T, *scene, queue.Delivery[int]) error { return errBusy }, nil},
-			"a nack":    {func(t *testing.T, _ *scene, d queue.Delivery[int]) error { return d.Nack(t.Context()) }, nil},
+			"a panic":   {func(*testing.T, *scene, delivery.Delivery[int]) error { panic("boom") }, nil},
+			"Goexit":    {func(*testing.T, *scene, delivery.Delivery[int]) error { runtime.Goexit(); return nil }, nil},
+			"a failure": {func(*testing.T, *scene, delivery.Delivery[int]) error { return errBusy }, nil},
+			"a nack":    {func(t *testing.T, _ *scene, d delivery.Delivery[int]) error { return d.Nack(t.Context()) }, nil},
 			"an ack, and a failure too late": {
-				func(t *testing.T, _ *scene, d queue.Delivery[int]) error {
+				func(t *testing.T, _ *scene, d delivery.Delivery[int]) error {
 					require.NoError(t, d.Ack(t.Context()))
 					require.ErrorIs(t, d.Ack(t.Context()), message.ErrSettled)
 					return errBusy
@@ -227,7 +228,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				func(t *testing.T, c *scene) { require.Equal(t, from(0, n), c.g.what) },
 			},
 			"an extension": {
-				func(t *testing.T, c *scene, d queue.Delivery[int]) error {
+				func(t *testing.T, c *scene, d delivery.Delivery[int]) error {
 					deadline := d.Deadline()
 					require.WithinRange(t, deadline, time.Now().Add(time.Second), time.Now().Add(time.Second+time.Millisecond))
 					require.NoError(t, d.Extend(t.Context(), time.Minute))
@@ -239,7 +240,7 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				func(t *testing.T, c *scene) { require.Equal(t, from(0, n), c.g.what) },
 			},
 			"another goroutine that settles": {
-				func(t *testing.T, c *scene, d queue.Delivery[int]) error {
+				func(t *testing.T, c *scene, d delivery.Delivery[int]) error {
 					ended := make(chan error)
 					go func() {
 						ended <- errors.Join(d.Extend(t.Context(), time.Hour), d.Ack(t.Context()))
@@ -255,8 +256,8 @@ func TestWhatHappensInTheMiddleOfALease(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					h := newHome[int](t, visible(time.Second), backoff(time.Second))
 					c := &scene{g: newGot()}
-					before := queue.Delivery[int]{}
-					c.s = h.subscribe(t, func(ctx context.Context, d queue.Delivery[int]) error {
+					before := delivery.Delivery[int]{}
+					c.s = h.subscribe(t, func(ctx context.Context, d delivery.Delivery[int]) error {
 						c.g.add(d.Body)
 						if d.Body != at || d.Attempt() > 1 {
 							before = d

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
@@ -72,15 +73,15 @@ func (w *Worker[T]) prefetchLocked(now int64) bool {
 
 // keepLocked makes ds, which the worker has room for, deliveries of the first messages of
 // run, which are in its lease.
-func (w *Worker[T]) keepLocked(ds []queue.Delivery[T], run []message.Item[T], now int64) {
+func (w *Worker[T]) keepLocked(ds []delivery.Delivery[T], run []message.Item[T], now int64) {
 	q := w.s.Q
-	q.CopyOut(ds, run, q.Leases.First(w.Lease))
+	delivery.CopyOut(q, ds, run, q.Leases.First(w.Lease))
 	q.Cursor.Step(len(ds))
 	w.tookLocked(ds, now)
 }
 
 // tookLocked says that the worker has taken what ds are deliveries of.
-func (w *Worker[T]) tookLocked(ds []queue.Delivery[T], now int64) {
+func (w *Worker[T]) tookLocked(ds []delivery.Delivery[T], now int64) {
 	w.ds, w.takenAt = ds, now
 	if len(ds) > 1 {
 		w.made = len(ds)
@@ -124,7 +125,7 @@ func (w *Worker[T]) sizeLocked(now int64, ready int) int {
 }
 
 // roomFor returns room for n deliveries, some of which may keep what is over.
-func (w *Worker[T]) roomFor(n int) []queue.Delivery[T] {
+func (w *Worker[T]) roomFor(n int) []delivery.Delivery[T] {
 	if w.made > n || n == 1 {
 		w.forget(n)
 	}
@@ -138,7 +139,7 @@ func (w *Worker[T]) roomFor(n int) []queue.Delivery[T] {
 		}
 	}
 	if len(w.buffer.ds) < n {
-		w.buffer.ds, w.made = make([]queue.Delivery[T], max(n, queue.PrefetchLen)), 0
+		w.buffer.ds, w.made = make([]delivery.Delivery[T], max(n, queue.PrefetchLen)), 0
 	}
 	return w.buffer.ds[:n]
 }
@@ -155,7 +156,7 @@ func (w *Worker[T]) forget(n int) {
 }
 
 // A buffer is where workers keep what is in their leases, empty between two uses.
-type buffer[T any] struct{ ds []queue.Delivery[T] }
+type buffer[T any] struct{ ds []delivery.Delivery[T] }
 
 // runLease runs the handler on what was prefetched, and goes on with more for as long as
 // there is any.
@@ -265,7 +266,7 @@ func (w *Worker[T]) settleCurrent(v *message.Verdict) {
 	q := w.s.Q
 	w.endTimeout()
 	*v = v.Told()
-	v.Wait = q.WaitAfter(*v, 1)
+	v.Wait = delivery.WaitAfter(q, *v, 1)
 	q.Mu.Lock()
 	d := &w.ds[w.CurrentLocked()]
 	now := q.Core.Now()

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/ranges"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -24,7 +24,7 @@ func leases(t *testing.T, n int, each time.Duration) (lens []int) {
 		h := newHome[int](t)
 		var s *Subscriber[int]
 		first := 0
-		s = h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		s = h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			if k := len(busy(s).ds); d.Body == first {
 				lens, first = append(lens, k), first+k
 			}
@@ -51,7 +51,7 @@ func TestAWorkerPrefetchesMoreAsLongAsItsHandlerIsQuick(t *testing.T) {
 func TestAWorkerPrefetchesLessIfThereAreOthers(t *testing.T) {
 	for name, others := range map[string]func(t *testing.T, h *home[int]){
 		"workers": func(t *testing.T, h *home[int]) {
-			h.subscribe(t, func(context.Context, queue.Delivery[int]) error { time.Sleep(time.Hour); return nil })
+			h.subscribe(t, func(context.Context, delivery.Delivery[int]) error { time.Sleep(time.Hour); return nil })
 			h.publish(-1)
 			synctest.Wait()
 		},
@@ -67,7 +67,7 @@ func TestAWorkerPrefetchesLessIfThereAreOthers(t *testing.T) {
 				others(t, h)
 				most, got := 0, 0
 				var s *Subscriber[int]
-				s = h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+				s = h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 					if d.Body < 0 {
 						return nil
 					}
@@ -92,7 +92,7 @@ func TestAWorkerPrefetchesLessIfThereAreOthers(t *testing.T) {
 func TestWhatWaitsBehindASlowHandlerIsTakenBack(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
-		h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			if d.Body == 20 {
 				time.Sleep(time.Second)
 			}
@@ -106,7 +106,7 @@ func TestWhatWaitsBehindASlowHandlerIsTakenBack(t *testing.T) {
 	for _, wait := range []time.Duration{alarm.CheckAge - 1, alarm.CheckAge} {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t)
-			h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+			h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 				if d.Body == 20 {
 					time.Sleep(time.Second)
 				}
@@ -135,7 +135,7 @@ func TestAnIdleWorkerTakesWhatWaitsInTheLeaseOfAnother(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t)
 			y := newDiary()
-			slow := func(_ context.Context, d queue.Delivery[int]) error {
+			slow := func(_ context.Context, d delivery.Delivery[int]) error {
 				if d.Body == 20 {
 					time.Sleep(time.Second)
 				}
@@ -149,9 +149,9 @@ func TestAnIdleWorkerTakesWhatWaitsInTheLeaseOfAnother(t *testing.T) {
 			h.publish(from(0, n)...)
 			synctest.Wait()
 			if batch {
-				h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error { y.note("%v", bodiesOf(ds)); return nil }, batchesOf(10))
+				h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error { y.note("%v", bodiesOf(ds)); return nil }, batchesOf(10))
 			} else {
-				h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { y.note("%d", d.Body); return nil })
+				h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error { y.note("%d", d.Body); return nil })
 			}
 			elapse(2 * time.Second)
 			want := []string{"0s: [21 22 23 24 25 26 27 28 29]"}
@@ -173,7 +173,7 @@ func TestAPrefetchedMessageTimesOutInTime(t *testing.T) {
 			h := newHome[int](t, visible(time.Second))
 			var took time.Duration
 			var again []int
-			h.subscribe(t, func(ctx context.Context, d queue.Delivery[int]) error {
+			h.subscribe(t, func(ctx context.Context, d delivery.Delivery[int]) error {
 				if d.Body != at {
 					return nil
 				}
@@ -202,7 +202,7 @@ func TestWhatCannotBePrefetchedIsTakenByItself(t *testing.T) {
 		h := newHome[int](t)
 		var s *Subscriber[int]
 		alone := map[int]bool{}
-		s = h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		s = h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			if !busy(s).stepping {
 				alone[d.Body] = true
 			}
@@ -225,7 +225,7 @@ func TestWhatCannotBePrefetchedIsTakenByItself(t *testing.T) {
 		var s *Subscriber[int]
 		var got []int
 		alone := 0
-		s = h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		s = h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			if !busy(s).stepping {
 				alone++
 			}
@@ -253,7 +253,7 @@ func TestAFailureInTheMiddleOfALeaseIsOfItsMessage(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t, backoff(time.Minute))
 		y := newDiary()
-		h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			if d.Attempt() > 1 {
 				y.note("%d", d.Body)
 				return nil

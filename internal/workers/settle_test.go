@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -27,39 +28,39 @@ func TestWhatHappensToABatch(t *testing.T) {
 	failed := []string{"0s: 0-19", "0s: 20-39", "1s: 20-39"}
 	quiet := failed[:2]
 	for name, row := range map[string]struct {
-		inHandler func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error // with 20 to 39
+		inHandler func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error // with 20 to 39
 		want      []string
 		acked     int
 		after     func(t *testing.T, c *scene)
 	}{
-		"nothing": {func(t *testing.T, c *scene, _ context.Context, ds []queue.Delivery[int]) error { return nil }, quiet, n, nil},
-		"stats and a peek": {func(t *testing.T, c *scene, _ context.Context, ds []queue.Delivery[int]) error {
+		"nothing": {func(t *testing.T, c *scene, _ context.Context, ds []delivery.Delivery[int]) error { return nil }, quiet, n, nil},
+		"stats and a peek": {func(t *testing.T, c *scene, _ context.Context, ds []delivery.Delivery[int]) error {
 			homeOf(c.q).publish(n)
 			s := view.StatsOf(c.q)
 			require.Equal(t, []int{20, 20, 1, 40}, []int{int(s.Acked), s.InFlight, s.Ready, int(s.Delivered)})
 			require.Equal(t, []int{n}, waiting(t, c.q))
 			return nil
 		}, append(slices.Clone(quiet), "0s: 40-40"), n + 1, nil},
-		"an error": {func(*testing.T, *scene, context.Context, []queue.Delivery[int]) error { return errBusy }, failed, n, nil},
-		"a panic":  {func(*testing.T, *scene, context.Context, []queue.Delivery[int]) error { panic("boom") }, failed, n, nil},
-		"Goexit": {func(*testing.T, *scene, context.Context, []queue.Delivery[int]) error {
+		"an error": {func(*testing.T, *scene, context.Context, []delivery.Delivery[int]) error { return errBusy }, failed, n, nil},
+		"a panic":  {func(*testing.T, *scene, context.Context, []delivery.Delivery[int]) error { panic("boom") }, failed, n, nil},
+		"Goexit": {func(*testing.T, *scene, context.Context, []delivery.Delivery[int]) error {
 			runtime.Goexit()
 			return nil
 		}, failed, n, nil},
-		"a nack of one": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"a nack of one": {func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			require.NoError(t, ds[5].Nack(ctx))
 			require.ErrorIs(t, ds[5].Ack(ctx), message.ErrSettled)
 			s := view.StatsOf(c.q)
 			require.Equal(t, []int{19, 1}, []int{s.InFlight, s.Retrying})
 			return nil
 		}, append(slices.Clone(quiet), "1s: 25-25"), n, nil},
-		"an error after some were acknowledged": {func(t *testing.T, _ *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"an error after some were acknowledged": {func(t *testing.T, _ *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			for _, d := range ds[1:19] {
 				require.NoError(t, d.Ack(ctx))
 			}
 			return errBusy
 		}, append(slices.Clone(quiet), "1s: 20-39"), n, nil},
-		"an extension of one": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"an extension of one": {func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			require.NoError(t, ds[5].Extend(ctx, time.Hour))
 			require.Equal(t, time.Now().Add(time.Hour), ds[5].Deadline())
 			require.Equal(t, time.Now().Add(10*time.Second), ds[6].Deadline())
@@ -68,7 +69,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 			require.EqualValues(t, 19, view.StatsOf(c.q).TimedOut)
 			return nil
 		}, append(slices.Clone(quiet), "10s: 20-39"), n, nil},
-		"another goroutine that settles": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"another goroutine that settles": {func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			var wg sync.WaitGroup
 			for _, d := range ds {
 				wg.Go(func() { require.NoError(t, d.Ack(ctx)) })
@@ -77,11 +78,11 @@ func TestWhatHappensToABatch(t *testing.T) {
 			require.EqualValues(t, n, view.StatsOf(c.q).Acked)
 			return errBusy // too late
 		}, quiet, n, nil},
-		"a pause": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"a pause": {func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			homeOf(c.q).publish(n)
 			return lifecycle.Pause(ctx, c.q)
 		}, quiet, n, func(t *testing.T, c *scene) { require.Equal(t, 1, view.StatsOf(c.q).Ready) }},
-		"a purge": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"a purge": {func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			dropped, err := lifecycle.Purge(ctx, c.q)
 			require.NoError(t, err)
 			require.Equal(t, 20, dropped)
@@ -89,13 +90,13 @@ func TestWhatHappensToABatch(t *testing.T) {
 			require.ErrorIs(t, ds[3].Ack(ctx), message.ErrStale)
 			return nil
 		}, quiet, 20, nil},
-		"a close": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"a close": {func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			require.NoError(t, lifecycle.Close(c.q))
 			require.ErrorIs(t, context.Cause(ctx), message.ErrClosed)
 			require.ErrorIs(t, ds[3].Ack(ctx), message.ErrClosed)
 			return nil
 		}, quiet, 20, func(t *testing.T, c *scene) { require.Len(t, lifecycle.Leftovers(c.q), 20) }},
-		"a shutdown that ends early": {func(t *testing.T, c *scene, ctx context.Context, ds []queue.Delivery[int]) error {
+		"a shutdown that ends early": {func(t *testing.T, c *scene, ctx context.Context, ds []delivery.Delivery[int]) error {
 			ended, end := context.WithCancel(ctx)
 			end()
 			require.ErrorIs(t, c.s.Shutdown(ended), context.Canceled)
@@ -111,8 +112,8 @@ func TestWhatHappensToABatch(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t, visible(10*time.Second), backoff(time.Second))
 				c := &scene{y: newDiary()}
-				var before []queue.Delivery[int]
-				c.s = h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error {
+				var before []delivery.Delivery[int]
+				c.s = h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 					c.y.note("%d-%d", ds[0].Body, ds[len(ds)-1].Body)
 					if ds[0].Body != size || ds[0].Attempt() > 1 {
 						before = ds

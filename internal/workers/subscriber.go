@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/consumers"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -43,10 +44,10 @@ type Subscriber[T any] struct {
 }
 
 // A OneHandler works on one delivery.
-type OneHandler[T any] func(ctx context.Context, d queue.Delivery[T]) error
+type OneHandler[T any] func(ctx context.Context, d delivery.Delivery[T]) error
 
 // A BatchHandler works on several deliveries at once. It may keep the slice.
-type BatchHandler[T any] func(ctx context.Context, ds []queue.Delivery[T]) error
+type BatchHandler[T any] func(ctx context.Context, ds []delivery.Delivery[T]) error
 
 // handlers are a handler: one of the two.
 type handlers[T any] struct {
@@ -55,7 +56,7 @@ type handlers[T any] struct {
 }
 
 // run runs the handler on what it takes at a time.
-func (h *handlers[T]) run(ctx context.Context, ds []queue.Delivery[T]) error {
+func (h *handlers[T]) run(ctx context.Context, ds []delivery.Delivery[T]) error {
 	if h.one != nil {
 		return h.one(ctx, ds[0])
 	}

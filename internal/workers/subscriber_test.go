@@ -8,9 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -28,7 +28,7 @@ func TestShutdownWaitsForTheRunningHandlersAndStartsNoOther(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
 		y := newDiary()
-		s := h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		s := h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			time.Sleep(time.Duration(d.Body) * time.Second)
 			y.note("%d", d.Body)
 			return nil
@@ -62,7 +62,7 @@ func TestShutdownOfAnIdleSubscriberReturnsAtOnceAndLeavesTheOthers(t *testing.T)
 		var got [3]int
 		var subs []*Subscriber[int]
 		for k := range 3 {
-			subs = append(subs, h.subscribe(t, func(context.Context, queue.Delivery[int]) error { got[k]++; return nil }))
+			subs = append(subs, h.subscribe(t, func(context.Context, delivery.Delivery[int]) error { got[k]++; return nil }))
 		}
 		require.NoError(t, subs[0].Shutdown(ctx))
 		h.publish(1)
@@ -85,7 +85,7 @@ func TestShutdownWhoseContextEndsCancelsTheHandlers(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t, backoff(time.Hour), visible(time.Hour))
 			causes := make(chan error, 2)
-			handle := func(ctx context.Context, d queue.Delivery[int]) error {
+			handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 				<-ctx.Done()
 				causes <- context.Cause(ctx)
 				if d.Body == 1 {
@@ -96,7 +96,7 @@ func TestShutdownWhoseContextEndsCancelsTheHandlers(t *testing.T) {
 			}
 			var s *Subscriber[int]
 			if batch {
-				s = h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error { return handle(ctx, ds[0]) }, batchesOf(1), concurrency(2))
+				s = h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error { return handle(ctx, ds[0]) }, batchesOf(1), concurrency(2))
 			} else {
 				s = h.subscribe(t, handle, concurrency(2))
 			}
@@ -134,7 +134,7 @@ func TestCloseOfTheQueueCancelsTheHandlersAndEndsTheSubscriber(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
 		var cause error
-		s := h.subscribe(t, func(ctx context.Context, d queue.Delivery[int]) error {
+		s := h.subscribe(t, func(ctx context.Context, d delivery.Delivery[int]) error {
 			<-ctx.Done()
 			cause = context.Cause(ctx)
 			time.Sleep(time.Second)
@@ -150,7 +150,7 @@ func TestCloseOfTheQueueCancelsTheHandlersAndEndsTheSubscriber(t *testing.T) {
 		require.NoError(t, s.Shutdown(ctx))
 		require.Equal(t, time.Second, time.Since(began))
 		require.False(t, isOpen(s.Done()))
-		_, err := Start(h.q, func(context.Context, queue.Delivery[int]) error { return nil }, nil, settings.DefaultSubscriber())
+		_, err := Start(h.q, func(context.Context, delivery.Delivery[int]) error { return nil }, nil, settings.DefaultSubscriber())
 		require.ErrorIs(t, err, message.ErrClosed)
 		require.EqualError(t, err, `fanout: subscribe to "q": `+message.ErrClosed.Error())
 		h.end(t)
@@ -165,7 +165,7 @@ func TestASubscriberThatStopsGivesBackWhatItHasPrefetched(t *testing.T) {
 			h := newHome[int](t)
 			release := make(chan bool)
 			var got []int
-			s := h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+			s := h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 				if got = append(got, d.Body); d.Body == 10 {
 					<-release
 				}
@@ -193,7 +193,7 @@ func TestAPausedQueueStartsNoWorker(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
 		y := newDiary()
-		h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			y.note("%d", d.Body)
 			if d.Body == 3 {
 				return lifecycle.Pause(ctx, h.q)

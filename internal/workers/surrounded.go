@@ -3,9 +3,9 @@ package workers
 import (
 	"context"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // surrounded is a worker's handler with interceptors around it. The worker's goroutine has
@@ -15,7 +15,7 @@ type surrounded[T any] struct {
 	ids *message.IDs // the worker's
 	// handed is what the next run uses; nil: a new one. An interceptor may leave behind a
 	// next that it did not call, or that is running still, and has the deliveries then.
-	handed *queue.Handed[T]
+	handed *delivery.Handed[T]
 }
 
 // surround puts the subscriber's interceptors around the worker's handlers.
@@ -32,7 +32,7 @@ func (w *Worker[T]) surround() {
 }
 
 // one is the handler, if it takes one message at a time.
-func (w *surrounded[T]) one(ctx context.Context, d queue.Delivery[T]) error {
+func (w *surrounded[T]) one(ctx context.Context, d delivery.Delivery[T]) error {
 	r := w.take()
 	one := &r.One[0] // field by field: a literal would be copied
 	one.Body, one.Q, one.Ext, one.Hist, one.Seq, one.At, one.Ref = d.Body, d.Q, d.Ext, d.Hist, d.Seq, d.At, d.Ref
@@ -44,7 +44,7 @@ func (w *surrounded[T]) one(ctx context.Context, d queue.Delivery[T]) error {
 }
 
 // batch is the handler. The slice is its own.
-func (w *surrounded[T]) batch(ctx context.Context, ds []queue.Delivery[T]) error {
+func (w *surrounded[T]) batch(ctx context.Context, ds []delivery.Delivery[T]) error {
 	r := w.take()
 	r.Ds = ds
 	err := w.handle(ctx, r)
@@ -55,19 +55,19 @@ func (w *surrounded[T]) batch(ctx context.Context, ds []queue.Delivery[T]) error
 }
 
 // take returns what the run uses. Nobody else has it.
-func (w *surrounded[T]) take() *queue.Handed[T] {
+func (w *surrounded[T]) take() *delivery.Handed[T] {
 	if r := w.handed; r != nil {
 		w.handed = nil // until it is known that it can be used again
 		return r
 	}
-	r := &queue.Handed[T]{Q: w.s.Q}
+	r := &delivery.Handed[T]{Q: w.s.Q}
 	r.Ds = r.One[:]
 	h := &w.s.handlers
 	r.Chain = intercept.NewChain(*w.s.interceptors, func(ctx context.Context) error { return h.run(ctx, r.Ds) })
 	return r
 }
 
-func (w *surrounded[T]) handle(ctx context.Context, r *queue.Handed[T]) error {
+func (w *surrounded[T]) handle(ctx context.Context, r *delivery.Handed[T]) error {
 	is, q, d := *w.s.interceptors, r.Q, &r.Ds[0]
 	r.FirstID = w.ids.ID(&q.Core.Clock, d.Seq, d.At, d.Ext)
 	info := intercept.Info{

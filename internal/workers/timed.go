@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A worker is timed if somebody hears of each delivery, or if it has a rate limit or a
@@ -103,7 +103,7 @@ func (w *Worker[T]) stepTimed() bool {
 }
 
 // noteAcked makes the event that d was acknowledged.
-func (w *Worker[T]) noteAcked(d *queue.Delivery[T], seq uint64, now int64) {
+func (w *Worker[T]) noteAcked(d *delivery.Delivery[T], seq uint64, now int64) {
 	e := w.note(d, seq, now)
 	e.Cause, e.Elapsed = message.Acked, time.Duration(now-w.timed.begun.Load())
 }
@@ -126,7 +126,7 @@ func (w *Worker[T]) tellAcked() {
 }
 
 // note makes an event about d. What it does not set is never set.
-func (w *Worker[T]) note(d *queue.Delivery[T], seq uint64, now int64) *notice.Event {
+func (w *Worker[T]) note(d *delivery.Delivery[T], seq uint64, now int64) *notice.Event {
 	c, t := w.s.Q.Core, w.timed
 	e := &t.event
 	e.Seq, e.Time, e.Attempt, e.Count, e.Cause, e.Elapsed = seq, c.Time(now), 1, 1, 0, 0

@@ -9,10 +9,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -36,15 +36,15 @@ func TestARateLimitSpacesDeliveriesExactly(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t)
 				y := newDiary()
-				handle := func(ds ...queue.Delivery[int]) error {
+				handle := func(ds ...delivery.Delivery[int]) error {
 					y.note("%v", bodiesOf(ds))
 					time.Sleep(row.took)
 					return nil
 				}
 				if row.batch {
-					h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error { return handle(ds...) }, append(row.settings, every(time.Second))...)
+					h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error { return handle(ds...) }, append(row.settings, every(time.Second))...)
 				} else {
-					h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { return handle(d) }, append(row.settings, every(time.Second))...)
+					h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error { return handle(d) }, append(row.settings, every(time.Second))...)
 				}
 				is := make([]message.Item[int], 5)
 				for k := range is {
@@ -74,7 +74,7 @@ func TestARateLimitSpacesTheMessagesOfALease(t *testing.T) {
 		var s *Subscriber[int]
 		var began []time.Time
 		most := 0
-		s = h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error {
+		s = h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error {
 			require.Equal(t, len(began), d.Body)
 			began = append(began, time.Now())
 			most = max(most, len(busy(s).ds))
@@ -99,7 +99,7 @@ func TestARateLimitKeepsNothingFromOthers(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
 		y := newDiary()
-		h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { y.note("limited: %d", d.Body); return nil }, every(time.Second))
+		h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error { y.note("limited: %d", d.Body); return nil }, every(time.Second))
 		h.publish(from(0, 4)...)
 		synctest.Wait()
 		require.Equal(t, 1, receive(t, h.q).Body)
@@ -122,7 +122,7 @@ func TestAHandlerTimeoutPassesAtTheExactInstant(t *testing.T) {
 				}
 				h := newHome[int](t, ss...)
 				y := newDiary()
-				handle := func(ctx context.Context, d queue.Delivery[int]) error {
+				handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 					if _, ok := ctx.Deadline(); ok {
 						y.note("a deadline")
 					}
@@ -137,7 +137,7 @@ func TestAHandlerTimeoutPassesAtTheExactInstant(t *testing.T) {
 					return nil
 				}
 				if batch {
-					h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error { return handle(ctx, ds[0]) }, batchesOf(1), handlerTimeout(time.Second))
+					h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error { return handle(ctx, ds[0]) }, batchesOf(1), handlerTimeout(time.Second))
 				} else {
 					h.subscribe(t, handle, handlerTimeout(time.Second))
 				}
@@ -158,7 +158,7 @@ func TestAHandlerTimeoutEndsWithItsHandler(t *testing.T) {
 		var s *Subscriber[int]
 		var w *Worker[int]
 		var errs []error
-		s = h.subscribe(t, func(ctx context.Context, d queue.Delivery[int]) error {
+		s = h.subscribe(t, func(ctx context.Context, d delivery.Delivery[int]) error {
 			w = busy(s)
 			time.Sleep(time.Second - 1)
 			errs = append(errs, ctx.Err())
@@ -198,7 +198,7 @@ func TestHooksHearOfEachDeliveryAndItsEnd(t *testing.T) {
 					ss = append(ss, hooked(notice.Delivered, note("delivered")))
 				}
 				h := newHome[int](t, ss...)
-				handle := func(ctx context.Context, d queue.Delivery[int]) error {
+				handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 					time.Sleep(time.Second)
 					if d.Body == 1 && d.Attempt() == 1 {
 						return errBusy
@@ -206,7 +206,7 @@ func TestHooksHearOfEachDeliveryAndItsEnd(t *testing.T) {
 					return nil
 				}
 				if batch {
-					h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error { return handle(ctx, ds[0]) }, batchesOf(1))
+					h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error { return handle(ctx, ds[0]) }, batchesOf(1))
 				} else {
 					h.subscribe(t, handle)
 				}
@@ -254,12 +254,12 @@ func TestInterceptorsStandAroundEachRun(t *testing.T) {
 				}
 				return next(ctx)
 			}
-			handle := func(d queue.Delivery[int]) error { y.note("%d", d.Body); return nil }
+			handle := func(d delivery.Delivery[int]) error { y.note("%d", d.Body); return nil }
 			around := around(outer, inner)
 			if batch {
-				h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error { return handle(ds[0]) }, batchesOf(1), around)
+				h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error { return handle(ds[0]) }, batchesOf(1), around)
 			} else {
-				h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { return handle(d) }, around)
+				h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error { return handle(d) }, around)
 			}
 			h.publish(from(0, 4)...)
 			elapse(time.Minute)

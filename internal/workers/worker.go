@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 
 	"github.com/gofanout/fanout/internal/callback"
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A Worker is what one worker goroutine has of its own. Its fields but s are
@@ -36,18 +36,18 @@ type Worker[T any] struct {
 	resume, running bool
 
 	// Guarded by the queue's Mu, as above.
-	Lease   *lease.Lease[T]     // what it has, see prefetch.go; nil: nothing, or entries
-	more    []*lease.Lease[T]   // the others of a long batch
-	ds      []queue.Delivery[T] // what it has; empty between two runs
-	takenAt int64               // when it took the lease
-	size    int                 // how many to prefetch next
-	ctxs    []handling.Context  // of what was prefetched, or one: see package handling
-	fresh   []handling.Context  // for runs to come
+	Lease   *lease.Lease[T]        // what it has, see prefetch.go; nil: nothing, or entries
+	more    []*lease.Lease[T]      // the others of a long batch
+	ds      []delivery.Delivery[T] // what it has; empty between two runs
+	takenAt int64                  // when it took the lease
+	size    int                    // how many to prefetch next
+	ctxs    []handling.Context     // of what was prefetched, or one: see package handling
+	fresh   []handling.Context     // for runs to come
 	buffer  *buffer[T]
-	made    int                 // how many of the buffer may keep a message, see forget; the others are empty
-	given   []queue.Delivery[T] // what the handler is given, unless it goes through a lease
+	made    int                    // how many of the buffer may keep a message, see forget; the others are empty
+	given   []delivery.Delivery[T] // what the handler is given, unless it goes through a lease
 
-	one       [1]queue.Delivery[T] // where a single delivery is kept
+	one       [1]delivery.Delivery[T] // where a single delivery is kept
 	goroutine atomic.Pointer[string]
 }
 
@@ -271,7 +271,7 @@ func (w *Worker[T]) settleFrom(k int, v message.Verdict) {
 	for k < len(ds) {
 		d := &ds[k]
 		k++
-		err := q.Settle(context.Background(), d.Ref, v)
+		err := delivery.Settle(context.Background(), q, d.Ref, v)
 		if err == nil || message.IsClosed(err) || q.Keeper != nil && q.Keeper.Failed(err) || v.Cause == message.Acked || len(ds) > 1 && errors.Is(err, message.ErrSettled) {
 			continue
 		}
@@ -280,7 +280,7 @@ func (w *Worker[T]) settleFrom(k int, v message.Verdict) {
 }
 
 // late tells what a handler said too late.
-func (w *Worker[T]) late(d queue.Delivery[T], v message.Verdict) {
+func (w *Worker[T]) late(d delivery.Delivery[T], v message.Verdict) {
 	k, q := lateKind(v.Err), w.s.Q
 	v = v.Told()
 	q.Mu.Lock()

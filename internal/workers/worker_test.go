@@ -11,10 +11,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
-	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -80,7 +80,7 @@ func TestWhatTheHandlerSaysBecomesOfTheMessage(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					var attempts []int
 					var began []time.Time
-					handle := func(ctx context.Context, d queue.Delivery[int]) error {
+					handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 						if d.Body != at {
 							return nil
 						}
@@ -106,7 +106,7 @@ func TestWhatTheHandlerSaysBecomesOfTheMessage(t *testing.T) {
 					}
 					one, batch := OneHandler[int](handle), BatchHandler[int](nil)
 					if k.batch {
-						one, batch = nil, func(ctx context.Context, ds []queue.Delivery[int]) error {
+						one, batch = nil, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 							require.Len(t, ds, 1)
 							return handle(ctx, ds[0])
 						}
@@ -153,7 +153,7 @@ func (brokenError) Unwrap() error { panic("broken") }
 func TestAWorkerIsStartedWhenThereIsSomethingAndEndsWhenNot(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t)
-		s := h.subscribe(t, func(context.Context, queue.Delivery[int]) error { time.Sleep(time.Second); return nil }, concurrency(3))
+		s := h.subscribe(t, func(context.Context, delivery.Delivery[int]) error { time.Sleep(time.Second); return nil }, concurrency(3))
 		synctest.Wait()
 		require.Zero(t, view.StatsOf(h.q).Workers, "none before the first message")
 		for n := 1; n <= 5; n++ {
@@ -183,7 +183,7 @@ func TestNoMoreWorkersRunThanTheSubscribersMayHave(t *testing.T) {
 		h := newHome[int](t)
 		var running, most [2]int
 		handle := func(k int) OneHandler[int] {
-			return func(context.Context, queue.Delivery[int]) error {
+			return func(context.Context, delivery.Delivery[int]) error {
 				running[k]++
 				most[k] = max(most[k], running[k])
 				time.Sleep(time.Second)
@@ -205,15 +205,15 @@ func TestNoMoreWorkersRunThanTheSubscribersMayHave(t *testing.T) {
 
 func TestWhatAHandlerSaysTooLateIsTold(t *testing.T) {
 	for name, row := range map[string]struct {
-		does func(ctx context.Context, d queue.Delivery[int]) error
+		does func(ctx context.Context, d delivery.Delivery[int]) error
 		want []string
 	}{
-		"nothing, after its timeout":         {func(ctx context.Context, _ queue.Delivery[int]) error { <-ctx.Done(); return nil }, nil},
-		"a failure after its timeout":        {func(ctx context.Context, _ queue.Delivery[int]) error { <-ctx.Done(); return errBusy }, []string{"late: failed"}},
-		"that it was cancelled":              {func(ctx context.Context, _ queue.Delivery[int]) error { <-ctx.Done(); return ctx.Err() }, []string{"late, cancelled: failed"}},
-		"a failure after an acknowledgement": {func(ctx context.Context, d queue.Delivery[int]) error { return errors.Join(d.Ack(ctx), errBusy) }, []string{"late: failed"}},
-		"a panic after an acknowledgement":   {func(ctx context.Context, d queue.Delivery[int]) error { _ = d.Ack(ctx); panic("boom") }, []string{"late: panicked"}},
-		"an acknowledgement of its own":      {func(ctx context.Context, d queue.Delivery[int]) error { return d.Ack(ctx) }, nil},
+		"nothing, after its timeout":         {func(ctx context.Context, _ delivery.Delivery[int]) error { <-ctx.Done(); return nil }, nil},
+		"a failure after its timeout":        {func(ctx context.Context, _ delivery.Delivery[int]) error { <-ctx.Done(); return errBusy }, []string{"late: failed"}},
+		"that it was cancelled":              {func(ctx context.Context, _ delivery.Delivery[int]) error { <-ctx.Done(); return ctx.Err() }, []string{"late, cancelled: failed"}},
+		"a failure after an acknowledgement": {func(ctx context.Context, d delivery.Delivery[int]) error { return errors.Join(d.Ack(ctx), errBusy) }, []string{"late: failed"}},
+		"a panic after an acknowledgement":   {func(ctx context.Context, d delivery.Delivery[int]) error { _ = d.Ack(ctx); panic("boom") }, []string{"late: panicked"}},
+		"an acknowledgement of its own":      {func(ctx context.Context, d delivery.Delivery[int]) error { return d.Ack(ctx) }, nil},
 	} {
 		for _, how := range []string{"one", "one, timed", "batch"} {
 			t.Run(name+"/"+how, func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestWhatAHandlerSaysTooLateIsTold(t *testing.T) {
 						}
 					}
 					h := newHome[int](t, visible(time.Second), hooked(notice.Late, note("late")), hooked(notice.LateCancelled, note("late, cancelled")))
-					handle := func(ctx context.Context, d queue.Delivery[int]) error {
+					handle := func(ctx context.Context, d delivery.Delivery[int]) error {
 						if d.Attempt() == 1 {
 							return row.does(ctx, d)
 						}
@@ -236,7 +236,7 @@ func TestWhatAHandlerSaysTooLateIsTold(t *testing.T) {
 					var s *Subscriber[int]
 					switch how {
 					case "batch":
-						s = h.subscribeBatch(t, func(ctx context.Context, ds []queue.Delivery[int]) error { return handle(ctx, ds[0]) })
+						s = h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error { return handle(ctx, ds[0]) })
 					case "one, timed":
 						s = h.subscribe(t, handle, handlerTimeout(time.Hour))
 					default:
@@ -267,12 +267,12 @@ func TestAHookThatEndsTheGoroutineLosesNothing(t *testing.T) {
 					var got []int
 					h := newHome[int](t, hooked(kind, func(notice.Event) { runtime.Goexit() }))
 					if batch {
-						h.subscribeBatch(t, func(_ context.Context, ds []queue.Delivery[int]) error {
+						h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
 							got = append(got, bodiesOf(ds)...)
 							return nil
 						}, batchesOf(3))
 					} else {
-						h.subscribe(t, func(_ context.Context, d queue.Delivery[int]) error { got = append(got, d.Body); return nil })
+						h.subscribe(t, func(_ context.Context, d delivery.Delivery[int]) error { got = append(got, d.Body); return nil })
 					}
 					is := make([]message.Item[int], 20)
 					for k := range is {

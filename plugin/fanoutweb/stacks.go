@@ -155,6 +155,7 @@ var library = []string{
 	"github.com/gofanout/fanout/internal/callback.",
 	"github.com/gofanout/fanout/internal/consumers.",
 	"github.com/gofanout/fanout/internal/deadletter.",
+	"github.com/gofanout/fanout/internal/delivery.",
 	"github.com/gofanout/fanout/internal/ending.",
 	"github.com/gofanout/fanout/internal/engineletters.",
 	"github.com/gofanout/fanout/internal/enginequeue.",

@@ -1,4 +1,4 @@
-package queue
+package delivery
 
 import (
 	"context"
@@ -7,11 +7,12 @@ import (
 
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
 )
 
 // Handed are deliveries, of a handler or a caller.
 type Handed[T any] struct {
-	Q   *Queue[T]
+	Q   *queue.Queue[T]
 	Ds  []Delivery[T]
 	One [1]Delivery[T] // room for a single one
 
@@ -21,7 +22,7 @@ type Handed[T any] struct {
 }
 
 // called is a caller's one delivery.
-func (q *Queue[T]) called(d *Delivery[T]) *Handed[T] {
+func called[T any](q *queue.Queue[T], d *Delivery[T]) *Handed[T] {
 	r := &Handed[T]{Q: q, One: [1]Delivery[T]{*d}}
 	r.Ds = r.One[:]
 	return r
@@ -58,29 +59,32 @@ func (h *Handed[T]) ID(k int) string {
 // What follows is for queues that are not local: those of an engine, those with
 // interceptors around them, and the zero Queue.
 
+// An Elsewhere receives what an engine keeps: a keeper that can't is none. No lock is held;
+// ctx is not nil and has not ended.
+type Elsewhere[T any] interface {
+	Receive(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error)
+	TryReceive(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error)
+}
+
 // ReceiveOther is ReceiveBatch for such a queue.
-func (q *Queue[T]) ReceiveOther(ctx context.Context, most int, vis time.Duration) ([]Delivery[T], error) {
+func ReceiveOther[T any](ctx context.Context, q *queue.Queue[T], most int, vis time.Duration) ([]Delivery[T], error) {
 	receive := func(ctx context.Context) ([]Delivery[T], error) {
-		if q.Keeper != nil {
-			return q.Keeper.Receive(ctx, most, vis)
+		if e, ok := q.Keeper.(Elsewhere[T]); ok {
+			return e.Receive(ctx, most, vis)
 		}
-		return q.receiveHere(ctx, most, vis)
+		return receiveHere(ctx, q, most, vis)
 	}
-	ds, err := q.receiveAround(ctx, most, receive)
+	ds, err := receiveAround(ctx, q, most, receive)
 	if err == nil && len(ds) == 0 {
-		err = q.ReceiveError(fmt.Errorf("%w: an interceptor neither received nor returned an error", message.ErrUnsupported))
+		err = ReceiveError(q, fmt.Errorf("%w: an interceptor neither received nor returned an error", message.ErrUnsupported))
 	}
 	return ds, err
 }
 
 // tryReceiveOther is TryReceive for such a queue.
-func (q *Queue[T]) tryReceiveOther(ctx context.Context, vis time.Duration) (d Delivery[T], ok bool, err error) {
-	ds, err := q.receiveAround(ctx, 1, func(ctx context.Context) ([]Delivery[T], error) {
-		try := q.tryReceiveHere
-		if q.Keeper != nil {
-			try = q.Keeper.TryReceive
-		}
-		d, ok, err := try(ctx, vis)
+func tryReceiveOther[T any](ctx context.Context, q *queue.Queue[T], vis time.Duration) (d Delivery[T], ok bool, err error) {
+	ds, err := receiveAround(ctx, q, 1, func(ctx context.Context) ([]Delivery[T], error) {
+		d, ok, err := tryAny(ctx, q, vis)
 		if !ok {
 			return nil, err
 		}
@@ -92,8 +96,16 @@ func (q *Queue[T]) tryReceiveOther(ctx context.Context, vis time.Duration) (d De
 	return ds[0], true, nil
 }
 
+// tryAny is TryReceive wherever the queue's messages are, with nothing around it.
+func tryAny[T any](ctx context.Context, q *queue.Queue[T], vis time.Duration) (d Delivery[T], ok bool, err error) {
+	if e, ok := q.Keeper.(Elsewhere[T]); ok {
+		return e.TryReceive(ctx, vis)
+	}
+	return tryReceiveHere(ctx, q, vis)
+}
+
 // receiveAround calls receive with the interceptors around it.
-func (q *Queue[T]) receiveAround(ctx context.Context, most int, receive func(context.Context) ([]Delivery[T], error)) ([]Delivery[T], error) {
+func receiveAround[T any](ctx context.Context, q *queue.Queue[T], most int, receive func(context.Context) ([]Delivery[T], error)) ([]Delivery[T], error) {
 	if q.Core.Calls == nil {
 		return receive(ctx)
 	}
@@ -125,18 +137,18 @@ func (h *Handed[T]) release() {
 	ds := h.Ds
 	h.Ds = nil
 	for _, d := range ds {
-		_ = h.Q.Settle(context.Background(), d.Ref, message.Verdict{Cause: message.Released}) // it may be lost already
+		_ = Settle(context.Background(), h.Q, d.Ref, message.Verdict{Cause: message.Released}) // it may be lost already
 	}
 }
 
 // settleOther settles the delivery of such a queue as v says.
 func (d *Delivery[T]) settleOther(ctx context.Context, v message.Verdict) error {
 	q, ref := d.Q, d.Ref // not d: it stays on the stack
-	settle := func(ctx context.Context) error { return q.Settle(ctx, ref, v) }
+	settle := func(ctx context.Context) error { return Settle(ctx, q, ref, v) }
 	if d.Q.Core.Calls == nil {
 		return settle(ctx)
 	}
-	info := d.Q.called(d).info(intercept.OpSettle)
+	info := called(d.Q, d).info(intercept.OpSettle)
 	info.Cause = v.Cause
 	return intercept.Call(ctx, d.Q.Core.Calls, info, settle)
 }
@@ -144,9 +156,9 @@ func (d *Delivery[T]) settleOther(ctx context.Context, v message.Verdict) error 
 // extendOther extends the delivery of such a queue.
 func (d *Delivery[T]) extendOther(ctx context.Context, by time.Duration) error {
 	q, ref := d.Q, d.Ref // not d: it stays on the stack
-	extend := func(ctx context.Context) error { return q.extend(ctx, ref, by) }
+	extend := func(ctx context.Context) error { return extend(ctx, q, ref, by) }
 	if d.Q.Core.Calls == nil {
 		return extend(ctx)
 	}
-	return intercept.Call(ctx, d.Q.Core.Calls, d.Q.called(d).info(intercept.OpExtend), extend)
+	return intercept.Call(ctx, d.Q.Core.Calls, called(d.Q, d).info(intercept.OpExtend), extend)
 }

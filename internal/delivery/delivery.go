@@ -1,4 +1,4 @@
-package queue
+package delivery
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/queue"
 )
 
 // A Delivery gives one message to one consumer. It is laid out as package fanout's is,
@@ -19,7 +20,7 @@ type Delivery[T any] struct {
 // A Receipt is all of a delivery but the body. All methods may be called concurrently, also
 // those of the zero Receipt.
 type Receipt[T any] struct {
-	Q    *Queue[T]
+	Q    *queue.Queue[T]
 	Ext  *message.Extra
 	Hist *message.History
 	Seq  uint64
@@ -27,8 +28,8 @@ type Receipt[T any] struct {
 	Ref  message.Ref
 }
 
-// Delivery is a delivery of a message of the queue.
-func (q *Queue[T]) Delivery(it *message.Item[T], hist *message.History, ref message.Ref) Delivery[T] {
+// Of is a delivery of a message of the queue.
+func Of[T any](q *queue.Queue[T], it *message.Item[T], hist *message.History, ref message.Ref) Delivery[T] {
 	return Delivery[T]{it.Body, Receipt[T]{Q: q, Ext: it.Ext, Hist: hist, Seq: it.Seq, At: it.At, Ref: ref}}
 }
 
@@ -118,16 +119,12 @@ func (d Receipt[T]) Deadline() time.Time {
 	if d.Q == nil {
 		return time.Time{}
 	}
-	return d.Q.deadline(d.Ref)
+	return deadline(d.Q, d.Ref)
 }
-
-// AckHere acknowledges a message, if nobody has to hear of that, and reports whether it
-// has. It is the fast path of Ack, and of the zero Delivery too.
-func (q *Queue[T]) AckHere(ref message.Ref) bool { return q != nil && q.Local && q.ack(ref) }
 
 // Ack acknowledges the message.
 func (d Delivery[T]) Ack(ctx context.Context) error {
-	if d.Q.AckHere(d.Ref) {
+	if AckHere(d.Q, d.Ref) {
 		return nil
 	}
 	return d.settle(ctx, message.Verdict{Cause: message.Acked})
@@ -163,7 +160,7 @@ func (d Delivery[T]) settle(ctx context.Context, v message.Verdict) error {
 	if !d.Q.Local {
 		return d.settleOther(ctx, v)
 	}
-	return d.Q.settleHere(d.Ref, v)
+	return settleHere(d.Q, d.Ref, v)
 }
 
 // Extend makes the visibility timeout pass after by, counted from the call. It never makes
@@ -178,5 +175,16 @@ func (d Delivery[T]) Extend(ctx context.Context, by time.Duration) error {
 	if !d.Q.Local {
 		return d.extendOther(ctx, by)
 	}
-	return d.Q.extend(ctx, d.Ref, by)
+	return extend(ctx, d.Q, d.Ref, by)
+}
+
+// Item is the message that was delivered.
+func (d *Delivery[T]) Item() message.Item[T] {
+	return message.Item[T]{Seq: d.Seq, At: d.At, Ext: d.Ext, Body: d.Body}
+}
+
+// Forget lets go of the message, so that what is done is not kept.
+func (d *Delivery[T]) Forget() {
+	var none T
+	d.Body, d.Ext = none, nil
 }

@@ -1,0 +1,74 @@
+package queue
+
+import (
+	"github.com/gofanout/fanout/internal/alarm"
+)
+
+// NextEntryLocked takes the next message that may be delivered, as an entry whose state has been
+// left, and dead-letters those whose time to live has passed.
+func (q *Queue[T]) NextEntryLocked(now int64) (i int32, ok bool) {
+	at := q.Cursor.Pos()
+	for expired := true; expired; {
+		if i, expired, ok = q.Next(now); expired {
+			q.ExpireLocked(i, now)
+		}
+	}
+	if q.Cursor.Pos() > at {
+		q.LookByLocked(now, alarm.CheckAge)
+	}
+	return i, ok
+}
+
+// HandOnLocked keeps the invariant about idle consumers: it wakes one if there
+// is something for it, and otherwise sees that the next publish will. Whoever
+// is woken calls it again after taking a message, so that as many consumers
+// come as there are messages, one after the other.
+func (q *Queue[T]) HandOnLocked() {
+	sub, limited, idle := q.NextLocked()
+	if q.Limited > 0 && (limited == 0 || q.Ready() == 0 && q.Keeper == nil) {
+		q.Limited = 0 // nobody waits for that any more
+		q.ArmLocked(q.Core.Now())
+	}
+	for idle {
+		switch {
+		case !q.ServesLocked():
+			return
+		case q.Ready() > 0:
+			if q.Receivers.Wake() {
+				return
+			}
+			if sub != nil {
+				q.StartLocked(sub)
+			} else {
+				q.Limited = limited // until when the timer will come
+				q.ArmLocked(q.Core.Now())
+			}
+			return
+		case q.Keeper != nil:
+			if sub != nil {
+				q.Keeper.WantLocked()
+			} else {
+				q.Limited = limited // until when the timer will come
+				q.ArmLocked(q.Core.Now())
+			}
+			return
+		case q.Direct || !q.Idle.Add(q):
+			return
+		case q.Log.Published() <= q.Cursor.Pos():
+			return // a later publish finds the queue in the list
+		}
+	}
+}
+
+// ServesLocked reports whether the queue gives out messages: not while it is
+// paused or closed, and a dead-letter queue not while its topic shuts down.
+func (q *Queue[T]) ServesLocked() bool {
+	return !q.Closed && !q.Paused && (!q.Letters || !q.Draining)
+}
+
+// wake is called by whoever took the queue out of its list of idle queues.
+func (q *Queue[T]) wake() {
+	q.Mu.Lock()
+	q.HandOnLocked()
+	q.Mu.Unlock()
+}
