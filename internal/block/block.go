@@ -1,4 +1,5 @@
-// Package block has the places that leases keep their messages in.
+// Package block has the places that leases keep their messages in, when these began, and what
+// they have been through.
 //
 // It promises that places are empty when they are given out, and that those that are given
 // back serve the next lease of any queue of the topic: one queue goes on with what another has
@@ -86,18 +87,25 @@ func (b *Block[T]) Clear(dead uint64) {
 	}
 }
 
-// Move moves the messages of some bits to other places, of which there are as many, and gives
-// those back that they had.
-func (b *Block[T]) Move(pool *Pool, to []message.Item[T], live uint64) {
+// Move moves the messages of some bits, and what they have been through if ps is not nil, to
+// other places, of which there are as many, and gives those back that they had.
+func (b *Block[T]) Move(pool *Pool, to []message.Item[T], live uint64, ps *Pasts) {
 	var starts *int64
 	if b.starts != nil {
 		starts = Starts(to)
+	}
+	var own []message.Past
+	if ps != nil && ps.own != nil {
+		own, ps.own = ps.own, make([]message.Past, len(to))
 	}
 	for n, x := 0, live; x != 0; n, x = n+1, x&(x-1) {
 		p := b.Place(bits.TrailingZeros64(x))
 		to[n] = b.Items[p]
 		if starts != nil {
 			unsafe.Slice(starts, len(to))[n] = b.StartAt(p)
+		}
+		if own != nil {
+			ps.own[n] = own[p]
 		}
 	}
 	clear(b.Items)

@@ -45,7 +45,7 @@ func TestABlockIsAsAMap(t *testing.T) {
 			b.Clear(dead)
 			live &^= dead
 			if live != 0 && rnd.IntN(2) == 0 {
-				b.Move(&pool, block.Exactly[int](&pool, bits.OnesCount64(live)), live)
+				b.Move(&pool, block.Exactly[int](&pool, bits.OnesCount64(live)), live, nil)
 				require.Len(t, b.Items, bits.OnesCount64(live))
 			}
 			if live != 0 && rnd.IntN(8) == 0 {

@@ -146,7 +146,7 @@ func (t *Table[T]) Past(r message.Ref) (p message.Past, ok bool) {
 	if b == 0 && t.current(s, r) == nil {
 		return p, false
 	}
-	return s.Lease.past(int(r.Stamp-s.Base)), true
+	return s.Lease.past(int(r.Stamp - s.Base)), true
 }
 
 // end takes messages out of their block that were open or expired.

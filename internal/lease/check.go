@@ -62,8 +62,8 @@ func (t *Table[T]) checkLease(l *Lease[T], s *slots.Slot[*Lease[T]]) error {
 		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.Open, s.Expired, s.Dead)
 	case (live|s.Dead)&^mask(0, int(l.n)) != 0 || (live|s.Dead)&^l.block.Present != 0:
 		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.Dead, l.n, l.block.Present)
-	case l.more != nil && l.more.pasts != nil && len(l.more.pasts) != len(l.block.Items):
-		return fmt.Errorf("%d pasts for %d items", len(l.more.pasts), len(l.block.Items))
+	case l.more != nil && !l.more.pasts.Fit(len(l.block.Items)):
+		return fmt.Errorf("not as many pasts as there are %d items", len(l.block.Items))
 	case l.block.Present != ^uint64(0) && bits.OnesCount64(l.block.Present) != len(l.block.Items):
 		return fmt.Errorf("%d places for present %x", len(l.block.Items), l.block.Present)
 	case s.Open != 0 && l.due.When.At == 0:

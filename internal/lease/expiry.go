@@ -4,6 +4,7 @@ import (
 	"iter"
 	"math/bits"
 
+	"github.com/gofanout/fanout/internal/block"
 	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/slots"
@@ -13,10 +14,6 @@ import (
 // messages that time out together cost a few bits each. A caller takes them again
 // in place: the block gets new stamps, and all share one history. Any other
 // consumer takes them out, one by one.
-
-// together is how often messages may time out together. With the next time-out
-// each gets a history of its own.
-const together = 8
 
 // Expired says what timed out: one message, which has left its block, or several
 // that stay there.
@@ -99,20 +96,7 @@ func (t *Table[T]) mayTogether(l *Lease[T], s *slots.Slot[*Lease[T]], most int) 
 	if m == nil {
 		return most > 1
 	}
-	if m.alone || m.extended&s.Open != 0 || m.spent >= together {
-		return false
-	}
-	spent := uint32(0)
-	if m.pasts != nil {
-		for b := s.Open; b != 0; b &= b - 1 {
-			p := &m.pasts[l.block.Place(bits.TrailingZeros64(b))]
-			if len(p.Hist.Kept()) > 2*together { // it would be copied
-				return false
-			}
-			spent = max(spent, p.Spent)
-		}
-	}
-	return uint64(spent)+uint64(m.spent)+1 < uint64(most)
+	return !m.alone && m.extended&s.Open == 0 && block.MayTimeOut(&l.block, &m.pasts, s.Open, most)
 }
 
 // expire lets some messages of a block wait there to be taken again.
@@ -202,15 +186,8 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 		return r, false
 	}
 	k := bits.TrailingZeros64(s.Expired)
-	n := min(bits.TrailingZeros64(^(s.Expired >> k)), most)
 	p := l.block.Place(k)
-	if m.pasts != nil {
-		for j := 1; j < n; j++ {
-			if m.pasts[p+j].Spent != m.pasts[p].Spent {
-				n = j
-			}
-		}
-	}
+	n := m.pasts.Alike(p, p+min(bits.TrailingZeros64(^(s.Expired>>k)), most)) - p
 	if s.Open == 0 && n == bits.OnesCount64(s.Expired) {
 		l.block.BeginAll(now)
 	} else {
@@ -222,7 +199,7 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 	t.open += n
 	t.began += n
 	t.due.Enter(&l.due, after(now, vis), s.Base+uint64(k))
-	return Run[T]{l.block.Items[p : p+n], t.ref(s, k), m.hist}, true
+	return Run[T]{l.block.Items[p : p+n], t.ref(s, k), m.pasts.History(p)}, true
 }
 
 // again gives a block whose messages have all timed out new stamps, and what they
@@ -230,35 +207,11 @@ func (t *Table[T]) TakeExpired(most int, vis, now int64) (r Run[T], ok bool) {
 func (t *Table[T]) again(l *Lease[T], s *slots.Slot[*Lease[T]], vis int64) {
 	t.due.Leave(&l.due)
 	m := l.more
-	m.hist = message.Together(t.origin, l.group(s))
-	m.spent++
+	block.TimeOut(&l.block, &m.pasts, s.Expired, m.expiredAt, t.origin)
 	m.taken = true
 	l.block.Clear(s.Dead)
 	s.Base = t.stamps.Reserve(64 - bits.LeadingZeros64(s.Expired))
 	l.vis = vis
-}
-
-// group is what all messages of a block that timed out have in common.
-func (l *Lease[T]) group(s *slots.Slot[*Lease[T]]) message.Group {
-	m := l.more
-	first := l.block.StartAt(l.block.Place(bits.TrailingZeros64(s.Expired)))
-	g := message.Group{At: m.expiredAt, Start: first, Before: m.hist}
-	last := l.block.StartAt(l.block.Place(63 - bits.LeadingZeros64(s.Expired)))
-	own := m.pasts != nil && m.hist == nil
-	if first == last && !own {
-		return g
-	}
-	n := bits.OnesCount64(s.Expired)
-	g.Starts, g.Seqs = make([]int64, 0, n), make([]uint64, 0, n)
-	for b := s.Expired; b != 0; b &= b - 1 {
-		p := l.block.Place(bits.TrailingZeros64(b))
-		g.Starts = append(g.Starts, l.block.StartAt(p))
-		g.Seqs = append(g.Seqs, l.block.Items[p].Seq)
-		if own {
-			g.Befores = append(g.Befores, m.pasts[p].Hist)
-		}
-	}
-	return g
 }
 
 // PopExpired takes the first message that timed out, and waits to be taken again,

@@ -74,11 +74,9 @@ type Lease[T any] struct {
 
 // more is what few leases have.
 type more struct {
-	pasts []message.Past   // by place; nil: no message had any when it was taken
-	hist  *message.History // what all went through here, on top of that
-	spent uint32           // how many attempts that were
-	taken bool             // messages of expired belong to the present stamps
-	alone bool             // some message is not plain: each times out alone
+	pasts block.Pasts
+	taken bool // messages of expired belong to the present stamps
+	alone bool // some message is not plain: each times out alone
 
 	expiredAt int64
 	rank      uint64 // a stamp: which of two that became due was first

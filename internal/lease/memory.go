@@ -109,14 +109,11 @@ func (t *Table[T]) drop(s *slots.Slot[*Lease[T]]) {
 // shrink moves what is left of a block to one that is hardly larger.
 func (t *Table[T]) shrink(s *slots.Slot[*Lease[T]], left int) {
 	l, live := s.Lease, s.Open|s.Expired
-	if m := l.more; m != nil && m.pasts != nil {
-		pasts := make([]message.Past, 0, left)
-		for x := live; x != 0; x &= x - 1 {
-			pasts = append(pasts, m.pasts[l.block.Place(bits.TrailingZeros64(x))])
-		}
-		m.pasts = pasts
+	var ps *block.Pasts
+	if l.more != nil {
+		ps = &l.more.pasts
 	}
-	l.block.Move(t.pool, t.places(left), live)
+	l.block.Move(t.pool, t.places(left), live, ps)
 	s.Dead = 0
 }
 

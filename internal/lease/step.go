@@ -187,17 +187,7 @@ func (l *Lease[T]) past(k int) (past message.Past) {
 		return past
 	}
 	p := l.block.Place(k)
-	if m.pasts != nil {
-		past = m.pasts[p]
-		past.Spent += m.spent
-	} else {
-		past.Spent = m.spent
-	}
-	if m.hist != nil {
-		past.Hist = m.hist
-	}
-	past.Hist = past.Hist.Of(l.block.Items[p].Seq)
-	return past
+	return m.pasts.Of(p, l.block.Items[p].Seq)
 }
 
 // End says that a consumer has left its lease. What of it is in flight by its bit

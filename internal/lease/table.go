@@ -256,15 +256,9 @@ func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now 
 	if !it.Ext.Plain() {
 		l.moreOf().alone = true
 	}
-	if p == (message.Past{}) && (l.more == nil || l.more.pasts == nil) {
-		t.added(l, k, 1, now)
-		return
+	if l.more != nil || p != (message.Past{}) {
+		l.moreOf().pasts.Put(k, len(l.block.Items), p)
 	}
-	m := l.moreOf()
-	if m.pasts == nil {
-		m.pasts = make([]message.Past, len(l.block.Items))
-	}
-	m.pasts[k] = p
 	t.added(l, k, 1, now)
 }
 
@@ -302,41 +296,17 @@ func (t *Table[T]) Run(l *Lease[T], k int) Run[T] {
 	if m == nil { // most often
 		return Run[T]{l.block.Items[k:n], message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: 1}, nil}
 	}
-	if m.pasts != nil {
-		p := m.pasts[k]
-		for n = k + 1; n < int(l.n) && m.pasts[n].Hist == p.Hist && m.pasts[n].Spent == p.Spent; n++ {
-		}
-	}
-	return Run[T]{l.block.Items[k:n], t.ref(s, k), l.history(k)}
+	n = m.pasts.Alike(k, n)
+	return Run[T]{l.block.Items[k:n], t.ref(s, k), m.pasts.History(k)}
 }
 
 // ref names the delivery of message k.
 func (t *Table[T]) ref(s *slots.Slot[*Lease[T]], k int) message.Ref {
-	l := s.Lease
-	return message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: int32(min(l.spent(l.block.Place(k))+1, 1<<31-1))}
-}
-
-// spent is how many attempts the message at place p has spent.
-func (l *Lease[T]) spent(p int) (n uint32) {
-	if m := l.more; m != nil {
-		if n = m.spent; m.pasts != nil {
-			n += m.pasts[p].Spent
-		}
+	l, spent := s.Lease, uint32(0)
+	if l.more != nil {
+		spent = l.more.pasts.Spent(l.block.Place(k))
 	}
-	return n
-}
-
-// history is that of the message at place p; it may be shared.
-func (l *Lease[T]) history(p int) *message.History {
-	switch m := l.more; {
-	case m == nil:
-		return nil
-	case m.hist != nil:
-		return m.hist
-	case m.pasts != nil:
-		return m.pasts[p].Hist
-	}
-	return nil
+	return message.Ref{Stamp: s.Base + uint64(k), Block: l.due.ID, Attempt: int32(min(spent, 1<<31-2)) + 1}
 }
 
 func (t *Table[T]) slot(l *Lease[T]) *slots.Slot[*Lease[T]] { return t.slots.At(l.due.ID) }

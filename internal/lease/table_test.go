@@ -159,6 +159,7 @@ func TestABlockOfWhichSomeAreInFlightStillIsNotTakenAgainInPlace(t *testing.T) {
 }
 
 func TestAMessageThatTimesOutOverAndOverHasItsWholeHistory(t *testing.T) {
+	const together = 8 // as block has it
 	f := newFixture[int](t)
 	f.receive(64, 100, 0)
 	now := int64(0)
