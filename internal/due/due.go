@@ -1,10 +1,11 @@
-// Package due has the order in which deadlines come up.
+// Package due has the order in which deadlines come up, and that of what has come up and waits.
 //
 // It promises that a node comes up in the order of its instant, and that of two at one time the
 // one with the lower stamp is first. Entering in order, leaving and finding the first are a few
 // stores. What is entered out of order costs the logarithm of how many such there are.
 //
-// A Schedule owns the order, and its nodes while they are in it. Its owner's lock guards both.
+// A Schedule owns the order, and its nodes while they are in it; Ranks own what was added to
+// them. Their owner's lock guards all.
 // Here is no lock, clock or goroutine: the owner says what time it is.
 package due
 

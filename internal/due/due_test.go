@@ -13,11 +13,13 @@ import (
 )
 
 func TestThereIsNoLockClockOrGoroutine(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "due.go", nil, parser.ImportsOnly)
-	require.NoError(t, err)
-	for _, i := range file.Imports {
-		path, _ := strconv.Unquote(i.Path.Value)
-		require.Contains(t, []string{"fmt", "math"}, path)
+	for _, name := range []string{"due.go", "ranks.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, i := range file.Imports {
+			path, _ := strconv.Unquote(i.Path.Value)
+			require.Contains(t, []string{"fmt", "math", "unsafe"}, path)
+		}
 	}
 }
 
@@ -103,4 +105,22 @@ func TestWhatComesInOrderNeedsNoHeap(t *testing.T) {
 	require.Zero(t, s.Outside())
 	s.Enter(new(Node), 5, 1)
 	require.Positive(t, s.Outside())
+}
+
+func TestRanksAreAQueueThatForgetsWhatItDropped(t *testing.T) {
+	var r Ranks
+	var want []Ranked
+	for k := range 10_000 {
+		r.Add(int32(k%7), uint64(k))
+		want = append(want, Ranked{int32(k % 7), uint64(k)})
+		if len(want) > 50 {
+			require.Equal(t, want[0], r.First())
+			r.Drop()
+			want = want[1:]
+		}
+		if k%97 == 0 {
+			require.Equal(t, want, r.All())
+		}
+	}
+	require.LessOrEqual(t, r.Bytes(), 16*256)
 }

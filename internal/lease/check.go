@@ -111,12 +111,12 @@ func (l *Lease[T]) checkPlace(s *slots.Slot[*Lease[T]], p instep.Place) error {
 
 func (t *Table[T]) checkRanking() error {
 	left, rank := t.expired, uint64(0)
-	for _, b := range t.ranked.blocks[t.ranked.head:] {
-		if b.rank <= rank {
-			return fmt.Errorf("rank %d comes after %d", b.rank, rank)
+	for _, b := range t.ranked.All() {
+		if b.Rank <= rank {
+			return fmt.Errorf("rank %d comes after %d", b.Rank, rank)
 		}
-		rank = b.rank
-		if s := t.slots.Find(b.id); s != nil && s.Expired != 0 && s.Lease.more.rank == rank {
+		rank = b.Rank
+		if s := t.slots.Find(b.ID); s != nil && s.Expired != 0 && s.Lease.more.rank == rank {
 			left -= bits.OnesCount64(s.Expired)
 		}
 	}

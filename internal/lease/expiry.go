@@ -105,7 +105,7 @@ func (t *Table[T]) expire(l *Lease[T], s *slots.Slot[*Lease[T]], late uint64, no
 		t.unfill()
 	}
 	if t.expired == 0 {
-		t.ranked = ranking{} // what it names is over
+		t.ranked = due.Ranks{} // what it names is over
 	}
 	n := bits.OnesCount64(late)
 	s.Open &^= late
@@ -114,7 +114,7 @@ func (t *Table[T]) expire(l *Lease[T], s *slots.Slot[*Lease[T]], late uint64, no
 	t.expired += n
 	m := l.moreOf()
 	m.taken, m.expiredAt, m.rank = false, now, t.stamps.Reserve(Len)
-	t.ranked.add(ranked{l.due.ID, m.rank})
+	t.ranked.Add(l.due.ID, m.rank)
 	if s.Open != 0 {
 		k := bits.TrailingZeros64(s.Open)
 		t.due.Enter(&l.due, l.deadline(k), s.Base+uint64(k))
@@ -122,34 +122,14 @@ func (t *Table[T]) expire(l *Lease[T], s *slots.Slot[*Lease[T]], late uint64, no
 	t.tidy(s)
 }
 
-// ranked names a block whose messages timed out.
-type ranked struct {
-	id   int32
-	rank uint64
-}
-
-// A ranking is a queue of blocks, by rank.
-type ranking struct {
-	blocks []ranked
-	head   int
-}
-
-func (r *ranking) add(b ranked) {
-	if r.head > 64 && r.head > len(r.blocks)/2 {
-		r.blocks = r.blocks[:copy(r.blocks, r.blocks[r.head:])]
-		r.head = 0
-	}
-	r.blocks = append(r.blocks, b)
-}
-
 // firstExpired returns the block that timed out first.
 func (t *Table[T]) firstExpired() (s *slots.Slot[*Lease[T]]) {
 	if t == nil || t.expired == 0 {
 		return nil
 	}
-	for r := &t.ranked; ; r.head++ {
-		b := r.blocks[r.head]
-		if s = t.slots.Find(b.id); s != nil && s.Lease != nil && s.Expired != 0 && s.Lease.more.rank == b.rank {
+	for ; ; t.ranked.Drop() {
+		b := t.ranked.First()
+		if s = t.slots.Find(b.ID); s != nil && s.Lease != nil && s.Expired != 0 && s.Lease.more.rank == b.Rank {
 			return s
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 // bytes is what a table has allocated, as it was asked for.
 func (t *Table[T]) bytes() int {
-	n := t.slots.Bytes() + 16*cap(t.ranked.blocks) + t.due.Outside() + 8*cap(t.steps)
+	n := t.slots.Bytes() + t.ranked.Bytes() + t.due.Outside() + 8*cap(t.steps)
 	for _, s := range t.slots.All {
 		n += int(unsafe.Sizeof(*s.Lease)) + cap(s.Lease.block.Items)*block.PlaceLen[T]()
 	}

@@ -52,7 +52,7 @@ type Table[T any] struct {
 	slots  slots.Table[*Lease[T]]
 	steps  []*Lease[T] // that a consumer has, in step or not
 	ahead  int         // see Table
-	ranked ranking
+	ranked due.Ranks
 	due    due.Schedule
 
 	filling  *Lease[T]              // where callers' messages go; nil: begin another
