@@ -49,7 +49,7 @@ func NewDeadLetterQueue[T any](name string, options ...DeadLetterOption) (*Queue
 	if err != nil {
 		return nil, err
 	}
-	d, err := queue.NewLetters[T](name, top, set)
+	d, err := deadletter.NewShared[T](name, top, set)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/overflow"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
@@ -21,7 +22,7 @@ func (a *Admission[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 		for q, n := range o.Targets(&a.open) {
 			switch {
 			case q.Set.Overflow != settings.Block && o.Redrive == nil:
-			case q.HasRoom(int64(n)):
+			case overflow.HasRoom(q, int64(n)):
 				q.Blocks = false
 			default:
 				full = append(full, q)

@@ -45,7 +45,7 @@ type setting func(set *settings.Queue)
 
 func capacity(n int) setting { return func(set *settings.Queue) { set.Capacity = n } }
 
-func overflow(o settings.Overflow) setting { return func(set *settings.Queue) { set.Overflow = o } }
+func overflows(o settings.Overflow) setting { return func(set *settings.Queue) { set.Overflow = o } }
 
 // open opens a queue with filters, nil if it has none.
 func (h *home[T]) open(name string, filters []filter.Filter[T], ss ...setting) *queue.Queue[T] {

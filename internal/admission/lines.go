@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/offer"
+	"github.com/gofanout/fanout/internal/overflow"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
@@ -94,7 +95,7 @@ func (a *Admission[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
 		return true // others may not want this queue, and have not looked at it
 	}
 	for q, n := range w.Targets(&a.open) {
-		if q.Set.Overflow == settings.Block && !q.Blocks && !q.HasRoom(int64(n)) {
+		if q.Set.Overflow == settings.Block && !q.Blocks && !overflow.HasRoom(q, int64(n)) {
 			q.Blocks, anew = true, true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/offer"
+	"github.com/gofanout/fanout/internal/overflow"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 )
@@ -24,7 +25,7 @@ func (a *Admission[T]) refusedLocked(o *offer.Offer[T]) error {
 		if n > q.Set.Capacity {
 			return fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", message.ErrBatchTooLarge, n, q.QueueName, q.Set.Capacity)
 		}
-		if q.Set.Overflow == settings.Reject && !q.FindRoom(int64(n)) {
+		if q.Set.Overflow == settings.Reject && !overflow.FindRoom(q, int64(n)) {
 			return fmt.Errorf("%w: queue %q holds %d", message.ErrQueueFull, q.QueueName, q.Set.Capacity-int(max(q.Room(), 0)))
 		}
 	}
@@ -69,18 +70,18 @@ func (a *Admission[T]) admitLocked(o *offer.Offer[T]) (full *queue.Queue[T], err
 	for q := range a.open.All() {
 		switch {
 		case q.Direct || o.Delayed:
-			q.Add(o.Items, nil)
+			overflow.Add(q, o.Items, nil)
 		case q.Room() < 0:
-			q.Overflow(o.Items, nil)
+			overflow.Drop(q, o.Items, nil)
 		}
 	}
 	for _, r := range o.Rows {
 		switch {
 		case r.Q.Closing:
 		case r.Q.Direct || o.Delayed:
-			r.Q.Add(o.Items, r.Accepted)
+			overflow.Add(r.Q, o.Items, r.Accepted)
 		case r.Q.Room() < 0:
-			r.Q.Overflow(o.Items, r.Accepted)
+			overflow.Drop(r.Q, o.Items, r.Accepted)
 		}
 	}
 	a.showLocked(o)
@@ -101,7 +102,7 @@ func hasRoomOrWants[T any](o *offer.Offer[T], q *queue.Queue[T], n int64) bool {
 		return true
 	}
 	if !o.MayWait {
-		return q.FindRoom(n)
+		return overflow.FindRoom(q, n)
 	}
 	target := n
 	if !q.Direct {
@@ -109,7 +110,7 @@ func hasRoomOrWants[T any](o *offer.Offer[T], q *queue.Queue[T], n int64) bool {
 	}
 	o.Wants = q
 	q.RoomWanted.Store(target)
-	if !q.FindRoom(n) {
+	if !overflow.FindRoom(q, n) {
 		return false
 	}
 	unwantLocked(o)
@@ -170,7 +171,7 @@ func (a *Admission[T]) admitRedriveLocked(o *offer.Offer[T]) (full *queue.Queue[
 	if q.Closing {
 		return nil, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
 	}
-	for again := true; again; again = len(o.Letters) > 0 && (hasRoomOrWants(o, q, 1) || q.CanSwap()) {
+	for again := true; again; again = len(o.Letters) > 0 && (hasRoomOrWants(o, q, 1) || deadletter.CanSwap(q)) {
 		var moved int
 		o.Letters, moved = deadletter.RedriveLocked(q, o.Letters)
 		o.Moved += moved

@@ -12,6 +12,7 @@ import (
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/overflow"
 	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/routing"
 	"github.com/gofanout/fanout/internal/settings"
@@ -37,7 +38,7 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 			func(int) []filter.Filter[int] { return append(accepting(all), policyOf(`{"name": ["a"]}`)) },
 		}
 		for k := range 40 {
-			h.open(strconv.Itoa(k), kinds[k*7%4](k), capacity(2), overflow(settings.Reject))
+			h.open(strconv.Itoa(k), kinds[k*7%4](k), capacity(2), overflows(settings.Reject))
 		}
 		opened := slices.Clone(h.queues)
 		for k := 3; k < 40; k += 5 {
@@ -145,12 +146,12 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 	for _, o := range []settings.Overflow{settings.DropOldest, settings.DropNewest} {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome[int](t, settings.Topic{})
-			q := h.open("q", nil, capacity(2), overflow(o))
+			q := h.open("q", nil, capacity(2), overflows(o))
 			h.publish(t, 1)
 			h.Mu.Lock()
 			its := []message.Item[int]{{Body: 2, Seq: 2}}
 			h.log.Append(its[0])
-			q.Overflow(its, nil)
+			overflow.Drop(q, its, nil)
 			require.False(t, h.Pending.Any(), "something is to be told")
 			h.log.Publish()
 			h.seq++

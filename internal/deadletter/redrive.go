@@ -112,7 +112,7 @@ func RedriveLocked[T any](q *queue.Queue[T], letters []queue.Letter) (rest []que
 			q.SendBothLocked(d, p)
 			q.Discard(p)
 		}
-		q.Admit(store.Held[T]{Item: q.FromLetter(d, h.Item, now), Hist: h.Hist}, store.Due)
+		q.Admit(store.Held[T]{Item: fromLetter(q, d, h.Item, now), Hist: h.Hist}, store.Due)
 		q.Counters().Redriven++
 		moved++
 		q.NoteItemLocked(notice.Redriven, &h.Item, notice.Event{})
@@ -136,4 +136,23 @@ func lettersOf[T any](ds []delivery.Delivery[T]) []queue.Letter {
 // have been taken, settled or redriven meanwhile.
 func hasLetterLocked[T any](d *queue.Queue[T], l queue.Letter) bool {
 	return !d.Closed && d.Win.Holds(l.Entry) && d.Win.At(l.Entry).Seq == l.Seq && !d.InFlight(l.Entry)
+}
+
+// CanSwap reports whether a redrive could change places with something parked.
+func CanSwap[T any](q *queue.Queue[T]) bool {
+	q.Mu.Lock()
+	defer q.Mu.Unlock()
+	return q.In(store.Parked) > 0
+}
+
+// fromLetter is the reverse of what a queue does when its message dies, for a message whose time to live begins anew.
+func fromLetter[T any](q, d *queue.Queue[T], it message.Item[T], now int64) message.Item[T] {
+	if d.Shared() {
+		it.Seq = it.Ext.Seq
+		it.At = q.Core.Clock.At(d.Core.Time(it.At))
+	}
+	if it.Ext != nil || q.Set.TTL > 0 {
+		it.Ext = it.Ext.With(func(x *message.Extra) { x.Born, x.Source, x.Seq = now, nil, 0 })
+	}
+	return it
 }

@@ -1,7 +1,7 @@
 package queue
 
 import (
-	"fmt"
+	"math"
 
 	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/message"
@@ -69,16 +69,6 @@ func NewDeadLetterQueue[T any](c *core.Core, t *Home[T], name string, set settin
 	return d
 }
 
-// NewLetters returns a dead-letter queue that belongs to no topic.
-func NewLetters[T any](name string, top settings.Topic, set settings.Queue) (*Queue[T], error) {
-	set.Capacity, set.Overflow = set.DeadCapacity, set.DeadOverflow
-	c, err := core.New(name, top)
-	if err != nil {
-		return nil, fmt.Errorf("fanout: dead-letter queue %q: %w", name, err)
-	}
-	return NewDeadLetterQueue[T](c, nil, name, set.Limits), nil
-}
-
 // deadLetterLocked moves entry i, whose state has been left, to the dead-letter
 // queue, or parks it. The lock of a queue comes before that of its dead-letter
 // queue, so that the move is one step for everybody else.
@@ -95,6 +85,15 @@ func (q *Queue[T]) deadLetterLocked(i int32) {
 	q.Counters().Parked++
 	q.offerSwapLocked()
 	q.NoteItemLocked(notice.Parked, &q.Win.At(i).Item, q.LastAttempt(i))
+}
+
+// offerSwapLocked has a redrive that waits for room here looked at, since it can
+// change places with what is parked: it makes RoomWanted as low as no allow is,
+// so that the next Unlock goes to tell.
+func (q *Queue[T]) offerSwapLocked() {
+	for g := q.RoomWanted.Load(); g != 0 && !q.RoomWanted.CompareAndSwap(g, math.MinInt64); {
+		g = q.RoomWanted.Load()
+	}
 }
 
 // sendLocked copies entry i's message to the dead-letter queue if there is room.
@@ -148,18 +147,6 @@ func (q *Queue[T]) toLetter(d *Queue[T], it message.Item[T]) message.Item[T] {
 	})
 	it.At = d.Core.Clock.At(q.Core.Time(it.At))
 	it.Seq = d.Offered
-	return it
-}
-
-// FromLetter is the reverse of toLetter, for a message whose time to live begins anew.
-func (q *Queue[T]) FromLetter(d *Queue[T], it message.Item[T], now int64) message.Item[T] {
-	if d.Shared() {
-		it.Seq = it.Ext.Seq
-		it.At = q.Core.Clock.At(d.Core.Time(it.At))
-	}
-	if it.Ext != nil || q.Set.TTL > 0 {
-		it.Ext = it.Ext.With(func(x *message.Extra) { x.Born, x.Source, x.Seq = now, nil, 0 })
-	}
 	return it
 }
 

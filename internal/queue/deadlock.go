@@ -20,7 +20,7 @@ func (q *Queue[T]) WaitState() (s handling.State) {
 	toTake := q.Ready() + q.In(store.Delayed) + q.In(store.Retrying)
 	s.Free = q.Closed || q.In(store.InFlight) > 0 || q.receivedLocked() > 0 || q.Ranges > 0 || q.In(store.Parked) > 0 || q.Receivers.N > 0 && toTake > 0
 	if !s.Free && q.Expires() {
-		_, s.Free = q.lookForExpiryLocked(q.Core.Now()) // that makes room
+		_, s.Free = q.LookForExpiryLocked(q.Core.Now()) // that makes room
 	}
 	for _, sub := range q.Subs {
 		if !sub.Stopping && len(sub.Busy) < sub.Set.Concurrency && toTake > 0 {

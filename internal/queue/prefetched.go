@@ -34,16 +34,6 @@ func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
 	}
 }
 
-// countDone counts what consumers in step have done, for one who needs the room.
-func (q *Queue[T]) countDone() {
-	if q.Direct {
-		return
-	}
-	q.Mu.Lock()
-	q.Count()
-	q.Mu.Unlock()
-}
-
 // lookLocked is the timer's look at the log and at the leases. It lets go of what the
 // cursor has passed.
 func (q *Queue[T]) lookLocked(now int64) {

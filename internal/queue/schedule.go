@@ -53,11 +53,11 @@ func (q *Queue[T]) Tick() {
 		q.lookLocked(now)
 	}
 	if q.RoomWanted.Load() != 0 {
-		q.lookForExpiryLocked(now)
+		q.LookForExpiryLocked(now)
 	}
 	find := q.Finder()
 	for n := 0; n < tickLen && !q.Closed; n++ {
-		if q.RoomWanted.Load() != 0 && q.expireFirstLocked(now) {
+		if q.RoomWanted.Load() != 0 && q.ExpireFirstLocked(now) {
 			continue
 		}
 		if q.leaseDueLocked(now) {

@@ -174,7 +174,7 @@ func NewTopic[T any](name string, options ...option) (*Topic[T], error) {
 
 func NewDeadLetterQueue[T any](name string, options ...option) (*queue.Queue[T], error) {
 	s := set(options)
-	return queue.NewLetters[T](name, s.top, s.queue)
+	return deadletter.NewShared[T](name, s.top, s.queue)
 }
 
 func (t *Topic[T]) OpenQueue(ctx context.Context, name string, options ...option) (*queue.Queue[T], error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
+	"github.com/gofanout/fanout/internal/overflow"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 )
@@ -116,7 +117,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 	q.AdoptLocked()
 	t.queues[name] = q
 	if set.Replay > 0 {
-		q.ReplayLocked(t.RetainedLocked())
+		overflow.ReplayLocked(q, t.RetainedLocked())
 	}
 	t.AddLocked(q)
 	return q, nil

@@ -165,6 +165,7 @@ var library = []string{
 	"github.com/gofanout/fanout/internal/lifecycle.",
 	"github.com/gofanout/fanout/internal/message.",
 	"github.com/gofanout/fanout/internal/notice.",
+	"github.com/gofanout/fanout/internal/overflow.",
 	"github.com/gofanout/fanout/internal/queue.",
 	"github.com/gofanout/fanout/internal/ranges.",
 	"github.com/gofanout/fanout/internal/routing.",

@@ -1,4 +1,4 @@
-package queue
+package overflow
 
 import (
 	"slices"
@@ -6,13 +6,14 @@ import (
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/settings"
 )
 
 // Add puts items, or those of them with the given indexes, into the window of a
 // queue that is direct, or that gets messages with a delay of their own. The
 // topic's Mu is held.
-func (q *Queue[T]) Add(items []message.Item[T], accepted []int) {
+func Add[T any](q *queue.Queue[T], items []message.Item[T], accepted []int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
 	n := len(items)
@@ -28,7 +29,7 @@ func (q *Queue[T]) Add(items []message.Item[T], accepted []int) {
 	q.Count()
 	over := n - int(q.Room())
 	if over > 0 && q.Expires() {
-		q.expireAllLocked(now)
+		expireAllLocked(q, now)
 		over = n - int(q.Room())
 	}
 	if over > 0 {
@@ -40,7 +41,7 @@ func (q *Queue[T]) Add(items []message.Item[T], accepted []int) {
 			it = &items[accepted[k]]
 		}
 		if q.Set.Overflow == settings.DropNewest && k >= n-over {
-			q.dropNewestLocked(it)
+			dropNewestLocked(q, it)
 			continue
 		}
 		q.Enter(it, 0, now)
@@ -58,7 +59,7 @@ func (q *Queue[T]) Add(items []message.Item[T], accepted []int) {
 // or for those of them with the given indexes, drop what its policy says. They
 // have been appended last and are not visible to consumers yet. The topic's Mu is
 // held.
-func (q *Queue[T]) Overflow(items []message.Item[T], accepted []int) {
+func Drop[T any](q *queue.Queue[T], items []message.Item[T], accepted []int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
 	n, end := len(items), q.Log.Head()
@@ -69,7 +70,7 @@ func (q *Queue[T]) Overflow(items []message.Item[T], accepted []int) {
 	q.TakeAllBack()
 	over := int(end - q.Allow.Load())
 	if over > 0 && q.Expires() {
-		q.expireAllLocked(q.Core.Now())
+		expireAllLocked(q, q.Core.Now())
 		over = int(end - q.Allow.Load())
 	}
 	if over <= 0 {
@@ -93,7 +94,7 @@ func (q *Queue[T]) Overflow(items []message.Item[T], accepted []int) {
 		if k < n-over {
 			q.Append(it)
 		} else {
-			q.dropNewestLocked(it)
+			dropNewestLocked(q, it)
 			q.Allow.Add(1)
 		}
 	}
@@ -102,26 +103,15 @@ func (q *Queue[T]) Overflow(items []message.Item[T], accepted []int) {
 	q.HandOnLocked()
 }
 
-// DropOldestLocked drops what was published first among what is not in flight,
-// and reports whether there was anything. The log is read up to end, which may
-// be beyond what consumers see.
-func (q *Queue[T]) DropOldestLocked(end int64) bool {
-	it, ok := q.DropOldest(end)
-	if ok {
-		q.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedOldest})
-	}
-	return ok
-}
-
 // dropNewestLocked drops a message that is being added.
-func (q *Queue[T]) dropNewestLocked(it *message.Item[T]) {
+func dropNewestLocked[T any](q *queue.Queue[T], it *message.Item[T]) {
 	q.Counters().Dropped++
 	q.NoteItemLocked(notice.Dropped, it, notice.Event{Reason: notice.DroppedNewest})
 }
 
 // ReplayLocked adds the newest of what the topic retains to a queue without
 // filters that is being opened.
-func (q *Queue[T]) ReplayLocked(its []message.Item[T]) {
+func ReplayLocked[T any](q *queue.Queue[T], its []message.Item[T]) {
 	now := q.Core.Now()
 	live := slices.DeleteFunc(its, func(it message.Item[T]) bool { return q.Expired(&it, now) })
 	live = live[max(len(live)-min(q.Set.Replay, q.Set.Capacity), 0):]
