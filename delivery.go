@@ -31,7 +31,7 @@ type Delivery[T any] struct {
 	receipt delivery.Receipt[T] // all but the body, see layout.go
 }
 
-// core is the delivery as package queue has it.
+// core is the delivery as package delivery has it.
 func (d *Delivery[T]) core() *delivery.Delivery[T] {
 	return &delivery.Delivery[T]{Body: d.Body, Receipt: d.receipt}
 }

@@ -12,11 +12,12 @@ import (
 	"github.com/gofanout/fanout/internal/workers"
 )
 
-// The types of this package that have methods stand before those of packages topic, queue and
-// workers, which do the work: a Topic is a topic.Topic and nothing else, and so are Queue and
-// Subscriber. A Delivery and a Message have the fields of those below in the same order, and
-// so have Attempt, MessageView, Left, Depth and Info. So a pointer or a slice of one is one
-// of the other, a handler of these is one of those, and nothing is copied on the way to it.
+// The types of this package that have methods stand before those of packages topic, queue,
+// delivery and workers, which do the work: a Topic is a topic.Topic and nothing else, and so
+// are Queue and Subscriber. A Delivery and a Message have the fields of those below in the
+// same order, and so have Attempt, MessageView, Left, Depth and Info. So a pointer or a slice
+// of one is one of the other, a handler of these is one of those, and nothing is copied on the
+// way to it.
 // The conversions of this package are here, and nowhere else. A test compares the layouts.
 
 func topicOf[T any](t *topic.Topic[T]) *Topic[T] { return (*Topic[T])(unsafe.Pointer(t)) }
@@ -31,7 +32,7 @@ func deliveryOf[T any](d *delivery.Delivery[T]) *Delivery[T] {
 	return (*Delivery[T])(unsafe.Pointer(d))
 }
 
-// laid is where package queue lays a delivery: one that is made elsewhere and then copied
+// laid is where package delivery lays one: one that is made elsewhere and then copied
 // costs a quarter of receiving it.
 func (d *Delivery[T]) laid() *delivery.Delivery[T] { return (*delivery.Delivery[T])(unsafe.Pointer(d)) }
 
