@@ -506,4 +506,4 @@ func (q *Queue[T]) Depth(ctx context.Context) (Depth, error) {
 }
 
 // View returns a view of the queue that needs no T.
-func (q *Queue[T]) View() QueueView { return queueView[T]{q} }
+func (q *Queue[T]) View() QueueView { return (*queueView[T])(q) }

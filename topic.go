@@ -72,7 +72,7 @@ func (t *Topic[T]) Publish(ctx context.Context, body T) error {
 	if err := t.made(); err != nil {
 		return err
 	}
-	return t.core.Publish(ctx, body)
+	return t.core.In.Publish(ctx, body)
 }
 
 // PublishMessages publishes a batch, all or none. If it returns nil, all messages are in all
@@ -84,7 +84,7 @@ func (t *Topic[T]) PublishMessages(ctx context.Context, messages ...Message[T]) 
 	if err := t.made(); err != nil {
 		return err
 	}
-	return t.core.PublishBatch(ctx, coreMessages(messages))
+	return t.core.In.PublishBatch(ctx, coreMessages(messages))
 }
 
 // TryPublish is Publish without waiting: it returns [ErrQueueFull] where Publish would wait.
@@ -92,7 +92,7 @@ func (t *Topic[T]) TryPublish(ctx context.Context, body T) error {
 	if err := t.made(); err != nil {
 		return err
 	}
-	return t.core.TryPublish(ctx, body)
+	return t.core.In.TryPublish(ctx, body)
 }
 
 // TryPublishMessages is PublishMessages without waiting: it returns [ErrQueueFull] where
@@ -101,7 +101,7 @@ func (t *Topic[T]) TryPublishMessages(ctx context.Context, messages ...Message[T
 	if err := t.made(); err != nil {
 		return err
 	}
-	return t.core.TryPublishBatch(ctx, coreMessages(messages))
+	return t.core.In.TryPublishBatch(ctx, coreMessages(messages))
 }
 
 // OpenQueue makes a queue that gets every message published from now on that its filter
@@ -279,7 +279,7 @@ func (t *Topic[T]) Leftovers() map[string][]Message[T] {
 }
 
 // View returns a view of the topic that needs no T.
-func (t *Topic[T]) View() TopicView { return topicView[T]{t} }
+func (t *Topic[T]) View() TopicView { return (*topicView[T])(t) }
 
 // inner is the topic for package topic, nil if NewTopic did not make it.
 func (t *Topic[T]) inner() ending.Topic {

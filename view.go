@@ -96,14 +96,24 @@ type QueueView interface {
 	view()
 }
 
-type topicView[T any] struct{ *Topic[T] }
+// A topicView is a Topic, by the methods of a TopicView.
+type topicView[T any] Topic[T]
 
-func (v topicView[T]) view() {}
+func (v *topicView[T]) of() *Topic[T] { return (*Topic[T])(v) }
 
-func (v topicView[T]) Engine() string { return v.core.Engine() }
+func (v *topicView[T]) Name() string      { return v.of().Name() }
+func (v *topicView[T]) Stats() TopicStats { return v.of().Stats() }
+func (v *topicView[T]) ListQueues(ctx context.Context) ([]Depth, error) {
+	return v.of().ListQueues(ctx)
+}
+func (v *topicView[T]) Done() <-chan struct{} { return v.of().Done() }
 
-func (v topicView[T]) Queues() []QueueView {
-	qs := v.Topic.Queues()
+func (v *topicView[T]) view() {}
+
+func (v *topicView[T]) Engine() string { return v.core.Engine() }
+
+func (v *topicView[T]) Queues() []QueueView {
+	qs := v.of().Queues()
 	views := make([]QueueView, len(qs))
 	for k, q := range qs {
 		views[k] = q.View()
@@ -111,15 +121,15 @@ func (v topicView[T]) Queues() []QueueView {
 	return views
 }
 
-func (v topicView[T]) Queue(name string) QueueView {
-	if q := v.Topic.Queue(name); q != nil {
+func (v *topicView[T]) Queue(name string) QueueView {
+	if q := v.of().Queue(name); q != nil {
 		return q.View()
 	}
 	return nil
 }
 
-func (v topicView[T]) Tap(h Hooks) (stop func(), err error) {
-	if err := v.made(); err != nil {
+func (v *topicView[T]) Tap(h Hooks) (stop func(), err error) {
+	if err := v.of().made(); err != nil {
 		return nil, err
 	}
 	for _, no := range []struct {
@@ -133,13 +143,30 @@ func (v topicView[T]) Tap(h Hooks) (stop func(), err error) {
 	return v.core.Tap(h.byKind()), nil
 }
 
-type queueView[T any] struct{ *Queue[T] }
+// A queueView is a Queue, by the methods of a QueueView.
+type queueView[T any] Queue[T]
 
-func (v queueView[T]) view() {}
+func (v *queueView[T]) of() *Queue[T] { return (*Queue[T])(v) }
 
-func (v queueView[T]) Blocking() bool { return v.core.Blocking() }
+func (v *queueView[T]) Name() string { return v.of().Name() }
+func (v *queueView[T]) Stats() Stats { return v.of().Stats() }
+func (v *queueView[T]) Depth(ctx context.Context) (Depth, error) {
+	return v.of().Depth(ctx)
+}
+func (v *queueView[T]) Pause(ctx context.Context) error  { return v.of().Pause(ctx) }
+func (v *queueView[T]) Resume(ctx context.Context) error { return v.of().Resume(ctx) }
+func (v *queueView[T]) Purge(ctx context.Context) (dropped int, err error) {
+	return v.of().Purge(ctx)
+}
+func (v *queueView[T]) Redrive(ctx context.Context, options ...RedriveOption) (moved int, err error) {
+	return v.of().Redrive(ctx, options...)
+}
 
-func (v queueView[T]) DeadLetters() QueueView {
+func (v *queueView[T]) view() {}
+
+func (v *queueView[T]) Blocking() bool { return v.core.Blocking() }
+
+func (v *queueView[T]) DeadLetters() QueueView {
 	if d := v.core.DeadNow(); d != nil {
 		return queueOf(d).View()
 	}
@@ -168,7 +195,7 @@ type QueueSettings struct {
 	DeadLetterOverflow Overflow
 }
 
-func (v queueView[T]) Settings() QueueSettings {
+func (v *queueView[T]) Settings() QueueSettings {
 	s := view.SettingsOf(&v.core)
 	return QueueSettings{
 		Capacity: s.Capacity, Overflow: Overflow(s.Overflow), VisibilityTimeout: s.Visibility, MaxAttempts: s.MaxAttempts,
@@ -193,7 +220,7 @@ type SubscriberView struct {
 	Stopping       bool          // Shutdown was called, or the queue was closed
 }
 
-func (v queueView[T]) Subscribers() []SubscriberView {
+func (v *queueView[T]) Subscribers() []SubscriberView {
 	subs := view.Subscribers(&v.core)
 	views := make([]SubscriberView, len(subs))
 	for k := range subs {
@@ -206,8 +233,8 @@ func (v queueView[T]) Subscribers() []SubscriberView {
 	return views
 }
 
-func (v queueView[T]) DeleteLetters(ctx context.Context, options ...RedriveOption) (deleted int, err error) {
-	c, err := v.chooseLetters(ctx, "DeleteLetters", "delete letters", options)
+func (v *queueView[T]) DeleteLetters(ctx context.Context, options ...RedriveOption) (deleted int, err error) {
+	c, err := v.of().chooseLetters(ctx, "DeleteLetters", "delete letters", options)
 	if err != nil {
 		return 0, err
 	}
@@ -258,8 +285,8 @@ type MessageView struct {
 	Body string
 }
 
-func (v queueView[T]) Peek(ctx context.Context, o PeekOptions) (page []MessageView, next string, err error) {
-	if err := v.made(); err != nil {
+func (v *queueView[T]) Peek(ctx context.Context, o PeekOptions) (page []MessageView, next string, err error) {
+	if err := v.of().made(); err != nil {
 		return nil, "", err
 	}
 	seen, next, err := view.PeekAt(ctx, &v.core, view.PeekOptions(o))

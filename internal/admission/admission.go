@@ -83,7 +83,7 @@ type Engine[T any] interface {
 
 // Init makes a zero Admission one that has no queues. Whoever has it sets Owner.
 func (a *Admission[T]) Init(c *core.Core, set settings.Topic) {
-	a.Core = c
+	a.Core, a.Admission = c, a
 	a.before, a.plain = set.Publishing, len(set.Publishing) == 0
 	a.log, a.segment = log.New[message.Item[T]](1), log.SegmentOf[message.Item[T]]()
 	a.retained.size = set.Retention

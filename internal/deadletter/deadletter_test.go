@@ -37,7 +37,7 @@ func newHome(t *testing.T, capacity int, bodies ...string) *home {
 	c, err := core.New("payments", settings.Topic{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
 	h, s := &home{Home: queue.Home[string]{Core: c}}, settings.DefaultQueue()
-	h.Owner = h
+	h.Admission, h.Owner = h, h
 	s.Capacity, s.MaxAttempts = len(bodies), 1
 	h.q = queue.NewQueue(c, &h.Home, "q", &s.Limits)
 	l := log.New[message.Item[string]](64)

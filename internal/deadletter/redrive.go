@@ -78,7 +78,7 @@ func redriveFrom[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (m
 	if len(letters) == 0 {
 		return 0, unknown
 	}
-	if moved, err = q.T.Owner.RedriveLetters(ctx, q, letters); err == nil {
+	if moved, err = q.T.Admission.RedriveLetters(ctx, q, letters); err == nil {
 		err = unknown
 	} else if unknown != nil {
 		err = fmt.Errorf("%w; %w", err, unknown)

@@ -64,8 +64,8 @@ func newHost(t *testing.T, e *fakeengine.Engine, change ...func(s *settings.Topi
 	c, err := core.New("payments", s)
 	require.NoError(t, err)
 	h := &host{Home: queue.Home[string]{Core: c}, e: e, queues: map[string]*queue.Queue[string]{}}
-	h.Owner = h
-	h.on = &Topic[string]{Topic: on, Home: &h.Home, Host: h}
+	h.Admission, h.Owner = h, h
+	h.on = &Topic[string]{Topic: on, Home: &h.Home, Admission: h, Host: h}
 	return h
 }
 

@@ -36,18 +36,22 @@ const leaseSlack = 2 * time.Second
 // A Topic is what a topic has of its engine. All methods may be called concurrently.
 type Topic[T any] struct {
 	*onengine.Topic
-	Home *queue.Home[T]
-	Host Host[T]
+	Home      *queue.Home[T]
+	Admission Admission[T]
+	Host      Host[T]
 }
 
-// A Host is the topic that is on the engine, as this side knows it.
-type Host[T any] interface {
+// An Admission is that of the topic, of which an engine needs this.
+type Admission[T any] interface {
 	// Stamp gives items that are about to be published numbers and times. It returns
 	// ErrClosed if the topic does not take them.
 	Stamp(ctx context.Context, items []message.Item[T]) error
 	// TellPublished tells hooks of items that were published.
 	TellPublished(items []message.Item[T])
+}
 
+// A Host is the topic that is on the engine, as this side knows it.
+type Host[T any] interface {
 	// MayOpen returns why a queue of that name can't be opened, if so.
 	MayOpen(name string) error
 	// Enter makes a queue one of the topic's, unless that has been closed.
@@ -67,7 +71,7 @@ func (t *Topic[T]) Publish(ctx context.Context, items []message.Item[T], try boo
 	if try && t.Caps[engine.Bounded].Kept {
 		return t.Refuse("TryPublish", "it may have to wait for room; use Publish with a context that ends")
 	}
-	if err := t.Host.Stamp(ctx, items); err != nil {
+	if err := t.Admission.Stamp(ctx, items); err != nil {
 		return err
 	}
 	ms := make([]engine.Message, len(items))
@@ -101,7 +105,7 @@ func (t *Topic[T]) Publish(ctx context.Context, items []message.Item[T], try boo
 		return onengine.PublishError(ctx, err)
 	}
 	t.Published.Add(uint64(len(ms)))
-	t.Host.TellPublished(items)
+	t.Admission.TellPublished(items)
 	return nil
 }
 

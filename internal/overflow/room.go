@@ -16,7 +16,7 @@ func FindRoom[T any](q *queue.Queue[T], n int64) bool {
 	defer q.UnlockUnder(q.T)
 	now := q.Core.Now()
 	if expireAllLocked(q, now) {
-		q.T.Owner.TurnsOfLocked(q) // it may be more room than is wanted here
+		q.T.Admission.TurnsOfLocked(q) // it may be more room than is wanted here
 	}
 	if q.Room() >= n {
 		return true

@@ -13,7 +13,8 @@ import (
 // it, and what they ask its owner for. A dead-letter queue that is shared has none.
 type Home[T any] struct {
 	*core.Core
-	Owner owner[T]
+	Admission admission[T]
+	Owner     owner[T]
 
 	Idle     IdleQueues[T]
 	Expiring atomic.Uint64 // the latest message that has a time to live of its own; read without Mu
@@ -23,8 +24,8 @@ type Home[T any] struct {
 	RoomMade []*Queue[T]    // in which room was made for those who wait; none while Mu is not locked
 }
 
-// An owner of queues is a topic. "Locked" methods are called with its Mu held.
-type owner[T any] interface {
+// An admission is the way into the topic's queues. "Locked" methods are called with Mu held.
+type admission[T any] interface {
 	// LetIn has those go on who waited for room in a queue, or, if that is nil, whose
 	// turn it is. No lock is held. It returns what has to be told.
 	LetIn(room *Queue[T]) notice.Pending
@@ -35,6 +36,10 @@ type owner[T any] interface {
 
 	// RedriveLetters adds letters to q, and waits for room. It returns how many moved.
 	RedriveLetters(ctx context.Context, q *Queue[T], letters []Letter) (moved int, err error)
+}
+
+// An owner of queues is a topic.
+type owner[T any] interface {
 	// EndQueue closes a queue. If it is to be deleted nothing of it is left.
 	EndQueue(q *Queue[T], deleting bool) error
 	// TakeOrphanLocked returns a dead-letter queue that has outlived its queue, nil if

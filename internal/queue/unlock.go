@@ -60,7 +60,7 @@ func (q *Queue[T]) RoomIsWanted() bool {
 // to be told is left in p.
 func (q *Queue[T]) TellRoom(p *notice.Pending) {
 	if g := q.RoomWanted.Load(); g != 0 && q.Allow.Load() >= g && q.RoomWanted.CompareAndSwap(g, 0) {
-		p.Join(q.T.Owner.LetIn(q))
+		p.Join(q.T.Admission.LetIn(q))
 	}
 	if q.sourcesWait.Load() && q.sourcesWait.CompareAndSwap(true, false) {
 		q.Mu.Lock()
@@ -84,10 +84,10 @@ func (t *Home[T]) Unlock() {
 
 // UnlockTo is unlock that leaves in p what is pending, to be performed by the caller.
 func (t *Home[T]) UnlockTo(p *notice.Pending) {
-	made, turns := t.TakeLocked(p), t.Owner.HasTurnsLocked()
+	made, turns := t.TakeLocked(p), t.Admission.HasTurnsLocked()
 	t.Mu.Unlock()
 	if turns {
-		p.Join(t.Owner.LetIn(nil))
+		p.Join(t.Admission.LetIn(nil))
 	}
 	for _, q := range made {
 		q.TellRoom(p)

@@ -209,11 +209,11 @@ func subscribeBatchTo[T any](q *queue.Queue[T], _ context.Context, h workers.Bat
 }
 
 func (t *Topic[T]) PublishMessages(ctx context.Context, ms ...message.Published[T]) error {
-	return t.PublishBatch(ctx, ms)
+	return t.In.PublishBatch(ctx, ms)
 }
 
 func (t *Topic[T]) TryPublishMessages(ctx context.Context, ms ...message.Published[T]) error {
-	return t.TryPublishBatch(ctx, ms)
+	return t.In.TryPublishBatch(ctx, ms)
 }
 
 func Shutdown(ctx context.Context, topics ...ending.Topic) error {

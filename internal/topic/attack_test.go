@@ -61,7 +61,7 @@ func TestPromise03TheBooksBalanceWhileAPublishDrops(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				_ = top.Publish(context.Background(), 2)
+				_ = top.In.Publish(context.Background(), 2)
 			}()
 			require.Eventually(t, func() bool { return view.StatsOf(q).Dropped == 1 }, 10*time.Second, time.Millisecond)
 			s := view.StatsOf(q)
@@ -222,10 +222,10 @@ func TestPromise10ClosingWhileAPublisherWakesManyQueues(t *testing.T) {
 				}
 			})
 		}
-		for top.Idle.N.Load() <= queue.WakesItself {
+		for top.In.Idle.N.Load() <= queue.WakesItself {
 			runtime.Gosched()
 		}
-		received.Go(func() { _ = top.Publish(ctx, 1) })
+		received.Go(func() { _ = top.In.Publish(ctx, 1) })
 		received.Go(func() { _ = top.Close() })
 		received.Wait()
 		within(t, top, top.Done(), "the end")
@@ -282,7 +282,7 @@ func TestPromise12TheTimerStopsWhenWhatItWaitsForIsDropped(t *testing.T) {
 func dump[T any](top *Topic[T]) string {
 	s := ""
 	line := func(format string, args ...any) { s += fmt.Sprintf(format, args...) + "\n" }
-	line("%+v; alive: %d", top.Stats(), top.Live.N.Load())
+	line("%+v; alive: %d", top.Stats(), top.In.Live.N.Load())
 	for _, q := range top.Queues() {
 		line("%+v", view.StatsOf(q))
 		q.Mu.Lock()
@@ -367,7 +367,7 @@ func TestNothingWaitsForLongInAHandBesideAWorkerThatIsBusy(t *testing.T) {
 						return slow(ctx, d)
 					case d.Body > at && isOpen(more):
 						time.Sleep(2 * time.Millisecond)
-						return top.Publish(context.Background(), ofPrefetched)
+						return top.In.Publish(context.Background(), ofPrefetched)
 					}
 					return nil
 				}, WithConcurrency(2), WithVisibilityTimeout(2*time.Hour))

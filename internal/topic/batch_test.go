@@ -189,7 +189,7 @@ func TestRoomThatABatchMakesIsSeenByPublishers(t *testing.T) {
 		publishOnce(t, top, 10)
 		synctest.Wait()
 		began := time.Now()
-		require.NoError(t, top.Publish(ctx, 10), "waits until the batch is done")
+		require.NoError(t, top.In.Publish(ctx, 10), "waits until the batch is done")
 		require.Equal(t, time.Second, time.Since(began))
 		elapse(time.Minute)
 		require.Equal(t, [][]int{to(0, 9), {10}}, got)

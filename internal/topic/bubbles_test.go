@@ -80,7 +80,7 @@ func TestBubblesUseAQueueInTurn(t *testing.T) {
 		"a publish waits for room": {noWorker: true, options: []QueueOption{WithCapacity(1)}, use: func(t *testing.T, ctx context.Context, top *Topic[int], q *queue.Queue[int], _ chan int) {
 			publish(t, top, 1)
 			done := make(chan error)
-			go func() { done <- top.Publish(ctx, 2) }()
+			go func() { done <- top.In.Publish(ctx, 2) }()
 			for top.Stats().Waiting == 0 {
 				time.Sleep(time.Millisecond)
 			}
@@ -255,8 +255,8 @@ func awaitLog(q *queue.Queue[int]) {
 
 func awaitForgotten(top *Topic[int]) {
 	for armed := true; armed; time.Sleep(time.Millisecond) {
-		top.Mu.Lock()
-		_, armed = top.IDsLocked()
-		top.Mu.Unlock()
+		top.In.Mu.Lock()
+		_, armed = top.In.IDsLocked()
+		top.In.Mu.Unlock()
 	}
 }

@@ -4,11 +4,11 @@ package topic
 // the queues, does not hold. It is for tests. Nothing else may run on the topic meanwhile but
 // consumers.
 func (t *Topic[T]) Check() error {
-	if err := t.Admission.Check(); err != nil {
+	if err := t.In.Check(); err != nil {
 		return err
 	}
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
 	for _, q := range t.queues {
 		if err := q.Check(); err != nil {
 			return err

@@ -52,7 +52,7 @@ func subscribe[T any](t *testing.T, top *Topic[T], name string, h Handler[T], op
 func publish[T any](t *testing.T, top *Topic[T], bodies ...T) {
 	t.Helper()
 	for _, b := range bodies {
-		require.NoError(t, top.Publish(context.Background(), b))
+		require.NoError(t, top.In.Publish(context.Background(), b))
 	}
 }
 

@@ -28,7 +28,7 @@ func TestAPublishWithTheContextOfAHandlerThatHasReturnedWaits(t *testing.T) {
 					if d.Body == 1 {
 						go func() {
 							<-release
-							published <- top.Publish(ctx, 5)
+							published <- top.In.Publish(ctx, 5)
 						}()
 						return nil
 					}

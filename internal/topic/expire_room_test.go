@@ -87,7 +87,7 @@ func TestAWaitingPublishGetsTheRoomOfWhatExpiresAtThatInstant(t *testing.T) {
 				if row.before != nil {
 					row.before(t, ctx, q)
 				}
-				until(t, time.Until(start.Add(time.Second)), func() error { return top.Publish(ctx, 100) })
+				until(t, time.Until(start.Add(time.Second)), func() error { return top.In.Publish(ctx, 100) })
 				require.Equal(t, append(row.left, 100), bodies(t, q))
 				dead := len(row.messages) - len(row.left)
 				require.EqualValues(t, dead, view.StatsOf(q).Expired)
@@ -184,7 +184,7 @@ func TestWhatHasExpiredMakesRoomForWhoDoesNotWait(t *testing.T) {
 					require.Equal(t, []int{2, 4, 5}, bodies(t, q))
 					require.Zero(t, view.StatsOf(q).Dropped)
 					require.Equal(t, []int{1, 3}, bodies(t, q.DeadLetters()))
-					if err := top.TryPublish(ctx, 6); !o.Drops() {
+					if err := top.In.TryPublish(ctx, 6); !o.Drops() {
 						require.ErrorIs(t, err, message.ErrQueueFull)
 					} else {
 						require.NoError(t, err)
@@ -209,7 +209,7 @@ func TestWhatHasExpiredIsDeadThoughThePublishFails(t *testing.T) {
 		dropping := openQueue(t, top, "dropping", WithCapacity(1), WithOverflow(settings.DropOldest), WithTimeToLive(time.Second))
 		publish(t, top, 1)
 		elapse(time.Second)
-		err := top.Publish(ctx, 2)
+		err := top.In.Publish(ctx, 2)
 		require.ErrorIs(t, err, message.ErrQueueFull)
 		require.ErrorContains(t, err, "second")
 		require.Equal(t, []int{1}, bodies(t, first.DeadLetters()))
@@ -229,9 +229,9 @@ func TestWhatHasExpiredIsDeadThoughThePublishFails(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
 		gaveUp := make(chan error, 2)
-		go func() { gaveUp <- top.Publish(short, 2) }()
+		go func() { gaveUp <- top.In.Publish(short, 2) }()
 		elapse(time.Second)
-		go func() { gaveUp <- top.Publish(short, 3) }() // behind 2; rejecting would refuse it
+		go func() { gaveUp <- top.In.Publish(short, 3) }() // behind 2; rejecting would refuse it
 		synctest.Wait()
 		require.Equal(t, 2, top.Stats().Waiting)
 		require.Equal(t, []int{1}, bodies(t, rejecting.DeadLetters()))
@@ -252,9 +252,9 @@ func TestWhatIsInFlightOrParkedMakesNoRoom(t *testing.T) {
 		publish(t, top, 1)
 		d := receive(t, q)
 		elapse(time.Minute / 4)
-		require.ErrorIs(t, top.TryPublish(ctx, 2), message.ErrQueueFull)
+		require.ErrorIs(t, top.In.TryPublish(ctx, 2), message.ErrQueueFull)
 		published := make(chan error, 1)
-		go func() { published <- top.Publish(ctx, 2) }()
+		go func() { published <- top.In.Publish(ctx, 2) }()
 		elapse(time.Second)
 		require.Empty(t, published)
 		require.NoError(t, d.Nack(ctx)) // it has failed after its time to live
@@ -271,10 +271,10 @@ func TestWhatIsInFlightOrParkedMakesNoRoom(t *testing.T) {
 		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBusy)))
 		publish(t, top, 2, 3)
 		published := make(chan error, 1)
-		go func() { published <- top.Publish(ctx, 4) }()
+		go func() { published <- top.In.Publish(ctx, 4) }()
 		elapse(time.Minute)
 		require.Empty(t, published)
-		require.ErrorIs(t, top.TryPublish(ctx, 5), message.ErrQueueFull)
+		require.ErrorIs(t, top.In.TryPublish(ctx, 5), message.ErrQueueFull)
 		require.Equal(t, 2, view.StatsOf(q).Parked, "they are parked at the instant they expire")
 		q.Locked(func() { require.False(t, q.Alarm.Armed) })
 		require.NoError(t, receive(t, q.DeadLetters()).Ack(ctx))
@@ -323,7 +323,7 @@ func TestTheNextOfAKeyGoesOnWhenItsHeadExpires(t *testing.T) {
 				got <- d
 			}
 		}()
-		go func() { _ = top.Publish(ctx, 3) }()
+		go func() { _ = top.In.Publish(ctx, 3) }()
 		elapse(time.Second - 1)
 		require.Empty(t, got)
 		elapse(1)
@@ -348,7 +348,7 @@ func TestAPublishWaitsForOneQueueAfterTheOther(t *testing.T) {
 		for range 2 {
 			require.NoError(t, receive(t, third).Ack(ctx))
 		}
-		until(t, 3*time.Second/2, func() error { return top.Publish(ctx, 3) })
+		until(t, 3*time.Second/2, func() error { return top.In.Publish(ctx, 3) })
 		require.Equal(t, []int{2, 3}, bodies(t, second))
 		require.Equal(t, []int{2, 3}, bodies(t, first), "only one that was wanted has been looked at")
 		requireNoTimer(t, first, second, third)
@@ -385,7 +385,7 @@ func TestOneWhoGivesUpLeavesNoTimer(t *testing.T) {
 							_, err := redriveTo(q, waiting)
 							gaveUp <- err
 						} else {
-							gaveUp <- top.Publish(waiting, 3)
+							gaveUp <- top.In.Publish(waiting, 3)
 						}
 					}()
 					elapse(time.Second)
@@ -417,7 +417,7 @@ func TestAHandlerMayWaitForWhatExpires(t *testing.T) {
 				published := make(chan error, 1)
 				_, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 					if d.Body == 1 {
-						published <- top.Publish(ctx, 3)
+						published <- top.In.Publish(ctx, 3)
 					}
 					return nil
 				})
@@ -463,7 +463,7 @@ func TestWhatExpiresInAQueueThatIsBeingOpenedGoesToItsDeadLetters(t *testing.T) 
 				require.True(t, asked)
 				publish(t, top, 2) // and one place is set aside for what is replayed
 				elapse(time.Second)
-				require.NoError(t, top.TryPublish(ctx, 3))
+				require.NoError(t, top.In.TryPublish(ctx, 3))
 				require.Equal(t, []int{1, 2}, bodies(t, letters))
 				close(goOn)
 				err := <-opened
@@ -504,7 +504,7 @@ func TestWhoWaitsGetsTheRoomOfWhatExpiresInTheOrderOfArrival(t *testing.T) {
 		}()
 		synctest.Wait()
 		go func() {
-			_ = top.Publish(ctx, 12)
+			_ = top.In.Publish(ctx, 12)
 			ends <- end{12, time.Since(start)}
 		}()
 		require.Equal(t, end{10, 5 * time.Second}, <-ends)
@@ -526,7 +526,7 @@ func TestAHookThatHearsOfWhatExpiredMayEndThePublish(t *testing.T) {
 		q := openQueue(t, top, "audit", WithCapacity(2))
 		publishAll(t, top, mortal(1), message.Published[int]{Body: 2})
 		elapse(time.Second)
-		require.NoError(t, top.Publish(ctx, 3), "a hook's panic is logged")
+		require.NoError(t, top.In.Publish(ctx, 3), "a hook's panic is logged")
 		require.Equal(t, []int{2, 3}, bodies(t, q))
 		require.Equal(t, 0, top.Stats().Waiting)
 		check(t, top)
@@ -555,11 +555,11 @@ func TestAQueueIsDrainedByWhatExpires(t *testing.T) {
 					if waits {
 						ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 						defer cancel()
-						failed <- top.Publish(ctx, 9)
+						failed <- top.In.Publish(ctx, 9)
 						return nil
 					}
 					time.Sleep(time.Minute)
-					failed <- top.TryPublish(ctx, 9)
+					failed <- top.In.TryPublish(ctx, 9)
 					return nil
 				})
 				require.NoError(t, err)
@@ -638,7 +638,7 @@ func TestWhatExpiresWhileItIsDelayedLeavesNoTimer(t *testing.T) {
 				q := openQueue(t, top, "audit", WithCapacity(1), WithOverflow(o))
 				publishAll(t, top, message.Published[int]{Body: 1, Delay: time.Hour, TimeToLive: time.Second})
 				elapse(time.Minute)
-				require.NoError(t, top.TryPublish(ctx, 2))
+				require.NoError(t, top.In.TryPublish(ctx, 2))
 				require.Equal(t, []int{2}, bodies(t, q))
 				requireNoTimer(t, q)
 				check(t, top)

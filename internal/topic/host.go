@@ -7,12 +7,12 @@ import (
 	"github.com/gofanout/fanout/internal/queue"
 )
 
-// What a topic does for its engine's side, see Host. Its admission does the rest.
+// What a topic does for its engine's side, see enginequeue.Host.
 
 func (t *Topic[T]) MayOpen(name string) error {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
-	if !t.IsOpenLocked() {
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
+	if !t.In.IsOpenLocked() {
 		return message.ErrClosed
 	}
 	if t.queues[name] != nil {
@@ -22,39 +22,39 @@ func (t *Topic[T]) MayOpen(name string) error {
 }
 
 func (t *Topic[T]) Enter(q *queue.Queue[T]) error {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
-	if !t.IsOpenLocked() { // closed meanwhile
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
+	if !t.In.IsOpenLocked() { // closed meanwhile
 		return message.ErrClosed
 	}
-	t.Live.Add(2)
+	t.In.Live.Add(2)
 	t.queues[q.QueueName] = q
 	return nil
 }
 
 func (t *Topic[T]) Leave(q *queue.Queue[T], deleting bool) (p notice.Pending, left bool) {
-	t.Mu.Lock()
-	if q.Closing || t.IsClosedLocked() {
-		t.Mu.Unlock()
+	t.In.Mu.Lock()
+	if q.Closing || t.In.IsClosedLocked() {
+		t.In.Mu.Unlock()
 		return p, false
 	}
-	t.Live.Add(1)
+	t.In.Live.Add(1)
 	q.Closing = true
 	delete(t.queues, q.QueueName)
 	lifecycle.CloseNow(q, deleting)
 	lifecycle.CloseNow(q.Dead, deleting)
-	t.UnlockTo(&p)
+	t.In.UnlockTo(&p)
 	return p, true
 }
 
 func (t *Topic[T]) QueueState(name string) (open, over bool) {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
-	return t.queues[name] != nil, t.IsClosedLocked()
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
+	return t.queues[name] != nil, t.In.IsClosedLocked()
 }
 
 func (t *Topic[T]) HasEnded(q *queue.Queue[T]) bool {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
 	return q.Closing
 }

@@ -323,7 +323,7 @@ func aReceiverThatWaits(t *testing.T, ctx context.Context) {
 	}()
 	body := new(int)
 	each := testing.AllocsPerRun(1000, func() {
-		if err := top.Publish(ctx, body); err != nil {
+		if err := top.In.Publish(ctx, body); err != nil {
 			t.Error(err)
 		}
 		if err := <-received; err != nil {

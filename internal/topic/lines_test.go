@@ -25,7 +25,7 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 		evens, odds, tenth *queue.Queue[int] // with one
 	}
 	publishing := func(body int) func(s *scene) error {
-		return func(s *scene) error { return s.top.Publish(s.ctx, body) }
+		return func(s *scene) error { return s.top.In.Publish(s.ctx, body) }
 	}
 	redriving := func(of func(s *scene) *queue.Queue[int]) func(s *scene) error {
 		return func(s *scene) error {
@@ -90,7 +90,7 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 					}()
 					synctest.Wait()
 					check(t, top)
-					require.NoError(t, top.CheckTurns())
+					require.NoError(t, top.In.CheckTurns())
 				}
 				require.Empty(t, went, "one overtook the batch")
 				require.ErrorIs(t, <-gaveUp, context.DeadlineExceeded)
@@ -98,7 +98,7 @@ func TestWhoWaitedOnlyForTheOneThatGaveUpGoesOn(t *testing.T) {
 				require.Len(t, went, len(row.behind)-row.still)
 				require.Equal(t, row.still, top.Stats().Waiting)
 				check(t, top)
-				require.NoError(t, top.CheckTurns())
+				require.NoError(t, top.In.CheckTurns())
 				require.NoError(t, top.Close())
 			})
 		})
@@ -138,7 +138,7 @@ func TestWhoWaitsWithAnIDThatAnotherPublishesWaitsNoLonger(t *testing.T) {
 		require.Empty(t, done)
 		require.Equal(t, 2, top.Stats().Waiting)
 		check(t, top)
-		require.NoError(t, top.CheckTurns())
+		require.NoError(t, top.In.CheckTurns())
 
 		require.NoError(t, receive(t, a).Ack(ctx))
 		synctest.Wait()

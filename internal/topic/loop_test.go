@@ -245,7 +245,7 @@ func TestARangeMakesRoom(t *testing.T) {
 		q := openQueue(t, top, "q", WithCapacity(4*queue.PrefetchLen))
 		published := make(chan error, 1)
 		wait := func(body int) {
-			go func() { published <- top.Publish(ctx, body) }()
+			go func() { published <- top.In.Publish(ctx, body) }()
 			synctest.Wait()
 			require.Empty(t, published)
 		}
@@ -349,7 +349,7 @@ func TestRangesCompeteForAQueue(t *testing.T) {
 	})
 	require.NoError(t, err)
 	for k := range n {
-		require.NoError(t, top.Publish(ctx, k))
+		require.NoError(t, top.In.Publish(ctx, k))
 		if k%1000 == 0 {
 			require.NoError(t, lifecycle.Pause(ctx, q))
 			_ = view.StatsOf(q)
@@ -377,7 +377,7 @@ func aRangeOverPointers(t *testing.T, ctx context.Context) {
 	const n = 10 * queue.PrefetchLen
 	each := testing.AllocsPerRun(20, func() {
 		for range n {
-			if err := top.Publish(ctx, body); err != nil {
+			if err := top.In.Publish(ctx, body); err != nil {
 				t.Error(err)
 			}
 		}
@@ -441,8 +441,8 @@ func TestARangeMayFreeAHandlerThatWaits(t *testing.T) {
 		published := make(chan error, 2)
 		s, err := subscribeTo(q, ctx, func(ctx context.Context, d delivery.Delivery[int]) error {
 			if d.Body == 2 {
-				published <- top.Publish(ctx, 3)
-				published <- top.Publish(ctx, 4)
+				published <- top.In.Publish(ctx, 3)
+				published <- top.In.Publish(ctx, 4)
 			}
 			return nil
 		})
@@ -465,7 +465,7 @@ func TestARangeThatIsLeftMakesRoomAtOnce(t *testing.T) {
 		q := openQueue(t, top, "q", WithCapacity(4*queue.PrefetchLen))
 		published := make(chan error, 1)
 		warm(t, top, q, 4*queue.PrefetchLen, func(d delivery.Delivery[int]) bool {
-			go func() { published <- top.Publish(ctx, 1000) }()
+			go func() { published <- top.In.Publish(ctx, 1000) }()
 			synctest.Wait()
 			require.Positive(t, waitingIn(q))
 			require.NoError(t, d.Ack(ctx))

@@ -158,7 +158,7 @@ func TestAPublishAllocatesOnceAtMostAndADeliveryNothing(t *testing.T) {
 			}
 			singly := testing.AllocsPerRun(20, func() {
 				for range n {
-					if err := top.Publish(ctx, body); err != nil {
+					if err := top.In.Publish(ctx, body); err != nil {
 						t.Error(err)
 					}
 				}

@@ -520,9 +520,9 @@ func TestEachMessageOfALeaseIsSettledExtendedAndAskedOnItsOwn(t *testing.T) {
 func TestRoomThatALeaseMakesIsSeenByPublishers(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20, WithCapacity(20), WithOverflow(settings.Reject))
-		require.NoError(t, g.top.Publish(ctx, 20)) // 10 are done, though nobody has asked yet
+		require.NoError(t, g.top.In.Publish(ctx, 20)) // 10 are done, though nobody has asked yet
 		require.NoError(t, g.top.PublishMessages(ctx, make([]message.Published[int], 9)...))
-		require.ErrorIs(t, g.top.Publish(ctx, 0), message.ErrQueueFull)
+		require.ErrorIs(t, g.top.In.Publish(ctx, 0), message.ErrQueueFull)
 		require.Equal(t, 20, view.StatsOf(g.q).Unsettled())
 		check(t, g.top)
 		g.end()

@@ -14,18 +14,18 @@ import (
 
 // EndQueue closes a queue in memory. If it is to be deleted nothing of it is left.
 func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
-	t.Mu.Lock()
+	t.In.Mu.Lock()
 	if q.Letters && !q.Source.Closing {
-		t.Mu.Unlock()
+		t.In.Mu.Unlock()
 		return lifecycle.SourceIsOpen(q, deleting)
 	}
-	over := t.IsClosedLocked() // and q with it
+	over := t.In.IsClosedLocked() // and q with it
 	if !deleting && (over || q.Closing) {
-		t.Mu.Unlock()
+		t.In.Mu.Unlock()
 		return nil
 	}
 	if !over {
-		t.Live.Add(1) // a reporter may arm a timer until it is stopped
+		t.In.Live.Add(1) // a reporter may arm a timer until it is stopped
 	}
 	first := !over && !q.Closing
 	q.Closing = true
@@ -43,13 +43,13 @@ func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 	}
 	if first {
 		t.removeLocked(q)
-		t.TurnsWithoutLocked(q)
+		t.In.TurnsWithoutLocked(q)
 	}
 	if !over {
-		defer t.Release()
+		defer t.In.Release()
 	}
 	defer callback.Each(len(ended), func(k int) { ended[k].Report.Stop() })
-	t.Unlock()
+	t.In.Unlock()
 	return nil
 }
 
@@ -60,7 +60,7 @@ func (t *Topic[T]) removeLocked(q *queue.Queue[T]) {
 		return
 	}
 	delete(t.queues, q.QueueName)
-	t.RemoveLocked(q)
+	t.In.RemoveLocked(q)
 }
 
 // keepOrphanLocked keeps the dead-letter queue of a queue that was closed.
@@ -97,7 +97,7 @@ func (t *Topic[T]) ListQueues(ctx context.Context) ([]view.Depth, error) {
 	}
 	infos, err := t.remote.List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("fanout: queues of topic %q: %w", t.TopicName, err)
+		return nil, fmt.Errorf("fanout: queues of topic %q: %w", t.In.TopicName, err)
 	}
 	for _, i := range infos {
 		ds = append(ds, enginequeue.DepthOf(i))
@@ -106,7 +106,7 @@ func (t *Topic[T]) ListQueues(ctx context.Context) ([]view.Depth, error) {
 }
 
 // Made reports whether NewTopic made the topic.
-func (t *Topic[T]) Made() bool { return t.Core != nil }
+func (t *Topic[T]) Made() bool { return t.In.Core != nil }
 
 // Engine is the name of the topic's engine, empty in memory.
 func (t *Topic[T]) Engine() string {
@@ -118,5 +118,5 @@ func (t *Topic[T]) Engine() string {
 
 // Tap adds listeners to a topic that is in use, until stop is called.
 func (t *Topic[T]) Tap(listeners [notice.Kinds]func(*notice.Event)) (stop func()) {
-	return t.To.Tap(listeners)
+	return t.In.To.Tap(listeners)
 }

@@ -29,7 +29,7 @@ type replaying[T any] struct {
 // so that q never holds more than its capacity. DropOldest needs none: it would
 // drop first what is replayed.
 func (t *Topic[T]) beginReplayLocked(q *queue.Queue[T]) *replaying[T] {
-	r := &replaying[T]{q: q, its: t.RetainedLocked(), most: min(q.Set.Replay, q.Set.Capacity)}
+	r := &replaying[T]{q: q, its: t.In.RetainedLocked(), most: min(q.Set.Replay, q.Set.Capacity)}
 	if q.Set.Overflow != settings.DropOldest {
 		r.aside = min(r.most, len(r.its))
 	}
@@ -40,7 +40,7 @@ func (t *Topic[T]) beginReplayLocked(q *queue.Queue[T]) *replaying[T] {
 		t.opening = make(map[string]*queue.Queue[T])
 	}
 	t.opening[q.QueueName] = q
-	t.AddLocked(q)
+	t.In.AddLocked(q)
 	return r
 }
 
@@ -56,29 +56,29 @@ func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
 	if err != nil {
 		return err
 	}
-	t.Mu.Lock()
-	if !t.IsOpenLocked() {
-		t.Mu.Unlock()
+	t.In.Mu.Lock()
+	if !t.In.IsOpenLocked() {
+		t.In.Mu.Unlock()
 		return message.ErrClosed
 	}
 	opened = true
 	delete(t.opening, r.q.QueueName)
 	t.queues[r.q.QueueName] = r.q
-	t.Live.Add(1)
+	t.In.Live.Add(1)
 	r.open(accepted)
-	t.Unlock()
+	t.In.Unlock()
 	return nil
 }
 
 // giveUpReplay forgets a queue that was not opened, and lets those go on who wait
 // for room in it.
 func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
-	t.Mu.Lock()
+	t.In.Mu.Lock()
 	delete(t.opening, q.QueueName)
 	q.Closing = true
 	d := lifecycle.DeadIfAny(q) // what expired meanwhile is there
-	if !t.IsClosedLocked() {
-		t.RemoveLocked(q)
+	if !t.In.IsClosedLocked() {
+		t.In.RemoveLocked(q)
 		if d != nil {
 			t.keepOrphanLocked(d)
 			d = nil
@@ -87,9 +87,9 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 	if d != nil {
 		lifecycle.CloseNow(d, false)
 	}
-	t.TurnsWithoutLocked(q)
+	t.In.TurnsWithoutLocked(q)
 	var p notice.Pending
-	t.UnlockTo(&p)
+	t.In.UnlockTo(&p)
 	q.Report.Stop()
 	if d != nil {
 		d.Report.Stop()

@@ -76,7 +76,7 @@ func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
 		var errs []error
 		_, err := subscribeTo(q, ctx, func(hctx context.Context, d delivery.Delivery[int]) error {
 			if d.Body == 0 {
-				errs = append(errs, top.Publish(hctx, 3))
+				errs = append(errs, top.In.Publish(hctx, 3))
 			}
 			return nil
 		}, WithConcurrency(2)) // the second finds nothing but what stands behind the first

@@ -16,35 +16,38 @@ import (
 
 // An endingOf is a topic that is being ended, with its queues.
 type endingOf[T any] struct {
-	*Topic[T]
+	t    *Topic[T]
 	qs   []*queue.Queue[T]
 	dead []*queue.Queue[T] // dead-letter queues that are drained too
 }
 
 // Identity is what the runs of the topic's handlers say their topic is.
-func (t *Topic[T]) Identity() any { return t.Core }
+func (t *Topic[T]) Identity() any { return t.In.Core }
 
 // BeginShutdown makes the topic accept no publishes but those of running handlers of the
 // topics in with, and drains its queues.
 func (t *Topic[T]) BeginShutdown(with map[any]bool) ending.Ending {
-	t.Mu.Lock()
-	tell := t.BeginClosingLocked(with)
+	t.In.Mu.Lock()
+	tell := t.In.BeginClosingLocked(with)
 	qs := t.queuesLocked()
 	var p notice.Pending
-	t.UnlockTo(&p) // those behind the refused are admitted
+	t.In.UnlockTo(&p) // those behind the refused are admitted
 	tell()
 	for _, q := range qs {
 		lifecycle.Drain(q)
 	}
 	p.Perform()
-	return &endingOf[T]{Topic: t, qs: qs}
+	return &endingOf[T]{t: t, qs: qs}
 }
+
+// Published counts the messages that the topic has accepted.
+func (e *endingOf[T]) Published() uint64 { return e.t.In.Published() }
 
 // Await waits until the queues have been drained, each at some instant, and the engine, if
 // there is one, holds nothing more.
 func (e *endingOf[T]) Await(ctx context.Context) error {
 	err := awaitDrained(ctx, e.qs, e.dead)
-	if e.remote == nil {
+	if e.t.remote == nil {
 		return err
 	}
 	for _, q := range e.qs {
@@ -91,9 +94,9 @@ func (e *endingOf[T]) IsDrained() bool {
 // DrainDead makes the dead-letter queues give out no more letters; Await and IsDrained look at
 // them from then on.
 func (e *endingOf[T]) DrainDead() {
-	e.Mu.Lock()
-	defer e.Mu.Unlock()
-	e.dead = e.drainDeadLocked(e.qs)
+	e.t.In.Mu.Lock()
+	defer e.t.In.Mu.Unlock()
+	e.dead = e.t.drainDeadLocked(e.qs)
 }
 
 // orphansLocked returns the dead-letter queues that have outlived their queues, in the
@@ -121,7 +124,7 @@ func (t *Topic[T]) drainDeadLocked(qs []*queue.Queue[T]) []*queue.Queue[T] {
 }
 
 // OnEngine reports whether the topic is on an engine.
-func (e *endingOf[T]) OnEngine() bool { return e.remote != nil }
+func (e *endingOf[T]) OnEngine() bool { return e.t.remote != nil }
 
 // AskLeft asks the engine what it holds.
 func (e *endingOf[T]) AskLeft() {
@@ -131,25 +134,25 @@ func (e *endingOf[T]) AskLeft() {
 }
 
 // CloseNow closes the topic.
-func (e *endingOf[T]) CloseNow(why error) (finish func()) { return e.endNow(why) }
+func (e *endingOf[T]) CloseNow(why error) (finish func()) { return e.t.endNow(why) }
 
 // AwaitDone waits for the goroutines that received from the engine, which are about
 // to end.
 func (e *endingOf[T]) AwaitDone(ctx context.Context) {
-	if e.remote == nil {
+	if e.t.remote == nil {
 		return
 	}
 	select {
-	case <-e.Done():
+	case <-e.t.Done():
 	case <-ctx.Done():
 	}
 }
 
 // Result returns what ending the topic left, or nil.
 func (e *endingOf[T]) Result() *ending.ShutdownError {
-	e.Mu.Lock()
-	defer e.Mu.Unlock()
-	return e.shutdown
+	e.t.In.Mu.Lock()
+	defer e.t.In.Mu.Unlock()
+	return e.t.shutdown
 }
 
 // Close ends the topic at once.
@@ -162,13 +165,13 @@ func (t *Topic[T]) Close() error {
 // Shutdown, with why it did not wait any longer. What it returns tells of it and
 // lets the engine go: it calls hooks, and may block.
 func (t *Topic[T]) endNow(why error) (finish func()) {
-	t.Mu.Lock()
-	if t.IsClosedLocked() {
-		t.Mu.Unlock()
+	t.In.Mu.Lock()
+	if t.In.IsClosedLocked() {
+		t.In.Mu.Unlock()
 		return func() {}
 	}
 	qs := t.queuesLocked()
-	tell := t.CloseLocked()
+	tell := t.In.CloseLocked()
 	t.closedQ = qs
 	t.drainDeadLocked(qs) // what expires now is there to be looked at
 	orphans := t.orphansLocked()
@@ -177,7 +180,7 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 	for _, q := range t.opening {
 		q.Closing = true
 	}
-	left := &ending.ShutdownError{Topic: t.TopicName, Err: why}
+	left := &ending.ShutdownError{Topic: t.In.TopicName, Err: why}
 	for _, q := range qs {
 		q.Closing = true
 		l := lifecycle.CloseNow(q, false)
@@ -199,17 +202,17 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 		t.shutdown = left
 	}
 	var p notice.Pending
-	t.UnlockTo(&p)
+	t.In.UnlockTo(&p)
 
 	tell()
 	p.CancelAll()
 	return func() {
 		// A hook may end the goroutine.
-		defer t.Release()
+		defer t.In.Release()
 		ended := append(slices.Clone(qs), orphans...)
 		defer callback.Each(len(ended), func(k int) { ended[k].Report.Stop() })
 		if t.remote != nil {
-			t.Live.Add(1)
+			t.In.Live.Add(1)
 			defer func() { go t.letGo() }()
 			for _, q := range qs {
 				defer q.Keeper.LetGo()
@@ -222,19 +225,19 @@ func (t *Topic[T]) endNow(why error) (finish func()) {
 // letGo closes the engine's topic, which waits for what is under way between its queues
 // and the engine. Started by endNow, if the topic is on an engine; Done waits for it.
 func (t *Topic[T]) letGo() {
-	defer t.Release()
+	defer t.In.Release()
 	t.remote.Close()
 }
 
 // Done returns a channel that is closed when the topic is closed and the last of its
 // goroutines and timers is gone.
-func (t *Topic[T]) Done() <-chan struct{} { return t.Live.Awaitable() }
+func (t *Topic[T]) Done() <-chan struct{} { return t.In.Live.Awaitable() }
 
 // Leftovers returns what the queues held when the topic was closed; nil before that.
 func (t *Topic[T]) Leftovers() map[string][]message.Published[T] {
-	t.Mu.Lock()
+	t.In.Mu.Lock()
 	qs := t.closedQ
-	t.Mu.Unlock()
+	t.In.Mu.Unlock()
 	var left map[string][]message.Published[T]
 	for _, q := range qs {
 		if ms := lifecycle.Leftovers(q); len(ms) > 0 {

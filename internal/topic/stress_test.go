@@ -213,8 +213,8 @@ func (s *stressTest) check() {
 
 func (s *stressTest) tryCheck() error {
 	top := s.top
-	top.Mu.Lock()
-	defer top.Mu.Unlock()
+	top.In.Mu.Lock()
+	defer top.In.Mu.Unlock()
 	for _, q := range top.queues {
 		q.Mu.Lock()
 		err := q.CheckLocked()
@@ -224,7 +224,7 @@ func (s *stressTest) tryCheck() error {
 			d.Mu.Unlock()
 		}
 		if err == nil {
-			err = top.CheckLimitLocked(q)
+			err = top.In.CheckLimitLocked(q)
 		}
 		q.Mu.Unlock()
 		if err != nil {
@@ -279,9 +279,9 @@ func (s *stressTest) publish(n int) {
 		default:
 			for k := range ms {
 				if r.IntN(2) == 0 {
-					err = s.top.Publish(ctx, ms[k].Body)
+					err = s.top.In.Publish(ctx, ms[k].Body)
 				} else {
-					err = s.top.TryPublish(ctx, ms[k].Body)
+					err = s.top.In.TryPublish(ctx, ms[k].Body)
 				}
 				s.confirmed[first+k].Store(err == nil)
 			}
@@ -389,7 +389,7 @@ func (s *stressTest) handler(l *ledger, salt int) Handler[int] {
 			return done()
 		}
 		if id := int(s.ids.Add(1)) - 1; id < stressIDs {
-			s.confirmed[id].Store(s.top.TryPublish(ctx, id) == nil)
+			s.confirmed[id].Store(s.top.In.TryPublish(ctx, id) == nil)
 		}
 		return errBusy
 	}

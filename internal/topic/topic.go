@@ -25,7 +25,7 @@ import (
 // A Topic is where messages of type T are published: what package fanout calls so, without
 // its options.
 type Topic[T any] struct {
-	admission.Admission[T]
+	In admission.Admission[T] // the way into the queues; it has the topic's Mu
 
 	remote *enginequeue.Topic[T] // nil in memory
 
@@ -50,17 +50,17 @@ func New[T any](name string, set settings.Topic) (*Topic[T], error) {
 		return nil, fmt.Errorf("fanout: topic %q: %w", name, err)
 	}
 	t := &Topic[T]{queues: map[string]*queue.Queue[T]{}}
-	t.Init(c, set)
-	t.Owner = t
+	t.In.Init(c, set)
+	t.In.Owner = t
 	if on != nil {
-		t.remote = &enginequeue.Topic[T]{Topic: on, Home: &t.Home, Host: t}
-		t.PublishBy(t.remote)
+		t.remote = &enginequeue.Topic[T]{Topic: on, Home: &t.In.Home, Admission: &t.In, Host: t}
+		t.In.PublishBy(t.remote)
 	}
 	return t, nil
 }
 
 // Name is the topic's name.
-func (t *Topic[T]) Name() string { return t.TopicName }
+func (t *Topic[T]) Name() string { return t.In.TopicName }
 
 // Open makes a queue that gets every message published from now on that its filters
 // accept. Its dead letters go to dead, if that is not nil.
@@ -69,7 +69,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		return nil, fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.TopicName, message.ContextError(ctx))
+		return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.In.TopicName, message.ContextError(ctx))
 	}
 	if name == "" || strings.HasSuffix(name, queue.DeadSuffix) {
 		return nil, message.Invalid("OpenQueue", fmt.Sprintf("%q", name), "a name that is not empty and does not end in "+queue.DeadSuffix)
@@ -77,24 +77,24 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 	if t.remote != nil {
 		q, err := t.remote.OpenQueue(ctx, name, set, filters, dead != nil)
 		if err != nil {
-			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.TopicName, err)
+			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.In.TopicName, err)
 		}
 		return q, nil
 	}
-	q := queue.NewQueue(t.Core, &t.Home, name, &set.Limits)
+	q := queue.NewQueue(t.In.Core, &t.In.Home, name, &set.Limits)
 	q.Direct, q.Filters = set.Delay > 0, filter.New(filters)
-	t.Connect(q)
+	t.In.Connect(q)
 	if dead != nil && set.Asked.LettersOwn != "" {
 		return nil, fmt.Errorf("%w: %s beside WithDeadLetterQueue: give it to NewDeadLetterQueue", message.ErrInvalidOption, set.Asked.LettersOwn)
 	}
 	q.Dead = dead
-	if set.Replay > 0 && !t.Retains() {
-		return nil, fmt.Errorf("%w: WithReplay(%v): topic %q retains nothing, make it WithRetention", message.ErrUnsupported, message.Limit(set.Replay), t.TopicName)
+	if set.Replay > 0 && !t.In.Retains() {
+		return nil, fmt.Errorf("%w: WithReplay(%v): topic %q retains nothing, make it WithRetention", message.ErrUnsupported, message.Limit(set.Replay), t.In.TopicName)
 	}
 
-	t.Mu.Lock()
+	t.In.Mu.Lock()
 	if err := t.mayOpenLocked(name); err != nil {
-		t.Mu.Unlock()
+		t.In.Mu.Unlock()
 		return nil, err
 	}
 	if t.limits == nil || *t.limits != *q.Set {
@@ -104,30 +104,30 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 	q.Set = t.limits
 	if q.Filters != nil && set.Replay > 0 {
 		r := t.beginReplayLocked(q)
-		t.Mu.Unlock()
+		t.In.Mu.Unlock()
 		if err := t.replay(ctx, r); err != nil {
-			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.TopicName, err)
+			return nil, fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.In.TopicName, err)
 		}
 		return q, nil
 	}
-	defer t.Mu.Unlock()
+	defer t.In.Mu.Unlock()
 	q.Mu.Lock() // what is replayed may be due at once, and the timer begin
 	defer q.Mu.Unlock()
-	t.Live.Add(1)
+	t.In.Live.Add(1)
 	q.AdoptLocked()
 	t.queues[name] = q
 	if set.Replay > 0 {
-		overflow.ReplayLocked(q, t.RetainedLocked())
+		overflow.ReplayLocked(q, t.In.RetainedLocked())
 	}
-	t.AddLocked(q)
+	t.In.AddLocked(q)
 	return q, nil
 }
 
 // mayOpenLocked returns the error that keeps a queue of that name from being opened.
 func (t *Topic[T]) mayOpenLocked(name string) error {
 	switch {
-	case !t.IsOpenLocked():
-		return fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.TopicName, message.ErrClosed)
+	case !t.In.IsOpenLocked():
+		return fmt.Errorf("fanout: open queue %q of topic %q: %w", name, t.In.TopicName, message.ErrClosed)
 	case t.queues[name] != nil || t.opening[name] != nil:
 		return nameExists(name)
 	}
@@ -142,8 +142,8 @@ func nameExists(name string) error {
 // Queue returns the open queue of that name, or nil if there is none. When the topic is
 // closed it returns the queue that was open then.
 func (t *Topic[T]) Queue(name string) *queue.Queue[T] {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
 	if k, ok := slices.BinarySearchFunc(t.closedQ, name, func(q *queue.Queue[T], name string) int { return cmp.Compare(q.QueueName, name) }); ok {
 		return t.closedQ[k]
 	}
@@ -153,14 +153,14 @@ func (t *Topic[T]) Queue(name string) *queue.Queue[T] {
 // Queues returns the topic's open queues in the order of their names. When the topic is
 // closed it returns those that were open then.
 func (t *Topic[T]) Queues() []*queue.Queue[T] {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
 	return t.queuesLocked()
 }
 
 func (t *Topic[T]) queuesLocked() []*queue.Queue[T] {
 	qs := slices.Clone(t.closedQ)
-	if !t.IsClosedLocked() {
+	if !t.In.IsClosedLocked() {
 		qs = slices.Collect(maps.Values(t.queues))
 	}
 	slices.SortFunc(qs, func(a, b *queue.Queue[T]) int {
@@ -175,9 +175,9 @@ func (t *Topic[T]) queuesLocked() []*queue.Queue[T] {
 // Stats returns a snapshot of the topic's counters. Those of its queues are
 // taken one by one, by [Queue.Stats].
 func (t *Topic[T]) Stats() admission.Stats {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
-	s := t.StatsLocked()
+	t.In.Mu.Lock()
+	defer t.In.Mu.Unlock()
+	s := t.In.StatsLocked()
 	s.Queues = len(t.queues)
 	if t.remote != nil {
 		s.Published, s.Unrouted = t.remote.Published.Load(), engine.Unknown

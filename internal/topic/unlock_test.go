@@ -33,7 +33,7 @@ func TestUnlockTellsLast(t *testing.T) {
 		q = openQueue(t, top, "q", WithCapacity(1))
 		publish(t, top, 1)
 		published := make(chan error, 1)
-		go func() { published <- top.Publish(ctx, 2) }()
+		go func() { published <- top.In.Publish(ctx, 2) }()
 		synctest.Wait()
 		require.Equal(t, 1, top.Stats().Waiting)
 
@@ -96,17 +96,17 @@ func TestUnlockUnderATopicLeavesItToTheTopic(t *testing.T) {
 	var told []string
 	top := newTopic[int](t, WithHooks(Hooks{Dropped: func(e Event) { told = append(told, e.Queue) }}))
 	a, b := openQueue(t, top, "a"), openQueue(t, top, "b")
-	top.Mu.Lock()
+	top.In.Mu.Lock()
 	for _, q := range []*queue.Queue[int]{a, b} {
 		q.Mu.Lock()
 		q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: 1})
 		q.RoomWanted.Store(1) // as of one who waits for room, and has gone
-		q.UnlockUnder(&top.Home)
+		q.UnlockUnder(&top.In.Home)
 		require.False(t, q.Pending.Any())
 	}
 	require.Empty(t, told)
-	require.Equal(t, []*queue.Queue[int]{a, b}, top.RoomMade)
-	top.Unlock()
+	require.Equal(t, []*queue.Queue[int]{a, b}, top.In.RoomMade)
+	top.In.Unlock()
 	require.Equal(t, []string{"a", "b"}, told)
 	require.Zero(t, a.RoomWanted.Load()+b.RoomWanted.Load(), "who waits for room was not told")
 	check(t, top)
@@ -119,10 +119,10 @@ func TestUnlockWithNothingPendingAllocatesNothing(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		q.Mu.Lock()
 		q.Unlock()
-		top.Mu.Lock()
+		top.In.Mu.Lock()
 		q.Mu.Lock()
-		q.UnlockUnder(&top.Home)
-		top.Unlock()
+		q.UnlockUnder(&top.In.Home)
+		top.In.Unlock()
 	}))
 	require.NoError(t, top.Close())
 }

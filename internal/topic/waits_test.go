@@ -58,13 +58,13 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 						wait(ctx, t, openQueue(t, top, strconv.Itoa(k)))
 					}
 					synctest.Wait()
-					require.EqualValues(t, n, top.Idle.N.Load())
+					require.EqualValues(t, n, top.In.Idle.N.Load())
 					for k, name := range order {
 						closed := closeOne(t, top, strconv.Itoa(name))
 						synctest.Wait()
-						require.EqualValues(t, n-k-1, top.Idle.N.Load())
-						require.Len(t, top.Idle.List, n-k-1)
-						require.False(t, slices.ContainsFunc(top.Idle.List, func(q *queue.Queue[int]) bool { return q.Closed }))
+						require.EqualValues(t, n-k-1, top.In.Idle.N.Load())
+						require.Len(t, top.In.Idle.List, n-k-1)
+						require.False(t, slices.ContainsFunc(top.In.Idle.List, func(q *queue.Queue[int]) bool { return q.Closed }))
 						runtime.GC()
 						runtime.GC()
 						require.Nil(t, closed.Value(), "the topic keeps a closed queue")
@@ -86,8 +86,8 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 					synctest.Wait()
 					require.NoError(t, end(ctx, top))
 					synctest.Wait()
-					require.Zero(t, top.Idle.N.Load())
-					require.Empty(t, top.Idle.List)
+					require.Zero(t, top.In.Idle.N.Load())
+					require.Empty(t, top.In.Idle.List)
 				})
 			}
 		})

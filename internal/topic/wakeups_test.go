@@ -52,7 +52,7 @@ func TestPromise03NoWakeUpIsLostBetweenALookAndASleep(t *testing.T) {
 				row.consume(ctx, t, top, func() { taken.Add(1) })
 				rnd := rand.New(rand.NewPCG(1, 1))
 				for n := range int64(rounds) {
-					require.NoError(t, top.Publish(ctx, int(n)))
+					require.NoError(t, top.In.Publish(ctx, int(n)))
 					for spins := 0; taken.Load() <= n; spins++ {
 						if spins == 5000 { // it has been taken from its processor, or sleeps
 							synctest.Wait()
@@ -73,7 +73,7 @@ func TestAMessageThatIsPublishedWhileItsConsumerGoesToSleepIsSeen(t *testing.T) 
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
 		q := openQueue(t, top, "q")
-		top.Idle.Mu.Lock() // a consumer that has found nothing stops here
+		top.In.Idle.Mu.Lock() // a consumer that has found nothing stops here
 		got := make(chan int, 1)
 		go func() {
 			if d, err := receiveFrom(q, ctx); err == nil {
@@ -91,7 +91,7 @@ func TestAMessageThatIsPublishedWhileItsConsumerGoesToSleepIsSeen(t *testing.T) 
 			runtime.Gosched()
 		}
 		publish(t, top, 1) // nobody is in the list of idle queues
-		top.Idle.Mu.Unlock()
+		top.In.Idle.Mu.Unlock()
 		synctest.Wait()
 		require.Len(t, got, 1, "the receiver sleeps beside a message")
 		top.Close()
@@ -150,9 +150,9 @@ func TestAReceiverThatIsWokenInVainIsWokenAgain(t *testing.T) {
 		}()
 		synctest.Wait()
 		// As a publish does whose message somebody else takes.
-		top.Idle.Mu.Lock()
-		require.Equal(t, []*queue.Queue[int]{q}, top.Idle.TakeLocked())
-		top.Idle.Mu.Unlock()
+		top.In.Idle.Mu.Lock()
+		require.Equal(t, []*queue.Queue[int]{q}, top.In.Idle.TakeLocked())
+		top.In.Idle.Mu.Unlock()
 		q.Mu.Lock()
 		q.Receivers.Wake()
 		q.Mu.Unlock()

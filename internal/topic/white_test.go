@@ -249,11 +249,11 @@ func TestRowDeduplication(t *testing.T) {
 				publishAll(t, top, withID(n, fmt.Sprint(n)))
 			}
 			elapse(window + window/8)
-			top.Mu.Lock() // nobody asked, but the timer
-			remembered, armed := top.IDsLocked()
+			top.In.Mu.Lock() // nobody asked, but the timer
+			remembered, armed := top.In.IDsLocked()
 			require.Zero(t, remembered)
 			require.False(t, armed)
-			top.Mu.Unlock()
+			top.In.Mu.Unlock()
 			top.Close()
 			<-top.Done()
 		})
@@ -286,13 +286,13 @@ func TestDoneComesWhenTheLastOfManyThatAPublishWokeIsHome(t *testing.T) {
 					publish(t, top, k)
 					synctest.Wait()
 					require.EqualValues(t, (k+1)*n, handled.Load())
-					require.LessOrEqual(t, len(top.Idle.List), n)
-					require.EqualValues(t, n+1, top.Live.N.Load(), "each queue, and the topic")
+					require.LessOrEqual(t, len(top.In.Idle.List), n)
+					require.EqualValues(t, n+1, top.In.Live.N.Load(), "each queue, and the topic")
 				}
 				top.Close()
 				<-top.Done()
 				synctest.Wait()
-				require.Zero(t, top.Live.N.Load())
+				require.Zero(t, top.In.Live.N.Load())
 			})
 		})
 	}
@@ -319,7 +319,7 @@ func TestAHandlerKeepsNothingOfThePublishesThatItWaitedFor(t *testing.T) {
 		kept := make(chan int, 1)
 		subscribe(t, in, "in", func(ctx context.Context, d delivery.Delivery[int]) error {
 			for n := range 10 {
-				if err := out.Publish(ctx, n); err != nil {
+				if err := out.In.Publish(ctx, n); err != nil {
 					return err
 				}
 			}
@@ -415,10 +415,10 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 		q.Mu.Unlock()
 		require.Zero(t, view.StatsOf(q).Unsettled())
 		require.Zero(t, view.StatsOf(q).Dead)
-		top.Mu.Lock()
-		remembered, _ := top.IDsLocked()
+		top.In.Mu.Lock()
+		remembered, _ := top.In.IDsLocked()
 		require.Zero(t, remembered)
-		top.Mu.Unlock()
+		top.In.Mu.Unlock()
 		check(t, top)
 		top.Close()
 		<-top.Done()
@@ -476,9 +476,9 @@ func TestABlockQueueSeesTheRoomThatALeaseHasMadeAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 20, WithCapacity(20))
 		for n := range 10 {
-			require.NoError(t, g.top.TryPublish(ctx, 20+n))
+			require.NoError(t, g.top.In.TryPublish(ctx, 20+n))
 		}
-		require.ErrorIs(t, g.top.TryPublish(ctx, 30), message.ErrQueueFull)
+		require.ErrorIs(t, g.top.In.TryPublish(ctx, 30), message.ErrQueueFull)
 		check(t, g.top)
 		g.end()
 	})

@@ -32,7 +32,7 @@ func newQueue[T any](t *testing.T, set func(l *settings.Limits)) (*home[T], *que
 	c, err := core.New("payments", settings.Topic{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
 	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](64)}
-	h.Owner = h
+	h.Admission, h.Owner = h, h
 	s := settings.DefaultQueue()
 	set(&s.Limits)
 	q := queue.NewQueue(c, &h.Home, "q", &s.Limits)

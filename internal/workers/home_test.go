@@ -88,7 +88,7 @@ func newHome[T any](t *testing.T, ss ...setting) *home[T] {
 	c, err := core.New("payments", top)
 	require.NoError(t, err)
 	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](log.SegmentOf[message.Item[T]]())}
-	h.Owner = h
+	h.Admission, h.Owner = h, h
 	h.q = queue.NewQueue(c, &h.Home, "q", &set.Limits)
 	h.q.Log, h.q.Idle = h.log, &h.Idle
 	h.q.Cursor = h.log.Cursor()
