@@ -3,12 +3,10 @@ package workers
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/gofanout/fanout/internal/callsite"
 	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
@@ -70,7 +68,7 @@ func Start[T any](q *queue.Queue[T], one OneHandler[T], h BatchHandler[T], set s
 		most, keeps = 1, false
 	}
 	s := &Subscriber[T]{Q: q, handlers: handlers[T]{one, h}, keeps: keeps}
-	s.Pool = consumers.Pool[T]{Workers: s, Clock: &q.Core.Clock, Most: most, Set: set.Shared(), Site: callSite()}
+	s.Pool = consumers.Pool[T]{Workers: s, Clock: &q.Core.Clock, Most: most, Set: set.Shared(), Site: callsite.Of()}
 	if is := append(slices.Clip(q.Core.Around), set.Interceptors...); len(is) > 0 {
 		s.interceptors = &is
 	}
@@ -203,36 +201,6 @@ func (s *Subscriber[T]) visibility() time.Duration {
 		return s.Q.Set.Visibility
 	}
 	return max(s.Q.Set.Visibility, s.Set.AutoExtend)
-}
-
-// callSite is the file and line that called into this package, to name a
-// subscriber by the place where it was made.
-func callSite() string {
-	var pcs [8]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	for {
-		f, more := frames.Next()
-		if !ours(f.Function) || strings.HasSuffix(f.File, "_test.go") {
-			return lastTwo(f.File) + ":" + strconv.Itoa(f.Line)
-		}
-		if !more {
-			return "unknown"
-		}
-	}
-}
-
-// lastTwo is a file with its folder.
-func lastTwo(path string) string {
-	if k := strings.LastIndexByte(path, '/'); k > 0 {
-		return path[strings.LastIndexByte(path[:k], '/')+1:]
-	}
-	return path
-}
-
-// ours reports whether a function is of package fanout, or of this one.
-func ours(function string) bool {
-	function, found := strings.CutPrefix(function, "github.com/gofanout/fanout")
-	return found && (strings.HasPrefix(function, ".") || strings.HasPrefix(function, "/internal/topic.") || strings.HasPrefix(function, "/internal/workers."))
 }
 
 // TrimLocked lets go of memory for batches to come.
