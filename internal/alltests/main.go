@@ -132,6 +132,10 @@ func (o options) of(module string, p plan) []string {
 		packages = slices.Sorted(maps.Keys(p.long))
 		arguments = append(arguments, "-run=^("+strings.Join(p.longTests(), "|")+")$")
 	}
+	if o.raced(module) {
+		// Nobody debugs these programs: without DWARF an eighth of the compiling is saved.
+		arguments = append(arguments, "-gcflags=all=-dwarf=false")
+	}
 	if env, err := exec.LookPath("env"); err == nil {
 		// The compiler collects garbage less often, which saves a sixth of its time and
 		// takes a seventh more memory. The tests run as ever.
