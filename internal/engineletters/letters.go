@@ -1,11 +1,11 @@
 package engineletters
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,7 +59,7 @@ func (s *Source[T]) Peek(ctx context.Context, most int) (ds []delivery.Delivery[
 	for _, l := range h.letters {
 		ds = append(ds, h.delivery(l))
 	}
-	slices.SortStableFunc(ds, func(a, b delivery.Delivery[T]) int { return cmp.Compare(a.At, b.At) })
+	sort.SliceStable(ds, func(j, k int) bool { return ds[j].At < ds[k].At })
 	return ds, errors.Join(err, h.giveBack(ctx))
 }
 
@@ -178,8 +178,9 @@ func (h *holding[T]) endAll(ctx context.Context, ls []*heldLetter[T], how letter
 // moveEach has the engine move letters, and sorts them: those of one key are moved
 // one after the other, in the order of publication, up to one that fails.
 func (h *holding[T]) moveEach(ctx context.Context, ls []*heldLetter[T]) []error {
-	slices.SortStableFunc(ls, func(a, b *heldLetter[T]) int {
-		return cmp.Or(cmp.Compare(a.OrderingKey, b.OrderingKey), cmp.Compare(a.letter.At, b.letter.At))
+	sort.SliceStable(ls, func(j, k int) bool {
+		a, b := ls[j], ls[k]
+		return a.OrderingKey < b.OrderingKey || a.OrderingKey == b.OrderingKey && a.letter.At < b.letter.At
 	})
 	var bounds []int // of those of one key, or of one without
 	for k, l := range ls {

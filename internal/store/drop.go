@@ -1,8 +1,7 @@
 package store
 
 import (
-	"cmp"
-	"slices"
+	"sort"
 
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
@@ -100,7 +99,7 @@ func (s *Store[T]) Empty() {
 // InOrder returns the window's entries in the order of publication.
 func (s *Store[T]) InOrder() []int32 {
 	all := s.entries()
-	slices.SortFunc(all, func(a, b int32) int { return cmp.Compare(s.Win.At(a).Seq, s.Win.At(b).Seq) })
+	sort.Slice(all, func(j, k int) bool { return s.Win.At(all[j]).Seq < s.Win.At(all[k]).Seq })
 	return all
 }
 

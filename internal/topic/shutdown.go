@@ -1,9 +1,7 @@
 package topic
 
 import (
-	"cmp"
 	"context"
-	"maps"
 	"slices"
 
 	"github.com/gofanout/fanout/internal/callback"
@@ -102,7 +100,12 @@ func (e *endingOf[T]) DrainDead() {
 // orphansLocked returns the dead-letter queues that have outlived their queues, in the
 // order of their names.
 func (t *Topic[T]) orphansLocked() []*queue.Queue[T] {
-	return slices.SortedFunc(maps.Values(t.orphans), func(a, b *queue.Queue[T]) int { return cmp.Compare(a.QueueName, b.QueueName) })
+	qs := make([]*queue.Queue[T], 0, len(t.orphans))
+	for _, q := range t.orphans {
+		qs = append(qs, q)
+	}
+	sortByName(qs)
+	return qs
 }
 
 // drainDeadLocked makes the dead-letter queues give out no more letters, and

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/gofanout/fanout/engine"
@@ -163,13 +164,13 @@ func (t *Topic[T]) queuesLocked() []*queue.Queue[T] {
 	if !t.In.IsClosedLocked() {
 		qs = slices.Collect(maps.Values(t.queues))
 	}
-	slices.SortFunc(qs, func(a, b *queue.Queue[T]) int {
-		if a.QueueName < b.QueueName {
-			return -1
-		}
-		return 1
-	})
+	sortByName(qs)
 	return qs
+}
+
+// sortByName is compiled for each T; package sort is not, as slices would be.
+func sortByName[T any](qs []*queue.Queue[T]) {
+	sort.Slice(qs, func(j, k int) bool { return qs[j].QueueName < qs[k].QueueName })
 }
 
 // Stats returns a snapshot of the topic's counters. Those of its queues are

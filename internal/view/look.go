@@ -1,11 +1,11 @@
 package view
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
@@ -59,7 +59,7 @@ func peekLocked[T any](q *queue.Queue[T]) []delivery.Delivery[T] {
 
 // InOrder sorts deliveries by when their messages were published.
 func InOrder[T any](ds []delivery.Delivery[T]) {
-	slices.SortFunc(ds, func(a, b delivery.Delivery[T]) int { return cmp.Compare(a.Seq, b.Seq) })
+	sort.Slice(ds, func(j, k int) bool { return ds[j].Seq < ds[k].Seq })
 }
 
 // LookLen is how many messages are looked at under one lock.
@@ -154,7 +154,7 @@ func (s *sights[T]) trim() {
 	if len(s.seen) == s.trimmed {
 		return
 	}
-	slices.SortFunc(s.seen, func(a, b Sight[T]) int { return a.place.compare(b.place) })
+	sort.Slice(s.seen, func(j, k int) bool { return s.seen[j].place.compare(s.seen[k].place) < 0 })
 	s.seen = slices.CompactFunc(s.seen, func(a, b Sight[T]) bool {
 		return a.place.seq == b.place.seq && (a.place.entry == inLog || !a.D.Q.Letters)
 	})
