@@ -103,11 +103,11 @@ func (a *Admission[T]) PublishBy(e Engine[T]) {
 // Connect gives a queue that is not added yet the log that it will read, unless it is direct.
 func (a *Admission[T]) Connect(q *queue.Queue[T]) {
 	switch {
-	case q.Direct:
+	case q.Store.Direct:
 	case q.Filters != nil:
 		q.ReadOwnLog(&a.spare)
 	default:
-		q.Log, q.Idle = a.log, &a.Idle
+		q.Store.Log, q.Idle = a.log, &a.Idle
 	}
 }
 
@@ -119,12 +119,12 @@ func (a *Admission[T]) AddLocked(q *queue.Queue[T]) {
 		return
 	}
 	a.open.Add(q)
-	if q.Direct {
+	if q.Store.Direct {
 		a.directs++
 		a.limit = -1
 		return
 	}
-	if n := q.Set.Capacity / 4; n < log.SegmentOf[message.Item[T]]() {
+	if n := q.Store.Set.Capacity / 4; n < log.SegmentOf[message.Item[T]]() {
 		if a.short == nil {
 			a.short = make(map[int]int)
 		}
@@ -132,11 +132,11 @@ func (a *Admission[T]) AddLocked(q *queue.Queue[T]) {
 		a.segment = min(a.segment, n)
 	}
 	a.log.Resize(a.segment)
-	q.Cursor = a.log.Cursor()
-	began := q.Cursor.Pos()
-	q.Offered -= uint64(began)
-	q.Allow.Add(began)
-	a.limit = min(a.limit, q.Allow.Load())
+	q.Store.Cursor = a.log.Cursor()
+	began := q.Store.Cursor.Pos()
+	q.Store.Offered -= uint64(began)
+	q.Store.Allow.Add(began)
+	a.limit = min(a.limit, q.Store.Allow.Load())
 }
 
 // RemoveLocked has a queue that was added get nothing any more. It is closed. The limit
@@ -151,13 +151,13 @@ func (a *Admission[T]) RemoveLocked(q *queue.Queue[T]) {
 	if !a.log.Read() {
 		a.log.Forget()
 	}
-	if q.Direct {
+	if q.Store.Direct {
 		if a.directs--; a.directs == 0 {
 			a.limit = 0
 		}
 		return
 	}
-	n := q.Set.Capacity / 4
+	n := q.Store.Set.Capacity / 4
 	if n >= log.SegmentOf[message.Item[T]]() {
 		return
 	}
@@ -187,7 +187,7 @@ func (a *Admission[T]) relimitLocked() {
 		return
 	}
 	for q := range a.open.All() {
-		a.limit = min(a.limit, q.Allow.Load())
+		a.limit = min(a.limit, q.Store.Allow.Load())
 	}
 }
 

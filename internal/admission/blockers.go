@@ -21,7 +21,7 @@ func (a *Admission[T]) blockersOf(w *waiter[T]) (full []handling.Queue) {
 		todo = todo[1:]
 		for q, n := range o.Targets(&a.open) {
 			switch {
-			case q.Set.Overflow != settings.Block && o.Redrive == nil:
+			case q.Store.Set.Overflow != settings.Block && o.Redrive == nil:
 			case overflow.HasRoom(q, int64(n)):
 				q.Blocks = false
 			default:

@@ -31,8 +31,8 @@ func (a *Admission[T]) Check() error {
 
 // CheckLimitLocked returns an error if a queue allows less than the admission believes.
 func (a *Admission[T]) CheckLimitLocked(q *queue.Queue[T]) error {
-	if q.Log == a.log && a.limit > q.Allow.Load() {
-		return fmt.Errorf("queue %q allows %d, the topic's limit is %d", q.QueueName, q.Allow.Load(), a.limit)
+	if q.Store.Log == a.log && a.limit > q.Store.Allow.Load() {
+		return fmt.Errorf("queue %q allows %d, the topic's limit is %d", q.Name(), q.Store.Allow.Load(), a.limit)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func (h *home[T]) open(name string, filters []filter.Filter[T], ss ...setting) *
 		s(&set)
 	}
 	q := queue.NewQueue(h.Core, &h.Home, name, &set.Limits)
-	q.Direct, q.Filters = set.Delay > 0, filter.New(filters)
+	q.Store.Direct, q.Filters = set.Delay > 0, filter.New(filters)
 	h.Connect(q)
 	h.Mu.Lock()
 	defer h.Mu.Unlock()

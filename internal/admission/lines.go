@@ -95,7 +95,7 @@ func (a *Admission[T]) blocksAnewLocked(w *waiter[T]) (anew bool) {
 		return true // others may not want this queue, and have not looked at it
 	}
 	for q, n := range w.Targets(&a.open) {
-		if q.Set.Overflow == settings.Block && !q.Blocks && !overflow.HasRoom(q, int64(n)) {
+		if q.Store.Set.Overflow == settings.Block && !q.Blocks && !overflow.HasRoom(q, int64(n)) {
 			q.Blocks, anew = true, true
 		}
 	}

@@ -19,14 +19,14 @@ func (a *Admission[T]) refusedLocked(o *offer.Offer[T]) error {
 		return nil
 	}
 	for q, n := range o.Targets(&a.open) {
-		if q.Set.Overflow.Drops() {
+		if q.Store.Set.Overflow.Drops() {
 			continue
 		}
-		if n > q.Set.Capacity {
-			return fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", message.ErrBatchTooLarge, n, q.QueueName, q.Set.Capacity)
+		if n > q.Store.Set.Capacity {
+			return fmt.Errorf("%w: %d messages for queue %q, which has a capacity of %d", message.ErrBatchTooLarge, n, q.Name(), q.Store.Set.Capacity)
 		}
-		if q.Set.Overflow == settings.Reject && !overflow.FindRoom(q, int64(n)) {
-			return fmt.Errorf("%w: queue %q holds %d", message.ErrQueueFull, q.QueueName, q.Set.Capacity-int(max(q.Room(), 0)))
+		if q.Store.Set.Overflow == settings.Reject && !overflow.FindRoom(q, int64(n)) {
+			return fmt.Errorf("%w: queue %q holds %d", message.ErrQueueFull, q.Name(), q.Store.Set.Capacity-int(max(q.Store.Room(), 0)))
 		}
 	}
 	return nil
@@ -57,7 +57,7 @@ func (a *Admission[T]) admitLocked(o *offer.Offer[T]) (full *queue.Queue[T], err
 		return nil, err
 	}
 	for q, n := range o.Targets(&a.open) {
-		if q.Set.Overflow == settings.Block && !hasRoomOrWants(o, q, int64(n)) {
+		if q.Store.Set.Overflow == settings.Block && !hasRoomOrWants(o, q, int64(n)) {
 			return q, nil
 		}
 	}
@@ -69,24 +69,24 @@ func (a *Admission[T]) admitLocked(o *offer.Offer[T]) (full *queue.Queue[T], err
 	}
 	for q := range a.open.All() {
 		switch {
-		case q.Direct || o.Delayed:
+		case q.Store.Direct || o.Delayed:
 			overflow.Add(q, o.Items, nil)
-		case q.Room() < 0:
+		case q.Store.Room() < 0:
 			overflow.Drop(q, o.Items, nil)
 		}
 	}
 	for _, r := range o.Rows {
 		switch {
 		case r.Q.Closing:
-		case r.Q.Direct || o.Delayed:
+		case r.Q.Store.Direct || o.Delayed:
 			overflow.Add(r.Q, o.Items, r.Accepted)
-		case r.Q.Room() < 0:
+		case r.Q.Store.Room() < 0:
 			overflow.Drop(r.Q, o.Items, r.Accepted)
 		}
 	}
 	a.showLocked(o)
 	for q := range o.Targets(&a.open) {
-		if q.Set.Overflow.Drops() && q.RoomWanted.Load() != 0 { // a redrive waits for what expires
+		if q.Store.Set.Overflow.Drops() && q.RoomWanted.Load() != 0 { // a redrive waits for what expires
 			a.TurnsOfLocked(q)
 		}
 	}
@@ -98,15 +98,15 @@ func (a *Admission[T]) admitLocked(o *offer.Offer[T]) (full *queue.Queue[T], err
 // waits, whoever makes some will come to admit waiters. RoomWanted is set before the
 // last look: who makes room and does not see it has made it before that look.
 func hasRoomOrWants[T any](o *offer.Offer[T], q *queue.Queue[T], n int64) bool {
-	if q.Room() >= n {
+	if q.Store.Room() >= n {
 		return true
 	}
 	if !o.MayWait {
 		return overflow.FindRoom(q, n)
 	}
 	target := n
-	if !q.Direct {
-		target += q.Log.Head()
+	if !q.Store.Direct {
+		target += q.Store.Log.Head()
 	}
 	o.Wants = q
 	q.RoomWanted.Store(target)
@@ -169,15 +169,15 @@ func (a *Admission[T]) showLocked(o *offer.Offer[T]) {
 func (a *Admission[T]) admitRedriveLocked(o *offer.Offer[T]) (full *queue.Queue[T], err error) {
 	q := o.Redrive
 	if q.Closing {
-		return nil, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
+		return nil, fmt.Errorf("%w: queue %q", message.ErrClosed, q.Name())
 	}
 	for again := true; again; again = len(o.Letters) > 0 && (hasRoomOrWants(o, q, 1) || deadletter.CanSwap(q)) {
 		var moved int
 		o.Letters, moved = deadletter.RedriveLocked(q, o.Letters)
 		o.Moved += moved
 	}
-	if a.limit >= 0 && q.Log == a.log { // it can only have become less
-		a.limit = min(a.limit, q.Allow.Load())
+	if a.limit >= 0 && q.Store.Log == a.log { // it can only have become less
+		a.limit = min(a.limit, q.Store.Allow.Load())
 	}
 	if len(o.Letters) > 0 {
 		return q, nil

@@ -52,13 +52,13 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		for _, r := range o.Rows {
 			require.Greater(t, r.Q.Filters.Number, last)
 			last = r.Q.Filters.Number
-			got[r.Q.QueueName] = r.Accepted
+			got[r.Q.Name()] = r.Accepted
 		}
 		want := map[string][]int{}
 		for _, q := range h.queues {
 			for k := range o.Items {
 				if q.Filters.Accepts(&o.Items[k]) {
-					want[q.QueueName] = append(want[q.QueueName], k)
+					want[q.Name()] = append(want[q.Name()], k)
 				}
 			}
 		}
@@ -157,7 +157,7 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 			h.seq++
 			h.Mu.Unlock()
 			require.Zero(t, view.StatsOf(q).Dropped)
-			require.Zero(t, q.Win.Len(), "it stays in the log")
+			require.Zero(t, q.Store.Win.Len(), "it stays in the log")
 			require.Equal(t, []int{1, 2}, bodies(t, q))
 			h.check(t)
 			h.end(t)

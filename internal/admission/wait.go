@@ -75,7 +75,7 @@ func (a *Admission[T]) offer(ctx context.Context, o *offer.Offer[T], try bool) e
 		return err
 	}
 	if full != nil {
-		return fmt.Errorf("%w: queue %q", message.ErrQueueFull, full.QueueName)
+		return fmt.Errorf("%w: queue %q", message.ErrQueueFull, full.Name())
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (a *Admission[T]) await(ctx context.Context, w *waiter[T], full *queue.Queu
 		case <-w.decided:
 			return nil
 		case <-ctx.Done():
-			return fmt.Errorf("%w while waiting for room in queue %q", message.ContextError(ctx), full.QueueName)
+			return fmt.Errorf("%w while waiting for room in queue %q", message.ContextError(ctx), full.Name())
 		case <-w.again:
 		case <-stalled.C:
 			if qs := a.blockersOf(w); len(qs) > 0 {

@@ -35,7 +35,7 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 			}
 			told := q.RoomWanted.Load() != 0
 			if before { // as by one who saw that no room is wanted
-				q.Leases.Ack(d.Ref)
+				q.Store.Leases.Ack(d.Ref)
 				delivery.AckedLocked(q)
 			}
 			q.Mu.Unlock()

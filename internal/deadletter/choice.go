@@ -33,8 +33,8 @@ func find[T any](q *queue.Queue[T], what string, c *Choice[T]) error {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
 	c.dead = q.Dead
-	if q.Closed {
-		return fmt.Errorf("fanout: %s of %q: %w", what, q.QueueName, message.ErrClosed)
+	if q.Store.Closed {
+		return fmt.Errorf("fanout: %s of %q: %w", what, q.Name(), message.ErrClosed)
 	}
 	return nil
 }
@@ -49,10 +49,10 @@ func selectFrom[T any](q *queue.Queue[T], c *Choice[T]) (letters []delivery.Deli
 		var some []delivery.Delivery[T]
 		d.Mu.Lock()
 		if newer == 0 {
-			newer = d.Win.Reserve(1)
+			newer = d.Store.Win.Reserve(1)
 		}
-		from, more = d.Win.Scan(from, view.LookLen, func(i int32) {
-			if d.Win.Meta(i).Stamp < newer && !d.InFlight(i) && (!d.Shared() || d.Win.At(i).Ext.Source == q.Origin()) {
+		from, more = d.Store.Win.Scan(from, view.LookLen, func(i int32) {
+			if d.Store.Win.Meta(i).Stamp < newer && !d.Store.InFlight(i) && (!d.Shared() || d.Store.Win.At(i).Ext.Source == q.Origin()) {
 				some = append(some, delivery.PeekedLocked(d, i))
 			}
 		})

@@ -41,7 +41,7 @@ func newHome(t *testing.T, capacity int, bodies ...string) *home {
 	s.Capacity, s.MaxAttempts = len(bodies), 1
 	h.q = queue.NewQueue(c, &h.Home, "q", &s.Limits)
 	l := log.New[message.Item[string]](64)
-	h.q.Log, h.q.Idle, h.q.Cursor = l, &h.Idle, l.Cursor()
+	h.q.Store.Log, h.q.Idle, h.q.Store.Cursor = l, &h.Idle, l.Cursor()
 	h.Live.Add(1)
 	for k, b := range bodies {
 		l.Append(message.Item[string]{Seq: uint64(k) + 1, At: h.Now(), Body: b})
@@ -53,8 +53,8 @@ func newHome(t *testing.T, capacity int, bodies ...string) *home {
 		time.Sleep(time.Second)
 		require.NoError(t, d.Nack(t.Context()))
 	}
-	h.q.Set.Capacity = capacity
-	h.q.Allow.Add(int64(capacity - len(bodies)))
+	h.q.Store.Set.Capacity = capacity
+	h.q.Store.Allow.Add(int64(capacity - len(bodies)))
 	return h
 }
 

@@ -24,7 +24,7 @@ func Delete[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (delete
 		deleted, err = deleteFrom(ctx, q, c)
 	}
 	if err != nil {
-		err = fmt.Errorf("fanout: delete letters of %q: %w", q.QueueName, err)
+		err = fmt.Errorf("fanout: delete letters of %q: %w", q.Name(), err)
 	}
 	return deleted, err
 }
@@ -52,9 +52,9 @@ func drop[T any](d *queue.Queue[T], letters []queue.Letter) (n int) {
 		if !hasLetterLocked(d, l) {
 			continue
 		}
-		it := d.Win.At(l.Entry).Item
-		d.Discard(l.Entry)
-		d.Counters().Dropped++
+		it := d.Store.Win.At(l.Entry).Item
+		d.Store.Discard(l.Entry)
+		d.Store.Counters().Dropped++
 		d.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedByDelete})
 		n++
 	}

@@ -20,7 +20,7 @@ func Redrive[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (moved
 		return redriveTo(ctx, q, c)
 	}
 	m := new(redrivenCount)
-	info := intercept.Info{Operation: intercept.OpRedrive, Topic: q.Core.TopicName, Queue: q.QueueName, About: m}
+	info := intercept.Info{Operation: intercept.OpRedrive, Topic: q.Core.TopicName, Queue: q.Name(), About: m}
 	err = intercept.Call(ctx, q.Core.Calls, info, func(ctx context.Context) error {
 		if ctx == nil {
 			return fmt.Errorf("%w: Redrive: %w", message.ErrInvalidOption, message.ErrNilContext)
@@ -62,7 +62,7 @@ func redriveTo[T any](ctx context.Context, q *queue.Queue[T], c *Choice[T]) (mov
 		moved, err = redriveFrom(ctx, q, c)
 	}
 	if err != nil {
-		err = fmt.Errorf("fanout: redrive of %q: %w", q.QueueName, err)
+		err = fmt.Errorf("fanout: redrive of %q: %w", q.Name(), err)
 	}
 	return moved, err
 }
@@ -98,22 +98,22 @@ func RedriveLocked[T any](q *queue.Queue[T], letters []queue.Letter) (rest []que
 	d := q.Dead
 	d.Mu.Lock()
 	defer d.UnlockUnder(q.T)
-	for len(letters) > 0 && (q.Room() > 0 || q.In(store.Parked) > 0) {
+	for len(letters) > 0 && (q.Store.Room() > 0 || q.Store.In(store.Parked) > 0) {
 		l := letters[0]
 		letters = letters[1:]
 		if !hasLetterLocked(d, l) {
 			continue
 		}
-		h := *d.Win.At(l.Entry)
-		d.Discard(l.Entry)
-		d.Counters().Redriven++
-		if q.Room() <= 0 {
-			p, _ := q.FirstParked()
+		h := *d.Store.Win.At(l.Entry)
+		d.Store.Discard(l.Entry)
+		d.Store.Counters().Redriven++
+		if q.Store.Room() <= 0 {
+			p, _ := q.Store.FirstParked()
 			q.SendBothLocked(d, p)
-			q.Discard(p)
+			q.Store.Discard(p)
 		}
-		q.Admit(store.Held[T]{Item: fromLetter(q, d, h.Item, now), Hist: h.Hist}, store.Due)
-		q.Counters().Redriven++
+		q.Store.Admit(store.Held[T]{Item: fromLetter(q, d, h.Item, now), Hist: h.Hist}, store.Due)
+		q.Store.Counters().Redriven++
 		moved++
 		q.NoteItemLocked(notice.Redriven, &h.Item, notice.Event{})
 	}
@@ -135,14 +135,14 @@ func lettersOf[T any](ds []delivery.Delivery[T]) []queue.Letter {
 // hasLetterLocked reports whether a letter that was looked at is still there. It may
 // have been taken, settled or redriven meanwhile.
 func hasLetterLocked[T any](d *queue.Queue[T], l queue.Letter) bool {
-	return !d.Closed && d.Win.Holds(l.Entry) && d.Win.At(l.Entry).Seq == l.Seq && !d.InFlight(l.Entry)
+	return !d.Store.Closed && d.Store.Win.Holds(l.Entry) && d.Store.Win.At(l.Entry).Seq == l.Seq && !d.Store.InFlight(l.Entry)
 }
 
 // CanSwap reports whether a redrive could change places with something parked.
 func CanSwap[T any](q *queue.Queue[T]) bool {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	return q.In(store.Parked) > 0
+	return q.Store.In(store.Parked) > 0
 }
 
 // fromLetter is the reverse of what a queue does when its message dies, for a message whose time to live begins anew.
@@ -151,7 +151,7 @@ func fromLetter[T any](q, d *queue.Queue[T], it message.Item[T], now int64) mess
 		it.Seq = it.Ext.Seq
 		it.At = q.Core.Clock.At(d.Core.Time(it.At))
 	}
-	if it.Ext != nil || q.Set.TTL > 0 {
+	if it.Ext != nil || q.Store.Set.TTL > 0 {
 		it.Ext = it.Ext.With(func(x *message.Extra) { x.Born, x.Source, x.Seq = now, nil, 0 })
 	}
 	return it

@@ -23,7 +23,7 @@ func ack[T any](q *queue.Queue[T], ref message.Ref) bool {
 		return true
 	}
 	q.Mu.Lock()
-	if q.Keys != nil || q.Hooked(notice.Settled) || !q.Leases.Ack(ref) {
+	if q.Store.Keys != nil || q.Hooked(notice.Settled) || !q.Store.Leases.Ack(ref) {
 		q.Mu.Unlock()
 		return false
 	}
@@ -35,11 +35,11 @@ func ack[T any](q *queue.Queue[T], ref message.Ref) bool {
 // AckedLocked is called when messages were acknowledged in their leases. Nothing
 // becomes ready by that, so that nobody has to be woken.
 func AckedLocked[T any](q *queue.Queue[T]) {
-	q.Tally()
-	if q.Alarm.CheckAt == 0 && q.Leases.Spare() {
+	q.Store.Tally()
+	if q.Alarm.CheckAt == 0 && q.Store.Leases.Spare() {
 		q.LookByLocked(q.Core.Now(), alarm.CheckAge)
 	}
-	if q.Leases.Timed() == 0 {
+	if q.Store.Leases.Timed() == 0 {
 		if !q.Alarm.Brief { // else the timer comes in a moment, and sees that there is nothing
 			q.ArmLocked(0)
 		}
@@ -54,7 +54,7 @@ func AckAll[T any](ctx context.Context, q *queue.Queue[T], ds []Delivery[T]) (fa
 	for k := 0; k < len(ds); {
 		n := 0
 		q.Mu.Lock()
-		leased := q.Local && q.Keys == nil && !q.Hooked(notice.Settled) // a settlement is not logged
+		leased := q.Local && q.Store.Keys == nil && !q.Hooked(notice.Settled) // a settlement is not logged
 		for k < len(ds) && n < len(others) {
 			done := 0
 			if leased && ds[k].Q == q {
@@ -91,9 +91,9 @@ func AckAll[T any](ctx context.Context, q *queue.Queue[T], ds []Delivery[T]) (fa
 // ackSomeLocked acknowledges the first of the deliveries, of this queue, and those behind it
 // that are of its block, and returns how many.
 func ackSomeLocked[T any](q *queue.Queue[T], ds []Delivery[T]) int {
-	first, open := q.Leases.Open(ds[0].Ref)
+	first, open := q.Store.Leases.Open(ds[0].Ref)
 	if open == 0 {
-		if q.Leases.Ack(ds[0].Ref) {
+		if q.Store.Leases.Ack(ds[0].Ref) {
 			return 1
 		}
 		return 0
@@ -108,6 +108,6 @@ func ackSomeLocked[T any](q *queue.Queue[T], ds []Delivery[T]) int {
 		left &^= b
 		n++
 	}
-	q.Leases.AckOpen(block, open&^left)
+	q.Store.Leases.AckOpen(block, open&^left)
 	return n
 }

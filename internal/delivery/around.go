@@ -29,7 +29,7 @@ func called[T any](q *queue.Queue[T], d *Delivery[T]) *Handed[T] {
 }
 
 func (h *Handed[T]) info(o intercept.Operation) intercept.Info {
-	info := intercept.Info{Operation: o, Topic: h.Q.Core.TopicName, Queue: h.Q.QueueName, Messages: len(h.Ds), About: h}
+	info := intercept.Info{Operation: o, Topic: h.Q.Core.TopicName, Queue: h.Q.Name(), Messages: len(h.Ds), About: h}
 	if len(h.Ds) > 0 {
 		info.MessageID, info.Attempt, info.PublishedAt = h.ID(0), h.Attempt(0), h.PublishedAt(0)
 	}
@@ -116,7 +116,7 @@ func receiveAround[T any](ctx context.Context, q *queue.Queue[T], most int, rece
 			got.release()
 		}
 	}()
-	info := intercept.Info{Operation: intercept.OpReceive, Topic: q.Core.TopicName, Queue: q.QueueName, Messages: most, About: got}
+	info := intercept.Info{Operation: intercept.OpReceive, Topic: q.Core.TopicName, Queue: q.Name(), Messages: most, About: got}
 	err := intercept.Call(ctx, q.Core.Calls, info, func(ctx context.Context) (err error) {
 		if ctx == nil {
 			return fmt.Errorf("%w: %w", message.ErrInvalidOption, message.ErrNilContext)

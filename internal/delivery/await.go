@@ -14,12 +14,12 @@ import (
 func Await[T any](ctx context.Context, q *queue.Queue[T], take func() (ok bool)) error {
 	ended := ctx.Err() != nil // asks the user's context: before the lock
 	q.Mu.Lock()
-	if q.Closed || ended {
+	if q.Store.Closed || ended {
 		return unreceived(ctx, q)
 	}
 	if !take() {
-		r := q.Receivers.Make()
-		q.Receivers.Add(r)
+		r := q.Group.Receivers.Make()
+		q.Group.Receivers.Add(r)
 		q.HandOnLocked()
 		return awaitTurn(ctx, q, r, take)
 	}
@@ -30,7 +30,7 @@ func Await[T any](ctx context.Context, q *queue.Queue[T], take func() (ok bool))
 // unreceived returns why nothing was received. It is called with Mu locked, and
 // unlocks it.
 func unreceived[T any](ctx context.Context, q *queue.Queue[T]) error {
-	closed := q.Closed
+	closed := q.Store.Closed
 	// Whoever woke this receiver meant it to take a message: wake another.
 	q.HandOnLocked()
 	q.Unlock()
@@ -49,7 +49,7 @@ func awaitTurn[T any](ctx context.Context, q *queue.Queue[T], r *consumers.Recei
 		if waiting {
 			q.Mu.Lock()
 			if r != nil {
-				q.Receivers.Remove(r)
+				q.Group.Receivers.Remove(r)
 			}
 			q.HandOnLocked() // it may have been woken
 			q.Unlock()
@@ -64,17 +64,17 @@ func awaitTurn[T any](ctx context.Context, q *queue.Queue[T], r *consumers.Recei
 		r.Wait(ctx)
 		ended := ctx.Err() != nil
 		q.Mu.Lock()
-		q.Receivers.Remove(r)
-		if q.Closed || ended {
+		q.Group.Receivers.Remove(r)
+		if q.Store.Closed || ended {
 			waiting = false
-			q.Receivers.Done(r)
+			q.Group.Receivers.Done(r)
 			return unreceived(ctx, q)
 		}
 		if ok = take(); ok {
-			q.Receivers.Done(r)
+			q.Group.Receivers.Done(r)
 			r = nil
 		} else { // woken in vain: somebody was quicker, and it keeps its place
-			q.Receivers.AddFirst(r)
+			q.Group.Receivers.AddFirst(r)
 			q.HandOnLocked()
 		}
 	}
@@ -85,5 +85,5 @@ func awaitTurn[T any](ctx context.Context, q *queue.Queue[T], r *consumers.Recei
 var ErrQueueClosed = fmt.Errorf("%w", message.ErrClosed)
 
 func ReceiveError[T any](q *queue.Queue[T], err error) error {
-	return fmt.Errorf("fanout: receive from %q: %w", q.QueueName, err)
+	return fmt.Errorf("fanout: receive from %q: %w", q.Name(), err)
 }

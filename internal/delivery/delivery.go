@@ -110,7 +110,7 @@ func (d Receipt[T]) Queue() string {
 	if d.Q == nil {
 		return ""
 	}
-	return d.Q.QueueName
+	return d.Q.Name()
 }
 
 // Deadline is when the delivery's visibility timeout passes, or the zero Time if the

@@ -49,7 +49,7 @@ func tryReceiveInto[T any](ctx context.Context, q *queue.Queue[T], d []Delivery[
 	ended := ctx.Err() != nil
 	q.Mu.Lock()
 	switch {
-	case q.Closed:
+	case q.Store.Closed:
 		q.Mu.Unlock()
 		return false, ReceiveError(q, ErrQueueClosed)
 	case ended:
@@ -76,7 +76,7 @@ func receiveHere[T any](ctx context.Context, q *queue.Queue[T], most int, vis ti
 		if !q.ServesLocked() {
 			return false
 		}
-		batch = make([]Delivery[T], min(most, q.Ready()))
+		batch = make([]Delivery[T], min(most, q.Store.Ready()))
 		n := takeLocked(q, batch, vis)
 		batch = batch[:n]
 		return n > 0
@@ -91,7 +91,7 @@ func receiveHere[T any](ctx context.Context, q *queue.Queue[T], most int, vis ti
 // to it that other consumers are woken for what remains. It may have dead-lettered some
 // that came too late, and freed their room, even if it takes none.
 func takeLocked[T any](q *queue.Queue[T], ds []Delivery[T], vis time.Duration) (n int) {
-	if !q.ServesLocked() || q.InLog() == 0 && q.Ready() == 0 {
+	if !q.ServesLocked() || q.Store.InLog() == 0 && q.Store.Ready() == 0 {
 		return 0
 	}
 	return TakeAtLocked(q, ds, q.Core.Now(), vis)

@@ -43,7 +43,7 @@ func CountFor[T any](q *queue.Queue[T], v message.Verdict, ref message.Ref) int3
 	}
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	past, ok := q.Past(ref)
+	past, ok := q.Store.Past(ref)
 	if !ok {
 		return 1 // it settles nothing
 	}
@@ -53,13 +53,13 @@ func CountFor[T any](q *queue.Queue[T], v message.Verdict, ref message.Ref) int3
 // WaitAfter is how long a message waits after an attempt that ended as v says.
 // It calls the user's backoff: no lock is held.
 func WaitAfter[T any](q *queue.Queue[T], v message.Verdict, attempt int32) time.Duration {
-	if v.Wait != message.FromBackoff && (!q.Letters || v.Cause != message.PermanentlyFailed) {
+	if v.Wait != message.FromBackoff && (!q.Store.Letters || v.Cause != message.PermanentlyFailed) {
 		return v.Wait
 	}
-	if q.Letters || !v.Cause.Spends() || q.Set.MaxAttempts == message.Unlimited || int64(attempt) < int64(q.Set.MaxAttempts) {
-		wait, e := q.Set.Backoff.Ask(int(attempt))
+	if q.Store.Letters || !v.Cause.Spends() || q.Store.Set.MaxAttempts == message.Unlimited || int64(attempt) < int64(q.Store.Set.MaxAttempts) {
+		wait, e := q.Store.Set.Backoff.Ask(int(attempt))
 		if !e.Returned {
-			q.Core.To.LogApart("fanout: a backoff "+message.CauseOfEnd(e).String(), slog.String("topic", q.Core.TopicName), slog.String("queue", q.QueueName),
+			q.Core.To.LogApart("fanout: a backoff "+message.CauseOfEnd(e).String(), slog.String("topic", q.Core.TopicName), slog.String("queue", q.Name()),
 				slog.Any("panic", e.Panicked), slog.Duration("wait", wait))
 		}
 		return wait

@@ -23,7 +23,7 @@ func TakeAtLocked[T any](q *queue.Queue[T], ds []Delivery[T], now int64, vis tim
 		n += k
 	}
 	if n > 0 {
-		q.Tally()
+		q.Store.Tally()
 		q.LookByLocked(now, alarm.CheckAge)
 		if !q.Alarm.Armed || q.Alarm.At > message.After(now, vis) {
 			q.ArmLocked(now)
@@ -43,16 +43,16 @@ func takeSomeLocked[T any](q *queue.Queue[T], ds []Delivery[T], now int64, vis t
 		ds[0] = d
 		return 1
 	}
-	t := q.OpenLeases()
-	if q.Due() > 0 {
-		if r, ok := q.TakeExpired(len(ds), int64(vis), now); ok {
+	t := q.Store.OpenLeases()
+	if q.Store.Due() > 0 {
+		if r, ok := q.Store.TakeExpired(len(ds), int64(vis), now); ok {
 			return DeliverLocked(q, ds, &r)
 		}
 	}
-	if run := q.PlainRun(len(ds), now); len(run) > 0 {
+	if run := q.Store.PlainRun(len(ds), now); len(run) > 0 {
 		var r lease.Run[T]
 		t.Take(&r, run, len(ds), int64(vis), now)
-		q.Took(len(r.Items))
+		q.Store.Took(len(r.Items))
 		return DeliverLocked(q, ds, &r)
 	}
 	l := t.Fill(1, int64(vis))
@@ -70,7 +70,7 @@ func takeSomeLocked[T any](q *queue.Queue[T], ds []Delivery[T], now int64, vis t
 func FillLocked[T any](q *queue.Queue[T], l *lease.Lease[T], now int64) bool {
 	i, ok := q.NextEntryLocked(now)
 	if ok {
-		q.Fly(l, i, now)
+		q.Store.Fly(l, i, now)
 	}
 	return ok
 }
@@ -114,8 +114,8 @@ func ClaimAtLocked[T any](q *queue.Queue[T], now int64, vis time.Duration, state
 		q.CheckDrainedLocked()
 		return d, false
 	}
-	q.Claim(i, state, now, message.After(now, vis))
-	m, h := q.Win.Meta(i), q.Win.At(i)
+	q.Store.Claim(i, state, now, message.After(now, vis))
+	m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
 	d = Of(q, &h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
 	DeliveredLocked(q, &d)
 	return d, true
@@ -130,7 +130,7 @@ func DeliveredLocked[T any](q *queue.Queue[T], d *Delivery[T]) {
 
 // PeekedLocked is entry i for those who look at it.
 func PeekedLocked[T any](q *queue.Queue[T], i int32) Delivery[T] {
-	m, h := q.Win.Meta(i), q.Win.At(i)
+	m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
 	return Of(q, &h.Item, h.Hist, message.Ref{Block: i, Attempt: int32(min(m.Spent+1, 1<<31-1))})
 }
 

@@ -70,13 +70,13 @@ func (v *vain) progress(letters int, visibility time.Duration) error {
 }
 
 func (s *Source[T]) hold() *holding[T] {
-	return &holding[T]{dead: s, lease: s.Lease(s.Q.Set.Visibility), began: time.Now(), met: map[letterKey]metLetter[T]{}, late: map[letterKey]bool{}}
+	return &holding[T]{dead: s, lease: s.Lease(s.Q.Store.Set.Visibility), began: time.Now(), met: map[letterKey]metLetter[T]{}, late: map[letterKey]bool{}}
 }
 
 // part receives as many letters as are moved at once, or fewer if that takes long,
 // and returns false if there are no more.
 func (h *holding[T]) part(ctx context.Context) (ls []*heldLetter[T], more bool, err error) {
-	began, patience := time.Now(), cmp.Or(h.lease, h.dead.Q.Set.Visibility)/4
+	began, patience := time.Now(), cmp.Or(h.lease, h.dead.Q.Store.Set.Visibility)/4
 	for more = true; more && err == nil && len(ls) < atOnce && time.Since(began) <= patience; {
 		var some []*heldLetter[T]
 		some, more, err = h.next(ctx, atOnce-len(ls))
@@ -100,7 +100,7 @@ func (h *holding[T]) next(ctx context.Context, most int) (fresh []*heldLetter[T]
 		switch {
 		case err == nil:
 			fresh = h.add(got, until)
-			return fresh, true, h.finds.progress(len(fresh), h.dead.Q.Set.Visibility)
+			return fresh, true, h.finds.progress(len(fresh), h.dead.Q.Store.Set.Visibility)
 		case ctx.Err() != nil:
 			return nil, false, message.ContextError(ctx)
 		case !late:
@@ -158,7 +158,7 @@ func (h *holding[T]) keepUp(ctx context.Context) {
 		return
 	}
 	h.kept = now
-	lease := h.dead.Lease(time.Duration(message.After(int64(h.dead.Q.Set.Visibility), now.Sub(h.began))))
+	lease := h.dead.Lease(time.Duration(message.After(int64(h.dead.Q.Store.Set.Visibility), now.Sub(h.began))))
 	var old []*heldLetter[T]
 	for _, l := range h.letters {
 		if !l.lost && l.until.Sub(now) < h.lease*2/3 {

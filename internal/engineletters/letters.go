@@ -75,8 +75,8 @@ type letterEnd[T any] struct {
 
 // Redrive moves dead letters back to q, whose letters they are.
 func (s *Source[T]) Redrive(ctx context.Context, q *queue.Queue[T], c *deadletter.Choice[T]) (moved int, err error) {
-	return s.end(ctx, c, letterEnd[T]{each: (*holding[T]).moveEach, q: q, not: "moved", visibility: q.Set.Visibility, count: func(l *heldLetter[T]) {
-		q.Counters().Redriven++
+	return s.end(ctx, c, letterEnd[T]{each: (*holding[T]).moveEach, q: q, not: "moved", visibility: q.Store.Set.Visibility, count: func(l *heldLetter[T]) {
+		q.Store.Counters().Redriven++
 		q.NoteLocked(notice.Redriven, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1})
 	}})
 }
@@ -84,8 +84,8 @@ func (s *Source[T]) Redrive(ctx context.Context, q *queue.Queue[T], c *deadlette
 // Delete acknowledges dead letters of q.
 func (s *Source[T]) Delete(ctx context.Context, q *queue.Queue[T], c *deadletter.Choice[T]) (deleted int, err error) {
 	d := s.Q
-	return s.end(ctx, c, letterEnd[T]{each: (*holding[T]).ackEach, q: d, not: "deleted", visibility: q.Set.Visibility, count: func(l *heldLetter[T]) {
-		d.Counters().Dropped++
+	return s.end(ctx, c, letterEnd[T]{each: (*holding[T]).ackEach, q: d, not: "deleted", visibility: q.Store.Set.Visibility, count: func(l *heldLetter[T]) {
+		d.Store.Counters().Dropped++
 		d.NoteLocked(notice.Dropped, notice.Event{MessageID: l.ID, PublishedAt: l.PublishedAt, Count: 1, Reason: notice.DroppedByDelete})
 	}})
 }

@@ -129,8 +129,8 @@ func TestEachLetterIsMetOnceAndNoneIsLost(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, moved, messages.Ready)
 			require.Equal(t, n, len(there)+moved+deleted)
-			require.EqualValues(t, moved, q.Counters().Redriven)
-			require.EqualValues(t, deleted, s.Q.Counters().Dropped)
+			require.EqualValues(t, moved, q.Store.Counters().Redriven)
+			require.EqualValues(t, deleted, s.Q.Store.Counters().Dropped)
 			require.NoError(t, eq.Close())
 		})
 	}

@@ -130,7 +130,7 @@ func (h *host) Enter(q *queue.Queue[string]) error {
 		return h.refuse
 	}
 	h.Live.Add(2)
-	h.queues[q.QueueName] = q
+	h.queues[q.Name()] = q
 	return nil
 }
 
@@ -142,7 +142,7 @@ func (h *host) Leave(q *queue.Queue[string], deleting bool) (p notice.Pending, l
 	}
 	h.Live.Add(1)
 	q.Closing = true
-	delete(h.queues, q.QueueName)
+	delete(h.queues, q.Name())
 	lifecycle.CloseNow(q, deleting)
 	lifecycle.CloseNow(q.Dead, deleting)
 	h.UnlockTo(&p)

@@ -15,7 +15,7 @@ import (
 
 // WantLocked sees to it that the poller runs.
 func (r *Queue[T]) WantLocked() {
-	if r.q.Polling || r.q.Closed {
+	if r.q.Polling || r.q.Store.Closed {
 		return
 	}
 	var ctx context.Context
@@ -26,7 +26,7 @@ func (r *Queue[T]) WantLocked() {
 
 // stopPollLocked ends the poller's wait if no worker is there to serve.
 func (r *Queue[T]) stopPollLocked() {
-	if r.q.Polling && (r.q.Closed || !r.q.ServesLocked() || r.wantedLocked() <= 0) {
+	if r.q.Polling && (r.q.Store.Closed || !r.q.ServesLocked() || r.wantedLocked() <= 0) {
 		r.stopPoll()
 	}
 }
@@ -34,7 +34,7 @@ func (r *Queue[T]) stopPollLocked() {
 // wantedLocked is how many messages the queue's workers could begin with now.
 func (r *Queue[T]) wantedLocked() (n int) {
 	q := r.q
-	for _, s := range q.Subs {
+	for _, s := range q.Group.Subs {
 		switch {
 		case s.Stopping || s.LimitedLocked() > 0:
 		case s.Set.Every > 0:
@@ -43,7 +43,7 @@ func (r *Queue[T]) wantedLocked() (n int) {
 			n += min((s.Set.Concurrency-int(s.Running))*s.Most, onengine.MostPolled)
 		}
 	}
-	return n - q.Ready()
+	return n - q.Store.Ready()
 }
 
 // poll receives for the queue's workers. Started by WantLocked; ends when no
@@ -62,7 +62,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 		ended := ctx.Err() != nil
 		q.Mu.Lock()
 		n := 0
-		if !ended && !q.Closed && q.ServesLocked() {
+		if !ended && !q.Store.Closed && q.ServesLocked() {
 			n = r.wantedLocked()
 		}
 		if n <= 0 {
@@ -72,7 +72,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 			return
 		}
 		q.Mu.Unlock()
-		got, err := r.eq.Receive(ctx, min(n, onengine.MostPolled), r.lease(q.Set.Visibility))
+		got, err := r.eq.Receive(ctx, min(n, onengine.MostPolled), r.lease(q.Store.Set.Visibility))
 		if err != nil && ctx.Err() == nil && !r.ended(err) {
 			r.failedAt("receive", onengine.Error(err))
 			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))
@@ -85,7 +85,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 		now := q.Core.Now()
 		for k := range arrivals {
 			if i, ok := r.enterLocked(&arrivals[k], now); ok {
-				q.Put(i, store.Backlogged)
+				q.Store.Put(i, store.Backlogged)
 			}
 		}
 		q.HandOnLocked()
@@ -98,7 +98,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 func (r *Queue[T]) ended(err error) bool {
 	r.q.Mu.Lock()
 	defer r.q.Mu.Unlock()
-	return r.q.Closed && errors.Is(err, engine.ErrClosed)
+	return r.q.Store.Closed && errors.Is(err, engine.ErrClosed)
 }
 
 // pause waits for d or until ctx ends.
@@ -115,8 +115,8 @@ func pause(ctx context.Context, d time.Duration) {
 func (r *Queue[T]) restLocked() {
 	q := r.q
 	q.Polling = false
-	if q.Closed || !q.ServesLocked() || !slices.ContainsFunc(q.Subs, func(s *consumers.Pool[T]) bool { return !s.Stopping }) {
-		for i, ok := q.PopReady(); ok; i, ok = q.PopReady() {
+	if q.Store.Closed || !q.ServesLocked() || !slices.ContainsFunc(q.Group.Subs, func(s *consumers.Pool[T]) bool { return !s.Stopping }) {
+		for i, ok := q.Store.PopReady(); ok; i, ok = q.Store.PopReady() {
 			r.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.Core.Now())
 		}
 	}

@@ -253,7 +253,7 @@ func TestWhatNoWorkerHasBegunWithGoesBackAtClose(t *testing.T) {
 		q.Mu.Lock()
 		i, ok := r.enterLocked(&arrivals[0], q.Core.Now())
 		require.True(t, ok)
-		q.Put(i, store.Backlogged)
+		q.Store.Put(i, store.Backlogged)
 		q.Unlock()
 		require.NoError(t, lifecycle.Close(q))
 		messages, _ := h.kept(t)

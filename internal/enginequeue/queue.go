@@ -73,7 +73,7 @@ func leaseOf(x *message.Extra) *leased {
 
 func newQueue[T any](t *Topic[T], q *queue.Queue[T], eq engine.Queue) *Queue[T] {
 	r := &Queue[T]{on: t, q: q, eq: eq, asked: engine.Unknown}
-	q.Keeper, q.Local, q.Entries, q.Renews, q.Evicts = r, false, true, true, false
+	q.Keeper, q.Local, q.Entries, q.Renews, q.Store.Evicts = r, false, true, true, false
 	return r
 }
 
@@ -95,7 +95,7 @@ func (r *Queue[T]) Hide(s *view.Stats) {
 		*n = engine.Unknown
 	}
 	s.OldestAge = engine.Unknown
-	if !r.q.Letters {
+	if !r.q.Store.Letters {
 		s.Dead = engine.Unknown
 	}
 }
@@ -116,7 +116,7 @@ func (r *Queue[T]) lease(vis time.Duration) time.Duration {
 // Close is Close for a queue on an engine. Its dead letters stay where they are, there.
 func (r *Queue[T]) Close() error {
 	q := r.q
-	if q.Letters {
+	if q.Store.Letters {
 		return r.lettersOpen(false)
 	}
 	p, first := r.on.Host.Leave(q, false)
@@ -152,7 +152,7 @@ func (r *Queue[T]) Delete(ctx context.Context) error {
 	if err := r.on.Need(true, "Delete", engine.Deletion, 0); err != nil {
 		return err
 	}
-	if q.Letters {
+	if q.Store.Letters {
 		return r.lettersOpen(true)
 	}
 	p, first, err := r.deleteInTurn(ctx)
@@ -180,7 +180,7 @@ func (r *Queue[T]) deleteInTurn(ctx context.Context) (p notice.Pending, first bo
 	}
 	p, first = r.on.Host.Leave(q, true)
 	p.CancelAll()
-	again, over := r.on.Host.QueueState(q.QueueName)
+	again, over := r.on.Host.QueueState(q.Name())
 	switch {
 	case again:
 		return p, first, fmt.Errorf("%w: it was opened again since: delete that one", message.ErrClosed)
@@ -205,7 +205,7 @@ func (r *Queue[T]) Purge(ctx context.Context) (int, error) {
 	q := r.q
 	n, err := r.eq.Purge(ctx)
 	if err != nil {
-		return n, fmt.Errorf("fanout: purge of %q: %w", q.QueueName, onengine.Error(err))
+		return n, fmt.Errorf("fanout: purge of %q: %w", q.Name(), onengine.Error(err))
 	}
 	// What is in flight here the engine held, too: it counts once. An engine that knows
 	// its depth roughly may have said less.
@@ -214,7 +214,7 @@ func (r *Queue[T]) Purge(ctx context.Context) (int, error) {
 	here, err := lifecycle.PurgeLocked(q)
 	if n -= here; n > 0 {
 		q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByPurge, Count: n})
-		q.Counters().Dropped += uint64(n)
+		q.Store.Counters().Dropped += uint64(n)
 	}
 	return max(n, 0) + here, err
 }
@@ -225,7 +225,7 @@ func (r *Queue[T]) AwaitEmpty(ctx context.Context) error {
 	q := r.q
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		q.Mu.Lock()
-		paused, closed := q.Paused, q.Closed
+		paused, closed := q.Paused, q.Store.Closed
 		q.Mu.Unlock()
 		if closed {
 			return nil
@@ -288,7 +288,7 @@ func (r *Queue[T]) letters() *engineletters.Source[T] {
 
 // Peek looks at dead letters.
 func (r *Queue[T]) Peek(ctx context.Context, most int) (ds []delivery.Delivery[T], err error) {
-	if !r.q.Letters {
+	if !r.q.Store.Letters {
 		return nil, r.on.Refuse("Peek", "only dead letters can be looked at there; Depth says how many messages there are")
 	}
 	return r.letters().Peek(ctx, most)
@@ -305,8 +305,8 @@ func (r *Queue[T]) DeleteLetters(ctx context.Context, c *deadletter.Choice[T]) (
 }
 
 func (r *Queue[T]) Depth(ctx context.Context) (d view.Depth, err error) {
-	info := engine.QueueInfo{Name: r.q.QueueName}
-	if info.Stats, err = r.eq.Stats(ctx); err == nil && !r.q.Letters {
+	info := engine.QueueInfo{Name: r.q.Name()}
+	if info.Stats, err = r.eq.Stats(ctx); err == nil && !r.q.Store.Letters {
 		info.Letters, err = r.dead.eq.Stats(ctx)
 	}
 	return DepthOf(info), err

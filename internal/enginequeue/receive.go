@@ -17,7 +17,7 @@ import (
 // Receive asks the engine for messages, for a caller.
 func (r *Queue[T]) Receive(ctx context.Context, most int, vis time.Duration) ([]delivery.Delivery[T], error) {
 	q := r.q
-	if err := r.on.Need(vis != q.Set.Visibility, fmt.Sprintf("WithVisibilityTimeout(%v)", vis), engine.Visibility, vis); err != nil {
+	if err := r.on.Need(vis != q.Store.Set.Visibility, fmt.Sprintf("WithVisibilityTimeout(%v)", vis), engine.Visibility, vis); err != nil {
 		return nil, err
 	}
 	for {
@@ -40,7 +40,7 @@ func (r *Queue[T]) TryReceive(ctx context.Context, vis time.Duration) (d deliver
 	soon, cancel := context.WithTimeout(ctx, onengine.ProbeTime)
 	defer cancel()
 	q.Mu.Lock()
-	paused := !q.Closed && !q.ServesLocked()
+	paused := !q.Store.Closed && !q.ServesLocked()
 	q.Mu.Unlock()
 	if paused {
 		return d, false, nil
@@ -71,7 +71,7 @@ func (r *Queue[T]) awaitServing(ctx context.Context) error {
 	for {
 		ended := ctx.Err() != nil
 		q.Mu.Lock()
-		if q.Closed {
+		if q.Store.Closed {
 			q.Mu.Unlock()
 			return delivery.ErrQueueClosed
 		}
@@ -113,10 +113,10 @@ func (r *Queue[T]) deliver(got []engine.Received, vis time.Duration) (ds []deliv
 		if !ok {
 			continue
 		}
-		m, h := q.Win.Meta(i), q.Win.At(i)
-		q.CountIn(i)
-		q.Delivered++
-		q.Win.Schedule(i, message.After(now, vis))
+		m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
+		q.Store.CountIn(i)
+		q.Store.Delivered++
+		q.Store.Win.Schedule(i, message.After(now, vis))
 		d := delivery.Of(q, &h.Item, h.Hist, message.Ref{Stamp: m.Stamp, Block: i, Attempt: int32(m.Spent + 1)})
 		delivery.DeliveredLocked(q, &d)
 		ds = append(ds, d)
@@ -161,9 +161,9 @@ func (r *Queue[T]) decode(got []engine.Received) []arrival[T] {
 			break
 		}
 		a := &as[k]
-		a.broken = message.Verdict{Cause: message.CauseOfEnd(e), Stack: message.ShortText(e.Stack, message.MostText), Err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.QueueName, errExited)}
+		a.broken = message.Verdict{Cause: message.CauseOfEnd(e), Stack: message.ShortText(e.Stack, message.MostText), Err: fmt.Errorf("%s of queue %q: %w", a.by, r.q.Name(), errExited)}
 		if e.Panicked != nil {
-			a.broken.Err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.QueueName, callback.Error(e.Panicked))
+			a.broken.Err = fmt.Errorf("%s of queue %q: %w", a.by, r.q.Name(), callback.Error(e.Panicked))
 		}
 		a.broken = a.broken.Told()
 		a.broken.Wait = delivery.WaitAfter(r.q, message.Verdict{Cause: message.CauseOfEnd(e), Wait: message.FromBackoff}, int32(a.spent+1))
@@ -177,7 +177,7 @@ var errExited = errors.New("called runtime.Goexit")
 func (r *Queue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	q := r.q
 	data := m.State
-	if !r.on.Caps[engine.State].Kept && !q.Letters {
+	if !r.on.Caps[engine.State].Kept && !q.Store.Letters {
 		q.Mu.Lock()
 		if known := r.memories.Take(m.ID); known != nil {
 			data = known
@@ -186,18 +186,18 @@ func (r *Queue[T]) decodeOne(m *engine.Received, a *arrival[T]) {
 	}
 	state, hist := onengine.Decode(data)
 	a.Hist = hist
-	if !q.Letters {
+	if !q.Store.Letters {
 		// Leases that ended without a word, in a process that is gone, count as attempts.
 		lost := max(m.Deliveries-1-state.Deliveries, 0)
 		a.spent, a.passes = uint32(state.Spent)+uint32(lost), state.Passes
 		for range min(lost, onengine.MostAttempts) {
 			now := q.Core.Now()
-			a.Hist = a.Hist.With(q.Attempt(message.Verdict{Cause: message.TimedOut, Err: errLeaseLost, Text: errLeaseLost.Error()}, now, now))
+			a.Hist = a.Hist.With(q.Store.Attempt(message.Verdict{Cause: message.TimedOut, Err: errLeaseLost, Text: errLeaseLost.Error()}, now, now))
 		}
 		// Where the engine keeps no state nobody knows if a handler has run in them:
 		// others may have received the message and given it back. It is dead only if
 		// it was found to be so here. The engine's own limit of deliveries is the net.
-		a.dead = state.Dead || r.on.Caps[engine.State].Kept && a.isDead(q.Set.MaxAttempts)
+		a.dead = state.Dead || r.on.Caps[engine.State].Kept && a.isDead(q.Store.Set.MaxAttempts)
 	} else {
 		a.spent = uint32(max(m.Deliveries-1, 0))
 	}
@@ -225,34 +225,34 @@ var errLeaseLost = errors.New("fanout: the lease ended without a word from whoev
 // counted yet, unless its way ends here.
 func (r *Queue[T]) enterLocked(a *arrival[T], now int64) (i int32, ok bool) {
 	q := r.q
-	q.Offered++
-	a.Seq = q.Offered
+	q.Store.Offered++
+	a.Seq = q.Store.Offered
 	a.Start = now
-	i = q.Win.Add(a.Held)
-	m := q.Win.Meta(i)
+	i = q.Store.Win.Add(a.Held)
+	m := q.Store.Win.Meta(i)
 	m.Spent, m.Passes, m.State = a.spent, a.passes, store.InFlight
 	end := message.Verdict{}
 	switch {
-	case q.Closed:
+	case q.Store.Closed:
 		end = message.Verdict{Cause: message.Released, Unstarted: true}
 	case a.rejected:
 		r.tell(i, ending{ack: true})
-		q.Win.Remove(i)
+		q.Store.Win.Remove(i)
 		return i, false
-	case a.failed.Cause != 0 && !q.Letters: // a letter has nowhere to go: it is delivered without its body
+	case a.failed.Cause != 0 && !q.Store.Letters: // a letter has nowhere to go: it is delivered without its body
 		end = a.failed
-	case a.broken.Cause != 0 && !q.Letters:
+	case a.broken.Cause != 0 && !q.Store.Letters:
 		end = a.broken
 	case a.dead:
 		r.deadLetterAgainLocked(i, true)
 		return i, false
-	case q.Expired(&q.Win.At(i).Item, now):
+	case q.Store.Expired(&q.Store.Win.At(i).Item, now):
 		q.ExpireLocked(i, now)
 		return i, false
 	default:
 		return i, true
 	}
-	q.CountIn(i)
+	q.Store.CountIn(i)
 	r.EndLocked(i, end, now)
 	return i, false
 }

@@ -28,18 +28,18 @@ type ending struct {
 // how many attempts are spent then. It changes nothing.
 func (r *Queue[T]) planLocked(i int32, v message.Verdict, now int64) (end ending, spent uint32) {
 	q := r.q
-	m, h := q.Win.Meta(i), q.Win.At(i)
+	m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
 	if v.Cause == message.Acked {
 		return ending{ack: true}, m.Spent
 	}
 	hist := h.Hist
 	if !v.Unstarted {
-		hist = hist.With(q.Attempt(v, h.Start, now))
+		hist = hist.With(q.Store.Attempt(v, h.Start, now))
 	}
 	end.wait = max(v.Wait, 0)
-	then, spent, passes := q.Judge(v, m.Spent, m.Passes, v.Cause != message.Released && q.Expired(&h.Item, now))
+	then, spent, passes := q.Store.Judge(v, m.Spent, m.Passes, v.Cause != message.Released && q.Store.Expired(&h.Item, now))
 	if then == store.Expires {
-		hist = hist.With(q.Attempt(message.Verdict{Cause: message.Expired}, now, now))
+		hist = hist.With(q.Store.Attempt(message.Verdict{Cause: message.Expired}, now, now))
 	}
 	end.deadLetter = then != store.Retries
 	if most := r.on.Caps[engine.RetryDelay].Most; most > 0 {
@@ -76,7 +76,7 @@ func (r *Queue[T]) do(ctx context.Context, l *leased, end ending) (parked bool, 
 		}
 		parked, wait = true, parkedWait
 		if errors.Is(err, engine.ErrTooLarge) {
-			wait, _ = r.q.Set.Backoff.Ask(math.MaxInt32)
+			wait, _ = r.q.Store.Set.Backoff.Ask(math.MaxInt32)
 		}
 		if most := r.on.Caps[engine.RetryDelay].Most; most > 0 {
 			wait = min(wait, most)
@@ -139,10 +139,10 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 		q.Mu.Unlock()
 		return err
 	}
-	m, h := q.Win.Meta(i), q.Win.At(i)
+	m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
 	deadline, lease, it, start := m.Deadline, leaseOf(h.Ext), h.Item, h.Start
-	q.Win.Unschedule(i)
-	during := q.Win.Restamp(i) // whoever settles it meanwhile waits, and comes second
+	q.Store.Win.Unschedule(i)
+	during := q.Store.Win.Restamp(i) // whoever settles it meanwhile waits, and comes second
 	end, spent := r.planLocked(i, v, now)
 	q.Calls++
 	ended := make(chan struct{})
@@ -160,19 +160,19 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 	q.Calls--
 	delete(r.ending, stamp)
 	close(ended)
-	owns := !q.Closed && q.Win.Owns(i, during)
+	owns := !q.Store.Closed && q.Store.Win.Owns(i, during)
 	if err != nil && (!owns || errors.Is(err, message.ErrStale)) {
-		q.Stale.Add(stamp) // nobody has settled it, and nobody can
+		q.Store.Stale.Add(stamp) // nobody has settled it, and nobody can
 	}
 	if owns {
 		switch now := q.Core.Now(); {
 		case err != nil && !errors.Is(err, message.ErrStale) && now < deadline:
-			m := q.Win.Meta(i)
+			m := q.Store.Win.Meta(i)
 			m.Stamp = stamp
-			q.Win.Schedule(i, deadline)
+			q.Store.Win.Schedule(i, deadline)
 			q.ArmLocked(now)
 		case err != nil && !errors.Is(err, message.ErrStale):
-			q.Stale.Add(stamp)
+			q.Store.Stale.Add(stamp)
 			r.EndLocked(i, late, now)
 		default:
 			if err == nil {
@@ -181,8 +181,8 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 					r.deadLetteredLocked(&it, end.dead, parked)
 				}
 			}
-			q.CountOut(i)
-			q.Forget(i)
+			q.Store.CountOut(i)
+			q.Store.Forget(i)
 		}
 	}
 	q.CheckDrainedLocked()
@@ -190,7 +190,7 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 	q.HandOnLocked()
 	q.Unlock()
 	if err != nil {
-		return fmt.Errorf("queue %q: %w", q.QueueName, err)
+		return fmt.Errorf("queue %q: %w", q.Name(), err)
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (r *Queue[T]) Settle(ctx context.Context, ref message.Ref, v message.Verdic
 // ends, without the lock: the delivery may be as it was before.
 func (r *Queue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp uint64) (now int64, err error) {
 	q := r.q
-	for !q.Closed && r.ending[stamp] != nil {
+	for !q.Store.Closed && r.ending[stamp] != nil {
 		ended := r.ending[stamp]
 		q.Mu.Unlock()
 		select {
@@ -208,13 +208,13 @@ func (r *Queue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp uint64) 
 			q.Mu.Lock()
 		case <-ctx.Done():
 			q.Mu.Lock()
-			return 0, fmt.Errorf("fanout: queue %q: another settlement of the delivery has not ended: %w", q.QueueName, message.ContextError(ctx))
+			return 0, fmt.Errorf("fanout: queue %q: another settlement of the delivery has not ended: %w", q.Name(), message.ContextError(ctx))
 		}
 	}
 	now = q.Core.Now()
-	err = q.Owned(i, stamp)
-	if err == nil && now > q.Win.Meta(i).Deadline {
-		err = fmt.Errorf("%w: queue %q", message.ErrStale, q.QueueName)
+	err = q.Store.Owned(i, stamp)
+	if err == nil && now > q.Store.Win.Meta(i).Deadline {
+		err = fmt.Errorf("%w: queue %q", message.ErrStale, q.Name())
 	}
 	return now, err
 }
@@ -222,7 +222,7 @@ func (r *Queue[T]) awaitOwnedLocked(ctx context.Context, i int32, stamp uint64) 
 // countLocked counts and notes how an attempt ended.
 func (r *Queue[T]) countLocked(it *message.Item[T], v message.Verdict, end ending, spent uint32, elapsed time.Duration) {
 	q := r.q
-	q.CountEnd(v.Cause)
+	q.Store.CountEnd(v.Cause)
 	attempt := int(spent)
 	if !v.Cause.Spends() { // else spent has it already
 		attempt++
@@ -230,7 +230,7 @@ func (r *Queue[T]) countLocked(it *message.Item[T], v message.Verdict, end endin
 	q.NoteItemLocked(notice.Settled, it, notice.Event{Attempt: attempt, Cause: message.Cause(v.Cause), Err: v.Err, Elapsed: elapsed, Wait: end.wait})
 	q.NoteUnreturnedLocked(it, v, attempt, elapsed)
 	if end.deadLetter && end.dead.Cause == message.Expired {
-		q.Counters().Ended[message.Expired]++
+		q.Store.Counters().Ended[message.Expired]++
 	}
 }
 
@@ -239,11 +239,11 @@ func (r *Queue[T]) countLocked(it *message.Item[T], v message.Verdict, end endin
 func (r *Queue[T]) deadLetteredLocked(it *message.Item[T], dead notice.Event, parked bool) {
 	q := r.q
 	if parked {
-		q.Counters().Parked++
+		q.Store.Counters().Parked++
 		q.NoteItemLocked(notice.Parked, it, dead)
 		return
 	}
-	q.Counters().DeadLettered++
+	q.Store.Counters().DeadLettered++
 	q.NoteItemLocked(notice.DeadLettered, it, dead)
 }
 
@@ -251,12 +251,12 @@ func (r *Queue[T]) deadLetteredLocked(it *message.Item[T], dead notice.Event, pa
 // could wait: the entry is gone, and the engine is told after unlocking.
 func (r *Queue[T]) EndLocked(i int32, v message.Verdict, now int64) {
 	q := r.q
-	h := q.Win.At(i)
+	h := q.Store.Win.At(i)
 	end, spent := r.planLocked(i, v, now)
 	r.countLocked(&h.Item, v, end, spent, time.Duration(now-h.Start))
-	q.CountOut(i)
+	q.Store.CountOut(i)
 	r.tell(i, end)
-	q.Forget(i)
+	q.Store.Forget(i)
 }
 
 // DeadLetterLocked has entry i, whose state has been left, go to the engine's dead-letter queue.
@@ -266,16 +266,16 @@ func (r *Queue[T]) DeadLetterLocked(i int32) { r.deadLetterAgainLocked(i, false)
 // true.
 func (r *Queue[T]) deadLetterAgainLocked(i int32, again bool) {
 	q := r.q
-	m, h := q.Win.Meta(i), q.Win.At(i)
+	m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
 	s := onengine.State{Spent: int32(m.Spent), Passes: m.Passes, Dead: true, Deliveries: leaseOf(h.Ext).deliveries, Born: leaseOf(h.Ext).born}
 	r.tell(i, ending{deadLetter: true, state: onengine.Full{State: s, Hist: h.Hist}, dead: q.LastAttempt(i), again: again})
-	q.Forget(i)
+	q.Store.Forget(i)
 }
 
 // tell has the engine told, after unlocking, how the lease of entry i ends, and counts a
 // dead message once the engine has it. The queue's Mu is held.
 func (r *Queue[T]) tell(i int32, end ending) {
-	it := r.q.Win.At(i).Item
+	it := r.q.Store.Win.At(i).Item
 	r.later("settle", func(ctx context.Context) (then func(), err error) {
 		parked, err := r.do(ctx, leaseOf(it.Ext), end)
 		switch {
@@ -334,10 +334,10 @@ func (r *Queue[T]) Extend(ctx context.Context, ref message.Ref, by time.Duration
 	now, err := r.awaitOwnedLocked(ctx, i, stamp)
 	var lease *leased
 	if err == nil {
-		lease = leaseOf(q.Win.At(i).Ext)
+		lease = leaseOf(q.Store.Win.At(i).Ext)
 	}
 	at := message.After(now, by)
-	enough := err == nil && at <= q.Win.Meta(i).Deadline
+	enough := err == nil && at <= q.Store.Win.Meta(i).Deadline
 	q.Mu.Unlock()
 	if err == nil && !enough {
 		err = r.on.Need(true, fmt.Sprintf("Extend(%v)", by), engine.Visibility, by)
@@ -346,16 +346,16 @@ func (r *Queue[T]) Extend(ctx context.Context, ref message.Ref, by time.Duration
 		return err
 	}
 	if err := r.eq.Extend(ctx, lease.receipt, r.lease(by)); err != nil {
-		return fmt.Errorf("queue %q: %w", q.QueueName, onengine.Error(err))
+		return fmt.Errorf("queue %q: %w", q.Name(), onengine.Error(err))
 	}
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	if err := q.Owned(i, stamp); err != nil {
+	if err := q.Store.Owned(i, stamp); err != nil {
 		return err
 	}
-	if at > q.Win.Meta(i).Deadline {
-		q.Win.Unschedule(i)
-		q.Win.Schedule(i, at)
+	if at > q.Store.Win.Meta(i).Deadline {
+		q.Store.Win.Unschedule(i)
+		q.Store.Win.Schedule(i, at)
 		q.ArmLocked(q.Core.Now())
 	}
 	return nil
@@ -363,7 +363,7 @@ func (r *Queue[T]) Extend(ctx context.Context, ref message.Ref, by time.Duration
 
 // ExtendLocked has the engine extend the lease of entry i, after unlocking.
 func (r *Queue[T]) ExtendLocked(i int32, by time.Duration) {
-	lease := leaseOf(r.q.Win.At(i).Ext)
+	lease := leaseOf(r.q.Store.Win.At(i).Ext)
 	r.later("extend", func(ctx context.Context) (func(), error) {
 		return nil, onengine.Error(r.eq.Extend(ctx, lease.receipt, r.lease(by)))
 	})

@@ -175,7 +175,7 @@ func (t *Topic[T]) OpenQueue(ctx context.Context, name string, set settings.Queu
 		return nil, onengine.Error(err)
 	}
 	q := queue.NewQueue(t.Home.Core, t.Home, name, &set.Limits)
-	q.Direct, q.Filters = true, filter.New(filters)
+	q.Store.Direct, q.Filters = true, filter.New(filters)
 	kept := newQueue(t, q, eq)
 	q.Dead = queue.NewDeadLetterQueue(t.Home.Core, t.Home, name+queue.DeadSuffix, set.Limits)
 	q.Dead.Source = q

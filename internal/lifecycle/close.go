@@ -22,7 +22,7 @@ func Close[T any](q *queue.Queue[T]) error {
 // Delete ends the queue as Close does, and removes all that it held and its own dead letters.
 func Delete[T any](ctx context.Context, q *queue.Queue[T]) error {
 	if err := deleteAt(ctx, q); err != nil {
-		return fmt.Errorf("fanout: delete of %q: %w", q.QueueName, err)
+		return fmt.Errorf("fanout: delete of %q: %w", q.Name(), err)
 	}
 	return nil
 }
@@ -45,11 +45,11 @@ func end[T any](q *queue.Queue[T], deleting bool) error {
 // endShared is end for a dead-letter queue that belongs to no topic.
 func endShared[T any](q *queue.Queue[T], deleting bool) error {
 	q.Mu.Lock()
-	if q.Closed && !deleting {
+	if q.Store.Closed && !deleting {
 		q.Mu.Unlock()
 		return nil
 	}
-	if !q.Closed {
+	if !q.Store.Closed {
 		q.Core.Live.Add(1) // the reporter may arm a timer until it is stopped
 		defer q.Core.Release()
 	}
@@ -62,9 +62,9 @@ func endShared[T any](q *queue.Queue[T], deleting bool) error {
 // SourceIsOpen is the error for ending the dead-letter queue d before its queue.
 func SourceIsOpen[T any](d *queue.Queue[T], deleting bool) error {
 	if deleting {
-		return fmt.Errorf("%w: deleting the dead-letter queue %q: delete %q", message.ErrUnsupported, d.QueueName, d.Source.QueueName)
+		return fmt.Errorf("%w: deleting the dead-letter queue %q: delete %q", message.ErrUnsupported, d.Name(), d.Source.Name())
 	}
-	return fmt.Errorf("%w: closing the dead-letter queue %q: close %q first", message.ErrUnsupported, d.QueueName, d.Source.QueueName)
+	return fmt.Errorf("%w: closing the dead-letter queue %q: close %q first", message.ErrUnsupported, d.Name(), d.Source.Name())
 }
 
 // DeadIfAny returns the queue's own dead-letter queue, if it has been made.
@@ -86,51 +86,51 @@ func CloseNow[T any](q *queue.Queue[T], deleting bool) ending.Left {
 }
 
 func closeLocked[T any](q *queue.Queue[T], deleting bool) (l ending.Left) {
-	if q.Closed {
+	if q.Store.Closed {
 		if deleting {
 			forgetLocked(q)
 		}
 		return l
 	}
-	q.LandAll(q.Core.Now())
-	q.Offered = q.Published(q.InLog())
+	q.Store.LandAll(q.Core.Now())
+	q.Store.Offered = q.Store.Published(q.Store.InLog())
 	now := q.Core.Now()
-	if q.Keeper == nil && !q.Letters {
-		q.Spill()
+	if q.Keeper == nil && !q.Store.Letters {
+		q.Store.Spill()
 		expireWaitingLocked(q, now)
 	}
 	l = leftLocked(q)
 	switch {
 	case q.Keeper != nil:
 		// What no worker has begun with goes back: others get it at once.
-		for i, ok := q.PopReady(); ok; i, ok = q.PopReady() {
+		for i, ok := q.Store.PopReady(); ok; i, ok = q.Store.PopReady() {
 			q.Keeper.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, now)
 		}
-		q.Empty()
+		q.Store.Empty()
 	case deleting:
 		dropAllLocked(q)
-	case q.Letters:
+	case q.Store.Letters:
 	default:
 		left := messagesLocked(q, now)
 		if n := len(left); n > 0 {
 			q.KeepLeftLocked(left)
 			q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByClose, Count: n})
 		}
-		q.Empty()
+		q.Store.Empty()
 	}
 	q.Store.Close()
 	q.ChangedLocked()
-	if !q.Direct {
+	if !q.Store.Direct {
 		q.Idle.Remove(q)
 	}
-	for _, s := range slices.Clone(q.Subs) {
+	for _, s := range slices.Clone(q.Group.Subs) {
 		for _, w := range s.Busy {
-			w.CancelLocked(fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName))
+			w.CancelLocked(fmt.Errorf("%w: queue %q", message.ErrClosed, q.Name()))
 		}
 		s.Workers.TrimLocked()
 		s.Workers.StopLocked()
 	}
-	for q.Receivers.Wake() {
+	for q.Group.Receivers.Wake() {
 	}
 	q.ArmLocked(0)
 	q.CheckDrainedLocked()
@@ -140,22 +140,22 @@ func closeLocked[T any](q *queue.Queue[T], deleting bool) (l ending.Left) {
 
 // dropAllLocked drops all that the window holds, because the queue is being deleted.
 func dropAllLocked[T any](q *queue.Queue[T]) {
-	n := q.Win.Len()
-	q.Empty()
+	n := q.Store.Win.Len()
+	q.Store.Empty()
 	if n == 0 {
 		return
 	}
-	q.Counters().Dropped += uint64(n)
+	q.Store.Counters().Dropped += uint64(n)
 	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
 }
 
 // forgetLocked drops what a closed queue still holds: letters, or its leftovers, of which
 // was told when it was closed.
 func forgetLocked[T any](q *queue.Queue[T]) {
-	if q.Letters {
+	if q.Store.Letters {
 		dropAllLocked(q)
 		return
 	}
-	q.Counters().Dropped += uint64(len(q.LeftLocked()))
+	q.Store.Counters().Dropped += uint64(len(q.LeftLocked()))
 	q.KeepLeftLocked(nil)
 }

@@ -5,7 +5,7 @@ import "github.com/gofanout/fanout/internal/queue"
 // Drain tells the queue that its topic shuts down.
 func Drain[T any](q *queue.Queue[T]) {
 	q.Mu.Lock()
-	q.Draining = true
+	q.Store.Draining = true
 	q.Mu.Unlock()
 }
 

@@ -18,7 +18,7 @@ func Leftovers[T any](q *queue.Queue[T]) []message.Published[T] {
 	if left := q.LeftLocked(); left != nil {
 		return slices.Clone(left)
 	}
-	if q.Closed && !q.Letters {
+	if q.Store.Closed && !q.Store.Letters {
 		return []message.Published[T]{}
 	}
 	return nil
@@ -26,21 +26,21 @@ func Leftovers[T any](q *queue.Queue[T]) []message.Published[T] {
 
 func leftLocked[T any](q *queue.Queue[T]) ending.Left {
 	l := ending.Left{
-		Queue: q.QueueName, Ready: q.Ready(), Retrying: q.In(store.Retrying), Delayed: q.In(store.Delayed),
-		InFlight: q.In(store.InFlight) + q.In(store.InHandler), Parked: q.In(store.Parked), Released: q.In(store.Released),
-		Blocked: q.In(store.Blocked),
+		Queue: q.Name(), Ready: q.Store.Ready(), Retrying: q.Store.In(store.Retrying), Delayed: q.Store.In(store.Delayed),
+		InFlight: q.Store.In(store.InFlight) + q.Store.In(store.InHandler), Parked: q.Store.In(store.Parked), Released: q.Store.In(store.Released),
+		Blocked: q.Store.In(store.Blocked),
 	}
-	l.Running = q.HandlersLocked()
+	l.Running = q.Group.HandlersLocked()
 	return l
 }
 
 // expireWaitingLocked dead-letters the window's messages whose time to live has passed
 // and that are neither in flight, which may finish, nor parked, which are dead.
 func expireWaitingLocked[T any](q *queue.Queue[T], now int64) {
-	for _, i := range q.InOrder() {
-		state := q.Win.Meta(i).State
-		if state != store.Parked && !q.InFlight(i) && q.Expired(&q.Win.At(i).Item, now) {
-			q.TakeOut(i)
+	for _, i := range q.Store.InOrder() {
+		state := q.Store.Win.Meta(i).State
+		if state != store.Parked && !q.Store.InFlight(i) && q.Store.Expired(&q.Store.Win.At(i).Item, now) {
+			q.Store.TakeOut(i)
 			q.ExpireLocked(i, now)
 		}
 	}
@@ -50,19 +50,19 @@ func expireWaitingLocked[T any](q *queue.Queue[T], now int64) {
 // with what is left of their delays and times to live: at least 1 ns, as 0 would
 // be the queue's own.
 func messagesLocked[T any](q *queue.Queue[T], now int64) []message.Published[T] {
-	all := q.InOrder()
+	all := q.Store.InOrder()
 	ms := make([]message.Published[T], len(all))
 	for k, i := range all {
-		h, m := q.Win.At(i), q.Win.Meta(i)
+		h, m := q.Store.Win.At(i), q.Store.Win.Meta(i)
 		ms[k] = messageOf(q.Core, &h.Item)
 		switch {
 		case ms[k].OrderingKey != "": // it can't have a delay of its own
 		case m.State == store.Delayed:
 			ms[k].Delay = time.Duration(max(m.Deadline-now, 1))
-		case q.Set.Delay > 0:
+		case q.Store.Set.Delay > 0:
 			ms[k].Delay = 1 // it has passed
 		}
-		if until, ok := q.Expiry(&h.Item); ok {
+		if until, ok := q.Store.Expiry(&h.Item); ok {
 			ms[k].TimeToLive = time.Duration(max(until-now, 1))
 		}
 	}

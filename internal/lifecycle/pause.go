@@ -20,12 +20,12 @@ func Resume[T any](_ context.Context, q *queue.Queue[T]) error { return setPause
 func setPaused[T any](q *queue.Queue[T], paused bool) error {
 	q.Mu.Lock()
 	defer q.Unlock() // what is taken back was tallied
-	if q.Closed {
-		return fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
+	if q.Store.Closed {
+		return fmt.Errorf("%w: queue %q", message.ErrClosed, q.Name())
 	}
 	q.Paused = paused
 	if paused {
-		q.TakeAllBack()
+		q.Store.TakeAllBack()
 	}
 	q.ChangedLocked()
 	q.CheckDrainedLocked()
@@ -57,10 +57,10 @@ func purgeHere[T any](q *queue.Queue[T]) (dropped int, err error) {
 
 // PurgeLocked empties the queue. Of one that reads the log the topic's Mu is held, too.
 func PurgeLocked[T any](q *queue.Queue[T]) (n int, err error) {
-	if q.Closed {
-		return 0, fmt.Errorf("%w: queue %q", message.ErrClosed, q.QueueName)
+	if q.Store.Closed {
+		return 0, fmt.Errorf("%w: queue %q", message.ErrClosed, q.Name())
 	}
-	cause, find := fmt.Errorf("%w: queue %q was purged", message.ErrStale, q.QueueName), q.Finder()
+	cause, find := fmt.Errorf("%w: queue %q was purged", message.ErrStale, q.Name()), q.Group.Finder()
 	now := q.Core.Now()
 	n = q.Store.Purge(now, func(stamp uint64, owner lease.Consumer[T]) {
 		w, ok := owner.(consumers.Holder[T])

@@ -62,7 +62,7 @@ func (o *Offer[T]) Targets(open *routing.List[T]) func(yield func(q *queue.Queue
 // MakeLines returns a queue's lines, and makes them if there are none.
 func MakeLines[T any](q *queue.Queue[T]) *waitline.Queue {
 	if q.Wait == nil {
-		q.Wait = &waitline.Queue{Filtered: q.Filters != nil, Drops: q.Set.Overflow.Drops()}
+		q.Wait = &waitline.Queue{Filtered: q.Filters != nil, Drops: q.Store.Set.Overflow.Drops()}
 	}
 	return q.Wait
 }

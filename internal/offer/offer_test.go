@@ -100,7 +100,7 @@ func TestAnOfferSaysWhereItGoes(t *testing.T) {
 	gone.Closing = true
 	targets := func(o *Offer[int]) (ts []string) {
 		for q, n := range o.Targets(&open) {
-			ts = append(ts, fmt.Sprint(q.QueueName, " ", n))
+			ts = append(ts, fmt.Sprint(q.Name(), " ", n))
 		}
 		return ts
 	}

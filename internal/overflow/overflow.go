@@ -20,33 +20,33 @@ func Add[T any](q *queue.Queue[T], items []message.Item[T], accepted []int) {
 	if accepted != nil {
 		n = len(accepted)
 	}
-	q.Offered += uint64(n)
+	q.Store.Offered += uint64(n)
 	now := q.Core.Now()
-	if q.InLog() > 0 {
-		q.Spill()
+	if q.Store.InLog() > 0 {
+		q.Store.Spill()
 		q.LookByLocked(now, alarm.CheckAge)
 	}
-	q.Count()
-	over := n - int(q.Room())
+	q.Store.Count()
+	over := n - int(q.Store.Room())
 	if over > 0 && q.Expires() {
 		expireAllLocked(q, now)
-		over = n - int(q.Room())
+		over = n - int(q.Store.Room())
 	}
 	if over > 0 {
-		q.TakeAllBack()
+		q.Store.TakeAllBack()
 	}
 	for k := range n {
 		it := &items[k]
 		if accepted != nil {
 			it = &items[accepted[k]]
 		}
-		if q.Set.Overflow == settings.DropNewest && k >= n-over {
+		if q.Store.Set.Overflow == settings.DropNewest && k >= n-over {
 			dropNewestLocked(q, it)
 			continue
 		}
-		q.Enter(it, 0, now)
+		q.Store.Enter(it, 0, now)
 	}
-	if q.Set.Overflow == settings.DropOldest {
+	if q.Store.Set.Overflow == settings.DropOldest {
 		for ; over > 0; over-- {
 			q.DropOldestLocked(0)
 		}
@@ -62,50 +62,50 @@ func Add[T any](q *queue.Queue[T], items []message.Item[T], accepted []int) {
 func Drop[T any](q *queue.Queue[T], items []message.Item[T], accepted []int) {
 	q.Mu.Lock()
 	defer q.UnlockUnder(q.T)
-	n, end := len(items), q.Log.Head()
+	n, end := len(items), q.Store.Log.Head()
 	if accepted != nil {
 		n = len(accepted)
 	}
-	q.Count()
-	q.TakeAllBack()
-	over := int(end - q.Allow.Load())
+	q.Store.Count()
+	q.Store.TakeAllBack()
+	over := int(end - q.Store.Allow.Load())
 	if over > 0 && q.Expires() {
 		expireAllLocked(q, q.Core.Now())
-		over = int(end - q.Allow.Load())
+		over = int(end - q.Store.Allow.Load())
 	}
 	if over <= 0 {
 		return // there is room, or it was made meanwhile
 	}
-	if q.Set.Overflow == settings.DropOldest {
+	if q.Store.Set.Overflow == settings.DropOldest {
 		for ; over > 0; over-- {
 			q.DropOldestLocked(end)
 		}
-		q.Cursor.SkipTo(q.Cursor.Pos()) // lets go of the log behind what was dropped
+		q.Store.Cursor.SkipTo(q.Store.Cursor.Pos()) // lets go of the log behind what was dropped
 		q.LookByLocked(q.Core.Now(), alarm.CheckAge)
 		q.ArmLocked(q.Core.Now())
 		return
 	}
-	q.Spill()
+	q.Store.Spill()
 	for k := range n {
 		it := &items[k]
 		if accepted != nil {
 			it = &items[accepted[k]]
 		}
 		if k < n-over {
-			q.Append(it)
+			q.Store.Append(it)
 		} else {
 			dropNewestLocked(q, it)
-			q.Allow.Add(1)
+			q.Store.Allow.Add(1)
 		}
 	}
-	q.Cursor.SkipTo(end)
+	q.Store.Cursor.SkipTo(end)
 	q.LookByLocked(q.Core.Now(), alarm.CheckAge)
 	q.HandOnLocked()
 }
 
 // dropNewestLocked drops a message that is being added.
 func dropNewestLocked[T any](q *queue.Queue[T], it *message.Item[T]) {
-	q.Counters().Dropped++
+	q.Store.Counters().Dropped++
 	q.NoteItemLocked(notice.Dropped, it, notice.Event{Reason: notice.DroppedNewest})
 }
 
@@ -113,11 +113,11 @@ func dropNewestLocked[T any](q *queue.Queue[T], it *message.Item[T]) {
 // filters that is being opened.
 func ReplayLocked[T any](q *queue.Queue[T], its []message.Item[T]) {
 	now := q.Core.Now()
-	live := slices.DeleteFunc(its, func(it message.Item[T]) bool { return q.Expired(&it, now) })
-	live = live[max(len(live)-min(q.Set.Replay, q.Set.Capacity), 0):]
+	live := slices.DeleteFunc(its, func(it message.Item[T]) bool { return q.Store.Expired(&it, now) })
+	live = live[max(len(live)-min(q.Store.Set.Replay, q.Store.Set.Capacity), 0):]
 	for k := range live {
-		q.Enter(&live[k], 0, now)
+		q.Store.Enter(&live[k], 0, now)
 	}
-	q.Offered += uint64(len(live))
+	q.Store.Offered += uint64(len(live))
 	q.ArmLocked(now)
 }

@@ -18,7 +18,7 @@ func FindRoom[T any](q *queue.Queue[T], n int64) bool {
 	if expireAllLocked(q, now) {
 		q.T.Admission.TurnsOfLocked(q) // it may be more room than is wanted here
 	}
-	if q.Room() >= n {
+	if q.Store.Room() >= n {
 		return true
 	}
 	q.ArmLocked(now)
@@ -28,20 +28,20 @@ func FindRoom[T any](q *queue.Queue[T], n int64) bool {
 // HasRoom reports whether there is room for n messages, that of messages just
 // done included.
 func HasRoom[T any](q *queue.Queue[T], n int64) bool {
-	if q.Room() >= n {
+	if q.Store.Room() >= n {
 		return true
 	}
 	countDone(q)
-	return q.Room() >= n
+	return q.Store.Room() >= n
 }
 
 // countDone counts what consumers in step have done, for one who needs the room.
 func countDone[T any](q *queue.Queue[T]) {
-	if q.Direct {
+	if q.Store.Direct {
 		return
 	}
 	q.Mu.Lock()
-	q.Count()
+	q.Store.Count()
 	q.Mu.Unlock()
 }
 

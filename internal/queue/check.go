@@ -9,7 +9,7 @@ func (q *Queue[T]) Check() error {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
 	if err := q.CheckLocked(); err != nil {
-		return fmt.Errorf("queue %q: %w", q.QueueName, err)
+		return fmt.Errorf("queue %q: %w", q.Name(), err)
 	}
 	return nil
 }
@@ -18,26 +18,26 @@ func (q *Queue[T]) CheckLocked() error {
 	if q.Pending.Any() {
 		return errors.New("something was not told")
 	}
-	if q.Closed {
+	if q.Store.Closed {
 		return nil
 	}
-	if err := q.CheckConsumers(); err != nil {
+	if err := q.Group.CheckConsumers(); err != nil {
 		return err
 	}
 	if err := q.Store.Check(); err != nil {
 		return err
 	}
-	at, ok := q.NextDue()
+	at, ok := q.Store.NextDue()
 	if q.Limited > 0 && (!ok || q.Limited < at) {
 		at, ok = q.Limited, true
 	}
 	if q.Alarm.CheckAt > 0 && (!ok || q.Alarm.CheckAt < at) {
 		at, ok = q.Alarm.CheckAt, true
 	}
-	if known, found := q.KnownExpiry(); found && q.RoomWanted.Load() != 0 && (!ok || known < at) {
+	if known, found := q.Store.KnownExpiry(); found && q.RoomWanted.Load() != 0 && (!ok || known < at) {
 		at, ok = known, true
 	}
-	if ok && !q.Alarm.Armed || !ok && q.Alarm.Armed && q.Running == 0 && !q.Alarm.Brief || ok && q.Alarm.At > at {
+	if ok && !q.Alarm.Armed || !ok && q.Alarm.Armed && q.Group.Running == 0 && !q.Alarm.Brief || ok && q.Alarm.At > at {
 		return fmt.Errorf("timer armed %t for %d; schedule has %t, next at %d", q.Alarm.Armed, q.Alarm.At, ok, at)
 	}
 	return nil
@@ -53,5 +53,5 @@ type Inside struct {
 func (q *Queue[T]) Inside() Inside {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	return Inside{Keys: len(q.Keys), TimerArmed: q.Alarm.Armed || q.Report.Armed()}
+	return Inside{Keys: len(q.Store.Keys), TimerArmed: q.Alarm.Armed || q.Report.Armed()}
 }

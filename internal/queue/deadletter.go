@@ -16,7 +16,7 @@ const DeadSuffix = "/dead"
 
 // DeadLetters returns the queue's dead-letter queue, and makes it if there is none.
 func (q *Queue[T]) DeadLetters() *Queue[T] {
-	if q.Letters {
+	if q.Store.Letters {
 		return q
 	}
 	q.Mu.Lock()
@@ -27,12 +27,12 @@ func (q *Queue[T]) DeadLetters() *Queue[T] {
 func (q *Queue[T]) deadLocked() *Queue[T] {
 	if q.Dead == nil {
 		set := settings.DefaultQueue().Limits
-		set.Capacity, set.Overflow = q.Set.DeadCapacity, q.Set.DeadOverflow
-		set.Visibility, set.Backoff = q.Set.Visibility, q.Set.Backoff
-		q.Dead = NewDeadLetterQueue(q.Core, q.T, q.QueueName+DeadSuffix, set)
+		set.Capacity, set.Overflow = q.Store.Set.DeadCapacity, q.Store.Set.DeadOverflow
+		set.Visibility, set.Backoff = q.Store.Set.Visibility, q.Store.Set.Backoff
+		q.Dead = NewDeadLetterQueue(q.Core, q.T, q.Name()+DeadSuffix, set)
 		q.Dead.Source = q
-		q.Dead.Closed, q.Dead.Draining = q.Closed, q.DrainingDead
-		if !q.Closed {
+		q.Dead.Store.Closed, q.Dead.Store.Draining = q.Store.Closed, q.DrainingDead
+		if !q.Store.Closed {
 			q.Core.Live.Add(1)
 		}
 	}
@@ -42,7 +42,7 @@ func (q *Queue[T]) deadLocked() *Queue[T] {
 // Shared reports whether a dead-letter queue belongs to no topic.
 func (q *Queue[T]) Shared() bool { return q.T == nil }
 
-func (q *Queue[T]) Origin() core.Origin { return core.Origin{Topic: q.Core, Queue: q.QueueName} }
+func (q *Queue[T]) Origin() core.Origin { return core.Origin{Topic: q.Core, Queue: q.Name()} }
 
 // AdoptLocked makes q, which is being opened, the owner of the dead-letter queue
 // that a closed queue of its name has left, if there is one. Others may be using
@@ -52,20 +52,20 @@ func (q *Queue[T]) AdoptLocked() {
 	if q.Dead != nil {
 		return
 	}
-	d := q.T.Owner.TakeOrphanLocked(q.QueueName + DeadSuffix)
+	d := q.T.Owner.TakeOrphanLocked(q.Name() + DeadSuffix)
 	if d == nil {
 		return
 	}
 	q.Dead, d.Source = d, q
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
-	d.Resize(q.Set.DeadCapacity, q.Set.DeadOverflow)
+	d.Store.Resize(q.Store.Set.DeadCapacity, q.Store.Set.DeadOverflow)
 }
 
 func NewDeadLetterQueue[T any](c *core.Core, t *Home[T], name string, set settings.Limits) *Queue[T] {
 	set.MaxAttempts = message.Unlimited
 	d := NewQueue(c, t, name, &set)
-	d.Letters, d.Direct, d.Entries, d.Evicts = true, true, true, false
+	d.Store.Letters, d.Store.Direct, d.Entries, d.Store.Evicts = true, true, true, false
 	return d
 }
 
@@ -78,13 +78,13 @@ func (q *Queue[T]) deadLetterLocked(i int32) {
 		return
 	}
 	if q.sendLocked(i) {
-		q.Remove(i)
+		q.Store.Remove(i)
 		return
 	}
-	q.Park(i)
-	q.Counters().Parked++
+	q.Store.Park(i)
+	q.Store.Counters().Parked++
 	q.offerSwapLocked()
-	q.NoteItemLocked(notice.Parked, &q.Win.At(i).Item, q.LastAttempt(i))
+	q.NoteItemLocked(notice.Parked, &q.Store.Win.At(i).Item, q.LastAttempt(i))
 }
 
 // offerSwapLocked has a redrive that waits for room here looked at, since it can
@@ -107,11 +107,11 @@ func (q *Queue[T]) sendLocked(i int32) bool {
 // SendBothLocked is sendLocked with the lock of the dead-letter queue d held, too.
 // What is pending in d then is left to q's unlock.
 func (q *Queue[T]) SendBothLocked(d *Queue[T], i int32) bool {
-	if d.Closed {
+	if d.Store.Closed {
 		return false
 	}
-	if d.Held() >= d.Set.Capacity {
-		if d.Set.Overflow != settings.DropOldest || !d.DropOldestLocked(0) {
+	if d.Store.Held() >= d.Store.Set.Capacity {
+		if d.Store.Set.Overflow != settings.DropOldest || !d.DropOldestLocked(0) {
 			if r := d.onDemandLocked(); !r.isSource[q] {
 				if r.isSource == nil {
 					r.isSource = make(map[*Queue[T]]bool)
@@ -125,11 +125,11 @@ func (q *Queue[T]) SendBothLocked(d *Queue[T], i int32) bool {
 		q.Pending.Join(d.Pending.Take())
 		d.ArmLocked(d.Core.Now())
 	}
-	d.Offered++
-	h := q.Win.At(i)
-	d.Admit(store.Held[T]{Item: q.toLetter(d, h.Item), Hist: h.Hist}, store.Backlogged)
+	d.Store.Offered++
+	h := q.Store.Win.At(i)
+	d.Store.Admit(store.Held[T]{Item: q.toLetter(d, h.Item), Hist: h.Hist}, store.Backlogged)
 	d.HandOnLocked()
-	q.Counters().DeadLettered++
+	q.Store.Counters().DeadLettered++
 	q.NoteItemLocked(notice.DeadLettered, &h.Item, q.LastAttempt(i))
 	return true
 }
@@ -146,27 +146,27 @@ func (q *Queue[T]) toLetter(d *Queue[T], it message.Item[T]) message.Item[T] {
 		x.Source, x.Seq = q.Origin(), it.Seq
 	})
 	it.At = d.Core.Clock.At(q.Core.Time(it.At))
-	it.Seq = d.Offered
+	it.Seq = d.Store.Offered
 	return it
 }
 
 // LastAttempt is what an event says of the attempt that made a message dead.
 func (q *Queue[T]) LastAttempt(i int32) notice.Event {
-	h := q.Win.At(i).Hist
+	h := q.Store.Win.At(i).Hist
 	a := h.Last()
-	return notice.Event{Attempt: int(q.Win.Meta(i).Spent), Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
+	return notice.Event{Attempt: int(q.Store.Win.Meta(i).Spent), Cause: a.Cause, Err: a.Err, Elapsed: a.Elapsed}
 }
 
 // unpark moves what is parked to the dead-letter queue, as far as there is room.
 // What has to be told is left in p.
 func (q *Queue[T]) unpark(p *notice.Pending) {
 	q.Mu.Lock()
-	for !q.Closed {
-		i, ok := q.FirstParked()
+	for !q.Store.Closed {
+		i, ok := q.Store.FirstParked()
 		if !ok || !q.sendLocked(i) {
 			break
 		}
-		q.Discard(i)
+		q.Store.Discard(i)
 	}
 	q.CheckDrainedLocked()
 	q.UnlockTo(p)

@@ -7,14 +7,14 @@ import (
 )
 
 func (q *Queue[T]) IsDrainedLocked() bool {
-	if q.Closed {
+	if q.Store.Closed {
 		return true
 	}
-	busy := q.In(store.InFlight) + q.In(store.InHandler) + int(q.Running+q.Calls) + q.Leases.Counts().InFlight
-	if !q.Letters && !q.Paused {
+	busy := q.Store.In(store.InFlight) + q.Store.In(store.InHandler) + int(q.Group.Running+q.Calls) + q.Store.Leases.Counts().InFlight
+	if !q.Store.Letters && !q.Paused {
 		// What is blocked is waited for only if the head of its line is in one of these
 		// states, and else stands behind one that is delayed or put aside.
-		busy += q.Ready() + q.In(store.Retrying)
+		busy += q.Store.Ready() + q.Store.In(store.Retrying)
 	}
 	return busy == 0
 }
@@ -36,7 +36,7 @@ func (q *Queue[T]) CheckDrainedLocked() {
 
 // CheckEndedLocked tells the topic once nothing of a closed queue runs.
 func (q *Queue[T]) CheckEndedLocked() {
-	if q.Closed && !q.ended && q.Running == 0 && q.Alarm.Quiet() && q.Calls == 0 && !q.Polling {
+	if q.Store.Closed && !q.ended && q.Group.Running == 0 && q.Alarm.Quiet() && q.Calls == 0 && !q.Polling {
 		q.ended = true
 		q.Core.Release()
 	}
@@ -44,7 +44,7 @@ func (q *Queue[T]) CheckEndedLocked() {
 
 func NewQueue[T any](c *core.Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
 	q := &Queue[T]{Core: c, T: t, IdleAt: NotIdle, Local: c.Calls == nil}
-	q.Init(name, set, &c.Clock, &c.Blocks)
+	q.Store.Init(name, set, &c.Clock, &c.Blocks)
 	q.Report.Init(&c.To, name)
 	return q
 }

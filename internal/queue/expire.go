@@ -12,14 +12,14 @@ import (
 
 // Expires reports whether any message of the queue may have a time to live.
 func (q *Queue[T]) Expires() bool {
-	return q.Evicts && (q.Set.TTL > 0 || q.T.Expiring.Load() > 0)
+	return q.Store.Evicts && (q.Store.Set.TTL > 0 || q.T.Expiring.Load() > 0)
 }
 
 // LookForExpiryLocked returns when the first expires of the messages that are neither in
 // flight nor parked, or an earlier instant that has not come.
 func (q *Queue[T]) LookForExpiryLocked(now int64) (at int64, ok bool) {
-	from := q.Cursor.Pos()
-	if at, ok = q.FirstExpiry(now, q.T.Expiring.Load()); q.Cursor.Pos() > from {
+	from := q.Store.Cursor.Pos()
+	if at, ok = q.Store.FirstExpiry(now, q.T.Expiring.Load()); q.Store.Cursor.Pos() > from {
 		q.LookByLocked(now, alarm.CheckAge)
 	}
 	return at, ok
@@ -28,7 +28,7 @@ func (q *Queue[T]) LookForExpiryLocked(now int64) (at int64, ok bool) {
 // ExpireFirstLocked dead-letters the first that expires of those in the window, if its time
 // to live has passed, and reports whether it has.
 func (q *Queue[T]) ExpireFirstLocked(now int64) bool {
-	i, ok := q.PopExpired(now)
+	i, ok := q.Store.PopExpired(now)
 	if ok {
 		q.ExpireLocked(i, now)
 	}
@@ -39,7 +39,7 @@ func (q *Queue[T]) ExpireFirstLocked(now int64) bool {
 // and reports whether there was anything. The log is read up to end, which may
 // be beyond what consumers see.
 func (q *Queue[T]) DropOldestLocked(end int64) bool {
-	it, ok := q.DropOldest(end)
+	it, ok := q.Store.DropOldest(end)
 	if ok {
 		q.NoteItemLocked(notice.Dropped, &it, notice.Event{Reason: notice.DroppedOldest})
 	}

@@ -7,13 +7,13 @@ import (
 // NextEntryLocked takes the next message that may be delivered, as an entry whose state has been
 // left, and dead-letters those whose time to live has passed.
 func (q *Queue[T]) NextEntryLocked(now int64) (i int32, ok bool) {
-	at := q.Cursor.Pos()
+	at := q.Store.Cursor.Pos()
 	for expired := true; expired; {
-		if i, expired, ok = q.Next(now); expired {
+		if i, expired, ok = q.Store.Next(now); expired {
 			q.ExpireLocked(i, now)
 		}
 	}
-	if q.Cursor.Pos() > at {
+	if q.Store.Cursor.Pos() > at {
 		q.LookByLocked(now, alarm.CheckAge)
 	}
 	return i, ok
@@ -24,8 +24,8 @@ func (q *Queue[T]) NextEntryLocked(now int64) (i int32, ok bool) {
 // is woken calls it again after taking a message, so that as many consumers
 // come as there are messages, one after the other.
 func (q *Queue[T]) HandOnLocked() {
-	sub, limited, idle := q.NextLocked()
-	if q.Limited > 0 && (limited == 0 || q.Ready() == 0 && q.Keeper == nil) {
+	sub, limited, idle := q.Group.NextLocked()
+	if q.Limited > 0 && (limited == 0 || q.Store.Ready() == 0 && q.Keeper == nil) {
 		q.Limited = 0 // nobody waits for that any more
 		q.ArmLocked(q.Core.Now())
 	}
@@ -33,12 +33,12 @@ func (q *Queue[T]) HandOnLocked() {
 		switch {
 		case !q.ServesLocked():
 			return
-		case q.Ready() > 0:
-			if q.Receivers.Wake() {
+		case q.Store.Ready() > 0:
+			if q.Group.Receivers.Wake() {
 				return
 			}
 			if sub != nil {
-				q.StartLocked(sub)
+				q.Group.StartLocked(sub)
 			} else {
 				q.Limited = limited // until when the timer will come
 				q.ArmLocked(q.Core.Now())
@@ -52,9 +52,9 @@ func (q *Queue[T]) HandOnLocked() {
 				q.ArmLocked(q.Core.Now())
 			}
 			return
-		case q.Direct || !q.Idle.Add(q):
+		case q.Store.Direct || !q.Idle.Add(q):
 			return
-		case q.Log.Published() <= q.Cursor.Pos():
+		case q.Store.Log.Published() <= q.Store.Cursor.Pos():
 			return // a later publish finds the queue in the list
 		}
 	}
@@ -63,7 +63,7 @@ func (q *Queue[T]) HandOnLocked() {
 // ServesLocked reports whether the queue gives out messages: not while it is
 // paused or closed, and a dead-letter queue not while its topic shuts down.
 func (q *Queue[T]) ServesLocked() bool {
-	return !q.Closed && !q.Paused && (!q.Letters || !q.Draining)
+	return !q.Store.Closed && !q.Paused && (!q.Store.Letters || !q.Store.Draining)
 }
 
 // wake is called by whoever took the queue out of its list of idle queues.

@@ -51,7 +51,7 @@ func (q *Queue[T]) DroppedByDelete(n int, p *notice.Pending) {
 		return
 	}
 	q.Mu.Lock()
-	q.Counters().Dropped += uint64(n)
+	q.Store.Counters().Dropped += uint64(n)
 	q.NoteLocked(notice.Dropped, notice.Event{Reason: notice.DroppedByDelete, Count: n})
 	q.UnlockTo(p)
 }

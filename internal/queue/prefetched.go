@@ -38,7 +38,7 @@ func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
 // cursor has passed.
 func (q *Queue[T]) lookLocked(now int64) {
 	q.Alarm.CheckAt = 0
-	if again := q.Rest(now, int64(alarm.CheckAge)); again > 0 {
+	if again := q.Store.Rest(now, int64(alarm.CheckAge)); again > 0 {
 		q.Alarm.CheckBy(again)
 	}
 }
@@ -49,7 +49,7 @@ func (q *Queue[T]) AwaitOthers() {
 	for range 8 {
 		runtime.Gosched()
 		q.Mu.Lock()
-		waiting := q.Leases.Waiting()
+		waiting := q.Store.Leases.Waiting()
 		q.Mu.Unlock()
 		if waiting == 0 {
 			return

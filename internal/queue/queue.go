@@ -60,9 +60,9 @@ type Queue[T any] struct {
 	Mu      sync.Mutex     // guards the fields below; see Unlock
 	Pending notice.Pending // empty while Mu is not locked
 
-	store.Store[T] // what it holds, and in which state; its own comments say what needs no lock
+	Store store.Store[T] // what it holds, and in which state; its own comments say what needs no lock
 
-	consumers.Group[T]
+	Group consumers.Group[T]
 	Calls int32 // of the engine, under way or pending
 
 	Alarm   alarm.Alarm
@@ -88,9 +88,9 @@ type Queue[T any] struct {
 // others. Its segments hold as many messages as a worker prefetches: there may be many such
 // queues.
 func (q *Queue[T]) ReadOwnLog(spare *log.Spare[message.Item[T]]) {
-	q.Log = log.NewSharing(min(PrefetchLen, log.SegmentOf[message.Item[T]](), q.Set.Capacity/4), spare)
+	q.Store.Log = log.NewSharing(min(PrefetchLen, log.SegmentOf[message.Item[T]](), q.Store.Set.Capacity/4), spare)
 	q.Idle = new(IdleQueues[T])
-	q.Cursor = q.Log.Cursor()
+	q.Store.Cursor = q.Store.Log.Cursor()
 }
 
 // onDemand is what few queues need, and not often.
@@ -126,4 +126,4 @@ func (q *Queue[T]) KeepLeftLocked(left []message.Published[T]) {
 }
 
 // Name is the queue's name.
-func (q *Queue[T]) Name() string { return q.QueueName }
+func (q *Queue[T]) Name() string { return q.Store.QueueName }

@@ -7,12 +7,12 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	if q.Opening {
 		return // what is replayed is due before
 	}
-	at, ok := q.NextDue()
+	at, ok := q.Store.NextDue()
 	if q.Limited > 0 && (!ok || q.Limited < at) {
 		at, ok, brief = q.Limited, true, false
 	}
 	if q.RoomWanted.Load() != 0 { // somebody waits for room
-		if expires, found := q.KnownExpiry(); found && (!ok || expires < at) {
+		if expires, found := q.Store.KnownExpiry(); found && (!ok || expires < at) {
 			at, ok, brief = expires, true, false
 		}
 	}
@@ -20,11 +20,11 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 		at, ok, brief = check, true, true
 	}
 	switch {
-	case ok && !q.Closed && brief:
+	case ok && !q.Store.Closed && brief:
 		q.Alarm.ArmBriefly(now, at, q)
-	case ok && !q.Closed:
+	case ok && !q.Store.Closed:
 		q.Alarm.Arm(now, at, q)
-	case q.Closed || q.Running == 0 && !q.Alarm.Brief:
+	case q.Store.Closed || q.Group.Running == 0 && !q.Alarm.Brief:
 		// Else who goes on will need it in a moment: stopping and starting a timer costs
 		// more than all the rest of a delivery.
 		q.Alarm.Stop()
@@ -46,7 +46,7 @@ func (q *Queue[T]) Tick() {
 	if q.Limited <= now {
 		q.Limited = 0
 	}
-	for _, s := range q.Subs {
+	for _, s := range q.Group.Subs {
 		s.Workers.TrimLocked()
 	}
 	if check := q.Alarm.CheckAt; check > 0 && check <= now {
@@ -55,15 +55,15 @@ func (q *Queue[T]) Tick() {
 	if q.RoomWanted.Load() != 0 {
 		q.LookForExpiryLocked(now)
 	}
-	find := q.Finder()
-	for n := 0; n < tickLen && !q.Closed; n++ {
+	find := q.Group.Finder()
+	for n := 0; n < tickLen && !q.Store.Closed; n++ {
 		if q.RoomWanted.Load() != 0 && q.ExpireFirstLocked(now) {
 			continue
 		}
 		if q.leaseDueLocked(now) {
 			continue
 		}
-		i, timedOut, ok := q.PopDue(now)
+		i, timedOut, ok := q.Store.PopDue(now)
 		if !ok {
 			break
 		}

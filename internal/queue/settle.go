@@ -13,13 +13,13 @@ func (q *Queue[T]) endLocked(i int32, v message.Verdict, now int64) {
 		q.Keeper.EndLocked(i, v, now)
 		return
 	}
-	e := q.End(i, v, now)
+	e := q.Store.End(i, v, now)
 	q.GoOnLocked(&e, v, now)
 }
 
 // LandedLocked ends the delivery of a message that has left its lease.
 func (q *Queue[T]) LandedLocked(out *lease.Out[T], v message.Verdict, now int64) {
-	e := q.Land(out, v, now)
+	e := q.Store.Land(out, v, now)
 	q.GoOnLocked(&e, v, now)
 }
 
@@ -33,7 +33,7 @@ func (q *Queue[T]) GoOnLocked(e *store.Ended[T], v message.Verdict, now int64) {
 	case store.Expires:
 		q.ExpireLocked(e.Entry, now)
 	case store.Retries:
-		q.Retry(e.Entry, v, now)
+		q.Store.Retry(e.Entry, v, now)
 	}
 	q.CheckDrainedLocked()
 }
@@ -41,6 +41,6 @@ func (q *Queue[T]) GoOnLocked(e *store.Ended[T], v message.Verdict, now int64) {
 // ExpireLocked dead-letters entry i, whose state has been left, because its time to
 // live has passed.
 func (q *Queue[T]) ExpireLocked(i int32, now int64) {
-	q.Expire(i, now)
+	q.Store.Expire(i, now)
 	q.deadLetterLocked(i)
 }

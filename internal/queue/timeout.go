@@ -13,12 +13,12 @@ import (
 // the window. It reports whether that was anything. Most looks find nothing: they make no
 // room for a message, which may be large.
 func (q *Queue[T]) leaseDueLocked(now int64) bool {
-	at, _, ok := q.Leases.NextDue()
+	at, _, ok := q.Store.Leases.NextDue()
 	return ok && at <= now && q.timeOutLeaseLocked(now)
 }
 
 func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
-	e, ok := q.TimeOutLease(now, q.Hooked(notice.Settled))
+	e, ok := q.Store.TimeOutLease(now, q.Hooked(notice.Settled))
 	if !ok {
 		return false
 	}
@@ -40,20 +40,20 @@ func (q *Queue[T]) timeOutLeaseLocked(now int64) bool {
 // context is cancelled and it counts as stuck until it returns. A handler that has
 // returned is not stuck: its worker is, with settling what it left.
 func (q *Queue[T]) timeOutLocked(i int32, now int64, find func(stamp uint64) consumers.Holder[T]) {
-	m, h := q.Win.Meta(i), q.Win.At(i)
+	m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
 	var w consumers.Holder[T]
 	if m.State == store.InHandler {
 		w = find(m.Stamp)
 	}
 	if w != nil && q.Renews { // else it has had all of it
 		if until := message.After(h.Start, w.Pooled().Set.AutoExtend); now < until {
-			next := min(message.After(now, q.Set.Visibility), until)
-			q.Win.Schedule(i, next)
+			next := min(message.After(now, q.Store.Set.Visibility), until)
+			q.Store.Win.Schedule(i, next)
 			q.Keeper.ExtendLocked(i, time.Duration(next-now))
 			return
 		}
 	}
-	q.Stale.Add(m.Stamp)
+	q.Store.Stale.Add(m.Stamp)
 	v := message.Verdict{Cause: message.TimedOut}
 	if w != nil {
 		v = w.TimedOutLocked(&h.Item, int(m.Spent)+1, h.Start, now, time.Duration(m.Deadline-h.Start))

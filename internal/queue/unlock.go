@@ -53,13 +53,13 @@ func (q *Queue[T]) UnlockUnder(t *Home[T]) {
 // RoomIsWanted reports whether somebody waits for the room that there is.
 func (q *Queue[T]) RoomIsWanted() bool {
 	g := q.RoomWanted.Load()
-	return g != 0 && q.Allow.Load() >= g || q.sourcesWait.Load()
+	return g != 0 && q.Store.Allow.Load() >= g || q.sourcesWait.Load()
 }
 
 // TellRoom lets those in who wait for the room that there is. No lock is held; what has
 // to be told is left in p.
 func (q *Queue[T]) TellRoom(p *notice.Pending) {
-	if g := q.RoomWanted.Load(); g != 0 && q.Allow.Load() >= g && q.RoomWanted.CompareAndSwap(g, 0) {
+	if g := q.RoomWanted.Load(); g != 0 && q.Store.Allow.Load() >= g && q.RoomWanted.CompareAndSwap(g, 0) {
 		p.Join(q.T.Admission.LetIn(q))
 	}
 	if q.sourcesWait.Load() && q.sourcesWait.CompareAndSwap(true, false) {

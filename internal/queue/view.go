@@ -9,10 +9,10 @@ import "time"
 func (q *Queue[T]) Made() bool { return q.Core != nil }
 
 // IsLetters reports whether the queue is a dead-letter queue.
-func (q *Queue[T]) IsLetters() bool { return q.Letters }
+func (q *Queue[T]) IsLetters() bool { return q.Store.Letters }
 
 // IsShared reports whether the queue is a dead-letter queue that belongs to no topic.
-func (q *Queue[T]) IsShared() bool { return q.Letters && q.Shared() }
+func (q *Queue[T]) IsShared() bool { return q.Store.Letters && q.Shared() }
 
 // Blocking reports whether a publish or a redrive waits for room in this queue and is the
 // first in its line.
@@ -26,4 +26,4 @@ func (q *Queue[T]) DeadNow() *Queue[T] {
 }
 
 // Visibility is how long a delivery hides its message, if a receive says nothing else.
-func (q *Queue[T]) Visibility() time.Duration { return q.Set.Visibility }
+func (q *Queue[T]) Visibility() time.Duration { return q.Store.Set.Visibility }

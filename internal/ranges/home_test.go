@@ -76,8 +76,8 @@ func newHome[T any](t *testing.T, ss ...setting) *home[T] {
 	h := &home[T]{Home: queue.Home[T]{Core: c}, log: log.New[message.Item[T]](log.SegmentOf[message.Item[T]]())}
 	h.Admission, h.Owner = h, h
 	h.q = queue.NewQueue(c, &h.Home, "q", &set.Limits)
-	h.q.Log, h.q.Idle = h.log, &h.Idle
-	h.q.Cursor = h.log.Cursor()
+	h.q.Store.Log, h.q.Idle = h.log, &h.Idle
+	h.q.Store.Cursor = h.log.Cursor()
 	h.Live.Add(1)
 	return h
 }

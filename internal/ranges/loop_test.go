@@ -94,7 +94,7 @@ func TestARangeCountsOneMessageAtATime(t *testing.T) {
 			return done < n-1
 		})
 		require.Nil(t, q.Ranging.Load())
-		require.Zero(t, q.Held())
+		require.Zero(t, q.Store.Held())
 		h.end(t)
 	})
 }

@@ -74,15 +74,15 @@ func (r *Range[T]) takeLocked() (ok bool) {
 	q := r.q
 	r.detachLocked()
 	if r.lease != nil {
-		if q.Leases.Next(r.lease) {
+		if q.Store.Leases.Next(r.lease) {
 			return true
 		}
 	}
 	if !r.entered {
 		r.entered = true
-		q.Ranges++
+		q.Group.Ranges++
 	}
-	if !q.ServesLocked() || q.Ready() == 0 {
+	if !q.ServesLocked() || q.Store.Ready() == 0 {
 		r.restLocked()
 		return false
 	}
@@ -106,11 +106,11 @@ func (r *Range[T]) detachLocked() {
 	k := int(p.Stamp() - r.base)
 	if !p.Acked() && !p.Detached() {
 		now := q.Core.Now()
-		if q.Leases.Detach(r.lease, now) && (!q.Alarm.Armed || q.Alarm.At > message.After(now, r.vis)) {
+		if q.Store.Leases.Detach(r.lease, now) && (!q.Alarm.Armed || q.Alarm.At > message.After(now, r.vis)) {
 			q.ArmLocked(now)
 		}
 	}
-	q.Tally()
+	q.Store.Tally()
 	if p.Acked() {
 		r.ds[k].Forget()
 	}
@@ -137,8 +137,8 @@ func (r *Range[T]) endLocked() {
 		return
 	}
 	q.Ranging.CompareAndSwap(r.lease, nil)
-	q.Leases.End(r.lease, 0)
-	q.Tally()
+	q.Store.Leases.End(r.lease, 0)
+	q.Store.Tally()
 	r.lease = nil
 }
 
@@ -160,13 +160,13 @@ func (r *Range[T]) Leave() {
 	}
 	r.detachLocked()
 	if r.lease != nil {
-		q.TakeBack(r.lease)
+		q.Store.TakeBack(r.lease)
 		r.restLocked()
 	}
 	r.entered = false
-	q.Ranges--
-	if q.Closed {
-		q.Leases.Trim()
+	q.Group.Ranges--
+	if q.Store.Closed {
+		q.Store.Leases.Trim()
 	}
 	q.CheckDrainedLocked()
 	q.HandOnLocked()
@@ -178,18 +178,18 @@ func (r *Range[T]) Leave() {
 func (r *Range[T]) prefetchLocked(now int64) bool {
 	q := r.q
 	n := r.sizeLocked(now)
-	if n < 2 || q.Due() > 0 || q.In(store.Backlogged) > 0 || q.Direct || r.vis != q.Set.Visibility || q.Core.Singly || q.Hooked(notice.Settled) {
+	if n < 2 || q.Store.Due() > 0 || q.Store.In(store.Backlogged) > 0 || q.Store.Direct || r.vis != q.Store.Set.Visibility || q.Core.Singly || q.Hooked(notice.Settled) {
 		return false
 	}
-	run := q.Cursor.Run(n)
-	k := q.Joins(run, message.After(now, alarm.CheckAge))
+	run := q.Store.Cursor.Run(n)
+	k := q.Store.Joins(run, message.After(now, alarm.CheckAge))
 	if k < 2 {
 		return false
 	}
 	if r.buffer == nil {
 		r.buffer = make([]delivery.Delivery[T], lease.Len)
 	}
-	t := q.OpenLeases()
+	t := q.Store.OpenLeases()
 	if r.lease == nil || !t.Again(r.lease, k, now) {
 		r.endLocked()
 		r.lease = t.InStep(r, k, now, int64(r.vis))
@@ -198,8 +198,8 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 	first := t.First(r.lease)
 	r.ds, r.base, r.forgotten = r.buffer[:k], first.Stamp, 0
 	delivery.CopyOut(q, r.ds, run, first)
-	q.Cursor.Step(k)
-	q.BacklogsTurn = false
+	q.Store.Cursor.Step(k)
+	q.Store.BacklogsTurn = false
 	q.LookByLocked(now, min(alarm.CheckAge, r.vis))
 	return true
 }
@@ -217,8 +217,8 @@ func (r *Range[T]) sizeLocked(now int64) int {
 		r.size = max(r.size/4, 1)
 	}
 	r.takenAt = now
-	n := q.InLog()
-	if c := q.Consumers + int(q.Receivers.N) + int(q.Ranges); c > 1 {
+	n := q.Store.InLog()
+	if c := q.Group.Consumers + int(q.Group.Receivers.N) + int(q.Group.Ranges); c > 1 {
 		n /= 2 * c
 	}
 	return min(r.size, n)

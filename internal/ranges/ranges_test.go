@@ -47,7 +47,7 @@ func TestARangeYieldsEachMessageOnceAndInOrder(t *testing.T) {
 		})
 		require.Equal(t, 300, n)
 		require.Equal(t, queue.PrefetchLen, most, "a quick loop's prefetches are as long as they may be")
-		require.Zero(t, h.q.Ranges)
+		require.Zero(t, h.q.Group.Ranges)
 		require.Nil(t, h.q.Ranging.Load())
 		h.end(t)
 	})

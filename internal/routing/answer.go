@@ -82,7 +82,7 @@ func (o *Answer[T]) Renumber(moved []int) {
 // what it holds. The topic's lock is held.
 func (o *Answer[T]) Fit() bool {
 	for _, r := range o.Rows {
-		if !r.Q.Closing && (r.Q.Direct || r.Q.Room() < int64(len(r.Accepted))) {
+		if !r.Q.Closing && (r.Q.Store.Direct || r.Q.Store.Room() < int64(len(r.Accepted))) {
 			return false
 		}
 	}
@@ -92,11 +92,11 @@ func (o *Answer[T]) Fit() bool {
 // Append appends what queues accepted of items to their logs. The topic's lock is held.
 func (o *Answer[T]) Append(items []message.Item[T]) {
 	for _, r := range o.Rows {
-		if r.Q.Direct || r.Q.Closing {
+		if r.Q.Store.Direct || r.Q.Closing {
 			continue
 		}
 		for _, k := range r.Accepted {
-			r.Q.Log.Append(items[k])
+			r.Q.Store.Log.Append(items[k])
 		}
 	}
 }
@@ -104,8 +104,8 @@ func (o *Answer[T]) Append(items []message.Item[T]) {
 // Show shows consumers what Append appended. The topic's lock is held.
 func (o *Answer[T]) Show() {
 	for _, r := range o.Rows {
-		if !r.Q.Direct && !r.Q.Closing {
-			r.Q.Log.Publish()
+		if !r.Q.Store.Direct && !r.Q.Closing {
+			r.Q.Store.Log.Publish()
 		}
 	}
 }

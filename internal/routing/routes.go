@@ -102,7 +102,7 @@ func (r *Routes[T]) Ask(items []message.Item[T], o *Answer[T]) (err error) {
 	var q *queue.Queue[T]
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("filter of queue %q: %w", q.QueueName, callback.Error(r))
+			err = fmt.Errorf("filter of queue %q: %w", q.Name(), callback.Error(r))
 		}
 	}()
 	o.seen = slices.Grow(o.seen, len(items))[:len(items)]

@@ -194,23 +194,23 @@ func TestAClosedQueueGetsNothingAndNeedsNoRoom(t *testing.T) {
 		closed.Closing, open.Closing = true, false
 		require.EqualValues(t, n/2, a.Unaccepted(n))
 		require.True(t, a.Fit())
-		before := open.Log.Head()
+		before := open.Store.Log.Head()
 		a.Append(items)
-		require.Equal(t, before, open.Log.Published())
+		require.Equal(t, before, open.Store.Log.Published())
 		a.Show()
-		require.Equal(t, before+int64(n-n/2), open.Log.Published())
-		require.Zero(t, closed.Log.Head())
+		require.Equal(t, before+int64(n-n/2), open.Store.Log.Published())
+		require.Zero(t, closed.Store.Log.Head())
 		open.Closing = true
 		require.EqualValues(t, n, a.Unaccepted(n))
 	}
-	direct.Direct = true
+	direct.Store.Direct = true
 	a := Answer[int]{Rows: []Row[int]{{direct, []int{0}}}}
 	require.False(t, a.Fit())
 	a.Append(make([]message.Item[int], 1))
-	require.Zero(t, direct.Log.Head())
+	require.Zero(t, direct.Store.Log.Head())
 
 	open.Closing = false
-	most := int(open.Room())
+	most := int(open.Store.Room())
 	a = Answer[int]{Rows: []Row[int]{{open, make([]int, most)}}}
 	require.True(t, a.Fit())
 	a.Rows[0].Accepted = make([]int, most+1)

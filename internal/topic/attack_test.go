@@ -176,7 +176,7 @@ func TestPromise10ALetterThatIsToldOfWhileItsQueueClosesEndsNothingTwice(t *test
 		}()
 		for open := true; open; runtime.Gosched() {
 			d.Mu.Lock()
-			open = !d.Closed
+			open = !d.Store.Closed
 			d.Mu.Unlock()
 		}
 		alive := d.Core.Live.N.Load()
@@ -245,7 +245,7 @@ func TestPromise11AWaitingReceiverThatWasWokenInVainKeepsItsPlace(t *testing.T) 
 			synctest.Wait()
 		}
 		q.Mu.Lock() // the first is woken, and somebody else is quicker
-		q.Receivers.Wake()
+		q.Group.Receivers.Wake()
 		q.Mu.Unlock()
 		synctest.Wait()
 		publish(t, top, 1)
@@ -287,7 +287,7 @@ func dump[T any](top *Topic[T]) string {
 		line("%+v", view.StatsOf(q))
 		q.Mu.Lock()
 		line("  allow %d, room wanted %d, receivers %d, subscribers %d, armed %t, asleep at %d",
-			q.Allow.Load(), q.RoomWanted.Load(), q.Receivers.N, len(q.Subs), q.Alarm.Armed, q.IdleAt)
+			q.Store.Allow.Load(), q.RoomWanted.Load(), q.Group.Receivers.N, len(q.Group.Subs), q.Alarm.Armed, q.IdleAt)
 		q.Mu.Unlock()
 	}
 	buf := make([]byte, 1<<20)

@@ -37,7 +37,7 @@ func bodiesOf[T any](ds []delivery.Delivery[T]) (bs []T) {
 func inWindow[T any](q *queue.Queue[T]) int {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	return q.Win.Len()
+	return q.Store.Win.Len()
 }
 
 func TestABatchWithAMessageOfWhichMoreIsKeptIsWholeToo(t *testing.T) {
@@ -161,7 +161,7 @@ func TestABatchBeginsWithWhatWaitsInAnotherConsumersLease(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		g := newGrip(t, 26)
 		g.q.Mu.Lock()
-		inLog := g.q.InLog()
+		inLog := g.q.Store.InLog()
 		g.q.Mu.Unlock()
 		require.Positive(t, inLog, "nothing is in the log")
 		var got []int

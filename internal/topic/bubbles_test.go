@@ -237,7 +237,7 @@ func TestATopicMadeInABubbleEndsOutside(t *testing.T) {
 
 func awaitReceivers(q *queue.Queue[int], n int) {
 	for waiting := -1; waiting != n; time.Sleep(time.Millisecond) {
-		q.Locked(func() { waiting = int(q.Receivers.N) })
+		q.Locked(func() { waiting = int(q.Group.Receivers.N) })
 	}
 }
 

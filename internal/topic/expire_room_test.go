@@ -35,8 +35,8 @@ func requireNoTimer(t *testing.T, qs ...*queue.Queue[int]) {
 	t.Helper()
 	elapse(2 * time.Millisecond) // what looks at the log comes within one
 	for _, q := range qs {
-		q.Locked(func() { require.False(t, q.Alarm.Armed, "queue %q has a timer", q.QueueName) })
-		require.Zero(t, q.RoomWanted.Load(), "somebody waits for room in %q", q.QueueName)
+		q.Locked(func() { require.False(t, q.Alarm.Armed, "queue %q has a timer", q.Name()) })
+		require.Zero(t, q.RoomWanted.Load(), "somebody waits for room in %q", q.Name())
 	}
 }
 

@@ -29,7 +29,7 @@ func TestAPublishWakesOnlyTheQueuesThatGetIt(t *testing.T) {
 			for _, q := range top.Queues() {
 				q.Idle.Mu.Lock()
 				if q.IdleAt >= q.Idle.First {
-					names = append(names, q.QueueName)
+					names = append(names, q.Name())
 				}
 				q.Idle.Mu.Unlock()
 			}

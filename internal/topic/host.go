@@ -28,7 +28,7 @@ func (t *Topic[T]) Enter(q *queue.Queue[T]) error {
 		return message.ErrClosed
 	}
 	t.In.Live.Add(2)
-	t.queues[q.QueueName] = q
+	t.queues[q.Name()] = q
 	return nil
 }
 
@@ -40,7 +40,7 @@ func (t *Topic[T]) Leave(q *queue.Queue[T], deleting bool) (p notice.Pending, le
 	}
 	t.In.Live.Add(1)
 	q.Closing = true
-	delete(t.queues, q.QueueName)
+	delete(t.queues, q.Name())
 	lifecycle.CloseNow(q, deleting)
 	lifecycle.CloseNow(q.Dead, deleting)
 	t.In.UnlockTo(&p)

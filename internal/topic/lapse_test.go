@@ -43,8 +43,8 @@ var takings = map[string]func(t *testing.T, q *queue.Queue[int], n int) []delive
 	"with another time-out now and then": func(t *testing.T, q *queue.Queue[int], n int) (ds []delivery.Delivery[int]) {
 		for k := range n {
 			if k%5 == 2 {
-				ds = append(ds, receive(t, q, WithVisibilityTimeout(q.Set.Visibility-1)))
-				require.NoError(t, ds[k].Extend(t.Context(), q.Set.Visibility))
+				ds = append(ds, receive(t, q, WithVisibilityTimeout(q.Store.Set.Visibility-1)))
+				require.NoError(t, ds[k].Extend(t.Context(), q.Store.Set.Visibility))
 			} else {
 				ds = append(ds, receive(t, q))
 			}

@@ -140,7 +140,7 @@ func TestWhatHappensToOneMessageOfALease(t *testing.T) {
 					check(t, top)
 					row(t, q, ds[at])
 					check(t, top)
-					if !q.Closed {
+					if !q.Store.Closed {
 						requireEmpty(t, q)
 						require.Zero(t, view.StatsOf(q).Unsettled())
 					}

@@ -111,12 +111,12 @@ func TestARangeInTheMidstOf(t *testing.T) {
 			other := receive(t, s.q)
 			require.Equal(t, 4, other.Body, "nothing but the lease is left")
 			require.NoError(t, other.NackAfter(s.ctx, time.Nanosecond)) // a millisecond
-			for s.q.In(store.Backlogged) > 0 {                          // what the receiver took back from the lease
+			for s.q.Store.In(store.Backlogged) > 0 {                    // what the receiver took back from the lease
 				require.NoError(t, receive(t, s.q).Ack(s.ctx))
 			}
 			publish(t, s.top, to(20, 219)...)
 			elapse(time.Millisecond)
-			require.Equal(t, 1, s.q.In(store.Due))
+			require.Equal(t, 1, s.q.Store.In(store.Due))
 		}, 4, nil},
 		{"a flood that drops the oldest", func(t *testing.T, s stage) {
 			publish(t, s.top, to(20, 20+1023-1)...)
@@ -619,7 +619,7 @@ func TestAQueueForgetsTheRangesThatWereLeft(t *testing.T) {
 		loops := func() int {
 			q.Mu.Lock()
 			defer q.Mu.Unlock()
-			return int(q.Ranges)
+			return int(q.Group.Ranges)
 		}
 		for range deliveriesOf(q, ctx) {
 			for range deliveriesOf(q, ctx) {

@@ -164,7 +164,7 @@ func TestAnEmptyTopicPinsNoBodies(t *testing.T) {
 						}
 						m := c.message
 						require.NoError(t, top.PublishMessages(ctx, m))
-						elapse(m.Delay + q.Set.Delay)
+						elapse(m.Delay + q.Store.Set.Delay)
 						receive(t, q, WithVisibilityTimeout(time.Hour))
 						elapse(time.Second)
 					}

@@ -276,7 +276,7 @@ func TestWhatTwoLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 			require.Less(t, first.at, second.at)
 			leases := 0
 			q.Mu.Lock()
-			for _, s := range q.Subs {
+			for _, s := range q.Group.Subs {
 				if s.Busy[0].(*workers.Worker[int]).Lease.Word.Place().Waiting() > 0 {
 					leases++
 				}

@@ -46,7 +46,7 @@ const gripAt = 10
 func newGrip(t *testing.T, messages int, options ...SubscribeOption) *grip {
 	g := newGripAt(t, gripAt, messages, options...)
 	g.q.Mu.Lock()
-	waiting := g.q.Leases.Waiting()
+	waiting := g.q.Store.Leases.Waiting()
 	g.q.Mu.Unlock()
 	require.Positive(t, waiting, "nothing waits in the lease")
 	return g
@@ -399,7 +399,7 @@ func TestWhatSeveralLeasesGiveBackIsInTheOrderOfItsPublication(t *testing.T) {
 		require.NoError(t, lifecycle.Resume(ctx, q))
 		synctest.Wait()
 		q.Mu.Lock()
-		inPrefetched := q.Leases.Waiting()
+		inPrefetched := q.Store.Leases.Waiting()
 		q.Mu.Unlock()
 		require.Positive(t, inPrefetched)
 		logged := view.StatsOf(q).Ready - inPrefetched

@@ -15,7 +15,7 @@ import (
 // EndQueue closes a queue in memory. If it is to be deleted nothing of it is left.
 func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 	t.In.Mu.Lock()
-	if q.Letters && !q.Source.Closing {
+	if q.Store.Letters && !q.Source.Closing {
 		t.In.Mu.Unlock()
 		return lifecycle.SourceIsOpen(q, deleting)
 	}
@@ -55,11 +55,11 @@ func (t *Topic[T]) EndQueue(q *queue.Queue[T], deleting bool) error {
 
 // removeLocked takes a queue that was closed out of the topic.
 func (t *Topic[T]) removeLocked(q *queue.Queue[T]) {
-	if q.Letters {
+	if q.Store.Letters {
 		t.forgetOrphanLocked(q)
 		return
 	}
-	delete(t.queues, q.QueueName)
+	delete(t.queues, q.Name())
 	t.In.RemoveLocked(q)
 }
 
@@ -68,7 +68,7 @@ func (t *Topic[T]) keepOrphanLocked(d *queue.Queue[T]) {
 	if t.orphans == nil {
 		t.orphans = make(map[string]*queue.Queue[T])
 	}
-	t.orphans[d.QueueName] = d
+	t.orphans[d.Name()] = d
 }
 
 // TakeOrphanLocked returns the orphan of that name, if there is one, which is then no
@@ -80,8 +80,8 @@ func (t *Topic[T]) TakeOrphanLocked(name string) *queue.Queue[T] {
 }
 
 func (t *Topic[T]) forgetOrphanLocked(d *queue.Queue[T]) {
-	if t.orphans[d.QueueName] == d {
-		delete(t.orphans, d.QueueName)
+	if t.orphans[d.Name()] == d {
+		delete(t.orphans, d.Name())
 	}
 }
 

@@ -29,17 +29,17 @@ type replaying[T any] struct {
 // so that q never holds more than its capacity. DropOldest needs none: it would
 // drop first what is replayed.
 func (t *Topic[T]) beginReplayLocked(q *queue.Queue[T]) *replaying[T] {
-	r := &replaying[T]{q: q, its: t.In.RetainedLocked(), most: min(q.Set.Replay, q.Set.Capacity)}
-	if q.Set.Overflow != settings.DropOldest {
+	r := &replaying[T]{q: q, its: t.In.RetainedLocked(), most: min(q.Store.Set.Replay, q.Store.Set.Capacity)}
+	if q.Store.Set.Overflow != settings.DropOldest {
 		r.aside = min(r.most, len(r.its))
 	}
-	q.Allow.Add(-int64(r.aside))
-	r.stamp = q.Win.Reserve(len(r.its))
+	q.Store.Allow.Add(-int64(r.aside))
+	r.stamp = q.Store.Win.Reserve(len(r.its))
 	q.Opening = true
 	if t.opening == nil {
 		t.opening = make(map[string]*queue.Queue[T])
 	}
-	t.opening[q.QueueName] = q
+	t.opening[q.Name()] = q
 	t.In.AddLocked(q)
 	return r
 }
@@ -62,8 +62,8 @@ func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
 		return message.ErrClosed
 	}
 	opened = true
-	delete(t.opening, r.q.QueueName)
-	t.queues[r.q.QueueName] = r.q
+	delete(t.opening, r.q.Name())
+	t.queues[r.q.Name()] = r.q
 	t.In.Live.Add(1)
 	r.open(accepted)
 	t.In.Unlock()
@@ -74,7 +74,7 @@ func (t *Topic[T]) replay(ctx context.Context, r *replaying[T]) (err error) {
 // for room in it.
 func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 	t.In.Mu.Lock()
-	delete(t.opening, q.QueueName)
+	delete(t.opening, q.Name())
 	q.Closing = true
 	d := lifecycle.DeadIfAny(q) // what expired meanwhile is there
 	if !t.In.IsClosedLocked() {
@@ -101,7 +101,7 @@ func (t *Topic[T]) giveUpReplay(q *queue.Queue[T]) {
 func (r *replaying[T]) accepted(ctx context.Context) (accepted []int, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("filter of queue %q: %w", r.q.QueueName, callback.Error(p))
+			err = fmt.Errorf("filter of queue %q: %w", r.q.Name(), callback.Error(p))
 		}
 	}()
 	for k := range r.its {
@@ -123,15 +123,15 @@ func (r *replaying[T]) open(accepted []int) {
 	defer q.UnlockUnder(q.T)
 	q.AdoptLocked()
 	q.Opening = false
-	q.Allow.Add(int64(r.aside))
+	q.Store.Allow.Add(int64(r.aside))
 	now := q.Core.Now()
-	accepted = slices.DeleteFunc(accepted, func(k int) bool { return q.Expired(&r.its[k], now) })
+	accepted = slices.DeleteFunc(accepted, func(k int) bool { return q.Store.Expired(&r.its[k], now) })
 	accepted = accepted[max(len(accepted)-r.most, 0):]
 	for _, k := range accepted { // the oldest first: keys stand in line as they are added
-		q.Enter(&r.its[k], r.stamp+uint64(k), now)
+		q.Store.Enter(&r.its[k], r.stamp+uint64(k), now)
 	}
-	q.Offered += uint64(len(accepted))
-	for over := -q.Room(); over > 0; over-- {
+	q.Store.Offered += uint64(len(accepted))
+	for over := -q.Store.Room(); over > 0; over-- {
 		q.DropOldestLocked(0) // one that is replayed
 	}
 	q.ArmLocked(now)

@@ -247,7 +247,7 @@ func (t *Topic[T]) Leftovers() map[string][]message.Published[T] {
 			if left == nil {
 				left = make(map[string][]message.Published[T])
 			}
-			left[q.QueueName] = ms
+			left[q.Name()] = ms
 		}
 	}
 	return left

@@ -228,7 +228,7 @@ func (s *stressTest) tryCheck() error {
 		}
 		q.Mu.Unlock()
 		if err != nil {
-			return fmt.Errorf("queue %q: %w", q.QueueName, err)
+			return fmt.Errorf("queue %q: %w", q.Name(), err)
 		}
 	}
 	return nil
@@ -625,16 +625,16 @@ func (s *stressTest) settleUp() {
 		for id := range ids {
 			where[id] += int(l.acked[id].Load())
 			if !s.confirmed[id].Load() || !l.accepts(id) {
-				require.Zero(t, where[id], "%d is not in queue %q", id, l.q.QueueName)
+				require.Zero(t, where[id], "%d is not in queue %q", id, l.q.Name())
 				continue
 			}
 			wanted++
 			if where[id] == 0 {
-				require.True(t, l.nils[id].Load(), "%d is lost in queue %q: %+v", id, l.q.QueueName, st)
+				require.True(t, l.nils[id].Load(), "%d is lost in queue %q: %+v", id, l.q.Name(), st)
 				returned++
 				where[id]++
 			}
-			require.Equal(t, 1, where[id], "%d in queue %q", id, l.q.QueueName)
+			require.Equal(t, 1, where[id], "%d in queue %q", id, l.q.Name())
 		}
 		require.Equal(t, wanted, st.Published, "%+v", st)
 		sum := uint64(0)
@@ -644,6 +644,6 @@ func (s *stressTest) settleUp() {
 		require.Equal(t, st.Acked+view.StatsOf(dead).Acked, sum+returned, "acknowledged by a call or by a handler that returned nil: %+v", st)
 		require.Equal(t, uint64(st.Published)+st.Redriven, st.Acked+st.DeadLettered+st.Dropped+st.Left, "%+v", st)
 		t.Logf("%s: %d published, %d acked, %d dead, %d redriven, %d left, %d timed out, %d parked",
-			l.q.QueueName, st.Published, st.Acked, st.Dead, st.Redriven, st.Left, st.TimedOut, st.TimesParked)
+			l.q.Name(), st.Published, st.Acked, st.Dead, st.Redriven, st.Left, st.TimedOut, st.TimesParked)
 	}
 }

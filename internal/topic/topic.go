@@ -83,7 +83,7 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		return q, nil
 	}
 	q := queue.NewQueue(t.In.Core, &t.In.Home, name, &set.Limits)
-	q.Direct, q.Filters = set.Delay > 0, filter.New(filters)
+	q.Store.Direct, q.Filters = set.Delay > 0, filter.New(filters)
 	t.In.Connect(q)
 	if dead != nil && set.Asked.LettersOwn != "" {
 		return nil, fmt.Errorf("%w: %s beside WithDeadLetterQueue: give it to NewDeadLetterQueue", message.ErrInvalidOption, set.Asked.LettersOwn)
@@ -98,11 +98,11 @@ func (t *Topic[T]) Open(ctx context.Context, name string, set settings.Queue, fi
 		t.In.Mu.Unlock()
 		return nil, err
 	}
-	if t.limits == nil || *t.limits != *q.Set {
-		own := *q.Set // not the filters with it
+	if t.limits == nil || *t.limits != *q.Store.Set {
+		own := *q.Store.Set // not the filters with it
 		t.limits = &own
 	}
-	q.Set = t.limits
+	q.Store.Set = t.limits
 	if q.Filters != nil && set.Replay > 0 {
 		r := t.beginReplayLocked(q)
 		t.In.Mu.Unlock()
@@ -145,7 +145,7 @@ func nameExists(name string) error {
 func (t *Topic[T]) Queue(name string) *queue.Queue[T] {
 	t.In.Mu.Lock()
 	defer t.In.Mu.Unlock()
-	if k, ok := slices.BinarySearchFunc(t.closedQ, name, func(q *queue.Queue[T], name string) int { return cmp.Compare(q.QueueName, name) }); ok {
+	if k, ok := slices.BinarySearchFunc(t.closedQ, name, func(q *queue.Queue[T], name string) int { return cmp.Compare(q.Name(), name) }); ok {
 		return t.closedQ[k]
 	}
 	return t.queues[name]
@@ -170,7 +170,7 @@ func (t *Topic[T]) queuesLocked() []*queue.Queue[T] {
 
 // sortByName is compiled for each T; package sort is not, as slices would be.
 func sortByName[T any](qs []*queue.Queue[T]) {
-	sort.Slice(qs, func(j, k int) bool { return qs[j].QueueName < qs[k].QueueName })
+	sort.Slice(qs, func(j, k int) bool { return qs[j].Name() < qs[k].Name() })
 }
 
 // Stats returns a snapshot of the topic's counters. Those of its queues are

@@ -293,7 +293,7 @@ func TestWhatWasGivenBackUnstartedIsBacklog(t *testing.T) {
 					case busy - 100: // so that leases have become large again by the next pause
 						time.Sleep(time.Until(comes) - pause/2)
 					case busy:
-						q.Locked(func() { waited = q.Leases.Waiting() })
+						q.Locked(func() { waited = q.Store.Leases.Waiting() })
 						time.Sleep(pause)
 					}
 				})
@@ -405,7 +405,7 @@ func TestAStartInBulkSaysWhoseTurnIsNext(t *testing.T) {
 				elapse(time.Second)
 				cancel()
 				var subs []*consumers.Pool[int]
-				q.Locked(func() { subs = slices.Clone(q.Subs) })
+				q.Locked(func() { subs = slices.Clone(q.Group.Subs) })
 				for _, s := range subs {
 					require.NoError(t, s.Workers.(*workers.Subscriber[int]).Shutdown(ctx))
 				}

@@ -43,12 +43,12 @@ func TestUnlockTellsLast(t *testing.T) {
 		}
 		require.Empty(t, told, "nothing is told under the lock")
 		q.Pending.Cancel(newTestContext(q).Cancel, errBusy)
-		_, ok := delivery.ClaimAtLocked(q, q.Core.Now(), q.Set.Visibility, store.InFlight)
+		_, ok := delivery.ClaimAtLocked(q, q.Core.Now(), q.Store.Set.Visibility, store.InFlight)
 		require.True(t, ok)
-		i, _ := q.Win.PopDue(1<<63 - 1)
-		q.CountOut(i)
-		q.Remove(i)
-		q.Acked++
+		i, _ := q.Store.Win.PopDue(1<<63 - 1)
+		q.Store.CountOut(i)
+		q.Store.Remove(i)
+		q.Store.Acked++
 		q.Unlock()
 		require.Equal(t, []int{1, 2, 3}, told)
 		require.False(t, held, "a hook was called under the lock")

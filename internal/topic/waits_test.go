@@ -64,7 +64,7 @@ func TestAClosedQueueIsNoneOfTheSleepers(t *testing.T) {
 						synctest.Wait()
 						require.EqualValues(t, n-k-1, top.In.Idle.N.Load())
 						require.Len(t, top.In.Idle.List, n-k-1)
-						require.False(t, slices.ContainsFunc(top.In.Idle.List, func(q *queue.Queue[int]) bool { return q.Closed }))
+						require.False(t, slices.ContainsFunc(top.In.Idle.List, func(q *queue.Queue[int]) bool { return q.Store.Closed }))
 						runtime.GC()
 						runtime.GC()
 						require.Nil(t, closed.Value(), "the topic keeps a closed queue")

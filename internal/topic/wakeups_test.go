@@ -154,7 +154,7 @@ func TestAReceiverThatIsWokenInVainIsWokenAgain(t *testing.T) {
 		require.Equal(t, []*queue.Queue[int]{q}, top.In.Idle.TakeLocked())
 		top.In.Idle.Mu.Unlock()
 		q.Mu.Lock()
-		q.Receivers.Wake()
+		q.Group.Receivers.Wake()
 		q.Mu.Unlock()
 		synctest.Wait()
 		require.Empty(t, got)

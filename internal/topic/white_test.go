@@ -307,7 +307,7 @@ func TestAQueueKeepsNoSubscriberThatWasShutDown(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, s.Shutdown(ctx))
 		}
-		require.Empty(t, q.Subs)
+		require.Empty(t, q.Group.Subs)
 		top.Close()
 	})
 }
@@ -353,12 +353,12 @@ func TestWhatWasReceivedAndMovedIsForgottenOnceItIsOver(t *testing.T) {
 				require.NoError(t, d.NackAfter(ctx, time.Hour))
 			}
 		}
-		require.Zero(t, q.Leases.Held())
+		require.Zero(t, q.Store.Leases.Held())
 		publish(t, top, 101)
 		require.NoError(t, receive(t, q).Extend(ctx, time.Hour))
 		_, err := lifecycle.Purge(ctx, q)
 		require.NoError(t, err)
-		require.Zero(t, q.Leases.Held())
+		require.Zero(t, q.Store.Leases.Held())
 		top.Close()
 	})
 }
@@ -382,7 +382,7 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 				elapse(time.Second)
 			}
 			q.Mu.Lock()
-			require.Len(t, q.Keys, n)
+			require.Len(t, q.Store.Keys, n)
 			q.Mu.Unlock()
 			for k := range n {
 				d := receive(t, q)
@@ -411,7 +411,7 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 		t.Logf("%d messages with keys, IDs and histories: at most %d bytes more", n*rounds, most)
 		require.Less(t, most, int64(256<<10))
 		q.Mu.Lock()
-		require.Nil(t, q.Keys)
+		require.Nil(t, q.Store.Keys)
 		q.Mu.Unlock()
 		require.Zero(t, view.StatsOf(q).Unsettled())
 		require.Zero(t, view.StatsOf(q).Dead)
@@ -536,8 +536,8 @@ func TestADeletedQueuePinsNothing(t *testing.T) {
 				require.NotEmpty(t, top.orphans)
 			}
 			require.NoError(t, lifecycle.Delete(ctx, q))
-			require.Zero(t, q.Win.Len())
-			require.Zero(t, q.DeadLetters().Win.Len())
+			require.Zero(t, q.Store.Win.Len())
+			require.Zero(t, q.DeadLetters().Store.Win.Len())
 			require.Empty(t, top.orphans)
 			require.NoError(t, top.Close())
 			<-top.Done()
@@ -581,9 +581,9 @@ func TestAutoExtendDoesNotTick(t *testing.T) {
 					elapse(3 * time.Millisecond) // the look at a lease, and the timer that is armed for a moment only
 					synctest.Wait()
 					q.Locked(func() {
-						at, ok := q.Win.NextDue()
+						at, ok := q.Store.Win.NextDue()
 						if !ok {
-							at, _, ok = q.Leases.NextDue()
+							at, _, ok = q.Store.Leases.NextDue()
 						}
 						require.True(t, ok)
 						require.Equal(t, longest, q.Core.Time(at).Sub(began))
@@ -615,7 +615,7 @@ func TestAPrefetchedMessageHasItsWholeVisibilityTimeout(t *testing.T) {
 		"a worker": func(ctx context.Context, q *queue.Queue[int], do func(d delivery.Delivery[int], place int)) {
 			_, _ = subscribeTo(q, ctx, func(_ context.Context, d delivery.Delivery[int]) error {
 				q.Mu.Lock()
-				place := q.Subs[0].Busy[0].(*workers.Worker[int]).CurrentLocked() + 1
+				place := q.Group.Subs[0].Busy[0].(*workers.Worker[int]).CurrentLocked() + 1
 				q.Mu.Unlock()
 				do(d, place)
 				return nil
@@ -685,7 +685,7 @@ func TestOldestAgeCountsWhatWaitsInALease(t *testing.T) {
 		time.Sleep(100 * time.Microsecond)
 		publish(t, g.top, 7)
 		g.q.Mu.Lock()
-		inLog, waiting := g.q.InLog(), g.q.Leases.Waiting()
+		inLog, waiting := g.q.Store.InLog(), g.q.Store.Leases.Waiting()
 		g.q.Mu.Unlock()
 		require.Equal(t, []int{1, 3}, []int{inLog, waiting})
 		time.Sleep(100 * time.Microsecond)
@@ -706,7 +706,7 @@ func TestOldestAgeCountsWhatALoopHasNotYielded(t *testing.T) {
 			require.NoError(t, err)
 			if n++; n == 4 {
 				q.Mu.Lock()
-				waiting := q.Leases.Waiting()
+				waiting := q.Store.Leases.Waiting()
 				q.Mu.Unlock()
 				require.Positive(t, waiting)
 				time.Sleep(100 * time.Microsecond)

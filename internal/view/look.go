@@ -22,7 +22,7 @@ func Peek[T any](ctx context.Context, q *queue.Queue[T], most int) ([]delivery.D
 	}
 	ds, err := e.Peek(ctx, most)
 	if err != nil {
-		return ds, fmt.Errorf("fanout: peek at %q: %w", q.QueueName, err)
+		return ds, fmt.Errorf("fanout: peek at %q: %w", q.Name(), err)
 	}
 	return ds, nil
 }
@@ -30,10 +30,10 @@ func Peek[T any](ctx context.Context, q *queue.Queue[T], most int) ([]delivery.D
 // peekHere is Peek in memory.
 func peekHere[T any](q *queue.Queue[T], most int) []delivery.Delivery[T] {
 	q.Mu.Lock()
-	q.TakeAllBack()
+	q.Store.TakeAllBack()
 	ds := peekLocked(q)
-	if !q.Direct && !q.Closed {
-		q.Cursor.Scan(func(it *message.Item[T]) bool {
+	if !q.Store.Direct && !q.Store.Closed {
+		q.Store.Cursor.Scan(func(it *message.Item[T]) bool {
 			ds = append(ds, delivery.InLog(q, it))
 			return len(ds) < most
 		})
@@ -45,10 +45,10 @@ func peekHere[T any](q *queue.Queue[T], most int) []delivery.Delivery[T] {
 // peekLocked returns what of the window is neither in flight nor parked, in
 // the order of publication.
 func peekLocked[T any](q *queue.Queue[T]) []delivery.Delivery[T] {
-	q.UnfoldAll()
+	q.Store.UnfoldAll()
 	var ds []delivery.Delivery[T]
-	q.Win.All(func(i int32) bool {
-		if m := q.Win.Meta(i); m.State != store.Parked && !q.InFlight(i) {
+	q.Store.Win.All(func(i int32) bool {
+		if m := q.Store.Win.Meta(i); m.State != store.Parked && !q.Store.InFlight(i) {
 			ds = append(ds, delivery.PeekedLocked(q, i))
 		}
 		return true
@@ -71,19 +71,19 @@ const LookLen = 1024
 func lookHere[T any](ctx context.Context, q *queue.Queue[T], after Seat, most int) (seen []Sight[T], more bool, err error) {
 	s := sights[T]{after: after, most: min(most, math.MaxInt-1) + 1}
 	q.Mu.Lock()
-	q.TakeAllBack()
-	held := q.Win.Len()
+	q.Store.TakeAllBack()
+	held := q.Store.Win.Len()
 	q.Unlock() // what was taken back was tallied
 	s.seen = make([]Sight[T], 0, min(s.most, held)+min(LookLen, held))
 	pos, entry := int64(0), int32(0)
 	for _, step := range []func() bool{
 		func() bool { // what timed out together
-			q.Unfold(LookLen)
-			return q.Leases.Expired() > 0
+			q.Store.Unfold(LookLen)
+			return q.Store.Leases.Expired() > 0
 		},
 		func() bool { return seeLogLocked(q, &s, &pos) },
 		func() (more bool) {
-			entry, more = q.Win.Scan(entry, LookLen, func(i int32) { seeLocked(q, &s, i) })
+			entry, more = q.Store.Win.Scan(entry, LookLen, func(i int32) { seeLocked(q, &s, i) })
 			return more
 		},
 	} {
@@ -104,12 +104,12 @@ func lookHere[T any](ctx context.Context, q *queue.Queue[T], after Seat, most in
 // seeLogLocked looks at what stands in the log from pos on, and reports whether there may
 // be more that is wanted.
 func seeLogLocked[T any](q *queue.Queue[T], s *sights[T], pos *int64) (more bool) {
-	if q.Direct || q.Closed {
+	if q.Store.Direct || q.Store.Closed {
 		return false
 	}
-	*pos = max(*pos, q.Cursor.Pos())
+	*pos = max(*pos, q.Store.Cursor.Pos())
 	n := 0
-	q.Cursor.ScanFrom(*pos, func(it *message.Item[T]) bool {
+	q.Store.Cursor.ScanFrom(*pos, func(it *message.Item[T]) bool {
 		if at := (Seat{it.Seq, inLog}); s.wants(at) {
 			s.seen = append(s.seen, Sight[T]{place: at, D: delivery.InLog(q, it), State: store.Backlogged})
 		}
@@ -122,9 +122,9 @@ func seeLogLocked[T any](q *queue.Queue[T], s *sights[T], pos *int64) (more bool
 
 // seeLocked looks at an entry of the window.
 func seeLocked[T any](q *queue.Queue[T], s *sights[T], i int32) {
-	m, h := q.Win.Meta(i), q.Win.At(i)
+	m, h := q.Store.Win.Meta(i), q.Store.Win.At(i)
 	at := Seat{h.Seq, i}
-	if !s.wants(at) || q.InFlight(i) {
+	if !s.wants(at) || q.Store.InFlight(i) {
 		return
 	}
 	seen := Sight[T]{place: at, D: delivery.PeekedLocked(q, i), State: m.State}
@@ -156,7 +156,7 @@ func (s *sights[T]) trim() {
 	}
 	sort.Slice(s.seen, func(j, k int) bool { return s.seen[j].place.compare(s.seen[k].place) < 0 })
 	s.seen = slices.CompactFunc(s.seen, func(a, b Sight[T]) bool {
-		return a.place.seq == b.place.seq && (a.place.entry == inLog || !a.D.Q.Letters)
+		return a.place.seq == b.place.seq && (a.place.entry == inLog || !a.D.Q.Store.Letters)
 	})
 	if len(s.seen) > s.most {
 		clear(s.seen[s.most:])

@@ -67,7 +67,7 @@ func PeekAt[T any](ctx context.Context, q *queue.Queue[T], o PeekOptions) (page 
 		next = seen[len(seen)-1].place.next()
 	}
 	if err != nil {
-		err = fmt.Errorf("fanout: peek at %q: %w", q.QueueName, err)
+		err = fmt.Errorf("fanout: peek at %q: %w", q.Name(), err)
 	}
 	return page, next, err
 }
@@ -151,7 +151,7 @@ func (s *Sight[T]) view(body int) MessageView {
 	if s.due > 0 {
 		v.DueAt = d.Q.Core.Time(s.due)
 	}
-	if d.Q.Letters {
+	if d.Q.Store.Letters {
 		v.DiedAt, v.Source = d.Hist.Died()
 	}
 	if body > 0 {

@@ -16,8 +16,8 @@ type Settings struct {
 func SettingsOf[T any](q *queue.Queue[T]) Settings {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	s := Settings{Limits: *q.Set, Filtered: q.Filters != nil}
-	if q.Letters {
+	s := Settings{Limits: *q.Store.Set, Filtered: q.Filters != nil}
+	if q.Store.Letters {
 		s.DeadCapacity, s.DeadOverflow = 0, 0
 	}
 	if q.Keeper != nil {
@@ -25,13 +25,13 @@ func SettingsOf[T any](q *queue.Queue[T]) Settings {
 	}
 	if d := q.Dead; d != nil {
 		d.Mu.Lock()
-		s.DeadCapacity, s.DeadOverflow = d.Set.Capacity, d.Set.Overflow
+		s.DeadCapacity, s.DeadOverflow = d.Store.Set.Capacity, d.Store.Set.Overflow
 		d.Mu.Unlock()
 		if d.Keeper != nil {
 			s.DeadCapacity = d.Keeper.Capacity()
 		}
 		if d.Shared() {
-			s.Shared = d.QueueName
+			s.Shared = d.Name()
 		}
 	}
 	return s
@@ -50,8 +50,8 @@ type SubscriberView struct {
 func Subscribers[T any](q *queue.Queue[T]) []SubscriberView {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	views := make([]SubscriberView, len(q.Subs))
-	for k, s := range q.Subs {
+	views := make([]SubscriberView, len(q.Group.Subs))
+	for k, s := range q.Group.Subs {
 		views[k] = SubscriberView{
 			SubscriberLimits: *s.Set, Site: s.Site, Most: s.Most, Workers: int(s.Running), Stuck: int(s.Stuck), Stopping: s.Stopping,
 		}

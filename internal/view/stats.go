@@ -37,7 +37,7 @@ func DepthOf[T any](ctx context.Context, q *queue.Queue[T]) (Depth, error) {
 	}
 	d, err := e.Depth(ctx)
 	if err != nil {
-		return Depth{}, fmt.Errorf("fanout: depth of %q: %w", q.QueueName, onengine.Error(err))
+		return Depth{}, fmt.Errorf("fanout: depth of %q: %w", q.Name(), onengine.Error(err))
 	}
 	return d, nil
 }
@@ -46,7 +46,7 @@ func DepthOf[T any](ctx context.Context, q *queue.Queue[T]) (Depth, error) {
 func DepthHere[T any](q *queue.Queue[T]) Depth {
 	s := StatsOf(q)
 	return Depth{
-		Queue: q.QueueName, Ready: s.Ready + s.Blocked + s.Released, Delayed: s.Delayed + s.Retrying + s.Parked, InFlight: s.InFlight,
+		Queue: q.Name(), Ready: s.Ready + s.Blocked + s.Released, Delayed: s.Delayed + s.Retrying + s.Parked, InFlight: s.InFlight,
 		Dead: s.Dead, OldestAge: s.OldestAge,
 	}
 }
@@ -96,35 +96,35 @@ func (s Stats) Unsettled() int {
 func StatsOf[T any](q *queue.Queue[T]) Stats {
 	now := q.Core.Now()
 	q.Mu.Lock()
-	inLog := q.InLog()
-	leased := q.Leases.Counts()
-	q.Tally()
-	c := q.Totals()
+	inLog := q.Store.InLog()
+	leased := q.Store.Leases.Counts()
+	q.Store.Tally()
+	c := q.Store.Totals()
 	s := Stats{
-		Topic: q.Core.TopicName, Queue: q.QueueName, Capacity: q.Set.Capacity,
-		Ready: q.In(store.Due) + q.In(store.Backlogged) + inLog + leased.Waiting + leased.Expired, Delayed: q.In(store.Delayed), Retrying: q.In(store.Retrying),
-		InFlight: q.In(store.InFlight) + q.In(store.InHandler) + leased.InFlight, Parked: q.In(store.Parked), Released: q.In(store.Released),
-		Blocked: q.In(store.Blocked), Paused: q.Paused,
-		Workers: int(q.Running), WorkersStarted: q.Started,
-		Published:    int(q.Published(inLog)),
-		Delivered:    q.Delivered,
+		Topic: q.Core.TopicName, Queue: q.Name(), Capacity: q.Store.Set.Capacity,
+		Ready: q.Store.In(store.Due) + q.Store.In(store.Backlogged) + inLog + leased.Waiting + leased.Expired, Delayed: q.Store.In(store.Delayed), Retrying: q.Store.In(store.Retrying),
+		InFlight: q.Store.In(store.InFlight) + q.Store.In(store.InHandler) + leased.InFlight, Parked: q.Store.In(store.Parked), Released: q.Store.In(store.Released),
+		Blocked: q.Store.In(store.Blocked), Paused: q.Paused,
+		Workers: int(q.Group.Running), WorkersStarted: q.Started,
+		Published:    int(q.Store.Published(inLog)),
+		Delivered:    q.Store.Delivered,
 		DeadLettered: c.DeadLettered, Redriven: c.Redriven,
 		Dropped: c.Dropped, Left: uint64(len(q.LeftLocked())), TimesParked: c.Parked,
 	}
 	if s.Ready > 0 {
-		s.OldestAge = time.Duration(max(now-q.Oldest(), 0))
+		s.OldestAge = time.Duration(max(now-q.Store.Oldest(), 0))
 	}
 	e := c.Ended
-	s.Acked, s.Failed, s.Panicked, s.Exited, s.TimedOut = q.Acked, e[message.Failed], e[message.Panicked], e[message.Exited], e[message.TimedOut]
+	s.Acked, s.Failed, s.Panicked, s.Exited, s.TimedOut = q.Store.Acked, e[message.Failed], e[message.Panicked], e[message.Exited], e[message.TimedOut]
 	s.Nacked, s.PermanentlyFailed, s.Expired, s.Snoozed = e[message.Nacked], e[message.PermanentlyFailed], e[message.Expired], e[message.Snoozed]
 	s.ReleasedCount = e[message.Released]
-	for _, sub := range q.Subs {
+	for _, sub := range q.Group.Subs {
 		s.Stuck += int(sub.Stuck)
 	}
 	d := q.Dead
 	if d != nil {
 		d.Mu.Lock()
-		s.Dead = d.Held()
+		s.Dead = d.Store.Held()
 		d.Mu.Unlock()
 	}
 	q.Unlock() // what handlers and ranges have acknowledged was tallied

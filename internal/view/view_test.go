@@ -36,7 +36,7 @@ func newQueue[T any](t *testing.T, set func(l *settings.Limits)) (*home[T], *que
 	s := settings.DefaultQueue()
 	set(&s.Limits)
 	q := queue.NewQueue(c, &h.Home, "q", &s.Limits)
-	q.Log, q.Idle, q.Cursor = h.log, &h.Idle, h.log.Cursor()
+	q.Store.Log, q.Idle, q.Store.Cursor = h.log, &h.Idle, h.log.Cursor()
 	h.Live.Add(1)
 	t.Cleanup(func() {
 		h.Mu.Lock()

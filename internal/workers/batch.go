@@ -34,9 +34,9 @@ func (w *Worker[T]) claimLocked() bool {
 	if s.Stopping || s.LimitedLocked() > 0 || !q.ServesLocked() {
 		return false
 	}
-	n := min(s.Most, q.Ready())
-	if n < s.Most && q.TakeAllBack() { // it was published earlier
-		n = min(s.Most, q.Ready())
+	n := min(s.Most, q.Store.Ready())
+	if n < s.Most && q.Store.TakeAllBack() { // it was published earlier
+		n = min(s.Most, q.Store.Ready())
 	}
 	if n == 0 {
 		return false
@@ -75,10 +75,10 @@ func (w *Worker[T]) claimLocked() bool {
 // is what claimLeasesLocked would do, but at a lower price.
 func (w *Worker[T]) takeBatchLocked(ds []delivery.Delivery[T], now int64) bool {
 	s, q := w.s, w.s.Q
-	if !s.prefetches || q.Due() > 0 || q.In(store.Backlogged) > 0 || q.InLog() < len(ds) || !q.AllJoin(len(ds), now) {
+	if !s.prefetches || q.Store.Due() > 0 || q.Store.In(store.Backlogged) > 0 || q.Store.InLog() < len(ds) || !q.Store.AllJoin(len(ds), now) {
 		return false
 	}
-	t, vis := q.OpenLeases(), int64(s.visibility())
+	t, vis := q.Store.OpenLeases(), int64(s.visibility())
 	if w.stepping || len(w.more) > 0 || len(ds) > lease.Len || w.Lease != nil && !t.Again(w.Lease, len(ds), now) {
 		w.endLeasesLocked()
 	}
@@ -94,9 +94,9 @@ func (w *Worker[T]) takeBatchLocked(ds []delivery.Delivery[T], now int64) bool {
 		}
 		first := t.First(l)
 		for k := 0; k < len(part); {
-			run := q.Cursor.Run(len(part) - k)
+			run := q.Store.Cursor.Run(len(part) - k)
 			delivery.CopyOut(q, part[k:k+len(run)], run, first.Next(k))
-			q.Cursor.Step(len(run))
+			q.Store.Cursor.Step(len(run))
 			k += len(run)
 		}
 	}
@@ -106,7 +106,7 @@ func (w *Worker[T]) takeBatchLocked(ds []delivery.Delivery[T], now int64) bool {
 			delivery.DeliveredLocked(q, &ds[k])
 		}
 	}
-	q.Tally()
+	q.Store.Tally()
 	q.LookByLocked(now, alarm.CheckAge)
 	if !q.Alarm.Armed || q.Alarm.At > message.After(now, s.visibility()) {
 		q.ArmLocked(now)
@@ -129,12 +129,12 @@ func (w *Worker[T]) claimEntriesLocked(ds []delivery.Delivery[T], now int64) (n 
 // claimLeasesLocked claims messages in leases.
 func (w *Worker[T]) claimLeasesLocked(ds []delivery.Delivery[T], now int64) (n int) {
 	q := w.s.Q
-	t := q.OpenLeases()
+	t := q.Store.OpenLeases()
 	for n < len(ds) {
 		l := t.Gather(w, len(ds)-n, int64(w.s.visibility()))
 		for l.Room() > 0 {
-			if run := q.PlainRun(l.Room(), now); len(run) > 0 {
-				q.Took(t.Add(l, run, now))
+			if run := q.Store.PlainRun(l.Room(), now); len(run) > 0 {
+				q.Store.Took(t.Add(l, run, now))
 			} else if !delivery.FillLocked(q, l, now) {
 				break
 			}
@@ -159,7 +159,7 @@ func (w *Worker[T]) claimLeasesLocked(ds []delivery.Delivery[T], now int64) (n i
 		}
 	}
 	if n > 0 {
-		q.Tally()
+		q.Store.Tally()
 		q.LookByLocked(now, alarm.CheckAge)
 	}
 	return n
@@ -205,13 +205,13 @@ func (s *slab[T]) drop() {
 func (w *Worker[T]) ackBatch() bool {
 	q := w.s.Q
 	q.Mu.Lock()
-	if w.Lease == nil || q.Keys != nil || q.Hooked(notice.Settled) {
+	if w.Lease == nil || q.Store.Keys != nil || q.Hooked(notice.Settled) {
 		q.Mu.Unlock()
 		return false
 	}
-	ok := q.Leases.AckWhole(w.Lease)
+	ok := q.Store.Leases.AckWhole(w.Lease)
 	for _, l := range w.more {
-		ok = q.Leases.AckWhole(l) && ok
+		ok = q.Store.Leases.AckWhole(l) && ok
 	}
 	delivery.AckedLocked(q)
 	q.Unlock()

@@ -23,7 +23,7 @@ func (w *Worker[T]) WaitsLocked() []*handling.Wait { return w.ctx().Waits() }
 
 func (w *Worker[T]) ReturnWaitingLocked() {
 	if w.Lease != nil {
-		w.s.Q.TakeBack(w.Lease)
+		w.s.Q.Store.TakeBack(w.Lease)
 	}
 }
 
@@ -45,7 +45,7 @@ func (w *Worker[T]) TimedOutLocked(it *message.Item[T], attempt int, start, now 
 	case !w.stuck:
 		w.stuck = true
 		w.s.Stuck++
-		w.CancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", message.ErrStale, q.QueueName, vis))
+		w.CancelLocked(fmt.Errorf("%w: queue %q: the visibility timeout of %v has passed", message.ErrStale, q.Name(), vis))
 		e := notice.Event{
 			Attempt: attempt, Elapsed: time.Duration(now - start),
 			Subscriber: w.s.Site, Goroutine: w.goroutine.Load(),
@@ -66,7 +66,7 @@ func (w *Worker[T]) TopicOf(r *handling.Run) any {
 	q := w.s.Q
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	if q.Closed || len(w.ctxs) == 0 {
+	if q.Store.Closed || len(w.ctxs) == 0 {
 		return nil
 	}
 	if !w.ctx().Runs(r) {

@@ -48,26 +48,26 @@ const prefetchTime = int64(50 * time.Microsecond)
 // to take in this way.
 func (w *Worker[T]) prefetchLocked(now int64) bool {
 	s, q := w.s, w.s.Q
-	n := q.InLog()
-	if s.Stopping || !q.ServesLocked() || q.Due() > 0 || q.In(store.Backlogged) > 0 {
+	n := q.Store.InLog()
+	if s.Stopping || !q.ServesLocked() || q.Store.Due() > 0 || q.Store.In(store.Backlogged) > 0 {
 		return false
 	}
-	run := q.Cursor.Run(min(n, w.sizeLocked(now, n)))
+	run := q.Store.Cursor.Run(min(n, w.sizeLocked(now, n)))
 	k := message.PlainRun(run)
-	if k < len(run) || q.Set.TTL > 0 {
-		k = q.Joins(run, message.After(now, alarm.CheckAge))
+	if k < len(run) || q.Store.Set.TTL > 0 {
+		k = q.Store.Joins(run, message.After(now, alarm.CheckAge))
 	}
 	if k == 0 || w.timed != nil && !w.beginLocked(now) {
 		return false
 	}
-	t := q.OpenLeases()
+	t := q.Store.OpenLeases()
 	if !w.stepping || !t.Again(w.Lease, k, now) {
 		w.endLeasesLocked()
 		w.Lease, w.stepping = t.InStep(w, k, now, int64(s.visibility())), true
 	}
 	w.keepLocked(w.roomFor(k), run, now)
 	w.giveContextsLocked(k)
-	q.LookByLocked(now, min(alarm.CheckAge, q.Set.Visibility))
+	q.LookByLocked(now, min(alarm.CheckAge, q.Store.Set.Visibility))
 	return true
 }
 
@@ -75,8 +75,8 @@ func (w *Worker[T]) prefetchLocked(now int64) bool {
 // run, which are in its lease.
 func (w *Worker[T]) keepLocked(ds []delivery.Delivery[T], run []message.Item[T], now int64) {
 	q := w.s.Q
-	delivery.CopyOut(q, ds, run, q.Leases.First(w.Lease))
-	q.Cursor.Step(len(ds))
+	delivery.CopyOut(q, ds, run, q.Store.Leases.First(w.Lease))
+	q.Store.Cursor.Step(len(ds))
 	w.tookLocked(ds, now)
 }
 
@@ -86,7 +86,7 @@ func (w *Worker[T]) tookLocked(ds []delivery.Delivery[T], now int64) {
 	if len(ds) > 1 {
 		w.made = len(ds)
 	}
-	w.s.Q.BacklogsTurn = false
+	w.s.Q.Store.BacklogsTurn = false
 }
 
 // Message returns message k of a lease that the worker has.
@@ -118,7 +118,7 @@ func (w *Worker[T]) sizeLocked(now int64, ready int) int {
 	default:
 		w.size = max(w.size/4, 1)
 	}
-	if c := w.s.Q.Consumers + int(w.s.Q.Receivers.N) + int(w.s.Q.Ranges); c > 1 {
+	if c := w.s.Q.Group.Consumers + int(w.s.Q.Group.Receivers.N) + int(w.s.Q.Group.Ranges); c > 1 {
 		return min(w.size, max(ready/(2*c), 1))
 	}
 	return w.size
@@ -245,11 +245,11 @@ func (w *Worker[T]) stepOn(v *message.Verdict) bool {
 // ackCurrentLocked acknowledges the current message, and reports whether that is to be told.
 func (w *Worker[T]) ackCurrentLocked() (told bool) {
 	q, d := w.s.Q, &w.ds[w.CurrentLocked()]
-	if q.Leases.Ack(d.Ref) && w.timed != nil && q.Hooked(notice.Settled) {
+	if q.Store.Leases.Ack(d.Ref) && w.timed != nil && q.Hooked(notice.Settled) {
 		w.noteAcked(d, q.Seq.Add(1), q.Core.Now())
 		told = true
 	}
-	q.Tally()
+	q.Store.Tally()
 	d.Forget()
 	w.unstickLocked()
 	if q.Drained != nil {
@@ -270,10 +270,10 @@ func (w *Worker[T]) settleCurrent(v *message.Verdict) {
 	q.Mu.Lock()
 	d := &w.ds[w.CurrentLocked()]
 	now := q.Core.Now()
-	out, ok := q.Leases.Extract(d.Ref, now)
-	late := !ok && !q.Closed
+	out, ok := q.Store.Leases.Extract(d.Ref, now)
+	late := !ok && !q.Store.Closed
 	if ok {
-		q.Tally()
+		q.Store.Tally()
 		q.LandedLocked(&out, *v, now)
 		q.ArmLocked(now)
 		q.HandOnLocked()
@@ -294,7 +294,7 @@ func (w *Worker[T]) settleCurrent(v *message.Verdict) {
 func (w *Worker[T]) nextLocked() bool {
 	q := w.s.Q
 	if w.Lease.Word.Place().Waiting() == 0 {
-		if q.InLog() == 0 || !w.prefetchLocked(q.Core.Now()) {
+		if q.Store.InLog() == 0 || !w.prefetchLocked(q.Core.Now()) {
 			return false
 		}
 		q.HandOnLocked()
@@ -303,7 +303,7 @@ func (w *Worker[T]) nextLocked() bool {
 	if w.timed != nil && !w.beginLocked(q.Core.Now()) {
 		return false
 	}
-	q.Leases.Next(w.Lease)
+	q.Store.Leases.Next(w.Lease)
 	q.HandOnLocked()
 	return true
 }
@@ -332,13 +332,13 @@ func (w *Worker[T]) endLeasesLocked() {
 		return
 	}
 	if w.Lease.Word.Place().Waiting() > 0 {
-		q.TakeBack(w.Lease)
+		q.Store.TakeBack(w.Lease)
 	}
 	for _, l := range w.more {
-		q.Leases.End(l, w.takenAt)
+		q.Store.Leases.End(l, w.takenAt)
 	}
-	q.Leases.End(w.Lease, w.takenAt)
-	q.Tally()
+	q.Store.Leases.End(w.Lease, w.takenAt)
+	q.Store.Tally()
 	clear(w.more)
 	w.Lease, w.more, w.stepping = nil, w.more[:0], false
 }

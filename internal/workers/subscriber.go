@@ -72,19 +72,19 @@ func Start[T any](q *queue.Queue[T], one OneHandler[T], h BatchHandler[T], set s
 	if is := append(slices.Clip(q.Core.Around), set.Interceptors...); len(is) > 0 {
 		s.interceptors = &is
 	}
-	s.prefetches, s.timed = !q.Direct, s.isTimed()
+	s.prefetches, s.timed = !q.Store.Direct, s.isTimed()
 	if keeps {
 		s.slab = new(slab[T])
 	}
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	if q.Closed {
-		return nil, fmt.Errorf("fanout: subscribe to %q: %w", q.QueueName, message.ErrClosed)
+	if q.Store.Closed {
+		return nil, fmt.Errorf("fanout: subscribe to %q: %w", q.Name(), message.ErrClosed)
 	}
-	s.Place = int32(len(q.Subs))
-	q.Subs = append(q.Subs, &s.Pool)
-	q.Free.Add(&s.Pool)
-	q.Consumers += set.Concurrency
+	s.Place = int32(len(q.Group.Subs))
+	q.Group.Subs = append(q.Group.Subs, &s.Pool)
+	q.Group.Free.Add(&s.Pool)
+	q.Group.Consumers += set.Concurrency
 	q.HandOnLocked()
 	return s, nil
 }
@@ -141,7 +141,7 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 	q.Mu.Lock()
 	running := s.HandlersLocked()
 	for _, w := range s.Busy {
-		w.CancelLocked(fmt.Errorf("%w: the subscriber of queue %q was shut down", message.ErrClosed, q.QueueName))
+		w.CancelLocked(fmt.Errorf("%w: the subscriber of queue %q was shut down", message.ErrClosed, q.Name()))
 	}
 	q.Unlock()
 	what := message.Plural(running, "handler")
@@ -153,7 +153,7 @@ func (s *Subscriber[T]) Shutdown(ctx context.Context) error {
 			what = "a worker"
 		}
 	}
-	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.QueueName, what, message.ContextError(ctx))
+	return fmt.Errorf("fanout: shutdown of a subscriber of %q: %s still running: %w", q.Name(), what, message.ContextError(ctx))
 }
 
 // StopLocked makes the workers end, and takes the subscriber from its queue
@@ -163,8 +163,8 @@ func (s *Subscriber[T]) StopLocked() {
 		return
 	}
 	s.Stopping = true
-	s.Q.Consumers -= s.Set.Concurrency
-	s.Q.Serving -= s.Running
+	s.Q.Group.Consumers -= s.Set.Concurrency
+	s.Q.Group.Serving -= s.Running
 	for _, w := range s.Busy {
 		w.ReturnWaitingLocked()
 	}
@@ -185,12 +185,12 @@ func (s *Subscriber[T]) checkDoneLocked() {
 	}
 	s.awaited = nil
 	q := s.Q
-	last := len(q.Subs) - 1
-	q.Subs[s.Place] = q.Subs[last]
-	q.Subs[s.Place].Place = s.Place
-	q.Subs[last] = nil
-	q.Subs = q.Subs[:last]
-	q.Free.Remove(&s.Pool)
+	last := len(q.Group.Subs) - 1
+	q.Group.Subs[s.Place] = q.Group.Subs[last]
+	q.Group.Subs[s.Place].Place = s.Place
+	q.Group.Subs[last] = nil
+	q.Group.Subs = q.Group.Subs[:last]
+	q.Group.Free.Remove(&s.Pool)
 }
 
 // visibility is how long after its start a delivery to the subscriber times out.
@@ -198,9 +198,9 @@ func (s *Subscriber[T]) checkDoneLocked() {
 // on the way.
 func (s *Subscriber[T]) visibility() time.Duration {
 	if s.Q.Renews {
-		return s.Q.Set.Visibility
+		return s.Q.Store.Set.Visibility
 	}
-	return max(s.Q.Set.Visibility, s.Set.AutoExtend)
+	return max(s.Q.Store.Set.Visibility, s.Set.AutoExtend)
 }
 
 // TrimLocked lets go of memory for batches to come.

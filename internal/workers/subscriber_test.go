@@ -51,7 +51,7 @@ func TestShutdownWaitsForTheRunningHandlersAndStartsNoOther(t *testing.T) {
 		require.False(t, isOpen(s.Done()))
 		require.NoError(t, s.Shutdown(ctx), "it has ended")
 		require.Equal(t, 2, view.StatsOf(h.q).Ready)
-		require.Zero(t, h.q.Consumers)
+		require.Zero(t, h.q.Group.Consumers)
 		h.end(t)
 	})
 }
@@ -75,7 +75,7 @@ func TestShutdownOfAnIdleSubscriberReturnsAtOnceAndLeavesTheOthers(t *testing.T)
 		h.publish(3)
 		synctest.Wait()
 		require.Equal(t, []int{3}, waiting(t, h.q), "nobody is there")
-		require.Empty(t, h.q.Subs)
+		require.Empty(t, h.q.Group.Subs)
 		h.end(t)
 	})
 }

@@ -71,7 +71,7 @@ func (w *surrounded[T]) handle(ctx context.Context, r *delivery.Handed[T]) error
 	is, q, d := *w.s.interceptors, r.Q, &r.Ds[0]
 	r.FirstID = w.ids.ID(&q.Core.Clock, d.Seq, d.At, d.Ext)
 	info := intercept.Info{
-		Operation: intercept.OpHandle, Topic: q.Core.TopicName, Queue: q.QueueName, Messages: len(r.Ds), About: r,
+		Operation: intercept.OpHandle, Topic: q.Core.TopicName, Queue: q.Name(), Messages: len(r.Ds), About: r,
 		MessageID: r.FirstID, Attempt: int(d.Ref.Attempt), PublishedAt: q.Core.Time(d.At),
 	}
 	if len(is) > 1 {

@@ -206,7 +206,7 @@ func (w *Worker[T]) timeOut() {
 	}
 	q.Mu.Unlock()
 	if due != 0 && due <= now {
-		ctx.Cancel(fmt.Errorf("%w: queue %q: the handler timeout of %v has passed", context.DeadlineExceeded, q.QueueName, w.s.Set.HandlerTimeout))
+		ctx.Cancel(fmt.Errorf("%w: queue %q: the handler timeout of %v has passed", context.DeadlineExceeded, q.Name(), w.s.Set.HandlerTimeout))
 	}
 }
 

@@ -66,11 +66,11 @@ func (s *Subscriber[T]) StartLocked() {
 		}
 	}
 	if s.labels == nil {
-		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.Q.Core.TopicName, "queue", s.Q.QueueName, "subscriber", s.Site))
+		s.labels = pprof.WithLabels(context.Background(), pprof.Labels("topic", s.Q.Core.TopicName, "queue", s.Q.Name(), "subscriber", s.Site))
 	}
 	s.Running++
-	s.Q.Running++
-	s.Q.Serving++
+	s.Q.Group.Running++
+	s.Q.Group.Serving++
 	s.Q.Started++
 	go w.work()
 }
@@ -111,24 +111,24 @@ func (w *Worker[T]) next() bool {
 	q.Mu.Lock()
 	w.putDownLocked()
 	if s.prefetches {
-		if s.one != nil && q.InLog() > 0 && w.prefetchLocked(q.Core.Now()) {
+		if s.one != nil && q.Store.InLog() > 0 && w.prefetchLocked(q.Core.Now()) {
 			w.startedLocked()
 			q.Mu.Unlock() // nothing is pending
 			return true
 		}
-		if n := q.Leases.Waiting(); n > 0 && n == q.Ready() {
+		if n := q.Store.Leases.Waiting(); n > 0 && n == q.Store.Ready() {
 			q.Mu.Unlock()
 			q.AwaitOthers()
 			q.Mu.Lock()
 		}
 	}
-	expired := q.Expiries()
+	expired := q.Store.Expiries()
 	ok := w.claimLocked()
-	for !ok && q.Expiries() != expired {
+	for !ok && q.Store.Expiries() != expired {
 		// Some came too late: that is told while the worker still counts.
 		q.Unlock()
 		q.Mu.Lock()
-		expired = q.Expiries()
+		expired = q.Store.Expiries()
 		ok = w.claimLocked()
 	}
 	if !ok {
@@ -155,17 +155,17 @@ func (w *Worker[T]) restLocked() {
 		w.buffer = nil
 	}
 	s.Running--
-	q.Running--
+	q.Group.Running--
 	if !s.Stopping {
-		q.Serving--
-		q.Free.Add(&s.Pool)
+		q.Group.Serving--
+		q.Group.Free.Add(&s.Pool)
 	}
 	s.idle = append(s.idle, w)
-	if q.Leases == nil && q.Cursor.Resting() {
+	if q.Store.Leases == nil && q.Store.Cursor.Resting() {
 		q.Alarm.CheckAt = 0
 	}
-	q.Leases.Clean()
-	if _, ok := q.Win.NextDue(); !ok && q.Leases.Timed() == 0 && q.Running == 0 && q.Limited == 0 {
+	q.Store.Leases.Clean()
+	if _, ok := q.Store.Win.NextDue(); !ok && q.Store.Leases.Timed() == 0 && q.Group.Running == 0 && q.Limited == 0 {
 		q.ArmLocked(0) // stops the timer
 	}
 	if !q.Alarm.Armed || !q.Alarm.Brief {
@@ -191,7 +191,7 @@ func (w *Worker[T]) putDownLocked() {
 		return
 	}
 	s := w.s
-	if w.Lease != nil && (len(w.more) > 0 || !s.Q.Leases.Done(w.Lease)) {
+	if w.Lease != nil && (len(w.more) > 0 || !s.Q.Store.Leases.Done(w.Lease)) {
 		w.endLeasesLocked() // else it may be used again
 	}
 	if w.made == 0 {
