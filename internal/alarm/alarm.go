@@ -1,7 +1,8 @@
 // Package alarm has the one timer of a queue.
 //
-// It promises that the queue's Tick is called at the first instant that the timer was armed for, or before,
-// and at the exact instant if it was not armed briefly; and that nobody waits for a timer that has been stopped.
+// It promises that the queue's Tick is called at the exact instant that the timer was armed for, or, if it was
+// armed briefly, at that or a millisecond from now, whichever is first; and that nobody waits for a timer that has
+// been stopped.
 //
 // An Alarm has no lock: its owner's guards it, which Tick takes. It has a timer only while it is armed, whose
 // goroutine the owner waits for by Quiet.

@@ -1,5 +1,5 @@
-// Package block has the places that leases keep their messages in, when these began, and what
-// they have been through.
+// Package block has arrays of up to 64 places that leases keep messages in, with the start of
+// each delivery and each message's history.
 //
 // It promises that places are empty when they are given out, and that those that are given
 // back serve the next lease of any queue of the topic: one queue goes on with what another has

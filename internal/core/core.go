@@ -1,4 +1,5 @@
-// Package core has what of a topic does not depend on T.
+// Package core has the parts of a topic that are not generic: its name, its clock, whom it
+// tells, and the count of its goroutines and timers.
 //
 // It promises that whatever is of one topic has one name, one clock, one list of whom it
 // tells, and one count of what runs.

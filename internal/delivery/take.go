@@ -45,7 +45,7 @@ func takeSomeLocked[T any](q *queue.Queue[T], ds []Delivery[T], now int64, vis t
 	}
 	t := q.Store.OpenLeases()
 	if q.Store.Due() > 0 {
-		if r, ok := q.Store.TakeExpired(len(ds), int64(vis), now); ok {
+		if r, ok := q.Store.TakeTimedOut(len(ds), int64(vis), now); ok {
 			return DeliverLocked(q, ds, &r)
 		}
 	}

@@ -1,4 +1,5 @@
-// Package due has the order in which deadlines come up, and that of what has come up and waits.
+// Package due has the order in which a queue's leases time out, and that of those which have
+// timed out and wait. Retries and delays wait in package window.
 //
 // It promises that a node comes up in the order of its instant, and that of two at one time the
 // one with the lower stamp is first. Entering in order, leaving and finding the first are a few

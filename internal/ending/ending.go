@@ -1,4 +1,5 @@
-// Package ending ends topics whose handlers publish to each other: several as one.
+// Package ending has Shutdown: of one topic, and of several whose handlers publish to each
+// other, as one. It drains the queues, then their dead-letter queues, then closes all.
 //
 // It promises that a topic is closed only when all of them are drained and none has taken a
 // message since they were looked at, or when the context has ended; and that all are closed

@@ -2,7 +2,7 @@
 // cycles in which handlers that publish would wait for each other for ever.
 //
 // A context's state has a mutex of its own, which is a leaf: under it only package context's
-// own locks are taken. The waits of a run are guarded by the mu of its queue.
+// own locks are taken. The waits of a run are guarded by its queue's Mu.
 package handling
 
 import (

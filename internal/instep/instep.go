@@ -1,6 +1,6 @@
-// Package instep has the word that says where a consumer stands among the messages it has
-// taken: which is the current one, how many wait behind it, and whether the current one is
-// acknowledged or detached.
+// Package instep has the atomic number, 64 bits, that says where a consumer stands among the
+// messages it has prefetched: which is the current one, how many wait behind it, and whether
+// the current one is acknowledged or detached.
 //
 // It promises that each message has one owner: of all who acknowledge the current message,
 // detach it, step on from it or take back what waits exactly one succeeds. Each of these is one

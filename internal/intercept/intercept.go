@@ -1,4 +1,5 @@
-// Package intercept says what interceptors are called around, without its T, and calls them.
+// Package intercept calls interceptors, and has what they are told of what they stand around, in
+// types that are not generic.
 // It has no lock, clock or goroutine.
 package intercept
 

@@ -66,7 +66,7 @@ func (t *Table[T]) exchange(l *Lease[T], k int) {
 type Counts struct {
 	Waiting  int // for a consumer in step to begin them
 	InFlight int
-	Expired  int // timed out in their blocks, to be taken again
+	TimedOut int // timed out in their blocks, to be taken again
 }
 
 // Counts counts. It looks once at each consumer that something waits for.
@@ -77,7 +77,7 @@ func (t *Table[T]) Counts() (c Counts) {
 	for k := t.ahead - 1; k >= 0; k-- {
 		c.Waiting += t.lookAhead(k)
 	}
-	c.InFlight, c.Expired = t.open+t.inStep-c.Waiting, t.expired
+	c.InFlight, c.TimedOut = t.open+t.inStep-c.Waiting, t.timedOut
 	return c
 }
 
@@ -115,11 +115,11 @@ func (t *Table[T]) Oldest() (at int64, ok bool) {
 			see(l, s, int(p.Stamp()-s.Base)+1)
 		}
 	}
-	if t.expired == 0 {
+	if t.timedOut == 0 {
 		return at, ok
 	}
 	for _, s := range t.slots.All {
-		for b := s.Expired; b != 0; b &= b - 1 {
+		for b := s.TimedOut; b != 0; b &= b - 1 {
 			see(s.Lease, s, bits.TrailingZeros64(b))
 		}
 	}

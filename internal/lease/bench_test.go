@@ -73,14 +73,14 @@ func BenchmarkTimeOutAndTakeAgain(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now += 1000
-		if e, _ := f.Expire(now, due.Never, 1<<30); !e.Several { // it has a history of its own by now
+		if e, _ := f.TimeOut(now, due.Never, 1<<30); !e.Several { // it has a history of its own by now
 			for _, r := range f.InFlight() {
 				f.Ack(r)
 			}
 			f.receive(64, 1000, now)
 			continue
 		}
-		for _, ok := f.TakeExpired(64, 1000, now); ok; _, ok = f.TakeExpired(64, 1000, now) {
+		for _, ok := f.TakeTimedOut(64, 1000, now); ok; _, ok = f.TakeTimedOut(64, 1000, now) {
 		}
 	}
 }

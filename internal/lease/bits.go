@@ -92,7 +92,7 @@ func (t *Table[T]) owned(r message.Ref, now int64) (*slots.Slot[*Lease[T]], uint
 	return s, b
 }
 
-// extract takes message k, which is open or expired, out of its block.
+// extract takes message k, which is open or timed out, out of its block.
 func (t *Table[T]) extract(s *slots.Slot[*Lease[T]], k int) Out[T] {
 	l := s.Lease
 	out := Out[T]{Item: l.item(k), Past: l.past(k), Stamp: s.Base + uint64(k), Start: l.block.Start(k)}
@@ -149,13 +149,13 @@ func (t *Table[T]) Past(r message.Ref) (p message.Past, ok bool) {
 	return s.Lease.past(int(r.Stamp - s.Base)), true
 }
 
-// end takes messages out of their block that were open or expired.
+// end takes messages out of their block that were open or timed out.
 func (t *Table[T]) end(s *slots.Slot[*Lease[T]], ended uint64) {
 	n := bits.OnesCount64(ended)
-	if x := bits.OnesCount64(ended & s.Expired); x > 0 {
-		t.expired -= x
+	if x := bits.OnesCount64(ended & s.TimedOut); x > 0 {
+		t.timedOut -= x
 		n -= x
-		s.Expired &^= ended
+		s.TimedOut &^= ended
 	}
 	t.open -= n
 	s.Open &^= ended

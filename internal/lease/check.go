@@ -15,7 +15,7 @@ func (t *Table[T]) Check() error {
 	if err := t.slots.Check(); err != nil {
 		return err
 	}
-	var open, expired, inStep, owned, scheduled int
+	var open, timedOut, inStep, owned, scheduled int
 	for id, s := range t.slots.All {
 		l := s.Lease
 		if err := t.checkLease(l, s); err != nil {
@@ -25,7 +25,7 @@ func (t *Table[T]) Check() error {
 			return fmt.Errorf("block %d has slot %d", l.due.ID, id)
 		}
 		open += bits.OnesCount64(s.Open)
-		expired += bits.OnesCount64(s.Expired)
+		timedOut += bits.OnesCount64(s.TimedOut)
 		if l.step != 0 {
 			owned++
 			if int(l.step) > len(t.steps) || t.steps[l.step-1] != l {
@@ -43,8 +43,8 @@ func (t *Table[T]) Check() error {
 		}
 	}
 	switch {
-	case open != t.open || expired != t.expired || inStep != t.inStep:
-		return fmt.Errorf("%d open, %d expired, %d in step; counted are %d, %d, %d", open, expired, inStep, t.open, t.expired, t.inStep)
+	case open != t.open || timedOut != t.timedOut || inStep != t.inStep:
+		return fmt.Errorf("%d open, %d timed out, %d in step; counted are %d, %d, %d", open, timedOut, inStep, t.open, t.timedOut, t.inStep)
 	case owned != len(t.steps):
 		return fmt.Errorf("%d leases have a consumer, %d are known", owned, len(t.steps))
 	}
@@ -55,11 +55,11 @@ func (t *Table[T]) Check() error {
 }
 
 func (t *Table[T]) checkLease(l *Lease[T], s *slots.Slot[*Lease[T]]) error {
-	live := s.Open | s.Expired
+	live := s.Open | s.TimedOut
 	p := l.Word.Place()
 	switch left := bits.OnesCount64(live); {
-	case s.Open&s.Expired != 0 || live&s.Dead != 0:
-		return fmt.Errorf("open %x, expired %x and dead %x are not apart", s.Open, s.Expired, s.Dead)
+	case s.Open&s.TimedOut != 0 || live&s.Dead != 0:
+		return fmt.Errorf("open %x, timed out %x and dead %x are not apart", s.Open, s.TimedOut, s.Dead)
 	case (live|s.Dead)&^mask(0, int(l.n)) != 0 || (live|s.Dead)&^l.block.Present != 0:
 		return fmt.Errorf("bits %x beyond %d messages or present %x", live|s.Dead, l.n, l.block.Present)
 	case l.more != nil && !l.more.pasts.Fit(len(l.block.Items)):
@@ -110,18 +110,18 @@ func (l *Lease[T]) checkPlace(s *slots.Slot[*Lease[T]], p instep.Place) error {
 }
 
 func (t *Table[T]) checkRanking() error {
-	left, rank := t.expired, uint64(0)
+	left, rank := t.timedOut, uint64(0)
 	for _, b := range t.ranked.All() {
 		if b.Rank <= rank {
 			return fmt.Errorf("rank %d comes after %d", b.Rank, rank)
 		}
 		rank = b.Rank
-		if s := t.slots.Find(b.ID); s != nil && s.Expired != 0 && s.Lease.more.rank == rank {
-			left -= bits.OnesCount64(s.Expired)
+		if s := t.slots.Find(b.ID); s != nil && s.TimedOut != 0 && s.Lease.more.rank == rank {
+			left -= bits.OnesCount64(s.TimedOut)
 		}
 	}
 	if left != 0 {
-		return fmt.Errorf("%d of %d expired messages are in no ranked block", left, t.expired)
+		return fmt.Errorf("%d of %d timed-out messages are in no ranked block", left, t.timedOut)
 	}
 	return nil
 }

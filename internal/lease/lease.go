@@ -1,7 +1,7 @@
 // Package lease keeps the messages of one queue that are in flight, or about to
 // be, in blocks of up to 64 in the order in which they were taken. A message
-// stays in its block until it is over or is wanted elsewhere, and its delivery is
-// named by the block and by a stamp that no other delivery of the queue ever has.
+// stays in its block until it is acknowledged, fails, times out or is given back, and
+// its delivery is named by the block and by a stamp that no other delivery of the queue ever has.
 //
 // It promises that each message has one owner: of all who acknowledge it, extract
 // it or time it out exactly one is told so; that messages time out in the order
@@ -48,7 +48,7 @@ type Consumer[T any] interface {
 //
 // Invariants, while it is in its table:
 //   - without places in block the consumer keeps the messages;
-//   - all that are in flight by their bits, or expired, began when block says;
+//   - all that are in flight by their bits, or timed out, began when block says;
 //   - starts of messages in flight never decrease;
 //   - in step, the current message has no bit until the word says detached, and
 //     what waits has none; otherwise the word is zero;
@@ -75,11 +75,11 @@ type Lease[T any] struct {
 // more is what few leases have.
 type more struct {
 	pasts block.Pasts
-	taken bool // messages of expired belong to the present stamps
+	taken bool // messages of timedOut belong to the present stamps
 	alone bool // some message is not plain: each times out alone
 
-	expiredAt int64
-	rank      uint64 // a stamp: which of two that became due was first
+	timedOutAt int64
+	rank       uint64 // a stamp: which of two that became due was first
 
 	extended uint64  // bit k: the deadline of message k is in until
 	until    []int64 // by message

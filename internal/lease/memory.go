@@ -53,13 +53,13 @@ func (t *Table[T]) roomFor(wanted int) int {
 // sparse reports whether a block may have too many places for what is left of it.
 // It looks at the slot alone.
 func sparse[T any](s *slots.Slot[*Lease[T]]) bool {
-	left := bits.OnesCount64(s.Open | s.Expired)
+	left := bits.OnesCount64(s.Open | s.TimedOut)
 	return left <= 1 || 4*left <= int(block.SizeFor[left+bits.OnesCount64(s.Dead)])
 }
 
 // tidyFilling is tidy for the lease that is filled.
 func (t *Table[T]) tidyFilling(s *slots.Slot[*Lease[T]]) {
-	l, left := s.Lease, bits.OnesCount64(s.Open|s.Expired)
+	l, left := s.Lease, bits.OnesCount64(s.Open|s.TimedOut)
 	if left == 0 && l.Room() == 0 {
 		t.filling, t.fillSlot = nil, nil
 		t.warm = true
@@ -86,7 +86,7 @@ func (t *Table[T]) tidy(s *slots.Slot[*Lease[T]]) {
 		}
 		s.Dead |= gone(s)
 	}
-	left := bits.OnesCount64(s.Open | s.Expired)
+	left := bits.OnesCount64(s.Open | s.TimedOut)
 	switch n := cap(l.block.Items); {
 	case left == 0 && l.step == 0:
 		t.drop(s)
@@ -108,7 +108,7 @@ func (t *Table[T]) drop(s *slots.Slot[*Lease[T]]) {
 
 // shrink moves what is left of a block to one that is hardly larger.
 func (t *Table[T]) shrink(s *slots.Slot[*Lease[T]], left int) {
-	l, live := s.Lease, s.Open|s.Expired
+	l, live := s.Lease, s.Open|s.TimedOut
 	var ps *block.Pasts
 	if l.more != nil {
 		ps = &l.more.pasts
@@ -157,7 +157,7 @@ func (l *Lease[T]) clearDone(s *slots.Slot[*Lease[T]], p instep.Place) {
 	if p.Acked() {
 		done++
 	}
-	l.block.Clear(mask(0, done) & l.block.Present &^ s.Open &^ s.Expired)
+	l.block.Clear(mask(0, done) & l.block.Present &^ s.Open &^ s.TimedOut)
 }
 
 // Clean lets go of what is over in the leases that consumers have and go through without the

@@ -39,7 +39,7 @@ const (
 	waiting state = iota
 	current       // of a lease in step
 	open
-	expired
+	timedOut
 	gone_
 )
 
@@ -91,8 +91,8 @@ type model struct {
 	now       int64
 	seq       uint64
 	consumers []*consumer
-	held      map[uint64]*msg // by stamp; expired ones by the stamp they had
-	expired   []*msg          // in the order in which they are to be taken
+	held      map[uint64]*msg // by stamp; timed-out ones by the stamp they had
+	timedOut  []*msg          // in the order in which they are to be taken
 	ended     []message.Ref
 	popped    []*msg // left the table, may come again with a past
 	began     int
@@ -379,7 +379,7 @@ var steps = []struct {
 			_, _, ok = m.table.Lookup(r)
 			require.False(m.t, ok)
 		}
-		if x := m.pick(waiting, expired); x != nil {
+		if x := m.pick(waiting, timedOut); x != nil {
 			require.False(m.t, m.table.Ack(x.ref), "it is not delivered")
 		}
 	}},
@@ -423,15 +423,15 @@ var steps = []struct {
 			m.expire(due.Never, 1<<30)
 		}
 	}},
-	{"take expired", func(m *model) { m.takeExpired() }},
-	{"pop expired", func(m *model) {
+	{"take timed out", func(m *model) { m.takeTimedOut() }},
+	{"pop timed out", func(m *model) {
 		for range m.arg(4) {
-			rank, _ := m.table.FirstExpired()
-			out, ok := m.table.PopExpired()
-			require.Equal(m.t, len(m.expired) > 0, ok)
+			rank, _ := m.table.FirstTimedOut()
+			out, ok := m.table.PopTimedOut()
+			require.Equal(m.t, len(m.timedOut) > 0, ok)
 			if ok {
-				x := m.expired[0]
-				m.expired = m.expired[1:]
+				x := m.timedOut[0]
+				m.timedOut = m.timedOut[1:]
 				require.Equal(m.t, rank, out.Stamp)
 				require.Greater(m.t, rank, x.ref.Stamp)
 				delete(m.held, x.ref.Stamp)
@@ -586,7 +586,7 @@ func (m *model) inOrder() []*msg {
 func (m *model) expire(until due.Instant, most int) {
 	all := m.inOrder()
 	for {
-		e, ok := m.table.Expire(m.now, until, most)
+		e, ok := m.table.TimeOut(m.now, until, most)
 		due := len(all) > 0 && all[0].deadline() <= m.now &&
 			(all[0].deadline() < until.At || all[0].deadline() == until.At && all[0].ref.Stamp < until.Stamp)
 		require.Equal(m.t, due, ok)
@@ -605,9 +605,9 @@ func (m *model) expire(until due.Instant, most int) {
 					require.Less(m.t, int(x.spent)+1, most)
 					require.Zero(m.t, x.until)
 					m.note(x, x.start, m.now)
-					x.state = expired
+					x.state = timedOut
 					m.ended = append(m.ended, x.ref)
-					m.expired = append(m.expired, x)
+					m.timedOut = append(m.timedOut, x)
 					continue
 				}
 				require.Equal(m.t, x.with != nil, e.Owner != nil)
@@ -621,37 +621,37 @@ func (m *model) expire(until due.Instant, most int) {
 	}
 }
 
-func (m *model) takeExpired() {
+func (m *model) takeTimedOut() {
 	most := 1 + m.arg(70)
-	_, any := m.table.FirstExpired()
-	require.Equal(m.t, len(m.expired) > 0, any)
-	r, ok := m.table.TakeExpired(most, 100, m.now)
+	_, any := m.table.FirstTimedOut()
+	require.Equal(m.t, len(m.timedOut) > 0, any)
+	r, ok := m.table.TakeTimedOut(most, 100, m.now)
 	if !ok {
 		return
 	}
 	require.NotEmpty(m.t, r.Items)
 	require.LessOrEqual(m.t, len(r.Items), most)
 	for k := range r.Items {
-		x := m.expired[k]
+		x := m.timedOut[k]
 		delete(m.held, x.ref.Stamp)
 		m.deliver(x, r.First.Next(k), r.Items[k], r.History, 100)
 	}
 	m.began += len(r.Items)
-	m.expired = m.expired[len(r.Items):]
+	m.timedOut = m.timedOut[len(r.Items):]
 }
 
 func (m *model) settleAll() {
 	for len(m.consumers) > 0 {
 		m.leave(m.consumers[0])
 	}
-	for range len(m.expired) {
-		_, ok := m.table.PopExpired()
+	for range len(m.timedOut) {
+		_, ok := m.table.PopTimedOut()
 		require.True(m.t, ok)
 	}
-	for _, x := range m.expired {
+	for _, x := range m.timedOut {
 		delete(m.held, x.ref.Stamp)
 	}
-	m.expired = nil
+	m.timedOut = nil
 	for _, x := range m.inOrder() {
 		require.True(m.t, m.table.Ack(x.ref))
 		m.ack(x)
@@ -670,8 +670,8 @@ func (m *model) compare() error {
 		switch x.state {
 		case waiting:
 			c.Waiting++
-		case expired:
-			c.Expired++
+		case timedOut:
+			c.TimedOut++
 		default:
 			c.InFlight++
 		}
@@ -738,7 +738,7 @@ func (m *model) compareMemory() error {
 				over++
 			}
 		}
-		if n := bitsOf(s.Open | s.Expired); over > 3*n && s.Lease != m.table.filling || over >= deadEach*max(n, 1) || n < 2 && over > 0 {
+		if n := bitsOf(s.Open | s.TimedOut); over > 3*n && s.Lease != m.table.filling || over >= deadEach*max(n, 1) || n < 2 && over > 0 {
 			return fmt.Errorf("block %d keeps %d that are over, for %d", id, over, n)
 		}
 	}

@@ -117,7 +117,7 @@ func (q *queue) look(expire bool) {
 		q.table.TakeBack(l, func(o Out[int]) { q.backlog = append(q.backlog, o) })
 	}
 	for expire {
-		e, ok := q.table.Expire(q.now, due.Never, 1<<20)
+		e, ok := q.table.TimeOut(q.now, due.Never, 1<<20)
 		if !ok {
 			break
 		}
@@ -125,7 +125,7 @@ func (q *queue) look(expire bool) {
 			q.backlog = append(q.backlog, e.Out)
 		}
 	}
-	for out, ok := q.table.PopExpired(); ok; out, ok = q.table.PopExpired() {
+	for out, ok := q.table.PopTimedOut(); ok; out, ok = q.table.PopTimedOut() {
 		q.backlog = append(q.backlog, out)
 	}
 	q.table.Counts()

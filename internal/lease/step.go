@@ -45,15 +45,15 @@ func (t *Table[T]) Held() int {
 	if t == nil {
 		return 0
 	}
-	return t.inStep + t.open + t.expired
+	return t.inStep + t.open + t.timedOut
 }
 
-// Expired is how many messages timed out in their blocks, and are to be taken again.
-func (t *Table[T]) Expired() int {
+// TimedOut is how many messages timed out in their blocks, and are to be taken again.
+func (t *Table[T]) TimedOut() int {
 	if t == nil {
 		return 0
 	}
-	return t.expired
+	return t.timedOut
 }
 
 // Timed is how many messages are in flight by their bits: each of them times out.
@@ -215,7 +215,7 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 	}
 	l.step, l.owner = 0, nil
 	l.Word.Leave()
-	if s.Open|s.Expired != 0 {
+	if s.Open|s.TimedOut != 0 {
 		if l.block.Present == ^uint64(0) {
 			clear(l.block.Items[l.n:])
 		}
@@ -229,13 +229,13 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 // gone has the bits of the messages that are over and still have a place.
 func gone[T any](s *slots.Slot[*Lease[T]]) uint64 {
 	l := s.Lease
-	return mask(0, int(l.n)) & l.block.Present &^ s.Open &^ s.Expired
+	return mask(0, int(l.n)) & l.block.Present &^ s.Open &^ s.TimedOut
 }
 
-// Done reports whether nothing of a lease is in flight, expired or waits.
+// Done reports whether nothing of a lease is in flight, timed out or waits.
 func (t *Table[T]) Done(l *Lease[T]) bool {
 	s, p := t.slot(l), t.count(l)
-	return s.Open|s.Expired == 0 && (p == 0 || p.Over() && p.Waiting() == 0)
+	return s.Open|s.TimedOut == 0 && (p == 0 || p.Over() && p.Waiting() == 0)
 }
 
 // AckWhole acknowledges all of a lease of which all has begun, if all of it is

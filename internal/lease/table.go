@@ -15,12 +15,12 @@ import (
 //	                 Step, Next                 Detach
 //	  ┌─ waiting ───────────────▶ current ───────────────▶ open ──────────▶ extracted
 //	  │     ▲                        │                     ▲  │   Extract       ▲
-//	  │     │ InStep                 │ AckCurrent, Step,   │  │ Ack, AckWhole   │ PopExpired;
-//	  │   (taken) ── Whole; Add ─────┼─────────────────────┘  ▼                 │ Expire, of one
+//	  │     │ InStep                 │ AckCurrent, Step,   │  │ Ack, AckWhole   │ PopTimedOut;
+//	  │   (taken) ── Whole; Add ─────┼─────────────────────┘  ▼                 │ TimeOut, of one
 //	  │                              └─────────────────────▶ over               │
 //	  └─ TakeBack ──▶ (backlog)                                                 │
-//	                               open ── Expire, of a block ──▶ expired ──────┘
-//	                                 ▲────────── TakeExpired ────────┘
+//	                               open ── TimeOut, of a block ─▶ timed out ─────┘
+//	                                 ▲────────── TakeTimedOut ────────┘
 //
 // "In step" is waiting and current: the lease's word says which. "By bits" is the
 // rest: the slot's bits say which.
@@ -35,14 +35,14 @@ type Stamps interface {
 //
 // Invariants, beside those of Lease and of its slots:
 //   - a lease has a slot from its opening until nothing of it is in flight or
-//     expired and no consumer has it; the lease that is filled keeps it longer;
+//     timed out and no consumer has it; the lease that is filled keeps it longer;
 //   - the first ahead of steps are those whose consumers may go on without the lock: in
 //     them something waits, or did when they were looked at last. The words of all others
 //     change under the lock only, and what they say is counted;
 //   - inStep counts what waits or is current and not counted yet, open and
-//     expired the bits of all slots;
-//   - ranked lists each block with expired messages once, by rank. It may name
-//     blocks, or ranks of a block, that have nothing expired any more.
+//     timedOut the bits of all slots;
+//   - ranked lists each block with timed-out messages once, by rank. It may name
+//     blocks, or ranks of a block, that have nothing timed out any more.
 //
 // A Table is made by [New]. A nil Table is empty: it can be asked what it holds.
 type Table[T any] struct {
@@ -58,8 +58,8 @@ type Table[T any] struct {
 	filling  *Lease[T]              // where callers' messages go; nil: begin another
 	fillSlot *slots.Slot[*Lease[T]] // its slot
 
-	inStep, open, expired int
-	began, acked          int // since they were last asked for
+	inStep, open, timedOut int
+	began, acked           int // since they were last asked for
 
 	pool  *block.Pool
 	heads []*Lease[T] // leases that are over, without places
@@ -125,7 +125,7 @@ func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[
 // nothing of it is left. If it returns false, the consumer ends the lease and opens another.
 func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
 	s, p := t.slot(l), l.Word.Place()
-	if s.Open|s.Expired != 0 || l.block.Items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
+	if s.Open|s.TimedOut != 0 || l.block.Items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
 		return false
 	}
 	t.count(l)
@@ -199,7 +199,7 @@ func (t *Table[T]) unfill() {
 		t.filling, t.fillSlot = nil, nil
 		t.warm = t.warm || l.Room() == 0
 		s := t.slot(l)
-		if s.Open|s.Expired != 0 {
+		if s.Open|s.TimedOut != 0 {
 			s.Dead |= gone(s) // those included that were cleared while it was filled
 		}
 		t.tidy(s)

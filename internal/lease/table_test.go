@@ -74,9 +74,9 @@ func (f *fixture[T]) whole(items []message.Item[T], vis, now int64) *Lease[T] {
 	return l
 }
 
-func (f *fixture[T]) expireOne(t *testing.T, now int64) message.Ref {
+func (f *fixture[T]) timeOutOne(t *testing.T, now int64) message.Ref {
 	t.Helper()
-	e, ok := f.Expire(now, due.Never, 0)
+	e, ok := f.TimeOut(now, due.Never, 0)
 	require.True(t, ok)
 	return message.Ref{Stamp: e.Out.Stamp}
 }
@@ -96,11 +96,11 @@ func TestOfOneInstantTheLowerStampTimesOutFirst(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, int64(105), at)
 		require.Equal(t, want, stamp)
-		_, ok = f.Expire(104, due.Never, 0)
+		_, ok = f.TimeOut(104, due.Never, 0)
 		require.False(t, ok, "too early")
-		_, ok = f.Expire(200, due.Instant{At: 105, Stamp: want}, 0)
+		_, ok = f.TimeOut(200, due.Instant{At: 105, Stamp: want}, 0)
 		require.False(t, ok, "an entry of that instant with a lower stamp is first")
-		require.Equal(t, want, f.expireOne(t, 105).Stamp)
+		require.Equal(t, want, f.timeOutOne(t, 105).Stamp)
 		require.NoError(t, f.Check())
 	}
 	at, stamp, _ := f.NextDue()
@@ -117,7 +117,7 @@ func TestBlocksThatTimeOutTogetherDoNotOvertakeEachOther(t *testing.T) {
 	require.Equal(t, a[0].Block, a[2].Block)
 
 	var order []uint64
-	for e, ok := f.Expire(1000, due.Never, math.MaxInt); ok; e, ok = f.Expire(1000, due.Never, math.MaxInt) {
+	for e, ok := f.TimeOut(1000, due.Never, math.MaxInt); ok; e, ok = f.TimeOut(1000, due.Never, math.MaxInt) {
 		for first, n := range e.Runs() {
 			for k := range n {
 				order = append(order, first+uint64(k))
@@ -133,13 +133,13 @@ func TestABlockOfWhichSomeAreInFlightStillIsNotTakenAgainInPlace(t *testing.T) {
 	f := newFixture[int](t)
 	refs := f.receive(2, 100, 0)
 	more := f.receive(2, 100, 50)
-	e, ok := f.Expire(100, due.Never, 10)
+	e, ok := f.TimeOut(100, due.Never, 10)
 	require.True(t, ok)
 	require.Equal(t, 2, e.Len())
-	_, ok = f.TakeExpired(10, 100, 100)
+	_, ok = f.TakeTimedOut(10, 100, 100)
 	require.False(t, ok)
 	for range 2 {
-		out, ok := f.PopExpired()
+		out, ok := f.PopTimedOut()
 		require.True(t, ok)
 		require.Equal(t, uint32(1), out.Past.Spent)
 		require.Len(t, out.Past.Hist.Attempts(out.Item.Seq), 1)
@@ -148,10 +148,10 @@ func TestABlockOfWhichSomeAreInFlightStillIsNotTakenAgainInPlace(t *testing.T) {
 	require.True(t, f.Ack(more[0]))
 	require.NoError(t, f.Check())
 
-	again, ok := f.Expire(150, due.Never, 10)
+	again, ok := f.TimeOut(150, due.Never, 10)
 	require.True(t, ok)
 	require.Equal(t, 1, again.Len())
-	r, ok := f.TakeExpired(10, 100, 150)
+	r, ok := f.TakeTimedOut(10, 100, 150)
 	require.True(t, ok, "nothing else of it is in flight")
 	require.NotEqual(t, more[1].Stamp, r.First.Stamp)
 	require.False(t, f.Ack(more[1]), "its delivery is over")
@@ -165,11 +165,11 @@ func TestAMessageThatTimesOutOverAndOverHasItsWholeHistory(t *testing.T) {
 	now := int64(0)
 	for attempt := 2; attempt <= together+1; attempt++ {
 		now += 100
-		e, ok := f.Expire(now, due.Never, math.MaxInt)
+		e, ok := f.TimeOut(now, due.Never, math.MaxInt)
 		require.True(t, ok)
 		require.Equal(t, 64, e.Len())
 		n := 0
-		for r, ok := f.TakeExpired(10, 100, now); ok; r, ok = f.TakeExpired(10, 100, now) {
+		for r, ok := f.TakeTimedOut(10, 100, now); ok; r, ok = f.TakeTimedOut(10, 100, now) {
 			require.Equal(t, int32(attempt), r.First.Attempt)
 			h := r.History.Attempts(r.Items[0].Seq)
 			require.Len(t, h, attempt-1)
@@ -184,7 +184,7 @@ func TestAMessageThatTimesOutOverAndOverHasItsWholeHistory(t *testing.T) {
 		require.Equal(t, 64, n)
 		require.NoError(t, f.Check())
 	}
-	e, ok := f.Expire(now+100, due.Never, math.MaxInt)
+	e, ok := f.TimeOut(now+100, due.Never, math.MaxInt)
 	require.True(t, ok)
 	require.False(t, e.Several, "after eight in a row each has a history of its own")
 	require.Equal(t, uint32(together), e.Out.Past.Spent)
@@ -229,14 +229,14 @@ func TestMessagesOfDifferentAttemptsAreDifferentRuns(t *testing.T) {
 	}
 	require.Len(t, f.Run(l, 0).Items, 2)
 	require.Equal(t, int32(2), f.Run(l, 2).First.Attempt)
-	_, ok := f.Expire(100, due.Never, 5)
+	_, ok := f.TimeOut(100, due.Never, 5)
 	require.True(t, ok, "its consumer has it: one")
 	f.End(l, 100)
-	e, ok := f.Expire(100, due.Never, 5)
+	e, ok := f.TimeOut(100, due.Never, 5)
 	require.True(t, ok)
 	require.True(t, e.Several)
 	for want := range int32(2) {
-		r, ok := f.TakeExpired(5, 100, 100)
+		r, ok := f.TakeTimedOut(5, 100, 100)
 		require.True(t, ok)
 		require.Len(t, r.Items, 1)
 		require.Equal(t, want+2, r.First.Attempt)
@@ -298,11 +298,11 @@ func TestWhatTimedOutIsForgottenAsItIsTaken(t *testing.T) {
 	for range 2000 {
 		now += 100
 		f.receive(64, 100, now)
-		_, ok := f.Expire(now+100, due.Never, 5)
+		_, ok := f.TimeOut(now+100, due.Never, 5)
 		require.True(t, ok)
-		if f.expired > 64 { // one block is always left
+		if f.timedOut > 64 { // one block is always left
 			for range 64 {
-				_, ok := f.PopExpired()
+				_, ok := f.PopTimedOut()
 				require.True(t, ok)
 			}
 		}
@@ -310,10 +310,10 @@ func TestWhatTimedOutIsForgottenAsItIsTaken(t *testing.T) {
 	require.LessOrEqual(t, f.ranked.Bytes(), 16*256)
 	require.NoError(t, f.Check())
 	for range 64 {
-		f.PopExpired()
+		f.PopTimedOut()
 	}
 	f.receive(1, 100, now)
-	f.Expire(now+100, due.Never, 5)
+	f.TimeOut(now+100, due.Never, 5)
 	require.Len(t, f.ranked.All(), 1)
 }
 
@@ -402,7 +402,7 @@ func TestADeadlineBeyondTheEndOfTimeIsTheEnd(t *testing.T) {
 	f.receive(1, math.MaxInt64, 10)
 	at, _, _ := f.NextDue()
 	require.Equal(t, int64(math.MaxInt64), at)
-	_, ok := f.Expire(math.MaxInt64-1, due.Never, 10)
+	_, ok := f.TimeOut(math.MaxInt64-1, due.Never, 10)
 	require.False(t, ok)
 }
 

@@ -5,6 +5,6 @@
 // when it was closed is there to be looked at, in the order of publication, as it would have
 // to be published again.
 //
-// It owns nothing. It uses the queue under its lock, and under that of its topic what is said
+// It owns nothing. It takes the queue's lock; a function that needs the topic's lock too says
 // so. What an engine keeps is asked of the queue's keeper, without a lock.
 package lifecycle

@@ -12,9 +12,12 @@ import (
 //
 // A new one goes to the end, as engines keep causes by their numbers (package onengine), and
 // after the last one here Causes counts on it, and the text forms of fanout.Cause. It has to
-// be added to causeNames and Spends below; to fanout.Cause; to the counters of queue.Stats and
-// fanout.Stats; to what the test kit's journal, the page and the OpenTelemetry plugin
-// call it; and to the model and the stress. Store.Judge of package store says what follows.
+// be added to causeNames and Spends below; to fanout.Cause; to the counters of view.Stats and
+// fanout.Stats; to what the test kit (journal.go, state.go), the page (series.go, info.go,
+// queuepage.go) and the OpenTelemetry plugin (errors.go, around.go) call it and add up; to
+// enginetest; and to the model and the stress. Store.Judge says what follows, and Store.Retry
+// and delivery.WaitAfter when. (What a publish refuses is an error and no Cause; what is
+// dropped has a reason of package notice.)
 type Cause uint8
 
 // The causes. All but Acked, Snoozed and Released spend one of the message's attempts.
@@ -28,7 +31,7 @@ const (
 	PermanentlyFailed                  // the handler returned Permanent
 	Expired                            // the message's time to live passed
 	Snoozed                            // the handler returned Snooze
-	Released                           // given back by a shutdown, or by an error that wraps ErrClosed
+	Released                           // given back: by a shutdown, by Release, or by an error that wraps ErrClosed
 )
 
 // Causes is one more than the last Cause: the length of an array by cause.

@@ -55,7 +55,7 @@ func Add[T any](q *queue.Queue[T], items []message.Item[T], accepted []int) {
 	q.HandOnLocked()
 }
 
-// Overflow makes a queue that reads a log, and has too little room for items,
+// Drop makes a queue that reads a log, and has too little room for items,
 // or for those of them with the given indexes, drop what its policy says. They
 // have been appended last and are not visible to consumers yet. The topic's Mu is
 // held.

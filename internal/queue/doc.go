@@ -9,12 +9,12 @@
 // queue, its dead-letter queue. The leaves are the lists of idle queues, what counts the
 // living, reporters, handlers' contexts, and the topic of package onengine. No user code is
 // called, nothing waits and nothing is logged under any of them: that is left pending, and
-// Unlock does it. A method whose name ends in Locked is called with Mu held, and so are those
+// Unlock does it, which also lets in those who wait for the room that was made. A method whose name ends in Locked is called with Mu held, and so are those
 // of the store, except Room and what is asked about a message alone.
 //
-// A queue knows its topic as a Home, a subscriber as a Pool, its workers as Holders of
-// messages, and an engine as a Keeper: packages topic, workers and enginequeue, which stand above
+// A queue knows its topic as a Home (home.go), a subscriber as a Pool, its workers as Holders of
+// messages, and an engine as a keeper (keeper.go): packages topic, workers and enginequeue, which stand above
 // it, and use its fields under its lock.
 //
-// Every goroutine and timer is counted in the lives of its topic, so that Done waits for it.
+// Every goroutine and timer is counted in its topic's Core.Live, so that Done waits for it.
 package queue

@@ -12,7 +12,7 @@ import (
 // have. What ends is told to the engine, which then forgets it, or delivers it again.
 //
 // What has "Locked" in its name is called with the queue's Mu held, and leaves calls of
-// the engine pending. calls and polling of the queue count what is under way.
+// the engine pending. Calls and Polling of the queue count what is under way.
 type keeper[T any] interface {
 	// What callers do with queues and deliveries. No lock is held; ctx is not nil and has
 	// not ended.

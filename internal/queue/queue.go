@@ -36,11 +36,11 @@ type Queue[T any] struct {
 	Keeper  keeper[T] // nil in memory
 	Entries bool      // what is in flight stays in entries of the window
 	Renews  bool      // automatic extension renews what is in flight on the way
-	Local   bool      // in memory, and nothing stands around calls: see intercept.go; false for the zero Queue
+	Local   bool      // in memory, and nothing stands around calls: see around.go of package delivery; false for the zero Queue
 
-	// Guarded by the topic's Mu, as place, wait and source below.
+	// Guarded by the topic's Mu, as Place, Wait and Source below.
 	Closing bool // closed, or about to be
-	Blocks  bool // see blocksAnewLocked of package topic
+	Blocks  bool // see blocksAnewLocked of package admission
 
 	// RoomWanted is what Allow must reach before a publisher that waits for room here
 	// can go on, 0 if none waits. sourcesWait is set by a queue that waits for room
@@ -55,7 +55,7 @@ type Queue[T any] struct {
 	Wait   *waitline.Queue // who waits for room here: nil if nobody has
 	Source *Queue[T]       // of a dead-letter queue that is not shared: whose letters it gets
 
-	IdleAt int64 // place in sleep, guarded by its mutex
+	IdleAt int64 // place in the list of idle queues, guarded by its mutex
 
 	Mu      sync.Mutex     // guards the fields below; see Unlock
 	Pending notice.Pending // empty while Mu is not locked

@@ -34,7 +34,7 @@ func (q *Queue[T]) tell() {
 	p.Perform()
 }
 
-// UnlockTo is unlock that leaves in p what is pending, to be performed by the caller.
+// UnlockTo is Unlock that leaves in p what is pending, to be performed by the caller.
 func (q *Queue[T]) UnlockTo(p *notice.Pending) {
 	p.Join(q.Pending.Take())
 	q.Mu.Unlock()
@@ -82,7 +82,7 @@ func (t *Home[T]) Unlock() {
 	p.Perform()
 }
 
-// UnlockTo is unlock that leaves in p what is pending, to be performed by the caller.
+// UnlockTo is Unlock that leaves in p what is pending, to be performed by the caller.
 func (t *Home[T]) UnlockTo(p *notice.Pending) {
 	made, turns := t.TakeLocked(p), t.Admission.HasTurnsLocked()
 	t.Mu.Unlock()

@@ -1,4 +1,5 @@
-// Package ranges has what a loop over a queue's messages receives, one after the other.
+// Package ranges has Queue.Deliveries: the messages that a range loop over a queue receives, one
+// after the other.
 //
 // It promises that each message is yielded once and in order, and is not in flight before
 // that; that what a loop has not begun is ready for whoever looks; and that a message times out

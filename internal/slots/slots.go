@@ -1,4 +1,5 @@
-// Package slots has the table of a queue's leases: what of each is looked at most often.
+// Package slots has the table of a queue's leases: for each of them the bits that say which of
+// its messages are in flight, timed out or over.
 //
 // It promises that finding a slot, taking one and giving it back cost the same however many
 // there are; that a slot stays where it is in memory until it is given back; and that memory
@@ -16,14 +17,14 @@ import (
 // A Slot says which of a lease's messages, at most 64, are in which state: an acknowledgement out
 // of order reads it and little else.
 //
-// Invariants: Open, Expired and Dead have no bit in common; none is beyond what
+// Invariants: Open, TimedOut and Dead have no bit in common; none is beyond what
 // was taken; Base to Base+63 meets no stamp of another lease that was given out.
 type Slot[L any] struct {
-	Base    uint64 // stamp of message 0
-	Open    uint64 // bit k: message k is in flight
-	Expired uint64 // bit k: it timed out and is to be taken again
-	Dead    uint64 // bit k: it is over, and still has its place, which may not be cleared
-	Lease   L
+	Base     uint64 // stamp of message 0
+	Open     uint64 // bit k: message k is in flight
+	TimedOut uint64 // bit k: it timed out and is to be taken again
+	Dead     uint64 // bit k: it is over, and still has its place, which may not be cleared
+	Lease    L
 }
 
 // A Table has slots, in chunks that are given back when none of a chunk is in use. The zero

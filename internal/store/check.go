@@ -20,7 +20,7 @@ func (s *Store[T]) Check() error {
 			return err
 		}
 	}
-	if rank, ok := s.Leases.FirstExpired(); ok {
+	if rank, ok := s.Leases.FirstTimedOut(); ok {
 		later := false
 		for i, ok := s.due.First(); ok; i, ok = s.Win.Next(i) {
 			stamp := s.Win.Meta(i).Stamp

@@ -70,7 +70,7 @@ func (s *Store[T]) CountIn(i int32) { s.n[s.Win.Meta(i).State]++ }
 func (s *Store[T]) CountOut(i int32) { s.n[s.Win.Meta(i).State]-- }
 
 // Due counts what is due.
-func (s *Store[T]) Due() int { return s.In(Due) + s.Leases.Expired() }
+func (s *Store[T]) Due() int { return s.In(Due) + s.Leases.TimedOut() }
 
 // Ready counts what could be claimed now.
 func (s *Store[T]) Ready() int {

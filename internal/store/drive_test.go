@@ -250,7 +250,7 @@ func (d *driver) take() {
 	}
 	t := d.s.OpenLeases()
 	if d.s.Due() > 0 {
-		if r, ok := d.s.TakeExpired(most, vis, d.now); ok {
+		if r, ok := d.s.TakeTimedOut(most, vis, d.now); ok {
 			d.began(&r, vis)
 			return
 		}

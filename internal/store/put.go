@@ -74,7 +74,7 @@ func (s *Store[T]) Put(i int32, state uint8) {
 // becomeDue makes entry i due, whose state has been left. What waits in leases
 // since it timed out is before it.
 func (s *Store[T]) becomeDue(i int32) {
-	if s.Leases.Expired() > 0 {
+	if s.Leases.TimedOut() > 0 {
 		s.Win.Restamp(i)
 	}
 	s.Put(i, Due)

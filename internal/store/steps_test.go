@@ -125,7 +125,7 @@ func (d *driver) tick(to int64) {
 }
 
 // timedOut does what follows when messages of a lease have timed out.
-func (d *driver) timedOut(e *lease.Expired[int]) {
+func (d *driver) timedOut(e *lease.TimedOut[int]) {
 	for first, n := range e.Runs() {
 		for stamp := first; stamp < first+uint64(n); stamp++ {
 			k := slices.IndexFunc(d.m.all, func(r *record) bool { return r.state == InFlight && r.ref.Stamp == stamp })

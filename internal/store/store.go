@@ -1,5 +1,6 @@
 // Package store has what one queue holds, and in which state: the state machine of its
-// messages, without what drives it.
+// messages, with retries, delays, ordering keys (keys.go) and times to live (expiry.go), and
+// without what drives it.
 //
 // It promises that each message is in one place, in the state that the counts say; that what
 // is due and the backlog take turns, and each keeps its own order; that a delivery is ended

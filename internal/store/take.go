@@ -22,13 +22,13 @@ func (s *Store[T]) OpenLeases() *lease.Table[T] {
 	return s.Leases
 }
 
-// TakeExpired puts messages in flight again that timed out together, at most so many, if they
+// TakeTimedOut puts messages in flight again that timed out together, at most so many, if they
 // are next.
-func (s *Store[T]) TakeExpired(most int, vis, now int64) (r lease.Run[T], ok bool) {
-	if s.backlogWaits() || !s.expiredFirst() { // else they take turns, and stamps are in that order
+func (s *Store[T]) TakeTimedOut(most int, vis, now int64) (r lease.Run[T], ok bool) {
+	if s.backlogWaits() || !s.timedOutFirst() { // else they take turns, and stamps are in that order
 		return r, false
 	}
-	if r, ok = s.Leases.TakeExpired(most, vis, now); ok {
+	if r, ok = s.Leases.TakeTimedOut(most, vis, now); ok {
 		s.BacklogsTurn = true
 	}
 	return r, ok
@@ -170,17 +170,17 @@ func (s *Store[T]) land(out *lease.Out[T], hist *message.History, spent uint32, 
 
 // popDueFirst takes the first message that is due.
 func (s *Store[T]) popDueFirst() int32 {
-	if s.expiredFirst() {
-		return s.popExpired()
+	if s.timedOutFirst() {
+		return s.popTimedOut()
 	}
 	i, _ := s.Win.Pop(&s.due)
 	return i
 }
 
-// expiredFirst reports whether what is due first timed out together with others,
+// timedOutFirst reports whether what is due first timed out together with others,
 // and is in its lease still.
-func (s *Store[T]) expiredFirst() bool {
-	rank, ok := s.Leases.FirstExpired()
+func (s *Store[T]) timedOutFirst() bool {
+	rank, ok := s.Leases.FirstTimedOut()
 	if !ok {
 		return false
 	}
@@ -188,10 +188,10 @@ func (s *Store[T]) expiredFirst() bool {
 	return !found || rank < s.Win.Meta(i).Stamp
 }
 
-// popExpired makes the first message that timed out together with others an
+// popTimedOut makes the first message that timed out together with others an
 // entry that is due and in no list yet.
-func (s *Store[T]) popExpired() int32 {
-	out, _ := s.Leases.PopExpired()
+func (s *Store[T]) popTimedOut() int32 {
+	out, _ := s.Leases.PopTimedOut()
 	i := s.land(&out, out.Past.Hist, out.Past.Spent, out.Past.Passes)
 	m := s.Win.Meta(i)
 	m.Stamp, m.State = out.Stamp, Due
@@ -200,13 +200,13 @@ func (s *Store[T]) popExpired() int32 {
 }
 
 // UnfoldAll makes all that timed out together entries of the window.
-func (s *Store[T]) UnfoldAll() { s.Unfold(s.Leases.Expired()) }
+func (s *Store[T]) UnfoldAll() { s.Unfold(s.Leases.TimedOut()) }
 
 // Unfold is UnfoldAll for the first n of them.
 func (s *Store[T]) Unfold(n int) {
 	before, found := s.due.Last()
 	for ; n > 0; n-- {
-		rank, ok := s.Leases.FirstExpired()
+		rank, ok := s.Leases.FirstTimedOut()
 		if !ok {
 			return
 		}
@@ -221,7 +221,7 @@ func (s *Store[T]) Unfold(n int) {
 			before, found = next, true
 			next, more = s.Win.Next(next)
 		}
-		i := s.popExpired()
+		i := s.popTimedOut()
 		s.Win.PushAfter(&s.due, i, before, found)
 		before, found = i, true
 	}

@@ -22,12 +22,12 @@ func (s *Store[T]) NextDue() (at int64, ok bool) {
 // the window: by their instants, and those of one instant in the order in which they
 // were delivered. One message that has left its lease is to be landed. Several stay there,
 // due; not if somebody wants to hear of each. ok is false if nothing is due.
-func (s *Store[T]) TimeOutLease(now int64, each bool) (e lease.Expired[T], ok bool) {
+func (s *Store[T]) TimeOutLease(now int64, each bool) (e lease.TimedOut[T], ok bool) {
 	until := due.Never
 	if at, stamp, found := s.Win.FirstDue(); found {
 		until = due.Instant{At: at, Stamp: stamp}
 	}
-	if e, ok = s.Leases.Expire(now, until, s.together(each)); !ok {
+	if e, ok = s.Leases.TimeOut(now, until, s.together(each)); !ok {
 		return e, false
 	}
 	s.Tally()

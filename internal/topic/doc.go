@@ -5,7 +5,7 @@
 // dead letters; and that a topic that shuts down ends when its queues are drained, however
 // its handlers publish to each other.
 //
-// A Topic owns its queues, and has the Admission into them by value, which is package
-// admission's. Its Mu guards both, and comes before that of any queue. Topic.Check checks the
-// invariants that stand above Topic and Queue.
+// A Topic owns its queues, and has the Admission into them by value, as In: publishing is
+// package admission's. Its Mu guards both, and comes before that of any queue. Topic.Check checks the
+// invariants that stand above Topic and Queue. internal/docs/design.md says where each idea is.
 package topic

@@ -79,7 +79,7 @@ func lookHere[T any](ctx context.Context, q *queue.Queue[T], after Seat, most in
 	for _, step := range []func() bool{
 		func() bool { // what timed out together
 			q.Store.Unfold(LookLen)
-			return q.Store.Leases.Expired() > 0
+			return q.Store.Leases.TimedOut() > 0
 		},
 		func() bool { return seeLogLocked(q, &s, &pos) },
 		func() (more bool) {

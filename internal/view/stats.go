@@ -1,5 +1,5 @@
 // Package view has what is seen of a queue by those who look after it: its numbers, its settings and
-// subscribers, and its messages, in pages and without their T.
+// subscribers, and its messages, in pages and in types that are not generic.
 //
 // It promises that nothing is taken by looking; that a page has the messages behind its cursor in the
 // order of publication, each once; and that no more than LookLen of them are looked at under one lock.
@@ -102,7 +102,7 @@ func StatsOf[T any](q *queue.Queue[T]) Stats {
 	c := q.Store.Totals()
 	s := Stats{
 		Topic: q.Core.TopicName, Queue: q.Name(), Capacity: q.Store.Set.Capacity,
-		Ready: q.Store.In(store.Due) + q.Store.In(store.Backlogged) + inLog + leased.Waiting + leased.Expired, Delayed: q.Store.In(store.Delayed), Retrying: q.Store.In(store.Retrying),
+		Ready: q.Store.In(store.Due) + q.Store.In(store.Backlogged) + inLog + leased.Waiting + leased.TimedOut, Delayed: q.Store.In(store.Delayed), Retrying: q.Store.In(store.Retrying),
 		InFlight: q.Store.In(store.InFlight) + q.Store.In(store.InHandler) + leased.InFlight, Parked: q.Store.In(store.Parked), Released: q.Store.In(store.Released),
 		Blocked: q.Store.In(store.Blocked), Paused: q.Paused,
 		Workers: int(q.Group.Running), WorkersStarted: q.Started,

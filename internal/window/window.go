@@ -1,7 +1,8 @@
-// Package window keeps the messages that a queue has taken out of its topic's
-// log and not settled yet, by a small number each, and lets the queue find
-// them by what it needs next: the first of a list, the one whose time has
-// come, the one that was published first.
+// Package window keeps the messages of a queue that are looked after one by one, by a
+// small number each: those that are delayed, wait for a retry, stand behind their
+// ordering key or are parked, dead letters, and those of engines. (The others are in the
+// log, or in flight in package lease.) It finds the first of a list, the one whose delay
+// or backoff is over, and the one that was published first.
 //
 // Everything here is constant time but for the deadlines that come out of
 // order and the search for the oldest, which are O(log n), and for what comes
