@@ -19,18 +19,32 @@ import (
 // form is that of Go's own api folder. Examples are no API. Names of parameters are left out, as no
 // caller depends on them.
 func apiText(ctx context.Context, dir string) (string, error) {
-	all, err := packages.Load(&packages.Config{Context: ctx, Dir: dir, Mode: packages.NeedName | packages.NeedTypes | packages.NeedImports | packages.NeedExportFile}, "./...")
+	named, err := packages.Load(&packages.Config{Context: ctx, Dir: dir, Mode: packages.NeedName}, "./...")
 	if err != nil {
 		return "", err
 	}
-	a := &api{}
-	for _, p := range all {
+	var public []string // what is not public is not compiled for its types
+	for _, p := range named {
 		for _, e := range p.Errors {
 			return "", fmt.Errorf("%s: %w", p.PkgPath, e)
 		}
 		if p.Name != "main" && !isInternal(p.PkgPath) && !strings.Contains(p.PkgPath+"/", "/examples/") {
-			a.pkg(p.Types)
+			public = append(public, p.PkgPath)
 		}
+	}
+	if len(public) == 0 {
+		return "\n", nil
+	}
+	a := &api{}
+	all, err := packages.Load(&packages.Config{Context: ctx, Dir: dir, Mode: packages.NeedName | packages.NeedTypes | packages.NeedImports | packages.NeedExportFile}, public...)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range all {
+		for _, e := range p.Errors {
+			return "", fmt.Errorf("%s: %w", p.PkgPath, e)
+		}
+		a.pkg(p.Types)
 	}
 	slices.Sort(a.lines)
 	lines := slices.Compact(a.lines)
