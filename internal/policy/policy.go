@@ -1,5 +1,24 @@
 // Package policy reads and matches subscription filter policies in the grammar
-// of Amazon SNS, on message attributes.
+// of Amazon SNS, on message attributes. The grammar stands above [Policy].
+//
+// It promises that what SNS refuses is refused with the key and the condition
+// that is wrong, and that an Index finds the policies that match a message
+// without asking those that want other values of its attributes.
+//
+// A Policy never changes. An Index is guarded by its owner's lock. Here is no
+// lock, clock or goroutine.
+package policy
+
+// The limits that SNS puts on one policy.
+const (
+	maxSize         = 256 << 10
+	maxKeys         = 5
+	maxCombinations = 150
+)
+
+// A Policy says which messages a subscription wants, by their attributes.
+// It is made by [Parse] and never changes: all methods may be called
+// concurrently.
 //
 // A policy is a JSON object. Each key names an attribute and holds a list of
 // conditions, of which one must match; all keys must match. The key $or, over
@@ -54,18 +73,6 @@
 //   - a key that stands in a policy and again inside its $or must match both
 //   - cidr ignores the bits of the address that its mask doesn't cover, and an
 //     IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address
-package policy
-
-// The limits that SNS puts on one policy.
-const (
-	maxSize         = 256 << 10
-	maxKeys         = 5
-	maxCombinations = 150
-)
-
-// A Policy says which messages a subscription wants, by their attributes.
-// It is made by [Parse] and never changes: all methods may be called
-// concurrently.
 type Policy struct {
 	root object
 	text string // compact
