@@ -84,6 +84,7 @@ func awaitTurn[T any](ctx context.Context, q *queue.Queue[T], r *consumers.Recei
 // context was cancelled with.
 var ErrQueueClosed = fmt.Errorf("%w", message.ErrClosed)
 
+// ReceiveError says that err is of a receive from q.
 func ReceiveError[T any](q *queue.Queue[T], err error) error {
 	return fmt.Errorf("fanout: receive from %q: %w", q.Name(), err)
 }

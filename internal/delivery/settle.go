@@ -89,7 +89,7 @@ func extendHere[T any](q *queue.Queue[T], ref message.Ref, by time.Duration) err
 
 func deadline[T any](q *queue.Queue[T], ref message.Ref) time.Time {
 	q.Mu.Lock()
-	defer q.Unlock() // as in extend
+	defer q.Unlock() // as in extendHere
 	now := q.Core.Now()
 	at, ok := q.Store.Deadline(ref, now)
 	if !ok {

@@ -83,7 +83,7 @@ func (t *Table[T]) TimeOut(now int64, until due.Instant, most int) (e TimedOut[T
 		}
 		late &^= bit(last)
 	}
-	t.expire(l, s, late, now)
+	t.timeOutSome(l, s, late, now)
 	return TimedOut[T]{Several: true, base: s.Base, bits: late}, true
 }
 
@@ -99,8 +99,8 @@ func (t *Table[T]) mayTogether(l *Lease[T], s *slots.Slot[*Lease[T]], most int) 
 	return !m.alone && m.extended&s.Open == 0 && block.MayTimeOut(&l.block, &m.pasts, s.Open, most)
 }
 
-// expire lets some messages of a block wait there to be taken again.
-func (t *Table[T]) expire(l *Lease[T], s *slots.Slot[*Lease[T]], late uint64, now int64) {
+// timeOutSome lets some messages of a block wait there to be taken again.
+func (t *Table[T]) timeOutSome(l *Lease[T], s *slots.Slot[*Lease[T]], late uint64, now int64) {
 	if l == t.filling {
 		t.unfill()
 	}

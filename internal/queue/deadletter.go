@@ -62,6 +62,7 @@ func (q *Queue[T]) AdoptLocked() {
 	d.Store.Resize(q.Store.Set.DeadCapacity, q.Store.Set.DeadOverflow)
 }
 
+// NewDeadLetterQueue returns a dead-letter queue of topic t, or a shared one if that is nil.
 func NewDeadLetterQueue[T any](c *core.Core, t *Home[T], name string, set settings.Limits) *Queue[T] {
 	set.MaxAttempts = message.Unlimited
 	d := NewQueue(c, t, name, &set)

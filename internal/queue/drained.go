@@ -6,6 +6,7 @@ import (
 	"github.com/gofanout/fanout/internal/store"
 )
 
+// IsDrainedLocked reports whether nothing is left that Shutdown waits for.
 func (q *Queue[T]) IsDrainedLocked() bool {
 	if q.Store.Closed {
 		return true
@@ -27,6 +28,7 @@ func (q *Queue[T]) ChangedLocked() {
 	}
 }
 
+// CheckDrainedLocked tells those who wait for that once it is so.
 func (q *Queue[T]) CheckDrainedLocked() {
 	if q.Drained != nil && q.IsDrainedLocked() {
 		close(q.Drained)
@@ -42,6 +44,7 @@ func (q *Queue[T]) CheckEndedLocked() {
 	}
 }
 
+// NewQueue returns a queue of topic t, or of none if that is nil, that is in no list yet.
 func NewQueue[T any](c *core.Core, t *Home[T], name string, set *settings.Limits) *Queue[T] {
 	q := &Queue[T]{Core: c, T: t, IdleAt: NotIdle, Local: c.Calls == nil}
 	q.Store.Init(name, set, &c.Clock, &c.Blocks)

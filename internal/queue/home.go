@@ -10,7 +10,7 @@ import (
 )
 
 // A Home is what queues have of their topic, and all that they know of it: what they tell
-// it, and what they ask its owner for. A dead-letter queue that is shared has none.
+// it, and what they ask its admission and its owner for. A dead-letter queue that is shared has none.
 type Home[T any] struct {
 	*core.Core
 	Admission admission[T]

@@ -41,7 +41,7 @@ func (q *Queue[T]) UnlockTo(p *notice.Pending) {
 	q.TellRoom(p)
 }
 
-// UnlockUnder is unlock for one who holds the lock of topic t, too.
+// UnlockUnder is Unlock for one who holds the lock of topic t, too.
 func (q *Queue[T]) UnlockUnder(t *Home[T]) {
 	t.Pending.Join(q.Pending.Take())
 	if q.RoomIsWanted() {
