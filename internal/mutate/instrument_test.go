@@ -161,7 +161,7 @@ func TestWhatOthersTestIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRunner(dir, above)
-	if err := r.build(mutants, "internal/high"); err != nil {
+	if err := r.build(mutants); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range mutants {

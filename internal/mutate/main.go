@@ -46,6 +46,7 @@ type settings struct {
 	reasons  string
 	results  string
 	resume   bool
+	alone    bool
 	silence  time.Duration
 }
 
@@ -65,6 +66,7 @@ func main() {
 	flag.StringVar(&s.reasons, "reasons", "../docs/testing.md", "where survivors have their reasons")
 	flag.StringVar(&s.results, "results", filepath.Join(os.TempDir(), "mutants.jsonl"), "where to write each result")
 	flag.BoolVar(&s.resume, "resume", false, "go on with the results of an earlier run on the same code")
+	flag.BoolVar(&s.alone, "alone", false, "try each change with the tests of its own package alone")
 	flag.DurationVar(&s.silence, "silence", 8*time.Second, "how long one test may take before it counts as hanging")
 	flag.Parse()
 	var err error
@@ -117,10 +119,10 @@ func (s *settings) run() error {
 	if err != nil {
 		return err
 	}
-	r := &runner{dir: dir, above: above, blackBox: outside, took: map[string]time.Duration{}, skip: s.skip, verbose: s.verbose, silence: s.silence}
+	r := &runner{dir: dir, above: above, blackBox: outside, alone: s.alone, took: map[string]time.Duration{}, skip: s.skip, verbose: s.verbose, silence: s.silence}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
-	if err := r.build(mutants); err != nil {
+	if err := r.build(chosen); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stdout, "%d of %d changes; built and measured in %v\n", len(chosen), len(mutants), time.Since(began).Round(time.Second))

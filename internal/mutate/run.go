@@ -34,6 +34,7 @@ type runner struct {
 	dir      string
 	above    map[string][]string      // which packages of the core stand on one
 	blackBox []string                 // packages that only test the core from outside
+	alone    bool                     // a change is tried with the tests of its own package alone
 	took     map[string]time.Duration // by the tests of each package
 	skip     string
 	verbose  bool
@@ -71,20 +72,18 @@ func (w *watcher) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// build compiles the test programs of what has changes, and of more, and measures the suite with no mutant on.
-func (r *runner) build(mutants []Mutant, more ...string) error {
-	pkgs := map[string]bool{".": true}
-	for _, p := range more {
-		pkgs[p] = true
-	}
-	for _, p := range r.blackBox {
-		pkgs[p] = true
-	}
+// build compiles the test programs that the mutants are tried with, and measures the suite with no mutant on.
+func (r *runner) build(mutants []Mutant) error {
+	pkgs := map[string]bool{}
 	for _, m := range mutants {
-		pkgs[path.Dir(m.File)] = true
+		pkg := path.Dir(m.File)
+		pkgs[pkg] = true
+		for _, p := range r.others(pkg) {
+			pkgs[p] = true
+		}
 	}
 	for p := range pkgs {
-		cmd := exec.Command("go", "test", "-c", "-vet=off", "-o", r.program(p), "./"+p)
+		cmd := exec.Command("go", "test", "-c", "-vet=off", "-trimpath", "-o", r.program(p), "./"+p)
 		cmd.Dir = r.dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("compiling %s: %w\n%s", p, err, out)
@@ -160,20 +159,25 @@ func lastRun(out string) string {
 // suites are the packages whose tests a change in pkg is tried with, in that order: its
 // own, then all that stands on it, the quickest first.
 func (r *runner) suites(pkg string) []string {
-	others := []string{"."}
-	if pkg == "." {
-		others = nil
+	others := r.others(pkg)
+	slices.SortStableFunc(others, func(a, b string) int { return cmp.Compare(r.took[a], r.took[b]) })
+	return slices.DeleteFunc(append([]string{pkg}, others...), func(p string) bool {
+		_, built := r.took[p]
+		return !built // it has no tests of its own
+	})
+}
+
+// others are the packages whose tests a change in pkg is tried with, beside its own.
+func (r *runner) others(pkg string) (others []string) {
+	if r.alone {
+		return nil
 	}
-	for _, p := range slices.Concat(r.above[pkg], r.blackBox) {
-		if _, built := r.took[p]; built && p != "." {
+	for _, p := range slices.Concat([]string{"."}, r.above[pkg], r.blackBox) {
+		if p != pkg && !slices.Contains(others, p) {
 			others = append(others, p)
 		}
 	}
-	slices.SortStableFunc(others, func(a, b string) int { return cmp.Compare(r.took[a], r.took[b]) })
-	if _, built := r.took[pkg]; !built { // it has no tests of its own
-		return others
-	}
-	return append([]string{pkg}, others...)
+	return others
 }
 
 func (r *runner) try(m Mutant) Result {
