@@ -23,7 +23,8 @@ import (
 //
 // A brief alarm comes soon, whatever it is armed for, and finds most often that there is
 // nothing to wait for any more. So it is touched once a millisecond, not once a message,
-// and is gone two milliseconds after the last: the first time it finds that messages came.
+// and is gone a [CheckAge] and a [SpareAge] after the last: the first time it finds that
+// messages came.
 type Alarm struct {
 	Timer *time.Timer // nil while it is not armed
 	At    int64       // when it comes, while it is armed
@@ -51,6 +52,14 @@ func (a *Alarm) ArmBriefly(now, at int64, q Ticker) {
 	if !a.comesBy(at) {
 		a.Brief = true
 		a.set(now, min(at, message.After(now, CheckAge)), q)
+	}
+}
+
+// ArmCheck has q.Tick called when CheckAt comes, unless it will be called before.
+func (a *Alarm) ArmCheck(now int64, q Ticker) {
+	if !a.comesBy(a.CheckAt) {
+		a.Brief = true
+		a.set(now, a.CheckAt, q)
 	}
 }
 
@@ -106,3 +115,6 @@ func (a *Alarm) CheckBy(at int64) bool {
 
 // CheckAge is when the timer looks at what was prefetched, and how long a brief alarm waits.
 const CheckAge = time.Millisecond
+
+// SpareAge is how long a queue that has become idle keeps memory that it may need in a moment.
+const SpareAge = 8 * time.Millisecond

@@ -68,7 +68,7 @@ type Table[T any] struct {
 
 	rested uint64 // what Rest was told last
 
-	// room is where the first of each stand: a queue that was idle for two milliseconds begins
+	// room is where the first of each stand: a queue that was idle for some milliseconds begins
 	// a new table, which should not be many allocations.
 	room struct {
 		steps [2]*Lease[T]

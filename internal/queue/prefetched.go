@@ -38,7 +38,7 @@ func (q *Queue[T]) LookByLocked(now int64, age time.Duration) {
 // cursor has passed.
 func (q *Queue[T]) lookLocked(now int64) {
 	q.Alarm.CheckAt = 0
-	if again := q.Store.Rest(now, int64(alarm.CheckAge)); again > 0 {
+	if again := q.Store.Rest(now, int64(alarm.CheckAge), int64(alarm.SpareAge)); again > 0 {
 		q.Alarm.CheckBy(again)
 	}
 }

@@ -16,10 +16,9 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 			at, ok, brief = expires, true, false
 		}
 	}
-	if check := q.Alarm.CheckAt; check > 0 && (!ok || check < at) {
-		at, ok, brief = check, true, true
-	}
-	switch {
+	switch check := q.Alarm.CheckAt; {
+	case check > 0 && (!ok || check < at) && !q.Store.Closed:
+		q.Alarm.ArmCheck(now, q)
 	case ok && !q.Store.Closed && brief:
 		q.Alarm.ArmBriefly(now, at, q)
 	case ok && !q.Store.Closed:

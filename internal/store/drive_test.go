@@ -41,7 +41,10 @@ type aside struct {
 	stamp uint64
 }
 
-const checkAge = 5
+const (
+	checkAge = 5
+	spareAge = 40
+)
 
 // newDriver returns one for a queue with settings of its choice.
 func newDriver(t require.TestingT, clock *message.Clock, arg func(n int) int) *driver {

@@ -150,10 +150,10 @@ func (d *driver) timedOut(e *lease.TimedOut[int]) {
 // look is the timer's look at the leases.
 func (d *driver) look() {
 	want := d.w.look()
-	again := d.s.Rest(d.now, checkAge)
+	again := d.s.Rest(d.now, checkAge, spareAge)
 	busy := d.m.began != d.looked
 	d.looked = d.m.began
-	soon := d.now + checkAge
+	soon := d.now + spareAge
 	switch {
 	case busy && again == soon && (want == 0 || want > soon): // for the memory that it has kept
 	case again != want:

@@ -100,8 +100,9 @@ func (s *Store[T]) TakeAllBack() bool {
 // Rest lets go of what the cursor has passed, and looks at the leases that consumers go
 // through. It detaches the current messages of those that have reached an age, and takes back
 // what waits there. It gives back memory that is not used, unless something was delivered since
-// the last look. It returns when to look again; 0: nothing has to be looked at.
-func (s *Store[T]) Rest(now, age int64) (again int64) {
+// the last look: if it may be needed in a moment, Rest asks to look again when spare has passed.
+// It returns when to look again; 0: nothing has to be looked at.
+func (s *Store[T]) Rest(now, age, spare int64) (again int64) {
 	s.Cursor.Rest()
 	for _, l := range s.Leases.Leases() {
 		if !s.Leases.Steps() {
@@ -122,7 +123,7 @@ func (s *Store[T]) Rest(now, age int64) (again int64) {
 	}
 	s.Tally()
 	if s.Leases.Rest(s.Delivered) {
-		if at := message.After(now, time.Duration(age)); again == 0 || at < again {
+		if at := message.After(now, time.Duration(spare)); again == 0 || at < again {
 			again = at
 		}
 		return again

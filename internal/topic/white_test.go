@@ -42,7 +42,7 @@ func TestRowRateLimitLeavesNoTimerWhenNobodyWaitsForIt(t *testing.T) {
 			require.Equal(t, 1, view.StatsOf(s.Queue()).Ready)
 			require.True(t, s.Queue().Alarm.Armed)
 			require.NoError(t, end(s), name)
-			time.Sleep(2 * alarm.CheckAge) // a timer that was armed for a moment goes by itself
+			time.Sleep(alarm.CheckAge + alarm.SpareAge) // a timer that was armed for a moment goes by itself
 			synctest.Wait()
 			require.False(t, s.Queue().Alarm.Armed, name)
 			check(t, top)
@@ -788,5 +788,32 @@ func TestAQueueAsksTheDefaultIfItsBackoffPanics(t *testing.T) {
 		require.GreaterOrEqual(t, time.Since(nacked), 50*time.Millisecond)
 		require.LessOrEqual(t, time.Since(nacked), 100*time.Millisecond)
 		require.NoError(t, d.Ack(ctx))
+	})
+}
+
+func TestAQueueThatHasBecomeIdleKeepsItsTableOfLeasesForAMoment(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		top := newTopic[int](t)
+		q := openQueue(t, top, "q")
+		burst := func() {
+			publish(t, top, 1)
+			require.NoError(t, receive(t, q).Ack(ctx))
+		}
+		burst()
+		time.Sleep(alarm.CheckAge + alarm.SpareAge - 1)
+		synctest.Wait()
+		table := q.Store.Leases
+		require.NotNil(t, table)
+		burst()
+		require.Same(t, table, q.Store.Leases, "a burst that comes in time uses it again")
+		time.Sleep(1) // the look that was due, which sees the burst
+		synctest.Wait()
+		time.Sleep(alarm.SpareAge - 1)
+		synctest.Wait()
+		require.NotNil(t, q.Store.Leases)
+		time.Sleep(1)
+		synctest.Wait()
+		require.Nil(t, q.Store.Leases)
+		require.False(t, q.Alarm.Armed)
 	})
 }
