@@ -20,7 +20,8 @@ type Reporter struct {
 	mu      sync.Mutex
 	kinds   *[Kinds]backlog // made when there is first something to log
 	timer   *time.Timer
-	armed   bool // a flush is to come
+	armed   bool  // a flush is to come
+	at      int64 // when, while it is armed
 	stopped bool
 }
 
@@ -68,9 +69,7 @@ func (r *Reporter) toLog(k Kind, e Event) {
 	if now < b.until && b.until <= now+logEvery && !r.stopped { // else the clock is that of another bubble
 		b.count += e.Count
 		b.last = e
-		if !r.armed {
-			r.armLocked(time.Duration(b.until - now))
-		}
+		r.armLocked(now, b.until)
 		r.mu.Unlock()
 		return
 	}
@@ -80,10 +79,17 @@ func (r *Reporter) toLog(k Kind, e Event) {
 	r.log(k, e)
 }
 
-func (r *Reporter) armLocked(wait time.Duration) {
-	r.armed = true
-	r.to.Alive.Add(1)
-	r.timer = time.AfterFunc(wait, r.flush)
+// armLocked has a flush come at the given instant at the latest.
+func (r *Reporter) armLocked(now, at int64) {
+	switch {
+	case !r.armed:
+		r.armed = true
+		r.to.Alive.Add(1)
+	case r.at <= at || !r.timer.Stop(): // it comes before, or is about to run, and then arms itself again
+		return
+	}
+	r.at = at
+	r.timer = time.AfterFunc(time.Duration(at-now), r.flush)
 }
 
 // flush logs what has waited for its second. Run by the timer; the topic's end waits for
@@ -115,7 +121,7 @@ func (r *Reporter) flushDue(all bool) {
 	if !all {
 		r.armed = false
 		if next >= 0 && !r.stopped { // else Stop logs the rest
-			r.armLocked(time.Duration(next - now))
+			r.armLocked(now, next)
 		}
 	}
 	r.mu.Unlock()
