@@ -42,6 +42,10 @@ func TestAReceiverThatIsNotWokenWaitsForItsContext(t *testing.T) {
 		began := time.Now()
 		new(Line).Make().Wait(ctx)
 		require.Equal(t, time.Second, time.Since(began))
+		r := new(Line).Make()
+		time.AfterFunc(time.Second, func() { r.woken <- struct{}{} })
+		r.Wait(context.Background()) // which never ends
+		require.Equal(t, 2*time.Second, time.Since(began))
 	})
 }
 

@@ -47,8 +47,12 @@ func newHome(t *testing.T, capacity int, bodies ...string) *home {
 		l.Append(message.Item[string]{Seq: uint64(k) + 1, At: h.Now(), Body: b})
 	}
 	l.Publish()
-	ds, err := delivery.TakeBatch(t.Context(), h.q, len(bodies), h.q.Visibility())
-	require.NoError(t, err)
+	ds := make([]delivery.Delivery[string], len(bodies))
+	for k := range ds {
+		ok, err := delivery.TryTake(t.Context(), h.q, &ds[k], h.q.Visibility())
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
 	for _, d := range ds {
 		time.Sleep(time.Second)
 		require.NoError(t, d.Nack(t.Context()))

@@ -50,7 +50,38 @@ type (
 	}
 	tagged struct{ value complex128 }
 	keyed  struct{ By map[[2]int]string }
-	own    struct{ ByTime map[time.Time]big.Int }
+	// What is behind a field that is left out, and behind embedded structs.
+	behind struct {
+		Left chan int `json:"-"`
+		Leaf func()
+	}
+	pointed struct{ *embedded }
+	inPair  struct {
+		plain
+		Leaf func()
+	}
+	first struct {
+		embedded
+		ID string
+	}
+	plain struct{ ID string }
+	self  struct {
+		*self
+		ID string
+	}
+	selfLeaf struct {
+		*selfLeaf
+		Leaf func()
+	}
+	empties struct{ a, b struct{} }
+	numbers struct {
+		A map[int]bool
+		B map[uintptr]bool
+		C map[int64]bool
+		D map[string]bool
+	}
+	oneByte struct{ secret byte }
+	own     struct{ ByTime map[time.Time]big.Int }
 )
 
 func (card) Pay()                            {}
@@ -79,8 +110,19 @@ func TestWhatJSONCannotBringBackIsNamed(t *testing.T) {
 		"a struct without exported fields": {reflect.TypeFor[secret](), []string{"jsontype.secret", "without exported fields"}},
 		"one in a field":                   {reflect.TypeFor[holder](), []string{"holder.Secret", "without exported fields"}},
 		"an atomic":                        {reflect.TypeFor[atomic.Int64](), []string{"without exported fields"}},
+		"behind what is left out":          {reflect.TypeFor[behind](), []string{"behind.Leaf, which is a func"}},
+		"embedded by a pointer":            {reflect.TypeFor[pointed](), []string{"pointed.Method, "}},
+		"beside an embedded struct":        {reflect.TypeFor[inPair](), []string{"inPair.Leaf, "}},
+		"the first of two":                 {reflect.TypeFor[first](), []string{"first.Method, "}},
+		"embedded in itself":               {reflect.TypeFor[selfLeaf](), []string{"selfLeaf.Leaf, "}},
+		"a byte that is not exported":      {reflect.TypeFor[oneByte](), []string{"jsontype.oneByte", "without exported fields"}},
+		"keys that are floats":             {reflect.TypeFor[map[float64]int](), []string{"keys of type float64"}},
+		"keys that are bools":              {reflect.TypeFor[map[bool]int](), []string{"keys of type bool"}},
 		"keys":                             {reflect.TypeFor[keyed](), []string{"keyed.By", "[2]int"}},
 
+		"itself":                           {reflect.TypeFor[self](), nil},
+		"nothing in it":                    {reflect.TypeFor[empties](), nil},
+		"keys of all kinds":                {reflect.TypeFor[numbers](), nil},
 		"any":                              {reflect.TypeFor[any](), nil},
 		"struct{}":                         {reflect.TypeFor[struct{}](), nil},
 		"a string":                         {reflect.TypeFor[string](), nil},

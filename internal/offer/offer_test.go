@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/core"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/routing"
@@ -182,6 +183,69 @@ func TestALargeOfferAndOneThatWaitedAreNotUsedAgain(t *testing.T) {
 		require.NotSame(t, waited, o)
 	}
 	require.Len(t, waited.Items, 1, "others may look at it still")
+}
+
+// One that is done is used again, with its room, and empty.
+func TestAnOfferIsUsedAgainEmpty(t *testing.T) {
+	var m Maker[int]
+	q := newQueue(t, "q")
+	again := false
+	for range 100 { // a pool may lose it
+		o, err := m.OfAll([]message.Published[int]{{Body: 1, Delay: 1}, {Body: 2, Attributes: map[string]string{"a": "b"}}})
+		require.NoError(t, err)
+		o.Items = append(o.Items, make([]message.Item[int], int(offerBytes/o.ItemBytes())-len(o.Items))...)
+		o.Items = slices.Clip(o.Items)
+		o.Rows = append(o.Rows, routing.Row[int]{Q: q, Accepted: []int{0}})
+		o.Delayed, o.Dedup, o.Duplicates = true, true, 3
+		items := o.Items
+		m.Done(o)
+		next := m.New()
+		if next != o || cap(items) > int(offerBytes/o.ItemBytes()) {
+			continue
+		}
+		again = true
+		require.Empty(t, next.Items)
+		require.Empty(t, next.Rows)
+		require.Equal(t, []any{false, false, uint64(0)}, []any{next.Delayed, next.Dedup, next.Duplicates})
+		require.Equal(t, cap(items), cap(next.Items), "it keeps its room")
+		for _, it := range items {
+			require.Equal(t, message.Item[int]{}, it, "and nothing of what was in it")
+		}
+	}
+	require.True(t, again)
+}
+
+// The lines of a queue know whether it drops, and whether it has filters.
+func TestALineKnowsItsQueue(t *testing.T) {
+	plain, drops := newQueue(t, "plain"), newQueue(t, "drops")
+	require.Nil(t, plain.Wait)
+	lines := MakeLines(plain)
+	require.NotNil(t, lines)
+	require.Equal(t, []bool{false, false}, []bool{lines.Filtered, lines.Drops})
+	set := settings.DefaultQueue()
+	set.Overflow = settings.DropNewest
+	drops.Store.Set, drops.Filters = &set.Limits, filter.New([]filter.Filter[int]{{Body: func(int) bool { return true }}})
+	lines = MakeLines(drops)
+	require.Equal(t, []bool{true, true}, []bool{lines.Filtered, lines.Drops})
+	o := &Offer[int]{Redrive: newQueue(t, "redriven")}
+	require.NotNil(t, o.Queue(0), "it is made for who redrives")
+}
+
+// Whoever walks the targets may stop anywhere.
+func TestAWalkOverTheTargetsStops(t *testing.T) {
+	var open routing.List[int]
+	a, b, c := newQueue(t, "a"), newQueue(t, "b"), newQueue(t, "c")
+	open.Add(a)
+	o := &Offer[int]{Items: make([]message.Item[int], 1), Answer: routing.Answer[int]{Rows: []routing.Row[int]{{Q: b, Accepted: []int{0}}, {Q: c, Accepted: []int{0}}}}}
+	for n := range 3 {
+		var seen []string
+		for q := range o.Targets(&open) {
+			if seen = append(seen, q.Name()); len(seen) > n {
+				break
+			}
+		}
+		require.Equal(t, []string{"a", "b", "c"}[:n+1], seen)
+	}
 }
 
 func TestThereIsNoLockClockOrGoroutine(t *testing.T) {

@@ -128,7 +128,7 @@ func (r *Routes[T]) Ask(items []message.Item[T], o *Answer[T]) (err error) {
 		from := len(o.indexes)
 		fs := q.Filters
 		for k := range items {
-			ok := false
+			var ok bool
 			if fs.Body != nil { // what accept does, without the call
 				ok = fs.Body(items[k].Body)
 			} else {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -215,4 +216,65 @@ func TestAClosedQueueGetsNothingAndNeedsNoRoom(t *testing.T) {
 	require.True(t, a.Fit())
 	a.Rows[0].Accepted = make([]int, most+1)
 	require.False(t, a.Fit())
+}
+
+// Of a direct queue, and of one that is closing, nothing is shown.
+func TestOnlyWhatReadsALogIsShown(t *testing.T) {
+	m := newMaker(t)
+	accept := filter.Filter[int]{Body: func(int) bool { return true }}
+	direct, closing := m.queue(accept), m.queue(accept)
+	for _, q := range []*queue.Queue[int]{direct, closing} {
+		q.Store.Log.Append(message.Item[int]{})
+	}
+	direct.Store.Direct, closing.Closing = true, true
+	a := Answer[int]{Rows: []Row[int]{{direct, []int{0}}, {closing, []int{0}}}}
+	a.Show()
+	require.Zero(t, direct.Store.Log.Published())
+	require.Zero(t, closing.Store.Log.Published())
+}
+
+func TestAnAnswerSaysHowMuchRoomItHas(t *testing.T) {
+	var a Answer[int]
+	require.Equal(t, unsafe.Sizeof(message.Item[int]{})+unsafe.Sizeof(filter.Seen[int]{}), a.ItemBytes())
+	a.found, a.indexes = make([]found[int], 0, 3), make([]int, 0, 5)
+	require.Equal(t, 8, a.Words())
+}
+
+// A list is made anew seldom: when there are more gaps than queues, and with some room.
+func TestAListIsMadeAnewSeldom(t *testing.T) {
+	m := newMaker(t)
+	var l List[int]
+	var qs []*queue.Queue[int]
+	made, last := 0, 0
+	count := func() {
+		if c := cap(l.places); c != last {
+			made, last = made+1, c
+		}
+	}
+	for range 400 {
+		qs = append(qs, m.queue())
+		l.Add(qs[len(qs)-1])
+		require.LessOrEqual(t, cap(l.places), l.n+l.n/8+4)
+		count()
+	}
+	require.Less(t, made, 45)
+	made = 0
+	for _, q := range qs {
+		l.Remove(q)
+		count()
+	}
+	require.Less(t, made, 12)
+	require.Zero(t, l.Len())
+}
+
+func TestWhoIsForgottenIsInNoList(t *testing.T) {
+	m := newMaker(t)
+	var r Routes[int]
+	r.Add(m.queue(filter.Filter[int]{Body: func(int) bool { return true }}))
+	r.Forget()
+	require.Zero(t, r.filters.Len())
+	r.Add(m.queue(filter.Filter[int]{Body: func(int) bool { return true }}))
+	var a Answer[int]
+	require.NoError(t, r.Ask(make([]message.Item[int], 1), &a))
+	require.Len(t, a.Rows, 1)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -106,4 +107,59 @@ func TestTheFirstChunkIsNoAllocation(t *testing.T) {
 			s.table.Add(Slot[*int]{Lease: &k})
 		}
 	}))
+}
+
+// The memory of a table is that of the chunks in use.
+func TestMemoryFollowsWhatIsInUse(t *testing.T) {
+	var s Table[*int]
+	require.Zero(t, s.Bytes())
+	chunkBytes := int(unsafe.Sizeof(chunk[*int]{}))
+	for k := range 10 * chunkLen {
+		s.Add(Slot[*int]{Lease: &k})
+	}
+	full := s.Bytes()
+	require.GreaterOrEqual(t, full, 10*chunkBytes+10*8)
+	require.Less(t, full, 11*chunkBytes)
+	for k := range int32(9 * chunkLen) {
+		s.Remove(k)
+	}
+	lists := 8*cap(s.chunks) + 4*cap(s.roomy) + 4*cap(s.holes)
+	require.Positive(t, cap(s.holes))
+	require.Equal(t, 2*chunkBytes+lists, s.Bytes(), "the last one that was emptied waits for others")
+	for k := range int32(chunkLen) {
+		s.Remove(9*chunkLen + k)
+	}
+	require.Zero(t, s.Bytes(), "it begins anew")
+	require.EqualValues(t, 0, s.Add(Slot[*int]{Lease: new(int)}))
+	s.Remove(0)
+	require.NotZero(t, s.Bytes(), "one chunk alone stays")
+	require.EqualValues(t, 0, s.Add(Slot[*int]{Lease: new(int)}))
+}
+
+// A table in which something is wrong says what.
+func TestACheckFindsWhatIsWrong(t *testing.T) {
+	table := func() *Table[*int] {
+		s := new(Table[*int])
+		for range 4 * chunkLen {
+			s.Add(Slot[*int]{Lease: new(int)})
+		}
+		for k := range int32(2*chunkLen + 5) {
+			s.Remove(k) // of the chunks one is empty, one is gone, one has room and one is full
+		}
+		require.NoError(t, s.Check())
+		return s
+	}
+	for says, spoil := range map[string]func(s *Table[*int]){
+		"slot 40 is free: false":                               func(s *Table[*int]) { s.At(40).Lease = nil },
+		"slot 3 is free: true":                                 func(s *Table[*int]) { s.At(3).Base = 1 },
+		"slot 33 is free: true":                                func(s *Table[*int]) { s.At(33).Lease = new(int) },
+		"2 chunks have room and 1 are gone, known are 3 and 1": func(s *Table[*int]) { s.roomy = append(s.roomy, 0) },
+		"2 chunks have room and 1 are gone, known are 2 and 0": func(s *Table[*int]) { s.holes = nil },
+		"chunk 3 has no room":                                  func(s *Table[*int]) { s.roomy[0] = 3 },
+		"chunk 1 has no room":                                  func(s *Table[*int]) { s.roomy[0] = 1 },
+	} {
+		s := table()
+		spoil(s)
+		require.ErrorContains(t, s.Check(), says)
+	}
 }
