@@ -23,7 +23,7 @@ func ack[T any](q *queue.Queue[T], ref message.Ref) bool {
 		return true
 	}
 	q.Mu.Lock()
-	if q.Store.Keys != nil || q.Hooked(notice.Settled) || !q.Store.Leases.Ack(ref) {
+	if q.Store.Keys.Len() > 0 || q.Hooked(notice.Settled) || !q.Store.Leases.Ack(ref) {
 		q.Mu.Unlock()
 		return false
 	}
@@ -54,7 +54,7 @@ func AckAll[T any](ctx context.Context, q *queue.Queue[T], ds []Delivery[T]) (fa
 	for k := 0; k < len(ds); {
 		n := 0
 		q.Mu.Lock()
-		leased := q.Local && q.Store.Keys == nil && !q.Hooked(notice.Settled) // a settlement is not logged
+		leased := q.Local && q.Store.Keys.Len() == 0 && !q.Hooked(notice.Settled) // a settlement is not logged
 		for k < len(ds) && n < len(others) {
 			done := 0
 			if leased && ds[k].Q == q {

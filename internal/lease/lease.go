@@ -64,6 +64,7 @@ type Lease[T any] struct {
 	n       uint8    // messages taken
 	begun   uint8    // of those in step: counted as begun
 	counted uint8    // of those in step: counted as acknowledged, or detached
+	alone   bool     // some message in block is not plain: each times out alone
 
 	block block.Block[T]
 	vis   int64       // visibility timeout
@@ -76,7 +77,6 @@ type Lease[T any] struct {
 type more struct {
 	pasts block.Pasts
 	taken bool // messages of timedOut belong to the present stamps
-	alone bool // some message is not plain: each times out alone
 
 	timedOutAt int64
 	rank       uint64 // a stamp: which of two that became due was first

@@ -141,7 +141,7 @@ func (t *Table[T]) head() *Lease[T] {
 // whoever acknowledges by its word knows it by a stamp of this queue.
 func (t *Table[T]) giveHead(l *Lease[T]) {
 	l.more = nil
-	l.n, l.begun, l.counted = 0, 0, 0
+	l.n, l.begun, l.counted, l.alone = 0, 0, 0, false
 	if len(t.heads) < headsLen {
 		t.heads = append(t.heads, l)
 	}

@@ -164,7 +164,7 @@ func (t *Table[T]) own(l *Lease[T], s *slots.Slot[*Lease[T]], left uint64) {
 		k := bits.TrailingZeros64(x)
 		items[n] = l.owner.Message(l, k)
 		if !items[n].Ext.Plain() {
-			l.moreOf().alone = true
+			l.alone = true
 		}
 		n++
 	}
@@ -253,9 +253,7 @@ func (t *Table[T]) Add(l *Lease[T], items []message.Item[T], now int64) int {
 func (t *Table[T]) AddPast(l *Lease[T], it message.Item[T], p message.Past, now int64) {
 	k := int(l.n)
 	l.block.Items[k] = it
-	if !it.Ext.Plain() {
-		l.moreOf().alone = true
-	}
+	l.alone = l.alone || !it.Ext.Plain()
 	if l.more != nil || p != (message.Past{}) {
 		l.moreOf().pasts.Put(k, len(l.block.Items), p)
 	}

@@ -89,14 +89,14 @@ func (t *Table[T]) TimeOut(now int64, until due.Instant, most int) (e TimedOut[T
 
 // mayTogether reports whether messages of a block may time out together.
 func (t *Table[T]) mayTogether(l *Lease[T], s *slots.Slot[*Lease[T]], most int) bool {
-	if most <= 0 || l.step != 0 || s.TimedOut != 0 {
+	if most <= 0 || l.step != 0 || s.TimedOut != 0 || l.alone {
 		return false
 	}
 	m := l.more
 	if m == nil {
 		return most > 1
 	}
-	return !m.alone && m.extended&s.Open == 0 && block.MayTimeOut(&l.block, &m.pasts, s.Open, most)
+	return m.extended&s.Open == 0 && block.MayTimeOut(&l.block, &m.pasts, s.Open, most)
 }
 
 // timeOutSome lets some messages of a block wait there to be taken again.

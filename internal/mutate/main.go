@@ -30,7 +30,7 @@ const (
 )
 
 // The files whose every change is tried. Of the others it is a sample.
-const whole = `^internal/queue/(deadletter|expire|handon|idle|prefetched|queue|schedule|settle|unlock)\.go$|^internal/delivery/(ack|await|receive|settle|take)\.go$|^internal/admission/(offer|wait)\.go$|^internal/(alarm|block|callsite|consumers|deadletter|due|instep|lease|log|offer|overflow|ranges|slots|store|waitline|window|workers)/`
+const whole = `^internal/queue/(deadletter|expire|handon|idle|prefetched|queue|schedule|settle|unlock)\.go$|^internal/delivery/(ack|await|receive|settle|take)\.go$|^internal/admission/(offer|wait)\.go$|^internal/(alarm|block|callsite|consumers|deadletter|due|instep|keyline|lease|log|offer|overflow|ranges|slots|store|waitline|window|workers)/`
 
 type settings struct {
 	module   string

@@ -19,7 +19,7 @@ var switchSource []byte
 
 // core are the packages that are mutated.
 var core = []string{
-	".", "./internal/admission", "./internal/alarm", "./internal/alive", "./internal/block", "./internal/callback", "./internal/callsite", "./internal/consumers", "./internal/core", "./internal/deadletter", "./internal/dedup", "./internal/delivery", "./internal/due", "./internal/ending", "./internal/engineletters", "./internal/enginequeue", "./internal/filter", "./internal/handling", "./internal/instep", "./internal/intercept", "./internal/jsontype", "./internal/lease", "./internal/lifecycle",
+	".", "./internal/admission", "./internal/alarm", "./internal/alive", "./internal/block", "./internal/callback", "./internal/callsite", "./internal/consumers", "./internal/core", "./internal/deadletter", "./internal/dedup", "./internal/delivery", "./internal/due", "./internal/ending", "./internal/engineletters", "./internal/enginequeue", "./internal/filter", "./internal/handling", "./internal/instep", "./internal/intercept", "./internal/jsontype", "./internal/keyline", "./internal/lease", "./internal/lifecycle",
 	"./internal/log", "./internal/message", "./internal/notice", "./internal/offer", "./internal/onengine", "./internal/overflow", "./internal/policy", "./internal/queue", "./internal/ranges", "./internal/routing", "./internal/settings", "./internal/slots", "./internal/store", "./internal/topic", "./internal/view",
 	"./internal/waitline", "./internal/window", "./internal/workers",
 }

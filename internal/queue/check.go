@@ -53,5 +53,5 @@ type Inside struct {
 func (q *Queue[T]) Inside() Inside {
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
-	return Inside{Keys: len(q.Store.Keys), TimerArmed: q.Alarm.Armed || q.Report.Armed()}
+	return Inside{Keys: q.Store.Keys.Len(), TimerArmed: q.Alarm.Armed || q.Report.Armed()}
 }

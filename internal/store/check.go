@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"github.com/gofanout/fanout/internal/keyline"
 	"slices"
 )
 
@@ -57,10 +59,10 @@ func (s *Store[T]) Check() error {
 
 func (s *Store[T]) checkKeys() error {
 	line := 0
-	for key, k := range s.Keys {
-		line += k.line.Len()
-		if k.head != inFlightHead && (!s.Win.Holds(k.head) || keyOf(&s.Win.At(k.head).Item) != key) {
-			return fmt.Errorf("entry %d is the head of key %q, and has not that key", k.head, key)
+	for key, k := range s.Keys.All() {
+		line += k.Waiting.Len()
+		if k.Head != keyline.InFlight && (!s.Win.Holds(k.Head) || keyOf(&s.Win.At(k.Head).Item) != key) {
+			return fmt.Errorf("entry %d is the head of key %q, and has not that key", k.Head, key)
 		}
 	}
 	if line != s.In(Blocked) {

@@ -113,7 +113,7 @@ func (d *driver) check(what string) {
 		{"dropped", int64(totals.Dropped), int64(m.dropped)},
 		{"dead", int64(totals.DeadLettered), int64(m.dead)},
 		{"expired", int64(s.Expiries()), int64(m.ended[message.Expired])},
-		{"keys", int64(len(s.Keys)), int64(len(m.heads))},
+		{"keys", int64(s.Keys.Len()), int64(len(m.heads))},
 	} {
 		if row.got != row.want {
 			d.failf("%s: %s is %d, want %d", what, row.name, row.got, row.want)

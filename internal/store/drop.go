@@ -79,7 +79,7 @@ func (s *Store[T]) Purge(now int64, lost func(stamp uint64, owner lease.Consumer
 		s.TakeOut(i)
 		s.Win.Remove(i)
 	}
-	s.Keys = nil
+	s.Keys.Clear()
 	if !s.Direct {
 		s.Cursor.SkipTo(s.Log.Published())
 		s.Cursor.Rest()
@@ -92,7 +92,8 @@ func (s *Store[T]) Purge(now int64, lost func(stamp uint64, owner lease.Consumer
 // Empty lets go of all that the window holds.
 func (s *Store[T]) Empty() {
 	s.Win = window.Window[Held[T]]{}
-	s.backlog, s.due, s.parked, s.Keys = window.List{}, window.List{}, window.List{}, nil
+	s.backlog, s.due, s.parked = window.List{}, window.List{}, window.List{}
+	s.Keys.Clear()
 	clear(s.n[:])
 }
 

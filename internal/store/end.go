@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gofanout/fanout/internal/keyline"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 )
@@ -62,7 +63,7 @@ func (s *Store[T]) Land(out *lease.Out[T], v message.Verdict, now int64) Ended[T
 	e := Ended[T]{Item: out.Item, Attempt: int(out.Past.Spent) + 1, Elapsed: time.Duration(now - out.Start)}
 	s.CountEnd(v.Cause)
 	if v.Cause == message.Acked {
-		s.leaveKey(&out.Item, inFlightHead)
+		s.leaveKey(&out.Item, keyline.InFlight)
 		s.Allow.Add(1)
 		e.Then = Gone
 		return e

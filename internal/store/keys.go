@@ -5,22 +5,6 @@ import (
 	"github.com/gofanout/fanout/internal/window"
 )
 
-// A keyLine keeps the messages of one ordering key in order: one of them, the
-// head, may be delivered, and the others that were reached stand in line. The
-// head keeps its place through retries, snoozes and time-outs, until it is
-// gone, dead or parked; then the first in line takes it.
-//
-// There is a keyLine for each key of which a reached message is held, and none for keys
-// that are idle.
-type keyLine struct {
-	head  int32         // its entry; inFlightHead while it is in a lease
-	line  window.List   // in the order of publication, in state Blocked
-	order *window.Order // of line, if older ones have come in before others
-}
-
-// inFlightHead is the head of a line while that is in flight.
-const inFlightHead = int32(-1)
-
 // keyOf is an item's ordering key, empty if it has none.
 func keyOf[T any](it *message.Item[T]) string {
 	if it.Ext == nil {
@@ -38,26 +22,23 @@ func (s *Store[T]) headOfKey(i int32) bool {
 	if key == "" {
 		return true
 	}
-	k := s.Keys[key]
+	k := s.Keys.Of(key)
 	if k == nil {
-		if s.Keys == nil {
-			s.Keys = make(map[string]*keyLine)
-		}
-		s.Keys[key] = &keyLine{head: i}
+		s.Keys.Begin(key, i)
 		return true
 	}
-	if k.head == i {
+	if k.Head == i {
 		return true
 	}
 	s.Win.Meta(i).State = Blocked
 	s.n[Blocked]++
-	if last, found := k.line.Last(); !found || s.Win.At(last).Seq < it.Seq {
-		s.Win.Push(&k.line, i)
+	if last, found := k.Waiting.Last(); !found || s.Win.At(last).Seq < it.Seq {
+		s.Win.Push(&k.Waiting, i)
 	} else { // a redriven message may be older than those in line
-		if k.order == nil {
-			k.order = new(window.Order)
+		if k.Order == nil {
+			k.Order = new(window.Order)
 		}
-		s.Win.PushInOrder(&k.line, k.order, i, func(i int32) uint64 { return s.Win.At(i).Seq })
+		s.Win.PushInOrder(&k.Waiting, k.Order, i, func(i int32) uint64 { return s.Win.At(i).Seq })
 	}
 	s.rank(i)
 	s.noteExpiry(i)
@@ -71,19 +52,16 @@ func (s *Store[T]) leaveKey(it *message.Item[T], i int32) {
 	if key == "" {
 		return
 	}
-	k := s.Keys[key]
-	if k == nil || k.head != i {
+	k := s.Keys.Of(key)
+	if k == nil || k.Head != i {
 		return
 	}
-	next, ok := s.Win.Pop(&k.line)
+	next, ok := s.Win.Pop(&k.Waiting)
 	if !ok {
-		delete(s.Keys, key)
-		if len(s.Keys) == 0 {
-			s.Keys = nil // a map does not shrink
-		}
+		s.Keys.End(key)
 		return
 	}
-	k.head = next
+	k.Head = next
 	s.n[Blocked]--
 	s.Win.Restamp(next) // it is in another list now
 	s.becomeDue(next)

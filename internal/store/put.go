@@ -113,7 +113,7 @@ func (s *Store[T]) list(state uint8) *window.List {
 func (s *Store[T]) TakeOut(i int32) {
 	state := s.Win.Meta(i).State
 	if state == Blocked {
-		s.Win.Pull(&s.Keys[keyOf(&s.Win.At(i).Item)].line, i)
+		s.Win.Pull(&s.Keys.Of(keyOf(&s.Win.At(i).Item)).Waiting, i)
 	} else if l := s.list(state); l != nil {
 		s.Win.Pull(l, i)
 	} else {

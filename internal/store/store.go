@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gofanout/fanout/internal/block"
+	"github.com/gofanout/fanout/internal/keyline"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -117,7 +118,7 @@ type Store[T any] struct {
 	counters  *Counters // nil while all of it is zero
 
 	Leases *lease.Table[T] // what is in flight, see take.go; nil: nothing
-	Keys   map[string]*keyLine
+	Keys   keyline.Lines
 	Cursor log.Cursor[message.Item[T]]
 
 	Win     window.Window[Held[T]]

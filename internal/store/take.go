@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/gofanout/fanout/internal/keyline"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/message"
 )
@@ -140,8 +141,8 @@ func (s *Store[T]) Next(now int64) (i int32, expired, ok bool) {
 func (s *Store[T]) Fly(l *lease.Lease[T], i int32, now int64) {
 	h, m := s.Win.At(i), s.Win.Meta(i)
 	s.Leases.AddPast(l, h.Item, message.Past{Hist: h.Hist, Spent: m.Spent, Passes: m.Passes}, now)
-	if k := s.Keys[keyOf(&h.Item)]; k != nil && k.head == i {
-		k.head = inFlightHead
+	if k := s.Keys.Of(keyOf(&h.Item)); k != nil && k.Head == i {
+		k.Head = keyline.InFlight
 	}
 	s.Win.Remove(i)
 }
@@ -162,8 +163,8 @@ func (s *Store[T]) land(out *lease.Out[T], hist *message.History, spent uint32, 
 	i := s.Win.Add(Held[T]{Item: out.Item, Hist: hist})
 	m := s.Win.Meta(i)
 	m.Spent, m.Passes = spent, passes
-	if k := s.Keys[keyOf(&out.Item)]; k != nil && k.head == inFlightHead {
-		k.head = i
+	if k := s.Keys.Of(keyOf(&out.Item)); k != nil && k.Head == keyline.InFlight {
+		k.Head = i
 	}
 	return i
 }

@@ -103,6 +103,7 @@ func (s *Store[T]) TakeAllBack() bool {
 // the last look: if it may be needed in a moment, Rest asks to look again when spare has passed.
 // It returns when to look again; 0: nothing has to be looked at.
 func (s *Store[T]) Rest(now, age, spare int64) (again int64) {
+	s.Keys.Rest()
 	s.Cursor.Rest()
 	for _, l := range s.Leases.Leases() {
 		if !s.Leases.Steps() {

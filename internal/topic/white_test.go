@@ -382,7 +382,7 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 				elapse(time.Second)
 			}
 			q.Mu.Lock()
-			require.Len(t, q.Store.Keys, n)
+			require.Equal(t, n, q.Store.Keys.Len())
 			q.Mu.Unlock()
 			for k := range n {
 				d := receive(t, q)
@@ -411,7 +411,7 @@ func TestKeysIDsAndHistoriesAreGivenBack(t *testing.T) {
 		t.Logf("%d messages with keys, IDs and histories: at most %d bytes more", n*rounds, most)
 		require.Less(t, most, int64(256<<10))
 		q.Mu.Lock()
-		require.Nil(t, q.Store.Keys)
+		require.Zero(t, q.Store.Keys)
 		q.Mu.Unlock()
 		require.Zero(t, view.StatsOf(q).Unsettled())
 		require.Zero(t, view.StatsOf(q).Dead)

@@ -205,7 +205,7 @@ func (s *slab[T]) drop() {
 func (w *Worker[T]) ackBatch() bool {
 	q := w.s.Q
 	q.Mu.Lock()
-	if w.Lease == nil || q.Store.Keys != nil || q.Hooked(notice.Settled) {
+	if w.Lease == nil || q.Store.Keys.Len() > 0 || q.Hooked(notice.Settled) {
 		q.Mu.Unlock()
 		return false
 	}

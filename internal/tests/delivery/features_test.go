@@ -522,8 +522,10 @@ func TestPrefetchedMessagesWithFeaturesAllocateLittle(t *testing.T) {
 		topic   []fanout.TopicOption
 		options []fanout.SubscribeOption
 		asks    func(ctx context.Context)
+		keys    []string
 	}{
 		"plain":        {most: 0.02},
+		"ordering key": {most: 1.02, topic: []fanout.TopicOption{fanout.WithOrdering()}, keys: []string{"a", "b", "c"}}, // what the message has beside its body
 		"settled":      {most: 0.1, topic: []fanout.TopicOption{fanout.WithHooks(fanout.Hooks{Settled: quiet})}},
 		"delivered":    {most: 0.1, topic: []fanout.TopicOption{fanout.WithHooks(fanout.Hooks{Delivered: quiet})}},
 		"time to live": {most: 0.02, options: []fanout.SubscribeOption{fanout.WithTimeToLive(time.Hour)}},
@@ -555,7 +557,11 @@ func TestPrefetchedMessagesWithFeaturesAllocateLittle(t *testing.T) {
 				require.NoError(t, err)
 				each := testing.AllocsPerRun(20, func() {
 					for k := range messages {
-						if top.Publish(ctx, k) != nil {
+						m := fanout.Message[int]{Body: k}
+						if len(row.keys) > 0 {
+							m.OrderingKey = row.keys[k%len(row.keys)]
+						}
+						if top.PublishMessages(ctx, m) != nil {
 							panic("not published")
 						}
 					}
