@@ -128,6 +128,9 @@ func TestNoWorkerIsStartedBeyondAll(t *testing.T) {
 	sub, _, ok := g.NextLocked()
 	require.Nil(t, sub)
 	require.False(t, ok)
+	g.Subs[0].Running = 1
+	g.Free.Remove(g.Subs[0])
+	require.NoError(t, g.CheckConsumers(), "who may not start need not be in the ring")
 }
 
 // The line is whole from both ends.

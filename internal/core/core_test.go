@@ -2,11 +2,13 @@ package core
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/intercept"
@@ -41,6 +43,7 @@ func TestACoreIsWhatItWasMadeOf(t *testing.T) {
 		kind := notice.Kind(k)
 		require.Equal(t, kind == notice.Settled || kind == notice.Parked, is, "of kind %d", k)
 	}
+	require.EqualValues(t, 1, c.Live.N.Load())
 	done := c.Live.Awaitable()
 	select {
 	case <-done:
@@ -49,6 +52,19 @@ func TestACoreIsWhatItWasMadeOf(t *testing.T) {
 	}
 	c.Release()
 	<-done
+}
+
+// A source of random bytes that has none.
+type empty struct{}
+
+func (empty) Read([]byte) (int, error) { return 0, errors.New("no random bytes") }
+
+func TestACoreNeedsAClock(t *testing.T) {
+	uuid.SetRand(empty{})
+	defer uuid.SetRand(nil)
+	c, err := New("t", settings.Topic{})
+	require.Nil(t, c)
+	require.EqualError(t, err, "no random bytes")
 }
 
 // What callers receive is looked at one by one if a hook hears of each, or interceptors stand

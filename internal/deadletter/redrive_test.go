@@ -3,10 +3,12 @@ package deadletter
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/delivery"
@@ -173,10 +175,12 @@ func TestConsumersAreWokenByARedrive(t *testing.T) {
 				n, err := take(t.Context(), h.q, chosen("a"))
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
+				began := time.Now()
 				require.Equal(t, "b", <-letter)
 				if name == "redriven" {
 					require.Equal(t, "a", <-back)
 				}
+				require.Equal(t, began, time.Now(), "at once")
 				require.NoError(t, h.q.Check())
 				h.end()
 			})
@@ -205,8 +209,13 @@ func TestALetterChangesPlacesWithWhatIsParked(t *testing.T) {
 		}
 		require.Equal(t, 2, h.q.Store.In(store.Parked))
 		require.True(t, CanSwap(h.q))
+		redriven := 0
+		var hooks [notice.Kinds]func(*notice.Event)
+		hooks[notice.Redriven] = func(*notice.Event) { redriven++ }
+		defer h.To.Tap(hooks)()
 		moved, err := Redrive(t.Context(), h.q, chosen("b"))
 		require.NoError(t, err)
+		require.Equal(t, 1, redriven, "it is told")
 		require.Equal(t, 1, moved)
 		require.Equal(t, []string{"b"}, seen(t, h.q))
 		require.Equal(t, []string{"a", "c"}, seen(t, dead), "what was parked first is a letter")
@@ -231,10 +240,10 @@ func TestALetterOfASharedQueueGoesBackAsItWas(t *testing.T) {
 		require.Equal(t, []any{"letters", 7, settings.DropOldest}, []any{shared.Name(), shared.Store.Set.Capacity, shared.Store.Set.Overflow})
 		time.Sleep(time.Hour)
 		h, other := newHome(t, 10), newHome(t, 10)
-		for k, one := range []*home{h, other} {
+		for k, one := range []*home{other, h} {
 			one.q.Dead, one.q.Store.Set.TTL, one.q.Store.Set.MaxAttempts = shared, 24*time.Hour, 1
 			for n := range 2 {
-				one.q.Store.Log.Append(message.Item[string]{Seq: uint64(n + 1), At: one.Now(), Body: []string{"a", "b", "x", "y"}[2*k+n]})
+				one.q.Store.Log.Append(message.Item[string]{Seq: uint64(n + 1), At: one.Now(), Body: []string{"x", "y", "a", "b"}[2*k+n]})
 			}
 			one.q.Store.Log.Publish()
 			time.Sleep(time.Second)
@@ -246,7 +255,7 @@ func TestALetterOfASharedQueueGoesBackAsItWas(t *testing.T) {
 			}
 		}
 		require.ElementsMatch(t, []string{"a", "b", "x", "y"}, seen(t, shared))
-		published := time.Now().Add(-2 * time.Second)
+		published := time.Now().Add(-time.Second)
 		moved, err := Redrive(t.Context(), h.q, new(Choice[string]))
 		require.NoError(t, err)
 		require.Equal(t, 2, moved, "those of the other are not its own")
@@ -264,6 +273,58 @@ func TestALetterOfASharedQueueGoesBackAsItWas(t *testing.T) {
 		other.end()
 		require.NoError(t, lifecycle.Close(shared))
 	})
+}
+
+// A time to live begins anew for a message that has none of its own, too.
+func TestATimeToLiveBeginsAnewWithARedrive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome(t, 10, "a", "b")
+		h.q.Store.Set.TTL = time.Hour
+		h.q.Dead.Locked(func() {
+			h.q.Dead.Store.Win.At(h.q.Dead.Store.InOrder()[1]).Ext = &message.Extra{Key: "k", Born: 1, Seq: 7}
+		})
+		time.Sleep(time.Minute)
+		_, err := Redrive(t.Context(), h.q, new(Choice[string]))
+		require.NoError(t, err)
+		ds, err := view.Peek(t.Context(), h.q, 2)
+		require.NoError(t, err)
+		require.Equal(t, message.Extra{Born: h.Now()}, *ds[0].Ext)
+		require.Equal(t, message.Extra{Key: "k", Born: h.Now()}, *ds[1].Ext)
+		h.end()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome(t, 10, "a")
+		h.q.Dead.Locked(func() { h.q.Dead.Store.Win.At(h.q.Dead.Store.InOrder()[0]).Ext = &message.Extra{TTL: time.Hour} })
+		_, err := Redrive(t.Context(), h.q, new(Choice[string]))
+		require.NoError(t, err)
+		ds, err := view.Peek(t.Context(), h.q, 1)
+		require.NoError(t, err)
+		require.Equal(t, message.Extra{TTL: time.Hour, Born: h.Now()}, *ds[0].Ext, "and for one that has its own")
+		h.end()
+	})
+}
+
+// Only what is still there is deleted, and counted.
+func TestALetterThatIsGoneIsNotDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome(t, 10, "a", "b", "c")
+		letters, err := selectFrom(h.q, &Choice[string]{dead: h.q.Dead})
+		require.NoError(t, err)
+		_, err = Delete(t.Context(), h.q, chosen("a"))
+		require.NoError(t, err)
+		require.Equal(t, 2, drop(h.q.Dead, lettersOf(letters)))
+		require.Zero(t, drop(h.q.Dead, lettersOf(letters)))
+		require.Empty(t, seen(t, h.q.Dead))
+		h.end()
+	})
+}
+
+func TestASharedQueueNeedsAClock(t *testing.T) {
+	uuid.SetRand(strings.NewReader(""))
+	defer uuid.SetRand(nil)
+	q, err := NewShared[string]("letters", settings.Topic{}, settings.DefaultQueue())
+	require.Nil(t, q)
+	require.EqualError(t, err, `fanout: dead-letter queue "letters": EOF`)
 }
 
 // Without a time to live and without anything of its own, a message goes back as plain as it

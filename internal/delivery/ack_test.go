@@ -20,7 +20,10 @@ func TestAckHereAcknowledgesWhatNobodyHasToHearOf(t *testing.T) {
 		h := newHome(t)
 		h.publish(from(0, 3)...)
 		d := receive(t, h.q)
+		allow := h.q.Store.Allow.Load()
 		require.True(t, AckHere(h.q, d.Ref))
+		require.EqualValues(t, 1, h.q.Store.Acked, "it is counted at once")
+		require.Equal(t, allow+1, h.q.Store.Allow.Load(), "and its room is there")
 		require.Equal(t, counts{ready: 2, acked: 1}, countsOf(h.q))
 		require.False(t, AckHere(h.q, d.Ref), "it is over")
 		require.Equal(t, counts{ready: 2, acked: 1}, countsOf(h.q))
@@ -102,8 +105,10 @@ func TestTheMemoryOfWhatWasAcknowledgedIsGivenBack(t *testing.T) {
 		require.Zero(t, h.q.Alarm.CheckAt)
 		for _, d := range ds {
 			require.False(t, h.q.Store.Leases == nil)
+			require.Zero(t, h.q.Alarm.CheckAt, "nothing is to be given back yet")
 			require.NoError(t, d.Ack(ctx))
 		}
+		require.NotZero(t, h.q.Alarm.CheckAt)
 		elapse(2 * time.Millisecond)
 		require.True(t, h.q.Store.Leases == nil)
 		require.False(t, h.q.Inside().TimerArmed)
@@ -155,6 +160,26 @@ func TestAckAllAcknowledgesWhatItCanAndSaysOfTheOthersWhyNot(t *testing.T) {
 		}
 		elapse(10 * time.Second)
 		require.ErrorIs(t, AckAll(ctx, h.q, ds[199:])[0], message.ErrStale)
+		h.end(t)
+		other.end(t)
+	})
+}
+
+// A delivery of another queue may have the same name as one of this.
+func TestAckAllTouchesNoOtherQueue(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h, other := newHome(t), newHome(t)
+		h.publish(1, 2)
+		other.publish(3, 4)
+		mine, theirs := batch(t, h.q, 2), batch(t, other.q, 2)
+		require.Equal(t, mine[0].Ref, theirs[0].Ref)
+		require.Len(t, AckAll(ctx, h.q, theirs), 2)
+		failed := AckAll(ctx, h.q, []Delivery[int]{mine[0], theirs[1]})
+		require.Len(t, failed, 1)
+		require.ErrorIs(t, failed[1], message.ErrInvalidOption)
+		require.EqualValues(t, 1, h.q.Store.Acked, "it is counted at once")
+		require.Equal(t, counts{inFlight: 1, acked: 1}, countsOf(h.q))
+		require.Equal(t, counts{inFlight: 2}, countsOf(other.q))
 		h.end(t)
 		other.end(t)
 	})

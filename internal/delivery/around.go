@@ -88,7 +88,7 @@ func tryReceiveOther[T any](ctx context.Context, q *queue.Queue[T], vis time.Dur
 		if !ok {
 			return nil, err
 		}
-		return []Delivery[T]{d}, err
+		return []Delivery[T]{d}, nil
 	})
 	if err != nil || len(ds) == 0 {
 		return d, false, err

@@ -142,6 +142,21 @@ func TestWhatAnInterceptorKeepsFromItsCallerIsReadyAgain(t *testing.T) {
 			})
 		})
 	}
+	t.Run("it looks later", func(t *testing.T) {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			start(t)
+			var about intercept.About
+			f = func(ctx context.Context, info intercept.Info, next next) error {
+				_, about = next(ctx), info.About
+				return errBusy
+			}
+			n, err := TakeInto(ctx, h.q, make([]Delivery[int], 2), time.Minute)
+			require.Zero(t, n)
+			require.ErrorIs(t, err, errBusy)
+			require.Zero(t, about.Count(), "they are nobody's any more")
+			h.end(t)
+		})
+	})
 	t.Run("it panics", func(t *testing.T) {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			start(t)

@@ -69,8 +69,11 @@ func TestADeliverySaysWhatItsMessageIs(t *testing.T) {
 		_, ok = plain.Attribute("a")
 		require.False(t, ok)
 
+		data, ok := EncodedOf(x)
+		require.True(t, ok)
+		require.Equal(t, "body", string(data))
 		require.Nil(t, bare.Attributes())
-		data, ok := EncodedOf(bare.Ext)
+		data, ok = EncodedOf(bare.Ext)
 		require.Nil(t, data)
 		require.False(t, ok)
 
@@ -141,6 +144,9 @@ func TestAMessageGoesOnAsItsDeliveryEnded(t *testing.T) {
 				a := d.History()[0]
 				require.Equal(t, []any{row.cause, "q", 3 * time.Second}, []any{a.Cause, a.Queue, a.Elapsed})
 				require.True(t, began.Equal(a.Start))
+				if row.cause == message.Failed {
+					require.Equal(t, "busy", d.Hist.Last().Text, "the error was asked for its text")
+				}
 				h.end(t)
 			})
 		})
@@ -255,6 +261,40 @@ func TestWhatABackoffIsAskedFor(t *testing.T) {
 		settled := Delivery[int]{Receipt: Receipt[int]{Q: h.q, Ref: message.Ref{Stamp: 1, Attempt: 3}}}
 		require.Error(t, settled.Settle(ctx, message.Release(errBusy)))
 		require.Equal(t, []int{1}, of, "of a delivery that is over nothing is known")
+		h.end(t)
+	})
+}
+
+// One that spends no attempt waits as the backoff says even in the last one, and one that is
+// dead waits for nothing.
+func TestABackoffIsAskedForAReleaseOfTheLastAttempt(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var of []int
+		h := newHome(t, asked(&of), attempts(1))
+		h.publish(1)
+		require.NoError(t, receive(t, h.q).Settle(ctx, message.Release(errBusy)))
+		require.Equal(t, []int{1}, of)
+		elapse(time.Second - 1)
+		requireNone(t, h.q)
+		elapse(1)
+		of = nil
+		require.NoError(t, receive(t, h.q).Settle(ctx, message.Permanent(errBusy)))
+		require.Nil(t, of)
+		dead := h.q.DeadNow()
+		require.NoError(t, receive(t, dead).NackAfter(ctx, time.Minute))
+		require.Nil(t, of, "the wait was given")
+		elapse(time.Minute - 1)
+		requireNone(t, dead)
+		elapse(1)
+		receive(t, dead)
+		h.end(t)
+	})
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var of []int
+		h := newHome(t, asked(&of))
+		h.publish(1)
+		require.NoError(t, receive(t, h.q).Settle(ctx, message.Permanent(errBusy)))
+		require.Nil(t, of, "it has attempts left, and needs none")
 		h.end(t)
 	})
 }

@@ -74,7 +74,8 @@ func TestAnEndedContextTakesNothing(t *testing.T) {
 		ended, cancel := context.WithCancelCause(ctx)
 		cancel(errBusy)
 		var d Delivery[int]
-		_, tried := TryTake(ended, h.q, &d, time.Hour)
+		ok, tried := TryTake(ended, h.q, &d, time.Hour)
+		require.False(t, ok)
 		n, into := TakeInto(ended, h.q, make([]Delivery[int], 1), time.Hour)
 		require.Zero(t, n)
 		ds, batch := TakeBatch(ended, h.q, 1, time.Hour)
@@ -107,7 +108,8 @@ func TestAWaitEndsWithItsContextAndWithTheQueue(t *testing.T) {
 		require.EqualError(t, err, `fanout: receive from "q": fanout: closed`)
 		require.ErrorIs(t, err, ErrQueueClosed)
 		var d Delivery[int]
-		_, tried := TryTake(ctx, h.q, &d, time.Hour)
+		ok, tried := TryTake(ctx, h.q, &d, time.Hour)
+		require.False(t, ok)
 		for _, err := range []error{tried, TakeOne(ctx, h.q, &d, time.Hour)} {
 			require.ErrorIs(t, err, ErrQueueClosed)
 		}
@@ -172,8 +174,11 @@ func TestAReceiverWakesTheNextWhileThereIsMore(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome(t)
 		a, b, c := h.wait(ctx), h.wait(ctx), h.wait(ctx)
+		began := time.Now()
 		h.publish(1, 2, 3)
 		synctest.Wait()
+		require.Equal(t, counts{inFlight: 3}, countsOf(h.q))
+		require.Equal(t, began, time.Now(), "at once")
 		require.Equal(t, 6, (<-a).Body+(<-b).Body+(<-c).Body)
 		h.end(t)
 	})
@@ -255,6 +260,81 @@ func TestAReceiverWhoseContextPanicsLeavesTheLine(t *testing.T) {
 		require.Zero(t, h.q.Group.Receivers.N)
 		h.publish(1)
 		receive(t, h.q)
+		h.end(t)
+	})
+}
+
+// One whose context ends and panics then leaves the line, though nobody has woken it.
+func TestAReceiverThatPanicsUnwokenLeavesTheLine(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome(t)
+		inner, cancel := context.WithCancel(ctx)
+		recovered := make(chan any)
+		go func() {
+			defer func() { recovered <- recover() }()
+			_, _ = TakeBatch(&quiet{Context: inner, at: 2, end: func() error { panic("boom") }}, h.q, 1, time.Hour)
+		}()
+		synctest.Wait()
+		b := h.wait(ctx)
+		cancel()
+		require.Equal(t, "boom", <-recovered)
+		require.EqualValues(t, 1, h.q.Group.Receivers.N)
+		h.publish(1)
+		require.Equal(t, 1, (<-b).Body)
+		h.end(t)
+	})
+}
+
+// One that was woken in vain is woken again by the next message.
+func TestAReceiverThatWasWokenInVainIsWokenAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome(t)
+		a := h.wait(ctx)
+		h.Idle.Mu.Lock()
+		h.Idle.TakeLocked() // as a publisher does whose message somebody else takes
+		h.Idle.Mu.Unlock()
+		h.q.Locked(func() { require.True(t, h.q.Group.Receivers.Wake()) })
+		synctest.Wait()
+		h.publish(1)
+		require.Equal(t, 1, (<-a).Body)
+		h.end(t)
+	})
+}
+
+// A hook that ends the receiver takes nobody else out of the line, who may wait with what the
+// receiver waited with.
+func TestAHookThatEndsTheReceiverTakesNobodyElseOut(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var h *home
+		var b <-chan Delivery[int]
+		h = newHome(t, hooked(notice.Delivered, func(e notice.Event) {
+			if b == nil {
+				b = h.wait(ctx)
+				runtime.Goexit()
+			}
+		}))
+		a := h.wait(ctx)
+		h.publish(1)
+		_, ok := <-a
+		require.False(t, ok)
+		require.EqualValues(t, 1, h.q.Group.Receivers.N)
+		h.publish(2)
+		require.Equal(t, 2, (<-b).Body)
+		h.end(t)
+	})
+}
+
+// Whoever waits gets what is given back.
+func TestAReceiverGetsWhatIsReleased(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome(t)
+		h.publish(1)
+		d := receive(t, h.q)
+		a := h.wait(ctx)
+		began := time.Now()
+		require.NoError(t, d.Release(ctx))
+		require.Equal(t, 1, (<-a).Body)
+		require.Equal(t, began, time.Now(), "at once")
 		h.end(t)
 	})
 }

@@ -99,23 +99,32 @@ func TestABatchStepsOverWhatHasExpired(t *testing.T) {
 		h.publish(1, 2)
 		elapse(time.Minute)
 		h.publish(3)
-		require.Equal(t, []int{3}, bodiesOf(batch(t, h.q, 1)))
+		ds, err := TakeBatch(ctx, h.q, 10, time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, []int{3}, bodiesOf(ds))
 		dead := h.q.DeadNow()
 		require.Equal(t, counts{ready: 2}, countsOf(dead))
 		require.Equal(t, message.Expired, receive(t, dead).History()[0].Cause)
 		requireNone(t, h.q)
 		h.end(t)
 	})
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		h := newHome(t, limits(func(q *settings.Limits) { q.TTL = time.Minute }))
-		h.publish(1)
-		elapse(time.Minute)
-		drained := make(chan struct{})
-		h.q.Locked(func() { h.q.Drained = drained })
-		requireNone(t, h.q)
-		<-drained // there is nothing any more
-		h.end(t)
-	})
+	for _, entries := range []bool{false, true} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			h := newHome(t, limits(func(q *settings.Limits) { q.TTL = time.Minute }))
+			h.q.Entries = entries
+			h.publish(1)
+			elapse(time.Minute)
+			drained := make(chan struct{})
+			h.q.Locked(func() { h.q.Drained = drained })
+			requireNone(t, h.q)
+			select {
+			case <-drained:
+			default:
+				t.Fatal("there is nothing any more")
+			}
+			h.end(t)
+		})
+	}
 }
 
 // The timer is armed for what was taken, if nothing comes before.
@@ -141,6 +150,20 @@ func TestWhatWasTakenTimesOutAtItsInstantWhateverElseIsArmed(t *testing.T) {
 		got = batch(t, h.q, 1)
 		require.Equal(t, 3, got[0].Body)
 		require.Equal(t, 2*time.Hour+10*time.Millisecond, time.Since(began))
+		h.end(t)
+	})
+	bubble(t, func(t *testing.T, ctx context.Context) { // before the queue is looked at
+		h := newHome(t)
+		h.publish(1)
+		began := time.Now()
+		ds := make([]Delivery[int], 1)
+		_, err := TakeInto(ctx, h.q, ds, 100*time.Microsecond)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, h.q.Store.Delivered, "it is counted at once")
+		require.Equal(t, 2, batch(t, h.q, 1)[0].Attempt())
+		require.Equal(t, 100*time.Microsecond, time.Since(began))
+		elapse(5 * time.Millisecond)
+		require.True(t, h.q.Store.Cursor.Resting(), "the log was let go of")
 		h.end(t)
 	})
 }

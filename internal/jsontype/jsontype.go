@@ -106,7 +106,7 @@ func yieldFields(t reflect.Type, yield func(reflect.StructField) bool, within ma
 		if embedded.Kind() == reflect.Pointer {
 			embedded = embedded.Elem()
 		}
-		more := false
+		var more bool
 		if f.Anonymous && embedded.Kind() == reflect.Struct && f.Tag.Get("json") == "" && !hasOwnMethods(embedded) {
 			more = yieldFields(embedded, yield, within)
 		} else {

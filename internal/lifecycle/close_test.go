@@ -56,7 +56,10 @@ func TestACloseKeepsWhatWasLeft(t *testing.T) {
 			require.NoError(t, d.Extend(ctx, time.Hour))
 		}
 		elapse(time.Minute)
+		require.True(t, h.q.Alarm.Armed)
 		require.NoError(t, Close(h.q))
+		require.False(t, h.q.Alarm.Armed, "nothing comes any more")
+		require.Zero(t, h.q.Store.Win.Len(), "it holds nothing else")
 		require.Equal(t, ending.Left{Queue: "q", Ready: 2, Retrying: 1, Delayed: 1, InFlight: 2, Blocked: 1}, h.left)
 		left := Leftovers(h.q)
 		require.Equal(t, []int{0, 1, 2, 3, 4, 7, 8}, bodiesOf(left))
@@ -175,6 +178,7 @@ func TestACloseEndsHandlersAndWaits(t *testing.T) {
 		synctest.Wait()
 		drained := AwaitDrained(h.q)
 		require.NoError(t, Close(h.q))
+		requireDone(t, drained)
 		require.Equal(t, ending.Left{Queue: "q", InFlight: 4, Running: 4}, h.left)
 		for range 4 {
 			require.EqualError(t, <-causes, `fanout: closed: queue "q"`)
@@ -182,7 +186,6 @@ func TestACloseEndsHandlersAndWaits(t *testing.T) {
 		for range 3 {
 			require.ErrorIs(t, <-ended, message.ErrClosed)
 		}
-		<-drained
 		synctest.Wait()
 		require.Empty(t, h.q.Group.Subs)
 		require.False(t, h.q.Inside().TimerArmed)
@@ -248,7 +251,14 @@ func TestASharedDeadLetterQueueEndsByItself(t *testing.T) {
 			})
 		}
 		take(t, d, 1)
+		for range 2 {
+			d.Mu.Lock()
+			d.NoteLocked(notice.Stuck, notice.Event{Count: 1})
+			d.Unlock()
+		}
+		require.True(t, d.Report.Armed(), "the second has to wait for its second")
 		require.NoError(t, Close(d))
+		require.False(t, d.Report.Armed(), "it is logged by now")
 		require.NoError(t, Close(d))
 		require.True(t, d.Store.Closed)
 		require.Equal(t, 3, d.Store.Win.Len(), "letters are kept")
@@ -266,6 +276,13 @@ func TestASharedDeadLetterQueueEndsByItself(t *testing.T) {
 		h.Live.Add(1)
 		require.NoError(t, Delete(ctx, d), "one that is open")
 		require.True(t, d.Store.Closed)
+	})
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome(t)
+		d := queue.NewDeadLetterQueue[int](h.Core, nil, "letters", settings.DefaultQueue().Limits)
+		h.Live.Add(1)
+		require.NoError(t, Close(d))
+		require.EqualValues(t, 2, h.Live.N.Load(), "of the core, its queue and the letters, one has ended")
 		h.end(t)
 	})
 }
@@ -315,10 +332,19 @@ func (k *keeper) LetGo()                                                     {}
 func (k *keeper) WantLocked()                                                {}
 func (k *keeper) ChangedLocked()                                             { k.changed++ }
 func (k *keeper) EndLocked(_ int32, v message.Verdict, now int64)            { k.note(v, now) }
-func (k *keeper) DeadLetterLocked(int32)                                     {}
+func (k *keeper) DeadLetterLocked(int32)                                     { k.note("dead") }
 func (k *keeper) ExtendLocked(int32, time.Duration)                          {}
 func (k *keeper) Failed(error) bool                                          { return false }
 func (k *keeper) Capacity() int                                              { return 0 }
+
+func requireDone(t *testing.T, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	default:
+		t.Fatal("nothing is left to wait for")
+	}
+}
 
 func TestAKeeperIsAsked(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
@@ -351,16 +377,22 @@ func TestACloseGivesBackWhatAnEngineKeeps(t *testing.T) {
 		k := new(keeper)
 		h.q.Keeper, h.q.Entries, h.q.Store.Direct = k, true, true
 		h.q.Locked(func() {
-			for n := range 3 {
-				h.q.Store.Admit(store.Held[int]{Item: message.Item[int]{Seq: uint64(n + 1), Body: n}}, store.Due)
+			for n := range 4 {
+				h.q.Store.Admit(store.Held[int]{Item: message.Item[int]{Seq: uint64(n + 1), At: h.Now(), Body: n}}, store.Due)
 				h.q.Store.Offered++
 			}
 		})
 		take(t, h.q, 1)
+		h.q.Locked(func() {
+			_, ok := delivery.ClaimAtLocked(h.q, h.Now(), time.Hour, store.InHandler)
+			require.True(t, ok)
+		})
+		elapse(5 * time.Second)
+		h.q.Store.Set.TTL = time.Second // what has expired goes back as well
 		h.Mu.Lock()
 		left := CloseNow(h.q, false)
 		h.Unlock()
-		require.Equal(t, ending.Left{Queue: "q", Ready: 2, InFlight: 1}, left)
+		require.Equal(t, ending.Left{Queue: "q", Ready: 2, InFlight: 2}, left)
 		back := message.Verdict{Cause: message.Released, Unstarted: true}
 		require.Equal(t, []any{back, h.Now(), back, h.Now()}, k.did)
 		require.Equal(t, 1, k.changed)

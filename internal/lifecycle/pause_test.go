@@ -23,11 +23,14 @@ func TestAPauseKeepsWhatIsReadyUntilTheResume(t *testing.T) {
 		h := newHome(t)
 		h.publish(1, 2)
 		d := take(t, h.q, 1)[0]
-		drained := AwaitDrained(h.q)
 		require.NoError(t, Pause(ctx, h.q))
 		requireNone(t, h.q)
 		require.NoError(t, d.Ack(ctx), "what is in flight goes on")
-		<-drained // what is ready is not waited for
+		require.NoError(t, Resume(ctx, h.q))
+		drained := AwaitDrained(h.q)
+		require.NotNil(t, drained)
+		require.NoError(t, Pause(ctx, h.q))
+		requireDone(t, drained) // what is ready is not waited for
 		require.Nil(t, AwaitDrained(h.q))
 		got := make(chan int, 1)
 		go func() {

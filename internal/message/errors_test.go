@@ -128,6 +128,7 @@ func TestATextIsShortenedWithANoteOfWhatWasLeftOut(t *testing.T) {
 		"from the beginning":              {"... (1234567890 bytes left out) and more is", 0, "... (1234567890 bytes left out) and more is"},
 		"all of it had been left out":     {"... (1234567890123456789 bytes left out)       ", 0, "... (1234567890123456789 bytes left out)       "},
 		"a note in its middle is no note": {long[:60] + "... (49 bytes left out)" + long[:60], 80, long[:32] + "... (111 bytes left out)"},
+		"a note that others follow":       {long[:100] + "... (49 bytes left out)" + long[:25], 60, long[:12] + "... (136 bytes left out)"},
 		"what only begins as one":         {long[:100] + "... (busy)", 60, long[:12] + "... (98 bytes left out)"},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, row.want, ShortText(row.text, row.most)) })

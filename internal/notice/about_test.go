@@ -3,6 +3,7 @@ package notice
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,6 +138,70 @@ func TestOneTimerComesForEachKind(t *testing.T) {
 		require.Equal(t, []time.Duration{1000 * time.Millisecond, 1300 * time.Millisecond}, at)
 		r.Stop()
 	})
+}
+
+// A tap that stops leaves the others.
+func TestATapThatStopsLeavesTheOthers(t *testing.T) {
+	r, _ := reporter(t)
+	var told []string
+	stopA := r.to.Tap(tapOf(Parked, func(*Event) { told = append(told, "a") }))
+	stopB := r.to.Tap(tapOf(Parked, func(*Event) { told = append(told, "b") }))
+	r.Tell(Parked, Event{})
+	stopA()
+	r.Tell(Parked, Event{})
+	require.Equal(t, []string{"a", "b", "b"}, told)
+	stopB()
+	r.Tell(Parked, Event{})
+	require.Len(t, told, 3)
+	r.Stop()
+}
+
+// Without a logger of its own a topic logs where everybody does.
+func TestTheDefaultLoggerIsAskedForWhenItIsUsed(t *testing.T) {
+	r, _ := reporter(t)
+	r.to.Logger = nil
+	k, before := new(kept), slog.Default()
+	slog.SetDefault(slog.New(k))
+	defer slog.SetDefault(before)
+	r.Tell(Parked, Event{Count: 1})
+	require.Len(t, k.records, 1)
+	require.Equal(t, Parked.Line(), k.records[0].Message)
+}
+
+// A stack is found among those of all goroutines, however many there are.
+func TestAStackIsFoundAmongMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := reporter(t)
+		var stacks []string
+		r.to.Hook(StuckStack, func(e *Event) { stacks = append(stacks, e.Stack) })
+		headers, end := make(chan *string, 1000), make(chan struct{})
+		defer close(end)
+		for range cap(headers) {
+			go hangs(r, headers, end)
+		}
+		synctest.Wait()
+		require.Greater(t, len(headers)*150, 64<<10, "their stacks are more than is asked for at first")
+		for n := range 5 {
+			for range 150 {
+				<-headers
+			}
+			header := <-headers
+			require.Regexp(t, `^goroutine \d+ $`, *header)
+			r.Tell(StuckStack, Event{Goroutine: header})
+			require.Len(t, stacks, n+1)
+			require.True(t, strings.HasPrefix(stacks[n], *header))
+			require.Contains(t, stacks[n], "notice.hangs")
+			require.NotContains(t, stacks[n], "TestAStackIsFoundAmongMany(")
+			time.Sleep(time.Minute)
+		}
+		r.Stop()
+	})
+}
+
+// hangs tells which goroutine it runs in, and then hangs.
+func hangs(r *Reporter, headers chan *string, end chan struct{}) {
+	headers <- r.to.Goroutine()
+	<-end
 }
 
 // Kinds that are not logged are only told to their hooks.

@@ -66,6 +66,13 @@ func TestMemoriesForgetTheOldest(t *testing.T) {
 	require.Equal(t, []byte{2}, m.Take(id(5)))
 	require.Nil(t, m.Take(id(5)), "it is taken once")
 
+	var once Memories
+	for n := range mostRemembered + 1 {
+		once.Put(id(n), []byte{1})
+	}
+	require.Nil(t, once.Take(id(0)))
+	require.Equal(t, []byte{1}, once.Take(id(1)))
+
 	// Messages that come and go leave no trace, beside those that stay.
 	for n := range 5 * mostRemembered {
 		m.Put("guest "+id(n), nil)
@@ -73,6 +80,11 @@ func TestMemoriesForgetTheOldest(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(m.order), 2*mostRemembered)
 	require.Equal(t, []byte{2}, m.Take(id(mostRemembered)))
+	for n := range mostRemembered + 1 { // those that stay are forgotten in their turn
+		m.Put("new "+id(n), []byte{3})
+	}
+	require.Nil(t, m.Take(id(mostRemembered-1)))
+	require.Equal(t, []byte{3}, m.Take("new 1"))
 }
 
 // TestTheStateOfEarlierVersionsIsRead: engines keep it for days, and causes are numbers there.
@@ -113,6 +125,10 @@ func TestAStateFitsWhatEnginesLeaveForIt(t *testing.T) {
 		require.NotEmpty(t, last.Err.Error())
 	}
 	require.LessOrEqual(t, len(s.encode(nil, 0)), engine.MinState)
+	require.NotEmpty(t, s.encode(nil, 0))
+	few := message.Restored([]message.Kept{{Attempt: message.Attempt{Number: 1, Queue: "q", Err: errors.New(text[:900])}, Text: text[:900]}})
+	whole := s.encode(few, MostState)
+	require.Equal(t, whole, s.encode(few, len(whole)), "what fits exactly is not shortened")
 }
 
 // TestAHistoryFitsIntoWhatAnEngineTakes: any number of bytes from engine.MinState on.
