@@ -140,7 +140,6 @@ func (s *Schedule) leaveHeap(k int) {
 	s.heap = s.heap[:last]
 	if k < last {
 		s.heap[k] = moved
-		moved.at = int32(k + 1)
 		s.up(k)
 		s.down(int(moved.at - 1))
 	}

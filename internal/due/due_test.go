@@ -107,6 +107,32 @@ func TestWhatComesInOrderNeedsNoHeap(t *testing.T) {
 	require.Positive(t, s.Outside())
 }
 
+// A schedule in which something is wrong says what.
+func TestACheckFindsWhatIsWrong(t *testing.T) {
+	for says, spoil := range map[string]func(s *Schedule, line, heap []*Node){
+		"2 does not belong where it stands in the line": func(_ *Schedule, line, _ []*Node) { line[1].When.At = 0 },
+		"1 does not belong where it stands in the line": func(_ *Schedule, line, _ []*Node) { line[0].at = 1 },
+		"3 does not belong where it stands in the line": func(_ *Schedule, line, _ []*Node) { line[2].prev = line[0] },
+		"2 stands before 3, which is due earlier":       func(_ *Schedule, line, _ []*Node) { line[1].When.At = 35 },
+		"the line does not end with its last":           func(s *Schedule, line, _ []*Node) { s.last = line[1] },
+		"4 does not belong where it is in the heap":     func(_ *Schedule, _, heap []*Node) { heap[0].When.At = 0 },
+		"5 does not belong where it is in the heap":     func(_ *Schedule, _, heap []*Node) { heap[1].at = 3 },
+		"6 does not belong where it is in the heap":     func(_ *Schedule, _, heap []*Node) { heap[2].When.At = 1 },
+		"5 are scheduled, 6 say so":                     func(s *Schedule, _, heap []*Node) { s.heap = s.heap[:2] },
+	} {
+		var s Schedule
+		var all []*Node
+		for k, at := range []int64{10, 20, 30, 15, 16, 17} { // the last three are out of order
+			n := &Node{ID: int32(k + 1)}
+			s.Enter(n, at, uint64(k))
+			all = append(all, n)
+		}
+		require.NoError(t, s.Check(6))
+		spoil(&s, all[:3], all[3:])
+		require.EqualError(t, s.Check(6), says)
+	}
+}
+
 func TestRanksAreAQueueThatForgetsWhatItDropped(t *testing.T) {
 	var r Ranks
 	var want []Ranked
@@ -123,4 +149,5 @@ func TestRanksAreAQueueThatForgetsWhatItDropped(t *testing.T) {
 		}
 	}
 	require.LessOrEqual(t, r.Bytes(), 16*256)
+	require.Equal(t, 16*cap(r.all), r.Bytes())
 }

@@ -59,7 +59,7 @@ func (s *Seen[T]) message(it *message.Item[T]) *message.Published[T] {
 // nil.
 func Accept[T any](fs []Filter[T], it *message.Item[T], s *Seen[T]) bool {
 	for i := range fs {
-		ok := false
+		var ok bool
 		switch f := &fs[i]; {
 		case f.Body != nil:
 			ok = f.Body(it.Body)

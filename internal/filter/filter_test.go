@@ -42,6 +42,22 @@ func TestAMessageIsAcceptedIfEachFilterAcceptsIt(t *testing.T) {
 	}
 }
 
+// Nothing of a message is copied again for the second filter that looks at it.
+func TestAMessageThatWasMadeIsNotMadeAgain(t *testing.T) {
+	made := 0
+	f := Filter[int]{Message: func(m *message.Published[int]) bool {
+		if made++; made == 2 {
+			require.Equal(t, 100, m.Body, "it is the same one")
+		}
+		m.Body = 100
+		return true
+	}}
+	var s Seen[int]
+	require.True(t, Accept([]Filter[int]{f, f}, &message.Item[int]{Body: 1, Ext: &message.Extra{ID: "a"}}, &s))
+	require.Equal(t, 2, made)
+	require.True(t, s.Made)
+}
+
 func TestTheOnlyFilterOfBodiesIsFoundAtOnce(t *testing.T) {
 	require.Nil(t, New[int](nil))
 	even := Filter[int]{Body: func(n int) bool { return n%2 == 0 }}
