@@ -60,6 +60,5 @@ func drop[T any](d *queue.Queue[T], letters []queue.Letter) (n int) {
 	}
 	d.ArmLocked(d.Core.Now())
 	d.HandOnLocked() // a letter that went may have been the head of its key
-	d.CheckDrainedLocked()
 	return n
 }

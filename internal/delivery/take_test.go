@@ -152,6 +152,19 @@ func TestWhatWasTakenTimesOutAtItsInstantWhateverElseIsArmed(t *testing.T) {
 		require.Equal(t, 2*time.Hour+10*time.Millisecond, time.Since(began))
 		h.end(t)
 	})
+	bubble(t, func(t *testing.T, ctx context.Context) { // though the queue is looked at in a moment
+		h := newHome(t)
+		h.publish(1, 2)
+		began := time.Now()
+		ds := make([]Delivery[int], 2)
+		for k, vis := range []time.Duration{time.Hour, 100 * time.Microsecond} {
+			_, err := TakeInto(ctx, h.q, ds[k:k+1], vis)
+			require.NoError(t, err)
+		}
+		require.Equal(t, 2, batch(t, h.q, 1)[0].Body)
+		require.Equal(t, 100*time.Microsecond, time.Since(began))
+		h.end(t)
+	})
 	bubble(t, func(t *testing.T, ctx context.Context) { // before the queue is looked at
 		h := newHome(t)
 		h.publish(1)

@@ -150,4 +150,11 @@ func TestRanksAreAQueueThatForgetsWhatItDropped(t *testing.T) {
 	}
 	require.LessOrEqual(t, r.Bytes(), 16*256)
 	require.Equal(t, 16*cap(r.all), r.Bytes())
+	var long Ranks // of which many wait
+	for k := range 100_000 {
+		if long.Add(1, uint64(k)); k >= 300 {
+			long.Drop()
+		}
+	}
+	require.LessOrEqual(t, long.Bytes(), 16*2048)
 }

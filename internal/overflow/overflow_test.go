@@ -339,22 +339,30 @@ func TestWhatHasExpiredStaysWhereThereIsRoom(t *testing.T) {
 // What a loop has acknowledged makes room before anything is dropped, though it has not gone
 // on to the next.
 func TestWhatALoopHasDoneMakesRoom(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		h := newHome(t, policy(settings.DropOldest, 1))
-		h.publish(1)
-		r := ranges.New(h.q, h.q.Visibility())
-		d, err := r.Next(ctx)
-		require.NoError(t, err)
-		require.NoError(t, d.Ack(ctx))
-		h.drop(h.number(2), nil)
-		require.Zero(t, h.q.Store.Totals().Dropped)
-		d, err = r.Next(ctx)
-		require.NoError(t, err)
-		require.Equal(t, 2, d.Body)
-		require.NoError(t, d.Ack(ctx))
-		r.Leave()
-		h.end(t)
-	})
+	for done := 20; done <= 60; done++ {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			h := newHome(t, policy(settings.DropOldest, 64))
+			r := ranges.New(h.q, h.q.Visibility())
+			ack := func(n int) {
+				for range n {
+					d, err := r.Next(ctx)
+					require.NoError(t, err)
+					require.NoError(t, d.Ack(ctx))
+				}
+			}
+			for range 8 { // until many are prefetched at a time
+				h.publish(make([]int, 64)...)
+				ack(64)
+			}
+			h.publish(make([]int, 64)...)
+			ack(done)
+			h.drop(h.number(make([]int, 20)...), nil)
+			require.Zero(t, h.q.Store.Totals().Dropped, "%d are done", done)
+			ack(64 - done + 20)
+			r.Leave()
+			h.end(t)
+		})
+	}
 }
 
 // A replay adds the newest of what is retained, as much as is wanted and has room.
