@@ -3,6 +3,7 @@ package engineletters
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -37,7 +38,7 @@ func buried(t *testing.T, e *fakeengine.Engine, n int) (*Source[string], *queue.
 		require.NoError(t, err)
 		require.NoError(t, eq.DeadLetter(ctx, got[0].Receipt, got[0].Message))
 	}
-	c, err := core.New("payments", settings.Topic{})
+	c, err := core.New("payments", settings.Topic{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	home := &queue.Home[string]{Core: c}
 	set := settings.DefaultQueue()
