@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofanout/fanout/internal/core"
 	"github.com/gofanout/fanout/internal/intercept"
+	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/log"
 	"github.com/gofanout/fanout/internal/message"
@@ -198,6 +199,30 @@ func from(k, n int) (list []int) {
 		list = append(list, k)
 	}
 	return list
+}
+
+// checkAt is when the queue is looked at.
+func checkAt(q *queue.Queue[int]) (at int64) {
+	q.Locked(func() { at = q.Alarm.CheckAt })
+	return at
+}
+
+// leases are the table of what is in flight.
+func leases(q *queue.Queue[int]) (t *lease.Table[int]) {
+	q.Locked(func() { t = q.Store.Leases })
+	return t
+}
+
+// receivers are how many wait in line.
+func receivers(q *queue.Queue[int]) (n int32) {
+	q.Locked(func() { n = q.Group.Receivers.N })
+	return n
+}
+
+// resting reports whether the log was let go of.
+func resting(q *queue.Queue[int]) (is bool) {
+	q.Locked(func() { is = q.Store.Cursor.Resting() })
+	return is
 }
 
 // elapse lets d pass, and all that it brings about.

@@ -176,7 +176,7 @@ func TestWhatWasTakenTimesOutAtItsInstantWhateverElseIsArmed(t *testing.T) {
 		require.Equal(t, 2, batch(t, h.q, 1)[0].Attempt())
 		require.Equal(t, 100*time.Microsecond, time.Since(began))
 		elapse(5 * time.Millisecond)
-		require.True(t, h.q.Store.Cursor.Resting(), "the log was let go of")
+		require.True(t, resting(h.q), "the log was let go of")
 		h.end(t)
 	})
 }

@@ -56,9 +56,9 @@ func TestACloseKeepsWhatWasLeft(t *testing.T) {
 			require.NoError(t, d.Extend(ctx, time.Hour))
 		}
 		elapse(time.Minute)
-		require.True(t, h.q.Alarm.Armed)
+		require.True(t, armed(h.q))
 		require.NoError(t, Close(h.q))
-		require.False(t, h.q.Alarm.Armed, "nothing comes any more")
+		require.False(t, armed(h.q), "nothing comes any more")
 		require.Zero(t, h.q.Store.Win.Len(), "it holds nothing else")
 		require.Equal(t, ending.Left{Queue: "q", Ready: 2, Retrying: 1, Delayed: 1, InFlight: 2, Blocked: 1}, h.left)
 		left := Leftovers(h.q)

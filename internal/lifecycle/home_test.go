@@ -181,6 +181,12 @@ func bodiesOf(ms []message.Published[int]) (bs []int) {
 	return bs
 }
 
+// armed reports whether the queue's timer is armed.
+func armed(q *queue.Queue[int]) (is bool) {
+	q.Locked(func() { is = q.Alarm.Armed })
+	return is
+}
+
 // elapse lets d pass, and all that it brings about.
 func elapse(d time.Duration) {
 	time.Sleep(d)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,14 +17,31 @@ import (
 
 // A kept is a logger that keeps what it is given.
 type kept struct {
+	mu      sync.Mutex // guards the fields below
 	records []slog.Record
 	about   []intercept.About
+}
+
+// lines are what was logged so far.
+func (k *kept) lines() []slog.Record {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.records
+}
+
+// messages are what these lines are about.
+func (k *kept) messages() []intercept.About {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.about
 }
 
 func (k *kept) Enabled(context.Context, slog.Level) bool { return true }
 func (k *kept) WithAttrs([]slog.Attr) slog.Handler       { return k }
 func (k *kept) WithGroup(string) slog.Handler            { return k }
 func (k *kept) Handle(ctx context.Context, r slog.Record) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.records, k.about = append(k.records, r), append(k.about, MessageOf(ctx))
 	return nil
 }
@@ -55,12 +73,12 @@ func TestALogLineKnowsItsMessage(t *testing.T) {
 	r.Tell(Parked, Event{MessageID: "order-1", PublishedAt: at, Attempt: 3, Count: 1, Message: x})
 	r.Tell(Dropped, Event{Count: 2})
 	r.Tell(Stuck, Event{MessageID: "order-2", Count: 1})
-	a := k.about[0]
+	a := k.messages()[0]
 	require.Equal(t, []any{1, "order-1", 3, x, nil}, []any{a.Count(), a.ID(0), a.Attempt(0), a.Ext(0), a.Body(0)})
 	require.True(t, at.Equal(a.PublishedAt(0)))
 	require.False(t, a.Set(0, "a", "b"))
-	require.Nil(t, k.about[1], "it is about none")
-	require.Nil(t, k.about[2].Ext(0))
+	require.Nil(t, k.messages()[1], "it is about none")
+	require.Nil(t, k.messages()[2].Ext(0))
 	require.Nil(t, MessageOf(t.Context()))
 }
 
@@ -70,7 +88,7 @@ func TestALineASecondCountsWhatCameMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, k := reporter(t)
 		counts := func() (ns []int64) {
-			for _, rec := range k.records {
+			for _, rec := range k.lines() {
 				ns = append(ns, count(rec))
 			}
 			return ns
@@ -84,7 +102,7 @@ func TestALineASecondCountsWhatCameMeanwhile(t *testing.T) {
 		time.Sleep(1)
 		synctest.Wait()
 		require.Equal(t, []int64{1, 5}, counts())
-		require.Equal(t, "c", k.about[1].ID(0), "of the last of them")
+		require.Equal(t, "c", k.messages()[1].ID(0), "of the last of them")
 		require.False(t, r.Armed())
 		time.Sleep(time.Second - 1)
 		r.Tell(Parked, Event{Count: 7})
@@ -104,14 +122,14 @@ func TestALineASecondCountsWhatCameMeanwhile(t *testing.T) {
 		r.Tell(Parked, Event{Count: 1})
 		time.Sleep(time.Second)
 		r.Tell(Parked, Event{Count: 2})
-		require.Len(t, k.records, 2, "a second has passed")
+		require.Len(t, k.lines(), 2, "a second has passed")
 		r.Tell(Parked, Event{Count: 3})
-		require.Len(t, k.records, 2)
+		require.Len(t, k.lines(), 2)
 		r.to.Clock = other
 		r.Tell(Parked, Event{Count: 4})
-		require.EqualValues(t, 7, count(k.records[2]), "what another clock says is no reason to wait")
+		require.EqualValues(t, 7, count(k.lines()[2]), "what another clock says is no reason to wait")
 		r.Stop()
-		require.Len(t, k.records, 3)
+		require.Len(t, k.lines(), 3)
 	})
 }
 
@@ -127,11 +145,11 @@ func TestOneTimerComesForEachKind(t *testing.T) {
 		tell(Dropped)
 		tell(Dropped)
 		tell(Parked)
-		seen := len(k.records)
+		seen := len(k.lines())
 		for range 200 {
 			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
-			for ; seen < len(k.records); seen++ {
+			for ; seen < len(k.lines()); seen++ {
 				at = append(at, time.Since(began))
 			}
 		}
@@ -164,8 +182,8 @@ func TestTheDefaultLoggerIsAskedForWhenItIsUsed(t *testing.T) {
 	slog.SetDefault(slog.New(k))
 	defer slog.SetDefault(before)
 	r.Tell(Parked, Event{Count: 1})
-	require.Len(t, k.records, 1)
-	require.Equal(t, Parked.Line(), k.records[0].Message)
+	require.Len(t, k.lines(), 1)
+	require.Equal(t, Parked.Line(), k.lines()[0].Message)
 }
 
 // A stack is found among those of all goroutines, however many there are.
@@ -213,5 +231,5 @@ func TestAHookAloneIsTold(t *testing.T) {
 	r.CallHook(Settled, &e)
 	r.CallHook(Delivered, &e)
 	require.Equal(t, []Event{{Topic: "payments", Queue: "q", MessageID: "a"}}, told)
-	require.Empty(t, k.records)
+	require.Empty(t, k.lines())
 }

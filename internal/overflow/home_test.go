@@ -214,6 +214,24 @@ func bodiesOf(q *queue.Queue[int]) (bs []int) {
 	return bs
 }
 
+// armed reports whether the queue's timer is armed.
+func armed(q *queue.Queue[int]) (is bool) {
+	q.Locked(func() { is = q.Alarm.Armed })
+	return is
+}
+
+// checkAt is when the queue is looked at.
+func checkAt(q *queue.Queue[int]) (at int64) {
+	q.Locked(func() { at = q.Alarm.CheckAt })
+	return at
+}
+
+// resting reports whether the log was let go of.
+func resting(q *queue.Queue[int]) (is bool) {
+	q.Locked(func() { is = q.Store.Cursor.Resting() })
+	return is
+}
+
 // elapse lets d pass, and all that it brings about.
 func elapse(d time.Duration) {
 	time.Sleep(d)

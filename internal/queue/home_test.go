@@ -190,6 +190,24 @@ func subscribe(t *testing.T, q *queue.Queue[int], n int, f func(ctx context.Cont
 	return s
 }
 
+// armed reports whether the queue's timer is armed.
+func armed(q *queue.Queue[int]) (is bool) {
+	q.Locked(func() { is = q.Alarm.Armed })
+	return is
+}
+
+// checkAt is when the queue is looked at.
+func checkAt(q *queue.Queue[int]) (at int64) {
+	q.Locked(func() { at = q.Alarm.CheckAt })
+	return at
+}
+
+// resting reports whether the log was let go of.
+func resting(q *queue.Queue[int]) (is bool) {
+	q.Locked(func() { is = q.Store.Cursor.Resting() })
+	return is
+}
+
 // elapse lets d pass, and all that it brings about.
 func elapse(d time.Duration) {
 	time.Sleep(d)

@@ -342,7 +342,7 @@ func TestARateLimitStartsWorkersAtItsInstants(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, h.q.Limited, "nobody waits for that any more")
 		elapse(10 * time.Millisecond)
-		require.False(t, h.q.Alarm.Armed)
+		require.False(t, armed(h.q))
 		h.end(t)
 	})
 }
