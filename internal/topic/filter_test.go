@@ -79,7 +79,7 @@ func TestAnIdleQueueWithAFilterIsSmall(t *testing.T) {
 }
 
 func TestAnIdleQueueWithAFilterHasNoRoomForBodies(t *testing.T) {
-	type large [1 << 16]byte
+	type large [1 << 20]byte
 	ctx := context.Background()
 	top := newTopic[large](t)
 	before := heapInUse()
