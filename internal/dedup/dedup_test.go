@@ -61,6 +61,22 @@ func TestWhatIsForgottenCostsNothing(t *testing.T) {
 	require.Zero(t, d.first)
 }
 
+// Of few that come and go little is kept, however many there were.
+func TestTheListOfAFewStaysShort(t *testing.T) {
+	d := New(10, 1000)
+	for n := range 10_000 {
+		d.Remember(strconv.Itoa(n), int64(n)) // ten at a time
+		require.LessOrEqual(t, cap(d.order), 512)
+		for _, r := range d.order[len(d.order):cap(d.order)] {
+			require.Equal(t, remembered{}, r, "nothing is kept of what was forgotten")
+		}
+	}
+	require.Equal(t, 10, d.Len())
+	now := New(0, 5)
+	now.Remember("a", 5)
+	require.EqualValues(t, 5, now.Until("a"), "a window of nothing ends at once")
+}
+
 func TestHowLongToWait(t *testing.T) {
 	d := New(80, 100)
 	_, ok := d.Wait(0)

@@ -208,6 +208,12 @@ func resting(q *queue.Queue[int]) (is bool) {
 	return is
 }
 
+// limited is until when a rate limit lets nobody start; 0: nobody waits for that.
+func limited(q *queue.Queue[int]) (at int64) {
+	q.Locked(func() { at = q.Limited })
+	return at
+}
+
 // elapse lets d pass, and all that it brings about.
 func elapse(d time.Duration) {
 	time.Sleep(d)
