@@ -68,7 +68,9 @@ func TestTheListOfAFewStaysShort(t *testing.T) {
 		d.Remember(strconv.Itoa(n), int64(n)) // ten at a time
 		require.LessOrEqual(t, cap(d.order), 512)
 		for _, r := range d.order[len(d.order):cap(d.order)] {
-			require.Equal(t, remembered{}, r, "nothing is kept of what was forgotten")
+			if r != (remembered{}) {
+				t.Fatal("something is kept of what was forgotten")
+			}
 		}
 	}
 	require.Equal(t, 10, d.Len())

@@ -437,3 +437,99 @@ func (c *late) Err() error {
 	}
 	return nil
 }
+
+// Letters are looked at where they stand, and those that a handler has are in flight.
+func TestLettersAreSeenAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, q := newQueue[string](t, func(*settings.Limits) {})
+		h.publish("a", "b")
+		for _, d := range take(t, q, 2) {
+			require.NoError(t, d.Settle(t.Context(), message.Permanent(errBusy)))
+		}
+		seen, err := Peek(t.Context(), q.Dead, 10)
+		require.NoError(t, err)
+		require.Len(t, seen, 2)
+		goOn := make(chan struct{})
+		_, err = workers.Start(q.Dead, func(context.Context, delivery.Delivery[string]) error { <-goOn; return nil }, nil, settings.DefaultSubscriber())
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, []int{1, 1}, []int{StatsOf(q.Dead).InFlight, StatsOf(q.Dead).Ready})
+		close(goOn)
+		synctest.Wait()
+	})
+}
+
+// A moving context does something at one of the looks at it.
+type moving struct {
+	context.Context
+	n    int
+	at   int
+	does func()
+}
+
+func (c *moving) Err() error {
+	if c.n++; c.n == c.at {
+		c.does()
+	}
+	return nil
+}
+
+// What moves from the log to the window while it is looked at is seen once.
+func TestWhatMovesMeanwhileIsSeenOnce(t *testing.T) {
+	h, q := newQueue[int](t, func(l *settings.Limits) { l.Capacity = 10_000 })
+	var all []int
+	for k := range 50 {
+		all = append(all, k)
+	}
+	h.publish(all...)
+	for at := 1; at <= 5; at++ {
+		ctx := &moving{Context: t.Context(), at: at, does: func() { q.Locked(func() { q.Store.Spill() }) }}
+		page, next, err := PeekAt(ctx, q, PeekOptions{Most: 100, Body: 5})
+		require.NoError(t, err)
+		require.Empty(t, next)
+		require.Len(t, page, 50)
+		for k, m := range page {
+			require.Equal(t, textOf(k), m.Body)
+		}
+	}
+}
+
+// A page that ended in the log goes on behind it, though that is in the window by then.
+func TestAPageGoesOnBehindWhatHasMoved(t *testing.T) {
+	h, q := newQueue[int](t, func(*settings.Limits) {})
+	h.publish(1, 2, 3)
+	page, next, err := PeekAt(t.Context(), q, PeekOptions{Most: 1, Body: 5})
+	require.NoError(t, err)
+	require.Equal(t, []string{"ready 1"}, bodies(page))
+	q.Locked(func() { q.Store.Spill() })
+	page, _, err = PeekAt(t.Context(), q, PeekOptions{Most: 5, Body: 5, After: next})
+	require.NoError(t, err)
+	require.Equal(t, []string{"ready 2", "ready 3"}, bodies(page))
+}
+
+// A long log is looked at in parts, between which others may go on.
+func TestALongLogIsLookedAtInParts(t *testing.T) {
+	h, q := newQueue[int](t, func(l *settings.Limits) { l.Capacity = 10_000 })
+	h.publish(make([]int, 5*LookLen)...)
+	ctx := &moving{Context: t.Context()}
+	page, _, err := PeekAt(ctx, q, PeekOptions{Most: 10 * LookLen})
+	require.NoError(t, err)
+	require.Len(t, page, 5*LookLen)
+	require.GreaterOrEqual(t, ctx.n, 7)
+}
+
+type body string
+
+func (b body) Encoded() []byte { return []byte(b) }
+
+// Bytes are text as they are, and what an engine carried is what it carried.
+func TestBytesAreText(t *testing.T) {
+	_, q := newQueue[any](t, func(*settings.Limits) {})
+	textIn := func(b any, x *message.Extra, most int) string {
+		return text(&delivery.Delivery[any]{Body: b, Receipt: delivery.Receipt[any]{Q: q, Ext: x}}, most)
+	}
+	for n := range 6 {
+		require.Equal(t, "abcdef"[:n], textIn([]byte("abcdef"[:n]), nil, 100))
+	}
+	require.Equal(t, `{"a":1}`, textIn(7, &message.Extra{Receipt: body(`{"a":1}`)}, 100))
+}
