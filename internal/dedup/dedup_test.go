@@ -64,7 +64,7 @@ func TestWhatIsForgottenCostsNothing(t *testing.T) {
 // Of few that come and go little is kept, however many there were.
 func TestTheListOfAFewStaysShort(t *testing.T) {
 	d := New(10, 1000)
-	for n := range 10_000 {
+	for n := range 2000 {
 		d.Remember(strconv.Itoa(n), int64(n)) // ten at a time
 		require.LessOrEqual(t, cap(d.order), 512)
 		for _, r := range d.order[len(d.order):cap(d.order)] {

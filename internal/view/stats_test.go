@@ -69,7 +69,9 @@ func TestTheNumbersOfAQueue(t *testing.T) {
 // Panics, exits, times to live, and what stands behind another of its key.
 func TestTheNumbersOfWhatEndsOtherwise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, q := newQueue[string](t, func(l *settings.Limits) { l.TTL, l.Backoff, l.Visibility = time.Hour, settings.Constant(10*time.Hour), 2*time.Hour })
+		h, q := newQueue[string](t, func(l *settings.Limits) {
+			l.TTL, l.Backoff, l.Visibility = time.Hour, settings.Constant(10*time.Hour), 2*time.Hour
+		})
 		h.publish("expires", "panics", "exits", "head", "blocked", "released")
 		ds := take(t, q, 3)
 		settle := func(d *delivery.Delivery[string], c message.Cause) {
