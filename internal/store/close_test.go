@@ -255,3 +255,69 @@ func TestKeysAreLetGoOf(t *testing.T) {
 	require.Zero(t, s.Keys.Len())
 	require.NoError(t, s.Check())
 }
+
+// What is plain can be taken in one step, whatever else it has, unless the first has expired.
+func TestWhatCanBeTakenInOneStep(t *testing.T) {
+	with := func(ttl time.Duration, exts ...*message.Extra) *Store[int] {
+		s, l := newStore(t, func(s *settings.Limits) { s.TTL = ttl })
+		require.True(t, s.Evicts)
+		for k, x := range exts {
+			l.Append(message.Item[int]{Seq: uint64(k + 1), At: 10, Ext: x})
+		}
+		l.Publish()
+		return s
+	}
+	plain, own, key := &message.Extra{ID: "a"}, &message.Extra{TTL: 5}, &message.Extra{Key: "k"}
+	for name, row := range map[string]struct {
+		s    *Store[int]
+		now  int64
+		want int
+	}{
+		"all":                           {with(0, plain, nil, plain), 20, 3},
+		"all that are asked for":        {with(0, nil, nil, nil, nil, nil, nil), 20, 4},
+		"up to one with a key":          {with(0, plain, nil, key), 20, 2},
+		"the first has a key":           {with(0, key, nil), 20, 0},
+		"none of which has expired":     {with(50, plain, nil), 59, 2},
+		"the first has expired":         {with(50, plain, nil), 60, 0},
+		"one of its own has expired":    {with(0, own, nil), 20, 0},
+		"one of its own may yet":        {with(0, own, nil), 12, 0},
+		"one of its own behind a plain": {with(0, nil, own), 20, 1},
+	} {
+		require.Len(t, row.s.PlainRun(4, row.now), row.want, name)
+	}
+}
+
+// How many may time out together is said by what has to find each by itself.
+func TestWhatMayTimeOutTogether(t *testing.T) {
+	s, _ := newStore(t)
+	require.Equal(t, s.Set.MaxAttempts, s.together(false))
+	require.Zero(t, s.together(true), "somebody wants to hear of each")
+	s.Set.TTL = 1
+	require.Zero(t, s.together(false))
+	s.Set.TTL, s.Set.Overflow = 0, settings.DropOldest
+	require.Zero(t, s.together(false))
+	i, timedOut, ok := s.PopDue(1 << 60)
+	require.Equal(t, []any{int32(0), false, false}, []any{i, timedOut, ok})
+}
+
+// What is parked is put aside, in the order in which it was, and can be taken out.
+func TestWhatIsParkedIsPutAside(t *testing.T) {
+	s, l := newStore(t)
+	publish(l, 3)
+	for range 3 {
+		i, _, ok := s.Next(5)
+		require.True(t, ok)
+		s.Park(i)
+	}
+	require.Equal(t, 3, s.In(Parked))
+	for want := range 3 {
+		i, ok := s.FirstParked()
+		require.True(t, ok)
+		require.Equal(t, want, s.Win.At(i).Body)
+		s.Counters().Dropped++
+		s.Discard(i)
+		require.NoError(t, s.Check())
+	}
+	_, ok := s.FirstParked()
+	require.False(t, ok)
+}
