@@ -126,13 +126,6 @@ func (w *Window[E]) Add(v E) int32 {
 	return ci*chunkLen + int32(bit)
 }
 
-// AddStamped is Add with a stamp that was reserved.
-func (w *Window[E]) AddStamped(v E, stamp uint64) int32 {
-	i := w.Add(v)
-	w.Meta(i).Stamp = stamp
-	return i
-}
-
 // Reserve reserves n stamps for entries to come and returns the first.
 func (w *Window[E]) Reserve(n int) (first uint64) {
 	first = w.stamp + 1

@@ -556,3 +556,15 @@ func BenchmarkPopDueOfAMillion(b *testing.B) {
 		})
 	}
 }
+
+// Stamps that are reserved are given to no entry that comes after.
+func TestReservedStampsAreNobodyElses(t *testing.T) {
+	var w Window[int]
+	i := w.Add(1)
+	require.EqualValues(t, 1, w.Meta(i).Stamp)
+	require.EqualValues(t, 2, w.Reserve(3))
+	require.EqualValues(t, 5, w.Meta(w.Add(2)).Stamp)
+	require.EqualValues(t, 6, w.Reserve(1))
+	w.Restamp(i)
+	require.EqualValues(t, 7, w.Meta(i).Stamp)
+}
