@@ -20,6 +20,7 @@ import (
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/handling"
+	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/queue"
@@ -799,21 +800,26 @@ func TestAQueueThatHasBecomeIdleKeepsItsTableOfLeasesForAMoment(t *testing.T) {
 			publish(t, top, 1)
 			require.NoError(t, receive(t, q).Ack(ctx))
 		}
+		state := func() (table *lease.Table[int], armed bool) {
+			synctest.Wait()
+			q.Locked(func() { table, armed = q.Store.Leases, q.Alarm.Armed })
+			return table, armed
+		}
 		burst()
 		time.Sleep(alarm.CheckAge + alarm.SpareAge - 1)
-		synctest.Wait()
-		table := q.Store.Leases
+		table, _ := state()
 		require.NotNil(t, table)
 		burst()
-		require.Same(t, table, q.Store.Leases, "a burst that comes in time uses it again")
+		again, _ := state()
+		require.Same(t, table, again, "a burst that comes in time uses it again")
 		time.Sleep(1) // the look that was due, which sees the burst
 		synctest.Wait()
 		time.Sleep(alarm.SpareAge - 1)
-		synctest.Wait()
-		require.NotNil(t, q.Store.Leases)
+		again, _ = state()
+		require.Same(t, table, again)
 		time.Sleep(1)
-		synctest.Wait()
-		require.Nil(t, q.Store.Leases)
-		require.False(t, q.Alarm.Armed)
+		table, armed := state()
+		require.Nil(t, table)
+		require.False(t, armed)
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout"
+	"github.com/gofanout/fanout/internal/raced"
 	"github.com/gofanout/fanout/internal/tests/kit"
 )
 
@@ -568,6 +569,9 @@ func TestPrefetchedMessagesWithFeaturesAllocateLittle(t *testing.T) {
 					<-handled
 				}) / messages
 				t.Logf("%v allocations a delivery", each)
+				if raced.On && len(row.keys) > 0 {
+					row.most++ // a message with a key has places of a pool, which forgets
+				}
 				require.LessOrEqual(t, each, row.most)
 				require.NoError(t, top.Close())
 			})
