@@ -49,8 +49,7 @@ func limits(f func(q *settings.Limits)) setting {
 	return func(_ *settings.Topic, q *settings.Limits) { f(q) }
 }
 
-func backoff(b *settings.Backoff) setting { return limits(func(q *settings.Limits) { q.Backoff = b }) }
-func attempts(n int) setting              { return limits(func(q *settings.Limits) { q.MaxAttempts = n }) }
+func attempts(n int) setting { return limits(func(q *settings.Limits) { q.MaxAttempts = n }) }
 
 // newHome opens a queue called q. A delivery has ten seconds, and a retry waits for one.
 func newHome(t *testing.T, ss ...setting) *home {

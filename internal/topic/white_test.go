@@ -812,12 +812,12 @@ func TestAQueueThatHasBecomeIdleKeepsItsTableOfLeasesForAMoment(t *testing.T) {
 		burst()
 		again, _ := state()
 		require.Same(t, table, again, "a burst that comes in time uses it again")
-		time.Sleep(1) // the look that was due, which sees the burst
+		time.Sleep(time.Nanosecond) // the look that was due, which sees the burst
 		synctest.Wait()
 		time.Sleep(alarm.SpareAge - 1)
 		again, _ = state()
 		require.Same(t, table, again)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		table, armed := state()
 		require.Nil(t, table)
 		require.False(t, armed)
