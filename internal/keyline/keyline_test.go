@@ -53,6 +53,7 @@ func TestALineThatIsUsedAgainHasNothingOfThatBefore(t *testing.T) {
 	l.Order = new(window.Order)
 	w.Pop(&l.Waiting)
 	s.End("a")
+	require.Equal(t, &Line{}, s.spare, "the order of a line that has ended is let go of at once")
 	s.Begin("b", 2)
 	require.Equal(t, &Line{Head: 2}, s.Of("b"))
 	s.Begin("c", 4)

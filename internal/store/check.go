@@ -3,9 +3,9 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gofanout/fanout/internal/keyline"
-	"slices"
 )
 
 // Check returns an error if an invariant that stands above Store does not hold. It counts what
