@@ -178,7 +178,9 @@ type Handler[T any] func(ctx context.Context, d Delivery[T]) error
 // and at most [WithBatchSize]. What it returns settles all deliveries that it has not
 // settled itself, as a [Handler]'s result settles its one: nil acknowledges them, and an
 // error, Permanent, RetryAfter, Snooze, Release, a panic or runtime.Goexit applies to each.
-// Everything else is as for a Handler. The handler may keep the slice.
+// Everything else is as for a Handler. The slice is the handler's until it returns, and is
+// used again for the next batch: what keeps deliveries for longer copies them out of it
+// (slices.Clone).
 type BatchHandler[T any] func(ctx context.Context, ds []Delivery[T]) error
 
 // Permanent wraps err to say that no further attempt can succeed: the message

@@ -57,7 +57,6 @@ type counted struct {
 
 func (c *counted) StartLocked() { c.started++; c.Running++ }
 func (c *counted) StopLocked()  {}
-func (c *counted) TrimLocked()  {}
 
 func group(t *testing.T, limits ...settings.SubscriberLimits) (g *Group[int], all []*counted) {
 	clock, err := message.NewClock()

@@ -50,8 +50,6 @@ type Workers[T any] interface {
 	StartLocked()
 	// StopLocked makes the workers end, and takes the pool from its queue once they have.
 	StopLocked()
-	// TrimLocked lets go of memory for batches to come.
-	TrimLocked()
 }
 
 // A Holder is a worker that has messages. The queue holds its Mu.

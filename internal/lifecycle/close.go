@@ -127,7 +127,6 @@ func closeLocked[T any](q *queue.Queue[T], deleting bool) (l ending.Left) {
 		for _, w := range s.Busy {
 			w.CancelLocked(fmt.Errorf("%w: queue %q", message.ErrClosed, q.Name()))
 		}
-		s.Workers.TrimLocked()
 		s.Workers.StopLocked()
 	}
 	for q.Group.Receivers.Wake() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,7 @@ func (d *driver) handle(s subscriber) fanout.Handler[int] {
 func (d *driver) handleBatch(s subscriber) fanout.BatchHandler[int] {
 	return func(ctx context.Context, ds []fanout.Delivery[int]) error {
 		del := ds[0]
-		h := &handler{sub: s.id, ref: s.ref, ds: ds, ctx: ctx, looks: s.looks, command: make(chan func() error, 1)}
+		h := &handler{sub: s.id, ref: s.ref, ds: slices.Clone(ds), ctx: ctx, looks: s.looks, command: make(chan func() error, 1)}
 		defer h.home.Store(true)
 		d.mu.Lock()
 		d.order++

@@ -45,9 +45,6 @@ func (q *Queue[T]) Tick() {
 	if q.Limited <= now {
 		q.Limited = 0
 	}
-	for _, s := range q.Group.Subs {
-		s.Workers.TrimLocked()
-	}
 	if check := q.Alarm.CheckAt; check > 0 && check <= now {
 		q.lookLocked(now)
 	}

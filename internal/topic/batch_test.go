@@ -224,8 +224,6 @@ func TestABatchPinsNothingAMillisecondAfterItIsDone(t *testing.T) {
 	}
 }
 
-// In a bubble, where time stands still, so that the timer drops no slab however
-// long it takes.
 func TestABatchAllocatesNothingForADelivery(t *testing.T) {
 	for _, queues := range []int{1, 4} {
 		for _, size := range []int{10, 64, 100} {

@@ -13,19 +13,8 @@ import (
 // A batch is a lease of which all has begun, several if it is longer, and is acknowledged
 // in one step when the handler returns nil.
 //
-// The slice that a handler is given is its to keep and to change, so it is
-// neither what the worker settles nor what it uses again. Such slices are cut
-// from slabs while batches come quickly one after the other. A slab keeps all in
-// memory that any of its batches holds, so it is dropped a millisecond later.
-
-// slabLen is how many deliveries a slab has room for.
-const slabLen = 4 * queue.PrefetchLen
-
-// A slab is room for batches to come. The queue's Mu guards it.
-type slab[T any] struct {
-	room  []delivery.Delivery[T]
-	cutAt int64 // when the last batch was cut from it
-}
+// The handler may change the slice that it is given, so what the worker settles is another
+// one. Both are the buffer's, and used again when the handler has returned.
 
 // claimLocked claims as many messages as the handler takes, if the subscriber may have
 // any, and reports whether it has.
@@ -49,7 +38,7 @@ func (w *Worker[T]) claimLocked() bool {
 	if w.takeBatchLocked(ds, now) {
 		s.PassMore(n - 1)
 		w.giveContextsLocked(1)
-		w.giveLocked(ds, now)
+		w.giveLocked(ds)
 		return true
 	}
 	w.endLeasesLocked()
@@ -67,7 +56,7 @@ func (w *Worker[T]) claimLocked() bool {
 	s.PassMore(n - 1)
 	q.ArmLocked(now)
 	w.giveContextsLocked(1)
-	w.giveLocked(ds[:n], now)
+	w.giveLocked(ds[:n])
 	return true
 }
 
@@ -166,38 +155,21 @@ func (w *Worker[T]) claimLeasesLocked(ds []delivery.Delivery[T], now int64) (n i
 }
 
 // giveLocked makes ds the worker's deliveries, and what its handler is given.
-func (w *Worker[T]) giveLocked(ds []delivery.Delivery[T], now int64) {
+func (w *Worker[T]) giveLocked(ds []delivery.Delivery[T]) {
 	w.ds, w.given = ds, ds
-	if w.s.keeps {
-		w.given = w.s.slab.cut(len(ds), now)
-		copy(w.given, ds)
+	if w.s.one == nil {
+		w.given = w.copyOf(ds)
 	}
 }
 
-// cut returns a slice of n deliveries that nobody else has.
-func (s *slab[T]) cut(n int, now int64) []delivery.Delivery[T] {
-	quick := now-s.cutAt < int64(alarm.CheckAge)
-	s.cutAt = now
-	switch {
-	case len(s.room) >= n:
-	case !quick || n > slabLen/2:
-		return make([]delivery.Delivery[T], n)
-	default:
-		s.room = make([]delivery.Delivery[T], slabLen)
+// copyOf returns a copy of ds in the worker's buffer.
+func (w *Worker[T]) copyOf(ds []delivery.Delivery[T]) []delivery.Delivery[T] {
+	b, n := w.openBuffer(), len(ds)
+	if len(b.given) < n {
+		b.given = make([]delivery.Delivery[T], max(n, queue.PrefetchLen, len(b.ds)))
 	}
-	ds := s.room[:n:n]
-	s.room = s.room[n:]
-	if len(s.room) == 0 {
-		s.room = nil // an empty slice would keep the array too
-	}
-	return ds
-}
-
-// drop lets go of the room that is left.
-func (s *slab[T]) drop() {
-	if s != nil {
-		s.room = nil
-	}
+	copy(b.given, ds)
+	return b.given[:n:n]
 }
 
 // ackBatch acknowledges what the worker has if all of it is in flight still and nobody

@@ -11,10 +11,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/delivery"
+	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -90,28 +91,27 @@ func TestABatchHandlerSettlesAPartOfItsBatch(t *testing.T) {
 }
 
 // What is left of it, and in which order, does not matter.
-func TestTheSliceOfABatchIsTheHandlersToKeepAndToChange(t *testing.T) {
+func TestTheSliceOfABatchIsTheHandlersToChange(t *testing.T) {
 	for _, size := range []int{1, 2, 9, 64, 65, 200} {
 		for _, ordering := range []bool{false, true} { // such messages are entries from the start
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				const n = 500
 				h := newHome[int](t, backoff(time.Second))
-				var kept, copies [][]delivery.Delivery[int]
+				runs := 0
 				h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 					switch {
 					case ds[0].Attempt() > 1:
 						return nil
-					case len(kept)%3 == 1: // what is left of it must not matter
+					case runs%3 == 1: // what is left of it must not matter
 						ds = slices.DeleteFunc(ds, func(d delivery.Delivery[int]) bool { return d.Body%2 == 0 })
 						_ = append(ds, ds...)
 						clear(ds)
-					case len(kept)%3 == 2:
+					case runs%3 == 2:
 						slices.Reverse(ds)
 						_ = ds[0].Deadline() // makes them entries
 						clear(ds[:cap(ds)])
 					}
-					kept, copies = append(kept, ds), append(copies, slices.Clone(ds))
-					if len(kept)%2 == 0 {
+					if runs++; runs%2 == 0 {
 						return errBusy
 					}
 					return nil
@@ -125,7 +125,6 @@ func TestTheSliceOfABatchIsTheHandlersToKeepAndToChange(t *testing.T) {
 				}
 				h.items(is...)
 				elapse(time.Hour)
-				require.Equal(t, copies, kept)
 				s := view.StatsOf(h.q)
 				require.EqualValues(t, n, s.Acked)
 				require.Zero(t, s.TimedOut, "a message that the handler took from its slice was forgotten")
@@ -203,32 +202,73 @@ func TestABatchLeavesOutWhatHasExpired(t *testing.T) {
 	})
 }
 
-// The memory of batches to come is dropped a millisecond after the last one.
-func TestASlabIsDroppedWhenBatchesComeNoMore(t *testing.T) {
+// The slice is used again when the handler has returned, and keeps nothing in memory once
+// the worker rests.
+func TestABatchHandlersSliceIsItsUntilItReturns(t *testing.T) {
+	for name, ends := range map[string]error{"acknowledged": nil, "failed": errBusy} {
+		for _, size := range []int{1, 10, 100} {
+			t.Run(fmt.Sprint(name, " ", size), func(t *testing.T) {
+				bubble(t, func(t *testing.T, ctx context.Context) {
+					h := newHome[int](t, backoff(time.Second), limits(func(q *settings.Limits) { q.MaxAttempts = 2 }))
+					var arrays []*delivery.Delivery[int]
+					h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
+						require.Len(t, ds, size)
+						require.Equal(t, size, cap(ds), "what it appends is not kept")
+						arrays = append(arrays, &ds[0])
+						clear(ds)
+						return ends
+					}, batchesOf(size))
+					for k := range 3 {
+						h.publish(from(k*size, (k+1)*size)...)
+					}
+					elapse(time.Minute)
+					stats := view.StatsOf(h.q)
+					if ends == nil {
+						require.EqualValues(t, 3*size, stats.Acked)
+					} else {
+						require.EqualValues(t, 3*size, stats.DeadLettered)
+					}
+					for _, a := range arrays[1:] {
+						require.Same(t, arrays[0], a)
+					}
+					require.Zero(t, *arrays[0])
+					h.end(t)
+				})
+			})
+		}
+	}
+}
+
+// An interceptor that returns while the handler still runs leaves it its slice.
+func TestABatchHandlerThatRunsOnKeepsItsSlice(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
+		over := make(chan struct{})
+		running := 0
+		early := func(ctx context.Context, _ intercept.Info, next func(context.Context) error) error {
+			if running++; running > 1 {
+				return next(ctx)
+			}
+			go func() { _ = next(ctx) }()
+			time.Sleep(time.Microsecond)
+			return nil
+		}
 		h := newHome[int](t)
-		var s *Subscriber[int]
-		rooms := 0
-		s = h.subscribeBatch(t, func(context.Context, []delivery.Delivery[int]) error {
-			if s.slab.room != nil {
-				rooms++
+		var kept []int
+		h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
+			if ds[0].Body == 0 {
+				<-over
+				kept = bodiesOf(ds)
 			}
 			return nil
-		}, batchesOf(10))
-		h.publish(from(0, 100)...)
+		}, batchesOf(10), around(early))
+		h.publish(from(0, 30)...)
+		elapse(time.Second)
+		require.EqualValues(t, 30, view.StatsOf(h.q).Acked)
+		close(over)
 		synctest.Wait()
-		require.Equal(t, 9, rooms, "all but the first are cut from one slab")
-		elapse(alarm.CheckAge)
-		require.Nil(t, s.slab.room)
+		require.Equal(t, from(0, 10), kept)
 		h.end(t)
 	})
-	var s slab[int]
-	require.Len(t, s.cut(3, 0), 3)
-	require.Len(t, s.room, slabLen-3, "the clock has begun a moment ago")
-	require.Len(t, s.cut(slabLen, 1), slabLen, "a long one has its own")
-	require.Len(t, s.room, slabLen-3)
-	require.Len(t, s.cut(slabLen-3, 1), slabLen-3)
-	require.Nil(t, s.room, "an empty slice would keep the array")
 }
 
 func TestABatchOfDeadLetters(t *testing.T) {

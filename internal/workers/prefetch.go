@@ -132,16 +132,22 @@ func (w *Worker[T]) roomFor(n int) []delivery.Delivery[T] {
 	if n == 1 {
 		return w.one[:]
 	}
+	b := w.openBuffer()
+	if len(b.ds) < n {
+		b.ds, b.given, w.made = make([]delivery.Delivery[T], max(n, queue.PrefetchLen)), nil, 0
+	}
+	return b.ds[:n]
+}
+
+// openBuffer returns the worker's buffer.
+func (w *Worker[T]) openBuffer() *buffer[T] {
 	if w.buffer == nil {
 		w.buffer, _ = w.s.Q.Core.Buffers.Get().(*buffer[T])
 		if w.buffer == nil {
 			w.buffer = new(buffer[T])
 		}
 	}
-	if len(w.buffer.ds) < n {
-		w.buffer.ds, w.made = make([]delivery.Delivery[T], max(n, queue.PrefetchLen)), 0
-	}
-	return w.buffer.ds[:n]
+	return w.buffer
 }
 
 // forget lets go of all deliveries of the worker's buffer but n.
@@ -151,12 +157,19 @@ func (w *Worker[T]) forget(n int) {
 	}
 	if w.made > n {
 		clear(w.buffer.ds[n:w.made])
+		if w.buffer.given != nil {
+			clear(w.buffer.given[n:w.made])
+		}
 		w.made = n
 	}
 }
 
-// A buffer is where workers keep what is in their leases, empty between two uses.
-type buffer[T any] struct{ ds []delivery.Delivery[T] }
+// A buffer is where workers keep what is in their leases, empty between two uses. Of a
+// delivery that is no longer in ds, there is no copy in given.
+type buffer[T any] struct {
+	ds    []delivery.Delivery[T]
+	given []delivery.Delivery[T] // what a batch handler is given
+}
 
 // runLease runs the handler on what was prefetched, and goes on with more for as long as
 // there is any.

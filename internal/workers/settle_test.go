@@ -116,7 +116,7 @@ func TestWhatHappensToABatch(t *testing.T) {
 				c.s = h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 					c.y.note("%d-%d", ds[0].Body, ds[len(ds)-1].Body)
 					if ds[0].Body != size || ds[0].Attempt() > 1 {
-						before = ds
+						before = slices.Clone(ds)
 						return nil
 					}
 					require.ErrorIs(t, before[3].Nack(ctx), message.ErrSettled, "the batch before is done")

@@ -28,12 +28,10 @@ type Subscriber[T any] struct {
 	handlers[T]
 	prefetches bool // its workers prefetch messages
 	timed      bool // its workers are timed
-	keeps      bool // the slice that the handler gets is its to keep
 
 	// Guarded by the queue's Mu.
 	labels  context.Context
 	idle    []*Worker[T]           // to be used again
-	slab    *slab[T]               // nil if keeps is false
 	ended   bool                   // stopping, and no worker is left
 	done    chan struct{}          // closed when ended; made when somebody asks
 	awaited map[chan struct{}]bool // of calls of Shutdown that wait: closed when ended
@@ -44,7 +42,7 @@ type Subscriber[T any] struct {
 // A OneHandler works on one delivery.
 type OneHandler[T any] func(ctx context.Context, d delivery.Delivery[T]) error
 
-// A BatchHandler works on several deliveries at once. It may keep the slice.
+// A BatchHandler works on several deliveries at once. The slice is its until it returns.
 type BatchHandler[T any] func(ctx context.Context, ds []delivery.Delivery[T]) error
 
 // handlers are a handler: one of the two.
@@ -63,19 +61,16 @@ func (h *handlers[T]) run(ctx context.Context, ds []delivery.Delivery[T]) error 
 
 // Start adds a subscriber to the queue. It has one of the two handlers.
 func Start[T any](q *queue.Queue[T], one OneHandler[T], h BatchHandler[T], set settings.Subscriber) (*Subscriber[T], error) {
-	most, keeps := set.Batch, true
+	most := set.Batch
 	if one != nil {
-		most, keeps = 1, false
+		most = 1
 	}
-	s := &Subscriber[T]{Q: q, handlers: handlers[T]{one, h}, keeps: keeps}
+	s := &Subscriber[T]{Q: q, handlers: handlers[T]{one, h}}
 	s.Pool = consumers.Pool[T]{Workers: s, Clock: &q.Core.Clock, Most: most, Set: set.Shared(), Site: callsite.Of()}
 	if is := append(slices.Clip(q.Core.Around), set.Interceptors...); len(is) > 0 {
 		s.interceptors = &is
 	}
 	s.prefetches, s.timed = !q.Store.Direct, s.isTimed()
-	if keeps {
-		s.slab = new(slab[T])
-	}
 	q.Mu.Lock()
 	defer q.Mu.Unlock()
 	if q.Store.Closed {
@@ -202,9 +197,6 @@ func (s *Subscriber[T]) visibility() time.Duration {
 	}
 	return max(s.Q.Store.Set.Visibility, s.Set.AutoExtend)
 }
-
-// TrimLocked lets go of memory for batches to come.
-func (s *Subscriber[T]) TrimLocked() { s.slab.drop() }
 
 // Made reports whether the subscriber is not the zero Subscriber.
 func (s *Subscriber[T]) Made() bool { return s.Q != nil }

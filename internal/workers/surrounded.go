@@ -12,6 +12,7 @@ import (
 // it.
 type surrounded[T any] struct {
 	s   *Subscriber[T]
+	w   *Worker[T]
 	ids *message.IDs // the worker's
 	// handed is what the next run uses; nil: a new one. An interceptor may leave behind a
 	// next that it did not call, or that is running still, and has the deliveries then.
@@ -20,7 +21,7 @@ type surrounded[T any] struct {
 
 // surround puts the subscriber's interceptors around the worker's handlers.
 func (w *Worker[T]) surround() {
-	r := &surrounded[T]{s: w.s, ids: new(message.IDs)}
+	r := &surrounded[T]{s: w.s, w: w, ids: new(message.IDs)}
 	if w.timed != nil {
 		r.ids = &w.timed.ids
 	}
@@ -43,13 +44,13 @@ func (w *surrounded[T]) one(ctx context.Context, d delivery.Delivery[T]) error {
 	return err
 }
 
-// batch is the handler. The slice is its own.
+// batch is the handler. The worker uses the slice again only if nobody has it.
 func (w *surrounded[T]) batch(ctx context.Context, ds []delivery.Delivery[T]) error {
-	r := w.take()
-	r.Ds = ds
+	r, room := w.take(), w.w.buffer.given
+	r.Ds, w.w.buffer.given = ds, nil
 	err := w.handle(ctx, r)
 	if w.handed != nil {
-		r.Ds = nil
+		r.Ds, w.w.buffer.given = nil, room
 	}
 	return err
 }

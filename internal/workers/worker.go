@@ -168,9 +168,6 @@ func (w *Worker[T]) restLocked() {
 	if _, ok := q.Store.Win.NextDue(); !ok && q.Store.Leases.Timed() == 0 && q.Group.Running == 0 && q.Limited == 0 {
 		q.ArmLocked(0) // stops the timer
 	}
-	if !q.Alarm.Armed || !q.Alarm.Brief {
-		s.slab.drop() // else the timer comes in a moment
-	}
 	s.checkDoneLocked()
 	q.CheckDrainedLocked()
 	q.CheckEndedLocked()
@@ -196,6 +193,9 @@ func (w *Worker[T]) putDownLocked() {
 	}
 	if w.made == 0 {
 		clear(w.ds) // else it is overwritten, or let go of at rest
+		if w.buffer != nil && w.buffer.given != nil {
+			clear(w.given)
+		}
 	}
 	w.ds, w.given, w.ctxs, w.returned = nil, nil, nil, false
 	w.endTimeout()

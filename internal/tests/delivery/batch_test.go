@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -200,14 +201,15 @@ func TestCombinationOfAutoExtendWithABatchAndAShutdownOfTheSubscriber(t *testing
 	})
 }
 
-func TestTheSliceOfABatchHandlerIsItsToKeep(t *testing.T) {
+// The slice is used again for the next batch; what was copied out of it stays as it was.
+func TestDeliveriesCopiedOutOfABatchStayAsTheyWere(t *testing.T) {
 	kit.Bubble(t, func(t *testing.T, ctx context.Context) {
 		top := kit.NewTopic[int](t)
 		q := kit.OpenQueue(t, top, "q")
 		kit.Publish(t, top, 1, 2, 3)
 		var kept [][]fanout.Delivery[int]
 		_, err := q.SubscribeBatch(ctx, func(_ context.Context, ds []fanout.Delivery[int]) error {
-			kept = append(kept, ds)
+			kept = append(kept, slices.Clone(ds))
 			return nil
 		}, fanout.WithBatchSize(1))
 		require.NoError(t, err)
@@ -215,6 +217,8 @@ func TestTheSliceOfABatchHandlerIsItsToKeep(t *testing.T) {
 		require.Len(t, kept, 3)
 		for k, ds := range kept {
 			require.Equal(t, k+1, ds[0].Body)
+			require.NotEmpty(t, ds[0].ID())
+			require.ErrorIs(t, ds[0].Ack(ctx), fanout.ErrSettled)
 		}
 		top.Close()
 	})
