@@ -23,7 +23,7 @@ import (
 // whatever way they are found.
 func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		h := newHome[int](t, settings.Topic{})
+		h := newHome[int](t)
 		policyOf := func(text string) filter.Filter[int] {
 			p, err := policy.Parse(text)
 			require.NoError(t, err)
@@ -31,14 +31,16 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 		}
 		kinds := []func(k int) []filter.Filter[int]{
 			func(int) []filter.Filter[int] { return []filter.Filter[int]{policyOf(`{"name": ["a", "b"]}`)} },
-			func(int) []filter.Filter[int] { return accepting(all) },
+			func(int) []filter.Filter[int] { return []filter.Filter[int]{{Body: all}} },
 			func(k int) []filter.Filter[int] {
 				return []filter.Filter[int]{policyOf(`{"name": [{"prefix": "a"}]}`), {Body: func(body int) bool { return body != k }}}
 			},
-			func(int) []filter.Filter[int] { return append(accepting(all), policyOf(`{"name": ["a"]}`)) },
+			func(int) []filter.Filter[int] {
+				return append([]filter.Filter[int]{{Body: all}}, policyOf(`{"name": ["a"]}`))
+			},
 		}
 		for k := range 40 {
-			h.open(strconv.Itoa(k), kinds[k*7%4](k), capacity(2), overflows(settings.Reject))
+			h.open(strconv.Itoa(k), filtered(kinds[k*7%4](k)...), capacity(2), overflows(settings.Reject))
 		}
 		opened := slices.Clone(h.queues)
 		for k := 3; k < 40; k += 5 {
@@ -74,8 +76,8 @@ func TestQueuesWithFiltersAreLookedAtInTheOrderOfTheirOpening(t *testing.T) {
 type watched struct{ _ [1 << 10]byte }
 
 func TestAnOfferThatIsUsedAgainIsEmpty(t *testing.T) {
-	h := newHome[*watched](t, settings.Topic{})
-	h.open("q", []filter.Filter[*watched]{{Message: func(m *message.Published[*watched]) bool { return m.Body != nil }}})
+	h := newHome[*watched](t)
+	h.open("q", filtered(filter.Filter[*watched]{Message: func(m *message.Published[*watched]) bool { return m.Body != nil }}))
 	o, err := h.offers.OfAll([]message.Published[*watched]{{Body: new(watched), Attributes: map[string]string{"a": "b"}}, {Body: new(watched)}})
 	require.NoError(t, err)
 	require.NoError(t, h.tryAll(context.Background(), o, false))
@@ -94,7 +96,7 @@ func TestAnOfferThatIsUsedAgainIsEmpty(t *testing.T) {
 
 func TestAPublishThatWaitedIsNotUsedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		h := newHome[int](t, settings.Topic{})
+		h := newHome[int](t)
 		q := h.open("q", accepting(all), capacity(1))
 		h.publish(t, 1)
 		waited := h.offers.Of(2)
@@ -116,8 +118,8 @@ func TestAPublishThatWaitedIsNotUsedAgain(t *testing.T) {
 }
 
 func TestABatchIsShownOnceAllOfItIsAppended(t *testing.T) {
-	h := newHome[int](t, settings.Topic{})
-	plain := h.open("plain", nil)
+	h := newHome[int](t)
+	plain := h.open("plain")
 	even := h.open("even", accepting(func(body int) bool { return body%2 == 0 }))
 	every := h.open("all", accepting(all))
 	ready := func() [3]int {
@@ -145,8 +147,8 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 	// A consumer may make room between a publisher's look and its lock.
 	for _, o := range []settings.Overflow{settings.DropOldest, settings.DropNewest} {
 		bubble(t, func(t *testing.T, ctx context.Context) {
-			h := newHome[int](t, settings.Topic{})
-			q := h.open("q", nil, capacity(2), overflows(o))
+			h := newHome[int](t)
+			q := h.open("q", capacity(2), overflows(o))
 			h.publish(t, 1)
 			h.Mu.Lock()
 			its := []message.Item[int]{{Body: 2, Seq: 2}}
@@ -166,9 +168,9 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 }
 
 func TestSegmentsAreAQuarterOfTheSmallestCapacity(t *testing.T) {
-	h := newHome[int](t, settings.Topic{})
-	h.open("large", nil, capacity(400))
-	small := h.open("small", nil, capacity(40))
+	h := newHome[int](t)
+	h.open("large", capacity(400))
+	small := h.open("small", capacity(40))
 	require.Equal(t, 10, h.segment)
 	require.NoError(t, lifecycle.Close(small))
 	require.Equal(t, 100, h.segment)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/offer"
-	"github.com/gofanout/fanout/internal/settings"
 )
 
 // Who finds no room says that it waits, and then looks once more. Here it
@@ -19,8 +18,8 @@ import (
 func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		bubble(t, func(t *testing.T, ctx context.Context) {
-			h := newHome[int](t, settings.Topic{})
-			q := h.open("q", nil, capacity(1))
+			h := newHome[int](t)
+			q := h.open("q", capacity(1))
 			h.publish(t, 1)
 			d := receive(t, q)
 			q.Mu.Lock()
@@ -57,8 +56,8 @@ func TestNoPublishMissesTheRoomThatIsMadeAsItBeginsToWait(t *testing.T) {
 func TestAPublishThatIsAdmittedAsItIsReportedReturns(t *testing.T) {
 	for range 200 {
 		bubble(t, func(t *testing.T, ctx context.Context) {
-			h := newHome[int](t, settings.Topic{})
-			q := h.open("q", nil, capacity(1))
+			h := newHome[int](t)
+			q := h.open("q", capacity(1))
 			h.publish(t, 1)
 			d := receive(t, q)
 			go func() {

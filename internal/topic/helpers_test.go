@@ -54,40 +54,6 @@ func (y *diary) read() []string {
 
 func newDiary() *diary { return &diary{began: time.Now()} }
 
-// waiting publishes in a goroutine, and returns where the error will come.
-func waiting[T any](ctx context.Context, top *Topic[T], ms ...message.Published[T]) <-chan error {
-	errs := make(chan error, 1)
-	go func() { errs <- top.PublishMessages(ctx, ms...) }()
-	synctest.Wait()
-	return errs
-}
-
-func requireWaiting(t *testing.T, errs <-chan error) {
-	t.Helper()
-	synctest.Wait()
-	select {
-	case err := <-errs:
-		require.Fail(t, "it does not wait", "it returned %v", err)
-	default:
-	}
-}
-
-func requireDecided(t *testing.T, errs <-chan error) error {
-	t.Helper()
-	synctest.Wait()
-	select {
-	case err := <-errs:
-		return err
-	default:
-		require.Fail(t, "it waits")
-		return nil
-	}
-}
-
-func withID(body int, id string) message.Published[int] {
-	return message.Published[int]{Body: body, DeduplicationID: id}
-}
-
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()

@@ -3,13 +3,10 @@ package topic
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/gofanout/fanout/internal/admission"
-	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
@@ -61,31 +58,5 @@ func TestMessagesWithADelayDropTheOldestThatWaitsInAHand(t *testing.T) {
 		require.Equal(t, to(14, 32), bodies(t, g.q))
 		check(t, g.top)
 		g.end()
-	})
-}
-
-// Waiting in vain.
-
-func TestAHandlerWhoseQueueIsFullOfItsOwnKeyWouldDeadlock(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		top := newTopic[int](t, WithOrdering())
-		q := openQueue(t, top, "q", WithCapacity(3))
-		for n := range 3 {
-			require.NoError(t, top.PublishMessages(ctx, message.Published[int]{Body: n, OrderingKey: "k"}))
-		}
-		var errs []error
-		_, err := subscribeTo(q, ctx, func(hctx context.Context, d delivery.Delivery[int]) error {
-			if d.Body == 0 {
-				errs = append(errs, top.In.Publish(hctx, 3))
-			}
-			return nil
-		}, WithConcurrency(2)) // the second finds nothing but what stands behind the first
-		require.NoError(t, err)
-		time.Sleep(admission.StallAfter) // when it looks again, should it have looked before the second has
-		synctest.Wait()
-		require.Len(t, errs, 1, "it waits for ever")
-		require.ErrorIs(t, errs[0], message.ErrWouldDeadlock)
-		require.EqualValues(t, 3, view.StatsOf(q).Acked)
-		top.Close()
 	})
 }

@@ -19,7 +19,6 @@ import (
 
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/delivery"
-	"github.com/gofanout/fanout/internal/handling"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -169,108 +168,6 @@ func TestRowRateLimit(t *testing.T) {
 	})
 }
 
-func TestRowDeduplication(t *testing.T) {
-	const window = 5 * time.Minute
-	t.Run("window", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t, WithDeduplication(window, 10))
-			q := openQueue(t, top, "q")
-			publishAll(t, top, withID(1, "x"))
-			require.NoError(t, receive(t, q).Ack(ctx))
-			publishAll(t, top, withID(2, "x")) // remembered after the ack
-			elapse(window - 1)
-			publishAll(t, top, withID(3, "x"), withID(4, "y"), withID(5, "y"), message.Published[int]{Body: 6})
-			require.Equal(t, []int{4, 6}, bodies(t, q))
-			elapse(1)
-			publishAll(t, top, withID(7, "x"), withID(8, "y"))
-			require.Equal(t, []int{4, 6, 7}, bodies(t, q))
-			require.Equal(t, uint64(4), top.Stats().Published)
-			require.Equal(t, 4, top.Stats().Duplicates)
-
-			elapse(time.Second)
-			publishAll(t, top, withID(9, "z")) // a second after x, for which the timer comes
-			elapse(window - 1)
-			publishAll(t, top, withID(10, "z"))
-			elapse(1)
-			publishAll(t, top, withID(11, "z"))
-			require.Equal(t, []int{4, 6, 7, 9, 11}, bodies(t, q))
-			check(t, top)
-			top.Close()
-			<-top.Done()
-		})
-	})
-	t.Run("a duplicate needs no room", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t, WithDeduplication(window, 10))
-			q := openQueue(t, top, "q", WithCapacity(1))
-			openQueue(t, top, "even", WithFilter(func(b int) bool { return b%2 == 0 }), WithCapacity(1), WithOverflow(settings.Reject))
-			publishAll(t, top, withID(2, "x"))
-			publishAll(t, top, withID(2, "x"), withID(4, "x"))
-			other := waiting(ctx, top, message.Published[int]{Body: 1})
-			require.NoError(t, top.TryPublishMessages(ctx, withID(2, "x")), "not even while others wait")
-			requireWaiting(t, other)
-			require.Equal(t, []int{2}, bodies(t, q))
-			require.NoError(t, receive(t, q).Ack(ctx))
-			require.NoError(t, requireDecided(t, other))
-			check(t, top)
-			top.Close()
-		})
-	})
-	t.Run("filters see the right ones of a batch", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			var told []int
-			top := newTopic[int](t, WithDeduplication(window, 10), WithHooks(Hooks{Published: func(e Event) { told = append(told, int(e.Seq)) }}))
-			even := openQueue(t, top, "even", WithFilter(func(b int) bool { return b%2 == 0 }))
-			odd := openQueue(t, top, "odd", WithFilter(func(b int) bool { return b%2 == 1 }))
-			publishAll(t, top, withID(1, "a"), withID(2, "b"), withID(3, "a"), withID(4, "c"), withID(5, "b"), withID(6, "b"), withID(7, "d"))
-			require.Equal(t, []int{2, 4}, bodies(t, even))
-			require.Equal(t, []int{1, 7}, bodies(t, odd))
-			require.Equal(t, []int{1, 2, 3, 4}, told)
-			check(t, top)
-			top.Close()
-		})
-	})
-	t.Run("most IDs", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t, WithDeduplication(window, 2))
-			q := openQueue(t, top, "q")
-			publishAll(t, top, withID(1, "x"), withID(2, "y"), withID(3, "z"))
-			st := top.Stats()
-			require.Equal(t, [2]uint64{2, 1}, [2]uint64{uint64(st.Remembered), uint64(st.Forgotten)})
-			publishAll(t, top, withID(4, "y"), withID(5, "z"), withID(6, "x")) // x was forgotten, and now y is
-			require.Equal(t, []int{1, 2, 3, 6}, bodies(t, q))
-			require.Equal(t, 2, top.Stats().Forgotten)
-			top.Close()
-		})
-	})
-	t.Run("the memory is given back", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t, WithDeduplication(window, 100_000))
-			for n := range 1000 {
-				publishAll(t, top, withID(n, fmt.Sprint(n)))
-			}
-			elapse(window + window/8)
-			top.In.Mu.Lock() // nobody asked, but the timer
-			remembered, armed := top.In.IDsLocked()
-			require.Zero(t, remembered)
-			require.False(t, armed)
-			top.In.Mu.Unlock()
-			top.Close()
-			<-top.Done()
-		})
-	})
-	t.Run("a closed topic has no timer", func(t *testing.T) {
-		bubble(t, func(t *testing.T, ctx context.Context) {
-			top := newTopic[int](t, WithDeduplication(window, 10))
-			publishAll(t, top, withID(1, "x"))
-			top.Close()
-			start := time.Now()
-			<-top.Done()
-			require.Zero(t, time.Since(start))
-		})
-	})
-}
-
 func TestDoneComesWhenTheLastOfManyThatAPublishWokeIsHome(t *testing.T) {
 	for _, n := range []int{1, queue.WakesItself - 1, queue.WakesItself, queue.WakesItself + 1, 2*queue.WakesItself + 1, 5 * queue.WakesItself} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
@@ -310,33 +207,6 @@ func TestAQueueKeepsNoSubscriberThatWasShutDown(t *testing.T) {
 		}
 		require.Empty(t, q.Group.Subs)
 		top.Close()
-	})
-}
-
-func TestAHandlerKeepsNothingOfThePublishesThatItWaitedFor(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		in, out := newTopic[int](t), newTopic[int](t)
-		q := openQueue(t, out, "out", WithCapacity(1))
-		kept := make(chan int, 1)
-		subscribe(t, in, "in", func(ctx context.Context, d delivery.Delivery[int]) error {
-			for n := range 10 {
-				if err := out.In.Publish(ctx, n); err != nil {
-					return err
-				}
-			}
-			kept <- handling.RunOf(ctx).Waits()
-			return nil
-		})
-		publish(t, in, 1)
-		for range 10 {
-			d, err := receiveFrom(q, ctx)
-			require.NoError(t, err)
-			synctest.Wait() // the next one waits
-			require.NoError(t, d.Ack(ctx))
-		}
-		require.Zero(t, <-kept)
-		in.Close()
-		out.Close()
 	})
 }
 
