@@ -74,6 +74,7 @@ type Admission[T any] struct {
 	spare    log.Spare[message.Item[T]] // of the logs of queues
 	offers   offer.Maker[T]
 	offereds sync.Pool // not in use: *offered[T]
+	tellers  sync.Pool // not in use: *teller
 }
 
 // An Engine gets what is published, if the topic is on one.

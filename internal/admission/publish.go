@@ -181,9 +181,24 @@ func (a *Admission[T]) TellPublished(items []message.Item[T]) {
 	if !a.Core.Hooked[notice.Published] {
 		return
 	}
-	for _, it := range items {
-		a.To.Call(notice.Published, &notice.Event{
-			Topic: a.TopicName, Seq: it.Seq, Time: a.Time(it.At), MessageID: a.IDOf(it.Seq, it.At, it.Ext), PublishedAt: a.Time(it.At), Count: 1,
-		})
+	t, ok := a.tellers.Get().(*teller)
+	if !ok {
+		t = new(teller)
 	}
+	for _, it := range items {
+		at := a.Time(it.At)
+		t.event = notice.Event{
+			Topic: a.TopicName, Seq: it.Seq, Time: at, MessageID: t.ids.ID(&a.Clock, it.Seq, it.At, it.Ext), PublishedAt: at, Count: 1,
+		}
+		a.To.Call(notice.Published, &t.event)
+	}
+	t.event.MessageID = "" // it may be the publisher's
+	a.tellers.Put(t)
+}
+
+// A teller is what a publish needs to tell hooks of its messages. If a hook ends the
+// goroutine, it isn't used again.
+type teller struct {
+	event notice.Event
+	ids   message.IDs
 }

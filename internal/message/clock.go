@@ -81,7 +81,10 @@ func digits(x uint64) uint64 {
 	return x + 0x3030303030303030 + letters*('a'-'0'-10)
 }
 
-// IDs makes the same IDs as a clock's ID, sixteen in one piece of memory. It belongs to
+// idsAtOnce is how many IDs are made in one piece of memory: a size class of 1,024 bytes.
+const idsAtOnce = 28
+
+// IDs makes the same IDs as a clock's ID, several in one piece of memory. It belongs to
 // one goroutine at a time.
 type IDs struct {
 	room []byte // for IDs to come
@@ -98,7 +101,7 @@ func (s *IDs) ID(c *Clock, seq uint64, at int64, ext *Extra) string {
 		return s.last
 	}
 	if len(s.room) == 0 {
-		s.room = make([]byte, 16*idLen)
+		s.room = make([]byte, idsAtOnce*idLen)
 	}
 	id := s.room[:idLen]
 	c.put(id, seq, at)
