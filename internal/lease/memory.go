@@ -51,10 +51,10 @@ func (t *Table[T]) roomFor(wanted int) int {
 }
 
 // sparse reports whether a block may have too many places for what is left of it.
-// It looks at the slot alone.
+// It looks at the slot alone, of which something has just ended.
 func sparse[T any](s *slots.Slot[*Lease[T]]) bool {
 	left := bits.OnesCount64(s.Open | s.TimedOut)
-	return left <= 1 || 4*left <= int(block.SizeFor[left+bits.OnesCount64(s.Dead)])
+	return 4*left <= int(block.SizeFor[left+bits.OnesCount64(s.Dead)])
 }
 
 // tidyFilling is tidy for the lease that is filled.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -63,14 +64,22 @@ type consumer struct {
 	lease   *Lease[body]
 	inStep  bool
 	gathers bool
+	knows   bool // when its current message began
 	msgs    []*msg
 	at      int // of the current one
 	forgot  bool
 }
 
-// Message is what the consumer keeps.
 func (c *consumer) At(l *Lease[body], k int) int64 { return c.Message(l, k).At }
-func (c *consumer) Began(now int64) int64          { return now }
+
+func (c *consumer) Began(now int64) int64 {
+	if c.knows {
+		return c.msgs[c.at].start
+	}
+	return now
+}
+
+// Message is what the consumer keeps.
 
 func (c *consumer) Message(l *Lease[body], k int) message.Item[body] {
 	if c.forgot || l != c.lease && c.lease != nil || c.msgs[k].state == gone_ {
@@ -113,7 +122,7 @@ func (m *model) fresh(n int) ([]message.Item[body], []*msg) {
 	for k := range items {
 		m.seq++
 		b := m.seq
-		items[k] = message.Item[body]{Seq: m.seq, At: m.now, Body: &b}
+		items[k] = message.Item[body]{Seq: m.seq, At: int64(m.seq), Body: &b} // published one after the other
 		msgs[k] = &msg{item: items[k]}
 	}
 	return items, msgs
@@ -131,6 +140,9 @@ func (m *model) add(l *Lease[body], n int, vis int64, mixed bool, owner *consume
 			p := message.Past{Spent: x.spent, Passes: x.passes}
 			for _, a := range x.attempts {
 				p.Hist = p.Hist.With(message.Kept{Attempt: a})
+			}
+			if m.arg(4) == 0 {
+				x.item.Ext = &message.Extra{Key: "k"}
 			}
 			m.table.AddPast(l, x.item, p, m.now)
 			added = []*msg{x}
@@ -165,6 +177,11 @@ func (m *model) add(l *Lease[body], n int, vis int64, mixed bool, owner *consume
 func (m *model) keep(c *consumer, n int, vis int64) {
 	first := m.table.First(c.lease)
 	items, msgs := m.fresh(n)
+	if m.arg(6) == 0 {
+		k := m.arg(n)
+		items[k].Ext = &message.Extra{TTL: 1}
+		msgs[k].item = items[k]
+	}
 	c.msgs, c.at = msgs, 0
 	for k, x := range msgs {
 		m.deliver(x, first.Next(k), items[k], nil, vis)
@@ -189,7 +206,7 @@ func (m *model) deliver(x *msg, r message.Ref, it message.Item[body], h *message
 	} else {
 		require.Empty(m.t, h.Attempts(x.item.Seq))
 	}
-	require.NotContains(m.t, m.held, r.Stamp, "a stamp comes twice")
+	require.Nil(m.t, m.held[r.Stamp], "a stamp comes twice")
 	x.ref, x.state, x.start, x.vis, x.until = r, open, m.now, vis, 0
 	m.held[r.Stamp] = x
 }
@@ -208,8 +225,14 @@ func (m *model) ack(x *msg) {
 	m.end(x)
 }
 
-// pick returns any message in one of the given states, nil if there is none.
+// pick returns any message in one of the given states, often a current one, nil if there is
+// none.
 func (m *model) pick(states ...state) *msg {
+	if c := m.consumer(); c != nil && slices.Contains(states, current) && m.arg(4) == 0 {
+		if x := c.current(); x != nil && x.state == current {
+			return x
+		}
+	}
 	var all []*msg
 	for _, x := range m.held {
 		if slices.Contains(states, x.state) {
@@ -230,7 +253,7 @@ func (m *model) detach(x *msg) {
 	}
 	x.state = open
 	if c := x.with; c.at > 0 {
-		x.start = m.now
+		x.start = c.Began(m.now)
 	}
 }
 
@@ -288,6 +311,19 @@ var steps = []struct {
 			m.again(c)
 		}
 	}},
+	{"take", func(m *model) {
+		items, msgs := m.fresh(1 + m.arg(80))
+		for len(items) > 0 {
+			r := Run[body]{Items: items, History: new(message.History)} // it is overwritten
+			m.table.Take(&r, items[:1+m.arg(len(items))], len(items), 100, m.now)
+			require.NotEmpty(m.t, r.Items)
+			for k := range r.Items {
+				m.deliver(msgs[k], r.First.Next(k), r.Items[k], r.History, 100)
+			}
+			m.began += len(r.Items)
+			items, msgs = items[len(r.Items):], msgs[len(r.Items):]
+		}
+	}},
 	{"fill one", func(m *model) { m.add(m.table.Fill(1, 100), 1, 100, false, nil) }},
 	{"go on", func(m *model) {
 		if c := m.consumer(); c != nil && c.inStep {
@@ -303,6 +339,7 @@ var steps = []struct {
 			if x != nil {
 				m.detach(x)
 			}
+			require.NoError(m.t, m.compareKept(c))
 		}
 	}},
 	{"take back", func(m *model) {
@@ -439,7 +476,12 @@ var steps = []struct {
 			}
 		}
 	}},
-	{"clean", func(m *model) { m.table.Clean() }},
+	{"clean", func(m *model) {
+		m.table.Clean()
+		for _, c := range m.consumers {
+			require.NoError(m.t, m.compareKept(c))
+		}
+	}},
 	{"trim", func(m *model) { m.table.Trim() }},
 	{"rest", func(m *model) {
 		if again := m.table.Rest(uint64(m.arg(2))); !again {
@@ -460,7 +502,7 @@ func (m *model) open(inStep bool) {
 		return
 	}
 	room, vis := 1+m.arg(70), int64(100+300*(m.arg(8)/7))
-	c := &consumer{inStep: inStep, gathers: !inStep && m.arg(2) == 0}
+	c := &consumer{inStep: inStep, gathers: !inStep && m.arg(2) == 0, knows: m.arg(2) == 0}
 	m.consumers = append(m.consumers, c)
 	switch n := min(room, Len); {
 	case c.gathers:
@@ -525,6 +567,10 @@ func (m *model) goOn(c *consumer) {
 		_, went = c.lease.Word.Advance()
 		require.Equal(m.t, more && acked, went)
 	default:
+		if m.arg(2) == 0 {
+			require.Equal(m.t, x.state == current, m.table.Detach(c.lease, m.now))
+			m.detach(x)
+		}
 		over := x.state != current
 		went = m.table.Next(c.lease)
 		require.Equal(m.t, more && over, went)
@@ -604,6 +650,7 @@ func (m *model) expire(until due.Instant, most int) {
 					require.Nil(m.t, x.with)
 					require.Less(m.t, int(x.spent)+1, most)
 					require.Zero(m.t, x.until)
+					require.True(m.t, x.item.Ext.Plain())
 					m.note(x, x.start, m.now)
 					x.state = timedOut
 					m.ended = append(m.ended, x.ref)
@@ -625,7 +672,8 @@ func (m *model) takeTimedOut() {
 	most := 1 + m.arg(70)
 	_, any := m.table.FirstTimedOut()
 	require.Equal(m.t, len(m.timedOut) > 0, any)
-	r, ok := m.table.TakeTimedOut(most, 100, m.now)
+	vis := int64(100 + 100*(m.arg(8)/7))
+	r, ok := m.table.TakeTimedOut(most, vis, m.now)
 	if !ok {
 		return
 	}
@@ -634,7 +682,7 @@ func (m *model) takeTimedOut() {
 	for k := range r.Items {
 		x := m.timedOut[k]
 		delete(m.held, x.ref.Stamp)
-		m.deliver(x, r.First.Next(k), r.Items[k], r.History, 100)
+		m.deliver(x, r.First.Next(k), r.Items[k], r.History, vis)
 	}
 	m.began += len(r.Items)
 	m.timedOut = m.timedOut[len(r.Items):]
@@ -676,6 +724,9 @@ func (m *model) compare() error {
 			c.InFlight++
 		}
 	}
+	if err := m.compareAhead(c); err != nil {
+		return err
+	}
 	if got := m.table.Counts(); got != c {
 		return fmt.Errorf("counts are %+v, want %+v", got, c)
 	}
@@ -693,16 +744,37 @@ func (m *model) compare() error {
 	if !slices.EqualFunc(refs, byBit, func(r message.Ref, x *msg) bool { return r == x.ref }) {
 		return fmt.Errorf("in flight are %v", refs)
 	}
+	if len(byBit) > 0 {
+		if err := m.compareOne(byBit[m.arg(len(byBit))]); err != nil {
+			return err
+		}
+	}
 	if n := len(m.table.Leases()); n != len(m.consumers) {
 		return fmt.Errorf("%d leases have consumers, want %d", n, len(m.consumers))
 	}
 	for _, c := range m.consumers {
-		done := true
+		done, inFlight := true, 0
 		for _, x := range c.msgs {
 			done = done && x.state == gone_
+			if x.state == open || x.state == current {
+				inFlight++
+			}
+		}
+		if x := c.current(); x != nil && x.state == current {
+			if err := m.compareOne(x); err != nil {
+				return err
+			}
 		}
 		if m.table.Done(c.lease) != done {
 			return fmt.Errorf("a consumer is done: %v", !done)
+		}
+		if n := m.table.InFlightOf(c.lease); n != inFlight {
+			return fmt.Errorf("%d of a consumer's are in flight, want %d", n, inFlight)
+		}
+		if int(c.lease.step) > m.table.ahead {
+			if err := m.compareKept(c); err != nil {
+				return err
+			}
 		}
 	}
 	if m.table.Held() != len(m.held) {
@@ -721,6 +793,69 @@ func (m *model) compare() error {
 	return m.compareMemory()
 }
 
+// compareAhead compares what the table says of what waits, or is to be taken again.
+func (m *model) compareAhead(c Counts) error {
+	steps, oldest, timed := false, int64(math.MaxInt64), 0
+	for _, x := range m.held {
+		if x.state == open {
+			timed++
+		}
+		steps = steps || x.state == waiting || x.state == current
+		if x.state == waiting || x.state == timedOut {
+			oldest = min(oldest, x.item.At)
+		}
+	}
+	if at, ok := m.table.Oldest(); ok != (c.Waiting+c.TimedOut > 0) || ok && at != oldest {
+		return fmt.Errorf("the oldest is of %d, %v; want %d", at, ok, oldest)
+	}
+	l := m.table.FirstAhead()
+	if (l != nil) != (c.Waiting > 0) || l != nil && l.Word.Place().Waiting() == 0 {
+		return fmt.Errorf("%d wait, and %v is a lease in which they do", c.Waiting, l)
+	}
+	if w, o, n := m.table.Waiting(), m.table.Timed(), m.table.TimedOut(); w != c.Waiting || n != c.TimedOut || o != timed {
+		return fmt.Errorf("%d wait, %d have timed out, %d will; want %+v, and %d", w, n, o, c, timed)
+	}
+	if got := m.table.Steps(); got != steps {
+		return fmt.Errorf("some wait or are current: %v, want %v", got, steps)
+	}
+	return nil
+}
+
+// compareOne compares what the table says of a delivery that owns its message.
+func (m *model) compareOne(x *msg) error {
+	p, ok := m.table.Past(x.ref)
+	if it, _, found := m.table.Lookup(x.ref); !ok || !found || it != x.item || p.Spent != x.spent || p.Passes != x.passes ||
+		!slices.Equal(p.Hist.Attempts(it.Seq), x.attempts) {
+		return fmt.Errorf("%v has been through %+v, want %+v", it, p, x)
+	}
+	return nil
+}
+
+// compareKept checks that nothing is kept that is over in the lease of a consumer, which has
+// just been looked at, before its current message.
+func (m *model) compareKept(c *consumer) error {
+	l, live := c.lease, false
+	if l.Kept() {
+		return nil
+	}
+	over := map[uint64]bool{}
+	for k, x := range c.msgs {
+		live = live || x.state != gone_
+		if x.state == gone_ && (!c.inStep || k < c.at) {
+			over[x.item.Seq] = true
+		}
+	}
+	if !live {
+		return nil // it is given back with the lease
+	}
+	for p := range l.block.Items {
+		if it := &l.block.Items[p]; it.Body != nil && over[it.Seq] {
+			return fmt.Errorf("a consumer's lease keeps %d, which is over", it.Seq)
+		}
+	}
+	return nil
+}
+
 // compareMemory checks that nothing is kept that is over, but where that is allowed,
 // and that what is kept needs little memory.
 func (m *model) compareMemory() error {
@@ -728,7 +863,22 @@ func (m *model) compareMemory() error {
 	for _, x := range m.held {
 		live[x.item.Seq] = true
 	}
-	for id, s := range m.table.slots.All {
+	t := m.table
+	for _, beyond := range [][]*Lease[body]{t.steps[len(t.steps):cap(t.steps)], t.heads[len(t.heads):cap(t.heads)]} {
+		for _, l := range beyond {
+			if l != nil {
+				return fmt.Errorf("a lease that is over is kept beyond a slice's end")
+			}
+		}
+	}
+	for id, s := range t.slots.All {
+		if l := s.Lease; l.block.Present == ^uint64(0) {
+			for p := int(l.n); p < len(l.block.Items); p++ {
+				if l.block.Items[p].Body != nil {
+					return fmt.Errorf("block %d keeps something behind its last message", id)
+				}
+			}
+		}
 		if s.Lease.step != 0 {
 			continue
 		}
@@ -774,7 +924,7 @@ func TestTheTableIsAsANaiveOne(t *testing.T) {
 			s := steps[weights[rng.IntN(len(weights))]]
 			s.run(m)
 			require.NoError(t, m.compare(), "seed %d, step %d: %s", seed, k, s.name)
-			if len(m.held) > 2000 {
+			if len(m.held) > 800 {
 				m.settleAll()
 			}
 		}

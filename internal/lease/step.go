@@ -216,9 +216,6 @@ func (t *Table[T]) End(l *Lease[T], now int64) {
 	l.step, l.owner = 0, nil
 	l.Word.Leave()
 	if s.Open|s.TimedOut != 0 {
-		if l.block.Present == ^uint64(0) {
-			clear(l.block.Items[l.n:])
-		}
 		s.Dead |= gone(s)
 		t.tidy(s)
 		return

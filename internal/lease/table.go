@@ -274,7 +274,7 @@ func (t *Table[T]) added(l *Lease[T], first, n int, now int64) {
 	s.Open |= mask(first, n)
 	t.open += n
 	t.began += n
-	if at := after(now, l.vis); n > 0 && (l.due.When.At == 0 || l.due.When.At >= at) { // else it comes up earlier
+	if at := after(now, l.vis); l.due.When.At == 0 || l.due.When.At >= at { // else it comes up earlier
 		t.due.Enter(&l.due, at, s.Base+uint64(first))
 	}
 }

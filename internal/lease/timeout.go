@@ -119,7 +119,6 @@ func (t *Table[T]) timeOutSome(l *Lease[T], s *slots.Slot[*Lease[T]], late uint6
 		k := bits.TrailingZeros64(s.Open)
 		t.due.Enter(&l.due, l.deadline(k), s.Base+uint64(k))
 	}
-	t.tidy(s)
 }
 
 // firstTimedOut returns the block that timed out first.
@@ -129,7 +128,7 @@ func (t *Table[T]) firstTimedOut() (s *slots.Slot[*Lease[T]]) {
 	}
 	for ; ; t.ranked.Drop() {
 		b := t.ranked.First()
-		if s = t.slots.Find(b.ID); s != nil && s.Lease != nil && s.TimedOut != 0 && s.Lease.more.rank == b.Rank {
+		if s = t.slots.Find(b.ID); s != nil && s.TimedOut != 0 && s.Lease.more.rank == b.Rank {
 			return s
 		}
 	}
