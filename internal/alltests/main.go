@@ -1,5 +1,5 @@
 // Alltests runs the tests of every module of the repository, with the race
-// detector (the benchmarks' without), two modules at a time:
+// detector (the benchmarks' and those with a newer SDK without), two modules at a time:
 //
 //	go run ./internal/alltests        # every test; those that can be short (go test -short) are
 //	go run ./internal/alltests -full  # the tests that the first command runs in short, at full length
@@ -117,8 +117,11 @@ func optionsOf(arguments []string) options {
 
 // raced says whether a module's tests run with the race detector. The benchmarks' do
 // not: what they compare fanout with would be compiled once more for it, minutes of C.
+// Nor do those that run other modules' tests with a newer SDK: these run with it where
+// they stand.
 func (o options) raced(module string) bool {
-	return o.race && !strings.HasPrefix(filepath.ToSlash(module), "internal/bench")
+	module = filepath.ToSlash(module)
+	return o.race && !strings.HasPrefix(module, "internal/bench") && !strings.HasSuffix(module, "/sdknext")
 }
 
 // of are the arguments of go test for a module, or none if there is nothing to run.
@@ -161,7 +164,7 @@ func announce(w io.Writer, plans []plan, o options) {
 		packages += p.packages
 		tests += p.tests
 	}
-	race := "with the race detector (internal/bench without)"
+	race := "with the race detector (internal/bench and sdknext without)"
 	if !o.race {
 		race = "without the race detector"
 	}

@@ -159,7 +159,11 @@ func TestWhatTimesOutTogetherComesAgainUntilItIsDead(t *testing.T) {
 // order in which they became ready.
 func TestWhatTimesOutComesBackInTheOrderInWhichItBecameReady(t *testing.T) {
 	const vis = 10 * time.Second
-	for seed := range uint64(20) {
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			rnd := rand.New(rand.NewPCG(seed, 3))
 			top := newTopic[int](t)

@@ -21,7 +21,7 @@ import (
 func TestPromise03NoWakeUpIsLostBetweenALookAndASleep(t *testing.T) {
 	rounds := 200_000
 	if testing.Short() {
-		rounds = 20_000
+		rounds = 10_000
 	}
 	for _, row := range []struct {
 		name    string
