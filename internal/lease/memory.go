@@ -57,9 +57,9 @@ func sparse[T any](s *slots.Slot[*Lease[T]]) bool {
 	return 4*left <= int(block.SizeFor[left+bits.OnesCount64(s.Dead)])
 }
 
-// tidyFilling is tidy for the lease that is filled.
+// tidyFilling is tidy for the lease that is filled: nothing of it has timed out.
 func (t *Table[T]) tidyFilling(s *slots.Slot[*Lease[T]]) {
-	l, left := s.Lease, bits.OnesCount64(s.Open|s.TimedOut)
+	l, left := s.Lease, bits.OnesCount64(s.Open)
 	if left == 0 && l.Room() == 0 {
 		t.filling, t.fillSlot = nil, nil
 		t.warm = true

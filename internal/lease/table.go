@@ -126,9 +126,8 @@ func (t *Table[T]) lend(c Consumer[T], l *Lease[T], vis int64, room int) *Lease[
 func (t *Table[T]) Again(l *Lease[T], n int, now int64) bool {
 	s, p := t.slot(l), l.Word.Place()
 	if s.Open|s.TimedOut != 0 || l.block.Items != nil || l.more != nil || p != 0 && (!p.Over() || p.Waiting() > 0) {
-		return false
+		return false // what is over in step, the last message included, is counted
 	}
-	t.count(l)
 	t.due.Leave(&l.due)
 	t.keep(l, n, now, p != 0)
 	return true
@@ -199,9 +198,7 @@ func (t *Table[T]) unfill() {
 		t.filling, t.fillSlot = nil, nil
 		t.warm = t.warm || l.Room() == 0
 		s := t.slot(l)
-		if s.Open|s.TimedOut != 0 {
-			s.Dead |= gone(s) // those included that were cleared while it was filled
-		}
+		s.Dead |= gone(s) // those included that were cleared while it was filled
 		t.tidy(s)
 	}
 }
@@ -230,10 +227,6 @@ func (t *Table[T]) Take(r *Run[T], items []message.Item[T], wanted int, vis, now
 		n = copy(l.block.Items[first:], items)
 	}
 	t.added(l, first, n, now)
-	if l.more != nil {
-		*r = t.Run(l, first)
-		return
-	}
 	// Field by field: a Run that is returned is copied before its parts have been stored.
 	r.Items, r.History = l.block.Items[first:first+n], nil
 	r.First.Stamp, r.First.Block, r.First.Attempt = t.fillSlot.Base+uint64(first), l.due.ID, 1
