@@ -44,6 +44,12 @@ func (b *bell) arm(at time.Duration) { b.do(func(a *Alarm) { a.Arm(b.now(), int6
 func (b *bell) brief(at time.Duration) {
 	b.do(func(a *Alarm) { a.ArmBriefly(b.now(), int64(at)+1, b) })
 }
+func (b *bell) check(at time.Duration) {
+	b.do(func(a *Alarm) {
+		a.CheckBy(int64(at) + 1)
+		a.ArmCheck(b.now(), b)
+	})
+}
 func (b *bell) stop() { b.do((*Alarm).Stop) }
 
 func TestTheAlarmComesAtItsInstant(t *testing.T) {
@@ -64,6 +70,10 @@ func TestTheAlarmComesAtItsInstant(t *testing.T) {
 		{"a brief one comes soon", func(b *bell) { b.brief(3 * s) }, []time.Duration{CheckAge}},
 		{"but not late", func(b *bell) { b.brief(CheckAge / 2) }, []time.Duration{CheckAge / 2}},
 		{"a brief one waits for one that comes before", func(b *bell) { b.arm(CheckAge / 2); b.brief(s) }, []time.Duration{CheckAge / 2}},
+		{"a check comes when memory is no longer spared", func(b *bell) { b.check(SpareAge) }, []time.Duration{SpareAge}},
+		{"a check comes before what is later", func(b *bell) { b.arm(s); b.check(SpareAge) }, []time.Duration{SpareAge}},
+		{"a check waits for one that comes before", func(b *bell) { b.brief(s); b.check(SpareAge) }, []time.Duration{CheckAge}},
+		{"at once, if the check has passed", func(b *bell) { time.Sleep(s); b.check(SpareAge) }, []time.Duration{s}},
 		{"at the end of time", func(b *bell) { b.do(func(a *Alarm) { a.ArmBriefly(b.now(), math.MaxInt64, b) }) }, []time.Duration{CheckAge}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -98,6 +108,8 @@ func TestABriefAlarmIsTouchedOnceAMillisecond(t *testing.T) {
 		})
 		b.arm(CheckAge / 4)
 		b.do(func(a *Alarm) { require.False(t, a.Brief) })
+		b.check(CheckAge / 8)
+		b.do(func(a *Alarm) { require.True(t, a.Brief, "a check is one") })
 		b.stop()
 	})
 }
