@@ -3,6 +3,7 @@ package enginequeue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
+	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -47,11 +49,37 @@ func TestAMessageWhoseAttemptsAreSpentIsADeadLetter(t *testing.T) {
 }
 
 // What can't be a dead letter is parked: it comes again after five seconds, tries again, and
-// is not delivered.
+// is not delivered, whether the engine keeps state or not.
 func TestWhatFindsNoRoomAmongTheDeadLettersIsParked(t *testing.T) {
+	for _, without := range [][]engine.Feature{nil, {engine.State}} {
+		parks(t, without)
+	}
+	bubble(t, func(t *testing.T, ctx context.Context) { // an engine that fails is told of
+		failed := newDiary()
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, failures(failed))
+		q := h.open(t)
+		h.publish(t, "a")
+		e.Inject(fakeengine.Fault{Op: fakeengine.DeadLetter, Nth: 1, Err: errBroken})
+		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errors.New("no"))))
+		lines := failed.read()
+		require.Len(t, lines, 1)
+		require.Regexp(t, `^0s: dead-letter: message ".*": broken$`, lines[0])
+		elapse(parkedWait - 1)
+		messages, _ := h.kept(t)
+		require.Equal(t, engine.Stats{InFlight: 1}, messages, "not earlier")
+		elapse(1)
+		requireNone(t, q)
+		require.Equal(t, "a", receive(t, q.DeadLetters()).Body)
+		h.end(t)
+	})
+}
+
+func parks(t *testing.T, without []engine.Feature) {
+	t.Helper()
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		parked, failed := 0, newDiary()
-		h := newHost(t, fakeengine.New(fakeengine.Config{}), hooked(notice.Parked, func(notice.Event) { parked++ }), failures(failed))
+		h := newHost(t, fakeengine.New(fakeengine.Config{Without: without}), hooked(notice.Parked, func(notice.Event) { parked++ }), failures(failed))
 		q := h.open(t, func(s *settings.Queue) { s.DeadCapacity, s.Asked.DeadCapacity = 1, true })
 		h.publish(t, "a", "b")
 		for range 2 {
@@ -74,22 +102,6 @@ func TestWhatFindsNoRoomAmongTheDeadLettersIsParked(t *testing.T) {
 		require.Empty(t, failed.read(), "no room is no failure")
 		h.end(t)
 	})
-	bubble(t, func(t *testing.T, ctx context.Context) { // an engine that fails is told of
-		failed := newDiary()
-		e := fakeengine.New(fakeengine.Config{})
-		h := newHost(t, e, failures(failed))
-		q := h.open(t)
-		h.publish(t, "a")
-		e.Inject(fakeengine.Fault{Op: fakeengine.DeadLetter, Nth: 1, Err: errBroken})
-		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errors.New("no"))))
-		lines := failed.read()
-		require.Len(t, lines, 1)
-		require.Regexp(t, `^0s: dead-letter: message ".*": broken$`, lines[0])
-		elapse(parkedWait)
-		requireNone(t, q)
-		require.Equal(t, "a", receive(t, q.DeadLetters()).Body)
-		h.end(t)
-	})
 }
 
 // A message that is too large for the dead letters is told of once, and tries again as seldom
@@ -108,7 +120,10 @@ func TestAMessageThatIsTooLargeToDieIsToldOnce(t *testing.T) {
 		require.Len(t, lines, 1)
 		require.Contains(t, lines[0], "dead-letter: ")
 		for range 2 {
-			elapse(time.Hour)
+			elapse(time.Hour - onengine.ProbeTime - 1)
+			messages, _ := h.kept(t)
+			require.Equal(t, engine.Stats{InFlight: 1}, messages, "not earlier")
+			elapse(onengine.ProbeTime + 1)
 			requireNone(t, q)
 			synctest.Wait()
 		}
@@ -137,6 +152,56 @@ func TestAWaitIsAsLongAsTheEngineCan(t *testing.T) {
 		elapse(2 * time.Second)
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{Ready: 1}, messages, "parked for as long")
+		h.end(t)
+	})
+}
+
+// What has expired on its way and finds no way to the dead letters is parked as others: it is
+// counted once, and not while the engine has not taken it at all.
+func TestWhatExpiresOnItsWayIsParkedOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		parked := 0
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, hooked(notice.Parked, func(notice.Event) { parked++ }))
+		q := h.open(t, func(s *settings.Queue) { s.TTL = time.Minute })
+		counts := func() []uint64 {
+			s := view.StatsOf(q)
+			return []uint64{uint64(parked), s.TimesParked, s.DeadLettered}
+		}
+		h.publish(t, "a")
+		elapse(time.Minute)
+		e.Inject(fakeengine.Fault{Op: fakeengine.DeadLetter, Err: errBroken})
+		e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 1, Err: errBroken})
+		requireNone(t, q)
+		require.Equal(t, []uint64{0, 0, 0}, counts(), "the engine has it as it was")
+		elapse(30*time.Second + leaseSlack)
+		requireNone(t, q)
+		require.Equal(t, []uint64{1, 1, 0}, counts())
+		elapse(parkedWait)
+		requireNone(t, q)
+		require.Equal(t, []uint64{1, 1, 0}, counts())
+		e.Heal()
+		elapse(parkedWait)
+		requireNone(t, q)
+		require.Equal(t, []uint64{1, 1, 1}, counts())
+		h.end(t)
+	})
+}
+
+// A queue remembers which messages are too large to die, so many and no more.
+func TestAQueueRemembersABoundedNumberOfMessagesThatAreTooLarge(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHost(t, fakeengine.New(fakeengine.Config{}))
+		r := h.open(t).Keeper.(*Queue[string])
+		told := func(k int) bool { return r.refusal(&engine.Message{ID: fmt.Sprint(k)}, engine.ErrTooLarge) != nil }
+		for k := range mostOversized {
+			require.True(t, told(k))
+		}
+		require.False(t, told(0))
+		require.False(t, told(mostOversized-1))
+		require.True(t, told(mostOversized))
+		require.True(t, told(0), "it has begun anew")
+		require.Len(t, r.oversized, 2)
 		h.end(t)
 	})
 }

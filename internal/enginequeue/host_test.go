@@ -44,6 +44,7 @@ type host struct {
 	told   []string
 	closed bool
 	refuse error // what Enter returns
+	left   []string
 }
 
 // newHost returns a topic on the engine. Hooks that fail put their errors into what failed
@@ -142,6 +143,7 @@ func (h *host) Leave(q *queue.Queue[string], deleting bool) (p notice.Pending, l
 	}
 	h.Live.Add(1)
 	q.Closing = true
+	h.left = append(h.left, fmt.Sprintf("%s, deleting: %t", q.Name(), deleting))
 	delete(h.queues, q.Name())
 	lifecycle.CloseNow(q, deleting)
 	lifecycle.CloseNow(q.Dead, deleting)

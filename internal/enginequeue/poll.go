@@ -2,11 +2,9 @@ package enginequeue
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
-	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/consumers"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/onengine"
@@ -26,7 +24,7 @@ func (r *Queue[T]) WantLocked() {
 
 // stopPollLocked ends the poller's wait if no worker is there to serve.
 func (r *Queue[T]) stopPollLocked() {
-	if r.q.Polling && (r.q.Store.Closed || !r.q.ServesLocked() || r.wantedLocked() <= 0) {
+	if r.q.Polling && (!r.q.ServesLocked() || r.wantedLocked() <= 0) {
 		r.stopPoll()
 	}
 }
@@ -62,7 +60,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 		ended := ctx.Err() != nil
 		q.Mu.Lock()
 		n := 0
-		if !ended && !q.Store.Closed && q.ServesLocked() {
+		if !ended && q.ServesLocked() {
 			n = r.wantedLocked()
 		}
 		if n <= 0 {
@@ -73,7 +71,7 @@ func (r *Queue[T]) poll(ctx context.Context) {
 		}
 		q.Mu.Unlock()
 		got, err := r.eq.Receive(ctx, min(n, onengine.MostPolled), r.lease(q.Store.Set.Visibility))
-		if err != nil && ctx.Err() == nil && !r.ended(err) {
+		if err != nil && ctx.Err() == nil { // else the queue has no use for it: a close ends ctx first
 			r.failedAt("receive", onengine.Error(err))
 			pause(ctx, min(100*time.Millisecond<<failures, 10*time.Second))
 			failures = min(failures+1, 10)
@@ -93,14 +91,6 @@ func (r *Queue[T]) poll(ctx context.Context) {
 	}
 }
 
-// ended reports whether err is that of a queue that this side has closed. One that
-// was closed by somebody else is a failure like others: it may come back.
-func (r *Queue[T]) ended(err error) bool {
-	r.q.Mu.Lock()
-	defer r.q.Mu.Unlock()
-	return r.q.Store.Closed && errors.Is(err, engine.ErrClosed)
-}
-
 // pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -115,12 +105,11 @@ func pause(ctx context.Context, d time.Duration) {
 func (r *Queue[T]) restLocked() {
 	q := r.q
 	q.Polling = false
-	if q.Store.Closed || !q.ServesLocked() || !slices.ContainsFunc(q.Group.Subs, func(s *consumers.Pool[T]) bool { return !s.Stopping }) {
+	if !q.ServesLocked() || !slices.ContainsFunc(q.Group.Subs, func(s *consumers.Pool[T]) bool { return !s.Stopping }) {
 		for i, ok := q.Store.PopReady(); ok; i, ok = q.Store.PopReady() {
 			r.EndLocked(i, message.Verdict{Cause: message.Released, Unstarted: true}, q.Core.Now())
 		}
 	}
 	q.HandOnLocked() // somebody may have become free meanwhile
-	q.CheckDrainedLocked()
 	q.CheckEndedLocked()
 }

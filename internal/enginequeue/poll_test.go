@@ -19,6 +19,7 @@ import (
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/store"
 	"github.com/gofanout/fanout/internal/view"
+	"github.com/gofanout/fanout/internal/workers"
 )
 
 func TestThePollerReceivesAsManyAsThereAreWorkersFree(t *testing.T) {
@@ -52,6 +53,7 @@ func TestThePollerReceivesAsManyAsThereAreWorkersFree(t *testing.T) {
 		h.publish(t, "nobody's")
 		elapse(time.Minute)
 		require.Equal(t, calls, e.Calls(fakeengine.Receive), "nobody is there")
+		require.Zero(t, e.Calls(fakeengine.Return), "nothing was taken in vain")
 		messages, _ = h.kept(t)
 		require.Equal(t, engine.Stats{Ready: 1}, messages)
 		h.end(t)
@@ -104,6 +106,7 @@ func TestThePollerRestsWhileTheQueueIsPaused(t *testing.T) {
 		h.publish(t, "a")
 		elapse(time.Minute)
 		require.Empty(t, y.read())
+		require.Zero(t, e.Calls(fakeengine.Return), "it was not taken")
 		require.NoError(t, lifecycle.Resume(ctx, q))
 		synctest.Wait()
 		require.Equal(t, []string{"1m0s: a"}, y.read())
@@ -144,7 +147,9 @@ func TestWhatNobodyIsThereForGoesBackToTheEngine(t *testing.T) {
 				require.EqualValues(t, 2, view.StatsOf(q).ReleasedCount)
 				require.Zero(t, view.StatsOf(q).Delivered)
 				other := newHost(t, e.Sibling())
-				require.Equal(t, 1, receive(t, other.open(t)).Attempt())
+				d := receive(t, other.open(t))
+				require.Equal(t, 1, d.Attempt())
+				require.Empty(t, d.History(), "nobody has begun with it")
 				other.end(t)
 				h.end(t)
 			})
@@ -255,6 +260,7 @@ func TestWhatNoWorkerHasBegunWithGoesBackAtClose(t *testing.T) {
 		require.True(t, ok)
 		q.Store.Put(i, store.Backlogged)
 		q.Unlock()
+		require.Equal(t, 2, view.StatsOf(q).InFlight, "as the engine sees it")
 		require.NoError(t, lifecycle.Close(q))
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{Ready: 1, InFlight: 1}, messages, "who has a delivery keeps it")
@@ -278,6 +284,73 @@ func TestWhatComesAsTheQueueIsClosedGoesBack(t *testing.T) {
 		elapse(time.Second)
 		messages, _ := h.kept(t)
 		require.Equal(t, engine.Stats{Ready: 1}, messages)
+		h.end(t)
+	})
+}
+
+// A subscriber that ends is received for no more, though a handler of it still runs: what comes
+// for it goes back at once.
+func TestASubscriberThatEndsIsReceivedForNoMore(t *testing.T) {
+	for name, late := range map[string]time.Duration{"nothing is on its way": 0, "a message is on its way": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				e := fakeengine.New(fakeengine.Config{})
+				h := newHost(t, e)
+				q := h.open(t)
+				var handled []string
+				s := work(t, q, 2, func(_ context.Context, d delivery.Delivery[string]) error {
+					handled = append(handled, d.Body)
+					time.Sleep(20 * time.Second)
+					return nil
+				})
+				h.publish(t, "a")
+				synctest.Wait()
+				if late > 0 {
+					e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Late: late})
+					require.NoError(t, lifecycle.Pause(ctx, q)) // so that it receives anew
+					require.NoError(t, lifecycle.Resume(ctx, q))
+					synctest.Wait()
+					h.publish(t, "b")
+					synctest.Wait()
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- s.Shutdown(context.Background()) }()
+				synctest.Wait()
+				if late == 0 {
+					h.publish(t, "b")
+				}
+				elapse(late)
+				messages, _ := h.kept(t)
+				require.Equal(t, engine.Stats{Ready: 1, InFlight: 1}, messages)
+				require.Equal(t, late > 0, e.Calls(fakeengine.Return) == 1)
+				require.NoError(t, <-ended)
+				require.Equal(t, []string{"a"}, handled)
+				require.EqualValues(t, 1, view.StatsOf(q).Acked)
+				h.end(t)
+			})
+		})
+	}
+}
+
+// A handler of batches is received for as many messages as it may get.
+func TestThePollerReceivesAWholeBatch(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a", "b", "c", "d", "e")
+		set := settings.DefaultSubscriber()
+		set.Concurrency, set.Batch = 1, 3
+		var sizes []int
+		_, err := workers.Start(q, nil, func(_ context.Context, ds []delivery.Delivery[string]) error {
+			sizes = append(sizes, len(ds))
+			time.Sleep(time.Second)
+			return nil
+		}, set)
+		require.NoError(t, err)
+		elapse(time.Minute)
+		require.Equal(t, []int{3, 2}, sizes)
+		require.Zero(t, e.Calls(fakeengine.Return))
 		h.end(t)
 	})
 }

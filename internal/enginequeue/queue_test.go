@@ -2,6 +2,7 @@ package enginequeue
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,7 +50,7 @@ func TestTheNumbersOfAQueueAreThoseThatItKnows(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		e := fakeengine.New(fakeengine.Config{})
 		h := newHost(t, e)
-		q := h.open(t)
+		q := h.open(t, func(s *settings.Queue) { s.TTL = time.Hour })
 		h.publish(t, "a", "b", "c")
 		receive(t, q)
 		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
@@ -58,6 +59,8 @@ func TestTheNumbersOfAQueueAreThoseThatItKnows(t *testing.T) {
 			require.Equal(t, engine.Unknown, n)
 		}
 		require.Equal(t, 1, s.InFlight)
+		require.Equal(t, engine.Unknown, q.Keeper.Capacity())
+		require.False(t, q.Expires(), "the engine's messages make no room")
 		require.Zero(t, view.StatsOf(q.DeadLetters()).Dead)
 		d, err := view.DepthOf(ctx, q)
 		require.NoError(t, err)
@@ -88,9 +91,22 @@ func TestAPurgeDropsWhatTheEngineHoldsAndWhatIsInFlightHere(t *testing.T) {
 		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
 		h.requireKept(t, 0, 0)
 		e.Inject(fakeengine.Fault{Op: fakeengine.Purge, Err: errBroken})
-		_, err = lifecycle.Purge(ctx, q)
+		n, err = lifecycle.Purge(ctx, q)
 		require.ErrorIs(t, err, errBroken)
 		require.ErrorContains(t, err, `fanout: purge of "q": `)
+		require.Zero(t, n)
+		e.Heal()
+		h.publish(t, "d")
+		receive(t, q)
+		told = nil
+		n, err = lifecycle.Purge(ctx, q)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, []int{1}, told, "nothing is told of nothing")
+		e.Inject(fakeengine.Fault{Op: fakeengine.Purge, Nth: 1, Late: time.Second})
+		time.AfterFunc(time.Millisecond, func() { lifecycle.Close(q) })
+		_, err = lifecycle.Purge(ctx, q)
+		require.ErrorIs(t, err, message.ErrClosed, "it was closed meanwhile")
 		h.end(t)
 	})
 }
@@ -106,6 +122,7 @@ func TestACloseLeavesTheEnginesQueueAndEndsTheDeliveries(t *testing.T) {
 		require.ErrorContains(t, err, `close "q" first`)
 		require.NoError(t, lifecycle.Close(q))
 		require.NoError(t, lifecycle.Close(q))
+		require.Equal(t, []string{"q, deleting: false"}, h.left)
 		require.NoError(t, lifecycle.Close(q.DeadLetters()), "it has ended with its queue")
 		require.ErrorIs(t, d.Ack(ctx), message.ErrClosed)
 		require.ErrorIs(t, h.on.Publish(ctx, nil, false), nil)
@@ -167,11 +184,19 @@ func TestADeleteRemovesTheQueueFromTheEngine(t *testing.T) {
 		q := h.open(t)
 		h.publish(t, "a", "b", "c")
 		require.NoError(t, receive(t, q).Settle(ctx, message.Permanent(errBroken)))
-		require.ErrorIs(t, lifecycle.Delete(ctx, q.DeadLetters()), message.ErrUnsupported, "with its queue")
+		err := lifecycle.Delete(ctx, q.DeadLetters())
+		require.ErrorIs(t, err, message.ErrUnsupported, "with its queue")
+		require.ErrorContains(t, err, `delete "q"`)
+		live := h.Live.N.Load()
 		e.Inject(fakeengine.Fault{Op: fakeengine.Delete, Nth: 1, Err: errBroken})
 		require.ErrorIs(t, lifecycle.Delete(ctx, q), errBroken)
+		gone := func() int64 { return live - h.Live.N.Load() }
+		require.EqualValues(t, 2, gone(), "it and its letters")
 		require.NoError(t, lifecycle.Delete(ctx, q), "again, of one that is closed here")
+		require.EqualValues(t, 2, gone())
 		require.NoError(t, lifecycle.Delete(ctx, q), "it is gone")
+		require.EqualValues(t, 2, gone())
+		require.Equal(t, []string{"q, deleting: true"}, h.left)
 		require.Equal(t, 2, e.Calls(fakeengine.Delete))
 		require.ElementsMatch(t, []int{2, 1}, told)
 		infos, err := h.on.List(ctx)
@@ -180,6 +205,10 @@ func TestADeleteRemovesTheQueueFromTheEngine(t *testing.T) {
 		require.NoError(t, lifecycle.Delete(ctx, q.DeadLetters()))
 
 		first := h.open(t)
+		require.EqualValues(t, 0, gone())
+		require.NoError(t, lifecycle.Delete(ctx, first))
+		require.EqualValues(t, 2, gone())
+		first = h.open(t)
 		require.NoError(t, lifecycle.Close(first))
 		second := h.open(t)
 		require.ErrorContains(t, lifecycle.Delete(ctx, first), "it was opened again since: delete that one")
@@ -188,11 +217,13 @@ func TestADeleteRemovesTheQueueFromTheEngine(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, lifecycle.Delete(soon, second), context.DeadlineExceeded)
 		<-h.on.Turn
+		require.EqualValues(t, 0, gone(), "none of these changed anything")
 		require.NoError(t, lifecycle.Close(second))
 		h.Mu.Lock()
 		h.closed = true
 		h.Mu.Unlock()
 		require.ErrorIs(t, lifecycle.Delete(ctx, second), message.ErrClosed)
+		require.EqualValues(t, 2, gone())
 		h.end(t)
 	})
 	bubble(t, func(t *testing.T, ctx context.Context) {
@@ -236,6 +267,104 @@ func TestAwaitEmptyWaitsForTheEngine(t *testing.T) {
 		require.NoError(t, lifecycle.Resume(ctx, q))
 		require.NoError(t, lifecycle.Close(q))
 		require.NoError(t, q.Keeper.AwaitEmpty(ctx))
+		h.end(t)
+	})
+}
+
+// Whoever waits for the engine to be empty waits for what is ready, for what is in flight
+// elsewhere, and for an engine that does not answer.
+func TestAwaitEmptyWaitsForEachThing(t *testing.T) {
+	for name, until := range map[string]func(t *testing.T, h *host, q *queue.Queue[string]){
+		"what is ready": func(t *testing.T, h *host, q *queue.Queue[string]) {
+			h.publish(t, "a")
+			time.AfterFunc(5*time.Second, func() { require.NoError(t, receive(t, q).Ack(context.Background())) })
+		},
+		"what is in flight": func(t *testing.T, h *host, q *queue.Queue[string]) {
+			h.publish(t, "a")
+			d := receive(t, q)
+			time.AfterFunc(5*time.Second, func() { require.NoError(t, d.Ack(context.Background())) })
+		},
+		"an answer": func(_ *testing.T, h *host, _ *queue.Queue[string]) {
+			h.e.Inject(fakeengine.Fault{Op: fakeengine.Stats, Err: errBroken})
+			time.AfterFunc(5*time.Second, h.e.Heal)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				h := newHost(t, fakeengine.New(fakeengine.Config{}))
+				q := h.open(t)
+				until(t, h, q)
+				began := time.Now()
+				require.NoError(t, q.Keeper.AwaitEmpty(ctx))
+				took := time.Since(began)
+				require.True(t, 5*time.Second <= took && took <= 6*time.Second, took)
+				h.end(t)
+			})
+		})
+	}
+}
+
+// A queue that ends logs what it has not told yet, of itself and of its letters, and leaves no
+// timer for it.
+func TestAQueueThatEndsTellsTheRestAtOnce(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, q *queue.Queue[string]) error{
+		"closed":  func(_ context.Context, q *queue.Queue[string]) error { return lifecycle.Close(q) },
+		"deleted": lifecycle.Delete[string],
+	} {
+		for _, letters := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", letters: ", letters), func(t *testing.T) {
+				bubble(t, func(t *testing.T, ctx context.Context) {
+					e := fakeengine.New(fakeengine.Config{})
+					h := newHost(t, e)
+					q := h.open(t)
+					of := q
+					if letters {
+						of = q.DeadLetters()
+					}
+					require.False(t, of.Report.Armed())
+					for range 2 { // of which one is logged, and one counted for a second
+						of.Keeper.Failed(errBroken)
+					}
+					require.True(t, of.Report.Armed())
+					began := time.Now()
+					require.NoError(t, end(ctx, q))
+					require.False(t, of.Report.Armed())
+					h.end(t)
+					require.Equal(t, began, time.Now())
+				})
+			})
+		}
+	}
+}
+
+// Deleting a queue cancels its handlers and ends its receives at once, whatever the engine says
+// and however long it takes.
+func TestADeleteEndsWhatRunsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		began := time.Now()
+		cancelled, received := make(chan time.Duration, 1), make(chan time.Duration, 1)
+		s := work(t, q, 1, func(ctx context.Context, _ delivery.Delivery[string]) error {
+			<-ctx.Done()
+			cancelled <- time.Since(began)
+			return nil
+		})
+		h.publish(t, "a")
+		synctest.Wait()
+		go func() {
+			_, err := delivery.TakeBatch(context.Background(), q, 1, q.Visibility())
+			require.ErrorIs(t, err, message.ErrClosed)
+			received <- time.Since(began)
+		}()
+		synctest.Wait()
+		e.Inject(fakeengine.Fault{Op: fakeengine.Delete, Nth: 1, Latency: time.Second, Err: errBroken})
+		require.ErrorIs(t, lifecycle.Delete(ctx, q), errBroken)
+		require.Equal(t, time.Second, time.Since(began))
+		require.Zero(t, <-cancelled)
+		require.Zero(t, <-received)
+		require.NoError(t, s.Shutdown(ctx))
 		h.end(t)
 	})
 }

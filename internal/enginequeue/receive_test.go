@@ -10,10 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/engine"
+	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/fakeengine"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
@@ -94,8 +96,9 @@ func TestAReceiveEndsWithItsContextItsQueueOrItsEngine(t *testing.T) {
 		require.ErrorIs(t, err, errBroken)
 		var d delivery.Delivery[string]
 		e.Inject(fakeengine.Fault{Op: fakeengine.Receive, Nth: 1, Err: errBroken})
-		_, err = delivery.TryTake(ctx, q, &d, q.Visibility())
+		ok, err := delivery.TryTake(ctx, q, &d, q.Visibility())
 		require.ErrorIs(t, err, errBroken)
+		require.False(t, ok)
 
 		time.AfterFunc(time.Minute, func() { lifecycle.Close(q) })
 		_, err = delivery.TakeBatch(ctx, q, 1, q.Visibility())
@@ -146,7 +149,8 @@ func TestATryAsksTheEngineForASecond(t *testing.T) {
 
 func TestAReceiverOfAPausedQueueWaitsUntilItIsResumed(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		h := newHost(t, fakeengine.New(fakeengine.Config{}))
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
 		q := h.open(t)
 		h.publish(t, "a")
 		require.NoError(t, lifecycle.Pause(ctx, q))
@@ -154,6 +158,7 @@ func TestAReceiverOfAPausedQueueWaitsUntilItIsResumed(t *testing.T) {
 		defer cancel()
 		_, err := delivery.TakeBatch(soon, q, 1, q.Visibility())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Zero(t, e.Calls(fakeengine.Receive), "the engine is not asked")
 		time.AfterFunc(time.Minute, func() { lifecycle.Resume(ctx, q) })
 		began := time.Now()
 		require.Equal(t, "a", receive(t, q).Body)
@@ -174,18 +179,23 @@ func TestWhatArrivesIsDecodedAndFiltered(t *testing.T) {
 		acked   int
 		letters int
 		again   bool
+		err     string
 		count   func(s view.Stats) uint64
 	}{
-		"unwanted":           {"unwanted", 1, 0, false, func(s view.Stats) uint64 { return 1 - s.Delivered }},
-		"not decodable":      {"not decodable", 0, 1, false, func(s view.Stats) uint64 { return s.PermanentlyFailed }},
-		"a codec panics":     {"decoding panics", 0, 0, true, func(s view.Stats) uint64 { return s.Panicked }},
-		"a filter panics":    {"the filter panics", 0, 0, true, func(s view.Stats) uint64 { return s.Panicked }},
-		"a filter calls end": {"the filter exits", 0, 0, true, func(s view.Stats) uint64 { return s.Exited }},
+		"unwanted":           {"unwanted", 1, 0, false, "", func(s view.Stats) uint64 { return 1 - s.Delivered }},
+		"not decodable":      {"not decodable", 0, 1, false, "", func(s view.Stats) uint64 { return s.PermanentlyFailed }},
+		"a codec panics":     {"decoding panics", 0, 0, true, `^codec of queue "q": .*boom`, func(s view.Stats) uint64 { return s.Panicked }},
+		"a filter panics":    {"the filter panics", 0, 0, true, `^filter of queue "q": .*boom`, func(s view.Stats) uint64 { return s.Panicked }},
+		"a filter calls end": {"the filter exits", 0, 0, true, `^filter of queue "q": called runtime.Goexit$`, func(s view.Stats) uint64 { return s.Exited }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
-				h := newHost(t, fakeengine.New(fakeengine.Config{}), broken)
-				q := h.open(t, func(s *settings.Queue) { s.Backoff = settings.Constant(time.Minute) }, wanted(func(body string) bool {
+				var told []notice.Event
+				note := func(e notice.Event) { told = append(told, e) }
+				h := newHost(t, fakeengine.New(fakeengine.Config{}), broken, hooked(notice.Panicked, note), hooked(notice.Exited, note))
+				q := h.open(t, attempts(3), func(s *settings.Queue) {
+					s.Backoff = settings.BackoffFunc(func(n int) time.Duration { return time.Duration(n) * time.Minute })
+				}, wanted(func(body string) bool {
 					switch body {
 					case "the filter panics":
 						panic("boom")
@@ -214,6 +224,17 @@ func TestWhatArrivesIsDecodedAndFiltered(t *testing.T) {
 					require.Equal(t, engine.Stats{Ready: 1}, messages, "after the backoff")
 					requireNone(t, q)
 					require.EqualValues(t, 2, row.count(view.StatsOf(q)))
+					elapse(2*time.Minute - onengine.ProbeTime)
+					requireNone(t, q)
+					history := receive(t, q.DeadLetters()).History()
+					require.Len(t, history, 3)
+					require.Len(t, told, 3)
+					for k, a := range history {
+						require.Regexp(t, row.err, a.Err.Error())
+						require.Equal(t, a.Err.Error(), told[k].Err.Error())
+						require.Equal(t, []any{a.Stack, k + 1}, []any{told[k].Stack, told[k].Attempt})
+						require.Equal(t, a.Cause == message.Panicked, a.Stack != "")
+					}
 				} else {
 					require.Zero(t, messages.Sum())
 				}
@@ -310,8 +331,81 @@ func TestWhatComesAfterTheCloseGoesBack(t *testing.T) {
 		require.Equal(t, engine.Stats{Ready: 1}, messages)
 		q.Keeper.LetGo()
 		other := newHost(t, e.Sibling())
-		require.Equal(t, 1, receive(t, other.open(t)).Attempt(), "it has spent none")
+		d := receive(t, other.open(t))
+		require.Equal(t, 1, d.Attempt(), "it has spent none")
+		require.Empty(t, d.History())
 		other.end(t)
+		h.end(t)
+	})
+}
+
+// Whether a message has no attempt left when it arrives.
+func TestWhatIsDeadOnArrival(t *testing.T) {
+	var none *message.History
+	after := func(c message.Cause) *message.History {
+		return none.With(message.Kept{Attempt: message.Attempt{Cause: c}})
+	}
+	for name, row := range map[string]struct {
+		hist   *message.History
+		spent  uint32
+		passes uint16
+		most   int
+		dead   bool
+	}{
+		"nothing spent":               {none, 0, 0, 5, false},
+		"one left":                    {after(message.Failed), 4, message.MostPasses - 1, 5, false},
+		"none left":                   {after(message.Failed), 5, 0, 5, true},
+		"without a limit":             {after(message.Failed), 1 << 31, 0, message.Unlimited, false},
+		"passed on too often":         {after(message.Snoozed), 0, message.MostPasses, message.Unlimited, true},
+		"failed permanently":          {after(message.PermanentlyFailed), 1, 0, 5, true},
+		"redriven after that":         {after(message.PermanentlyFailed), 0, 0, 5, false},
+		"spent, and nobody knows how": {none, 1, 0, 5, false},
+	} {
+		a := arrival[string]{spent: row.spent, passes: row.passes}
+		a.Hist = row.hist
+		require.Equal(t, row.dead, a.isDead(row.most), name)
+	}
+}
+
+// Attempts at a letter are counted from its arrival among the letters, by the engine.
+func TestTheAttemptsAtALetterAreTheEngines(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var told []notice.Event
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, hooked(notice.Delivered, func(e notice.Event) { told = append(told, e) }))
+		q := h.buried(t, 1)
+		for n := 1; n <= 3; n++ {
+			d := receive(t, q.DeadLetters())
+			require.Equal(t, n, d.Attempt())
+			require.NoError(t, d.Nack(ctx))
+		}
+		require.Len(t, told, 4, "each delivery is told of")
+		require.Equal(t, []any{"q", 1}, []any{told[0].Queue, told[0].Attempt})
+		require.Equal(t, []any{"q/dead", 3}, []any{told[3].Queue, told[3].Attempt})
+		h.end(t)
+	})
+}
+
+// The time to live of a message that was redriven begins anew, in each process.
+func TestTheTimeToLiveBeginsAnewWithARedrive(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		lives := func(s *settings.Queue) { s.TTL = time.Minute }
+		q := h.buried(t, 1, lives)
+		elapse(time.Hour)
+		_, err := deadletter.Redrive(ctx, q, new(deadletter.Choice[string]))
+		require.NoError(t, err)
+		redriven := time.Now()
+		require.NoError(t, receive(t, q).Release(ctx))
+		h.end(t)
+		h = newHost(t, e.Sibling())
+		q = h.open(t, lives)
+		elapse(time.Minute - 1 - time.Since(redriven))
+		require.NoError(t, receive(t, q).Release(ctx))
+		elapse(1)
+		requireNone(t, q)
+		require.EqualValues(t, 1, view.StatsOf(q).Expired)
 		h.end(t)
 	})
 }

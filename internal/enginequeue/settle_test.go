@@ -16,6 +16,7 @@ import (
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/onengine"
 	"github.com/gofanout/fanout/internal/queue"
+	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
 
@@ -309,5 +310,202 @@ func TestAFailureInTheBackgroundIsTold(t *testing.T) {
 		require.Equal(t, []string{"40s: settle: context deadline exceeded"}, failed.read())
 		q.Keeper.LetGo()
 		h.on.Close()
+	})
+}
+
+// Whose time to live has passed is dead once its attempt has failed, and not when it is only
+// given back.
+func TestWhatHasExpiredMeanwhileDiesOfItsFailure(t *testing.T) {
+	for name, row := range map[string]struct {
+		result  error
+		died    int
+		expired uint64
+		history []message.Cause
+	}{
+		"failed":             {errBroken, 1, 1, []message.Cause{message.Failed, message.Expired}},
+		"failed permanently": {message.Permanent(errBroken), 1, 0, []message.Cause{message.PermanentlyFailed}},
+		"released":           {nil, 0, 0, []message.Cause{message.Released, message.Expired}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				e := fakeengine.New(fakeengine.Config{})
+				h := newHost(t, e)
+				q := h.open(t, visible(time.Hour), func(s *settings.Queue) { s.TTL = time.Minute })
+				h.publish(t, "a")
+				d := receive(t, q)
+				drained := lifecycle.AwaitDrained(q)
+				elapse(time.Minute)
+				if row.result == nil {
+					require.NoError(t, d.Release(ctx))
+				} else {
+					require.NoError(t, d.Settle(ctx, row.result))
+				}
+				requireClosed(t, drained)
+				require.Equal(t, row.died, e.Calls(fakeengine.DeadLetter))
+				require.Equal(t, row.expired, view.StatsOf(q).Expired)
+				requireNone(t, q)
+				var causes []message.Cause
+				for _, a := range receive(t, q.DeadLetters()).History() {
+					causes = append(causes, a.Cause)
+				}
+				require.Equal(t, row.history, causes)
+				require.EqualValues(t, 1, view.StatsOf(q).DeadLettered)
+				h.end(t)
+			})
+		})
+	}
+}
+
+func requireClosed(t *testing.T, ch <-chan struct{}) {
+	t.Helper()
+	require.NotNil(t, ch)
+	select {
+	case <-ch:
+	default:
+		t.Fatal("it is not drained")
+	}
+}
+
+// A time-out is told to the engine by nobody's hand: hooks hear how long the attempt took, and
+// a drain waits until the engine has been told.
+func TestATimeOutIsToldToTheEngine(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var told []notice.Event
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e, hooked(notice.Settled, func(e notice.Event) { told = append(told, e) }))
+		q := h.open(t)
+		h.publish(t, "a")
+		time.Sleep(time.Second)
+		receive(t, q)
+		drained := lifecycle.AwaitDrained(q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Return, Nth: 1, Latency: time.Second})
+		began := time.Now()
+		<-drained
+		require.Equal(t, 31*time.Second, time.Since(began))
+		synctest.Wait()
+		require.Len(t, told, 1)
+		require.Equal(t, []any{message.TimedOut, 30 * time.Second, 1}, []any{told[0].Cause, told[0].Elapsed, told[0].Attempt})
+		h.end(t)
+	})
+}
+
+// A delivery whose settlement failed times out when it would have, though the timer has come
+// meanwhile and found nothing to wait for; and once it is settled it is settled, and not stale.
+func TestAFailedSettlementIsAsIfNobodyHadTried(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a", "b")
+		began := time.Now()
+		_, err := delivery.TakeBatch(ctx, q, 1, 10*time.Second)
+		require.NoError(t, err)
+		d := receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Latency: 15 * time.Second, Err: errBroken})
+		long, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		require.ErrorIs(t, d.Ack(long), errBroken)
+		require.Equal(t, 15*time.Second, time.Since(began))
+		elapse(15*time.Second - 1)
+		require.EqualValues(t, 1, view.StatsOf(q).TimedOut)
+		elapse(1)
+		require.EqualValues(t, 2, view.StatsOf(q).TimedOut)
+
+		d = receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Err: errBroken})
+		require.ErrorIs(t, d.Ack(ctx), errBroken)
+		require.NoError(t, d.Ack(ctx))
+		require.ErrorIs(t, d.Ack(ctx), message.ErrSettled)
+		h.end(t)
+	})
+}
+
+// What the engine has taken is settled, though the message is gone when the answer comes.
+func TestWhatTheEngineHasTakenIsSettled(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a")
+		d := receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.Ack, Nth: 1, Late: time.Second})
+		first := make(chan error, 1)
+		go func() { first <- d.Ack(context.Background()) }()
+		synctest.Wait()
+		_, err := lifecycle.Purge(ctx, q)
+		require.NoError(t, err)
+		require.NoError(t, <-first)
+		require.ErrorIs(t, d.Ack(ctx), message.ErrSettled)
+		h.end(t)
+	})
+}
+
+// A dead message whose lease is somebody else's is stale as others, and is no letter.
+func TestADeadMessageThatIsGoneIsStale(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a")
+		d := receive(t, q)
+		e.Inject(fakeengine.Fault{Op: fakeengine.DeadLetter, Nth: 1, Err: engine.ErrStale})
+		require.ErrorIs(t, d.Settle(ctx, message.Permanent(errBroken)), message.ErrStale)
+		require.Zero(t, e.Calls(fakeengine.Return))
+		s := view.StatsOf(q)
+		require.Equal(t, []uint64{0, 0, 0}, []uint64{s.DeadLettered, s.TimesParked, s.PermanentlyFailed})
+		h.end(t)
+	})
+}
+
+// A settlement that comes when its time has passed is late, though the timer has not come yet.
+func TestASettlementAfterItsDeadlineIsStale(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		e := fakeengine.New(fakeengine.Config{})
+		h := newHost(t, e)
+		q := h.open(t)
+		h.publish(t, "a")
+		time.Sleep(time.Second)
+		d := receive(t, q)
+		q.Locked(func() {
+			m := q.Store.Win.Meta(d.Ref.Block)
+			q.Store.Win.Unschedule(d.Ref.Block)
+			q.Store.Win.Schedule(d.Ref.Block, q.Core.Now()-1)
+			require.Equal(t, q.Core.Now()-1, m.Deadline)
+		})
+		require.ErrorIs(t, d.Ack(ctx), message.ErrStale)
+		require.Zero(t, e.Calls(fakeengine.Ack))
+		h.end(t)
+	})
+}
+
+// Whether it is the engine that failed: not if a worker came too late.
+func TestWhoFailedAtAWorkersSettlement(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		y := newDiary()
+		h := newHost(t, fakeengine.New(fakeengine.Config{}), failures(y))
+		q := h.open(t)
+		require.False(t, q.Keeper.Failed(message.ErrStale))
+		require.False(t, q.Keeper.Failed(message.ErrSettled))
+		require.Empty(t, y.read())
+		require.True(t, q.Keeper.Failed(errBroken))
+		require.Equal(t, []string{"0s: settle: broken"}, y.read())
+		h.end(t)
+	})
+}
+
+// An extension moves one deadline, and no other.
+func TestAnExtensionMovesOneDeadline(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHost(t, fakeengine.New(fakeengine.Config{}))
+		q := h.open(t)
+		h.publish(t, "a", "b", "c")
+		ds, err := delivery.TakeBatch(ctx, q, 3, q.Visibility())
+		require.NoError(t, err)
+		require.NoError(t, ds[0].Extend(ctx, time.Minute))
+		for at, timedOut := range []uint64{0, 0, 2, 3} { // by every 20 seconds
+			require.Equal(t, timedOut, view.StatsOf(q).TimedOut, at)
+			elapse(20 * time.Second)
+		}
+		h.end(t)
 	})
 }

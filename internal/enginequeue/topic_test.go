@@ -10,8 +10,10 @@ import (
 
 	"github.com/gofanout/fanout/engine"
 	"github.com/gofanout/fanout/internal/fakeengine"
+	"github.com/gofanout/fanout/internal/filter"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
+	"github.com/gofanout/fanout/internal/policy"
 	"github.com/gofanout/fanout/internal/settings"
 	"github.com/gofanout/fanout/internal/view"
 )
@@ -72,6 +74,12 @@ func TestAPublishThatTheEngineDoesNotTakeIsAnError(t *testing.T) {
 		require.ErrorIs(t, err, message.ErrUnsupported)
 		require.ErrorContains(t, err, "a Delay of 1s")
 		require.Zero(t, e.Calls(fakeengine.Publish))
+		require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: "a", Ext: &message.Extra{ID: "mine"}}}, false), "it asks for no delay")
+		require.Equal(t, []string{"a"}, h.told)
+		h.told = nil
+		h.on.Published.Store(0)
+		h.on.Close()
+		h = newHost(t, e, broken)
 
 		e.Inject(fakeengine.Fault{Op: fakeengine.OpenTopic, Nth: 1, Err: errBroken})
 		require.ErrorIs(t, h.on.Publish(ctx, one("a"), false), errBroken)
@@ -120,6 +128,7 @@ func TestAQueueIsOpenedAsItsSettingsSay(t *testing.T) {
 		})
 		require.Equal(t, 10*time.Second, q.Visibility(), "nobody asked for the default, which is longer than it can be")
 		require.Equal(t, engine.Unknown, view.StatsOf(q).Capacity)
+		require.Equal(t, []int{engine.Unknown, 7}, []int{q.Keeper.Capacity(), q.Dead.Keeper.Capacity()})
 		require.Equal(t, 7, view.StatsOf(q.Dead).Capacity)
 		require.Equal(t, "q/dead", q.Dead.Name())
 		require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: "others"}, {Body: "mine", Ext: &message.Extra{Attributes: map[string]string{"for": "q"}}}}, false))
@@ -181,6 +190,11 @@ func TestTheEngineListsTheTopicsQueues(t *testing.T) {
 		h.end(t)
 		_, err = h.on.List(ctx)
 		require.ErrorIs(t, err, message.ErrClosed)
+		h = newHost(t, e)
+		e.Inject(fakeengine.Fault{Op: fakeengine.OpenTopic, Nth: 1, Err: errBroken})
+		_, err = h.on.List(ctx)
+		require.ErrorIs(t, err, errBroken)
+		h.end(t)
 	})
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHost(t, fakeengine.New(fakeengine.Config{Without: []engine.Feature{engine.Listing}}))
@@ -188,4 +202,95 @@ func TestTheEngineListsTheTopicsQueues(t *testing.T) {
 		require.ErrorIs(t, err, message.ErrUnsupported)
 		h.end(t)
 	})
+}
+
+// A watched engine notes what is opened, and lists nothing.
+type watched struct {
+	*fakeengine.Engine
+	specs    []engine.QueueSpec
+	messages []engine.Message
+}
+
+func (w *watched) OpenTopic(ctx context.Context, spec engine.TopicSpec) (engine.Topic, error) {
+	t, err := w.Engine.OpenTopic(ctx, spec)
+	return &watchedTopic{t, w}, err
+}
+
+type watchedTopic struct {
+	engine.Topic
+	w *watched
+}
+
+func (t *watchedTopic) OpenQueue(ctx context.Context, spec engine.QueueSpec) (engine.Queue, error) {
+	t.w.specs = append(t.w.specs, spec)
+	return t.Topic.OpenQueue(ctx, spec)
+}
+
+func (t *watchedTopic) Publish(ctx context.Context, ms []engine.Message) error {
+	t.w.messages = append(t.w.messages, ms...)
+	return t.Topic.Publish(ctx, ms)
+}
+
+// The engine is told of a queue what it keeps and was asked for.
+func TestTheEngineIsToldWhatAQueueAsksFor(t *testing.T) {
+	all := func(s *settings.Queue) {
+		s.Visibility, s.MaxAttempts, s.Delay, s.Capacity, s.DeadCapacity = time.Minute, 7, time.Second, 100, 50
+		s.Asked.Capacity, s.Asked.DeadCapacity = true, true
+	}
+	for name, row := range map[string]struct {
+		without []engine.Feature
+		change  func(s *settings.Queue)
+		want    engine.QueueSpec
+	}{
+		"by default": {nil, func(*settings.Queue) {}, engine.QueueSpec{Visibility: 30 * time.Second, MaxAttempts: settings.DefaultQueue().MaxAttempts}},
+		"all of it":  {nil, all, engine.QueueSpec{Visibility: time.Minute, MaxAttempts: 7, Delay: time.Second, Capacity: 100, DeadCapacity: 50}},
+		"one that keeps less": {[]engine.Feature{engine.Visibility, engine.Bounded}, func(s *settings.Queue) {
+			s.Capacity, s.DeadCapacity, s.MaxAttempts = message.Unlimited, message.Unlimited, message.Unlimited
+			s.Asked.Capacity, s.Asked.DeadCapacity = true, true
+		}, engine.QueueSpec{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				w := &watched{Engine: fakeengine.New(fakeengine.Config{Without: row.without})}
+				h := newHost(t, w.Engine, func(s *settings.Topic) { s.Engine = w })
+				h.open(t, row.change)
+				row.want.Name = "q"
+				require.Equal(t, []engine.QueueSpec{row.want}, w.specs)
+				h.publish(t, "a")
+				require.Equal(t, settings.JSON{}.ContentType(), w.messages[0].ContentType)
+				_, err := h.on.List(ctx)
+				require.ErrorIs(t, err, message.ErrUnsupported)
+				require.ErrorContains(t, err, "its topics are no engine.Lister")
+				h.end(t)
+			})
+		})
+	}
+}
+
+// A policy is the engine's to apply, if it keeps policies; other filters are asked here.
+func TestAnEngineThatKeepsPoliciesAppliesThem(t *testing.T) {
+	for _, keeps := range []bool{true, false} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			c := fakeengine.Config{}
+			if !keeps {
+				c.Without = []engine.Feature{engine.FilterPolicy}
+			}
+			h := newHost(t, fakeengine.New(c))
+			nobody, err := policy.Parse(`{"for": ["nobody"]}`)
+			require.NoError(t, err)
+			q := h.open(t, wanted(func(body string) bool { return body != "unwanted" }), func(s *settings.Queue) {
+				s.Policies = []string{`{"for": ["q"]}`}
+				s.Filters = append(s.Filters, filter.Filter[string]{Policy: nobody}) // another, to see who is asked
+			})
+			for _, body := range []string{"unwanted", "wanted"} {
+				require.NoError(t, h.on.Publish(ctx, []message.Item[string]{{Body: body, Ext: &message.Extra{Attributes: map[string]string{"for": "q"}}}}, false))
+			}
+			h.publish(t, "others'")
+			if keeps {
+				require.Equal(t, "wanted", receive(t, q).Body)
+			}
+			requireNone(t, q)
+			h.end(t)
+		})
+	}
 }
