@@ -176,13 +176,7 @@ func (a *Admission[T]) RemoveLocked(q *queue.Queue[T]) {
 // relimitLocked keeps the invariant about limit, after anything but settling
 // has changed what a queue holds.
 func (a *Admission[T]) relimitLocked() {
-	if a.engine != nil {
-		return
-	}
 	a.limit = math.MaxInt64
-	if !a.log.Read() {
-		a.log.Forget()
-	}
 	if a.directs > 0 {
 		a.limit = -1
 		return

@@ -19,6 +19,7 @@ import (
 	"github.com/gofanout/fanout/internal/deadletter"
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/filter"
+	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -43,6 +44,12 @@ func ordering(set *settings.Topic) { set.Ordering = true }
 
 func deduplicating(window time.Duration, most int) topicSetting {
 	return func(set *settings.Topic) { set.DedupWindow, set.DedupMax = window, most }
+}
+
+func retaining(n int) topicSetting { return func(set *settings.Topic) { set.Retention = n } }
+
+func intercepting(is ...intercept.Interceptor) topicSetting {
+	return func(set *settings.Topic) { set.Publishing = append(set.Publishing, is...) }
 }
 
 // hooked has f hear of events of one kind.

@@ -166,13 +166,3 @@ func TestAQueueWithRoomAfterAllDropsNothing(t *testing.T) {
 		})
 	}
 }
-
-func TestSegmentsAreAQuarterOfTheSmallestCapacity(t *testing.T) {
-	h := newHome[int](t)
-	h.open("large", capacity(400))
-	small := h.open("small", capacity(40))
-	require.Equal(t, 10, h.segment)
-	require.NoError(t, lifecycle.Close(small))
-	require.Equal(t, 100, h.segment)
-	h.end(t)
-}
