@@ -165,11 +165,27 @@ func TestDeduplicationIsAsked(t *testing.T) {
 		h.end(t)
 
 		h = newHome[int](t, deduplicating(time.Minute, 10))
+		remembered := func() (n int) {
+			h.Mu.Lock()
+			defer h.Mu.Unlock()
+			n, _ = h.IDsLocked()
+			return n
+		}
 		h.publishAll(t, withID(1, "x"), withID(2, "x"))
-		elapse(time.Minute - 1)
-		require.Equal(t, Stats{Topic: "payments", Published: 1, Unrouted: 1, Duplicates: 1, Remembered: 1}, h.stats())
-		elapse(1)
-		require.Zero(t, h.stats().Remembered, "the timer has not come yet")
+		require.EqualValues(t, 2, h.Live.N.Load(), "the end waits for the timer")
+		elapse(time.Second)
+		h.publishAll(t, withID(2, "y"))
+		elapse(time.Minute - time.Second - 1)
+		require.Equal(t, Stats{Topic: "payments", Published: 2, Unrouted: 2, Duplicates: 1, Remembered: 2}, h.stats())
+		elapse(time.Second + 1)
+		require.Equal(t, 1, remembered(), "the timer has come for the first")
+		require.Zero(t, h.stats().Remembered)
+		h.publishAll(t, withID(3, "z"))
+		elapse(time.Second)
+		h.publishAll(t, withID(4, "a"))
+		elapse(3 * time.Minute)
+		require.Zero(t, remembered(), "it comes again and again")
+		require.EqualValues(t, 1, h.Live.N.Load())
 		h.end(t)
 	})
 }

@@ -71,6 +71,5 @@ func (a *Admission[T]) dropDuplicatesLocked(o *offer.Offer[T]) {
 func (a *Admission[T]) countDuplicatesLocked(o *offer.Offer[T]) {
 	if o.Dedup {
 		a.dedup.duplicates += o.Duplicates
-		o.Duplicates = 0
 	}
 }

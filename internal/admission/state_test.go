@@ -188,14 +188,14 @@ func TestAWaitThatOutlivesItsHandlerIsRefused(t *testing.T) {
 func TestAClosedTopicForgetsAllThatItHas(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		h := newHome[int](t, retaining(2), deduplicating(time.Hour, 10))
-		h.open("q", capacity(2))
+		q := h.open("q", capacity(2))
 		h.open("late", delayed(time.Second), capacity(message.Unlimited))
 		h.open("even", accepting(func(n int) bool { return n%2 == 0 }))
 		h.publishAll(t, withID(1, "x"), withID(2, "y"))
 		other := h.waiting(ctx, withID(3, "z"))
-		h.shutdown()
-		require.ErrorIs(t, requireDecided(t, other), message.ErrClosed)
 		h.Mu.Lock()
+		h.TurnsOfLocked(q)
+		require.True(t, h.HasTurnsLocked())
 		tell := h.CloseLocked()
 		require.False(t, h.HasTurnsLocked())
 		require.Empty(t, h.endsWith)
@@ -209,6 +209,7 @@ func TestAClosedTopicForgetsAllThatItHas(t *testing.T) {
 		require.False(t, armed)
 		h.Unlock()
 		tell()
+		require.ErrorIs(t, requireDecided(t, other), message.ErrClosed)
 		h.end(t)
 	})
 }
