@@ -65,3 +65,72 @@ func TestAHandlerKeepsNothingOfThePublishesThatItWaitedFor(t *testing.T) {
 		out.end(t)
 	})
 }
+
+// A handler that waits is told as soon as it would wait for ever, though it began to wait
+// for something else.
+func TestAWaitThatBecomesADeadlockIsToldAtOnce(t *testing.T) {
+	for name, filtered := range map[string][]setting{"without filters": nil, "with filters": {accepting(all)}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				h := newHome[int](t)
+				other := h.open("other", append(filtered, capacity(1))...)
+				own := h.open("own", append(filtered, capacity(2))...)
+				commands, outcomes := publishing(t, own, h)
+				h.publish(t, 1)
+				synctest.Wait()
+				first := h.waiting(ctx, message.Published[int]{Body: 2}) // for other
+				commands <- 3
+				synctest.Wait()
+				require.Empty(t, outcomes)
+				require.NoError(t, receive(t, other).Ack(ctx))
+				require.NoError(t, requireDecided(t, first)) // and own is full
+				require.Len(t, outcomes, 1)
+				require.ErrorIs(t, (<-outcomes).err, message.ErrWouldDeadlock)
+				close(commands)
+				synctest.Wait()
+				h.check(t)
+				h.end(t)
+			})
+		})
+	}
+}
+
+// Who stands behind another waits for what that waits for.
+func TestWhoStandsBehindOneThatWaitsForItsQueueWouldDeadlock(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			h := newHome[int](t)
+			is := func(k int) setting { return accepting(func(n int) bool { return n == k }) }
+			own, roomy := h.open("own", is(1), capacity(1)), h.open("roomy", is(2), capacity(5))
+			far := h.open("far", is(3), capacity(1))
+			commands, outcomes := publishing(t, own, h)
+			h.publish(t, 1, 3)
+			synctest.Wait()
+			var waits []<-chan error
+			if ends { // it holds the next back, and isn't in the way of the handler
+				waits = append(waits, h.waiting(ctx, message.Published[int]{Body: 3}))
+			}
+			waits = append(waits, h.waiting(ctx, message.Published[int]{Body: 1}, message.Published[int]{Body: 2}))
+			commands <- 2
+			out := <-outcomes
+			require.ErrorIs(t, out.err, message.ErrWouldDeadlock)
+			require.ErrorContains(t, out.err, "own")
+			commands <- 3
+			synctest.Wait()
+			require.Empty(t, outcomes, "somebody will empty far")
+			for range len(waits) {
+				require.NoError(t, receive(t, far).Ack(ctx))
+				synctest.Wait()
+			}
+			require.NoError(t, (<-outcomes).err)
+			close(commands)
+			synctest.Wait()
+			for _, w := range waits {
+				require.NoError(t, requireDecided(t, w))
+			}
+			require.Equal(t, []int{2}, bodies(t, roomy))
+			h.check(t)
+			h.end(t)
+		})
+	}
+}

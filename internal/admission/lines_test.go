@@ -151,3 +151,33 @@ func TestWhoWaitsWithAnIDThatAnotherPublishesWaitsNoLonger(t *testing.T) {
 		h.end(t)
 	})
 }
+
+// Who waits with a duplicate among others wants the queues of the others alone from then on.
+func TestWhoWaitsForLessHoldsBackFewer(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t, deduplicating(time.Minute, 100))
+		is := func(k int) setting { return accepting(func(n int) bool { return n == k }) }
+		a := h.open("a", capacity(1), is(1))
+		b := h.open("b", capacity(1), is(2))
+		h.open("c", is(3))
+		h.publish(t, 1, 2)
+		both := h.waiting(ctx, withID(1, "x"), message.Published[int]{Body: 2})
+		same := h.waiting(ctx, withID(1, "x"))
+		later := h.waiting(ctx, message.Published[int]{Body: 1})
+		h.publishAll(t, withID(3, "x"))
+		require.NoError(t, requireDecided(t, same))
+		require.Equal(t, 1, h.stats().Duplicates)
+		requireWaiting(t, both)
+		requireWaiting(t, later)
+		require.NoError(t, receive(t, a).Ack(ctx))
+		require.NoError(t, requireDecided(t, later), "it stands behind one that wants b")
+		requireWaiting(t, both)
+		require.NoError(t, receive(t, b).Ack(ctx))
+		require.NoError(t, requireDecided(t, both))
+		require.Equal(t, 2, h.stats().Duplicates)
+		require.Equal(t, [][]int{{1}, {2}}, [][]int{bodies(t, a), bodies(t, b)})
+		h.check(t)
+		require.NoError(t, h.CheckTurns())
+		h.end(t)
+	})
+}
