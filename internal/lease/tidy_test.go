@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gofanout/fanout/internal/block"
-	"github.com/gofanout/fanout/internal/due"
 	"github.com/gofanout/fanout/internal/message"
 )
 
@@ -44,19 +43,19 @@ func TestABlockInStepShrinksAsOthersDo(t *testing.T) {
 			refs := []message.Ref{first, first.Next(1)}
 			for k := 2; k < 24; k++ {
 				require.True(t, f.Next(l))
-				if k < 26-open {
+				if leaves && k >= open || !leaves && k < 26-open { // the first are left, or the last
 					require.True(t, f.Ack(first.Next(k)))
 					continue
 				}
 				refs = append(refs, first.Next(k))
 				require.True(t, f.Detach(l, int64(k)))
 			}
+			if leaves {
+				f.End(l, 24)
+			}
 			for left := open; left > 0; left-- {
 				require.LessOrEqual(t, cap(l.block.Items), 4*left)
 				require.NoError(t, f.Check())
-				if left == open && leaves {
-					f.End(l, 24)
-				}
 				require.True(t, f.Ack(refs[open-left]))
 			}
 		}
@@ -88,6 +87,26 @@ func TestABlockInStepShrinksWhenItsCurrentMessageIsTakenOut(t *testing.T) {
 		require.Equal(t, uint64(0b11), l.block.Present)
 		f.End(l, 2)
 		require.NoError(t, f.Check())
+	}
+}
+
+func TestWhatAConsumerHasGonePastIsLetGoWhenItsLeaseIsLookedAt(t *testing.T) {
+	for _, n := range []int{4, 5} {
+		f := newFixture[int](t)
+		l := f.inStep(n, 100, 0)
+		for range 2 { // with the second the lease has its messages in a block
+			require.True(t, f.Detach(l, 0))
+			require.True(t, f.Next(l))
+		}
+		_, ok := l.Word.Step(l.Word.Place())
+		require.True(t, ok)
+		require.NotZero(t, l.block.Items[2])
+		if n == 4 { // nothing waits any more
+			f.Count()
+		} else {
+			require.True(t, f.Detach(l, 0))
+		}
+		require.Zero(t, l.block.Items[2])
 	}
 }
 
@@ -177,15 +196,20 @@ func testGivenBack[T comparable](t *testing.T, keepsPlaces bool) {
 	var none message.Item[T]
 	for _, trim := range []bool{false, true} {
 		f := newFixture[T](t)
-		f.End(f.whole(f.items(1), 100, 0), 0) // its head is kept, for the next
-		_, ok := f.TimeOut(100, due.Never, 0)
-		require.True(t, ok)
+		var over []*Lease[T] // what is left of them is kept, for the next
+		for range 4 {
+			over = append(over, f.whole(f.items(1), 100, 0))
+		}
+		for _, l := range over {
+			require.True(t, f.AckWhole(l))
+			f.End(l, 0)
+		}
 		l := f.inStep(4, 100, 0)
 		f.Detach(l, 0)
 		f.Next(l)
 		f.Detach(l, 0)
 		f.Next(l)
-		_, ok = l.Word.Step(l.Word.Place())
+		_, ok := l.Word.Step(l.Word.Place())
 		require.True(t, ok)
 		r := f.receive(3, 100, 0)
 		f.Ack(r[0])
