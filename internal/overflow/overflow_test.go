@@ -336,10 +336,11 @@ func TestWhatHasExpiredStaysWhereThereIsRoom(t *testing.T) {
 	}
 }
 
-// What a loop has acknowledged makes room before anything is dropped, though it has not gone
-// on to the next.
+// What a loop has acknowledged makes room before anything is dropped, whether it has gone
+// on to the next, which may be the last of its lease, or not.
 func TestWhatALoopHasDoneMakesRoom(t *testing.T) {
-	for done := 20; done <= 60; done++ {
+	for k := range 80 {
+		done, goesOn := 20+k/2, k%2 == 1
 		bubble(t, func(t *testing.T, ctx context.Context) {
 			h := newHome(t, policy(settings.DropOldest, 64))
 			r := ranges.New(h.q, h.q.Visibility())
@@ -356,9 +357,20 @@ func TestWhatALoopHasDoneMakesRoom(t *testing.T) {
 			}
 			h.publish(make([]int, 64)...)
 			ack(done)
+			rest := 64 - done + 20
+			var current *delivery.Delivery[int]
+			if goesOn {
+				d, err := r.Next(ctx)
+				require.NoError(t, err)
+				current = d
+				rest--
+			}
 			h.drop(h.number(make([]int, 20)...), nil)
 			require.Zero(t, h.q.Store.Totals().Dropped, "%d are done", done)
-			ack(64 - done + 20)
+			if goesOn {
+				require.NoError(t, current.Ack(ctx))
+			}
+			ack(rest)
 			r.Leave()
 			h.end(t)
 		})
