@@ -104,16 +104,11 @@ func (r *Range[T]) detachLocked() {
 	}
 	q, p := r.q, r.lease.Word.Place()
 	k := int(p.Stamp() - r.base)
-	if !p.Acked() && !p.Detached() {
-		now := q.Core.Now()
-		if q.Store.Leases.Detach(r.lease, now) && (!q.Alarm.Armed || q.Alarm.At > message.After(now, r.vis)) {
-			q.ArmLocked(now)
-		}
+	if !p.Over() {
+		// The timer comes in time: it has not looked at the lease yet, see prefetchLocked.
+		q.Store.Leases.Detach(r.lease, q.Core.Now())
 	}
 	q.Store.Tally()
-	if p.Acked() {
-		r.ds[k].Forget()
-	}
 	if !r.lease.Kept() {
 		for ; r.forgotten <= k; r.forgotten++ {
 			r.ds[r.forgotten].Forget()
@@ -138,7 +133,6 @@ func (r *Range[T]) endLocked() {
 	}
 	q.Ranging.CompareAndSwap(r.lease, nil)
 	q.Store.Leases.End(r.lease, 0)
-	q.Store.Tally()
 	r.lease = nil
 }
 
@@ -168,8 +162,6 @@ func (r *Range[T]) Leave() {
 	if q.Store.Closed {
 		q.Store.Leases.Trim()
 	}
-	q.CheckDrainedLocked()
-	q.HandOnLocked()
 	q.Unlock()
 }
 
@@ -195,6 +187,7 @@ func (r *Range[T]) prefetchLocked(now int64) bool {
 		r.lease = t.InStep(r, k, now, int64(r.vis))
 		q.Ranging.Store(r.lease)
 	}
+	clear(r.ds[min(k, len(r.ds)):]) // the lease before has what it needs of it
 	first := t.First(r.lease)
 	r.ds, r.base, r.forgotten = r.buffer[:k], first.Stamp, 0
 	delivery.CopyOut(q, r.ds, run, first)
@@ -211,7 +204,7 @@ const prefetchTime = int64(50 * time.Microsecond)
 // microseconds, and never so many that other consumers find none.
 func (r *Range[T]) sizeLocked(now int64) int {
 	q := r.q
-	if r.size > 0 && now-r.takenAt < prefetchTime {
+	if now-r.takenAt < prefetchTime {
 		r.size = min(2*r.size, lease.Len)
 	} else {
 		r.size = max(r.size/4, 1)

@@ -2,6 +2,7 @@ package ranges
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,21 +170,38 @@ func TestARangeTakesWhatItCannotPrefetchByItself(t *testing.T) {
 	})
 }
 
-// A range that is slow takes less at a time.
-func TestASlowRangePrefetchesLess(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		h := newHome[int](t)
-		h.publish(from(0, 60)...)
-		r := New(h.q, h.q.Visibility())
-		over(t, r, 60, func(d *delivery.Delivery[int]) bool {
-			if d.Body >= 10 {
-				require.LessOrEqual(t, len(r.ds), 4)
+// It takes twice as many each time, or a quarter of them if what it took has lasted too long.
+// Segments of the log end at 8, 40, 168 and 424, and leases with them.
+func TestARangePrefetchesMoreAsLongAsItsLoopIsQuick(t *testing.T) {
+	for each, want := range map[time.Duration][]int{
+		0:                           {1, 2, 4, 1, 16, 16, 64, 64, 64, 64, 64, 64, 2},
+		10 * time.Microsecond:       {1, 2, 4, 1, 16, 4, 8, 2, 2, 8, 2, 4},
+		time.Duration(prefetchTime): slices.Repeat([]int{1}, 10),
+	} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			h := newHome[int](t)
+			n := 0
+			for _, k := range want {
+				n += k
 			}
-			time.Sleep(time.Millisecond)
-			return d.Ack(ctx) == nil
+			h.publish(from(0, n)...)
+			r := New(h.q, h.q.Visibility())
+			var lens []int
+			last := uint64(0)
+			over(t, r, n, func(d *delivery.Delivery[int]) bool {
+				switch {
+				case r.lease == nil:
+					lens = append(lens, 1)
+				case r.base != last:
+					lens, last = append(lens, len(r.ds)), r.base
+				}
+				time.Sleep(each)
+				return d.Ack(ctx) == nil
+			})
+			require.Equal(t, want, lens, "%v each", each)
+			h.end(t)
 		})
-		h.end(t)
-	})
+	}
 }
 
 // A dead letter is an entry of its queue, and received by itself.
