@@ -24,11 +24,11 @@ func (w *Worker[T]) claimLocked() bool {
 		return false
 	}
 	n := min(s.Most, q.Store.Ready())
-	if n < s.Most && q.Store.TakeAllBack() { // it was published earlier
-		n = min(s.Most, q.Store.Ready())
-	}
 	if n == 0 {
 		return false
+	}
+	if n < s.Most {
+		q.Store.TakeAllBack() // what waits there was published earlier
 	}
 	now := q.Core.Now()
 	if !s.Pass(now) {
@@ -64,11 +64,11 @@ func (w *Worker[T]) claimLocked() bool {
 // is what claimLeasesLocked would do, but at a lower price.
 func (w *Worker[T]) takeBatchLocked(ds []delivery.Delivery[T], now int64) bool {
 	s, q := w.s, w.s.Q
-	if !s.prefetches || q.Store.Due() > 0 || q.Store.In(store.Backlogged) > 0 || q.Store.InLog() < len(ds) || !q.Store.AllJoin(len(ds), now) {
+	if q.Store.Due() > 0 || q.Store.In(store.Backlogged) > 0 || q.Store.InLog() < len(ds) || !q.Store.AllJoin(len(ds), now) {
 		return false
 	}
 	t, vis := q.Store.OpenLeases(), int64(s.visibility())
-	if w.stepping || len(w.more) > 0 || len(ds) > lease.Len || w.Lease != nil && !t.Again(w.Lease, len(ds), now) {
+	if w.stepping || len(ds) > lease.Len || w.Lease != nil && !t.Again(w.Lease, len(ds), now) {
 		w.endLeasesLocked()
 	}
 	for n := 0; n < len(ds); n += lease.Len {
@@ -108,7 +108,7 @@ func (w *Worker[T]) claimEntriesLocked(ds []delivery.Delivery[T], now int64) (n 
 	for ; n < len(ds); n++ {
 		d, ok := delivery.ClaimAtLocked(w.s.Q, now, w.s.visibility(), store.InHandler)
 		if !ok {
-			break
+			return n
 		}
 		ds[n] = d
 	}

@@ -214,13 +214,13 @@ func TestABatchHandlersSliceIsItsUntilItReturns(t *testing.T) {
 					h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
 						require.Len(t, ds, size)
 						require.Equal(t, size, cap(ds), "what it appends is not kept")
-						arrays = append(arrays, &ds[0])
+						if ds[0].Attempt() == 1 { // before it rests, and another buffer may be its
+							arrays = append(arrays, &ds[0])
+						}
 						clear(ds)
 						return ends
 					}, batchesOf(size))
-					for k := range 3 {
-						h.publish(from(k*size, (k+1)*size)...)
-					}
+					h.publish(from(0, 3*size)...)
 					elapse(time.Minute)
 					stats := view.StatsOf(h.q)
 					if ends == nil {
