@@ -4,7 +4,6 @@ import (
 	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/lease"
-	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
 	"github.com/gofanout/fanout/internal/store"
@@ -50,7 +49,6 @@ func (w *Worker[T]) claimLocked() bool {
 	}
 	if n == 0 {
 		s.Unpass(now)
-		q.CheckDrainedLocked()
 		return false
 	}
 	s.PassMore(n - 1)
@@ -96,10 +94,7 @@ func (w *Worker[T]) takeBatchLocked(ds []delivery.Delivery[T], now int64) bool {
 		}
 	}
 	q.Store.Tally()
-	q.LookByLocked(now, alarm.CheckAge)
-	if !q.Alarm.Armed || q.Alarm.At > message.After(now, s.visibility()) {
-		q.ArmLocked(now)
-	}
+	q.LookByLocked(now, min(alarm.CheckAge, s.visibility()))
 	return true
 }
 

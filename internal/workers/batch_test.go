@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/intercept"
 	"github.com/gofanout/fanout/internal/message"
@@ -135,16 +136,17 @@ func TestTheSliceOfABatchIsTheHandlersToChange(t *testing.T) {
 }
 
 func TestABatchTimesOutAtTheExactInstant(t *testing.T) {
-	for _, size := range []int{1, 10, 64, 100} {
+	for size, vis := range map[int]time.Duration{1: time.Second, 10: 100 * time.Microsecond, 64: time.Second, 100: alarm.CheckAge} {
 		bubble(t, func(t *testing.T, ctx context.Context) {
-			h := newHome[int](t, visible(time.Second))
+			h := newHome[int](t, visible(vis))
 			y := newDiary()
 			h.subscribeBatch(t, func(ctx context.Context, ds []delivery.Delivery[int]) error {
 				y.note("%d of attempt %d", len(ds), ds[0].Attempt())
 				if ds[0].Attempt() > 1 {
 					return nil
 				}
-				require.Equal(t, time.Now().Add(time.Second), ds[len(ds)-1].Deadline())
+				require.NoError(t, h.q.Check())
+				require.Equal(t, time.Now().Add(vis), ds[len(ds)-1].Deadline())
 				<-ctx.Done()
 				require.ErrorIs(t, context.Cause(ctx), message.ErrStale)
 				require.ErrorIs(t, ds[0].Ack(ctx), message.ErrStale)
@@ -155,8 +157,8 @@ func TestABatchTimesOutAtTheExactInstant(t *testing.T) {
 			elapse(time.Minute)
 			lines := y.read()
 			require.Len(t, lines, 3)
-			require.ElementsMatch(t, []string{"1s: over", lines[0], lines[2]}, lines)
-			require.Contains(t, lines[2], "1s: ")
+			require.ElementsMatch(t, []string{fmt.Sprint(vis, ": over"), lines[0], lines[2]}, lines)
+			require.Contains(t, lines[2], fmt.Sprint(vis, ": "))
 			require.Contains(t, lines[2], "of attempt 2")
 			require.EqualValues(t, size, view.StatsOf(h.q).TimedOut)
 			require.EqualValues(t, size, view.StatsOf(h.q).Acked)

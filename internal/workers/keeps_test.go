@@ -69,13 +69,14 @@ func TestAWorkerThatRestsKeepsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {
 				h := newHome[int](t, append(row.ss[:len(row.ss):len(row.ss)], backoff(time.Second), visible(time.Hour))...)
-				n := 0
+				n, round := 0, 0
 				more := func(k int) {
+					round++
 					is := make([]message.Item[int], k)
 					for j := range is {
 						n++
 						is[j].Body = n
-						if row.keys && n%3 > 0 {
+						if row.keys && round%2 == 0 {
 							is[j].Ext = &message.Extra{Key: fmt.Sprint(n)}
 						}
 					}
@@ -144,6 +145,9 @@ func TestAWorkerCountsWhatIsDoneWhenItTakesMore(t *testing.T) {
 						if ds[0].Ref.Stamp == w.ds[0].Ref.Stamp { // the first of a lease
 							require.EqualValues(t, seen-failed, h.q.Store.Acked)
 							require.GreaterOrEqual(t, int(h.q.Store.Delivered), seen)
+						}
+						if row.batch > 0 {
+							require.EqualValues(t, seen+len(ds), h.q.Store.Delivered, "all of a batch has begun")
 						}
 						require.Positive(t, h.q.Alarm.CheckAt)
 						require.True(t, h.q.Alarm.Armed)
@@ -256,6 +260,55 @@ func TestWhereWhatAWorkerHasIsKept(t *testing.T) {
 		}, batchesOf(10))
 		elapse(time.Minute)
 		require.Equal(t, []string{"0s: [0 1 2 3 4]", "1s: over", "1s: [0 1 2 3 4]"}, y.read())
+		h.end(t)
+	})
+}
+
+// A batch from the log was the backlog's turn: what becomes due then is next.
+func TestWhatBecomesDueIsNextAfterABatch(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t, backoff(time.Second))
+		y := newDiary()
+		h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
+			d := ds[0]
+			y.note("%d", d.Body)
+			switch {
+			case d.Body == 2:
+				time.Sleep(1500 * time.Millisecond)
+			case d.Body == 1 && d.Attempt() < 3:
+				if d.Attempt() == 2 {
+					h.publish(2, 3, 4)
+				}
+				return errBusy
+			}
+			return nil
+		}, batchesOf(1))
+		h.publish(1)
+		elapse(time.Minute)
+		require.Equal(t, []string{"0s: 1", "1s: 1", "1s: 2", "2.5s: 1", "2.5s: 3", "2.5s: 4"}, y.read())
+		h.end(t)
+	})
+}
+
+// What may expire soon is taken by itself, after what was prefetched, and its handler has its
+// whole time.
+func TestAHandlerTimeoutAfterAPrefetch(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t, limitsTTL(10*time.Millisecond), visible(time.Hour))
+		y := newDiary()
+		h.subscribe(t, func(ctx context.Context, d delivery.Delivery[int]) error {
+			if y.note("%d", d.Body); d.Body == 1 {
+				time.Sleep(9500 * time.Microsecond)
+				return nil
+			}
+			<-ctx.Done()
+			y.note("over")
+			return nil
+		}, handlerTimeout(time.Second))
+		h.publish(1, 2)
+		elapse(time.Minute)
+		require.Equal(t, []string{"0s: 1", "9.5ms: 2", "1.0095s: over"}, y.read())
+		require.EqualValues(t, 2, view.StatsOf(h.q).Acked)
 		h.end(t)
 	})
 }
