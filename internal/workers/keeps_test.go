@@ -312,3 +312,24 @@ func TestAHandlerTimeoutAfterAPrefetch(t *testing.T) {
 		h.end(t)
 	})
 }
+
+// A batch of letters has as many as may be handled at once: of one ordering key, one.
+func TestABatchOfLettersOfOneKey(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		h := newHome[int](t)
+		for k := range 3 {
+			h.items(message.Item[int]{Body: k, Ext: &message.Extra{Key: "a"}})
+			require.NoError(t, receive(t, h.q).Settle(ctx, message.Permanent(errBusy)))
+		}
+		y := newDiary()
+		d := h.q.DeadLetters()
+		start(t, d, nil, func(_ context.Context, ds []delivery.Delivery[int]) error {
+			y.note("%v", bodiesOf(ds))
+			return nil
+		}, batchesOf(10))
+		elapse(time.Minute)
+		require.Equal(t, []string{"0s: [0]", "0s: [1]", "0s: [2]"}, y.read())
+		require.EqualValues(t, 3, view.StatsOf(d).Acked)
+		h.end(t)
+	})
+}
