@@ -265,7 +265,7 @@ func TestAHookThatEndsTheGoroutineLosesNothing(t *testing.T) {
 			for _, key := range []string{"", "key"} {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					var got []int
-					h := newHome[int](t, hooked(kind, func(notice.Event) { runtime.Goexit() }))
+					h := newHome[int](t, hooked(kind, func(notice.Event) { runtime.Goexit() }), hooked(notice.Late, func(e notice.Event) { t.Errorf("late: %v", e.Cause) }))
 					if batch {
 						h.subscribeBatch(t, func(_ context.Context, ds []delivery.Delivery[int]) error {
 							got = append(got, bodiesOf(ds)...)
