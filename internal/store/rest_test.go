@@ -33,4 +33,6 @@ func TestALookTakesBackWhatWaitsInLeasesOfAnAge(t *testing.T) {
 	require.Equal(t, []int{1, 1}, []int{first.forgets, second.forgets})
 	require.EqualValues(t, 6, s.Delivered)
 	require.Zero(t, done.forgets+whole.forgets, "nothing waits there")
+	s.TakeBack(table.InStep(first, 3, 1007, 100))
+	require.EqualValues(t, 7, s.Delivered, "its current one has begun")
 }

@@ -123,11 +123,8 @@ func (s *Store[T]) Rest(now, age, spare int64) (again int64) {
 		s.TakeBack(l)
 	}
 	s.Tally()
-	if s.Leases.Rest(s.Delivered) {
-		if at := message.After(now, time.Duration(spare)); again == 0 || at < again {
-			again = at
-		}
-		return again
+	if s.Leases.Rest(s.Delivered) { // nobody has a lease
+		return message.After(now, time.Duration(spare))
 	}
 	if s.Leases.Held() == 0 && len(s.Leases.Leases()) == 0 {
 		s.Leases = nil
