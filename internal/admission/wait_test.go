@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,10 +83,18 @@ func TestAPublishThatIsAdmittedAsItIsReportedReturns(t *testing.T) {
 // then. Its error names that, too.
 func TestAPublishThatWaitsIsReportedWithItsQueue(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		var told []string
+		var mu sync.Mutex
+		var lines []string
+		told := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(lines)
+		}
 		began := time.Now()
 		h := newHome[int](t, hooked(notice.Stalled, func(e notice.Event) {
-			told = append(told, fmt.Sprintf("%v: %s, %v", time.Since(began), e.Queue, e.Elapsed))
+			mu.Lock()
+			defer mu.Unlock()
+			lines = append(lines, fmt.Sprintf("%v: %s, %v", time.Since(began), e.Queue, e.Elapsed))
 		}))
 		a, b := h.open("a", capacity(1)), h.open("b", capacity(1))
 		h.publish(t, 1)
@@ -94,16 +103,16 @@ func TestAPublishThatWaitsIsReportedWithItsQueue(t *testing.T) {
 		defer cancel()
 		errs := h.waiting(short, message.Published[int]{Body: 2})
 		elapse(10*time.Second - 1)
-		require.Empty(t, told)
+		require.Empty(t, told())
 		elapse(1)
-		require.Equal(t, []string{"11s: a, 10s"}, told)
+		require.Equal(t, []string{"11s: a, 10s"}, told())
 		elapse(15 * time.Second)
 		require.ErrorContains(t, h.TryPublish(ctx, 3), `queue "a"`)
 		require.NoError(t, receive(t, a).Ack(ctx))
 		require.ErrorContains(t, h.TryPublish(ctx, 3), `queue "b"`)
 		requireWaiting(t, errs)
 		elapse(9 * time.Second)
-		require.Equal(t, []string{"11s: a, 10s", "21s: a, 20s", "31s: b, 30s"}, told)
+		require.Equal(t, []string{"11s: a, 10s", "21s: a, 20s", "31s: b, 30s"}, told())
 		elapse(time.Second)
 		err := requireDecided(t, errs)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -111,7 +120,7 @@ func TestAPublishThatWaitsIsReportedWithItsQueue(t *testing.T) {
 		require.Equal(t, []int{1}, bodies(t, b))
 		require.Zero(t, h.stats().Waiting)
 		elapse(time.Minute)
-		require.Len(t, told, 3)
+		require.Len(t, told(), 3)
 		h.check(t)
 		h.end(t)
 	})
@@ -149,10 +158,10 @@ func TestAPublishThatWaitedWakesAllItsQueues(t *testing.T) {
 		h := newHome[int](t)
 		small := h.open("small", capacity(1))
 		h.publish(t, 0)
-		var handled []string
+		handled := make(chan string, 9)
 		for name, ss := range map[string][]setting{"plain": nil, "filtered": {accepting(all)}, "delayed": {delayed(time.Nanosecond)}} {
 			handle(t, h.open(name, ss...), 1, func(_ context.Context, d delivery.Delivery[int]) error {
-				handled = append(handled, name)
+				handled <- name
 				return nil
 			})
 			synctest.Wait()
@@ -162,8 +171,8 @@ func TestAPublishThatWaitedWakesAllItsQueues(t *testing.T) {
 		require.NoError(t, receive(t, small).Ack(ctx))
 		require.NoError(t, requireDecided(t, errs))
 		elapse(1)
-		slices.Sort(handled)
-		require.Equal(t, []string{"delayed", "filtered", "plain"}, handled)
+		require.Len(t, handled, 3)
+		require.ElementsMatch(t, []string{"delayed", "filtered", "plain"}, []string{<-handled, <-handled, <-handled})
 		h.check(t)
 		h.end(t)
 	})
