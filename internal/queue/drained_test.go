@@ -126,6 +126,10 @@ func TestWhoElseMayMakeRoom(t *testing.T) {
 		"it is closed":    {nil, func(t *testing.T, h *home) { h.q.Locked(func() { h.q.Store.Closed = true }) }, true},
 		"nothing expires": {nil, func(_ *testing.T, h *home) { h.publish(2) }, false},
 		"one expires":     {[]setting{limits(func(q *settings.Limits) { q.TTL = time.Hour })}, func(_ *testing.T, h *home) { h.publish(2) }, true},
+		"somebody has what would expire": {[]setting{limits(func(q *settings.Limits) { q.TTL = time.Hour })}, func(t *testing.T, h *home) {
+			h.publish(2)
+			take(t, h.q, 1)
+		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, ctx context.Context) {

@@ -40,16 +40,14 @@ func (q *Queue[T]) HandOnLocked() {
 			if sub != nil {
 				q.Group.StartLocked(sub)
 			} else {
-				q.Limited = limited // until when the timer will come
-				q.ArmLocked(q.Core.Now())
+				q.limitLocked(limited)
 			}
 			return
 		case q.Keeper != nil:
 			if sub != nil {
 				q.Keeper.WantLocked()
 			} else {
-				q.Limited = limited // until when the timer will come
-				q.ArmLocked(q.Core.Now())
+				q.limitLocked(limited)
 			}
 			return
 		case q.Store.Direct || !q.Idle.Add(q):
@@ -57,6 +55,15 @@ func (q *Queue[T]) HandOnLocked() {
 		case q.Store.Log.Published() <= q.Store.Cursor.Pos():
 			return // a later publish finds the queue in the list
 		}
+	}
+}
+
+// limitLocked has the timer come when a rate limit lets the next delivery start. It arms it
+// for another instant only: each tick would arm it briefly again.
+func (q *Queue[T]) limitLocked(until int64) {
+	if q.Limited != until {
+		q.Limited = until
+		q.ArmLocked(q.Core.Now())
 	}
 }
 

@@ -15,3 +15,9 @@ func TestATickThatFindsNothingAllocatesNothing(t *testing.T) {
 	q := NewDeadLetterQueue[int](core, nil, "letters", settings.DefaultQueue().Limits)
 	require.Zero(t, testing.AllocsPerRun(100, q.Tick))
 }
+
+func TestAQueueThatHeldNothingKeepsNothing(t *testing.T) {
+	q := new(Queue[int])
+	q.KeepLeftLocked(nil)
+	require.Nil(t, q.onDemand)
+}

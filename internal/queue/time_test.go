@@ -387,11 +387,14 @@ func TestALogIsLetGoOfInAMoment(t *testing.T) {
 
 // Whatever a queue held when it was closed is kept, and nothing else.
 func TestWhatIsKeptOfAClosedQueue(t *testing.T) {
+	left := []message.Published[int]{{Body: 1}}
 	q := new(queue.Queue[int])
+	q.KeepLeftLocked(left)
+	require.Equal(t, left, q.LeftLocked())
+	q = new(queue.Queue[int])
 	require.Nil(t, q.LeftLocked())
 	q.KeepLeftLocked(nil)
 	require.Nil(t, q.LeftLocked())
-	left := []message.Published[int]{{Body: 1}}
 	q.KeepLeftLocked(left)
 	require.Equal(t, left, q.LeftLocked())
 	q.KeepLeftLocked(nil)
