@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
 	"github.com/gofanout/fanout/internal/queue"
@@ -36,9 +35,6 @@ func ack[T any](q *queue.Queue[T], ref message.Ref) bool {
 // becomes ready by that, so that nobody has to be woken.
 func AckedLocked[T any](q *queue.Queue[T]) {
 	q.Store.Tally()
-	if q.Alarm.CheckAt == 0 && q.Store.Leases.Spare() {
-		q.LookByLocked(q.Core.Now(), alarm.CheckAge)
-	}
 	if q.Store.Leases.Timed() == 0 {
 		if !q.Alarm.Brief { // else the timer comes in a moment, and sees that there is nothing
 			q.ArmLocked(0)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/lease"
 	"github.com/gofanout/fanout/internal/lifecycle"
 	"github.com/gofanout/fanout/internal/message"
@@ -109,7 +110,9 @@ func TestTheMemoryOfWhatWasAcknowledgedIsGivenBack(t *testing.T) {
 			require.NoError(t, d.Ack(ctx))
 		}
 		require.NotZero(t, checkAt(h.q))
-		elapse(2 * time.Millisecond)
+		elapse(alarm.SpareAge - 1)
+		require.False(t, leases(h.q) == nil)
+		elapse(1)
 		require.True(t, leases(h.q) == nil)
 		require.False(t, h.q.Inside().TimerArmed)
 		h.end(t)

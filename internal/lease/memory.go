@@ -171,10 +171,8 @@ func (t *Table[T]) Clean() {
 	}
 }
 
-// Spare reports whether the table is not used, and Trim would give back a large block.
-func (t *Table[T]) Spare() bool {
-	return t != nil && t.warm && t.Held() == 0 && len(t.steps) == 0
-}
+// Spare reports whether nobody uses the table, so that all of it is memory to give back.
+func (t *Table[T]) Spare() bool { return t != nil && t.Held() == 0 && len(t.steps) == 0 }
 
 // Rest is what the owner calls once in a while. It is Trim if nothing was delivered since it
 // was called last, as the count of deliveries says, and otherwise Clean. It reports whether to
@@ -192,7 +190,7 @@ func (t *Table[T]) Rest(delivered uint64) (again bool) {
 	if t.bulky {
 		t.unfill()
 	}
-	return t.Held() == 0 && len(t.steps) == 0
+	return t.Spare()
 }
 
 // Trim is Clean, and gives back all memory that is not in use.

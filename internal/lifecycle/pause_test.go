@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gofanout/fanout/internal/alarm"
 	"github.com/gofanout/fanout/internal/delivery"
 	"github.com/gofanout/fanout/internal/message"
 	"github.com/gofanout/fanout/internal/notice"
@@ -109,7 +110,7 @@ func TestAPurgeDropsAllThatTheQueueHolds(t *testing.T) {
 		require.ErrorIs(t, ds[2].Ack(ctx), message.ErrStale)
 		require.ErrorIs(t, ds[1].Ack(ctx), message.ErrSettled)
 		require.Equal(t, counts{acked: 1}, countsOf(h.q))
-		elapse(3 * time.Millisecond)
+		elapse(alarm.SpareAge)
 		require.False(t, h.q.Inside().TimerArmed, "there is nothing to wait for")
 		h.publish(5)
 		require.Equal(t, 5, take(t, h.q, 1)[0].Body, "the queue goes on")

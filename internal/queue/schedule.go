@@ -1,11 +1,21 @@
 package queue
 
-// ArmLocked keeps the invariant about the alarm, by a brief one if that will do.
+import (
+	"github.com/gofanout/fanout/internal/alarm"
+	"github.com/gofanout/fanout/internal/message"
+)
+
+// ArmLocked keeps the invariant about the alarm, by a brief one if that will do. It is also
+// called when nothing is in flight any more: what was in use for that is looked at.
 func (q *Queue[T]) ArmLocked(now int64) { q.armForLocked(now, true) }
 
 func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	if q.Opening {
 		return // what is replayed is due before
+	}
+	if q.Alarm.CheckAt == 0 && !q.Store.Closed && q.Store.Leases.Spare() {
+		now = q.Core.Now()
+		q.Alarm.CheckBy(message.After(now, alarm.SpareAge))
 	}
 	at, ok := q.Store.NextDue()
 	if q.Limited > 0 && (!ok || q.Limited < at) {

@@ -159,8 +159,8 @@ func (r *Range[T]) Leave() {
 	}
 	r.entered = false
 	q.Group.Ranges--
-	if q.Store.Closed {
-		q.Store.Leases.Trim()
+	if q.Store.Closed && q.Store.Leases.Spare() {
+		q.Store.Leases = nil
 	}
 	q.Unlock()
 }

@@ -457,7 +457,7 @@ func TestTheLastLoopOverAClosedQueueLetsGoOfItsLeases(t *testing.T) {
 		require.NoError(t, next(t, r).Ack(ctx))
 		require.NoError(t, lifecycle.Close(h.q))
 		r.Leave()
-		h.q.Locked(func() { require.False(t, h.q.Store.Leases.Spare()) })
+		h.q.Locked(func() { require.Nil(t, h.q.Store.Leases) })
 		h.Release()
 		<-h.Live.Awaitable()
 	})

@@ -662,6 +662,71 @@ func TestAQueueAsksTheDefaultIfItsBackoffPanics(t *testing.T) {
 	})
 }
 
+// Whatever took how long, a queue of which nothing is in flight gives back its table of
+// leases, and then no timer is left.
+func TestAQueueGivesBackItsTableOfLeasesAfterWhatTookLong(t *testing.T) {
+	const long = 5 * time.Millisecond // the timer looks at the leases meanwhile
+	for name, use := range map[string]func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int]{
+		"a handler": func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int] {
+			return subscribe(t, top, "q", func(context.Context, delivery.Delivery[int]) error {
+				time.Sleep(long)
+				return nil
+			}).Q
+		},
+		"a handler that fails": func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int] {
+			return subscribe(t, top, "q", func(context.Context, delivery.Delivery[int]) error {
+				time.Sleep(long)
+				return message.RetryAfter(errBusy, time.Hour)
+			}).Q
+		},
+		"a batch handler": func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int] {
+			return subscribeBatch(t, top, "q", func(context.Context, []delivery.Delivery[int]) error {
+				time.Sleep(long)
+				return nil
+			})
+		},
+		"receives": func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int] {
+			q := openQueue(t, top, "q")
+			go func() {
+				for d, err := receiveFrom(q, ctx); err == nil; d, err = receiveFrom(q, ctx) {
+					time.Sleep(long)
+					_ = d.Ack(ctx)
+				}
+			}()
+			return q
+		},
+		"a loop": func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int] {
+			q := openQueue(t, top, "q")
+			go func() {
+				for d, err := range deliveriesOf(q, ctx) {
+					time.Sleep(long)
+					if err != nil || d.Ack(ctx) != nil {
+						return
+					}
+				}
+			}()
+			return q
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range []int{1, 2, 3} {
+				bubble(t, func(t *testing.T, ctx context.Context) {
+					top := newTopic[int](t)
+					q := use(ctx, t, top)
+					publishOnce(t, top, n)
+					elapse(time.Duration(n) * long)
+					require.Zero(t, view.StatsOf(q).InFlight)
+					elapse(alarm.SpareAge)
+					q.Locked(func() { require.Nil(t, q.Store.Leases) })
+					elapse(alarm.CheckAge)
+					q.Locked(func() { require.Equal(t, name == "a handler that fails", q.Alarm.Armed) })
+					require.NoError(t, top.Close())
+				})
+			}
+		})
+	}
+}
+
 func TestAQueueThatHasBecomeIdleKeepsItsTableOfLeasesForAMoment(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		top := newTopic[int](t)
