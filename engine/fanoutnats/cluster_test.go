@@ -2,6 +2,7 @@ package fanoutnats_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,13 @@ type child struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
+	err bytes.Buffer // its standard error; to be read when it has ended
+}
+
+// why is what it said of why it ended by itself.
+func (c *child) why() string {
+	_, why, _ := strings.Cut(c.err.String(), "panic: ")
+	return why[:min(len(why), 2000)]
 }
 
 func startChild(t *testing.T, role string, config any) *child {
@@ -69,7 +77,7 @@ func startChild(t *testing.T, role string, config any) *child {
 	require.NoError(t, err)
 	c := &child{cmd: exec.Command(exe)}
 	c.cmd.Env = append(os.Environ(), childRole+"="+role, childConfig+"="+string(b))
-	c.cmd.Stderr = os.Stderr
+	c.cmd.Stderr = io.MultiWriter(os.Stderr, &c.err)
 	c.in, err = c.cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := c.cmd.StdoutPipe()

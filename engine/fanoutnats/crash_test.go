@@ -265,7 +265,8 @@ func TestNothingConfirmedIsLostWhenTheProcessIsKilled(t *testing.T) {
 				t.Fatalf("the child said %q", line)
 			}
 		}
-		require.ErrorContains(t, c.cmd.Wait(), "killed", "it ended by itself")
+		err := c.cmd.Wait()
+		require.ErrorContains(t, err, "killed", "it ended by itself: %s", c.why())
 		for what := range doing {
 			during[what]++
 		}
