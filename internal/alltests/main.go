@@ -1,5 +1,5 @@
 // Alltests runs the tests of every module of the repository, with the race
-// detector (the benchmarks' and those with a newer SDK without), two modules at a time:
+// detector (except those of benchmarks and with a newer SDK), two modules at a time:
 //
 //	go run ./internal/alltests        # every test; those that can be short (go test -short) are
 //	go run ./internal/alltests -full  # the tests that the first command runs in short, at full length

@@ -58,8 +58,8 @@ func (q *Queue[T]) HandOnLocked() {
 	}
 }
 
-// limitLocked has the timer come when a rate limit lets the next delivery start. It arms it
-// for another instant only: each tick would arm it briefly again.
+// limitLocked has the timer come when a rate limit lets the next delivery start. It does
+// nothing if the timer has been armed for that instant: or each tick would arm a brief one.
 func (q *Queue[T]) limitLocked(until int64) {
 	if q.Limited != until {
 		q.Limited = until

@@ -13,7 +13,7 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 	if q.Opening {
 		return // what is replayed is due before
 	}
-	if q.Alarm.CheckAt == 0 && !q.Store.Closed && q.Store.Leases.Spare() {
+	if q.UnwatchedLocked() {
 		now = q.Core.Now()
 		q.Alarm.CheckBy(message.After(now, alarm.SpareAge))
 	}
@@ -38,6 +38,12 @@ func (q *Queue[T]) armForLocked(now int64, brief bool) {
 		// more than all the rest of a delivery.
 		q.Alarm.Stop()
 	}
+}
+
+// UnwatchedLocked reports whether there are leases that nobody uses and the timer will not
+// look at.
+func (q *Queue[T]) UnwatchedLocked() bool {
+	return q.Alarm.CheckAt == 0 && !q.Store.Closed && q.Store.Leases.Spare()
 }
 
 // tickLen bounds how many entries one tick sees to: for more, the timer fires

@@ -141,6 +141,9 @@ func (r *Range[T]) restLocked() {
 	r.endLocked()
 	clear(r.ds)
 	r.ds = nil
+	if r.q.UnwatchedLocked() {
+		r.q.ArmLocked(0)
+	}
 }
 
 // Leave ends the range. What it has not begun is for others. The range is of no use

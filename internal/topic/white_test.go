@@ -695,6 +695,23 @@ func TestAQueueGivesBackItsTableOfLeasesAfterWhatTookLong(t *testing.T) {
 			}()
 			return q
 		},
+		"a loop that leaves": func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int] {
+			q := openQueue(t, top, "q")
+			go func() {
+				for range 3 {
+					for d, err := range deliveriesOf(q, ctx) {
+						time.Sleep(long)
+						if err != nil || d.Ack(ctx) != nil {
+							return
+						}
+						if view.StatsOf(q).Ready == 0 {
+							break
+						}
+					}
+				}
+			}()
+			return q
+		},
 		"a loop": func(ctx context.Context, t *testing.T, top *Topic[int]) *queue.Queue[int] {
 			q := openQueue(t, top, "q")
 			go func() {

@@ -198,7 +198,7 @@ func TestALongBatchIsAcknowledgedAsAWhole(t *testing.T) {
 			}, batchesOf(200))
 			h.publish(from(0, 200)...)
 			synctest.Wait()
-			require.EqualValues(t, 200, view.StatsOf(h.q).Acked, "%v by the handler", own)
+			require.EqualValues(t, 200, view.StatsOf(h.q).Acked, "the handler acknowledged %v", own)
 			require.Zero(t, view.StatsOf(h.q).Unsettled())
 			h.quietens(t)
 			h.end(t)

@@ -42,7 +42,7 @@ type Subscriber[T any] struct {
 // A OneHandler works on one delivery.
 type OneHandler[T any] func(ctx context.Context, d delivery.Delivery[T]) error
 
-// A BatchHandler works on several deliveries at once. The slice is its until it returns.
+// A BatchHandler works on several deliveries at once. It has the slice until it returns.
 type BatchHandler[T any] func(ctx context.Context, ds []delivery.Delivery[T]) error
 
 // handlers are a handler: one of the two.

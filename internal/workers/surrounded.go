@@ -11,9 +11,8 @@ import (
 // surrounded is a worker's handler with interceptors around it. The worker's goroutine has
 // it.
 type surrounded[T any] struct {
-	s   *Subscriber[T]
-	w   *Worker[T]
-	ids *message.IDs // the worker's
+	worker *Worker[T]
+	ids    *message.IDs // the worker's
 	// handed is what the next run uses; nil: a new one. An interceptor may leave behind a
 	// next that it did not call, or that is running still, and has the deliveries then.
 	handed *delivery.Handed[T]
@@ -21,7 +20,7 @@ type surrounded[T any] struct {
 
 // surround puts the subscriber's interceptors around the worker's handlers.
 func (w *Worker[T]) surround() {
-	r := &surrounded[T]{s: w.s, w: w, ids: new(message.IDs)}
+	r := &surrounded[T]{worker: w, ids: new(message.IDs)}
 	if w.timed != nil {
 		r.ids = &w.timed.ids
 	}
@@ -46,11 +45,11 @@ func (w *surrounded[T]) one(ctx context.Context, d delivery.Delivery[T]) error {
 
 // batch is the handler. The worker uses the slice again only if nobody has it.
 func (w *surrounded[T]) batch(ctx context.Context, ds []delivery.Delivery[T]) error {
-	r, room := w.take(), w.w.buffer.given
-	r.Ds, w.w.buffer.given = ds, nil
+	r, room := w.take(), w.worker.buffer.given
+	r.Ds, w.worker.buffer.given = ds, nil
 	err := w.handle(ctx, r)
 	if w.handed != nil {
-		r.Ds, w.w.buffer.given = nil, room
+		r.Ds, w.worker.buffer.given = nil, room
 	}
 	return err
 }
@@ -61,15 +60,15 @@ func (w *surrounded[T]) take() *delivery.Handed[T] {
 		w.handed = nil // until it is known that it can be used again
 		return r
 	}
-	r := &delivery.Handed[T]{Q: w.s.Q}
+	r := &delivery.Handed[T]{Q: w.worker.s.Q}
 	r.Ds = r.One[:]
-	h := &w.s.handlers
-	r.Chain = intercept.NewChain(*w.s.interceptors, func(ctx context.Context) error { return h.run(ctx, r.Ds) })
+	h := &w.worker.s.handlers
+	r.Chain = intercept.NewChain(*w.worker.s.interceptors, func(ctx context.Context) error { return h.run(ctx, r.Ds) })
 	return r
 }
 
 func (w *surrounded[T]) handle(ctx context.Context, r *delivery.Handed[T]) error {
-	is, q, d := *w.s.interceptors, r.Q, &r.Ds[0]
+	is, q, d := *w.worker.s.interceptors, r.Q, &r.Ds[0]
 	r.FirstID = w.ids.ID(&q.Core.Clock, d.Seq, d.At, d.Ext)
 	info := intercept.Info{
 		Operation: intercept.OpHandle, Topic: q.Core.TopicName, Queue: q.Name(), Messages: len(r.Ds), About: r,

@@ -165,10 +165,8 @@ func (w *Worker[T]) restLocked() {
 		q.Alarm.CheckAt = 0
 	}
 	q.Store.Leases.Clean()
-	if _, ok := q.Store.Win.NextDue(); !ok && q.Store.Leases.Timed() == 0 && q.Group.Running == 0 && q.Limited == 0 {
+	if _, ok := q.Store.Win.NextDue(); !ok && q.Store.Leases.Timed() == 0 && q.Group.Running == 0 && q.Limited == 0 || q.UnwatchedLocked() {
 		q.ArmLocked(0) // stops the timer, or has it look at the leases
-	} else if q.Store.Leases.Spare() && q.Alarm.CheckAt == 0 {
-		q.ArmLocked(q.Core.Now())
 	}
 	s.checkDoneLocked()
 	q.CheckDrainedLocked()
